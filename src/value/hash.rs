@@ -1,0 +1,4 @@
+//! Hash values.
+
+#[derive(Clone, Debug, Default)]
+pub struct Hash {}

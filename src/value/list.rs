@@ -1,0 +1,4 @@
+//! List values.
+
+#[derive(Clone, Debug, Default)]
+pub struct List {}

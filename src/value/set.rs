@@ -1,0 +1,4 @@
+//! Set values.
+
+#[derive(Clone, Debug, Default)]
+pub struct Set {}

@@ -1,0 +1,4 @@
+//! SortedSet values.
+
+#[derive(Clone, Debug, Default)]
+pub struct SortedSet {}

@@ -1,0 +1,4 @@
+//! Stream values.
+
+#[derive(Clone, Debug, Default)]
+pub struct Stream {}
