@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+pub mod digest;
 pub mod hash;
 pub mod list;
 pub mod set;
@@ -14,7 +15,7 @@ pub use hash::Hash;
 pub use list::List;
 pub use set::Set;
 pub use sorted_set::SortedSet;
-pub use stream::Stream;
+pub use stream::{Stream, StreamId};
 
 /// A value on its way into the keyspace, or the body of an entry that is not an inline string.
 /// Sixteen bytes, so that an entry stays small.
@@ -29,6 +30,23 @@ pub enum Value {
     Stream(Box<Stream>),
 }
 
+impl Value {
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Value::String(s) => ValueRef::String(s),
+            Value::List(v) => ValueRef::List(v),
+            Value::Set(v) => ValueRef::Set(v),
+            Value::Hash(v) => ValueRef::Hash(v),
+            Value::SortedSet(v) => ValueRef::SortedSet(v),
+            Value::Stream(v) => ValueRef::Stream(v),
+        }
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.as_ref().kind()
+    }
+}
+
 /// What a reader of the keyspace sees.
 #[derive(Clone, Copy, Debug)]
 pub enum ValueRef<'a> {
@@ -38,6 +56,45 @@ pub enum ValueRef<'a> {
     Hash(&'a Hash),
     SortedSet(&'a SortedSet),
     Stream(&'a Stream),
+}
+
+impl ValueRef<'_> {
+    pub fn kind(&self) -> Kind {
+        match self {
+            ValueRef::String(_) => Kind::String,
+            ValueRef::List(_) => Kind::List,
+            ValueRef::Set(_) => Kind::Set,
+            ValueRef::Hash(_) => Kind::Hash,
+            ValueRef::SortedSet(_) => Kind::SortedSet,
+            ValueRef::Stream(_) => Kind::Stream,
+        }
+    }
+
+    /// What OBJECT ENCODING says. Of strings, only the form that the bytes allow is known here.
+    pub fn encoding_name(&self) -> &'static str {
+        match self {
+            ValueRef::String(s) if s.len() <= 20 && crate::base::num::parse_i64(s).is_some() => "int",
+            ValueRef::String(s) if s.len() <= 44 => "embstr",
+            ValueRef::String(_) => "raw",
+            ValueRef::List(v) => v.encoding_name(),
+            ValueRef::Set(v) => v.encoding_name(),
+            ValueRef::Hash(v) => v.encoding_name(),
+            ValueRef::SortedSet(v) => v.encoding_name(),
+            ValueRef::Stream(v) => v.encoding_name(),
+        }
+    }
+
+    /// Heap bytes of the value, an estimate.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            ValueRef::String(s) => s.len(),
+            ValueRef::List(v) => size_of::<List>() + v.memory_bytes(),
+            ValueRef::Set(v) => size_of::<Set>() + v.memory_bytes(),
+            ValueRef::Hash(v) => size_of::<Hash>() + v.memory_bytes(),
+            ValueRef::SortedSet(v) => size_of::<SortedSet>() + v.memory_bytes(),
+            ValueRef::Stream(v) => size_of::<Stream>() + v.memory_bytes(),
+        }
+    }
 }
 
 /// The type of a value as TYPE and SCAN name it.
@@ -79,6 +136,9 @@ pub struct Limits {
     pub zset_max_listpack_value: usize,
     pub stream_node_max_bytes: usize,
     pub stream_node_max_entries: u64,
+    /// Seeds the hash tables of large collections, so that clients cannot choose colliding members.
+    /// No directive: a server draws it once when it starts.
+    pub hash_seed: u64,
 }
 
 impl Default for Limits {
@@ -95,6 +155,7 @@ impl Default for Limits {
             zset_max_listpack_value: 64,
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
+            hash_seed: 0,
         }
     }
 }

@@ -1,4 +1,0 @@
-//! Stream values.
-
-#[derive(Clone, Debug, Default)]
-pub struct Stream {}
