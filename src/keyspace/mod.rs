@@ -1,1 +1,247 @@
-//! (filled by its slice)
+//! Level 3: the keyspace. 16,384 slot tables a database, grouped into 128 shards of one lock each.
+//!
+//! - [`entry`], [`table`]: how a key and a slot are stored;
+//! - [`locks`]: which shards a command holds ([`locks::Locked`]);
+//! - [`db`]: what a command sees: keys of one database under the locks it holds;
+//! - [`expiry`], [`evict`]: how keys go by time and by memory;
+//! - [`snapshot`]: one point in time, written without a fork;
+//! - [`log`]: every change, in order;
+//! - [`watch`]: who wants to know that a key changed (WATCH, blocked clients).
+
+use std::cell::UnsafeCell;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use crate::base::crc16::{SLOTS, key_slot};
+
+pub mod db;
+pub mod entry;
+pub mod evict;
+pub mod expiry;
+pub mod locks;
+pub mod log;
+pub mod snapshot;
+pub mod table;
+pub mod watch;
+
+pub use db::{Db, Effects};
+pub use entry::{Entry, EntryRef};
+pub use locks::{LockSet, Locked};
+pub use log::Log;
+
+use expiry::ExpiryIndex;
+use table::SlotTable;
+
+/// Number of locks. Slot `s` belongs to shard `s % SHARDS`, so that a run of slots spreads over all.
+pub const SHARDS: usize = 128;
+pub const SLOTS_PER_SHARD: usize = SLOTS / SHARDS;
+
+/// Number of a database. Validated against [`Keyspace::databases`].
+pub type DbIndex = u16;
+
+/// The slot and the hash of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hashed {
+    pub slot: u16,
+    pub hash: u64,
+}
+
+/// All data of the node, and what every thread needs to work on it.
+pub struct Keyspace {
+    locks: Box<[locks::ShardLock]>,
+    databases: Box<[OnceLock<Box<Tables>>]>,
+    hasher: foldhash::quality::RandomState,
+    /// Seconds, 24 bits: stamped on entries that are read or written. Advanced by the server's timer.
+    access_clock: AtomicU32,
+    /// The number of the latest snapshot. Changes only while every shard is locked.
+    snapshot_number: AtomicU32,
+    snapshot: snapshot::Shared,
+    pub log: Log,
+    pub stats: Stats,
+    discard: Box<dyn Fn(Garbage) + Send + Sync>,
+}
+
+/// Something that takes long to drop. The server drops it on a thread of its own.
+#[derive(Debug)]
+pub enum Garbage {
+    Value(crate::value::Value),
+    Tables(Vec<SlotTable>),
+}
+
+/// Counters of the keyspace that INFO shows.
+#[derive(Debug, Default)]
+pub struct Stats {
+    pub expired_keys: AtomicU64,
+    pub evicted_keys: AtomicU64,
+    /// Changes since the last save, as `rdb_changes_since_last_save`.
+    pub dirty: AtomicU64,
+}
+
+/// The slot tables of one database, in shard-major order, and per shard what goes with them.
+pub(crate) struct Tables {
+    slots: Box<[UnsafeCell<SlotTable>]>,
+    shards: Box<[ShardTables]>,
+}
+
+#[derive(Default)]
+#[repr(align(64))]
+pub(crate) struct ShardTables {
+    expiry: UnsafeCell<ExpiryIndex>,
+    /// Keys, and keys with an expiry. Written under the shard's lock, read by anybody.
+    keys: AtomicUsize,
+    volatile: AtomicUsize,
+}
+
+// SAFETY: the cells are reached only through `Locked`, which holds the lock of their shard.
+unsafe impl Sync for Tables {}
+unsafe impl Send for Tables {}
+
+impl Tables {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            slots: (0..SLOTS).map(|_| UnsafeCell::new(SlotTable::new())).collect(),
+            shards: (0..SHARDS).map(|_| ShardTables::default()).collect(),
+        })
+    }
+}
+
+/// Index of a slot's table: the slots of a shard stand together.
+#[inline(always)]
+const fn table_index(slot: u16) -> usize {
+    shard_of(slot) * SLOTS_PER_SHARD + slot as usize / SHARDS
+}
+
+const fn slot_at(table_index: usize) -> u16 {
+    ((table_index % SLOTS_PER_SHARD) * SHARDS + table_index / SLOTS_PER_SHARD) as u16
+}
+
+/// The shard of a slot.
+#[inline(always)]
+pub const fn shard_of(slot: u16) -> usize {
+    slot as usize % SHARDS
+}
+
+impl std::fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keyspace").field("databases", &self.databases.len()).finish_non_exhaustive()
+    }
+}
+
+impl Keyspace {
+    /// `discard` is given what takes long to drop; it may send it to another thread.
+    pub fn new(databases: usize, discard: Box<dyn Fn(Garbage) + Send + Sync>) -> Self {
+        assert!(databases > 0 && databases <= usize::from(DbIndex::MAX), "a valid number of databases");
+        let ks = Self {
+            locks: (0..SHARDS).map(|_| locks::ShardLock::default()).collect(),
+            databases: (0..databases).map(|_| OnceLock::new()).collect(),
+            hasher: foldhash::quality::RandomState::default(),
+            access_clock: AtomicU32::new(0),
+            snapshot_number: AtomicU32::new(0),
+            snapshot: snapshot::Shared::default(),
+            log: Log::default(),
+            stats: Stats::default(),
+            discard,
+        };
+        ks.tables(0);
+        ks
+    }
+
+    pub fn databases(&self) -> usize {
+        self.databases.len()
+    }
+
+    #[inline]
+    pub(crate) fn tables(&self, db: DbIndex) -> &Tables {
+        self.databases[db as usize].get_or_init(Tables::new)
+    }
+
+    /// The tables of a database that has ever been used.
+    pub(crate) fn existing_tables(&self, db: DbIndex) -> Option<&Tables> {
+        self.databases[db as usize].get().map(|t| &**t)
+    }
+
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        let mut h = self.hasher.build_hasher();
+        h.write(key);
+        h.finish()
+    }
+
+    #[inline]
+    pub fn hashed(&self, key: &[u8]) -> Hashed {
+        Hashed { slot: key_slot(key), hash: self.hash(key) }
+    }
+
+    /// Starts loading the header of a slot of a database: the first stage of a batch.
+    #[inline]
+    pub fn prefetch_slot(&self, db: DbIndex, slot: u16) {
+        if let Some(tables) = self.existing_tables(db) {
+            table::prefetch(tables.slots[table_index(slot)].get());
+            table::prefetch(&raw const self.locks[shard_of(slot)]);
+        }
+    }
+
+    /// Starts loading the bucket of a key: the second stage. Takes the shard's lock, because the
+    /// table may be growing under another thread.
+    #[inline]
+    pub fn prefetch_bucket(&self, db: DbIndex, key: Hashed) {
+        if let Some(tables) = self.existing_tables(db) {
+            let _guard = self.locks[shard_of(key.slot)].lock();
+            // SAFETY: the shard is locked.
+            unsafe { (*tables.slots[table_index(key.slot)].get()).prefetch_bucket(key.hash) };
+        }
+    }
+
+    /// Starts loading the entry of a key: the third stage.
+    #[inline]
+    pub fn prefetch_entry(&self, db: DbIndex, key: Hashed) {
+        if let Some(tables) = self.existing_tables(db) {
+            let _guard = self.locks[shard_of(key.slot)].lock();
+            // SAFETY: the shard is locked.
+            unsafe { (*tables.slots[table_index(key.slot)].get()).prefetch_entry(key.hash) };
+        }
+    }
+
+    pub fn set_access_clock(&self, seconds: u32) {
+        self.access_clock.store(seconds & 0xff_ffff, Ordering::Relaxed);
+    }
+
+    /// Seconds since `access` was stamped.
+    pub fn idle_seconds(&self, access: u32) -> u32 {
+        self.access_clock.load(Ordering::Relaxed).wrapping_sub(access) & 0xff_ffff
+    }
+
+    /// Keys of a database. Exact when every shard is locked, otherwise a moment's picture.
+    pub fn len(&self, db: DbIndex) -> usize {
+        self.existing_tables(db).map_or(0, |t| t.shards.iter().map(|s| s.keys.load(Ordering::Relaxed)).sum())
+    }
+
+    pub fn is_empty(&self, db: DbIndex) -> bool {
+        self.len(db) == 0
+    }
+
+    /// Keys with an expiry of a database.
+    pub fn volatile_len(&self, db: DbIndex) -> usize {
+        self.existing_tables(db)
+            .map_or(0, |t| t.shards.iter().map(|s| s.volatile.load(Ordering::Relaxed)).sum())
+    }
+
+    /// Hands over what takes long to drop.
+    pub(crate) fn discard(&self, garbage: Garbage) {
+        (self.discard)(garbage);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_has_its_own_table() {
+        for slot in 0..SLOTS as u16 {
+            assert_eq!(slot_at(table_index(slot)), slot);
+            assert_eq!(table_index(slot) / SLOTS_PER_SHARD, shard_of(slot));
+        }
+    }
+}

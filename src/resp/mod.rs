@@ -1,1 +1,7 @@
-//! (filled by its slice)
+//! Level 1: the Redis serialization protocol, both directions, on plain bytes.
+
+pub mod reply;
+pub mod request;
+
+pub use reply::Reply;
+pub use request::{Limits, Parsed, ProtocolError, parse};

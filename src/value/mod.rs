@@ -159,3 +159,13 @@ impl Default for Limits {
         }
     }
 }
+
+impl Value {
+    /// Whether dropping this takes so long that it is done on another thread.
+    pub fn is_heavy(&self) -> bool {
+        match self {
+            Value::String(s) => s.len() > 1 << 20,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,784 @@
+//! What a command sees of the data: the keys of one database, under the locks it holds.
+//!
+//! Every change goes through here, so that the snapshot, the expiry index, the counters and the
+//! watchers are right without a handler knowing of them. A handler that changed a key says so with
+//! [`Db::changed`].
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::entry::{Body, Entry, EntryRef, INLINE_MAX};
+use super::expiry::Reference;
+use super::locks::{LockSet, Locked};
+use super::table::{Place, SlotTable};
+use super::watch::{Dirty, Waiter};
+use super::{
+    DbIndex, Garbage, Hashed, Keyspace, SHARDS, SLOTS_PER_SHARD, Tables, shard_of, slot_at, table_index,
+};
+use crate::base::rng::Rng;
+use crate::base::time::UnixMs;
+use crate::resp::request::write_command;
+use crate::value::{Kind, Value, ValueRef};
+
+/// What happens to a key whose time has come when a command meets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiring {
+    /// It is deleted, and a DEL is logged: on a primary.
+    Delete,
+    /// It reads as missing but stays until the primary deletes it: on a replica.
+    Hide,
+    /// It is there: a replica that applies its primary's stream.
+    Ignore,
+}
+
+/// The expiry of a string that is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetExpire {
+    Clear,
+    Keep,
+    At(UnixMs),
+}
+
+/// What running a command brought about besides its reply. Reused from command to command.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Whether somebody reads the log.
+    pub log_wanted: bool,
+    /// RESP records for the log, and the database of each run of them.
+    records: Vec<u8>,
+    runs: Vec<(DbIndex, usize)>,
+    /// Keys that clients are blocked on and that changed.
+    pub ready: Vec<(DbIndex, Vec<u8>)>,
+    /// Changes made.
+    pub dirty: u64,
+    pub hits: u64,
+    pub misses: u64,
+    pub expired: u64,
+}
+
+impl Effects {
+    /// Records a command for the log.
+    pub fn record<A: AsRef<[u8]>>(&mut self, db: DbIndex, args: &[A]) {
+        if self.log_wanted {
+            write_command(&mut self.records, args);
+            self.close_run(db);
+        }
+    }
+
+    fn close_run(&mut self, db: DbIndex) {
+        match self.runs.last_mut() {
+            Some((last, end)) if *last == db => *end = self.records.len(),
+            _ => self.runs.push((db, self.records.len())),
+        }
+    }
+
+    /// Whether anything is recorded.
+    pub fn has_records(&self) -> bool {
+        !self.records.is_empty()
+    }
+
+    /// Appends what is recorded to the log as one unit, and forgets it.
+    pub fn append_to(&mut self, log: &super::Log) -> u64 {
+        let mut from = 0;
+        let runs: smallvec::SmallVec<[(DbIndex, &[u8]); 4]> = self
+            .runs
+            .iter()
+            .map(|&(db, end)| (db, &self.records[std::mem::replace(&mut from, end)..end]))
+            .collect();
+        let end = log.append_unit(&runs);
+        drop(runs);
+        self.discard_records();
+        end
+    }
+
+    pub fn discard_records(&mut self) {
+        self.records.clear();
+        self.runs.clear();
+    }
+
+    /// Takes the records out, to put others in front of or around them (MULTI).
+    pub fn take_records(&mut self) -> Vec<(DbIndex, Vec<u8>)> {
+        let mut from = 0;
+        let runs = self
+            .runs
+            .iter()
+            .map(|&(db, end)| (db, self.records[std::mem::replace(&mut from, end)..end].to_vec()))
+            .collect();
+        self.discard_records();
+        runs
+    }
+
+    /// Adds bytes that are already records.
+    pub fn record_raw(&mut self, db: DbIndex, bytes: &[u8]) {
+        self.records.extend_from_slice(bytes);
+        self.close_run(db);
+    }
+}
+
+/// One database under locks. See the module.
+pub struct Db<'l, 'k> {
+    locked: &'l mut Locked<'k>,
+    ks: &'k Keyspace,
+    tables: &'k Tables,
+    index: DbIndex,
+    pub now: UnixMs,
+    expiring: Expiring,
+    access: u32,
+    /// Whether reads stamp the access clock (CLIENT NO-TOUCH).
+    touch: bool,
+    /// The key whose hash the router has computed already, by address.
+    hint: (*const u8, Hashed),
+    pub effects: &'l mut Effects,
+}
+
+impl std::fmt::Debug for Db<'_, '_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+impl<'l, 'k> Db<'l, 'k> {
+    #[inline]
+    pub fn new(
+        locked: &'l mut Locked<'k>,
+        index: DbIndex,
+        now: UnixMs,
+        expiring: Expiring,
+        effects: &'l mut Effects,
+    ) -> Self {
+        let ks = locked.keyspace();
+        Self {
+            tables: ks.tables(index),
+            access: ks.access_clock.load(Ordering::Relaxed),
+            locked,
+            ks,
+            index,
+            now,
+            expiring,
+            touch: true,
+            hint: (std::ptr::null(), Hashed { slot: 0, hash: 0 }),
+            effects,
+        }
+    }
+
+    /// Tells the hash of the first key, which the router knows.
+    #[inline]
+    pub fn set_hint(&mut self, key: &[u8], hashed: Hashed) {
+        self.hint = (key.as_ptr(), hashed);
+    }
+
+    pub fn set_touch(&mut self, touch: bool) {
+        self.touch = touch;
+    }
+
+    pub fn index(&self) -> DbIndex {
+        self.index
+    }
+
+    /// Goes on in another database.
+    pub fn select(&mut self, index: DbIndex) {
+        self.index = index;
+        self.tables = self.ks.tables(index);
+    }
+
+    pub fn keyspace(&self) -> &'k Keyspace {
+        self.ks
+    }
+
+    pub fn locked(&mut self) -> &mut Locked<'k> {
+        self.locked
+    }
+
+    pub fn lock_set(&self) -> &LockSet {
+        self.locked.set()
+    }
+
+    pub fn expiring(&self) -> Expiring {
+        self.expiring
+    }
+
+    #[inline(always)]
+    fn hashed(&self, key: &[u8]) -> Hashed {
+        if self.hint.0 == key.as_ptr() && !key.is_empty() { self.hint.1 } else { self.ks.hashed(key) }
+    }
+
+    #[inline(always)]
+    pub(super) fn table(&self, slot: u16) -> &SlotTable {
+        self.locked.table(self.tables, slot)
+    }
+
+    #[inline(always)]
+    fn table_mut(&mut self, slot: u16) -> &mut SlotTable {
+        self.locked.table_mut(self.tables, slot)
+    }
+
+    /// Finds a live key. A dead one is deleted or hidden.
+    #[inline(always)]
+    fn locate(&mut self, key: &[u8]) -> Option<(Hashed, Place)> {
+        let h = self.hashed(key);
+        let table = self.table(h.slot);
+        let place = table.find(h.hash, key)?;
+        if let Some(at) = table.get(place).expire()
+            && self.now > at
+            && self.expiring != Expiring::Ignore
+        {
+            if self.expiring == Expiring::Delete {
+                self.expire_now(h, place);
+            }
+            return None;
+        }
+        Some((h, place))
+    }
+
+    #[cold]
+    fn expire_now(&mut self, h: Hashed, place: Place) {
+        let key = self.table(h.slot).get(place).key().to_vec();
+        self.take_place(h, place);
+        self.effects.expired += 1;
+        self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
+        self.effects.record(self.index, &[&b"DEL"[..], &key]);
+        self.touch_watchers(&key);
+    }
+
+    /// Looks a key up for reading: counts a hit or a miss and stamps the access clock.
+    #[inline]
+    pub fn entry(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        let Some((h, place)) = self.locate(key) else {
+            self.effects.misses += 1;
+            return None;
+        };
+        self.effects.hits += 1;
+        if self.touch {
+            let access = self.access;
+            self.table_mut(h.slot).get_mut(place).set_access(access);
+        }
+        Some(self.table(h.slot).get(place))
+    }
+
+    #[inline]
+    pub fn read(&mut self, key: &[u8]) -> Option<ValueRef<'_>> {
+        self.entry(key).map(EntryRef::value)
+    }
+
+    /// Looks a key up without a trace: no hit, no access (TTL, TYPE, OBJECT, writers that look first).
+    #[inline]
+    pub fn peek(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        let (h, place) = self.locate(key)?;
+        Some(self.table(h.slot).get(place))
+    }
+
+    pub fn exists(&mut self, key: &[u8]) -> bool {
+        self.peek(key).is_some()
+    }
+
+    pub fn kind(&mut self, key: &[u8]) -> Option<Kind> {
+        self.peek(key).map(EntryRef::kind)
+    }
+
+    /// The value of a key for modification in place, `None` for a missing key or an inline string.
+    pub fn object_mut(&mut self, key: &[u8]) -> Option<&mut Value> {
+        let (h, place) = self.locate(key)?;
+        self.before_change(h, place);
+        let access = self.access;
+        let entry = self.table_mut(h.slot).get_mut(place);
+        entry.set_access(access);
+        entry.object_mut()
+    }
+
+    /// Saves the entry for a snapshot that has not reached it.
+    #[inline(always)]
+    fn before_change(&mut self, h: Hashed, place: Place) {
+        if self.table(h.slot).saved_in != self.ks.snapshot_number() {
+            self.ks.preserve(self.locked, self.index, h.slot, place);
+        }
+    }
+
+    /// Sets a string, whatever the key held before.
+    #[inline]
+    pub fn set_string(&mut self, key: &[u8], bytes: &[u8], expire: SetExpire) {
+        let h = self.hashed(key);
+        let Some(place) = self.table(h.slot).find(h.hash, key) else {
+            let at = if let SetExpire::At(at) = expire { Some(at) } else { None };
+            return self.add(h, Entry::new(key, Body::string(bytes), at));
+        };
+        self.before_change(h, place);
+        let access = self.access;
+        let old = self.table(h.slot).get(place).expire();
+        let at = match expire {
+            SetExpire::Clear => None,
+            SetExpire::Keep => old.filter(|at| self.now <= *at),
+            SetExpire::At(at) => Some(at),
+        };
+        if at == old {
+            let entry = self.table_mut(h.slot).get_mut(place);
+            entry.set_access(access);
+            if entry.overwrite_inline(bytes) {
+                return;
+            }
+        }
+        self.swap_entry(h, place, Entry::new(key, Body::string(bytes), at), old);
+    }
+
+    /// Changes a string that exists by giving it other bytes; its expiry stays. `raw` marks a
+    /// string that APPEND or SETRANGE built.
+    pub fn replace_string(&mut self, key: &[u8], bytes: &[u8], raw: bool) {
+        self.set_string(key, bytes, SetExpire::Keep);
+        if raw
+            && bytes.len() <= INLINE_MAX
+            && let Some((h, place)) = self.locate(key)
+        {
+            self.table_mut(h.slot).get_mut(place).set_raw(true);
+        }
+    }
+
+    /// Puts a value under a key, whatever it held before.
+    pub fn insert(&mut self, key: &[u8], value: Value, expire: Option<UnixMs>) {
+        let entry = match &value {
+            Value::String(s) if s.len() <= INLINE_MAX => Entry::new(key, Body::Inline(s), expire),
+            _ => Entry::new(key, Body::Object(value), expire),
+        };
+        let h = self.hashed(key);
+        match self.table(h.slot).find(h.hash, key) {
+            None => self.add(h, entry),
+            Some(place) => {
+                self.before_change(h, place);
+                let old = self.table(h.slot).get(place).expire();
+                self.swap_entry(h, place, entry, old);
+            }
+        }
+    }
+
+    /// Overwrites the access clock of a key (RESTORE IDLETIME).
+    pub fn set_idle_seconds(&mut self, key: &[u8], seconds: u32) {
+        if let Some((h, place)) = self.locate(key) {
+            let access = self.access.wrapping_sub(seconds);
+            self.table_mut(h.slot).get_mut(place).set_access(access);
+        }
+    }
+
+    /// Adds an entry whose key is not there.
+    fn add(&mut self, h: Hashed, mut entry: Entry) {
+        entry.set_access(self.access);
+        entry.set_parity(self.ks.parity());
+        let expire = entry.as_ref().expire();
+        let ks = self.ks;
+        self.table_mut(h.slot).insert(h.hash, entry, |k| ks.hash(k));
+        let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
+        bump(&shard.keys, 1);
+        self.note_expire(h, None, expire);
+    }
+
+    fn swap_entry(&mut self, h: Hashed, place: Place, mut entry: Entry, old_expire: Option<UnixMs>) {
+        entry.set_access(self.access);
+        entry.set_parity(self.ks.parity());
+        let expire = entry.as_ref().expire();
+        let old = self.table_mut(h.slot).replace(place, entry);
+        self.dispose(old);
+        self.note_expire(h, old_expire, expire);
+    }
+
+    /// Keeps the expiry index and its count right when an entry's expiry changes.
+    fn note_expire(&mut self, h: Hashed, old: Option<UnixMs>, new: Option<UnixMs>) {
+        if old.is_none() && new.is_none() {
+            return;
+        }
+        let shard = shard_of(h.slot);
+        let counter = &Locked::shard_tables(self.tables, shard).volatile;
+        match (old, new) {
+            (None, Some(_)) => bump(counter, 1),
+            (Some(_), None) => bump(counter, -1),
+            _ => {}
+        }
+        if let Some(at) = new
+            && old.is_none_or(|old| at < old)
+        {
+            let reference = Reference::new(table_index(h.slot) % SLOTS_PER_SHARD, h.hash);
+            self.locked.expiry_mut(self.tables, shard).file(at, reference);
+        }
+    }
+
+    /// Deletes a key. False when it was not there (or dead).
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        let Some((h, place)) = self.locate(key) else { return false };
+        let entry = self.take_place(h, place);
+        self.dispose(entry);
+        true
+    }
+
+    /// Takes a value out: its value and expiry.
+    pub fn take(&mut self, key: &[u8]) -> Option<(Value, Option<UnixMs>)> {
+        let (h, place) = self.locate(key)?;
+        let entry = self.take_place(h, place);
+        let expire = entry.as_ref().expire();
+        Some((entry.into_value(), expire))
+    }
+
+    fn take_place(&mut self, h: Hashed, place: Place) -> Entry {
+        self.before_change(h, place);
+        let ks = self.ks;
+        let entry = self.table_mut(h.slot).remove(place, h.hash, |k| ks.hash(k));
+        let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
+        bump(&shard.keys, -1);
+        if entry.as_ref().expire().is_some() {
+            bump(&shard.volatile, -1);
+        }
+        entry
+    }
+
+    /// Drops an entry here, or on another thread when that would take long.
+    #[inline]
+    fn dispose(&self, entry: Entry) {
+        if entry.as_ref().object().is_some_and(Value::is_heavy) {
+            self.ks.discard(Garbage::Value(entry.into_value()));
+        }
+    }
+
+    /// The expiry of a key: `None` for a missing key, `Some(None)` for one that stays.
+    pub fn expire_of(&mut self, key: &[u8]) -> Option<Option<UnixMs>> {
+        self.peek(key).map(EntryRef::expire)
+    }
+
+    /// Sets or clears the expiry of a key. False when it is not there.
+    pub fn set_expire(&mut self, key: &[u8], expire: Option<UnixMs>) -> bool {
+        let Some((h, place)) = self.locate(key) else { return false };
+        self.before_change(h, place);
+        let old = self.table(h.slot).get(place).expire();
+        self.table_mut(h.slot).get_mut(place).set_expire(expire);
+        self.note_expire(h, old, expire);
+        true
+    }
+
+    /// Says that `key` was changed: counts it, marks transactions that watch it, and notes that
+    /// clients blocked on it may go on.
+    #[inline]
+    pub fn changed(&mut self, key: &[u8]) {
+        self.effects.dirty += 1;
+        let slot = self.hashed(key).slot;
+        if !self.locked.side_mut(shard_of(slot)).watchers.is_empty() {
+            self.touch_watchers(key);
+        }
+    }
+
+    fn touch_watchers(&mut self, key: &[u8]) {
+        let (shard, index) = (shard_of(self.hashed(key).slot), self.index);
+        if self.locked.side_mut(shard).watchers.touch(index, key) {
+            self.effects.ready.push((index, key.to_vec()));
+        }
+    }
+
+    /// Records a command in the log in place of the one that runs.
+    pub fn record<A: AsRef<[u8]>>(&mut self, args: &[A]) {
+        self.effects.record(self.index, args);
+    }
+
+    /// Marks `dirty` when `key` changes.
+    pub fn watch(&mut self, key: &[u8], dirty: &Dirty) {
+        let (shard, index) = (shard_of(self.hashed(key).slot), self.index);
+        self.locked.side_mut(shard).watchers.watch(index, key, dirty);
+    }
+
+    pub fn unwatch(&mut self, key: &[u8], dirty: &Dirty) {
+        let (shard, index) = (shard_of(self.hashed(key).slot), self.index);
+        self.locked.side_mut(shard).watchers.unwatch(index, key, dirty);
+    }
+
+    /// Queues a client behind those that wait for `key` already.
+    pub fn block(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
+        let shard = shard_of(self.hashed(key).slot);
+        self.locked.side_mut(shard).watchers.block(key, waiter);
+    }
+
+    pub fn unblock(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
+        let shard = shard_of(self.hashed(key).slot);
+        self.locked.side_mut(shard).watchers.unblock(key, waiter);
+    }
+
+    /// The clients that wait for `key`, first come first.
+    pub fn blocked_on(&mut self, key: &[u8]) -> Vec<Arc<Waiter>> {
+        let (shard, index) = (shard_of(self.hashed(key).slot), self.index);
+        self.locked.side_mut(shard).watchers.blocked_on(index, key)
+    }
+
+    /// Visits every live key of the shards that are locked.
+    pub fn for_each(&self, mut f: impl FnMut(EntryRef<'_>)) {
+        for shard in self.locked.shards() {
+            for i in 0..SLOTS_PER_SHARD {
+                self.table(slot_at(shard * SLOTS_PER_SHARD + i)).for_each(|e| {
+                    if self.expiring == Expiring::Ignore || !e.is_expired(self.now) {
+                        f(e);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Visits the live keys of one slot.
+    pub fn for_each_in_slot(&self, slot: u16, mut f: impl FnMut(EntryRef<'_>)) {
+        self.table(slot).for_each(|e| {
+            if self.expiring == Expiring::Ignore || !e.is_expired(self.now) {
+                f(e);
+            }
+        });
+    }
+
+    /// Keys of one slot, dead ones included, as CLUSTER COUNTKEYSINSLOT counts.
+    pub fn slot_len(&self, slot: u16) -> usize {
+        self.table(slot).len()
+    }
+
+    /// One step of a scan over the database, with every shard locked: visits one bucket and returns
+    /// the next cursor, 0 at the end. Empty slots are passed over in the same step.
+    ///
+    /// A cursor is the number of the table plus one position within it: 14 low bits and 48 high
+    /// bits. Any number is a valid cursor.
+    pub fn scan(&self, cursor: u64, f: &mut impl FnMut(EntryRef<'_>)) -> u64 {
+        let (first, position) = ((cursor & 0x3fff) as usize, cursor >> 14);
+        let tables = SHARDS * SLOTS_PER_SHARD;
+        let Some(index) = (first..tables).find(|&i| !self.table(slot_at(i)).is_empty()) else { return 0 };
+        let from = if index == first { position } else { 0 };
+        let next = self.table(slot_at(index)).scan(from, &mut |e| {
+            if self.expiring == Expiring::Ignore || !e.is_expired(self.now) {
+                f(e);
+            }
+        });
+        match next {
+            Some(position) => position << 14 | index as u64,
+            None if index + 1 < tables => (index + 1) as u64,
+            None => 0,
+        }
+    }
+
+    /// A uniformly random key that is alive, if one is found within some tries. Every shard must be locked.
+    pub fn random_key(&self, rng: &mut Rng) -> Option<&[u8]> {
+        let total = self.ks.len(self.index);
+        if total == 0 {
+            return None;
+        }
+        let mut last = None;
+        for _ in 0..100 {
+            let entry = self.nth_slot_entry(rng.below(total as u64) as usize, rng)?;
+            last = Some(entry.key());
+            if self.expiring == Expiring::Ignore || !entry.is_expired(self.now) {
+                return last;
+            }
+        }
+        // Nearly everything is dead. A replica shows a dead key rather than none, as Redis does.
+        if self.expiring == Expiring::Hide { last } else { None }
+    }
+
+    /// A random entry of the slot that holds the `nth` key.
+    fn nth_slot_entry(&self, mut nth: usize, rng: &mut Rng) -> Option<EntryRef<'_>> {
+        for (shard, tables) in self.tables.shards.iter().enumerate() {
+            let keys = tables.keys.load(Ordering::Relaxed);
+            if nth >= keys {
+                nth -= keys;
+                continue;
+            }
+            for i in 0..SLOTS_PER_SHARD {
+                let table = self.table(slot_at(shard * SLOTS_PER_SHARD + i));
+                if nth < table.len() {
+                    return table.random(rng);
+                }
+                nth -= table.len();
+            }
+        }
+        None
+    }
+
+    /// Keys of the database.
+    pub fn len(&self) -> usize {
+        self.ks.len(self.index)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Deletes up to `max` keys of the locked shards whose time has come; returns how many it looked at.
+    pub fn expire_due(&mut self, max: usize) -> usize {
+        let mut looked_at = 0;
+        for shard in self.locked.shards() {
+            let due = self.locked.expiry_mut(self.tables, shard).take_due(self.now, max);
+            looked_at += due.len();
+            for reference in due {
+                self.settle(shard, reference);
+            }
+            self.compact_index(shard);
+        }
+        looked_at
+    }
+
+    /// Deletes what a due reference points to, or files it anew.
+    fn settle(&mut self, shard: usize, reference: Reference) {
+        let slot = slot_at(shard * SLOTS_PER_SHARD + reference.slot_in_shard());
+        let now = self.now;
+        while let Some(place) = self.table(slot).find_by(reference.hash(), |e| e.is_expired(now)) {
+            let hash = self.ks.hash(self.table(slot).get(place).key());
+            self.expire_now(Hashed { slot, hash }, place);
+        }
+        let mut later = Vec::new();
+        let table = self.table(slot);
+        if let Some(place) = table.find_by(reference.hash(), |e| e.expire().is_some()) {
+            later.extend(table.get(place).expire());
+        }
+        for at in later {
+            self.locked.expiry_mut(self.tables, shard).file(at, reference);
+        }
+    }
+
+    /// Rebuilds a shard's index when most of its references are stale.
+    fn compact_index(&mut self, shard: usize) {
+        let volatile = Locked::shard_tables(self.tables, shard).volatile.load(Ordering::Relaxed);
+        if self.locked.expiry_mut(self.tables, shard).len() <= volatile * 2 + 1024 {
+            return;
+        }
+        let mut live = Vec::with_capacity(volatile);
+        for i in 0..SLOTS_PER_SHARD {
+            self.table(slot_at(shard * SLOTS_PER_SHARD + i)).for_each(|e| {
+                if let Some(at) = e.expire() {
+                    live.push((at, Reference::new(i, self.ks.hash(e.key()))));
+                }
+            });
+        }
+        let index = self.locked.expiry_mut(self.tables, shard);
+        index.clear();
+        for (at, reference) in live {
+            index.file(at, reference);
+        }
+    }
+}
+
+/// Adds to a counter that is written under a lock only: no read-modify-write needed.
+#[inline]
+fn bump(counter: &std::sync::atomic::AtomicUsize, by: isize) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
+}
+
+impl Keyspace {
+    /// Empties a database. Every shard must be locked. Returns how many keys there were.
+    pub fn flush(&self, locked: &mut Locked<'_>, db: DbIndex) -> usize {
+        let Some(tables) = self.existing_tables(db) else { return 0 };
+        let keys = self.len(db);
+        let slots: Vec<u16> = (0..SHARDS * SLOTS_PER_SHARD).map(slot_at).collect();
+        self.empty_slots(locked, tables, db, &slots);
+        for shard in 0..SHARDS {
+            locked.side_mut(shard).watchers.touch_where(db, |_| true);
+            locked.expiry_mut(tables, shard).clear();
+            let counts = Locked::shard_tables(tables, shard);
+            counts.keys.store(0, Ordering::Relaxed);
+            counts.volatile.store(0, Ordering::Relaxed);
+        }
+        keys
+    }
+
+    /// Empties one slot of a database, whose shard is locked (a slot that was lost to another node).
+    pub fn flush_slot(&self, locked: &mut Locked<'_>, db: DbIndex, slot: u16) -> usize {
+        let Some(tables) = self.existing_tables(db) else { return 0 };
+        let (mut keys, mut volatile) = (0isize, 0isize);
+        locked.table(tables, slot).for_each(|e| {
+            keys += 1;
+            volatile += isize::from(e.expire().is_some());
+        });
+        self.empty_slots(locked, tables, db, &[slot]);
+        let shard = shard_of(slot);
+        locked.side_mut(shard).watchers.touch_where(db, |k| crate::base::crc16::key_slot(k) == slot);
+        let counts = Locked::shard_tables(tables, shard);
+        bump(&counts.keys, -keys);
+        bump(&counts.volatile, -volatile);
+        keys as usize
+    }
+
+    fn empty_slots(&self, locked: &mut Locked<'_>, tables: &Tables, db: DbIndex, slots: &[u16]) {
+        let mut dropped = Vec::new();
+        for &slot in slots {
+            let table = locked.table_mut(tables, slot);
+            if table.is_empty() {
+                continue;
+            }
+            let old = std::mem::take(table);
+            // The new table is empty and needs no saving; what was saved of the old one stays on record.
+            table.saved_in = old.saved_in;
+            dropped.extend(self.freeze(db, old));
+        }
+        if !dropped.is_empty() {
+            self.discard(Garbage::Tables(dropped));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with<R>(ks: &Keyspace, now: UnixMs, f: impl FnOnce(&mut Db<'_, '_>) -> R) -> (R, Effects) {
+        let mut effects = Effects { log_wanted: true, ..Effects::default() };
+        let mut locked = ks.lock_all();
+        let r = f(&mut Db::new(&mut locked, 0, now, Expiring::Delete, &mut effects));
+        drop(locked);
+        (r, effects)
+    }
+
+    #[test]
+    fn dead_keys_go_when_met_and_leave_a_del() {
+        let ks = Keyspace::new(1, Box::new(drop));
+        with(&ks, 100, |db| db.set_string(b"k", b"v", SetExpire::At(150)));
+        assert!(with(&ks, 150, |db| db.exists(b"k")).0);
+        let (found, mut effects) = with(&ks, 151, |db| db.exists(b"k"));
+        assert!(!found && ks.is_empty(0));
+        ks.log.set_wanted(true);
+        effects.append_to(&ks.log);
+        assert!(ks.log.read(0, 1000).unwrap().concat().ends_with(b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"));
+    }
+
+    #[test]
+    fn the_index_finds_all_dead_keys_and_none_that_were_prolonged() {
+        let ks = Keyspace::new(1, Box::new(drop));
+        with(&ks, 0, |db| {
+            for i in 0..10_000 {
+                db.set_string(format!("dead{i}").as_bytes(), b"v", SetExpire::At(1000 + i % 500));
+                let kept = format!("kept{i}");
+                db.set_string(kept.as_bytes(), b"v", SetExpire::At(1000));
+                db.set_expire(kept.as_bytes(), Some(50_000));
+            }
+        });
+        assert_eq!((ks.len(0), ks.volatile_len(0)), (20_000, 20_000));
+        with(&ks, 3000, |db| while db.expire_due(100) > 0 {});
+        assert_eq!((ks.len(0), ks.volatile_len(0)), (10_000, 10_000));
+        with(&ks, 60_000, |db| while db.expire_due(100) > 0 {});
+        assert_eq!((ks.len(0), ks.volatile_len(0)), (0, 0));
+    }
+
+    #[test]
+    fn a_full_scan_meets_every_key_once() {
+        let ks = Keyspace::new(1, Box::new(drop));
+        with(&ks, 0, |db| {
+            for i in 0..5000 {
+                db.set_string(format!("{{tag{}}}{i}", i % 100).as_bytes(), b"v", SetExpire::Clear);
+            }
+            let (mut cursor, mut seen) = (0, std::collections::HashSet::new());
+            loop {
+                cursor = db.scan(cursor, &mut |e| assert!(seen.insert(e.key().to_vec())));
+                if cursor == 0 {
+                    break;
+                }
+            }
+            assert_eq!(seen.len(), 5000);
+            assert!(db.random_key(&mut Rng::new(1)).is_some());
+        });
+        assert_eq!(ks.flush(&mut ks.lock_all(), 0), 5000);
+        assert!(ks.is_empty(0));
+    }
+
+    #[test]
+    fn a_watched_key_marks_its_transaction_only_when_it_changes() {
+        let ks = Keyspace::new(1, Box::new(drop));
+        let dirty = Dirty::default();
+        with(&ks, 0, |db| {
+            db.watch(b"k", &dirty);
+            db.changed(b"other");
+        });
+        assert!(!dirty.load(Ordering::Relaxed));
+        with(&ks, 0, |db| db.changed(b"k"));
+        assert!(dirty.load(Ordering::Relaxed));
+    }
+}

@@ -1,0 +1,458 @@
+//! An entry: one allocation that holds a key, its expiry if it has one, and its value.
+//!
+//! ```text
+//! 0        8             16 or 8                          ..
+//! | header | expiry (8)? | Value (16)? | long length (8)? | key | inline string |
+//! ```
+//!
+//! A string of at most [`INLINE_MAX`] bytes stands behind the key; anything else is a [`Value`]
+//! in front of it. The layout is why this file is `unsafe`: one allocation a key and one cache
+//! line for a short one measured 84 bytes resident and 50 to 60 ns a lookup against 100 and more
+//! for a map of keys to values. Nothing outside this file touches the bytes.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::base::time::UnixMs;
+use crate::value::{Kind, Value, ValueRef};
+
+/// Strings up to this many bytes are stored inline.
+pub const INLINE_MAX: usize = 4096;
+
+/// Keys from this length on carry it in a word of its own.
+const LONG_KEY: usize = u16::MAX as usize;
+
+const HAS_EXPIRE: u32 = 1 << 24;
+const IS_OBJECT: u32 = 1 << 25;
+/// Equal to the parity of the last snapshot that has seen this entry, or in which it was written.
+const SNAPSHOT_PARITY: u32 = 1 << 26;
+/// The string was built by APPEND or SETRANGE: OBJECT ENCODING says `raw` whatever it holds.
+const IS_RAW: u32 = 1 << 27;
+const ACCESS_MASK: u32 = (1 << 24) - 1;
+
+#[repr(C)]
+struct Header {
+    key_len: u16,
+    value_len: u16,
+    /// 24 bits of access clock (seconds), then the flags above.
+    word: u32,
+}
+
+/// An owned entry.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Entry(NonNull<u8>);
+
+// SAFETY: an entry owns its allocation; `Value` is `Send` and `Sync`.
+unsafe impl Send for Entry {}
+unsafe impl Sync for Entry {}
+
+/// What a new entry holds.
+#[derive(Debug)]
+pub enum Body<'a> {
+    Inline(&'a [u8]),
+    Object(Value),
+}
+
+impl<'a> Body<'a> {
+    /// The body for a string of any length.
+    pub fn string(bytes: &'a [u8]) -> Self {
+        if bytes.len() <= INLINE_MAX {
+            Body::Inline(bytes)
+        } else {
+            Body::Object(Value::String(Arc::new(bytes.to_vec())))
+        }
+    }
+}
+
+/// Rounds up to the allocator's size classes (16-byte steps to 128, then four to each doubling),
+/// so that a value can change its length in place within a class.
+#[inline]
+fn size_class(n: usize) -> usize {
+    let step = if n <= 128 { 16 } else { 1 << ((n - 1).ilog2() - 2) };
+    n.next_multiple_of(step)
+}
+
+#[inline]
+fn layout_of(total: usize) -> Layout {
+    Layout::from_size_align(size_class(total), 8).expect("an entry is far smaller than the address space")
+}
+
+impl Entry {
+    pub fn new(key: &[u8], body: Body<'_>, expire: Option<UnixMs>) -> Self {
+        let mut word = 0;
+        let mut front = size_of::<Header>();
+        if expire.is_some() {
+            word |= HAS_EXPIRE;
+            front += 8;
+        }
+        let inline = match &body {
+            Body::Inline(bytes) => {
+                assert!(bytes.len() <= INLINE_MAX, "too long to be inline");
+                *bytes
+            }
+            Body::Object(_) => {
+                word |= IS_OBJECT;
+                front += size_of::<Value>();
+                &[]
+            }
+        };
+        if key.len() >= LONG_KEY {
+            front += 8;
+        }
+        let total = front + key.len() + inline.len();
+        let layout = layout_of(total);
+        // SAFETY: the layout is not empty; every write below stays inside `total` bytes and is
+        // aligned to 8 because each part in front of the key is a multiple of 8 long.
+        unsafe {
+            let Some(at) = NonNull::new(alloc(layout)) else { handle_alloc_error(layout) };
+            let p = at.as_ptr();
+            p.cast::<Header>().write(Header {
+                key_len: key.len().min(LONG_KEY) as u16,
+                value_len: inline.len() as u16,
+                word,
+            });
+            let mut next = p.add(size_of::<Header>());
+            if let Some(ms) = expire {
+                next.cast::<UnixMs>().write(ms);
+                next = next.add(8);
+            }
+            if let Body::Object(value) = body {
+                next.cast::<Value>().write(value);
+                next = next.add(size_of::<Value>());
+            }
+            if key.len() >= LONG_KEY {
+                next.cast::<u64>().write(key.len() as u64);
+                next = next.add(8);
+            }
+            next.copy_from_nonoverlapping(key.as_ptr(), key.len());
+            next.add(key.len()).copy_from_nonoverlapping(inline.as_ptr(), inline.len());
+            Self(at)
+        }
+    }
+
+    pub fn as_ref(&self) -> EntryRef<'_> {
+        EntryRef(self.0, PhantomData)
+    }
+
+    pub(super) fn into_raw(self) -> *mut u8 {
+        let p = self.0.as_ptr();
+        std::mem::forget(self);
+        p
+    }
+
+    /// # Safety
+    /// `p` came from [`Entry::into_raw`] and nobody else owns it.
+    pub(super) unsafe fn from_raw(p: *mut u8) -> Self {
+        // SAFETY: into_raw never gives null.
+        Self(unsafe { NonNull::new_unchecked(p) })
+    }
+
+    /// Overwrites an inline string in place. False, and nothing done, when the entry holds no
+    /// inline string or the new one would not fit its size class.
+    #[inline]
+    pub fn overwrite_inline(&mut self, bytes: &[u8]) -> bool {
+        let view = self.as_ref();
+        if view.word() & IS_OBJECT != 0 || bytes.len() > INLINE_MAX {
+            return false;
+        }
+        let front = view.value_offset();
+        let old = view.header().value_len as usize;
+        if old != bytes.len() && size_class(front + old) != size_class(front + bytes.len()) {
+            return false;
+        }
+        // SAFETY: the allocation has the size class of `front + bytes.len()`; `&mut self` is the only access.
+        unsafe {
+            let p = self.0.as_ptr();
+            (*p.cast::<Header>()).value_len = bytes.len() as u16;
+            p.add(front).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+        self.set_raw(false);
+        true
+    }
+
+    /// The value for modification in place, if it is not an inline string.
+    pub fn object_mut(&mut self) -> Option<&mut Value> {
+        let offset = self.as_ref().object_offset()?;
+        // SAFETY: an entry with IS_OBJECT holds an initialised Value there.
+        Some(unsafe { &mut *self.0.as_ptr().add(offset).cast::<Value>() })
+    }
+
+    /// Sets or clears the expiry. The entry moves to another allocation unless only the time changes.
+    pub fn set_expire(&mut self, expire: Option<UnixMs>) {
+        match (self.as_ref().expire(), expire) {
+            (None, None) => {}
+            (Some(_), Some(ms)) => {
+                // SAFETY: HAS_EXPIRE says that the expiry stands behind the header.
+                unsafe { self.0.as_ptr().add(size_of::<Header>()).cast::<UnixMs>().write(ms) };
+            }
+            _ => {
+                let moved = self.rebuilt(expire);
+                std::mem::replace(self, moved).release_shell();
+            }
+        }
+    }
+
+    /// Copies header facts and moves the value out; the shell must not drop the value again.
+    fn rebuilt(&mut self, expire: Option<UnixMs>) -> Self {
+        let view = self.as_ref();
+        let word = view.word();
+        let body = match view.object_offset() {
+            // SAFETY: the value is moved out; the caller frees only the shell.
+            Some(at) => Body::Object(unsafe { self.0.as_ptr().add(at).cast::<Value>().read() }),
+            None => Body::Inline(view.inline()),
+        };
+        let mut moved = Self::new(view.key(), body, expire);
+        let keep = ACCESS_MASK | SNAPSHOT_PARITY | IS_RAW;
+        moved.set_word((moved.as_ref().word() & !keep) | (word & keep));
+        moved
+    }
+
+    /// Frees the allocation without dropping the value in it.
+    fn release_shell(self) {
+        let layout = self.as_ref().layout();
+        // SAFETY: allocated with this layout; `self` is gone after this.
+        unsafe { dealloc(self.into_raw(), layout) };
+    }
+
+    #[inline]
+    fn set_word(&mut self, word: u32) {
+        // SAFETY: every entry starts with a header.
+        unsafe { (*self.0.as_ptr().cast::<Header>()).word = word };
+    }
+
+    pub fn set_raw(&mut self, raw: bool) {
+        let word = self.as_ref().word();
+        let new = if raw { word | IS_RAW } else { word & !IS_RAW };
+        if new != word {
+            self.set_word(new);
+        }
+    }
+
+    /// Records an access at `clock` (seconds, 24 bits).
+    #[inline]
+    pub fn set_access(&mut self, clock: u32) {
+        let word = self.as_ref().word();
+        let new = (word & !ACCESS_MASK) | (clock & ACCESS_MASK);
+        if new != word {
+            self.set_word(new);
+        }
+    }
+
+    pub(super) fn set_parity(&mut self, odd: bool) {
+        let word = self.as_ref().word();
+        self.set_word(if odd { word | SNAPSHOT_PARITY } else { word & !SNAPSHOT_PARITY });
+    }
+
+    /// Takes the value out, for whoever wants to drop or move it.
+    pub fn into_value(self) -> Value {
+        let value = match self.as_ref().object_offset() {
+            // SAFETY: moved out once; only the shell is freed below.
+            Some(at) => unsafe { self.0.as_ptr().add(at).cast::<Value>().read() },
+            None => Value::String(Arc::new(self.as_ref().inline().to_vec())),
+        };
+        self.release_shell();
+        value
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let layout = self.as_ref().layout();
+        if let Some(value) = self.object_mut() {
+            // SAFETY: dropped once, the allocation goes right after.
+            unsafe { std::ptr::drop_in_place(value) };
+        }
+        // SAFETY: allocated with this layout.
+        unsafe { dealloc(self.0.as_ptr(), layout) };
+    }
+}
+
+/// A borrowed entry.
+#[derive(Clone, Copy, Debug)]
+pub struct EntryRef<'a>(NonNull<u8>, PhantomData<&'a Entry>);
+
+impl<'a> EntryRef<'a> {
+    /// # Safety
+    /// `p` is a live entry that nobody changes during `'a`.
+    #[inline]
+    pub(super) unsafe fn from_raw(p: *mut u8) -> Self {
+        // SAFETY: entries are never null.
+        Self(unsafe { NonNull::new_unchecked(p) }, PhantomData)
+    }
+
+    #[inline]
+    fn header(self) -> &'a Header {
+        // SAFETY: every entry starts with a header.
+        unsafe { self.0.cast::<Header>().as_ref() }
+    }
+
+    #[inline]
+    fn word(self) -> u32 {
+        self.header().word
+    }
+
+    #[inline]
+    pub fn expire(self) -> Option<UnixMs> {
+        if self.word() & HAS_EXPIRE == 0 {
+            return None;
+        }
+        // SAFETY: HAS_EXPIRE says that the expiry stands behind the header.
+        Some(unsafe { self.0.as_ptr().add(size_of::<Header>()).cast::<UnixMs>().read() })
+    }
+
+    /// Whether the entry is dead at `now`.
+    #[inline]
+    pub fn is_expired(self, now: UnixMs) -> bool {
+        self.expire().is_some_and(|at| now > at)
+    }
+
+    #[inline]
+    fn object_offset(self) -> Option<usize> {
+        let word = self.word();
+        let offset = size_of::<Header>() + if word & HAS_EXPIRE != 0 { 8 } else { 0 };
+        (word & IS_OBJECT != 0).then_some(offset)
+    }
+
+    #[inline]
+    fn key_span(self) -> (usize, usize) {
+        let word = self.word();
+        let mut at = size_of::<Header>();
+        if word & HAS_EXPIRE != 0 {
+            at += 8;
+        }
+        if word & IS_OBJECT != 0 {
+            at += size_of::<Value>();
+        }
+        let len = self.header().key_len as usize;
+        if len < LONG_KEY {
+            return (at, len);
+        }
+        // SAFETY: a long key's length stands in front of it.
+        let len = unsafe { self.0.as_ptr().add(at).cast::<u64>().read() };
+        (at + 8, len as usize)
+    }
+
+    #[inline]
+    pub fn key(self) -> &'a [u8] {
+        let (at, len) = self.key_span();
+        // SAFETY: the key occupies this span.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().add(at), len) }
+    }
+
+    #[inline]
+    fn value_offset(self) -> usize {
+        let (at, len) = self.key_span();
+        at + len
+    }
+
+    #[inline]
+    fn inline(self) -> &'a [u8] {
+        // SAFETY: the inline value stands behind the key (empty for objects).
+        unsafe {
+            std::slice::from_raw_parts(
+                self.0.as_ptr().add(self.value_offset()),
+                self.header().value_len as usize,
+            )
+        }
+    }
+
+    fn layout(self) -> Layout {
+        layout_of(self.value_offset() + self.header().value_len as usize)
+    }
+
+    /// The value, if it is not an inline string.
+    #[inline]
+    pub fn object(self) -> Option<&'a Value> {
+        let at = self.object_offset()?;
+        // SAFETY: an entry with IS_OBJECT holds an initialised Value there.
+        Some(unsafe { &*self.0.as_ptr().add(at).cast::<Value>() })
+    }
+
+    #[inline]
+    pub fn value(self) -> ValueRef<'a> {
+        match self.object() {
+            None => ValueRef::String(self.inline()),
+            Some(Value::String(s)) => ValueRef::String(s),
+            Some(Value::List(l)) => ValueRef::List(l),
+            Some(Value::Set(s)) => ValueRef::Set(s),
+            Some(Value::Hash(h)) => ValueRef::Hash(h),
+            Some(Value::SortedSet(z)) => ValueRef::SortedSet(z),
+            Some(Value::Stream(s)) => ValueRef::Stream(s),
+        }
+    }
+
+    pub fn kind(self) -> Kind {
+        match self.value() {
+            ValueRef::String(_) => Kind::String,
+            ValueRef::List(_) => Kind::List,
+            ValueRef::Set(_) => Kind::Set,
+            ValueRef::Hash(_) => Kind::Hash,
+            ValueRef::SortedSet(_) => Kind::SortedSet,
+            ValueRef::Stream(_) => Kind::Stream,
+        }
+    }
+
+    /// Whether the string was built by APPEND or SETRANGE.
+    pub fn is_raw(self) -> bool {
+        self.word() & IS_RAW != 0
+    }
+
+    /// The access clock, 24 bits.
+    pub fn access(self) -> u32 {
+        self.word() & ACCESS_MASK
+    }
+
+    pub(super) fn parity(self) -> bool {
+        self.word() & SNAPSHOT_PARITY != 0
+    }
+
+    /// Bytes of the entry's own allocation; an object's body is not counted.
+    pub fn shell_bytes(self) -> usize {
+        self.layout().size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_string_takes_one_cache_line() {
+        let e = Entry::new(&[b'k'; 16], Body::Inline(&[b'v'; 32]), None);
+        assert_eq!(e.as_ref().shell_bytes(), 64);
+        assert_eq!(size_of::<Value>(), 16);
+    }
+
+    #[test]
+    fn parts_survive_every_change_of_layout() {
+        for key_len in [0, 1, 16, 300, LONG_KEY - 1, LONG_KEY, LONG_KEY + 9] {
+            let key = vec![b'k'; key_len];
+            let mut e = Entry::new(&key, Body::string(b"hello"), None);
+            e.set_access(77);
+            e.set_expire(Some(123));
+            assert_eq!((e.as_ref().expire(), e.as_ref().access()), (Some(123), 77));
+            e.set_expire(Some(124));
+            assert_eq!((e.as_ref().key(), e.as_ref().expire()), (&key[..], Some(124)));
+            e.set_expire(None);
+            assert!(matches!(e.as_ref().value(), ValueRef::String(b"hello")));
+        }
+        let mut e = Entry::new(b"k", Body::string(b"hello"), None);
+        assert!(e.overwrite_inline(b"hellos") && !e.overwrite_inline(&[b'x'; 200]));
+        assert!(matches!(e.as_ref().value(), ValueRef::String(b"hellos")));
+    }
+
+    #[test]
+    fn objects_are_moved_not_copied() {
+        let big = vec![b'x'; INLINE_MAX + 1];
+        let mut e = Entry::new(b"k", Body::string(&big), Some(5));
+        e.set_expire(None);
+        assert!(!e.overwrite_inline(b"short"));
+        let Some(Value::String(s)) = e.object_mut() else { panic!("an object") };
+        Arc::make_mut(s).push(b'y');
+        let Value::String(s) = e.into_value() else { panic!("a string") };
+        assert_eq!((s.len(), Arc::strong_count(&s)), (INLINE_MAX + 2, 1));
+    }
+}

@@ -1,0 +1,121 @@
+//! Who wants to know that a key changed: transactions that WATCH it, and clients blocked on it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hashbrown::HashMap;
+
+use super::DbIndex;
+
+type Key = (DbIndex, Box<[u8]>);
+
+/// Set when a watched key changes; EXEC looks at it.
+pub type Dirty = Arc<AtomicBool>;
+
+/// A client that waits for a key. Its command is run again on its behalf when the key may have
+/// what it waits for; `claimed` decides between that, its timeout and its disconnection.
+#[derive(Debug)]
+pub struct Waiter {
+    pub client: u64,
+    /// Where the client lives: the number of its worker and its place there.
+    pub worker: usize,
+    pub token: usize,
+    pub db: DbIndex,
+    pub resp3: bool,
+    pub argv: Vec<Vec<u8>>,
+    pub claimed: AtomicBool,
+}
+
+impl Waiter {
+    /// True for the one caller that may answer the client.
+    pub fn claim(&self) -> bool {
+        !self.claimed.swap(true, Ordering::AcqRel)
+    }
+
+    pub fn is_claimed(&self) -> bool {
+        self.claimed.load(Ordering::Acquire)
+    }
+}
+
+/// The watchers of one shard.
+#[derive(Debug, Default)]
+pub struct Watchers {
+    transactions: HashMap<Key, Vec<Dirty>>,
+    blocked: HashMap<Key, VecDeque<Arc<Waiter>>>,
+}
+
+impl Watchers {
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.transactions.is_empty() && self.blocked.is_empty()
+    }
+
+    pub fn watch(&mut self, db: DbIndex, key: &[u8], dirty: &Dirty) {
+        let list = self.transactions.entry((db, key.into())).or_default();
+        if !list.iter().any(|d| Arc::ptr_eq(d, dirty)) {
+            list.push(Arc::clone(dirty));
+        }
+    }
+
+    pub fn unwatch(&mut self, db: DbIndex, key: &[u8], dirty: &Dirty) {
+        let key = (db, key.into());
+        if let Some(list) = self.transactions.get_mut(&key) {
+            list.retain(|d| !Arc::ptr_eq(d, dirty));
+            if list.is_empty() {
+                self.transactions.remove(&key);
+            }
+        }
+    }
+
+    /// Marks the transactions that watch `key`. Returns whether a client is blocked on it.
+    pub fn touch(&mut self, db: DbIndex, key: &[u8]) -> bool {
+        let key = (db, key.into());
+        if let Some(list) = self.transactions.remove(&key) {
+            for dirty in list {
+                dirty.store(true, Ordering::Release);
+            }
+        }
+        self.blocked.contains_key(&key)
+    }
+
+    /// Marks every transaction that watches a key of `db` for which `hit` holds (FLUSHALL).
+    pub fn touch_where(&mut self, db: DbIndex, hit: impl Fn(&[u8]) -> bool) {
+        self.transactions.retain(|(watched_db, key), list| {
+            let touched = *watched_db == db && hit(key);
+            if touched {
+                for dirty in list.iter() {
+                    dirty.store(true, Ordering::Release);
+                }
+            }
+            !touched
+        });
+    }
+
+    pub fn block(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
+        self.blocked.entry((waiter.db, key.into())).or_default().push_back(Arc::clone(waiter));
+    }
+
+    /// The clients blocked on `key` in the order of their coming; those already answered are dropped.
+    pub fn blocked_on(&mut self, db: DbIndex, key: &[u8]) -> Vec<Arc<Waiter>> {
+        let key = (db, key.into());
+        let Some(list) = self.blocked.get_mut(&key) else { return Vec::new() };
+        list.retain(|w| !w.is_claimed());
+        if list.is_empty() {
+            self.blocked.remove(&key);
+            return Vec::new();
+        }
+        list.iter().cloned().collect()
+    }
+
+    /// Forgets a client that was answered.
+    pub fn unblock(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
+        let key = (waiter.db, key.into());
+        if let Some(list) = self.blocked.get_mut(&key) {
+            list.retain(|w| !Arc::ptr_eq(w, waiter));
+            if list.is_empty() {
+                self.blocked.remove(&key);
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Replies in RESP2 or RESP3, appended to one buffer.
+//! Source: "Redis serialization protocol specification"; the RESP2 forms of RESP3 types follow the server's `addReply*`.
+
+use std::sync::Arc;
+
+use crate::base::num::format_f64;
+
+/// A reply or a run of replies under construction.
+///
+/// Small parts are copied into one buffer. Large values are kept as shared references beside
+/// it, so that they reach the socket without a copy.
+#[derive(Debug, Default)]
+pub struct Reply {
+    buf: Vec<u8>,
+    /// Shared values and the buffer position that each one stands at, ascending.
+    shared: Vec<(usize, Arc<Vec<u8>>)>,
+    resp3: bool,
+}
+
+/// Values from this size on are sent by reference.
+pub const SHARE_FROM: usize = 16 * 1024;
+
+impl Reply {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the protocol of what follows.
+    #[inline]
+    pub fn set_resp3(&mut self, resp3: bool) {
+        self.resp3 = resp3;
+    }
+
+    pub fn is_resp3(&self) -> bool {
+        self.resp3
+    }
+
+    /// Bytes in the buffer, shared values not counted: a position for [`Reply::truncate`] and [`Reply::segment`].
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.buf.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.buf.is_empty()
+    }
+
+    /// The bytes written from `mark` on are taken back (CLIENT REPLY OFF, a failed handler).
+    pub fn truncate(&mut self, mark: usize) {
+        self.buf.truncate(mark);
+        while self.shared.last().is_some_and(|(at, _)| *at > mark) {
+            self.shared.pop();
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.buf.clear();
+        self.shared.clear();
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.buf
+    }
+
+    /// Whether every byte is in the buffer.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.shared.is_empty()
+    }
+
+    /// The pieces between two buffer positions in sending order.
+    pub fn segment(&self, from: usize, to: usize) -> Vec<Piece<'_>> {
+        let mut pieces = Vec::new();
+        let mut at = from;
+        for (pos, value) in &self.shared {
+            if *pos > from && *pos <= to {
+                pieces.push(Piece::Bytes(&self.buf[at..*pos]));
+                pieces.push(Piece::Shared(value));
+                at = *pos;
+            }
+        }
+        pieces.push(Piece::Bytes(&self.buf[at..to]));
+        pieces.retain(|p| !matches!(p, Piece::Bytes(b) if b.is_empty()));
+        pieces
+    }
+
+    /// Everything as one owned byte string.
+    pub fn into_bytes(self) -> Vec<u8> {
+        if self.shared.is_empty() {
+            return self.buf;
+        }
+        let mut out = Vec::new();
+        for piece in self.segment(0, self.buf.len()) {
+            match piece {
+                Piece::Bytes(b) => out.extend_from_slice(b),
+                Piece::Shared(v) => out.extend_from_slice(v),
+            }
+        }
+        out
+    }
+
+    /// Bytes that are already in protocol form.
+    #[inline]
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.buf.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    pub fn ok(&mut self) {
+        self.buf.extend_from_slice(b"+OK\r\n");
+    }
+
+    #[inline]
+    pub fn simple(&mut self, text: &str) {
+        self.buf.push(b'+');
+        self.buf.extend_from_slice(text.as_bytes());
+        self.buf.extend_from_slice(b"\r\n");
+    }
+
+    /// An error; `text` starts with its code. Line ends inside become spaces, as the protocol demands.
+    #[cold]
+    pub fn error(&mut self, text: &str) {
+        self.buf.push(b'-');
+        self.buf.extend(
+            text.trim_end_matches(['\r', '\n'])
+                .bytes()
+                .map(|b| if b == b'\r' || b == b'\n' { b' ' } else { b }),
+        );
+        self.buf.extend_from_slice(b"\r\n");
+    }
+
+    #[inline]
+    pub fn int(&mut self, n: i64) {
+        self.head(b':', n);
+    }
+
+    #[inline]
+    pub fn bulk(&mut self, bytes: &[u8]) {
+        self.buf.reserve(bytes.len() + 26);
+        self.head(b'$', bytes.len() as i64);
+        self.buf.extend_from_slice(bytes);
+        self.buf.extend_from_slice(b"\r\n");
+    }
+
+    pub fn bulk_str(&mut self, text: &str) {
+        self.bulk(text.as_bytes());
+    }
+
+    /// An integer as a bulk string.
+    pub fn bulk_int(&mut self, n: i64) {
+        self.bulk(itoa::Buffer::new().format(n).as_bytes());
+    }
+
+    /// A large value, sent by reference when that is worth it.
+    pub fn bulk_shared(&mut self, value: &Arc<Vec<u8>>) {
+        if value.len() < SHARE_FROM {
+            return self.bulk(value);
+        }
+        self.head(b'$', value.len() as i64);
+        self.shared.push((self.buf.len(), Arc::clone(value)));
+        self.buf.extend_from_slice(b"\r\n");
+    }
+
+    /// The missing bulk string.
+    #[inline]
+    pub fn null(&mut self) {
+        self.buf.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"$-1\r\n" });
+    }
+
+    /// The missing array.
+    pub fn null_array(&mut self) {
+        self.buf.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"*-1\r\n" });
+    }
+
+    pub fn array(&mut self, len: usize) {
+        self.head(b'*', len as i64);
+    }
+
+    /// A map of `pairs` pairs; in RESP2 an array of twice as many elements.
+    pub fn map(&mut self, pairs: usize) {
+        if self.resp3 {
+            self.head(b'%', pairs as i64);
+        } else {
+            self.head(b'*', pairs as i64 * 2);
+        }
+    }
+
+    /// A set; in RESP2 an array.
+    pub fn set(&mut self, len: usize) {
+        self.head(if self.resp3 { b'~' } else { b'*' }, len as i64);
+    }
+
+    /// An out-of-band message; in RESP2 an array.
+    pub fn push(&mut self, len: usize) {
+        self.head(if self.resp3 { b'>' } else { b'*' }, len as i64);
+    }
+
+    /// A double; in RESP2 a bulk string of the same text.
+    pub fn double(&mut self, x: f64) {
+        let text = format_f64(x);
+        if self.resp3 {
+            self.buf.push(b',');
+            self.buf.extend_from_slice(text.as_bytes());
+            self.buf.extend_from_slice(b"\r\n");
+        } else {
+            self.bulk(text.as_bytes());
+        }
+    }
+
+    /// A boolean; in RESP2 the integers 1 and 0.
+    pub fn bool(&mut self, x: bool) {
+        if self.resp3 {
+            self.buf.extend_from_slice(if x { b"#t\r\n" } else { b"#f\r\n" });
+        } else {
+            self.int(i64::from(x));
+        }
+    }
+
+    /// Text for people; in RESP2 a bulk string.
+    pub fn verbatim(&mut self, format: &str, text: &str) {
+        debug_assert_eq!(format.len(), 3, "a verbatim format has three letters");
+        if self.resp3 {
+            self.head(b'=', text.len() as i64 + 4);
+            self.buf.extend_from_slice(format.as_bytes());
+            self.buf.push(b':');
+            self.buf.extend_from_slice(text.as_bytes());
+            self.buf.extend_from_slice(b"\r\n");
+        } else {
+            self.bulk(text.as_bytes());
+        }
+    }
+
+    /// Moves all of `other` behind what is here.
+    pub fn append(&mut self, other: Reply) {
+        let base = self.buf.len();
+        self.buf.extend_from_slice(&other.buf);
+        self.shared.extend(other.shared.into_iter().map(|(at, v)| (at + base, v)));
+    }
+
+    /// A type byte, a number, a line end. Lengths and small integers are nearly always one or two digits.
+    #[inline(always)]
+    fn head(&mut self, kind: u8, n: i64) {
+        if (0..10).contains(&n) {
+            self.buf.extend_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']);
+        } else if (10..100).contains(&n) {
+            self.buf.extend_from_slice(&[kind, b'0' + (n / 10) as u8, b'0' + (n % 10) as u8, b'\r', b'\n']);
+        } else {
+            self.buf.push(kind);
+            self.buf.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+            self.buf.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// One piece of a reply on its way to the socket.
+#[derive(Debug)]
+pub enum Piece<'a> {
+    Bytes(&'a [u8]),
+    Shared(&'a Arc<Vec<u8>>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_values_keep_their_place() {
+        let big = Arc::new(vec![b'x'; SHARE_FROM]);
+        let mut reply = Reply::new();
+        reply.ok();
+        let mark = reply.len();
+        reply.array(2);
+        reply.bulk_shared(&big);
+        reply.int(7);
+        let mut flat = vec![];
+        for piece in reply.segment(mark, reply.len()) {
+            flat.extend_from_slice(match &piece {
+                Piece::Bytes(b) => b,
+                Piece::Shared(v) => v,
+            });
+        }
+        assert_eq!(flat, [&b"*2\r\n$16384\r\n"[..], &big, b"\r\n:7\r\n"].concat());
+        reply.truncate(mark);
+        assert_eq!(reply.into_bytes(), b"+OK\r\n");
+    }
+
+    #[test]
+    fn resp3_types_fall_back_in_resp2() {
+        let render = |resp3| {
+            let mut r = Reply::new();
+            r.set_resp3(resp3);
+            r.null();
+            r.map(1);
+            r.double(1.5);
+            r.bool(true);
+            String::from_utf8(r.into_bytes()).unwrap()
+        };
+        assert_eq!(render(false), "$-1\r\n*2\r\n$3\r\n1.5\r\n:1\r\n");
+        assert_eq!(render(true), "_\r\n%1\r\n,1.5\r\n#t\r\n");
+    }
+}

@@ -1,0 +1,367 @@
+//! Requests: arrays of bulk strings, or one inline line of words.
+//! Source: "Redis serialization protocol specification", sections on client requests and inline commands.
+
+use crate::base::num::parse_i64;
+
+/// A header line or an inline request may not be longer than this (Redis: 64 KiB).
+pub const MAX_LINE: usize = 64 * 1024;
+
+/// What a connection may declare before it is cut off.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `proto-max-bulk-len`, in bytes.
+    pub max_bulk: usize,
+    /// Connections that have not authenticated may send 10 arguments of 16 KiB at most.
+    pub authenticated: bool,
+}
+
+/// What stands at the parse position.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A command; its arguments were appended to the caller's list and the position moved on.
+    Command,
+    /// An inline command, unquoted. The position moved on.
+    Inline(Vec<Vec<u8>>),
+    /// A request of no arguments, which is skipped without a reply. The position moved on.
+    Empty,
+    /// Not complete: parsing again is useful once the buffer holds `need` bytes from the position on.
+    Incomplete { need: usize },
+}
+
+/// Why a connection is answered with an error and closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    #[error("Protocol error: too big mbulk count string")]
+    LongMultibulkLine,
+    #[error("Protocol error: invalid multibulk length")]
+    MultibulkLength,
+    #[error("Protocol error: unauthenticated multibulk length")]
+    UnauthenticatedMultibulk,
+    #[error("Protocol error: too big bulk count string")]
+    LongBulkLine,
+    #[error("Protocol error: expected '$', got '{}'", char::from(*.0))]
+    ExpectedDollar(u8),
+    #[error("Protocol error: invalid bulk length")]
+    BulkLength,
+    #[error("Protocol error: unauthenticated bulk length")]
+    UnauthenticatedBulk,
+    #[error("Protocol error: too big inline request")]
+    LongInline,
+    #[error("Protocol error: unbalanced quotes in request")]
+    UnbalancedQuotes,
+}
+
+/// Parses one request at `*pos`. The arguments are appended to `argv` as slices of `buf`; on
+/// [`Parsed::Incomplete`] and on an error `argv` and `*pos` are as before.
+#[inline]
+pub fn parse<'a>(
+    buf: &'a [u8],
+    pos: &mut usize,
+    argv: &mut Vec<&'a [u8]>,
+    limits: &Limits,
+) -> Result<Parsed, ProtocolError> {
+    let input = &buf[*pos..];
+    match input.first() {
+        None => Ok(Parsed::Incomplete { need: 1 }),
+        Some(b'*') => {
+            let before = argv.len();
+            let result = multibulk(input, argv, limits);
+            match result {
+                Ok(Multibulk::Done(used)) => {
+                    *pos += used;
+                    Ok(if argv.len() == before { Parsed::Empty } else { Parsed::Command })
+                }
+                Ok(Multibulk::Need(need)) => {
+                    argv.truncate(before);
+                    Ok(Parsed::Incomplete { need })
+                }
+                Err(e) => {
+                    argv.truncate(before);
+                    Err(e)
+                }
+            }
+        }
+        Some(_) => inline(input, pos),
+    }
+}
+
+enum Multibulk {
+    Done(usize),
+    Need(usize),
+}
+
+/// A header line: its number and where the next line starts.
+enum Line {
+    Number(i64, usize),
+    Bad,
+    /// No line end yet.
+    Open,
+}
+
+/// Reads `<digits>\r\n` at `at`. The short positive number, which is nearly every line, is read in one pass.
+#[inline(always)]
+fn number_line(input: &[u8], at: usize) -> Line {
+    let mut n = 0i64;
+    let mut i = at;
+    while let Some(&b) = input.get(i) {
+        let digit = b.wrapping_sub(b'0');
+        if digit > 9 {
+            if b == b'\r' && i > at && i - at <= 9 && (input[at] != b'0' || i - at == 1) {
+                return if i + 1 < input.len() { Line::Number(n, i + 2) } else { Line::Open };
+            }
+            return number_line_slow(input, at);
+        }
+        n = n.wrapping_mul(10).wrapping_add(i64::from(digit));
+        i += 1;
+    }
+    Line::Open
+}
+
+#[cold]
+fn number_line_slow(input: &[u8], at: usize) -> Line {
+    let Some(len) = memchr::memchr(b'\r', &input[at..]) else { return Line::Open };
+    if at + len + 1 >= input.len() {
+        return Line::Open;
+    }
+    match parse_i64(&input[at..at + len]) {
+        Some(n) => Line::Number(n, at + len + 2),
+        None => Line::Bad,
+    }
+}
+
+#[inline(always)]
+fn multibulk<'a>(
+    input: &'a [u8],
+    argv: &mut Vec<&'a [u8]>,
+    limits: &Limits,
+) -> Result<Multibulk, ProtocolError> {
+    let (count, mut at) = match number_line(input, 1) {
+        Line::Number(n, next) => (n, next),
+        Line::Bad => return Err(ProtocolError::MultibulkLength),
+        Line::Open if input.len() > MAX_LINE => return Err(ProtocolError::LongMultibulkLine),
+        Line::Open => return Ok(Multibulk::Need(input.len() + 1)),
+    };
+    if count > i64::from(i32::MAX) {
+        return Err(ProtocolError::MultibulkLength);
+    }
+    if count > 10 && !limits.authenticated {
+        return Err(ProtocolError::UnauthenticatedMultibulk);
+    }
+    for _ in 0..count.max(0) {
+        match input.get(at) {
+            Some(b'$') => {}
+            Some(&other) => return Err(ProtocolError::ExpectedDollar(other)),
+            None => return Ok(Multibulk::Need(at + 1)),
+        }
+        let (len, start) = match number_line(input, at + 1) {
+            Line::Number(n, next) => (n, next),
+            Line::Bad => return Err(ProtocolError::BulkLength),
+            Line::Open if input.len() - at > MAX_LINE => return Err(ProtocolError::LongBulkLine),
+            Line::Open => return Ok(Multibulk::Need(input.len() + 1)),
+        };
+        if len < 0 || len as u64 > limits.max_bulk as u64 {
+            return Err(ProtocolError::BulkLength);
+        }
+        if len > 16384 && !limits.authenticated {
+            return Err(ProtocolError::UnauthenticatedBulk);
+        }
+        let end = start + len as usize;
+        // The two bytes behind a bulk are skipped unseen, as Redis does.
+        if end + 2 > input.len() {
+            return Ok(Multibulk::Need(end + 2));
+        }
+        argv.push(&input[start..end]);
+        at = end + 2;
+    }
+    Ok(Multibulk::Done(at))
+}
+
+fn inline(input: &[u8], pos: &mut usize) -> Result<Parsed, ProtocolError> {
+    let Some(end) = memchr::memchr(b'\n', input) else {
+        if input.len() > MAX_LINE {
+            return Err(ProtocolError::LongInline);
+        }
+        return Ok(Parsed::Incomplete { need: input.len() + 1 });
+    };
+    let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
+    let words = split_words(line).ok_or(ProtocolError::UnbalancedQuotes)?;
+    *pos += end + 1;
+    Ok(if words.is_empty() { Parsed::Empty } else { Parsed::Inline(words) })
+}
+
+/// Splits a line into words: `"..."` with `\xHH`, `\n`, `\r`, `\t`, `\b`, `\a` escapes, `'...'`
+/// with `\'`, anything else up to white space. `None` when quotes are not closed, or are closed
+/// and not followed by white space.
+pub fn split_words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_ascii_start();
+    while let Some(&first) = rest.first() {
+        let (word, after) = match first {
+            b'"' => double_quoted(&rest[1..])?,
+            b'\'' => single_quoted(&rest[1..])?,
+            _ => bare(rest)?,
+        };
+        if !after.is_empty() && !after[0].is_ascii_whitespace() && after[0] != 0 {
+            return None;
+        }
+        words.push(word);
+        rest = after.trim_ascii_start();
+        if rest.first() == Some(&0) {
+            break;
+        }
+    }
+    Some(words)
+}
+
+/// A word without quotes at its start; quotes inside begin a quoted part, as in `a"b c"`.
+fn bare(rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let end = rest.iter().position(|b| b.is_ascii_whitespace() || matches!(b, 0 | b'"' | b'\''));
+    let Some(end) = end else { return Some((rest.to_vec(), &[])) };
+    let mut word = rest[..end].to_vec();
+    let (tail, after) = match rest[end] {
+        b'"' => double_quoted(&rest[end + 1..])?,
+        b'\'' => single_quoted(&rest[end + 1..])?,
+        _ => return Some((word, &rest[end..])),
+    };
+    word.extend(tail);
+    Some((word, after))
+}
+
+fn double_quoted(rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut word = Vec::new();
+    let mut i = 0;
+    loop {
+        match *rest.get(i)? {
+            b'"' => return Some((word, &rest[i + 1..])),
+            b'\\' => {
+                let hex = |at: usize| rest.get(at).and_then(|b| char::from(*b).to_digit(16));
+                if rest.get(i + 1) == Some(&b'x')
+                    && let (Some(high), Some(low)) = (hex(i + 2), hex(i + 3))
+                {
+                    word.push((high * 16 + low) as u8);
+                    i += 4;
+                    continue;
+                }
+                word.push(match *rest.get(i + 1)? {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'b' => 8,
+                    b'a' => 7,
+                    other => other,
+                });
+                i += 2;
+            }
+            other => {
+                word.push(other);
+                i += 1;
+            }
+        }
+    }
+}
+
+fn single_quoted(rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut word = Vec::new();
+    let mut i = 0;
+    loop {
+        match *rest.get(i)? {
+            b'\'' => return Some((word, &rest[i + 1..])),
+            b'\\' if rest.get(i + 1) == Some(&b'\'') => {
+                word.push(b'\'');
+                i += 2;
+            }
+            other => {
+                word.push(other);
+                i += 1;
+            }
+        }
+    }
+}
+
+/// Appends a command as a RESP array of bulk strings: the form of requests, of the log and of the AOF.
+pub fn write_command<A: AsRef<[u8]>>(out: &mut Vec<u8>, args: &[A]) {
+    let mut digits = itoa::Buffer::new();
+    out.push(b'*');
+    out.extend_from_slice(digits.format(args.len()).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for arg in args {
+        let arg = arg.as_ref();
+        out.push(b'$');
+        out.extend_from_slice(digits.format(arg.len()).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(arg);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: Limits = Limits { max_bulk: 512 << 20, authenticated: true };
+
+    fn all(buf: &[u8]) -> Result<(Vec<Vec<u8>>, usize), ProtocolError> {
+        let (mut pos, mut out) = (0, vec![]);
+        loop {
+            let mut argv = vec![];
+            match parse(buf, &mut pos, &mut argv, &OPEN)? {
+                Parsed::Command => out.push(argv.join(&b' ')),
+                Parsed::Inline(words) => out.push(words.join(&b' ')),
+                Parsed::Empty => {}
+                Parsed::Incomplete { need } => {
+                    assert!(need > buf.len() - pos, "asks for more than there is");
+                    return Ok((out, pos));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_pipeline_cut_at_every_byte_gives_the_same_commands() {
+        let buf = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\nPING x\r\n*0\r\n*-1\r\n\r\n*3\r\n$3\r\nSET\r\n$0\r\n\r\n$2\r\n\r\n\r\n";
+        let (want, used) = all(buf).unwrap();
+        assert_eq!(used, buf.len());
+        assert_eq!(want, [&b"GET a"[..], b"PING x", b"SET  \r\n"]);
+        for cut in 0..buf.len() {
+            let (mut got, used) = all(&buf[..cut]).unwrap();
+            got.extend(all(&buf[used..]).unwrap().0);
+            assert_eq!(got, want, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn protocol_errors_have_redis_texts() {
+        for (bytes, text) in [
+            (&b"*x\r\n"[..], "Protocol error: invalid multibulk length"),
+            (b"*3000000000\r\n", "Protocol error: invalid multibulk length"),
+            (b"*1\r\n!3\r\n", "Protocol error: expected '$', got '!'"),
+            (b"*1\r\n$-1\r\n", "Protocol error: invalid bulk length"),
+            (b"*1\r\n$99999999999\r\n", "Protocol error: invalid bulk length"),
+            (b"SET \"a\r\n", "Protocol error: unbalanced quotes in request"),
+            (b"SET \"a\"b\r\n", "Protocol error: unbalanced quotes in request"),
+        ] {
+            assert_eq!(all(bytes).unwrap_err().to_string(), text);
+        }
+        assert_eq!(all(&[b'a'; MAX_LINE + 1]).unwrap_err(), ProtocolError::LongInline);
+        assert_eq!(
+            all(&[&b"*"[..], &[b'1'; MAX_LINE]].concat()).unwrap_err(),
+            ProtocolError::LongMultibulkLine
+        );
+        let closed = Limits { authenticated: false, ..OPEN };
+        let mut argv = vec![];
+        assert_eq!(
+            parse(b"*11\r\n", &mut 0, &mut argv, &closed),
+            Err(ProtocolError::UnauthenticatedMultibulk)
+        );
+        assert_eq!(
+            parse(b"*1\r\n$16385\r\n", &mut 0, &mut argv, &closed),
+            Err(ProtocolError::UnauthenticatedBulk)
+        );
+    }
+
+    #[test]
+    fn quotes_and_escapes() {
+        let words = split_words(br#"set "a\x41\n" 'it\'s' b"c d""#).unwrap();
+        assert_eq!(words, [&b"set"[..], b"aA\n", b"it's", b"bc d"]);
+    }
+}
