@@ -1,0 +1,152 @@
+//! An entry on the way out: attributes, type, key, and the value in the form that its encoding suggests.
+//!
+//! Every form is one that a Redis 7.0 loads, so a set in listpack encoding goes out member by member
+//! (its own form came with version 11).
+
+use super::sink::{put_integer, put_length, put_string};
+use super::{opcode, value_type};
+use crate::base::time::UnixMs;
+use crate::encoding::Item;
+use crate::value::set::Packed;
+use crate::value::{Hash, List, Set, SortedSet, ValueRef, list};
+
+/// What a file says about a key besides its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    pub expire: Option<UnixMs>,
+    /// Seconds since the last use; written where eviction is by LRU.
+    pub idle_s: Option<u64>,
+    /// Counter of uses; written where eviction is by LFU.
+    pub freq: Option<u8>,
+}
+
+/// How values are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Directive `rdbcompression`: LZF for strings above 20 bytes where it saves space.
+    pub compress: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { compress: true }
+    }
+}
+
+/// Appends the record of one key. Blocks of whole records may be put together in any order.
+#[inline]
+pub fn encode_entry(out: &mut Vec<u8>, key: &[u8], value: ValueRef<'_>, meta: &Meta, options: Options) {
+    if let Some(expire) = meta.expire {
+        out.push(opcode::EXPIRE_MS);
+        out.extend_from_slice(&expire.to_le_bytes());
+    }
+    if let Some(idle_s) = meta.idle_s {
+        out.push(opcode::IDLE);
+        put_length(out, idle_s);
+    }
+    if let Some(freq) = meta.freq {
+        out.extend_from_slice(&[opcode::FREQ, freq]);
+    }
+    out.push(type_of(value));
+    put_string(out, key, options.compress);
+    put_value(out, value, options);
+}
+
+/// The type byte that announces the form in which [`put_value`] writes `value`.
+#[inline]
+pub(super) fn type_of(value: ValueRef<'_>) -> u8 {
+    match value {
+        ValueRef::String(_) => value_type::STRING,
+        ValueRef::List(_) => value_type::LIST_QUICKLIST_2,
+        ValueRef::Set(set) => match set.packed() {
+            Some(Packed::IntSet(_)) => value_type::SET_INTSET,
+            _ => value_type::SET,
+        },
+        ValueRef::Hash(hash) if hash.packed().is_some() => value_type::HASH_LISTPACK,
+        ValueRef::Hash(_) => value_type::HASH,
+        ValueRef::SortedSet(zset) if zset.packed().is_some() => value_type::ZSET_LISTPACK,
+        ValueRef::SortedSet(_) => value_type::ZSET_2,
+        ValueRef::Stream(_) => value_type::STREAM_LISTPACKS_2,
+    }
+}
+
+/// Appends the body of a value.
+#[inline]
+pub(super) fn put_value(out: &mut Vec<u8>, value: ValueRef<'_>, options: Options) {
+    let compress = options.compress;
+    match value {
+        ValueRef::String(bytes) => put_string(out, bytes, compress),
+        ValueRef::List(list) => put_list(out, list, compress),
+        ValueRef::Set(set) => put_set(out, set, compress),
+        ValueRef::Hash(hash) => put_hash(out, hash, compress),
+        ValueRef::SortedSet(zset) => put_sorted_set(out, zset, compress),
+        ValueRef::Stream(stream) => super::stream::put(out, stream, compress),
+    }
+}
+
+/// Marks of the two kinds of list nodes.
+pub(super) const NODE_PLAIN: u64 = 1;
+pub(super) const NODE_PACKED: u64 = 2;
+
+fn put_list(out: &mut Vec<u8>, list: &List, compress: bool) {
+    let nodes = list.nodes();
+    put_length(out, nodes.len() as u64);
+    let mut listpack = Vec::new();
+    for node in nodes {
+        match node {
+            list::Node::Plain(element) => {
+                put_length(out, NODE_PLAIN);
+                put_string(out, element, compress);
+            }
+            list::Node::Packed(block) => {
+                put_length(out, NODE_PACKED);
+                listpack.clear();
+                block.write_to(&mut listpack);
+                put_string(out, &listpack, compress);
+            }
+        }
+    }
+}
+
+fn put_set(out: &mut Vec<u8>, set: &Set, compress: bool) {
+    if let Some(Packed::IntSet(ints)) = set.packed() {
+        put_string(out, ints.as_bytes(), compress);
+        return;
+    }
+    put_length(out, set.len() as u64);
+    for member in set.iter() {
+        put_item(out, member, compress);
+    }
+}
+
+fn put_hash(out: &mut Vec<u8>, hash: &Hash, compress: bool) {
+    if let Some(pairs) = hash.packed() {
+        put_string(out, pairs.as_bytes(), compress);
+        return;
+    }
+    put_length(out, hash.len() as u64);
+    for (field, value) in hash.iter() {
+        put_item(out, field, compress);
+        put_item(out, value, compress);
+    }
+}
+
+/// From the highest score down, as Redis does: its loader then always inserts at the head.
+fn put_sorted_set(out: &mut Vec<u8>, zset: &SortedSet, compress: bool) {
+    if let Some(pairs) = zset.packed() {
+        put_string(out, pairs.as_bytes(), compress);
+        return;
+    }
+    put_length(out, zset.len() as u64);
+    for (member, score) in zset.iter().rev() {
+        put_item(out, member, compress);
+        out.extend_from_slice(&score.to_le_bytes());
+    }
+}
+
+pub(super) fn put_item(out: &mut Vec<u8>, item: Item<'_>, compress: bool) {
+    match item {
+        Item::Bytes(bytes) => put_string(out, bytes, compress),
+        Item::Int(n) => put_integer(out, n),
+    }
+}

@@ -1,0 +1,54 @@
+//! What can be wrong with an RDB file or a DUMP payload. Every error says where, in which key, and what
+//! was expected there.
+
+use std::{fmt, io};
+
+/// A failure to read RDB data.
+#[derive(Debug)]
+pub struct Error {
+    /// Bytes from the beginning of the file or payload to where reading stopped.
+    pub offset: u64,
+    /// The key whose value was being read.
+    pub key: Option<Vec<u8>>,
+    pub problem: Problem,
+}
+
+/// The kinds of failure, so that callers can tell a damaged file from one that is only too new.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    #[error("{0}")]
+    Io(io::Error),
+    #[error("expected {0}, found the end of the data")]
+    Truncated(&'static str),
+    #[error("expected {expected}, found {found}")]
+    Unexpected { expected: &'static str, found: String },
+    #[error("expected {expected}: {why}")]
+    Malformed { expected: &'static str, why: &'static str },
+    #[error("value type {0} is not known to this version")]
+    UnknownType(u8),
+    #[error("a value of the module '{0}', which is not available here")]
+    Module(String),
+    #[error("RDB version {0} is newer than this server understands")]
+    Version(u32),
+    #[error("wrong checksum: expected {expected:016x}, the data gives {computed:016x}")]
+    Checksum { expected: u64, computed: u64 },
+    /// A collection without elements. Files of old servers hold such keys; they are skipped, not fatal.
+    #[error("a collection without elements")]
+    Empty,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "offset {}", self.offset)?;
+        if let Some(key) = &self.key {
+            // A hostile key must not fill the log.
+            let shown = &key[..key.len().min(128)];
+            write!(f, ", key '{}'", shown.escape_ascii())?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+impl std::error::Error for Error {}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,70 @@
+//! What DUMP returns and RESTORE and MIGRATE take: type and body of one value, two bytes of RDB version
+//! (little-endian), and a CRC-64 of all before it.
+
+use super::checksum::crc64;
+use super::error::{Error, Problem};
+use super::source::Source;
+use super::{Options, VERSION_READ, VERSION_WRITTEN, decode, encode};
+use crate::value::{Limits, Value, ValueRef};
+
+const FOOTER: usize = 2 + 8;
+
+/// Why a payload is refused.
+#[derive(Debug)]
+pub enum Refused {
+    /// Too short for a footer, from a newer server, or damaged on its way.
+    Footer,
+    /// The checksum holds, but the value does not.
+    Format(Error),
+}
+
+impl Refused {
+    /// The error reply of RESTORE.
+    pub const fn reply(&self) -> &'static str {
+        match self {
+            Refused::Footer => "ERR DUMP payload version or checksum are wrong",
+            Refused::Format(_) => "ERR Bad data format",
+        }
+    }
+}
+
+/// Appends the payload of `value` to `out`.
+pub fn dump(out: &mut Vec<u8>, value: ValueRef<'_>, options: Options) {
+    let start = out.len();
+    out.push(encode::type_of(value));
+    encode::put_value(out, value, options);
+    seal(out, start);
+}
+
+/// Ends the payload that begins at `start` with version and checksum.
+fn seal(out: &mut Vec<u8>, start: usize) {
+    out.extend_from_slice(&(VERSION_WRITTEN as u16).to_le_bytes());
+    let checksum = crc64(&out[start..]);
+    out.extend_from_slice(&checksum.to_le_bytes());
+}
+
+/// The value of a payload. It must be one value and nothing more.
+pub fn restore(payload: &[u8], limits: &Limits) -> Result<Value, Refused> {
+    let body = verified_body(payload).ok_or(Refused::Footer)?;
+    let mut source = Source::new(body, body.len().min(16 << 10), false);
+    let value = source
+        .u8("the type of a value")
+        .and_then(|code| decode::value(&mut source, code, limits))
+        .map_err(Refused::Format)?;
+    match source.at_end() {
+        Ok(true) => Ok(value),
+        _ => Err(Refused::Format(source.error(Problem::Malformed {
+            expected: "the end of the payload",
+            why: "more bytes follow the value",
+        }))),
+    }
+}
+
+/// Type and body of a payload whose footer is right.
+fn verified_body(payload: &[u8]) -> Option<&[u8]> {
+    let (body, footer) = payload.split_at_checked(payload.len().checked_sub(FOOTER)?)?;
+    let (version, checksum) = footer.split_at(2);
+    let version = u32::from(u16::from_le_bytes(version.try_into().ok()?));
+    let checksum = u64::from_le_bytes(checksum.try_into().ok()?);
+    (version <= VERSION_READ && checksum == crc64(&payload[..payload.len() - 8])).then_some(body)
+}

@@ -1,0 +1,265 @@
+//! A file as a whole, on the way in: an iterator over its records.
+
+use std::io::Read;
+
+use super::error::{Error, Problem, Result};
+use super::source::Source;
+use super::{VERSION_READ, VERSION_VALKEY, decode, opcode, value_type};
+use crate::base::time::UnixMs;
+use crate::value::{Limits, Value};
+
+/// The read buffer of a file or stream.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// One record of a file.
+#[derive(Debug)]
+pub enum Record {
+    /// A fact about the file or its writer (`redis-ver`, `repl-id`, ...). Unknown names are to be ignored.
+    Aux {
+        name: Vec<u8>,
+        value: Vec<u8>,
+    },
+    /// The entries that follow belong to this database. [`Entry::db`] repeats it.
+    SelectDb(u32),
+    /// How many keys, and how many of them with an expiry, the database holds: a hint.
+    ResizeDb {
+        keys: u64,
+        expires: u64,
+    },
+    /// The same for one slot, as servers of version 8 in cluster mode write it.
+    SlotInfo {
+        slot: u64,
+        keys: u64,
+        expires: u64,
+    },
+    /// The text of a function library.
+    Function(Vec<u8>),
+    /// Data of a module outside the keyspace, which were skipped.
+    ModuleAux {
+        module: String,
+    },
+    Entry(Entry),
+}
+
+/// A key with its value.
+#[derive(Debug)]
+pub struct Entry {
+    pub db: u32,
+    pub key: Vec<u8>,
+    pub value: Value,
+    pub expire: Option<UnixMs>,
+    /// Seconds since the key was last used, if the writer evicted by LRU.
+    pub idle_s: Option<u64>,
+    /// The logarithmic counter of uses, if the writer evicted by LFU.
+    pub freq: Option<u8>,
+}
+
+/// Reads one RDB file. Yields records until the end mark, whose checksum is verified before the iterator
+/// ends; after an error it ends, too.
+pub struct Reader<R> {
+    source: Source<R>,
+    limits: Limits,
+    version: u32,
+    db: u32,
+    state: State,
+    /// Collections without elements that were skipped; old servers could write them.
+    empty_keys_skipped: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Reading,
+    Done,
+    Failed,
+}
+
+/// What stands before a value and belongs to the key that follows.
+#[derive(Default)]
+struct Attributes {
+    expire: Option<UnixMs>,
+    idle_s: Option<u64>,
+    freq: Option<u8>,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the header. `limits` decide which encodings the values get, not what the file had.
+    pub fn open(inner: R, limits: Limits) -> Result<Self> {
+        Self::with_checksum(inner, limits, true)
+    }
+
+    /// As [`open`](Self::open); with `verify` off (directive `rdbchecksum no`) the checksum is read but not compared.
+    pub fn with_checksum(inner: R, limits: Limits, verify: bool) -> Result<Self> {
+        let mut source = Source::new(inner, BUFFER_BYTES, verify);
+        let version = header(&mut source)?;
+        if version < 5 {
+            // Files before Redis 2.6 end with the end mark.
+            source.stop_checksum();
+        }
+        Ok(Self { source, limits, version, db: 0, state: State::Reading, empty_keys_skipped: 0 })
+    }
+
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Bytes of the file that were used so far, for progress.
+    pub fn offset(&self) -> u64 {
+        self.source.offset()
+    }
+
+    pub fn empty_keys_skipped(&self) -> u64 {
+        self.empty_keys_skipped
+    }
+
+    /// The underlying reader, and what was read from it beyond the end mark (the commands that follow the RDB
+    /// part of an append-only file).
+    pub fn into_parts(self) -> (R, Vec<u8>) {
+        self.source.into_parts()
+    }
+
+    /// The next record; `None` after the end mark.
+    fn record(&mut self) -> Result<Option<Record>> {
+        let mut attributes = Attributes::default();
+        loop {
+            let code = self.source.u8("an opcode or a value type")?;
+            match code {
+                opcode::EXPIRE_MS => {
+                    attributes.expire =
+                        Some(i64::from_le_bytes(self.source.array("an expiry in milliseconds")?));
+                }
+                opcode::EXPIRE_S => {
+                    let seconds = i32::from_le_bytes(self.source.array("an expiry in seconds")?);
+                    attributes.expire = Some(i64::from(seconds) * 1000);
+                }
+                opcode::FREQ => attributes.freq = Some(self.source.u8("a usage counter")?),
+                opcode::IDLE => attributes.idle_s = Some(self.source.length("an idle time")?),
+                opcode::EOF => {
+                    self.verify_checksum()?;
+                    return Ok(None);
+                }
+                opcode::SLOT_INFO..opcode::IDLE | opcode::AUX..=opcode::SELECT_DB => {
+                    return self.other_record(code).map(Some);
+                }
+                _ => {
+                    if let Some(entry) = self.entry(code, &attributes)? {
+                        return Ok(Some(Record::Entry(entry)));
+                    }
+                    attributes = Attributes::default();
+                }
+            }
+        }
+    }
+
+    /// A record that is not an entry. The caller has sorted out all other codes.
+    fn other_record(&mut self, code: u8) -> Result<Record> {
+        let source = &mut self.source;
+        Ok(match code {
+            opcode::AUX => Record::Aux {
+                name: source.string("the name of an auxiliary field")?,
+                value: source.string("the value of an auxiliary field")?,
+            },
+            opcode::SELECT_DB => {
+                let db = source.length("a database number")?;
+                let Ok(db) = u32::try_from(db) else {
+                    return source.unexpected("a database number", db);
+                };
+                self.db = db;
+                Record::SelectDb(db)
+            }
+            opcode::RESIZE_DB => Record::ResizeDb {
+                keys: source.length("the number of keys")?,
+                expires: source.length("the number of expiries")?,
+            },
+            opcode::SLOT_INFO => Record::SlotInfo {
+                slot: source.length("a slot number")?,
+                keys: source.length("the number of keys of a slot")?,
+                expires: source.length("the number of expiries of a slot")?,
+            },
+            opcode::FUNCTION2 => Record::Function(source.string("a function library")?),
+            opcode::MODULE_AUX => Record::ModuleAux { module: decode::skip_module_aux(source)? },
+            opcode::FUNCTION_PRE_GA => {
+                return source
+                    .unexpected("an opcode or a value type", "a function of a release candidate of 7.0");
+            }
+            _ => return source.unexpected("an opcode or a value type", code),
+        })
+    }
+
+    /// A key and its value; `None` for a key that is skipped because its value is empty.
+    fn entry(&mut self, code: u8, attributes: &Attributes) -> Result<Option<Entry>> {
+        if code > value_type::STREAM_LISTPACKS_3 {
+            return Err(self.source.error(Problem::UnknownType(code)));
+        }
+        let key = self.source.string("a key")?;
+        match decode::value(&mut self.source, code, &self.limits) {
+            Ok(value) => Ok(Some(Entry {
+                db: self.db,
+                key,
+                value,
+                expire: attributes.expire,
+                idle_s: attributes.idle_s,
+                freq: attributes.freq,
+            })),
+            Err(Error { problem: Problem::Empty, .. }) => {
+                self.empty_keys_skipped += 1;
+                Ok(None)
+            }
+            Err(e) => Err(Error { key: Some(key), ..e }),
+        }
+    }
+
+    fn verify_checksum(&mut self) -> Result<()> {
+        if self.version < 5 {
+            return Ok(());
+        }
+        let computed = self.source.checksum();
+        let keeps_checksum = self.source.keeps_checksum();
+        // What follows belongs to someone else.
+        self.source.stop_checksum();
+        let expected = u64::from_le_bytes(self.source.array("the checksum")?);
+        if keeps_checksum && expected != 0 && expected != computed {
+            return Err(self.source.error(Problem::Checksum { expected, computed }));
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Iterator for Reader<R> {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.state != State::Reading {
+            return None;
+        }
+        match self.record() {
+            Ok(Some(record)) => Some(Ok(record)),
+            Ok(None) => {
+                self.state = State::Done;
+                None
+            }
+            Err(e) => {
+                self.state = State::Failed;
+                Some(Err(e))
+            }
+        }
+    }
+}
+
+/// `REDIS` and four digits, or `VALKEY` and three. Returns the version.
+fn header<R: Read>(source: &mut Source<R>) -> Result<u32> {
+    let head: [u8; 9] = source.array("the header of an RDB file")?;
+    let digits = match &head {
+        [b'R', b'E', b'D', b'I', b'S', digits @ ..] => &digits[..],
+        [b'V', b'A', b'L', b'K', b'E', b'Y', digits @ ..] => &digits[..],
+        _ => {
+            return source.unexpected("the header of an RDB file", format_args!("'{}'", head.escape_ascii()));
+        }
+    };
+    let version = std::str::from_utf8(digits).ok().and_then(|d| d.parse::<u32>().ok());
+    match version {
+        Some(v @ 1..=VERSION_READ) if head[0] == b'R' => Ok(v),
+        Some(VERSION_VALKEY) => Ok(VERSION_VALKEY),
+        Some(v) if v > 0 => Err(source.error(Problem::Version(v))),
+        _ => source.unexpected("the version of an RDB file", format_args!("'{}'", digits.escape_ascii())),
+    }
+}

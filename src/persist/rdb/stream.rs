@@ -1,0 +1,203 @@
+//! The body of a stream, out and in.
+//!
+//! Nodes (id, listpack), counters, then the consumer groups: each with its pending entries, and its consumers,
+//! which repeat the ids of theirs. Version 2 added the counters behind the last id and `entries_read`;
+//! version 3 the time when a consumer last got an entry. Version 2 is written, all three are read.
+
+use std::io::Read;
+
+use super::decode::listpack;
+use super::error::Result;
+use super::sink::{put_length, put_string};
+use super::source::Source;
+use super::value_type::{STREAM_LISTPACKS, STREAM_LISTPACKS_3};
+use crate::base::time::UnixMs;
+use crate::value::stream::{Group, Pending};
+use crate::value::{Stream, StreamId};
+
+/// `entries_read` of a group where it is not known.
+const UNKNOWN: u64 = u64::MAX;
+/// The time of something that never happened.
+const NEVER: i64 = -1;
+
+pub(super) fn put(out: &mut Vec<u8>, stream: &Stream, compress: bool) {
+    let nodes = stream.nodes();
+    put_length(out, nodes.len() as u64);
+    for (first, listpack) in nodes {
+        put_string(out, &first.to_bytes(), false);
+        put_string(out, listpack.as_bytes(), compress);
+    }
+    put_length(out, stream.len());
+    put_id(out, stream.last_id());
+    put_id(out, stream.first_id());
+    put_id(out, stream.max_deleted_id());
+    put_length(out, stream.entries_added());
+    put_length(out, stream.groups.len() as u64);
+    for (name, group) in &stream.groups {
+        put_string(out, name, compress);
+        put_group(out, group, compress);
+    }
+}
+
+fn put_id(out: &mut Vec<u8>, id: StreamId) {
+    put_length(out, id.ms);
+    put_length(out, id.seq);
+}
+
+fn put_group(out: &mut Vec<u8>, group: &Group, compress: bool) {
+    put_id(out, group.last_id);
+    put_length(out, group.entries_read.unwrap_or(UNKNOWN));
+    put_length(out, group.pending().len() as u64);
+    for (id, pending) in group.pending() {
+        out.extend_from_slice(&id.to_bytes());
+        out.extend_from_slice(&pending.delivered_ms.to_le_bytes());
+        put_length(out, pending.deliveries);
+    }
+    let consumers = group.consumers();
+    put_length(out, consumers.len() as u64);
+    for (_, consumer) in consumers {
+        put_string(out, &consumer.name, compress);
+        out.extend_from_slice(&consumer.seen_ms.to_le_bytes());
+        put_length(out, consumer.pending().len() as u64);
+        for id in consumer.pending() {
+            out.extend_from_slice(&id.to_bytes());
+        }
+    }
+}
+
+/// Blocks keep the sizes that they came with, whatever the limits are here.
+pub(super) fn read<R: Read>(source: &mut Source<R>, code: u8) -> Result<Stream> {
+    let mut stream = Stream::new();
+    for _ in 0..source.length("the number of nodes of a stream")? {
+        read_node(source, &mut stream)?;
+    }
+    let length = source.length("the number of entries of a stream")?;
+    if length != stream.len() {
+        return source.unexpected("the number of entries that the nodes of a stream hold", length);
+    }
+    read_counters(source, code, &mut stream)?;
+    for _ in 0..source.length("the number of groups of a stream")? {
+        let name = source.string("the name of a group")?;
+        let group = read_group(source, code)?;
+        if stream.groups.insert(name.into(), group).is_some() {
+            return source.malformed("the groups of a stream", "a name occurs twice");
+        }
+    }
+    Ok(stream)
+}
+
+fn read_node<R: Read>(source: &mut Source<R>, stream: &mut Stream) -> Result<()> {
+    let id = source.string("the id of a stream node")?;
+    let Ok(id) = <[u8; 16]>::try_from(id) else {
+        return source.malformed("the id of a stream node", "it does not have 16 bytes");
+    };
+    let node = listpack(source, "the listpack of a stream node")?;
+    if stream.push_node(StreamId::from_bytes(id), node).is_err() {
+        return source.malformed("the listpack of a stream node", "its entries are damaged or out of order");
+    }
+    Ok(())
+}
+
+fn read_counters<R: Read>(source: &mut Source<R>, code: u8, stream: &mut Stream) -> Result<()> {
+    let last_id = read_id(source, "the last id of a stream")?;
+    if stream.iter().next_back().is_some_and(|last| last.id > last_id) {
+        return source.malformed("the last id of a stream", "an entry is beyond it");
+    }
+    let (mut max_deleted, mut added) = (StreamId::MIN, stream.len());
+    if code > STREAM_LISTPACKS {
+        // The first id follows from the nodes.
+        read_id(source, "the first id of a stream")?;
+        max_deleted = read_id(source, "the greatest deleted id of a stream")?;
+        added = source.length("the number of entries ever added")?;
+        if added < stream.len() {
+            return source.unexpected("the number of entries ever added", added);
+        }
+    }
+    stream.set_counters(last_id, added, max_deleted);
+    Ok(())
+}
+
+fn read_id<R: Read>(source: &mut Source<R>, what: &'static str) -> Result<StreamId> {
+    Ok(StreamId { ms: source.length(what)?, seq: source.length(what)? })
+}
+
+fn raw_id<R: Read>(source: &mut Source<R>, what: &'static str) -> Result<StreamId> {
+    Ok(StreamId::from_bytes(source.array(what)?))
+}
+
+fn time<R: Read>(source: &mut Source<R>, what: &'static str) -> Result<UnixMs> {
+    Ok(i64::from_le_bytes(source.array(what)?))
+}
+
+/// An entry of a group's list whose consumer is not known yet.
+struct Unclaimed {
+    id: StreamId,
+    delivered_ms: UnixMs,
+    deliveries: u64,
+}
+
+fn read_group<R: Read>(source: &mut Source<R>, code: u8) -> Result<Group> {
+    let last_id = read_id(source, "the last id of a group")?;
+    let mut entries_read = None;
+    if code > STREAM_LISTPACKS {
+        entries_read = Some(source.length("the entries read by a group")?).filter(|&n| n != UNKNOWN);
+    }
+    let mut group = Group::new(last_id, entries_read);
+    let pending = read_pending(source)?;
+    for _ in 0..source.length("the number of consumers of a group")? {
+        read_consumer(source, code, &mut group, &pending)?;
+    }
+    // Every consumer's entries are distinct and of the group's list, so equal counts mean that all are owned.
+    if group.pending().len() != pending.len() {
+        return source.malformed("the pending entries of a group", "one has no consumer");
+    }
+    Ok(group)
+}
+
+/// The pending entries of a group, in ascending order.
+fn read_pending<R: Read>(source: &mut Source<R>) -> Result<Vec<Unclaimed>> {
+    let mut pending: Vec<Unclaimed> = Vec::new();
+    for _ in 0..source.length("the number of pending entries of a group")? {
+        let entry = Unclaimed {
+            id: raw_id(source, "the id of a pending entry")?,
+            delivered_ms: time(source, "the delivery time of a pending entry")?,
+            deliveries: source.length("the delivery count of a pending entry")?,
+        };
+        if pending.last().is_some_and(|last| last.id >= entry.id) {
+            return source.malformed("the pending entries of a group", "their ids do not ascend");
+        }
+        pending.push(entry);
+    }
+    Ok(pending)
+}
+
+fn read_consumer<R: Read>(
+    source: &mut Source<R>,
+    code: u8,
+    group: &mut Group,
+    pending: &[Unclaimed],
+) -> Result<()> {
+    let name = source.string("the name of a consumer")?;
+    let seen_ms = time(source, "the time when a consumer was seen")?;
+    let active_ms = if code >= STREAM_LISTPACKS_3 {
+        Some(time(source, "the time when a consumer was active")?).filter(|&ms| ms != NEVER)
+    } else {
+        Some(seen_ms)
+    };
+    let Some(consumer) = group.add_consumer(&name, seen_ms) else {
+        return source.malformed("the consumers of a group", "a name occurs twice");
+    };
+    group.consumer_mut(consumer).active_ms = active_ms;
+    for _ in 0..source.length("the number of pending entries of a consumer")? {
+        let id = raw_id(source, "the id of a pending entry")?;
+        let Ok(at) = pending.binary_search_by_key(&id, |entry| entry.id) else {
+            return source.unexpected("the id of a pending entry of the group", id);
+        };
+        if group.pending().contains_key(&id) {
+            return source.malformed("the pending entries of a consumer", "another consumer has one of them");
+        }
+        let Unclaimed { delivered_ms, deliveries, .. } = pending[at];
+        group.assign(id, Pending { consumer, delivered_ms, deliveries });
+    }
+    Ok(())
+}

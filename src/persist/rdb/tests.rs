@@ -1,0 +1,449 @@
+//! Values and files there and back, and what happens to damaged ones.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::value::digest::Digest;
+use crate::value::stream::Pending;
+use crate::value::{Hash, Limits, List, Set, SortedSet, Stream, StreamId, Value};
+
+fn string(bytes: &[u8]) -> Value {
+    Value::String(Arc::new(bytes.to_vec()))
+}
+
+fn list<T: AsRef<[u8]>>(elements: &[T]) -> Value {
+    let mut list = List::new();
+    for e in elements {
+        list.push_back(e.as_ref(), &Limits::default());
+    }
+    Value::List(Box::new(list))
+}
+
+fn set<T: AsRef<[u8]>>(members: &[T]) -> Value {
+    let mut set = Set::new();
+    for m in members {
+        set.add(m.as_ref(), &Limits::default());
+    }
+    Value::Set(Box::new(set))
+}
+
+fn hash<T: AsRef<[u8]>>(pairs: &[(T, T)]) -> Value {
+    let mut hash = Hash::new();
+    for (f, v) in pairs {
+        hash.set(f.as_ref(), v.as_ref(), &Limits::default());
+    }
+    Value::Hash(Box::new(hash))
+}
+
+fn zset<T: AsRef<[u8]>>(members: &[(T, f64)]) -> Value {
+    let mut zset = SortedSet::new();
+    for (m, s) in members {
+        zset.add(m.as_ref(), *s, &Limits::default());
+    }
+    Value::SortedSet(Box::new(zset))
+}
+
+/// A stream with deleted entries and two groups, one of which has pending entries of two consumers.
+fn stream(entries: u64) -> Value {
+    let mut s = Stream::new();
+    for i in 1..=entries {
+        let fields =
+            if i % 3 == 0 { vec!["other".to_owned(), i.to_string()] } else { vec!["n".into(), "x".into()] };
+        s.append(StreamId::new(1000 + i, i % 2), &fields, &Limits::default());
+    }
+    s.remove(StreamId::new(1002, 0));
+    let mut group = crate::value::stream::Group::new(StreamId::new(1003, 1), Some(3));
+    for (name, seq) in [("alice", 1003), ("bob", 1001)] {
+        let consumer = group.add_consumer(name.as_bytes(), 77).unwrap();
+        let pending = Pending { consumer, delivered_ms: 88, deliveries: 2 };
+        group.assign(StreamId::new(seq, 1), pending);
+        group.consumer_mut(consumer).active_ms = Some(77);
+    }
+    s.groups.insert(b"workers"[..].into(), group);
+    s.groups.insert(b"idle"[..].into(), crate::value::stream::Group::new(StreamId::MIN, None));
+    Value::Stream(Box::new(s))
+}
+
+/// One value of every type and encoding.
+fn samples() -> Vec<(&'static str, Value)> {
+    let names: Vec<String> = (0..300).map(|i| format!("member:{i}")).collect();
+    let numbers: Vec<String> = (0..40).map(|i| (i * 1000 - 7000).to_string()).collect();
+    let pairs: Vec<(String, String)> = names.iter().map(|n| (n.clone(), n.repeat(2))).collect();
+    let scored: Vec<(String, f64)> =
+        names.iter().enumerate().map(|(i, n)| (n.clone(), i as f64 / 8.0)).collect();
+    vec![
+        ("string", string(b"hello")),
+        ("number", string(b"-12345")),
+        ("long string", string(&b"compress me, please. ".repeat(30))),
+        ("empty string", string(b"")),
+        ("short list", list(&["a", "2", "", "-9999999999"])),
+        ("long list", list(&vec!["x".repeat(100); 400])),
+        ("list with a big element", list(&["y".repeat(20_000), "z".into()])),
+        ("intset", set(&numbers)),
+        ("small set", set(&["a", "b", "3"])),
+        ("large set", set(&names)),
+        ("small hash", hash(&[("f", "1"), ("g", "two")])),
+        ("large hash", hash(&pairs)),
+        ("small zset", zset(&[("a", -1.5), ("b", 1e17), ("c", f64::INFINITY), ("d", 0.1)])),
+        ("large zset", zset(&scored)),
+        ("stream", stream(250)),
+        ("empty stream", Value::Stream(Box::default())),
+    ]
+}
+
+fn digest(value: &Value) -> Digest {
+    let mut d = Digest::default();
+    d.add_value(value.as_ref(), false);
+    d
+}
+
+fn dumped(value: &Value) -> Vec<u8> {
+    let mut out = vec![];
+    payload::dump(&mut out, value.as_ref(), Options::default());
+    out
+}
+
+/// The file of all samples, in two databases, with expiries and usage.
+fn sample_file() -> Vec<u8> {
+    let mut w = Writer::new(vec![], true);
+    w.preamble(&Preamble {
+        redis_version: "7.4.1",
+        created: 0,
+        used_memory: 1 << 20,
+        replication: None,
+        aof_base: false,
+    })
+    .unwrap();
+    w.function(b"#!lua name=lib\nredis.register_function('f', function() return 1 end)").unwrap();
+    let samples = samples();
+    for db in [0, 9] {
+        w.database(db, samples.len() as u64, 1).unwrap();
+        let mut block = vec![];
+        for (name, value) in &samples {
+            let meta = Meta {
+                expire: name.starts_with("large").then_some(1_999_999_999_123),
+                idle_s: name.starts_with("small").then_some(70),
+                freq: name.starts_with("long").then_some(9),
+            };
+            encode_entry(&mut block, name.as_bytes(), value.as_ref(), &meta, Options::default());
+        }
+        w.entries(&block).unwrap();
+    }
+    w.finish().unwrap()
+}
+
+fn read_all(file: &[u8]) -> Result<Vec<Record>> {
+    Reader::open(file, Limits::default())?.collect()
+}
+
+#[test]
+fn a_file_of_all_types_comes_back() {
+    let file = sample_file();
+    let mut reader = Reader::open(&file[..], Limits::default()).unwrap();
+    assert_eq!(reader.version(), VERSION_WRITTEN);
+    let mut entries = vec![];
+    let (mut aux, mut functions, mut dbs) = (vec![], 0, vec![]);
+    for record in reader.by_ref() {
+        match record.unwrap() {
+            Record::Aux { name, .. } => aux.push(String::from_utf8(name).unwrap()),
+            Record::Function(code) => functions += usize::from(code.starts_with(b"#!lua")),
+            Record::SelectDb(db) => dbs.push(db),
+            Record::ResizeDb { keys, expires } => assert_eq!((keys, expires), (16, 1)),
+            Record::Entry(entry) => entries.push(entry),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(reader.offset(), file.len() as u64);
+    assert_eq!(aux, ["redis-ver", "redis-bits", "ctime", "used-mem", "aof-base"]);
+    assert_eq!((functions, dbs), (1, vec![0, 9]));
+    let samples = samples();
+    assert_eq!(entries.len(), 2 * samples.len());
+    for (i, entry) in entries.iter().enumerate() {
+        let (name, value) = &samples[i % samples.len()];
+        assert_eq!(entry.key, name.as_bytes());
+        assert_eq!(entry.db, if i < samples.len() { 0 } else { 9 });
+        assert_eq!(digest(&entry.value), digest(value), "{name}");
+        assert_eq!(entry.value.as_ref().encoding_name(), value.as_ref().encoding_name(), "{name}");
+        assert_eq!(entry.expire, name.starts_with("large").then_some(1_999_999_999_123));
+        assert_eq!(entry.idle_s, name.starts_with("small").then_some(70));
+        assert_eq!(entry.freq, name.starts_with("long").then_some(9));
+    }
+}
+
+#[test]
+fn payloads_come_back_and_are_stable() {
+    for (name, value) in samples() {
+        let payload = dumped(&value);
+        let back = payload::restore(&payload, &Limits::default()).unwrap();
+        assert_eq!(digest(&back), digest(&value), "{name}");
+        if !name.starts_with("large") {
+            // Large tables have an order of their own.
+            assert_eq!(dumped(&back), payload, "{name}");
+        }
+    }
+}
+
+#[test]
+fn dump_in_golden_bytes() {
+    // `SET k 10`, `DUMP k` on redis-server 7.0.15.
+    assert_eq!(dumped(&string(b"10")), b"\x00\xc0\x0a\x0a\x00\x6e\x9f\x57\x45\x0e\xae\x63\xbb");
+}
+
+#[test]
+fn refused_payloads_have_the_errors_of_restore() {
+    let restore = |p: &[u8]| payload::restore(p, &Limits::default()).map(|_| ()).map_err(|e| e.reply());
+    let footer = Err("ERR DUMP payload version or checksum are wrong");
+    let format = Err("ERR Bad data format");
+    let good = dumped(&string(b"10"));
+    assert_eq!(restore(&good), Ok(()));
+    assert_eq!(restore(b""), footer);
+    assert_eq!(restore(&good[..9]), footer);
+    for i in 0..good.len() {
+        let mut bad = good.clone();
+        bad[i] ^= 1;
+        assert_eq!(restore(&bad), footer, "bit of byte {i}");
+    }
+    assert_eq!(restore(&sealed(b"\x00\xc0\x0a", 13)), footer, "a version from the future");
+    assert_eq!(restore(&sealed(b"\x00\xc0\x0a", 12)), Ok(()));
+    for body in [
+        &b"\x00\x05abc"[..],
+        b"\xfa\x01a\x01b",
+        b"\x02\x00",
+        b"\x02\x02\x01a\x01a",
+        b"\x00\x01ab",
+        b"\x63\x01a",
+    ] {
+        assert_eq!(restore(&sealed(body, 10)), format, "{body:?}");
+    }
+}
+
+/// A payload with a right footer.
+fn sealed(body: &[u8], version: u16) -> Vec<u8> {
+    let mut out = [body, &version.to_le_bytes()].concat();
+    out.extend_from_slice(&checksum::crc64(&out).to_le_bytes());
+    out
+}
+
+fn file_of(body: &[u8]) -> Vec<u8> {
+    [b"REDIS0010", body, b"\xff\0\0\0\0\0\0\0\0"].concat()
+}
+
+#[test]
+fn old_forms_are_read() {
+    let restore = |body: &[u8]| payload::restore(&sealed(body, 6), &Limits::default()).unwrap();
+    assert_eq!(digest(&restore(b"\x01\x02\x01a\x01b")), digest(&list(&["a", "b"])));
+    assert_eq!(
+        digest(&restore(b"\x03\x03\x01a\x031.5\x01b\xfe\x01c\xff")),
+        digest(&zset(&[("a", 1.5), ("b", f64::INFINITY), ("c", f64::NEG_INFINITY)]))
+    );
+    assert_eq!(digest(&restore(b"\x09\x0b\x01\x03foo\x03\x00bar\xff")), digest(&hash(&[("foo", "bar")])));
+    // Total bytes, offset of the last entry, count; `a`, 2.
+    let ziplist = b"\x10\0\0\0\x0d\0\0\0\x02\0\x00\x01a\x03\xf3\xff";
+    let with = |head: &[u8]| [head, &[ziplist.len() as u8], ziplist].concat();
+    assert_eq!(digest(&restore(&with(b"\x0a"))), digest(&list(&["a", "2"])));
+    assert_eq!(digest(&restore(&with(b"\x0c"))), digest(&zset(&[("a", 2.0)])));
+    assert_eq!(digest(&restore(&with(b"\x0d"))), digest(&hash(&[("a", "2")])));
+    assert_eq!(digest(&restore(&with(b"\x0e\x01"))), digest(&list(&["a", "2"])));
+}
+
+#[test]
+fn old_files_have_expiries_in_seconds_and_no_checksum() {
+    let records: Vec<_> =
+        Reader::open(&b"REDIS0003\xfe\x00\xfd\x10\0\0\0\x00\x01k\x01v\xff"[..], Limits::default())
+            .unwrap()
+            .collect::<Result<_>>()
+            .unwrap();
+    let Record::Entry(entry) = &records[1] else { panic!("{records:?}") };
+    assert_eq!((entry.expire, &entry.key[..]), (Some(16_000), &b"k"[..]));
+}
+
+#[test]
+fn errors_say_where_in_what_and_why() {
+    for (file, want) in [
+        (b"REDIX0010".to_vec(), "offset 9: expected the header of an RDB file, found 'REDIX0010'"),
+        (b"REDIS0099".to_vec(), "offset 9: RDB version 99 is newer than this server understands"),
+        (b"REDIS00x0".to_vec(), "offset 9: expected the version of an RDB file, found '00x0'"),
+        (b"REDIS".to_vec(), "offset 0: expected the header of an RDB file, found the end of the data"),
+        (file_of(b"\x1f\x01k"), "offset 10: value type 31 is not known to this version"),
+        (
+            file_of(b"\x02\x01k\x02\x01a\x01a"),
+            "offset 17, key 'k': expected the members of a set: one occurs twice",
+        ),
+        (
+            file_of(b"\x12\x01k\x01\x03"),
+            "offset 14, key 'k': expected the kind of a list node (1 or 2), found 3",
+        ),
+        (
+            file_of(b"\x07\x01k\x81\0\0\0\0\0\0\0\0"),
+            "offset 21, key 'k': a value of the module 'AAAAAAAAA', which is not available here",
+        ),
+        (
+            b"REDIS0010\xff\x01\0\0\0\0\0\0\0".to_vec(),
+            "offset 18: wrong checksum: expected 0000000000000001, the data gives ",
+        ),
+    ] {
+        let error = read_all(&file).unwrap_err().to_string();
+        assert!(error.starts_with(want), "{error}");
+    }
+}
+
+#[test]
+fn empty_collections_of_old_files_are_skipped() {
+    let file = file_of(b"\xfc\x01\0\0\0\0\0\0\0\x02\x01k\x00\x00\x01s\x01v");
+    let mut reader = Reader::open(&file[..], Limits::default()).unwrap();
+    let records: Vec<_> = reader.by_ref().collect::<Result<_>>().unwrap();
+    assert!(matches!(&records[..], [Record::Entry(Entry { expire: None, .. })]), "{records:?}");
+    assert_eq!(reader.empty_keys_skipped(), 1);
+}
+
+#[test]
+fn slot_info_and_module_aux_are_records() {
+    let file = file_of(b"\xf4\x05\x02\x01\xf7\x81\0\0\0\0\0\0\0\0\x02\x02\x01\x05\x00");
+    let records = read_all(&file).unwrap();
+    let [Record::SlotInfo { slot: 5, keys: 2, expires: 1 }, Record::ModuleAux { module }] = &records[..]
+    else {
+        panic!("{records:?}")
+    };
+    assert_eq!(module, "AAAAAAAAA");
+}
+
+#[test]
+fn what_follows_the_file_is_given_back() {
+    let bytes = [sample_file(), b"*1\r\n$4\r\nPING\r\n".to_vec()].concat();
+    let mut reader = Reader::open(&bytes[..], Limits::default()).unwrap();
+    reader.by_ref().for_each(|r| drop(r.unwrap()));
+    let (mut rest, mut read) = reader.into_parts();
+    rest.read_to_end(&mut read).unwrap();
+    assert_eq!(read, b"*1\r\n$4\r\nPING\r\n");
+}
+
+#[test]
+fn a_file_cut_anywhere_is_an_error() {
+    let file = small_file();
+    assert!(read_all(&file).is_ok());
+    for cut in 0..file.len() {
+        assert!(read_all(&file[..cut]).is_err(), "cut at {cut} of {}", file.len());
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_an_error() {
+    let file = small_file();
+    for at in 0..file.len() {
+        for bit in 0..8 {
+            let mut bad = file.clone();
+            bad[at] ^= 1 << bit;
+            // The sum of the body is its own proof; only in the version may a flip be harmless in itself.
+            assert!(read_all(&bad).is_err(), "bit {bit} of byte {at}");
+        }
+    }
+}
+
+/// Without a checksum that ends the matter, every decoder sees the damage.
+#[test]
+fn flipped_bits_reach_no_panic_behind_the_checksum() {
+    for (name, value) in samples() {
+        if name.contains("large") || name.contains("long") {
+            continue;
+        }
+        let payload = dumped(&value);
+        let body = &payload[..payload.len() - 10];
+        for at in 0..body.len().min(600) {
+            for bit in 0..8 {
+                let mut bad = body.to_vec();
+                bad[at] ^= 1 << bit;
+                if let Ok(value) = payload::restore(&sealed(&bad, 10), &Limits::default()) {
+                    // What is accepted must be sound enough to be used.
+                    let _ = (digest(&value), dumped(&value));
+                }
+            }
+        }
+    }
+}
+
+/// Counts that promise billions of elements must not allocate for them.
+#[test]
+fn hostile_counts_end_with_the_data() {
+    for code in 0..=21u8 {
+        for count in
+            [&b"\x80\xff\xff\xff\xff"[..], b"\x81\xff\xff\xff\xff\xff\xff\xff\xff", b"\x81\0\0\0\x7f\0\0\0\0"]
+        {
+            let body = [&[code], count, b"\x01a\x01b"].concat();
+            assert!(payload::restore(&sealed(&body, 10), &Limits::default()).is_err(), "type {code}");
+        }
+    }
+}
+
+fn small_file() -> Vec<u8> {
+    let mut w = Writer::new(vec![], true);
+    w.preamble(&Preamble {
+        redis_version: "7.4.1",
+        created: 0,
+        used_memory: 0,
+        replication: Some(ReplicationInfo { stream_db: 0, id: &"a".repeat(40), offset: 1 }),
+        aof_base: false,
+    })
+    .unwrap();
+    w.database(0, 4, 1).unwrap();
+    let mut block = vec![];
+    for (name, value) in [
+        ("s", string(&b"abc".repeat(9))),
+        ("l", list(&["a", "1"])),
+        ("i", set(&["1", "2"])),
+        ("h", hash(&[("f", "v")])),
+        ("z", zset(&[("m", 1.5)])),
+        ("x", stream(5)),
+    ] {
+        let meta = Meta { expire: Some(1 << 41), idle_s: Some(5), freq: Some(1) };
+        encode_entry(&mut block, name.as_bytes(), value.as_ref(), &meta, Options::default());
+    }
+    w.entries(&block).unwrap();
+    w.finish().unwrap()
+}
+
+fn text() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..100),
+        any::<i64>().prop_map(|n| n.to_string().into_bytes()),
+        (-40_000i64..40_000).prop_map(|n| n.to_string().into_bytes()),
+        (0usize..5000, any::<u8>()).prop_map(|(n, b)| vec![b; n]),
+    ]
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let number = (-100_000i64..100_000).prop_map(|n| n.to_string().into_bytes());
+    let score = prop_oneof![any::<f64>(), (-100i32..100).prop_map(f64::from)]
+        .prop_filter("a number", |x| !x.is_nan());
+    prop_oneof![
+        text().prop_map(|s| string(&s)),
+        prop::collection::vec(text(), 1..200).prop_map(|v| list(&v)),
+        prop::collection::vec(text(), 1..200).prop_map(|v| set(&v)),
+        prop::collection::vec(number, 1..600).prop_map(|v| set(&v)),
+        prop::collection::vec((text(), text()), 1..200).prop_map(|v| hash(&v)),
+        prop::collection::vec((text(), score), 1..200).prop_map(|v| zset(&v)),
+        (3u64..400).prop_map(stream),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn any_value_comes_back(value in any_value(), compress: bool) {
+        let mut out = vec![];
+        payload::dump(&mut out, value.as_ref(), Options { compress });
+        let back = payload::restore(&out, &Limits::default()).unwrap();
+        prop_assert_eq!(digest(&back), digest(&value));
+    }
+
+    #[test]
+    fn noise_with_a_right_footer_never_panics(
+        code in 0u8..30, body in prop::collection::vec(any::<u8>(), 0..200)
+    ) {
+        let body = [&[code][..], &body].concat();
+        let _ = payload::restore(&sealed(&body, 10), &Limits::default());
+    }
+}
