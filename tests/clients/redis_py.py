@@ -1,0 +1,237 @@
+"""redis-py against the server under test: a plain node in both protocols, and a cluster that loses a primary.
+
+    python tests/clients/redis_py.py [PROGRAM]
+
+PROGRAM is the server (the release binary unless given). Prints one line a test and the counts.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts"))
+from node import KEYSTEAD, TARGET, Client, free_port, start, stop, tool, wait_until  # noqa: E402
+
+import redis  # noqa: E402
+from redis.backoff import ConstantBackoff  # noqa: E402
+from redis.cluster import ClusterNode, RedisCluster  # noqa: E402
+from redis.retry import Retry  # noqa: E402
+
+PROGRAM = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("KEYSTEAD_SERVER", KEYSTEAD)
+FOLDER = tempfile.mkdtemp(prefix="redis-py-", dir=TARGET)
+NODE_TIMEOUT_MS = 2000
+processes = {}
+
+
+def launch(port, *args):
+    processes[port] = start(PROGRAM, port, os.path.join(FOLDER, str(port)),
+                            ["--save", "", "--appendonly", "no", *args])
+
+
+def plain_node(protocol):
+    port = free_port(18000)
+    launch(port)
+    return redis.Redis(port=port, protocol=protocol, decode_responses=True)
+
+
+def check_types(r):
+    r.flushall()
+    assert r.set("k", "v", ex=100) and r.get("k") == "v" and 0 < r.ttl("k") <= 100
+    assert r.mset({"a": 1, "b": 2}) and r.mget("a", "b", "none") == ["1", "2", None]
+    assert r.incrbyfloat("a", 1.5) == 2.5
+    assert r.rpush("l", *"abc") == 3 and r.lrange("l", 0, -1) == ["a", "b", "c"] and r.lpop("l") == "a"
+    assert r.sadd("s", "x", "y") == 2 and r.smembers("s") == {"x", "y"}
+    assert r.hset("h", mapping={"f": "1", "g": "2"}) == 2 and r.hgetall("h") == {"f": "1", "g": "2"}
+    assert r.zadd("z", {"one": 1, "two": 2}) == 2
+    ranged = r.zrange("z", 0, -1, withscores=True)
+    assert [tuple(pair) for pair in ranged] == [("one", 1.0), ("two", 2.0)], ranged
+    assert r.zscore("z", "two") == 2.0
+    first = r.xadd("x", {"f": "v"})
+    assert r.xlen("x") == 1 and r.xrange("x") == [(first, {"f": "v"})]
+    assert r.type("x") == "stream" and r.exists("k", "l", "none") == 2
+    assert r.delete("k", "l", "none") == 2
+
+
+def check_transactions(r):
+    r.flushall()
+    with r.pipeline(transaction=True) as pipe:
+        assert pipe.set("n", 1).incr("n").get("n").execute() == [True, 2, "2"]
+    with r.pipeline() as pipe:
+        pipe.watch("n")
+        r.set("n", 10)
+        pipe.multi()
+        pipe.incr("n")
+        try:
+            pipe.execute()
+            raise AssertionError("a watched key had changed")
+        except redis.WatchError:
+            pass
+    assert r.get("n") == "10"
+
+
+def check_scan(r):
+    r.flushall()
+    with r.pipeline(transaction=False) as pipe:
+        for i in range(2000):
+            pipe.set(f"key:{i}", i)
+        pipe.execute()
+    assert set(r.scan_iter(count=50)) == {f"key:{i}" for i in range(2000)}
+    assert set(r.scan_iter(match="key:1?", count=500)) == {f"key:1{i}" for i in range(10)}
+
+
+def check_pubsub(r):
+    listener = r.pubsub()
+    listener.subscribe("news")
+    listener.psubscribe("n*")
+    seen = []
+
+    def read(want):
+        wait_until(f"{want} messages", lambda: (lambda m: seen.append(m) if m else None)(
+            listener.get_message(timeout=0.2)) or len(seen) >= want)
+    read(2)
+    assert r.publish("news", "hello") == 2
+    read(4)
+    assert [m["type"] for m in seen] == ["subscribe", "psubscribe", "message", "pmessage"]
+    assert seen[2]["data"] == "hello" and seen[3]["pattern"] == "n*"
+    listener.close()
+
+
+def check_introspection(r):
+    assert r.client_setname("judge") and r.client_getname() == "judge"
+    assert any(c["name"] == "judge" for c in r.client_list())
+    assert r.info("server")["redis_version"].startswith("7.")
+    assert r.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    assert r.command()["get"]["arity"] == 2
+    assert abs(r.time()[0] - time.time()) < 10
+    assert r.echo("x") == "x" and r.ping()
+
+
+class Cluster:
+    def __init__(self):
+        self.ports, first = [], 18100
+        while len(self.ports) < 6:
+            port = free_port(first, bus=True)
+            launch(port, "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
+            self.ports.append(port)
+            first = port + 1
+        made = subprocess.run([tool("redis-cli"), "--cluster", "create", *[f"127.0.0.1:{p}" for p in self.ports],
+                               "--cluster-replicas", "1", "--cluster-yes"],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert made.returncode == 0, made.stdout + made.stderr
+        wait_until("the cluster is ok", self.healthy, 60)
+
+    def healthy(self):
+        infos = [Client(p)("CLUSTER", "INFO") for p in self.ports]
+        linked = sum(Client(p).info().get("master_link_status") == "up" for p in self.ports)
+        known = all(len(s) == 4 for p in self.ports for s in Client(p)("CLUSTER", "SLOTS"))
+        return all("cluster_state:ok" in i for i in infos) and linked == 3 and known
+
+    def client(self):
+        nodes = [ClusterNode("127.0.0.1", p) for p in self.ports]
+        return RedisCluster(startup_nodes=nodes, decode_responses=True, socket_timeout=5,
+                            retry=Retry(ConstantBackoff(0.05), 3), cluster_error_retry_attempts=3)
+
+
+def check_cluster_workload(cluster):
+    r = cluster.client()
+    for i in range(3000):
+        assert r.set(f"key:{i}", i)
+    with r.pipeline() as pipe:
+        for i in range(3000):
+            pipe.get(f"key:{i}")
+        assert pipe.execute() == [str(i) for i in range(3000)]
+    assert r.mset_nonatomic({f"key:{i}": "x" for i in range(100)})
+    assert r.mget_nonatomic(*[f"key:{i}" for i in range(100)]) == ["x"] * 100
+    assert r.mset({"{tag}a": 1, "{tag}b": 2}) and r.mget("{tag}a", "{tag}b") == ["1", "2"]
+    assert r.dbsize(target_nodes=RedisCluster.PRIMARIES) == 3002
+    assert len(set(r.scan_iter(count=500))) == 3002
+    assert len(r.get_primaries()) == 3 and len(r.get_replicas()) == 3
+    assert r.keyslot("{tag}a") == int(r.cluster_keyslot("{tag}a"))
+
+
+def check_cluster_pubsub(cluster):
+    r = cluster.client()
+    listener = r.pubsub()
+    listener.subscribe("news")
+    wait_until("subscribed", lambda: (listener.get_message(timeout=0.2) or {}).get("type") == "subscribe")
+    # Any node passes a message on to all others.
+    Client(cluster.ports[4])("PUBLISH", "news", "hello")
+    wait_until("the message", lambda: (listener.get_message(timeout=0.2) or {}).get("data") == "hello")
+    listener.close()
+
+
+def check_cluster_loses_a_primary(cluster):
+    r = cluster.client()
+    victim = r.get_node_from_key("{lost}").port
+    done, acknowledged, errors = threading.Event(), [], []
+
+    def write(name):
+        client, i = cluster.client(), 0
+        while not done.is_set():
+            i += 1
+            try:
+                client.set(f"{{lost}}:{name}:{i}", i)
+                acknowledged.append(time.monotonic())
+            except (redis.RedisError, OSError) as e:
+                errors.append(e)
+                time.sleep(0.02)
+    writers = [threading.Thread(target=write, args=(n,)) for n in range(3)]
+    for w in writers:
+        w.start()
+    try:
+        wait_until("the load runs", lambda: len(acknowledged) > 300)
+        stop(processes[victim])
+        killed = time.monotonic()
+        wait_until("writes go on", lambda: acknowledged and acknowledged[-1] > killed + 0.5, 30)
+    finally:
+        done.set()
+        for w in writers:
+            w.join()
+    first = min(t for t in acknowledged if t > killed + 0.2)
+    print(f"  first write acknowledged {first - killed:.2f} s after the kill, {len(errors)} errors seen", flush=True)
+    # Clients of a busy machine add their own retries to node timeout + 2 s.
+    assert first - killed < NODE_TIMEOUT_MS / 1000 + 2 + 3
+    launch(victim, "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
+    wait_until("the old primary follows", lambda: Client(victim).info().get("master_link_status") == "up", 60)
+    wait_until("the cluster is ok", cluster.healthy, 60)
+
+
+def main():
+    passed = failed = 0
+
+    def run(name, test, *args):
+        nonlocal passed, failed
+        try:
+            test(*args)
+            passed += 1
+            print(f"test redis-py: {name} ... ok", flush=True)
+        except BaseException as e:  # wait_until exits
+            failed += 1
+            print(f"test redis-py: {name} ... FAILED", flush=True)
+            traceback.print_exception(e, file=sys.stdout)
+
+    try:
+        for protocol in (2, 3):
+            r = plain_node(protocol)
+            for check in (check_types, check_transactions, check_scan, check_pubsub, check_introspection):
+                run(f"{check.__name__[6:]} in RESP{protocol}", check, r)
+        made = []
+        run("a cluster forms", lambda: made.append(Cluster()))
+        for check in (check_cluster_workload, check_cluster_pubsub, check_cluster_loses_a_primary):
+            run(check.__name__[6:].replace("_", " "), check, *made)
+    finally:
+        for process in processes.values():
+            stop(process)
+        if failed == 0:
+            shutil.rmtree(FOLDER, ignore_errors=True)
+    print(f"\ntest result: {'ok' if failed == 0 else 'FAILED'}. {passed} passed; {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
