@@ -83,6 +83,10 @@ pub fn parse_memory(text: &str) -> Option<u64> {
         "gb" => 1 << 30,
         _ => return None,
     };
+    // `u64::from_str` would take a plus sign.
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
     digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 

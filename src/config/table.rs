@@ -1,0 +1,314 @@
+//! Every directive, declared once. Names, ranges and defaults: the configuration reference of
+//! Redis 7.4, checked against CONFIG GET of a running server.
+//!
+//! `here`, `later` and `none` say what a directive means in this server, see [`Meaning`].
+
+use super::directive::Form::*;
+use super::directive::{Directive, Form, Meaning, Place};
+use super::settings::{self, Settings};
+
+/// The row called `name`, by its name or its alias, in any case of letters.
+pub fn find(name: &[u8]) -> Option<&'static Directive> {
+    DIRECTIVES.iter().find(|row| names(row).any(|n| name.eq_ignore_ascii_case(n.as_bytes())))
+}
+
+/// The names of a row: its own and its alias.
+pub fn names(row: &Directive) -> impl Iterator<Item = &'static str> {
+    std::iter::once(row.name).chain(row.alias)
+}
+
+/// The place of a field.
+macro_rules! at {
+    ($field:ident) => {
+        Place { get: |s: &Settings| &s.$field, get_mut: |s: &mut Settings| &mut s.$field }
+    };
+}
+
+const INT_MAX: i128 = i32::MAX as i128;
+const INT_MIN: i128 = i32::MIN as i128;
+const UINT_MAX: i128 = u32::MAX as i128;
+const LONG_MAX: i128 = i64::MAX as i128;
+const ULONG_MAX: i128 = u64::MAX as i128;
+
+const fn here(name: &'static str, default: &'static str, form: Form) -> Directive {
+    Directive::new(name, default, form, Meaning::Here)
+}
+
+const fn later(name: &'static str, default: &'static str, form: Form) -> Directive {
+    Directive::new(name, default, form, Meaning::Later)
+}
+
+const fn none(name: &'static str, default: &'static str, form: Form) -> Directive {
+    Directive::new(name, default, form, Meaning::None)
+}
+
+#[rustfmt::skip] // one row a line
+pub static DIRECTIVES: &[Directive] = &[
+    // Network
+    here("bind", "* -::*", Compound(at!(bind))),
+    here("bind-source-addr", "", Text(at!(bind_source_addr))),
+    here("port", "6379", Int(0, 65535, at!(port))),
+    here("tcp-backlog", "511", Int(0, INT_MAX, at!(tcp_backlog))).immutable(),
+    here("unixsocket", "", Text(at!(unixsocket))).immutable(),
+    here("unixsocketperm", "0", Octal(0, 0o777, at!(unixsocketperm))).immutable(),
+    here("timeout", "0", Int(0, INT_MAX, at!(timeout))),
+    here("tcp-keepalive", "300", Int(0, INT_MAX, at!(tcp_keepalive))),
+    here("protected-mode", "yes", Bool(at!(protected_mode))),
+    later("socket-mark-id", "0", Int(0, UINT_MAX, at!(socket_mark_id))).immutable(),
+    // TLS
+    later("tls-port", "0", Int(0, 65535, at!(tls_port))),
+    later("tls-cert-file", "", Text(at!(tls_cert_file))),
+    later("tls-key-file", "", Text(at!(tls_key_file))),
+    later("tls-key-file-pass", "", Secret(at!(tls_key_file_pass))).sensitive(),
+    later("tls-client-cert-file", "", Text(at!(tls_client_cert_file))),
+    later("tls-client-key-file", "", Text(at!(tls_client_key_file))),
+    later("tls-client-key-file-pass", "", Secret(at!(tls_client_key_file_pass))).sensitive(),
+    none("tls-dh-params-file", "", Text(at!(tls_dh_params_file))),
+    later("tls-ca-cert-file", "", Text(at!(tls_ca_cert_file))),
+    later("tls-ca-cert-dir", "", Text(at!(tls_ca_cert_dir))),
+    later("tls-auth-clients", "yes", Choice(at!(tls_auth_clients))),
+    later("tls-replication", "no", Bool(at!(tls_replication))),
+    later("tls-cluster", "no", Bool(at!(tls_cluster))),
+    later("tls-protocols", "", Text(at!(tls_protocols))),
+    later("tls-ciphers", "", Text(at!(tls_ciphers))),
+    later("tls-ciphersuites", "", Text(at!(tls_ciphersuites))),
+    later("tls-prefer-server-ciphers", "no", Bool(at!(tls_prefer_server_ciphers))),
+    later("tls-session-caching", "yes", Bool(at!(tls_session_caching))),
+    later("tls-session-cache-size", "20480", Int(0, INT_MAX, at!(tls_session_cache_size))),
+    later("tls-session-cache-timeout", "300", Int(0, INT_MAX, at!(tls_session_cache_timeout))),
+    // Process
+    here("daemonize", "no", Bool(at!(daemonize))).immutable(),
+    here("supervised", "no", Choice(at!(supervised))).immutable(),
+    here("pidfile", "", Text(at!(pidfile))).immutable(),
+    here("loglevel", "notice", Choice(at!(loglevel))),
+    here("logfile", "", Text(at!(logfile))).immutable(),
+    here("log-format", "redis", Choice(at!(log_format))),
+    later("syslog-enabled", "no", Bool(at!(syslog_enabled))).immutable(),
+    later("syslog-ident", "redis", Text(at!(syslog_ident))).immutable(),
+    later("syslog-facility", "local0", Choice(at!(syslog_facility))).immutable(),
+    here("crash-log-enabled", "yes", Bool(at!(crash_log_enabled))),
+    none("crash-memcheck-enabled", "yes", Bool(at!(crash_memcheck_enabled))),
+    here("use-exit-on-panic", "no", Bool(at!(use_exit_on_panic))).hidden(),
+    here("databases", "16", Int(1, INT_MAX, at!(databases))).immutable(),
+    none("always-show-logo", "no", Bool(at!(always_show_logo))).immutable(),
+    none("set-proc-title", "yes", Bool(at!(set_proc_title))).immutable(),
+    none("proc-title-template", "{title} {listen-addr} {server-mode}", Text(at!(proc_title_template))).check(settings::proc_title_is_valid),
+    here("shutdown-timeout", "10", Int(0, INT_MAX, at!(shutdown_timeout))),
+    here("shutdown-on-sigint", "default", Compound(at!(shutdown_on_sigint))),
+    here("shutdown-on-sigterm", "default", Compound(at!(shutdown_on_sigterm))),
+    here("oom-score-adj", "no", Choice(at!(oom_score_adj))),
+    here("oom-score-adj-values", "0 200 800", Compound(at!(oom_score_adj_values))),
+    none("disable-thp", "yes", Bool(at!(disable_thp))).immutable(),
+    here("io-threads", "0", Int(0, 128, at!(io_threads))).immutable(),
+    none("io-threads-do-reads", "no", Bool(at!(io_threads_do_reads))).immutable(),
+    later("server-cpulist", "", Text(at!(server_cpulist))).alias("server_cpulist").immutable(),
+    none("bio-cpulist", "", Text(at!(bio_cpulist))).alias("bio_cpulist").immutable(),
+    none("aof-rewrite-cpulist", "", Text(at!(aof_rewrite_cpulist))).alias("aof_rewrite_cpulist").immutable(),
+    none("bgsave-cpulist", "", Text(at!(bgsave_cpulist))).alias("bgsave_cpulist").immutable(),
+    here("hz", "10", Int(0, INT_MAX, at!(hz))),
+    none("dynamic-hz", "yes", Bool(at!(dynamic_hz))),
+    none("ignore-warnings", "", Text(at!(ignore_warnings))),
+    later("locale-collate", "", Text(at!(locale_collate))),
+    none("watchdog-period", "0", Int(0, INT_MAX, at!(watchdog_period))).hidden(),
+    later("key-load-delay", "0", Int(INT_MIN, INT_MAX, at!(key_load_delay))).hidden(),
+    none("loading-process-events-interval-bytes", "2097152", Int(1024, INT_MAX, at!(loading_process_events_interval_bytes))).hidden(),
+    none("req-res-logfile", "", Text(at!(req_res_logfile))).immutable().hidden(),
+    here("enable-debug-command", "no", Choice(at!(enable_debug_command))).immutable(),
+    none("enable-module-command", "no", Choice(at!(enable_module_command))).immutable(),
+    here("enable-protected-configs", "no", Choice(at!(enable_protected_configs))).immutable(),
+    // Snapshots
+    here("save", "3600 1 300 100 60 10000", Compound(at!(save))),
+    here("dbfilename", "dump.rdb", Text(at!(dbfilename))).protected().check(settings::dbfilename_is_a_name),
+    here("dir", ".", Text(at!(dir))).protected(),
+    here("rdbcompression", "yes", Bool(at!(rdbcompression))),
+    here("rdbchecksum", "yes", Bool(at!(rdbchecksum))).immutable(),
+    later("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
+    later("rdb-key-save-delay", "0", Int(INT_MIN, INT_MAX, at!(rdb_key_save_delay))).hidden(),
+    here("rdb-save-incremental-fsync", "yes", Bool(at!(rdb_save_incremental_fsync))),
+    here("stop-writes-on-bgsave-error", "yes", Bool(at!(stop_writes_on_bgsave_error))),
+    later("sanitize-dump-payload", "no", Choice(at!(sanitize_dump_payload))),
+    // AppendOnly
+    later("appendonly", "no", Bool(at!(appendonly))),
+    later("appendfilename", "appendonly.aof", Text(at!(appendfilename))).immutable().check(settings::appendfilename_is_a_name),
+    later("appenddirname", "appendonlydir", Text(at!(appenddirname))).immutable().check(settings::appenddirname_is_a_name),
+    later("appendfsync", "everysec", Choice(at!(appendfsync))),
+    later("no-appendfsync-on-rewrite", "no", Bool(at!(no_appendfsync_on_rewrite))),
+    later("auto-aof-rewrite-percentage", "100", Int(0, INT_MAX, at!(auto_aof_rewrite_percentage))),
+    later("auto-aof-rewrite-min-size", "67108864", Memory(0, LONG_MAX, at!(auto_aof_rewrite_min_size))),
+    later("aof-load-truncated", "yes", Bool(at!(aof_load_truncated))),
+    later("aof-use-rdb-preamble", "yes", Bool(at!(aof_use_rdb_preamble))),
+    later("aof-timestamp-enabled", "no", Bool(at!(aof_timestamp_enabled))),
+    later("aof-rewrite-incremental-fsync", "yes", Bool(at!(aof_rewrite_incremental_fsync))),
+    later("aof-disable-auto-gc", "no", Bool(at!(aof_disable_auto_gc))).hidden(),
+    // Replication
+    here("replicaof", "", Compound(at!(replicaof))).alias("slaveof").immutable(),
+    here("masterauth", "", Secret(at!(masterauth))).sensitive(),
+    here("masteruser", "", Text(at!(masteruser))).sensitive(),
+    here("replica-serve-stale-data", "yes", Bool(at!(replica_serve_stale_data))).alias("slave-serve-stale-data"),
+    here("replica-read-only", "yes", Bool(at!(replica_read_only))).alias("slave-read-only"),
+    here("replica-priority", "100", Int(0, INT_MAX, at!(replica_priority))).alias("slave-priority"),
+    here("replica-announced", "yes", Bool(at!(replica_announced))),
+    here("replica-announce-ip", "", Text(at!(replica_announce_ip))).alias("slave-announce-ip"),
+    here("replica-announce-port", "0", Int(0, 65535, at!(replica_announce_port))).alias("slave-announce-port"),
+    here("replica-ignore-maxmemory", "yes", Bool(at!(replica_ignore_maxmemory))).alias("slave-ignore-maxmemory"),
+    here("replica-ignore-disk-write-errors", "no", Bool(at!(replica_ignore_disk_write_errors))),
+    none("replica-lazy-flush", "no", Bool(at!(replica_lazy_flush))).alias("slave-lazy-flush"),
+    here("repl-backlog-size", "1048576", Memory(1, LONG_MAX, at!(repl_backlog_size))),
+    here("repl-backlog-ttl", "3600", Int(0, LONG_MAX, at!(repl_backlog_ttl))),
+    here("repl-timeout", "60", Int(1, INT_MAX, at!(repl_timeout))),
+    here("repl-ping-replica-period", "10", Int(1, INT_MAX, at!(repl_ping_replica_period))).alias("repl-ping-slave-period"),
+    here("repl-disable-tcp-nodelay", "no", Bool(at!(repl_disable_tcp_nodelay))),
+    here("repl-diskless-sync", "yes", Bool(at!(repl_diskless_sync))),
+    here("repl-diskless-sync-delay", "5", Int(0, INT_MAX, at!(repl_diskless_sync_delay))),
+    here("repl-diskless-sync-max-replicas", "0", Int(0, INT_MAX, at!(repl_diskless_sync_max_replicas))),
+    later("repl-diskless-load", "disabled", Choice(at!(repl_diskless_load))),
+    here("min-replicas-to-write", "0", Int(0, INT_MAX, at!(min_replicas_to_write))).alias("min-slaves-to-write"),
+    here("min-replicas-max-lag", "10", Int(0, INT_MAX, at!(min_replicas_max_lag))).alias("min-slaves-max-lag"),
+    none("propagation-error-behavior", "ignore", Choice(at!(propagation_error_behavior))),
+    // Cluster
+    here("cluster-enabled", "no", Bool(at!(cluster_enabled))).immutable(),
+    here("cluster-config-file", "nodes.conf", Text(at!(cluster_config_file))).immutable(),
+    here("cluster-node-timeout", "15000", Int(0, LONG_MAX, at!(cluster_node_timeout))),
+    here("cluster-port", "0", Int(0, 65535, at!(cluster_port))).immutable(),
+    here("cluster-replica-validity-factor", "10", Int(0, INT_MAX, at!(cluster_replica_validity_factor))).alias("cluster-slave-validity-factor"),
+    here("cluster-migration-barrier", "1", Int(0, INT_MAX, at!(cluster_migration_barrier))),
+    here("cluster-allow-replica-migration", "yes", Bool(at!(cluster_allow_replica_migration))),
+    here("cluster-require-full-coverage", "yes", Bool(at!(cluster_require_full_coverage))),
+    here("cluster-replica-no-failover", "no", Bool(at!(cluster_replica_no_failover))).alias("cluster-slave-no-failover"),
+    here("cluster-allow-reads-when-down", "no", Bool(at!(cluster_allow_reads_when_down))),
+    later("cluster-allow-pubsubshard-when-down", "yes", Bool(at!(cluster_allow_pubsubshard_when_down))),
+    here("cluster-link-sendbuf-limit", "0", Memory(0, ULONG_MAX, at!(cluster_link_sendbuf_limit))),
+    here("cluster-announce-ip", "", Text(at!(cluster_announce_ip))),
+    here("cluster-announce-port", "0", Int(0, 65535, at!(cluster_announce_port))),
+    later("cluster-announce-tls-port", "0", Int(0, 65535, at!(cluster_announce_tls_port))),
+    here("cluster-announce-bus-port", "0", Int(0, 65535, at!(cluster_announce_bus_port))),
+    here("cluster-announce-hostname", "", Text(at!(cluster_announce_hostname))).check(settings::hostname_is_valid),
+    here("cluster-announce-human-nodename", "", Text(at!(cluster_announce_human_nodename))).check(settings::human_nodename_is_valid),
+    here("cluster-preferred-endpoint-type", "ip", Choice(at!(cluster_preferred_endpoint_type))),
+    later("cluster-ping-interval", "0", Int(0, LONG_MAX, at!(cluster_ping_interval))).hidden(),
+    // Memory
+    here("maxmemory", "0", Memory(0, ULONG_MAX, at!(maxmemory))),
+    here("maxmemory-policy", "noeviction", Choice(at!(maxmemory_policy))),
+    here("maxmemory-samples", "5", Int(1, INT_MAX, at!(maxmemory_samples))),
+    here("maxmemory-eviction-tenacity", "10", Int(0, 100, at!(maxmemory_eviction_tenacity))),
+    later("maxmemory-clients", "0", MemoryOrPercent(at!(maxmemory_clients))),
+    here("active-expire-effort", "1", Int(1, 10, at!(active_expire_effort))),
+    none("lazyfree-lazy-eviction", "no", Bool(at!(lazyfree_lazy_eviction))),
+    none("lazyfree-lazy-expire", "no", Bool(at!(lazyfree_lazy_expire))),
+    none("lazyfree-lazy-server-del", "no", Bool(at!(lazyfree_lazy_server_del))),
+    none("lazyfree-lazy-user-del", "no", Bool(at!(lazyfree_lazy_user_del))),
+    none("lazyfree-lazy-user-flush", "no", Bool(at!(lazyfree_lazy_user_flush))),
+    later("lfu-log-factor", "10", Int(0, INT_MAX, at!(lfu_log_factor))),
+    later("lfu-decay-time", "1", Int(0, INT_MAX, at!(lfu_decay_time))),
+    none("activerehashing", "yes", Bool(at!(activerehashing))),
+    none("activedefrag", "no", Bool(at!(activedefrag))),
+    none("active-defrag-ignore-bytes", "104857600", Memory(1, LONG_MAX, at!(active_defrag_ignore_bytes))),
+    none("active-defrag-threshold-lower", "10", Int(0, 1000, at!(active_defrag_threshold_lower))),
+    none("active-defrag-threshold-upper", "100", Int(0, 1000, at!(active_defrag_threshold_upper))),
+    none("active-defrag-cycle-min", "1", Int(1, 99, at!(active_defrag_cycle_min))),
+    none("active-defrag-cycle-max", "25", Int(1, 99, at!(active_defrag_cycle_max))),
+    none("active-defrag-max-scan-fields", "1000", Int(1, LONG_MAX, at!(active_defrag_max_scan_fields))),
+    none("jemalloc-bg-thread", "yes", Bool(at!(jemalloc_bg_thread))),
+    // Clients
+    here("maxclients", "10000", Int(1, UINT_MAX, at!(maxclients))),
+    here("max-new-connections-per-cycle", "10", Int(1, 1000, at!(max_new_connections_per_cycle))),
+    later("max-new-tls-connections-per-cycle", "1", Int(1, 1000, at!(max_new_tls_connections_per_cycle))),
+    here("client-default-resp", "2", Int(2, 3, at!(client_default_resp))).immutable().hidden(),
+    here("client-output-buffer-limit", "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", Compound(at!(client_output_buffer_limit))),
+    here("client-query-buffer-limit", "1073741824", Memory(1_048_576, LONG_MAX, at!(client_query_buffer_limit))),
+    here("proto-max-bulk-len", "536870912", Memory(1_048_576, LONG_MAX, at!(proto_max_bulk_len))),
+    later("notify-keyspace-events", "", Compound(at!(notify_keyspace_events))),
+    later("tracking-table-max-keys", "1000000", Int(0, LONG_MAX, at!(tracking_table_max_keys))),
+    // Security
+    here("requirepass", "", Secret(at!(requirepass))).sensitive(),
+    later("aclfile", "", Text(at!(aclfile))).immutable(),
+    later("acllog-max-len", "128", Int(0, LONG_MAX, at!(acllog_max_len))),
+    here("acl-pubsub-default", "resetchannels", Choice(at!(acl_pubsub_default))),
+    // Scripting
+    later("busy-reply-threshold", "5000", Int(0, LONG_MAX, at!(busy_reply_threshold))).alias("lua-time-limit"),
+    // Encodings
+    here("hash-max-listpack-entries", "512", Int(0, LONG_MAX, at!(hash_max_listpack_entries))).alias("hash-max-ziplist-entries"),
+    here("hash-max-listpack-value", "64", Memory(0, LONG_MAX, at!(hash_max_listpack_value))).alias("hash-max-ziplist-value"),
+    here("list-max-listpack-size", "-2", Int(INT_MIN, INT_MAX, at!(list_max_listpack_size))).alias("list-max-ziplist-size"),
+    none("list-compress-depth", "0", Int(0, INT_MAX, at!(list_compress_depth))),
+    here("set-max-intset-entries", "512", Int(0, LONG_MAX, at!(set_max_intset_entries))),
+    here("set-max-listpack-entries", "128", Int(0, LONG_MAX, at!(set_max_listpack_entries))),
+    here("set-max-listpack-value", "64", Memory(0, LONG_MAX, at!(set_max_listpack_value))),
+    here("zset-max-listpack-entries", "128", Int(0, LONG_MAX, at!(zset_max_listpack_entries))).alias("zset-max-ziplist-entries"),
+    here("zset-max-listpack-value", "64", Memory(0, LONG_MAX, at!(zset_max_listpack_value))).alias("zset-max-ziplist-value"),
+    here("stream-node-max-bytes", "4096", Memory(0, LONG_MAX, at!(stream_node_max_bytes))),
+    here("stream-node-max-entries", "100", Int(0, LONG_MAX, at!(stream_node_max_entries))),
+    later("hll-sparse-max-bytes", "3000", Memory(0, LONG_MAX, at!(hll_sparse_max_bytes))),
+    // Observability
+    later("slowlog-log-slower-than", "10000", Int(-1, LONG_MAX, at!(slowlog_log_slower_than))),
+    later("slowlog-max-len", "128", Int(0, LONG_MAX, at!(slowlog_max_len))),
+    later("latency-monitor-threshold", "0", Int(0, LONG_MAX, at!(latency_monitor_threshold))),
+    later("latency-tracking", "yes", Bool(at!(latency_tracking))),
+    later("latency-tracking-info-percentiles", "50 99 99.9", Compound(at!(latency_tracking_info_percentiles))),
+    here("hide-user-data-from-log", "no", Bool(at!(hide_user_data_from_log))),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::collections::BTreeMap;
+
+    /// `CONFIG GET *` of redis-server 7.0.15 without a file (`dir` made relative).
+    const REDIS_7_0: &str = include_str!("../../tests/facts/config-get-redis-7.0.15.tsv");
+
+    #[test]
+    fn defaults_are_those_of_a_running_redis() {
+        let config = Config::default();
+        let mut missing = BTreeMap::new();
+        for line in REDIS_7_0.lines() {
+            let (name, value) = line.split_once('\t').unwrap();
+            let ours = find(name.as_bytes()).map(|row| String::from_utf8(row.show(&config)).unwrap());
+            if ours.as_deref() != Some(value) {
+                missing.insert(name, (value, ours));
+            }
+        }
+        // Ours by decision: as many workers as there are cores.
+        assert_eq!(missing.remove("io-threads"), Some(("1", Some("0".into()))));
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn every_name_is_declared_once() {
+        let mut all = std::collections::HashSet::new();
+        for name in DIRECTIVES.iter().flat_map(names) {
+            assert!(all.insert(name), "{name} is declared twice");
+        }
+        for added_since in [
+            "client-default-resp",
+            "cluster-announce-human-nodename",
+            "cluster-ping-interval",
+            "hide-user-data-from-log",
+            "locale-collate",
+            "max-new-connections-per-cycle",
+            "max-new-tls-connections-per-cycle",
+            "req-res-logfile",
+            "set-max-listpack-entries",
+            "set-max-listpack-value",
+            "log-format",
+        ] {
+            assert!(all.contains(added_since), "{added_since}");
+        }
+    }
+
+    #[test]
+    fn numbers_fit_their_fields_at_both_ends_of_the_range() {
+        for row in DIRECTIVES {
+            if let Int(low, high, _) | Memory(low, high, _) = &row.form {
+                for bound in [low, high] {
+                    let text = bound.to_string();
+                    let mut config = Config::default();
+                    // Values beyond 64 signed bits cannot be written as a plain integer.
+                    if i64::try_from(*bound).is_ok() {
+                        row.read(&mut config, &[text.as_bytes()], true).unwrap();
+                    }
+                }
+            }
+        }
+    }
+}
