@@ -1,0 +1,81 @@
+//! Settings of the state machine; each field is the directive `cluster-<name>` unless said otherwise.
+
+/// What CLUSTER SLOTS, MOVED and ASK name a node by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Endpoint {
+    #[default]
+    Ip,
+    Hostname,
+    /// The client shall keep the address that it used.
+    Unknown,
+}
+
+/// May be replaced at run time with [`set_config`](super::ClusterState::set_config).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    pub node_timeout_ms: u64,
+    pub migration_barrier: usize,
+    pub require_full_coverage: bool,
+    pub allow_reads_when_down: bool,
+    pub allow_pubsubshard_when_down: bool,
+    pub allow_replica_migration: bool,
+    /// 0: a replica's data is never too old to take over.
+    pub replica_validity_factor: u64,
+    pub replica_no_failover: bool,
+    pub preferred_endpoint: Endpoint,
+    /// Seconds between the primary's pings to its replicas (`repl-ping-replica-period`).
+    pub repl_ping_period_s: u64,
+    /// Port for clients that this node listens on (`port`, or `tls-port` with `tls-cluster`).
+    pub port: u16,
+    /// The other client port, 0 without.
+    pub pport: u16,
+    /// Bus port that this node listens on: `cluster-port`, or `port` + 10000.
+    pub bus_port: u16,
+    pub announce_ip: Option<String>,
+    /// 0: `port`.
+    pub announce_port: u16,
+    /// 0: `bus_port`.
+    pub announce_bus_port: u16,
+    pub announce_hostname: Option<String>,
+    pub announce_human_name: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node_timeout_ms: 15_000,
+            migration_barrier: 1,
+            require_full_coverage: true,
+            allow_reads_when_down: false,
+            allow_pubsubshard_when_down: true,
+            allow_replica_migration: true,
+            replica_validity_factor: 10,
+            replica_no_failover: false,
+            preferred_endpoint: Endpoint::Ip,
+            repl_ping_period_s: 10,
+            port: 6379,
+            pport: 0,
+            bus_port: 16379,
+            announce_ip: None,
+            announce_port: 0,
+            announce_bus_port: 0,
+            announce_hostname: None,
+            announce_human_name: None,
+        }
+    }
+}
+
+impl Config {
+    pub fn announced_port(&self) -> u16 {
+        if self.announce_port != 0 { self.announce_port } else { self.port }
+    }
+
+    pub fn announced_bus_port(&self) -> u16 {
+        if self.announce_bus_port != 0 { self.announce_bus_port } else { self.bus_port }
+    }
+
+    /// A node whose name is not known after this long is dropped.
+    pub fn handshake_timeout_ms(&self) -> u64 {
+        self.node_timeout_ms.max(1000)
+    }
+}

@@ -1,0 +1,247 @@
+//! PING, PONG and MEET: what a node tells of itself and of others, and what it believes of what it hears.
+
+use super::action::Level;
+use super::link::LinkId;
+use super::message::{Body, Extensions, Gossip, GossipEntry, Header, Kind, Message};
+use super::node::{MYSELF, Node, NodeFlags, NodeId, NodeIx};
+use super::state::ClusterState;
+
+/// So many packets on a link carry all extensions before the peer has shown that it knows them.
+/// (A 7.0 server logs a warning for each one that it does not know, so it is not told forever.)
+const MAX_PROBES: u32 = 2;
+/// At least so many nodes are gossiped about, as far as there are so many.
+const MIN_GOSSIP: usize = 3;
+
+impl ClusterState {
+    /// Sends a PING, PONG or MEET with the gossip section that a peer on this link should get.
+    pub(super) fn send_gossip(&mut self, link: LinkId, kind: Kind) {
+        let Some(peer) = self.links.get(&link).map(|l| l.node) else { return };
+        let extensions = self.extensions(kind == Kind::Meet || self.may_tell_all(link, peer));
+        let gossip = Gossip { entries: self.gossip_entries(peer), extensions };
+        let body = match kind {
+            Kind::Ping => Body::Ping(gossip),
+            Kind::Pong => Body::Pong(gossip),
+            Kind::Meet => Body::Meet(gossip),
+            other => unreachable!("{other:?} carries no gossip"),
+        };
+        if kind == Kind::Ping
+            && !link.is_inbound()
+            && let Some(peer) = peer
+        {
+            self.nodes[peer].ping_sent = Some(self.now.mono);
+        }
+        let message = Message { header: self.header(), body };
+        self.send_message(link, &message);
+    }
+
+    /// Tells the configuration without being asked: after a change of role, slots or suspicion.
+    pub(super) fn broadcast_pong(&mut self, want: impl Fn(&Node) -> bool) {
+        let gossip = Gossip { entries: self.gossip_entries(None), extensions: Extensions::default() };
+        // A PONG without a host name would withdraw it; all receivers understand that extension or ignore it.
+        let gossip = Gossip {
+            extensions: Extensions { hostname: self.own_hostname(), ..gossip.extensions },
+            ..gossip
+        };
+        let message = Message { header: self.header(), body: Body::Pong(gossip) };
+        self.broadcast(&message, want);
+    }
+
+    /// Whether the peer understands more than host names, or is still to be found out about.
+    fn may_tell_all(&mut self, link: LinkId, peer: Option<NodeIx>) -> bool {
+        let Some(peer) = peer.map(|p| &self.nodes[p]) else { return false };
+        if peer.knows_shard_ids || !peer.flags.has(NodeFlags::EXTENSIONS) {
+            return peer.knows_shard_ids;
+        }
+        let Some(link) = self.links.get_mut(&link) else { return false };
+        link.probes = link.probes.saturating_add(1);
+        link.probes <= MAX_PROBES
+    }
+
+    fn own_hostname(&self) -> Option<String> {
+        Some(self.me().hostname.clone()).filter(|h| !h.is_empty())
+    }
+
+    fn extensions(&self, all: bool) -> Extensions {
+        let me = self.me();
+        let mut x = Extensions { hostname: self.own_hostname(), ..Extensions::default() };
+        if all {
+            x.human_name = Some(me.human_name.clone()).filter(|n| !n.is_empty());
+            x.shard_id = Some(me.shard_id);
+            let now = self.now.mono;
+            x.forgotten = self
+                .forgotten
+                .iter()
+                .filter(|(_, until)| **until > now)
+                .map(|(id, until)| (*id, (until - now).div_ceil(1000)))
+                .collect();
+        }
+        x
+    }
+
+    /// A tenth of the nodes at random, and every suspected one: within two node timeouts each node so
+    /// hears of each other often enough for reports of a failure to meet (Redis Cluster specification,
+    /// "Failure detection").
+    fn gossip_entries(&mut self, receiver: Option<NodeIx>) -> Vec<GossipEntry> {
+        let others = self.nodes.len().saturating_sub(2);
+        let wanted = (self.nodes.len() / 10).max(MIN_GOSSIP).min(others);
+        let mut chosen: Vec<NodeIx> = Vec::with_capacity(wanted + 1);
+        let mut left = wanted * 3;
+        while chosen.len() < wanted && left > 0 {
+            left -= 1;
+            let ix = self.nodes.random(&mut self.rng);
+            let node = &self.nodes[ix];
+            let unusable = node.flags.has(NodeFlags::HANDSHAKE | NodeFlags::NOADDR)
+                || (node.outbound.is_none() && node.slot_count == 0);
+            if ix != MYSELF
+                && Some(ix) != receiver
+                && !node.is_suspected()
+                && !unusable
+                && !chosen.contains(&ix)
+            {
+                chosen.push(ix);
+            }
+        }
+        chosen.extend(
+            self.nodes
+                .iter()
+                .filter(|(ix, n)| {
+                    *ix != MYSELF
+                        && n.is_suspected()
+                        && !n.flags.has(NodeFlags::HANDSHAKE | NodeFlags::NOADDR)
+                })
+                .map(|(ix, _)| ix),
+        );
+        chosen.iter().map(|ix| self.gossip_entry(&self.nodes[*ix])).collect()
+    }
+
+    fn gossip_entry(&self, node: &Node) -> GossipEntry {
+        let seconds = |t| (self.now.to_unix(t) / 1000) as u32;
+        GossipEntry {
+            id: node.id,
+            ping_sent: node.ping_sent.map_or(0, seconds),
+            pong_received: seconds(node.pong_received),
+            ip: node.address.ip.clone(),
+            port: node.address.port,
+            cport: node.address.cport,
+            flags: node.flags,
+            pport: node.address.pport,
+        }
+    }
+
+    /// What a node that we know says of others.
+    pub(super) fn hear_gossip(&mut self, sender: NodeIx, gossip: &Gossip) {
+        for entry in &gossip.entries {
+            match self.nodes.find(&entry.id) {
+                Some(MYSELF) => {}
+                Some(ix) => self.hear_of_known(sender, ix, entry),
+                None => self.hear_of_unknown(entry),
+            }
+        }
+    }
+
+    fn hear_of_known(&mut self, sender: NodeIx, ix: NodeIx, entry: &GossipEntry) {
+        let failing = entry.flags.has(NodeFlags::FAIL | NodeFlags::PFAIL);
+        if self.nodes[sender].is_voting() && sender != ix {
+            if failing {
+                self.report_failure(sender, ix);
+            } else {
+                self.withdraw_report(sender, ix);
+            }
+        }
+        let now = self.now;
+        let node = &mut self.nodes[ix];
+        if failing {
+            return;
+        }
+        // Somebody else had an answer from it: that is as good as one of our own, unless we wait for one.
+        if !node.flags.has(NodeFlags::FAIL | NodeFlags::PFAIL)
+            && node.ping_sent.is_none()
+            && node.failure_reports.is_empty()
+        {
+            let heard = now.to_mono(i64::from(entry.pong_received) * 1000);
+            if heard <= now.mono + 500 && heard > node.pong_received {
+                node.pong_received = heard;
+            }
+        }
+        // We cannot reach it, the sender can, elsewhere: it has moved.
+        let moved = node.address.ip != entry.ip
+            || node.address.port != entry.port
+            || node.address.cport != entry.cport;
+        if node.flags.has(NodeFlags::FAIL | NodeFlags::PFAIL)
+            && !entry.flags.has(NodeFlags::NOADDR)
+            && !entry.ip.is_empty()
+            && moved
+        {
+            node.address.ip.clone_from(&entry.ip);
+            node.address.port = entry.port;
+            node.address.pport = entry.pport;
+            node.address.cport = entry.cport;
+            node.flags.clear(NodeFlags::NOADDR);
+            if let Some(link) = node.outbound {
+                self.close_link(link);
+            }
+            self.changed();
+        }
+    }
+
+    /// A node that a member of the cluster knows becomes known here too, unless it was forgotten on purpose.
+    fn hear_of_unknown(&mut self, entry: &GossipEntry) {
+        if entry.flags.has(NodeFlags::NOADDR | NodeFlags::HANDSHAKE)
+            || entry.ip.is_empty()
+            || self.is_forgotten(&entry.id)
+        {
+            return;
+        }
+        // Its state is for us to find out; its role is confirmed by its first packet.
+        let mut flags = entry.flags.only(NodeFlags::MASTER | NodeFlags::SLAVE | NodeFlags::NOFAILOVER);
+        if flags.has(NodeFlags::MASTER) {
+            flags.clear(NodeFlags::SLAVE);
+        }
+        let mut node = Node::new(entry.id, entry.id, flags, self.now.mono);
+        node.address.ip.clone_from(&entry.ip);
+        node.address.port = entry.port;
+        node.address.pport = entry.pport;
+        node.address.cport = entry.cport;
+        if self.nodes.insert(node).is_some() {
+            self.log(Level::Debug, format!("Node {} added by gossip", entry.id));
+            self.changed();
+        }
+    }
+
+    /// Extensions that a known node sent. Missing ones withdraw what they would say, except where the
+    /// sender cannot know them.
+    pub(super) fn hear_extensions(&mut self, sender: NodeIx, header: &Header, x: &Extensions) {
+        let hostname = x.hostname.as_deref().unwrap_or_default();
+        if self.nodes[sender].hostname != hostname {
+            hostname.clone_into(&mut self.nodes[sender].hostname);
+            self.changed();
+        }
+        if let Some(name) = &x.human_name
+            && self.nodes[sender].human_name != *name
+        {
+            self.nodes[sender].human_name.clone_from(name);
+            self.todo.save = true;
+        }
+        if let Some(shard_id) = x.shard_id {
+            self.nodes[sender].knows_shard_ids = true;
+            // A replica is in its primary's shard whatever it says before it has learnt so.
+            if header.primary.is_none() {
+                self.set_shard_id(sender, shard_id);
+            }
+        }
+        for (id, seconds) in &x.forgotten {
+            self.hear_forgotten(*id, *seconds);
+        }
+    }
+
+    /// A primary's shard id is its replicas' too.
+    pub(super) fn set_shard_id(&mut self, primary: NodeIx, shard_id: NodeId) {
+        for (ix, node) in self.nodes.iter_mut() {
+            if (ix == primary || node.primary == Some(primary)) && node.shard_id != shard_id {
+                node.shard_id = shard_id;
+                self.todo.save = true;
+                self.todo.view = true;
+            }
+        }
+    }
+}

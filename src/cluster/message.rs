@@ -1,0 +1,571 @@
+//! Packets of the cluster bus, byte for byte (bus protocol version 1, signature `RCmb`).
+//!
+//! A packet is a 2,256-byte header that repeats the sender's whole configuration, and a body that
+//! depends on the type. All integers are in network byte order. Offsets in the header:
+//!
+//! ```text
+//!    0 "RCmb"   4 total length u32    8 version u16   10 port u16   12 type u16   14 count u16
+//!   16 currentEpoch u64   24 configEpoch u64   32 replication offset u64   40 sender id [40]
+//!   80 slots [2048]   2128 primary's id [40]   2168 ip [46]   2214 extensions u16   2216 unused [30]
+//! 2246 other client port u16   2248 bus port u16   2250 flags u16   2252 state u8   2253 mflags [3]
+//! ```
+//!
+//! Source: `clusterMsg` of Redis 7.0 and 7.2 as the servers send it; `tests` holds captured packets.
+
+use std::net::IpAddr;
+
+use super::node::{ID_LEN, NodeFlags, NodeId};
+use super::slots::{BITMAP_LEN, SlotBitmap};
+
+pub const HEADER_LEN: usize = 2256;
+const SIGNATURE: &[u8; 4] = b"RCmb";
+const VERSION: u16 = 1;
+const GOSSIP_LEN: usize = 104;
+const IP_LEN: usize = 46;
+/// Length, type and a reserved half word before the data of an extension.
+const EXTENSION_HEADER_LEN: usize = 8;
+
+/// Bits of the first byte of `mflags`.
+pub mod mflag {
+    /// The primary has paused its clients for a manual failover.
+    pub const PAUSED: u8 = 1;
+    /// Vote even though the primary works: its administrator asked for the failover.
+    pub const FORCE_ACK: u8 = 2;
+    /// The sender understands extensions.
+    pub const EXTENSIONS: u8 = 4;
+}
+
+/// Types as numbered on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    Ping = 0,
+    Pong = 1,
+    Meet = 2,
+    Fail = 3,
+    Publish = 4,
+    AuthRequest = 5,
+    AuthAck = 6,
+    Update = 7,
+    MfStart = 8,
+    Module = 9,
+    PublishShard = 10,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 11] = [
+        Kind::Ping,
+        Kind::Pong,
+        Kind::Meet,
+        Kind::Fail,
+        Kind::Publish,
+        Kind::AuthRequest,
+        Kind::AuthAck,
+        Kind::Update,
+        Kind::MfStart,
+        Kind::Module,
+        Kind::PublishShard,
+    ];
+
+    /// The word in the `cluster_stats_messages_<word>_sent` fields of CLUSTER INFO.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Ping => "ping",
+            Kind::Pong => "pong",
+            Kind::Meet => "meet",
+            Kind::Fail => "fail",
+            Kind::Publish => "publish",
+            Kind::AuthRequest => "auth-req",
+            Kind::AuthAck => "auth-ack",
+            Kind::Update => "update",
+            Kind::MfStart => "mfstart",
+            Kind::Module => "module",
+            Kind::PublishShard => "publishshard",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub sender: NodeId,
+    pub port: u16,
+    pub pport: u16,
+    pub cport: u16,
+    /// Empty: the receiver takes the connection's address.
+    pub ip: String,
+    pub flags: NodeFlags,
+    /// The cluster state as the sender sees it.
+    pub state_ok: bool,
+    /// See [`mflag`].
+    pub mflags: u8,
+    pub current_epoch: u64,
+    /// Of the sender, or of its primary when it is a replica.
+    pub config_epoch: u64,
+    pub offset: u64,
+    /// Of the sender, or of its primary when it is a replica.
+    pub slots: SlotBitmap,
+    pub primary: Option<NodeId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GossipEntry {
+    pub id: NodeId,
+    /// Unix seconds, 0 for none.
+    pub ping_sent: u32,
+    /// Unix seconds, 0 for none.
+    pub pong_received: u32,
+    pub ip: String,
+    pub port: u16,
+    pub cport: u16,
+    pub flags: NodeFlags,
+    pub pport: u16,
+}
+
+/// What may follow the gossip section.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Extensions {
+    pub hostname: Option<String>,
+    pub human_name: Option<String>,
+    /// Node and seconds for which nobody may add it again.
+    pub forgotten: Vec<(NodeId, u64)>,
+    pub shard_id: Option<NodeId>,
+    /// Number of extensions of types unknown here.
+    pub unknown: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Gossip {
+    pub entries: Vec<GossipEntry>,
+    pub extensions: Extensions,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    Ping(Gossip),
+    Pong(Gossip),
+    Meet(Gossip),
+    Fail(NodeId),
+    Publish {
+        channel: Vec<u8>,
+        payload: Vec<u8>,
+    },
+    PublishShard {
+        channel: Vec<u8>,
+        payload: Vec<u8>,
+    },
+    AuthRequest,
+    AuthAck,
+    /// The receiver believes something outdated: this node owns these slots.
+    Update {
+        config_epoch: u64,
+        node: NodeId,
+        slots: SlotBitmap,
+    },
+    MfStart,
+    /// A module's message; nobody here listens.
+    Module,
+    /// A type of a later version.
+    Unknown(u16),
+}
+
+impl Body {
+    /// `None` for a type of a later version.
+    pub fn kind(&self) -> Option<Kind> {
+        Some(match self {
+            Body::Ping(_) => Kind::Ping,
+            Body::Pong(_) => Kind::Pong,
+            Body::Meet(_) => Kind::Meet,
+            Body::Fail(_) => Kind::Fail,
+            Body::Publish { .. } => Kind::Publish,
+            Body::PublishShard { .. } => Kind::PublishShard,
+            Body::AuthRequest => Kind::AuthRequest,
+            Body::AuthAck => Kind::AuthAck,
+            Body::Update { .. } => Kind::Update,
+            Body::MfStart => Kind::MfStart,
+            Body::Module => Kind::Module,
+            Body::Unknown(_) => return None,
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub header: Header,
+    pub body: Body,
+}
+
+/// Why bytes are not a packet. Always the peer's fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DecodeError {
+    #[error("bad signature")]
+    Signature,
+    #[error("length field {0} is shorter than a header")]
+    Length(u32),
+    #[error("protocol version {0}")]
+    Version(u16),
+    #[error("malformed {0}")]
+    Malformed(&'static str),
+}
+
+/// Length of the packet that `buffer` starts with, once enough of it is there to tell.
+///
+/// The length is the peer's claim: buffer what arrives, never allocate it ahead.
+pub fn packet_len(buffer: &[u8]) -> Result<Option<usize>, DecodeError> {
+    if buffer.len() < 8 {
+        return if SIGNATURE.starts_with(&buffer[..buffer.len().min(4)]) || buffer.len() >= 4 {
+            if buffer.len() >= 4 && &buffer[..4] != SIGNATURE {
+                Err(DecodeError::Signature)
+            } else {
+                Ok(None)
+            }
+        } else {
+            Err(DecodeError::Signature)
+        };
+    }
+    if &buffer[..4] != SIGNATURE {
+        return Err(DecodeError::Signature);
+    }
+    let len = u32::from_be_bytes([buffer[4], buffer[5], buffer[6], buffer[7]]);
+    if (len as usize) < HEADER_LEN {
+        return Err(DecodeError::Length(len));
+    }
+    Ok(Some(len as usize))
+}
+
+impl Message {
+    /// Reads one whole packet. Never panics and allocates no more than a small multiple of its length.
+    pub fn decode(packet: &[u8]) -> Result<Self, DecodeError> {
+        match packet_len(packet)? {
+            Some(len) if len == packet.len() => {}
+            _ => return Err(DecodeError::Malformed("length")),
+        }
+        let (head, body) = packet.split_at(HEADER_LEN);
+        let mut r = Reader { bytes: &head[8..] };
+        let version = r.u16()?;
+        if version != VERSION {
+            return Err(DecodeError::Version(version));
+        }
+        let port = r.u16()?;
+        let kind = r.u16()?;
+        let count = r.u16()?;
+        let current_epoch = r.u64()?;
+        let config_epoch = r.u64()?;
+        let offset = r.u64()?;
+        let sender = r.id()?.ok_or(DecodeError::Malformed("sender id"))?;
+        let slots = r.slots()?;
+        let primary = r.id()?;
+        let ip = r.ip()?;
+        let extensions = r.u16()?;
+        r.take(30)?;
+        let pport = r.u16()?;
+        let cport = r.u16()?;
+        let flags = NodeFlags(r.u16()?);
+        let state_ok = r.take(1)?[0] == 0;
+        let mflags = r.take(1)?[0];
+        let header = Header {
+            sender,
+            port,
+            pport,
+            cport,
+            ip,
+            flags,
+            state_ok,
+            mflags,
+            current_epoch,
+            config_epoch,
+            offset,
+            slots,
+            primary,
+        };
+        let body = decode_body(kind, count, extensions, &mut Reader { bytes: body })?;
+        Ok(Self { header, body })
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEADER_LEN + 1024);
+        encode_header(&self.header, &mut out);
+        let (kind, count, extensions) = encode_body(&self.body, &mut out);
+        let len = out.len() as u32;
+        out[4..8].copy_from_slice(&len.to_be_bytes());
+        out[12..14].copy_from_slice(&kind.to_be_bytes());
+        out[14..16].copy_from_slice(&count.to_be_bytes());
+        out[2214..2216].copy_from_slice(&extensions.to_be_bytes());
+        out
+    }
+}
+
+/// The type, count, extension and length fields are filled in once the body is known.
+fn encode_header(h: &Header, out: &mut Vec<u8>) {
+    out.extend_from_slice(SIGNATURE);
+    out.extend_from_slice(&[0; 4]);
+    put16(out, VERSION);
+    put16(out, h.port);
+    out.extend_from_slice(&[0; 4]);
+    put64(out, h.current_epoch);
+    put64(out, h.config_epoch);
+    put64(out, h.offset);
+    out.extend_from_slice(h.sender.as_bytes());
+    out.extend_from_slice(h.slots.as_bytes());
+    out.extend_from_slice(h.primary.as_ref().map_or(&NodeId::NULL_BYTES, |p| p.as_bytes()));
+    put_text(out, &h.ip, IP_LEN);
+    out.extend_from_slice(&[0; 32]);
+    put16(out, h.pport);
+    put16(out, h.cport);
+    put16(out, h.flags.0);
+    out.extend_from_slice(&[u8::from(!h.state_ok), h.mflags, 0, 0]);
+    debug_assert_eq!(out.len(), HEADER_LEN);
+}
+
+/// Returns type, count and number of extensions for the header.
+fn encode_body(body: &Body, out: &mut Vec<u8>) -> (u16, u16, u16) {
+    let plain = |kind: Kind| (kind as u16, 0, 0);
+    match body {
+        Body::Ping(g) => encode_gossip(Kind::Ping, g, out),
+        Body::Pong(g) => encode_gossip(Kind::Pong, g, out),
+        Body::Meet(g) => encode_gossip(Kind::Meet, g, out),
+        Body::Fail(id) => {
+            out.extend_from_slice(id.as_bytes());
+            plain(Kind::Fail)
+        }
+        Body::Publish { channel, payload } => {
+            encode_publish(channel, payload, out);
+            plain(Kind::Publish)
+        }
+        Body::PublishShard { channel, payload } => {
+            encode_publish(channel, payload, out);
+            plain(Kind::PublishShard)
+        }
+        Body::AuthRequest => plain(Kind::AuthRequest),
+        Body::AuthAck => plain(Kind::AuthAck),
+        Body::Update { config_epoch, node, slots } => {
+            put64(out, *config_epoch);
+            out.extend_from_slice(node.as_bytes());
+            out.extend_from_slice(slots.as_bytes());
+            plain(Kind::Update)
+        }
+        Body::MfStart => plain(Kind::MfStart),
+        Body::Module => {
+            // Module id, length 0, type, and the three bytes that the sender's structure pads with.
+            out.extend_from_slice(&[0; 16]);
+            plain(Kind::Module)
+        }
+        Body::Unknown(kind) => (*kind, 0, 0),
+    }
+}
+
+fn encode_publish(channel: &[u8], payload: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(channel.len() as u32).to_be_bytes());
+    out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+    out.extend_from_slice(channel);
+    out.extend_from_slice(payload);
+}
+
+fn encode_gossip(kind: Kind, gossip: &Gossip, out: &mut Vec<u8>) -> (u16, u16, u16) {
+    for g in &gossip.entries {
+        out.extend_from_slice(g.id.as_bytes());
+        out.extend_from_slice(&g.ping_sent.to_be_bytes());
+        out.extend_from_slice(&g.pong_received.to_be_bytes());
+        put_text(out, &g.ip, IP_LEN);
+        put16(out, g.port);
+        put16(out, g.cport);
+        put16(out, g.flags.0);
+        put16(out, g.pport);
+        put16(out, 0);
+    }
+    let x = &gossip.extensions;
+    let mut extensions = 0;
+    let mut extend = |kind: u16, data: &[u8]| {
+        // Data is padded with zeros to a multiple of eight bytes.
+        let padded = data.len().next_multiple_of(8);
+        out.extend_from_slice(&((EXTENSION_HEADER_LEN + padded) as u32).to_be_bytes());
+        put16(out, kind);
+        put16(out, 0);
+        out.extend_from_slice(data);
+        out.resize(out.len() + padded - data.len(), 0);
+        extensions += 1;
+    };
+    // Host names end with a zero byte.
+    if let Some(name) = &x.hostname {
+        extend(extension::HOSTNAME, &[name.as_bytes(), b"\0"].concat());
+    }
+    if let Some(name) = &x.human_name {
+        extend(extension::HUMAN_NAME, &[name.as_bytes(), b"\0"].concat());
+    }
+    for (id, seconds) in &x.forgotten {
+        extend(extension::FORGOTTEN, &[&id.as_bytes()[..], &seconds.to_be_bytes()].concat());
+    }
+    if let Some(id) = &x.shard_id {
+        extend(extension::SHARD_ID, id.as_bytes());
+    }
+    (kind as u16, gossip.entries.len() as u16, extensions)
+}
+
+mod extension {
+    pub const HOSTNAME: u16 = 0;
+    pub const HUMAN_NAME: u16 = 1;
+    pub const FORGOTTEN: u16 = 2;
+    pub const SHARD_ID: u16 = 3;
+}
+
+fn decode_body(kind: u16, count: u16, extensions: u16, r: &mut Reader<'_>) -> Result<Body, DecodeError> {
+    let body = match kind {
+        0 => Body::Ping(decode_gossip(count, extensions, r)?),
+        1 => Body::Pong(decode_gossip(count, extensions, r)?),
+        2 => Body::Meet(decode_gossip(count, extensions, r)?),
+        3 => Body::Fail(r.id()?.ok_or(DecodeError::Malformed("failing node's id"))?),
+        4 => {
+            let (channel, payload) = decode_publish(r)?;
+            Body::Publish { channel, payload }
+        }
+        5 => Body::AuthRequest,
+        6 => Body::AuthAck,
+        7 => {
+            let config_epoch = r.u64()?;
+            let node = r.id()?.ok_or(DecodeError::Malformed("updated node's id"))?;
+            Body::Update { config_epoch, node, slots: r.slots()? }
+        }
+        8 => Body::MfStart,
+        9 => return Ok(Body::Module),
+        10 => {
+            let (channel, payload) = decode_publish(r)?;
+            Body::PublishShard { channel, payload }
+        }
+        other => return Ok(Body::Unknown(other)),
+    };
+    if r.bytes.is_empty() { Ok(body) } else { Err(DecodeError::Malformed("length")) }
+}
+
+fn decode_publish(r: &mut Reader<'_>) -> Result<(Vec<u8>, Vec<u8>), DecodeError> {
+    let channel = r.u32()? as usize;
+    let payload = r.u32()? as usize;
+    Ok((r.take(channel)?.to_vec(), r.take(payload)?.to_vec()))
+}
+
+fn decode_gossip(count: u16, extensions: u16, r: &mut Reader<'_>) -> Result<Gossip, DecodeError> {
+    if r.bytes.len() < usize::from(count) * GOSSIP_LEN {
+        return Err(DecodeError::Malformed("gossip section"));
+    }
+    let mut entries = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        let id = r.id()?.ok_or(DecodeError::Malformed("gossiped id"))?;
+        let ping_sent = r.u32()?;
+        let pong_received = r.u32()?;
+        let ip = r.ip()?;
+        let (port, cport, flags, pport) = (r.u16()?, r.u16()?, NodeFlags(r.u16()?), r.u16()?);
+        r.u16()?;
+        entries.push(GossipEntry { id, ping_sent, pong_received, ip, port, cport, flags, pport });
+    }
+    let mut x = Extensions::default();
+    for _ in 0..extensions {
+        decode_extension(&mut x, r)?;
+    }
+    Ok(Gossip { entries, extensions: x })
+}
+
+fn decode_extension(x: &mut Extensions, r: &mut Reader<'_>) -> Result<(), DecodeError> {
+    let bad = DecodeError::Malformed("extension");
+    let len = r.u32()? as usize;
+    let kind = r.u16()?;
+    r.u16()?;
+    if len % 8 != 0 {
+        return Err(bad);
+    }
+    let mut data = Reader { bytes: r.take(len.checked_sub(EXTENSION_HEADER_LEN).ok_or(bad)?)? };
+    match kind {
+        extension::HOSTNAME => x.hostname = Some(data.text()),
+        extension::HUMAN_NAME => x.human_name = Some(data.text()),
+        extension::FORGOTTEN => x.forgotten.push((data.id()?.ok_or(bad)?, data.u64()?)),
+        extension::SHARD_ID => x.shard_id = data.id()?,
+        _ => x.unknown += 1,
+    }
+    Ok(())
+}
+
+fn put16(out: &mut Vec<u8>, n: u16) {
+    out.extend_from_slice(&n.to_be_bytes());
+}
+
+fn put64(out: &mut Vec<u8>, n: u64) {
+    out.extend_from_slice(&n.to_be_bytes());
+}
+
+/// `text` in a field of `width` bytes that always ends with a zero byte.
+fn put_text(out: &mut Vec<u8>, text: &str, width: usize) {
+    let kept = &text.as_bytes()[..text.len().min(width - 1)];
+    out.extend_from_slice(kept);
+    out.resize(out.len() + width - kept.len(), 0);
+}
+
+/// Takes fields off the front; running out of bytes is the peer's fault.
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
+        if self.bytes.len() < n {
+            return Err(DecodeError::Malformed("length"));
+        }
+        let (taken, rest) = self.bytes.split_at(n);
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn u16(&mut self) -> Result<u16, DecodeError> {
+        Ok(u16::from_be_bytes(self.array()?))
+    }
+
+    fn u32(&mut self) -> Result<u32, DecodeError> {
+        Ok(u32::from_be_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, DecodeError> {
+        Ok(u64::from_be_bytes(self.array()?))
+    }
+
+    /// `None` for the name of nobody.
+    fn id(&mut self) -> Result<Option<NodeId>, DecodeError> {
+        let bytes = self.take(ID_LEN)?;
+        if bytes == NodeId::NULL_BYTES {
+            return Ok(None);
+        }
+        NodeId::parse(bytes).map(Some).ok_or(DecodeError::Malformed("node id"))
+    }
+
+    fn slots(&mut self) -> Result<SlotBitmap, DecodeError> {
+        let bytes = self.take(BITMAP_LEN)?;
+        SlotBitmap::from_bytes(bytes).ok_or(DecodeError::Malformed("slots"))
+    }
+
+    /// An address that is none (a peer may announce a host name in it) is kept as it is, within its field;
+    /// what could break a line of nodes.conf is refused.
+    fn ip(&mut self) -> Result<String, DecodeError> {
+        let text = Reader { bytes: self.take(IP_LEN)? }.text();
+        if text.is_empty() || text.parse::<IpAddr>().is_ok() || is_host_name(&text) {
+            Ok(text)
+        } else {
+            Err(DecodeError::Malformed("ip"))
+        }
+    }
+
+    /// Up to the first zero byte; empty if it is no host name.
+    fn text(&self) -> String {
+        let end = memchr::memchr(0, self.bytes).unwrap_or(self.bytes.len());
+        let text = String::from_utf8_lossy(&self.bytes[..end]);
+        if text.bytes().all(|c| c.is_ascii_graphic() && c != b',') {
+            text.into_owned()
+        } else {
+            String::new()
+        }
+    }
+}
+
+/// Letters, digits, dash, underscore and dot, at most 255 characters: what may be announced as a host name.
+pub fn is_host_name(text: &str) -> bool {
+    text.len() <= 255 && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c))
+}

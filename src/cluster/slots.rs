@@ -1,0 +1,130 @@
+//! Slot ownership: a bitmap of slots per node (as packets carry it) and the owner of every slot.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::node::NodeIx;
+use crate::base::crc16::SLOTS;
+
+/// Bytes of a slot bitmap on the wire.
+pub const BITMAP_LEN: usize = SLOTS / 8;
+
+/// One bit per slot, slot 0 in the lowest bit of the first byte.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SlotBitmap(Box<[u8; BITMAP_LEN]>);
+
+impl Default for SlotBitmap {
+    fn default() -> Self {
+        Self(Box::new([0; BITMAP_LEN]))
+    }
+}
+
+impl SlotBitmap {
+    /// `None` unless `bytes` is exactly a bitmap long.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; BITMAP_LEN] = bytes.try_into().ok()?;
+        Some(Self(Box::new(*bytes)))
+    }
+
+    pub fn as_bytes(&self) -> &[u8; BITMAP_LEN] {
+        &self.0
+    }
+
+    pub fn get(&self, slot: u16) -> bool {
+        self.0[usize::from(slot / 8)] & (1 << (slot % 8)) != 0
+    }
+
+    pub fn set(&mut self, slot: u16) {
+        self.0[usize::from(slot / 8)] |= 1 << (slot % 8);
+    }
+
+    pub fn clear(&mut self, slot: u16) {
+        self.0[usize::from(slot / 8)] &= !(1 << (slot % 8));
+    }
+
+    pub fn count(&self) -> u32 {
+        self.0.iter().map(|b| b.count_ones()).sum()
+    }
+
+    /// Set slots in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().enumerate().filter(|(_, b)| **b != 0).flat_map(|(i, b)| {
+            let b = *b;
+            (0..8).filter(move |bit| b & (1 << bit) != 0).map(move |bit| (i * 8 + bit) as u16)
+        })
+    }
+
+    /// Runs of set slots, both ends included, ascending.
+    pub fn ranges(&self) -> Vec<(u16, u16)> {
+        let mut ranges: Vec<(u16, u16)> = Vec::new();
+        for slot in self.iter() {
+            match ranges.last_mut() {
+                Some((_, end)) if *end + 1 == slot => *end = slot,
+                _ => ranges.push((slot, slot)),
+            }
+        }
+        ranges
+    }
+}
+
+impl FromIterator<u16> for SlotBitmap {
+    fn from_iter<I: IntoIterator<Item = u16>>(slots: I) -> Self {
+        let mut map = Self::default();
+        for slot in slots {
+            map.set(slot);
+        }
+        map
+    }
+}
+
+impl fmt::Debug for SlotBitmap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.ranges())
+    }
+}
+
+const UNOWNED: u16 = u16::MAX;
+
+/// Who owns each slot, and which slots are on their way from or to this node.
+#[derive(Clone, Debug)]
+pub struct SlotMap {
+    owners: Box<[u16; SLOTS]>,
+    /// Own slots that an administrator moves to another node.
+    pub migrating: BTreeMap<u16, NodeIx>,
+    /// Others' slots that an administrator moves here.
+    pub importing: BTreeMap<u16, NodeIx>,
+}
+
+impl Default for SlotMap {
+    fn default() -> Self {
+        Self { owners: Box::new([UNOWNED; SLOTS]), migrating: BTreeMap::new(), importing: BTreeMap::new() }
+    }
+}
+
+impl SlotMap {
+    pub fn owner(&self, slot: u16) -> Option<NodeIx> {
+        let owner = self.owners[usize::from(slot)];
+        (owner != UNOWNED).then_some(NodeIx(owner))
+    }
+
+    pub fn set_owner(&mut self, slot: u16, owner: Option<NodeIx>) {
+        self.owners[usize::from(slot)] = owner.map_or(UNOWNED, |n| n.0);
+    }
+
+    pub fn unowned(&self) -> usize {
+        self.owners.iter().filter(|o| **o == UNOWNED).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_join_neighbours_only() {
+        let map: SlotBitmap = [0, 1, 2, 7, 8, 100, 16382, 16383].into_iter().collect();
+        assert_eq!(map.ranges(), [(0, 2), (7, 8), (100, 100), (16382, 16383)]);
+        assert_eq!(map.count(), 8);
+        assert_eq!(map.iter().count(), 8);
+    }
+}

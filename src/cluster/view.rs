@@ -1,0 +1,150 @@
+//! What workers see of the cluster: immutable, published whole, read with one load a command.
+
+use super::config::Endpoint;
+use super::node::{NodeId, NodeIx};
+use crate::base::crc16::SLOTS;
+
+/// One slot as workers see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotView {
+    owner: u16,
+    marks: u16,
+}
+
+const NO_OWNER: u16 = u16::MAX;
+const MINE: u16 = 1;
+const MIGRATING: u16 = 2;
+const IMPORTING: u16 = 4;
+const MY_PRIMARYS: u16 = 8;
+
+impl SlotView {
+    pub const UNBOUND: Self = Self { owner: NO_OWNER, marks: 0 };
+
+    pub fn owner(self) -> Option<NodeIx> {
+        (self.owner != NO_OWNER).then_some(NodeIx(self.owner))
+    }
+
+    /// This node owns it: the common case of the data path, one test.
+    #[inline]
+    pub fn is_mine(self) -> bool {
+        self.marks & MINE != 0
+    }
+
+    /// This node owns it and an administrator moves it away: keys that are gone are at the target (ASK).
+    pub fn is_migrating(self) -> bool {
+        self.marks & MIGRATING != 0
+    }
+
+    /// An administrator moves it here: served to clients that say ASKING.
+    pub fn is_importing(self) -> bool {
+        self.marks & IMPORTING != 0
+    }
+
+    /// The primary that this node replicates owns it: served to clients that said READONLY.
+    pub fn is_my_primarys(self) -> bool {
+        self.marks & MY_PRIMARYS != 0
+    }
+
+    pub(super) fn new(
+        owner: Option<NodeIx>,
+        mine: bool,
+        migrating: bool,
+        importing: bool,
+        my_primarys: bool,
+    ) -> Self {
+        let mark = |on: bool, bit: u16| if on { bit } else { 0 };
+        Self {
+            owner: owner.map_or(NO_OWNER, |n| n.0),
+            marks: mark(mine, MINE)
+                | mark(migrating, MIGRATING)
+                | mark(importing, IMPORTING)
+                | mark(my_primarys, MY_PRIMARYS),
+        }
+    }
+}
+
+/// Why the cluster does not serve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Down {
+    /// A slot has no owner, or its owner failed, and full coverage is required.
+    Uncovered,
+    /// Less than half of the primaries are reachable from here.
+    Minority,
+    /// Start, or the delay before serving again after a minority.
+    Waiting,
+}
+
+/// A node's addresses for clients.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ViewNode {
+    pub id: NodeId,
+    pub ip: String,
+    pub hostname: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug)]
+pub struct View {
+    pub slots: Box<[SlotView; SLOTS]>,
+    /// By [`NodeIx`]; `None` for places that no node has.
+    pub nodes: Vec<Option<ViewNode>>,
+    pub myself: NodeId,
+    pub shard_id: NodeId,
+    /// Whom this node replicates.
+    pub primary: Option<NodeIx>,
+    /// Whether this node is a replica, of a known primary or not.
+    pub is_replica: bool,
+    /// Whether any slot is migrating or importing.
+    pub moving: bool,
+    /// `None`: `cluster_state:ok`.
+    pub down: Option<Down>,
+    /// Targets of migrating slots, ascending by slot.
+    pub migrating_to: Vec<(u16, NodeIx)>,
+    pub allow_reads_when_down: bool,
+    pub allow_pubsubshard_when_down: bool,
+    pub preferred_endpoint: Endpoint,
+}
+
+impl View {
+    #[inline]
+    pub fn slot(&self, slot: u16) -> SlotView {
+        self.slots[usize::from(slot) % SLOTS]
+    }
+
+    pub fn is_ok(&self) -> bool {
+        self.down.is_none()
+    }
+
+    pub fn node(&self, ix: NodeIx) -> Option<&ViewNode> {
+        self.nodes.get(usize::from(ix.0))?.as_ref()
+    }
+
+    /// Where the keys of a migrating slot go.
+    pub fn migrating_target(&self, slot: u16) -> Option<NodeIx> {
+        let at = self.migrating_to.binary_search_by_key(&slot, |(s, _)| *s).ok()?;
+        Some(self.migrating_to[at].1)
+    }
+
+    /// `host:port` of MOVED and ASK. The host is empty where the client shall keep the one that it used,
+    /// and `?` where a host name is wanted and none is announced.
+    pub fn endpoint(&self, ix: NodeIx) -> Option<String> {
+        let node = self.node(ix)?;
+        let host = match self.preferred_endpoint {
+            Endpoint::Ip => node.ip.as_str(),
+            Endpoint::Hostname if node.hostname.is_empty() => "?",
+            Endpoint::Hostname => node.hostname.as_str(),
+            Endpoint::Unknown => "",
+        };
+        Some(format!("{host}:{}", node.port))
+    }
+
+    /// `MOVED 12182 127.0.0.1:7000`, without the leading dash.
+    pub fn moved(&self, slot: u16) -> Option<String> {
+        Some(format!("MOVED {slot} {}", self.endpoint(self.slot(slot).owner()?)?))
+    }
+
+    /// `ASK 12182 127.0.0.1:7000`, without the leading dash.
+    pub fn ask(&self, slot: u16) -> Option<String> {
+        Some(format!("ASK {slot} {}", self.endpoint(self.migrating_target(slot)?)?))
+    }
+}
