@@ -16,7 +16,8 @@ impl ClusterState {
     /// Sends a PING, PONG or MEET with the gossip section that a peer on this link should get.
     pub(super) fn send_gossip(&mut self, link: LinkId, kind: Kind) {
         let Some(peer) = self.links.get(&link).map(|l| l.node) else { return };
-        let extensions = self.extensions(kind == Kind::Meet || self.may_tell_all(link, peer));
+        let all = kind == Kind::Meet || self.may_tell_all(link, peer);
+        let extensions = self.extensions(all);
         let gossip = Gossip { entries: self.gossip_entries(peer), extensions };
         let body = match kind {
             Kind::Ping => Body::Ping(gossip),
