@@ -4,6 +4,7 @@
 //! - [`settings`] holds the typed fields that the server reads: `config.port`, `config.maxmemory`.
 //! - [`grammar`] splits a line into words, as redis.conf is written.
 //! - [`file`] reads configuration text with its includes into a [`Config`].
+//! - [`get`], [`set`] and [`rewrite`] are CONFIG GET, SET and REWRITE as functions of values and text.
 //! - [`compound`] and [`choice`] are the types of values that are not a number or a text.
 //!
 //! The server publishes `Arc<Config>`; a change makes a new [`Config`] and publishes that.
@@ -12,7 +13,10 @@ pub mod choice;
 pub mod compound;
 pub mod directive;
 pub mod file;
+pub mod get;
 pub mod grammar;
+pub mod rewrite;
+pub mod set;
 pub mod settings;
 pub mod table;
 
