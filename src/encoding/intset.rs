@@ -91,6 +91,11 @@ impl IntSet {
         true
     }
 
+    /// Heap bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Members in ascending order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = i64> + ExactSizeIterator + Clone + '_ {
         self.bytes[HEADER..].chunks_exact(self.width()).map(read)

@@ -75,6 +75,11 @@ impl Listpack {
         self.splice(self.end(), 0, 0, &[Encoded::text(text)]);
     }
 
+    /// Appends a field and its value.
+    pub fn push_back_two(&mut self, a: &[u8], b: &[u8]) {
+        self.splice(self.end(), 0, 0, &[Encoded::text(a), Encoded::text(b)]);
+    }
+
     pub fn push_back_item(&mut self, item: Item<'_>) {
         self.splice(self.end(), 0, 0, &[Encoded::item(item)]);
     }
@@ -137,6 +142,11 @@ impl Listpack {
         self.splice(pos, 0, 0, &[Encoded::text(text)]);
     }
 
+    /// Inserts a member and its score, as [`Listpack::insert`].
+    pub fn insert_two(&mut self, pos: usize, a: &[u8], b: &[u8]) {
+        self.splice(pos, 0, 0, &[Encoded::text(a), Encoded::text(b)]);
+    }
+
     /// Replaces the value at `pos`.
     pub fn replace(&mut self, pos: usize, text: &[u8]) {
         let old = entry::len_at(&self.bytes[pos..]);
@@ -182,6 +192,12 @@ impl Listpack {
 
     pub fn iter(&self) -> Iter<'_> {
         Iter { bytes: &self.bytes[HEADER..self.end()] }
+    }
+
+    /// Entries two at a time: fields and values, members and scores. An odd one at the end is left out.
+    pub fn pairs(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>)> + Clone + '_ {
+        let mut items = self.iter();
+        std::iter::from_fn(move || Some((items.next()?, items.next()?)))
     }
 
     /// Replaces `old_bytes` (`old_count` entries) at `at` by `new`.

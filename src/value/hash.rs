@@ -1,15 +1,35 @@
-//! Hash values.
-
-use std::collections::BTreeMap;
+//! Hash values: a listpack of fields and values in turn, or a hash table.
 
 use super::Limits;
+use super::distinct::distinct;
+use super::record::{Record, Shape};
+use super::table::{Search, Table};
 use crate::base::rng::Rng;
+use crate::encoding::item::IntText;
 use crate::encoding::{Item, Listpack};
 
 /// A map from fields to values.
-#[derive(Clone, Debug, Default)]
-pub struct Hash {
-    items: BTreeMap<Vec<u8>, Vec<u8>>,
+#[derive(Clone, Default)]
+pub struct Hash(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Packed(Listpack),
+    Table(Box<Table<Field>>),
+}
+
+impl Default for Repr {
+    fn default() -> Self {
+        Repr::Packed(Listpack::new())
+    }
+}
+
+/// A record is the field and its value.
+struct Field;
+
+impl Shape for Field {
+    const HEAD: usize = 0;
+    const TAIL: bool = true;
 }
 
 impl Hash {
@@ -17,78 +37,247 @@ impl Hash {
         Self::default()
     }
 
-    /// A hash from a listpack of fields and values in turn; `None` if a field occurs twice or a value is missing.
+    /// A hash from a listpack of fields and values in turn, converted if it is beyond the limits; `None`
+    /// if a field occurs twice or a value is missing.
     pub fn from_listpack(pairs: Listpack, limits: &Limits) -> Option<Self> {
-        let mut hash = Self::new();
-        let mut items = pairs.iter();
-        while let Some(field) = items.next() {
-            if !hash.set(&field.to_vec(), &items.next()?.to_vec(), limits) {
-                return None;
-            }
+        let n = pairs.len();
+        if !n.is_multiple_of(2) || !distinct(pairs.iter().step_by(2)) {
+            return None;
+        }
+        let longest = pairs.iter().map(|i| i.len()).max().unwrap_or(0);
+        let mut hash = Self(Repr::Packed(pairs));
+        if n / 2 > limits.hash_max_listpack_entries || longest > limits.hash_max_listpack_value {
+            hash.make_table(0, limits);
         }
         Some(hash)
     }
 
     /// An empty hash in the encoding that suits `fields` fields, to be filled without conversions.
-    pub fn with_capacity(_fields: usize, _limits: &Limits) -> Self {
-        Self::new()
+    pub fn with_capacity(fields: usize, limits: &Limits) -> Self {
+        let mut hash = Self::new();
+        if fields > limits.hash_max_listpack_entries {
+            hash.make_table(fields, limits);
+        }
+        hash
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
-        self.items.len()
+        match &self.0 {
+            Repr::Packed(lp) => lp.len() / 2,
+            Repr::Table(t) => t.len(),
+        }
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.len() == 0
     }
 
     /// Sets a field; true if it is new.
-    pub fn set(&mut self, field: &[u8], value: &[u8], _limits: &Limits) -> bool {
-        self.items.insert(field.to_vec(), value.to_vec()).is_none()
+    #[inline]
+    pub fn set(&mut self, field: &[u8], value: &[u8], limits: &Limits) -> bool {
+        match &mut self.0 {
+            Repr::Table(t) => set_record(t, field, value),
+            Repr::Packed(lp) => {
+                if field.len().max(value.len()) > limits.hash_max_listpack_value {
+                    self.make_table(0, limits);
+                    return self.set(field, value, limits);
+                }
+                if let Some(pos) = find(lp, field) {
+                    let pos = lp.next(pos).expect("a field has a value");
+                    lp.replace(pos, value);
+                    return false;
+                }
+                lp.push_back_two(field, value);
+                if lp.len() / 2 > limits.hash_max_listpack_entries {
+                    self.make_table(0, limits);
+                }
+                true
+            }
+        }
     }
 
+    /// Converts to a hash table with room for at least `fields`.
+    fn make_table(&mut self, fields: usize, limits: &Limits) {
+        let mut table = Box::new(Table::new(limits.hash_seed));
+        table.reserve(fields.max(self.len() + 1));
+        for (field, value) in self.iter() {
+            set_record(&mut table, field.text(&mut IntText::new()), value.text(&mut IntText::new()));
+        }
+        self.0 = Repr::Table(table);
+    }
+
+    #[inline]
     pub fn get(&self, field: &[u8]) -> Option<Item<'_>> {
-        self.items.get(field).map(|v| Item::Bytes(v))
+        match &self.0 {
+            Repr::Packed(lp) => lp.next(find(lp, field)?).map(|pos| lp.get(pos)),
+            Repr::Table(t) => t.get(field).map(|r| Item::Bytes(r.tail())),
+        }
     }
 
+    #[inline]
     pub fn contains(&self, field: &[u8]) -> bool {
-        self.items.contains_key(field)
+        match &self.0 {
+            Repr::Packed(lp) => find(lp, field).is_some(),
+            Repr::Table(t) => t.get(field).is_some(),
+        }
     }
 
     /// Removes a field; false if it was not there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
-        self.items.remove(field).is_some()
+        match &mut self.0 {
+            Repr::Packed(lp) => find(lp, field).map(|pos| lp.remove(pos, 2)).is_some(),
+            Repr::Table(t) => t.find(field).map(|place| t.remove(place)).is_some(),
+        }
     }
 
     /// Fields with their values in no particular order, the same while the hash does not change.
-    pub fn iter(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>)> + '_ {
-        self.items.iter().map(|(f, v)| (Item::Bytes(f), Item::Bytes(v)))
+    pub fn iter(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>)> + Clone + '_ {
+        let (packed, table) = match &self.0 {
+            Repr::Packed(lp) => (Some(lp.pairs()), None),
+            Repr::Table(t) => (None, Some(t.iter())),
+        };
+        let table = table.into_iter().flatten().map(pair);
+        packed.into_iter().flatten().chain(table)
     }
 
     /// A field and its value, each with the same probability.
     pub fn random(&self, rng: &mut Rng) -> Option<(Item<'_>, Item<'_>)> {
-        let n = self.len() as u64;
-        if n == 0 { None } else { self.iter().nth(rng.below(n) as usize) }
+        match &self.0 {
+            Repr::Packed(lp) => {
+                let n = lp.len() as u64 / 2;
+                let pos = lp.seek(if n > 0 { 2 * rng.below(n) as isize } else { return None })?;
+                Some((lp.get(pos), lp.get(lp.next(pos)?)))
+            }
+            Repr::Table(t) => t.random(rng).map(|place| pair(t.at(place))),
+        }
     }
 
     /// One step of a scan: shows about `count` fields and returns the cursor to go on with, 0 at the end.
     /// A field present from the first to the last step is shown at least once.
-    pub fn scan(&self, _cursor: u64, _count: usize, mut f: impl FnMut(Item<'_>, Item<'_>)) -> u64 {
-        self.iter().for_each(|(field, value)| f(field, value));
-        0
+    pub fn scan(&self, cursor: u64, count: usize, mut f: impl FnMut(Item<'_>, Item<'_>)) -> u64 {
+        match &self.0 {
+            Repr::Packed(lp) => {
+                lp.pairs().for_each(|(field, value)| f(field, value));
+                0
+            }
+            Repr::Table(t) => t.scan(cursor, count, |r| f(Item::Bytes(r.key()), Item::Bytes(r.tail()))),
+        }
     }
 
     /// The listpack of fields and values in turn, if the hash is in that encoding.
     pub fn packed(&self) -> Option<&Listpack> {
-        None
+        match &self.0 {
+            Repr::Packed(lp) => Some(lp),
+            Repr::Table(_) => None,
+        }
     }
 
     pub fn encoding_name(&self) -> &'static str {
-        "hashtable"
+        match &self.0 {
+            Repr::Packed(_) => "listpack",
+            Repr::Table(_) => "hashtable",
+        }
     }
 
     /// Heap bytes of the value, an estimate.
     pub fn memory_bytes(&self) -> usize {
-        self.items.iter().map(|(f, v)| f.capacity() + v.capacity() + 48).sum()
+        match &self.0 {
+            Repr::Packed(lp) => lp.memory_bytes(),
+            Repr::Table(t) => t.memory_bytes(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+fn find(lp: &Listpack, field: &[u8]) -> Option<usize> {
+    lp.find(lp.first()?, field, 1)
+}
+
+fn pair(r: &Record<Field>) -> (Item<'_>, Item<'_>) {
+    (Item::Bytes(r.key()), Item::Bytes(r.tail()))
+}
+
+/// Sets a field; true if it is new.
+#[inline]
+fn set_record(table: &mut Table<Field>, field: &[u8], value: &[u8]) -> bool {
+    let hash = table.hash(field);
+    match table.search(hash, field) {
+        Search::Found(place) => {
+            table.update(place, |r| r.set_tail(value));
+            false
+        }
+        Search::Missing(vacancy) => {
+            table.insert(vacancy, Record::new(hash, b"", field, value));
+            true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn encodings_follow_the_limits() {
+        let limits = Limits::default();
+        let mut h = Hash::new();
+        (0..128).for_each(|n| assert!(h.set(format!("f{n}").as_bytes(), b"1", &limits)));
+        assert_eq!(h.encoding_name(), "listpack");
+        assert!(!h.set(b"f5", &[b'x'; 64], &limits));
+        assert_eq!(h.encoding_name(), "listpack");
+        let mut wide = h.clone();
+        assert!(!wide.set(b"f5", &[b'x'; 65], &limits));
+        assert_eq!((wide.encoding_name(), wide.len()), ("hashtable", 128));
+        assert!(h.set(b"f128", b"", &limits));
+        assert_eq!((h.encoding_name(), h.len()), ("hashtable", 129));
+        assert_eq!(h.get(b"f5").unwrap().to_vec(), [b'x'; 64]);
+        assert_eq!(h.get(b"f128").unwrap().to_vec(), b"");
+    }
+
+    #[test]
+    fn both_encodings_behave_as_a_map() {
+        let small = Limits { hash_max_listpack_entries: 20, ..Limits::default() };
+        for fields in [10, 19, 300] {
+            let mut rng = Rng::new(fields);
+            let (mut h, mut model) = (Hash::new(), BTreeMap::new());
+            for round in 0..3000u64 {
+                let field = rng.below(fields).to_string().into_bytes();
+                match rng.below(4) {
+                    0 | 1 => {
+                        let value = round.pow(rng.below(4) as u32).to_string().into_bytes();
+                        assert_eq!(h.set(&field, &value, &small), model.insert(field, value).is_none());
+                    }
+                    2 => assert_eq!(h.remove(&field), model.remove(&field).is_some()),
+                    _ => assert_eq!(h.get(&field).map(|v| v.to_vec()), model.get(&field).cloned()),
+                }
+                assert_eq!(h.len(), model.len());
+                if let Some((f, v)) = h.random(&mut rng) {
+                    assert_eq!(model.get(&f.to_vec()), Some(&v.to_vec()));
+                }
+            }
+            let all: BTreeMap<_, _> = h.iter().map(|(f, v)| (f.to_vec(), v.to_vec())).collect();
+            assert_eq!(all, model);
+            let mut seen = BTreeMap::new();
+            h.scan(0, usize::MAX, |f, v| drop(seen.insert(f.to_vec(), v.to_vec())));
+            assert_eq!(seen, model);
+        }
+    }
+
+    #[test]
+    fn unsound_pairs_in_a_file_are_refused() {
+        let mut lp = Listpack::new();
+        ["a", "1", "b", "2", "a"].iter().for_each(|m| lp.push_back(m.as_bytes()));
+        assert!(Hash::from_listpack(lp.clone(), &Limits::default()).is_none(), "a value is missing");
+        lp.push_back(b"3");
+        assert!(Hash::from_listpack(lp, &Limits::default()).is_none(), "a field twice");
     }
 }

@@ -5,11 +5,15 @@
 use std::sync::Arc;
 
 pub mod digest;
+mod distinct;
 pub mod hash;
 pub mod list;
+mod record;
+mod segments;
 pub mod set;
 pub mod sorted_set;
 pub mod stream;
+mod table;
 
 pub use hash::Hash;
 pub use list::List;

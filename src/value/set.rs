@@ -1,15 +1,37 @@
-//! Set values.
-
-use std::collections::BTreeSet;
+//! Set values: an intset, a listpack, or a hash table.
 
 use super::Limits;
+use super::distinct::distinct;
+use super::record::{Record, Shape};
+use super::table::{Search, Table};
+use crate::base::num::parse_i64;
 use crate::base::rng::Rng;
+use crate::encoding::item::IntText;
 use crate::encoding::{IntSet, Item, Listpack};
 
 /// A set of byte strings.
-#[derive(Clone, Debug, Default)]
-pub struct Set {
-    items: BTreeSet<Vec<u8>>,
+#[derive(Clone, Default)]
+pub struct Set(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Ints(IntSet),
+    Packed(Listpack),
+    Table(Box<Table<Member>>),
+}
+
+impl Default for Repr {
+    fn default() -> Self {
+        Repr::Ints(IntSet::new())
+    }
+}
+
+/// A record is the member alone.
+struct Member;
+
+impl Shape for Member {
+    const HEAD: usize = 0;
+    const TAIL: bool = false;
 }
 
 /// The bytes behind a set, for writers that can copy them.
@@ -26,82 +48,316 @@ impl Set {
 
     /// A set from a checked intset, converted if it is beyond the limits.
     pub fn from_intset(ints: IntSet, limits: &Limits) -> Self {
-        let mut set = Self::new();
-        for n in ints.iter() {
-            set.add(n.to_string().as_bytes(), limits);
+        let beyond = ints.len() > limits.set_max_intset_entries;
+        let mut set = Self(Repr::Ints(ints));
+        if beyond {
+            set.make_table(0, limits);
         }
         set
     }
 
-    /// A set from a listpack of members; `None` if a member occurs twice.
+    /// A set from a listpack of members, converted if it is beyond the limits; `None` if a member
+    /// occurs twice.
     pub fn from_listpack(members: Listpack, limits: &Limits) -> Option<Self> {
-        let mut set = Self::new();
-        members.iter().all(|m| set.add(&m.to_vec(), limits)).then_some(set)
+        if !distinct(members.iter()) {
+            return None;
+        }
+        let n = members.len();
+        let longest = members.iter().map(|m| m.len()).max().unwrap_or(0);
+        let mut set = Self(Repr::Packed(members));
+        if n > limits.set_max_listpack_entries || longest > limits.set_max_listpack_value {
+            set.make_table(0, limits);
+        }
+        Some(set)
     }
 
     /// An empty set in the encoding that suits `members` members, to be filled without conversions.
-    pub fn with_capacity(_members: usize, _limits: &Limits) -> Self {
-        Self::new()
+    pub fn with_capacity(members: usize, limits: &Limits) -> Self {
+        let mut set = Self::new();
+        if members > limits.set_max_intset_entries.max(limits.set_max_listpack_entries) {
+            set.make_table(members, limits);
+        }
+        set
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
-        self.items.len()
+        match &self.0 {
+            Repr::Ints(ints) => ints.len(),
+            Repr::Packed(lp) => lp.len(),
+            Repr::Table(t) => t.len(),
+        }
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.len() == 0
     }
 
     /// Adds a member; false if it was there.
-    pub fn add(&mut self, member: &[u8], _limits: &Limits) -> bool {
-        self.items.insert(member.to_vec())
+    #[inline]
+    pub fn add(&mut self, member: &[u8], limits: &Limits) -> bool {
+        match &mut self.0 {
+            Repr::Table(t) => add_record(t, member),
+            Repr::Packed(lp) => {
+                if find(lp, member).is_some() {
+                    return false;
+                }
+                if lp.len() < limits.set_max_listpack_entries && member.len() <= limits.set_max_listpack_value
+                {
+                    lp.push_back(member);
+                    return true;
+                }
+                self.make_table(0, limits);
+                self.add(member, limits)
+            }
+            Repr::Ints(_) => self.add_to_ints(member, limits),
+        }
+    }
+
+    fn add_to_ints(&mut self, member: &[u8], limits: &Limits) -> bool {
+        let Repr::Ints(ints) = &mut self.0 else { unreachable!("the caller looked") };
+        if let Some(n) = parse_i64(member)
+            // The first member decides; an empty set that may hold no integers is no intset.
+            && (!ints.is_empty() || limits.set_max_intset_entries > 0)
+        {
+            let added = ints.insert(n);
+            if ints.len() > limits.set_max_intset_entries {
+                self.make_table(0, limits);
+            }
+            return added;
+        }
+        let longest = [ints.iter().next(), ints.iter().next_back()];
+        let longest = longest.into_iter().flatten().map(|n| Item::Int(n).len()).max().unwrap_or(0);
+        if ints.len() < limits.set_max_listpack_entries
+            && longest.max(member.len()) <= limits.set_max_listpack_value
+        {
+            let mut lp = Listpack::new();
+            ints.iter().for_each(|n| lp.push_back_int(n));
+            lp.push_back(member);
+            self.0 = Repr::Packed(lp);
+            return true;
+        }
+        self.make_table(0, limits);
+        self.add(member, limits)
+    }
+
+    /// Converts to a hash table with room for at least `members`.
+    fn make_table(&mut self, members: usize, limits: &Limits) {
+        let mut table = Box::new(Table::new(limits.hash_seed));
+        table.reserve(members.max(self.len() + 1));
+        let mut buf = IntText::new();
+        for member in self.iter() {
+            add_record(&mut table, member.text(&mut buf));
+        }
+        self.0 = Repr::Table(table);
     }
 
     /// Removes a member; false if it was not there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
-        self.items.remove(member)
+        match &mut self.0 {
+            Repr::Ints(ints) => parse_i64(member).is_some_and(|n| ints.remove(n)),
+            Repr::Packed(lp) => find(lp, member).map(|pos| lp.remove(pos, 1)).is_some(),
+            Repr::Table(t) => t.find(member).map(|place| t.remove(place)).is_some(),
+        }
     }
 
+    #[inline]
     pub fn contains(&self, member: &[u8]) -> bool {
-        self.items.contains(member)
+        match &self.0 {
+            Repr::Ints(ints) => parse_i64(member).is_some_and(|n| ints.contains(n)),
+            Repr::Packed(lp) => find(lp, member).is_some(),
+            Repr::Table(t) => t.get(member).is_some(),
+        }
     }
 
     /// Members in no particular order, the same while the set does not change.
-    pub fn iter(&self) -> impl Iterator<Item = Item<'_>> + '_ {
-        self.items.iter().map(|v| Item::Bytes(v))
+    pub fn iter(&self) -> impl Iterator<Item = Item<'_>> + Clone + '_ {
+        let (ints, packed, table) = match &self.0 {
+            Repr::Ints(ints) => (Some(ints.iter()), None, None),
+            Repr::Packed(lp) => (None, Some(lp.iter()), None),
+            Repr::Table(t) => (None, None, Some(t.iter())),
+        };
+        let ints = ints.into_iter().flatten().map(Item::Int);
+        let table = table.into_iter().flatten().map(|r| Item::Bytes(r.key()));
+        ints.chain(packed.into_iter().flatten()).chain(table)
     }
 
     /// A member, each with the same probability.
     pub fn random(&self, rng: &mut Rng) -> Option<Item<'_>> {
-        let n = self.len() as u64;
-        (n > 0).then(|| Item::Bytes(self.items.iter().nth(rng.below(n) as usize).expect("below the length")))
+        if self.is_empty() {
+            return None;
+        }
+        let mut index = || rng.below(self.len() as u64) as usize;
+        Some(match &self.0 {
+            Repr::Ints(ints) => Item::Int(ints.get(index())),
+            Repr::Packed(lp) => lp.get(lp.seek(index() as isize)?),
+            Repr::Table(t) => Item::Bytes(t.at(t.random(rng)?).key()),
+        })
     }
 
     /// Removes a random member after showing it to `f`.
     pub fn pop_with<R>(&mut self, rng: &mut Rng, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
-        let member = self.random(rng)?.to_vec();
-        self.remove(&member);
-        Some(f(Item::Bytes(&member)))
+        if self.is_empty() {
+            return None;
+        }
+        let mut index = |n: usize| rng.below(n as u64) as usize;
+        match &mut self.0 {
+            Repr::Ints(ints) => {
+                let n = ints.get(index(ints.len()));
+                ints.remove(n);
+                Some(f(Item::Int(n)))
+            }
+            Repr::Packed(lp) => {
+                let pos = lp.seek(index(lp.len()) as isize)?;
+                let result = f(lp.get(pos));
+                lp.remove(pos, 1);
+                Some(result)
+            }
+            Repr::Table(t) => {
+                let place = t.random(rng)?;
+                let record = t.remove(place);
+                Some(f(Item::Bytes(record.key())))
+            }
+        }
     }
 
     /// One step of a scan: shows about `count` members and returns the cursor to go on with, 0 at the end.
     /// A member present from the first to the last step is shown at least once.
-    pub fn scan(&self, _cursor: u64, _count: usize, f: impl FnMut(Item<'_>)) -> u64 {
-        self.iter().for_each(f);
-        0
+    pub fn scan(&self, cursor: u64, count: usize, mut f: impl FnMut(Item<'_>)) -> u64 {
+        match &self.0 {
+            Repr::Table(t) => t.scan(cursor, count, |r| f(Item::Bytes(r.key()))),
+            _ => {
+                self.iter().for_each(f);
+                0
+            }
+        }
     }
 
     /// The compact bytes, if the set is in a compact encoding.
     pub fn packed(&self) -> Option<Packed<'_>> {
-        None
+        match &self.0 {
+            Repr::Ints(ints) => Some(Packed::IntSet(ints)),
+            Repr::Packed(lp) => Some(Packed::Listpack(lp)),
+            Repr::Table(_) => None,
+        }
     }
 
     pub fn encoding_name(&self) -> &'static str {
-        "hashtable"
+        match &self.0 {
+            Repr::Ints(_) => "intset",
+            Repr::Packed(_) => "listpack",
+            Repr::Table(_) => "hashtable",
+        }
     }
 
     /// Heap bytes of the value, an estimate.
     pub fn memory_bytes(&self) -> usize {
-        self.items.iter().map(|v| v.capacity() + 24).sum()
+        match &self.0 {
+            Repr::Ints(ints) => ints.memory_bytes(),
+            Repr::Packed(lp) => lp.memory_bytes(),
+            Repr::Table(t) => t.memory_bytes(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Set {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+fn find(lp: &Listpack, member: &[u8]) -> Option<usize> {
+    lp.find(lp.first()?, member, 0)
+}
+
+/// Adds a member; false if it was there.
+#[inline]
+fn add_record(table: &mut Table<Member>, member: &[u8]) -> bool {
+    let hash = table.hash(member);
+    match table.search(hash, member) {
+        Search::Found(_) => false,
+        Search::Missing(vacancy) => {
+            table.insert(vacancy, Record::new(hash, b"", member, b""));
+            true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn encodings_follow_the_limits() {
+        let limits = Limits::default();
+        let mut s = Set::new();
+        for n in 0..512 {
+            assert!(s.add(n.to_string().as_bytes(), &limits));
+        }
+        assert_eq!(s.encoding_name(), "intset");
+        let mut wide = s.clone();
+        assert!(wide.add(b"512", &limits));
+        assert_eq!(wide.encoding_name(), "hashtable");
+        assert!(s.add(b"x", &limits));
+        assert_eq!(s.encoding_name(), "hashtable", "513 members are too many for a listpack");
+
+        let mut s = Set::new();
+        s.add(b"1", &limits);
+        s.add(b"x", &limits);
+        assert_eq!(s.encoding_name(), "listpack");
+        (0..126).for_each(|n| assert!(s.add(format!("m{n}").as_bytes(), &limits)));
+        assert_eq!((s.encoding_name(), s.len()), ("listpack", 128));
+        assert!(!s.add(b"1", &limits) && s.add(b"2", &limits));
+        assert_eq!((s.encoding_name(), s.len()), ("hashtable", 129));
+        assert!(s.contains(b"1") && s.contains(b"m77") && !s.contains(b"m126"));
+
+        let mut s = Set::new();
+        s.add(&[b'x'; 65], &limits);
+        assert_eq!(s.encoding_name(), "hashtable");
+    }
+
+    #[test]
+    fn every_encoding_behaves_as_a_set() {
+        let small = Limits { set_max_listpack_entries: 20, set_max_intset_entries: 20, ..Limits::default() };
+        for (seed, members) in [(1, 10u64), (2, 19), (3, 60), (4, 400)] {
+            for letters in [false, true] {
+                let mut rng = Rng::new(seed);
+                let (mut s, mut model) = (Set::new(), BTreeSet::new());
+                for _ in 0..3000 {
+                    let n = rng.below(members);
+                    let member =
+                        if letters && n % 2 == 0 { format!("m{n}") } else { (n * n * n * n).to_string() };
+                    let member = member.into_bytes();
+                    match rng.below(5) {
+                        0 | 1 => assert_eq!(s.add(&member, &small), model.insert(member)),
+                        2 => assert_eq!(s.remove(&member), model.remove(&member)),
+                        3 => assert_eq!(s.contains(&member), model.contains(&member)),
+                        _ if rng.chance(1, 10) => {
+                            let popped = s.pop_with(&mut rng, |m| m.to_vec());
+                            assert_eq!(popped.is_some(), !model.is_empty());
+                            popped.inspect(|m| assert!(model.remove(m)));
+                        }
+                        _ => assert!(s.random(&mut rng).is_none_or(|m| model.contains(&m.to_vec()))),
+                    }
+                    assert_eq!(s.len(), model.len());
+                }
+                assert_eq!(s.iter().map(|m| m.to_vec()).collect::<BTreeSet<_>>(), model);
+                let mut seen = BTreeSet::new();
+                s.scan(0, usize::MAX, |m| assert!(seen.insert(m.to_vec())));
+                assert_eq!(seen, model);
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_twice_in_a_file_is_refused() {
+        let mut lp = Listpack::new();
+        ["a", "b", "3"].iter().for_each(|m| lp.push_back(m.as_bytes()));
+        assert_eq!(Set::from_listpack(lp.clone(), &Limits::default()).unwrap().encoding_name(), "listpack");
+        lp.push_back(b"b");
+        assert!(Set::from_listpack(lp, &Limits::default()).is_none());
     }
 }

@@ -1,0 +1,515 @@
+//! The order of a large sorted set: a B+ tree that knows how many members each subtree has.
+//!
+//! A leaf keeps scores and words of records in two arrays, so that a search reads scores next to each
+//! other and follows a word only where scores are equal. Inner nodes keep the lowest key and the count of
+//! each child; rank and range by rank sum counts on one way down.
+
+use super::{Scored, Shared};
+
+/// A leaf is 1 KiB with this many members.
+const LEAF: usize = 63;
+/// An inner node is 3.5 KiB with this many children.
+const INNER: usize = 99;
+
+/// A member in order: by score, then by the record's key.
+#[derive(Clone, Copy)]
+pub struct Key {
+    pub score: f64,
+    pub member: Shared<Scored>,
+}
+
+struct Leaf {
+    len: usize,
+    scores: [f64; LEAF],
+    members: [Shared<Scored>; LEAF],
+}
+
+struct Inner {
+    len: usize,
+    /// The lowest key below each child.
+    scores: [f64; INNER],
+    members: [Shared<Scored>; INNER],
+    counts: [u32; INNER],
+    children: [Option<Node>; INNER],
+}
+
+enum Node {
+    Leaf(Box<Leaf>),
+    Inner(Box<Inner>),
+}
+
+/// Keys in order, all different.
+#[derive(Default)]
+pub struct Tree {
+    root: Option<Node>,
+    len: usize,
+}
+
+impl Tree {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a key that is not there.
+    ///
+    /// # Safety
+    /// The owner of the record neither drops nor moves it while the key is in the tree.
+    pub unsafe fn insert(&mut self, score: f64, member: Shared<Scored>) {
+        let key = Key { score, member };
+        // SAFETY: the caller's promise.
+        let text = unsafe { member.key() };
+        let root = self.root.get_or_insert_with(|| Node::Leaf(Leaf::new()));
+        if let Some(right) = root.insert(key, text, true, true) {
+            let mut inner = Inner::new();
+            let left = self.root.take().expect("it was there just now");
+            inner.put(0, left);
+            inner.put(1, right);
+            self.root = Some(Node::Inner(inner));
+        }
+        self.len += 1;
+    }
+
+    /// Removes a key; false if it is not there.
+    pub fn remove(&mut self, score: f64, text: &[u8]) -> bool {
+        let rank = self.count_while(|key| key.before(score, text));
+        let found = self.at(rank).is_some_and(|key| key.score == score && key.text() == text);
+        if found {
+            self.remove_at(rank);
+        }
+        found
+    }
+
+    /// Removes the key at a rank below the length.
+    pub fn remove_at(&mut self, rank: usize) -> Key {
+        let root = self.root.as_mut().expect("a rank below the length");
+        let key = root.remove_at(rank);
+        self.len -= 1;
+        // A root with a single child, or with nothing, goes.
+        loop {
+            match &mut self.root {
+                Some(Node::Inner(inner)) if inner.len == 1 => self.root = inner.children[0].take(),
+                Some(Node::Leaf(leaf)) if leaf.len == 0 => self.root = None,
+                _ => return key,
+            }
+        }
+    }
+
+    pub fn at(&self, rank: usize) -> Option<Key> {
+        Cursor::forward(self, rank).next()
+    }
+
+    /// How many keys come before the first for which `before` is false; it is true for a prefix of them.
+    pub fn count_while(&self, before: impl Fn(Key) -> bool) -> usize {
+        let mut count = 0;
+        let mut node = match &self.root {
+            Some(node) => node,
+            None => return 0,
+        };
+        loop {
+            match node {
+                Node::Leaf(leaf) => return count + leaf.partition(&before),
+                Node::Inner(inner) => {
+                    // The child before the first whose lowest key is beyond.
+                    let i = inner.partition(&before).saturating_sub(1);
+                    count += sum(&inner.counts[..i]);
+                    node = inner.child(i);
+                }
+            }
+        }
+    }
+
+    /// Heap bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.root.as_ref().map_or(0, Node::memory_bytes)
+    }
+}
+
+impl Key {
+    /// The record's key. Keys come out of trees only, and what is in a tree lives.
+    #[inline]
+    pub fn text<'a>(self) -> &'a [u8] {
+        // SAFETY: the promise of `Tree::insert`; the lifetime is bound by whoever hands the text out.
+        unsafe { self.member.key() }
+    }
+
+    #[inline]
+    pub fn before(self, score: f64, text: &[u8]) -> bool {
+        self.score < score || (self.score == score && self.text() < text)
+    }
+}
+
+impl Node {
+    /// Adds a key; returns the new right sibling if the node had to split. `first` and `last` tell whether
+    /// the node is at that end of its level: there, keys that arrive in order leave full nodes behind.
+    fn insert(&mut self, key: Key, text: &[u8], first: bool, last: bool) -> Option<Node> {
+        match self {
+            Node::Leaf(leaf) => leaf.insert(key, text, first, last).map(Node::Leaf),
+            Node::Inner(inner) => inner.insert(key, text, first, last).map(Node::Inner),
+        }
+    }
+
+    fn remove_at(&mut self, rank: usize) -> Key {
+        match self {
+            Node::Leaf(leaf) => leaf.remove_at(rank),
+            Node::Inner(inner) => inner.remove_at(rank),
+        }
+    }
+
+    fn lowest(&self) -> Key {
+        match self {
+            Node::Leaf(leaf) => leaf.key(0),
+            Node::Inner(inner) => inner.lowest(0),
+        }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Node::Leaf(leaf) => leaf.len,
+            Node::Inner(inner) => sum(&inner.counts[..inner.len]),
+        }
+    }
+
+    /// How full the node is: members or children, and how many there may be.
+    fn fill(&self) -> (usize, usize) {
+        match self {
+            Node::Leaf(leaf) => (leaf.len, LEAF),
+            Node::Inner(inner) => (inner.len, INNER),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Node::Leaf(_) => size_of::<Leaf>(),
+            Node::Inner(inner) => {
+                let below: usize = (0..inner.len).map(|i| inner.child(i).memory_bytes()).sum();
+                size_of::<Inner>() + below
+            }
+        }
+    }
+
+    /// Moves everything of `right`, of the same level, to the end of this node, where it fits.
+    fn absorb(&mut self, right: Node) {
+        match (self, right) {
+            (Node::Leaf(left), Node::Leaf(right)) => left.absorb(&right),
+            (Node::Inner(left), Node::Inner(mut right)) => left.take_from(&mut right, 0),
+            _ => unreachable!("siblings are of one level"),
+        }
+    }
+}
+
+impl Leaf {
+    fn new() -> Box<Self> {
+        Box::new(Self { len: 0, scores: [0.0; LEAF], members: [Shared::VOID; LEAF] })
+    }
+
+    #[inline]
+    fn key(&self, i: usize) -> Key {
+        Key { score: self.scores[i], member: self.members[i] }
+    }
+
+    #[inline]
+    fn partition(&self, before: impl Fn(Key) -> bool) -> usize {
+        partition(self.len, |i| before(self.key(i)))
+    }
+
+    fn insert(&mut self, key: Key, text: &[u8], first: bool, last: bool) -> Option<Box<Self>> {
+        let at = self.partition(|k| k.before(key.score, text));
+        if self.len < LEAF {
+            self.put(at, key);
+            return None;
+        }
+        let keep = match at {
+            LEAF if last => LEAF,
+            0 if first => 0,
+            _ => LEAF / 2,
+        };
+        let mut right = Self::new();
+        right.len = LEAF - keep;
+        right.scores[..LEAF - keep].copy_from_slice(&self.scores[keep..]);
+        right.members[..LEAF - keep].copy_from_slice(&self.members[keep..]);
+        self.len = keep;
+        if at < keep || keep == 0 {
+            self.put(at, key);
+        } else {
+            right.put(at - keep, key);
+        }
+        Some(right)
+    }
+
+    #[inline]
+    fn put(&mut self, at: usize, key: Key) {
+        self.scores.copy_within(at..self.len, at + 1);
+        self.members.copy_within(at..self.len, at + 1);
+        self.scores[at] = key.score;
+        self.members[at] = key.member;
+        self.len += 1;
+    }
+
+    fn remove_at(&mut self, i: usize) -> Key {
+        let key = self.key(i);
+        self.scores.copy_within(i + 1..self.len, i);
+        self.members.copy_within(i + 1..self.len, i);
+        self.len -= 1;
+        key
+    }
+
+    fn absorb(&mut self, right: &Self) {
+        let (from, to) = (self.len, self.len + right.len);
+        self.scores[from..to].copy_from_slice(&right.scores[..right.len]);
+        self.members[from..to].copy_from_slice(&right.members[..right.len]);
+        self.len = to;
+    }
+}
+
+impl Inner {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            len: 0,
+            scores: [0.0; INNER],
+            members: [Shared::VOID; INNER],
+            counts: [0; INNER],
+            children: [const { None }; INNER],
+        })
+    }
+
+    #[inline]
+    fn child(&self, i: usize) -> &Node {
+        self.children[i].as_ref().expect("as many children as `len` says")
+    }
+
+    #[inline]
+    fn child_mut(&mut self, i: usize) -> &mut Node {
+        self.children[i].as_mut().expect("as many children as `len` says")
+    }
+
+    #[inline]
+    fn lowest(&self, i: usize) -> Key {
+        Key { score: self.scores[i], member: self.members[i] }
+    }
+
+    #[inline]
+    fn partition(&self, before: impl Fn(Key) -> bool) -> usize {
+        partition(self.len, |i| before(self.lowest(i)))
+    }
+
+    /// States lowest key and count of a child anew.
+    fn refresh(&mut self, i: usize) {
+        let (lowest, count) = (self.child(i).lowest(), self.child(i).count());
+        self.scores[i] = lowest.score;
+        self.members[i] = lowest.member;
+        self.counts[i] = u32::try_from(count).expect("fewer than 2^32 members");
+    }
+
+    /// Makes a node child `i`, before those from `i` on.
+    fn put(&mut self, i: usize, node: Node) {
+        self.scores.copy_within(i..self.len, i + 1);
+        self.members.copy_within(i..self.len, i + 1);
+        self.counts.copy_within(i..self.len, i + 1);
+        self.children[i..=self.len].rotate_right(1);
+        self.children[i] = Some(node);
+        self.len += 1;
+        self.refresh(i);
+    }
+
+    fn take(&mut self, i: usize) -> Node {
+        self.scores.copy_within(i + 1..self.len, i);
+        self.members.copy_within(i + 1..self.len, i);
+        self.counts.copy_within(i + 1..self.len, i);
+        self.children[i..self.len].rotate_left(1);
+        self.len -= 1;
+        self.children[self.len].take().expect("as many children as `len` says")
+    }
+
+    /// Appends the children of `right` from `from` on.
+    fn take_from(&mut self, right: &mut Inner, from: usize) {
+        let (at, n) = (self.len, right.len - from);
+        self.scores[at..at + n].copy_from_slice(&right.scores[from..right.len]);
+        self.members[at..at + n].copy_from_slice(&right.members[from..right.len]);
+        self.counts[at..at + n].copy_from_slice(&right.counts[from..right.len]);
+        for k in 0..n {
+            self.children[at + k] = right.children[from + k].take();
+        }
+        self.len += n;
+        right.len = from;
+    }
+
+    fn insert(&mut self, key: Key, text: &[u8], first: bool, last: bool) -> Option<Box<Self>> {
+        let i = self.partition(|k| k.before(key.score, text)).saturating_sub(1);
+        let (first_child, last_child) = (first && i == 0, last && i + 1 == self.len);
+        let split = self.child_mut(i).insert(key, text, first_child, last_child);
+        let Some(new) = split else {
+            self.counts[i] = self.counts[i].checked_add(1).expect("fewer than 2^32 members");
+            if i == 0 {
+                // Only the lowest child can get a new lowest key.
+                self.refresh_lowest(0);
+            }
+            return None;
+        };
+        self.refresh(i);
+        if self.len < INNER {
+            self.put(i + 1, new);
+            return None;
+        }
+        let keep = if last_child { INNER } else { INNER / 2 };
+        let mut right = Self::new();
+        right.take_from(self, keep);
+        if i + 1 <= keep && keep < INNER {
+            self.put(i + 1, new);
+        } else {
+            right.put(i + 1 - keep, new);
+        }
+        Some(right)
+    }
+
+    fn refresh_lowest(&mut self, i: usize) {
+        let lowest = self.child(i).lowest();
+        self.scores[i] = lowest.score;
+        self.members[i] = lowest.member;
+    }
+
+    fn remove_at(&mut self, mut rank: usize) -> Key {
+        let mut i = 0;
+        while rank >= self.counts[i] as usize {
+            rank -= self.counts[i] as usize;
+            i += 1;
+        }
+        let key = self.child_mut(i).remove_at(rank);
+        self.counts[i] -= 1;
+        let (fill, most) = self.child(i).fill();
+        if fill == 0 {
+            self.take(i);
+            return key;
+        }
+        if rank == 0 {
+            self.refresh_lowest(i);
+        }
+        if fill < most / 4 && self.len > 1 {
+            // With the smaller neighbour, if both together leave room to grow.
+            let left = if i == 0 || (i + 1 < self.len && self.counts[i + 1] < self.counts[i - 1]) {
+                i
+            } else {
+                i - 1
+            };
+            let together = self.child(left).fill().0 + self.child(left + 1).fill().0;
+            if together <= most * 3 / 4 {
+                let right = self.take(left + 1);
+                self.child_mut(left).absorb(right);
+                self.refresh(left);
+            }
+        }
+        key
+    }
+}
+
+/// Reads a tree from some rank on, in one direction.
+#[derive(Clone, Default)]
+pub struct Cursor<'a> {
+    path: smallvec::SmallVec<[(&'a Inner, usize); 6]>,
+    leaf: Option<(&'a Leaf, usize)>,
+}
+
+impl<'a> Cursor<'a> {
+    /// The first `next` gives the key at `rank`.
+    pub fn forward(tree: &'a Tree, rank: usize) -> Self {
+        let mut cursor = Self::default();
+        if let (Some(root), true) = (&tree.root, rank < tree.len) {
+            cursor.descend(root, rank);
+        }
+        cursor
+    }
+
+    /// The first `previous` gives the key before `rank`.
+    pub fn backward(tree: &'a Tree, rank: usize) -> Self {
+        let mut cursor = Self::default();
+        if let (Some(root), true) = (&tree.root, rank > 0 && rank <= tree.len) {
+            cursor.descend(root, rank - 1);
+            // Stands after the key that comes next.
+            cursor.leaf = cursor.leaf.map(|(leaf, i)| (leaf, i + 1));
+        }
+        cursor
+    }
+
+    fn descend(&mut self, mut node: &'a Node, mut rank: usize) {
+        loop {
+            match node {
+                Node::Leaf(leaf) => {
+                    self.leaf = Some((leaf, rank));
+                    return;
+                }
+                Node::Inner(inner) => {
+                    let mut i = 0;
+                    while rank >= inner.counts[i] as usize {
+                        rank -= inner.counts[i] as usize;
+                        i += 1;
+                    }
+                    self.path.push((inner, i));
+                    node = inner.child(i);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    pub fn next(&mut self) -> Option<Key> {
+        let (leaf, i) = self.leaf.as_mut()?;
+        if *i == leaf.len {
+            return self.next_leaf();
+        }
+        *i += 1;
+        Some(leaf.key(*i - 1))
+    }
+
+    fn next_leaf(&mut self) -> Option<Key> {
+        loop {
+            let (inner, i) = self.path.pop()?;
+            if i + 1 < inner.len {
+                self.path.push((inner, i + 1));
+                self.descend(inner.child(i + 1), 0);
+                return self.next();
+            }
+        }
+    }
+
+    #[inline]
+    pub fn previous(&mut self) -> Option<Key> {
+        let (leaf, i) = self.leaf.as_mut()?;
+        if *i == 0 {
+            return self.previous_leaf();
+        }
+        *i -= 1;
+        Some(leaf.key(*i))
+    }
+
+    fn previous_leaf(&mut self) -> Option<Key> {
+        loop {
+            let (inner, i) = self.path.pop()?;
+            if i > 0 {
+                self.path.push((inner, i - 1));
+                self.descend(inner.child(i - 1), inner.counts[i - 1] as usize - 1);
+                self.leaf = self.leaf.map(|(leaf, i)| (leaf, i + 1));
+                return self.previous();
+            }
+        }
+    }
+}
+
+/// The first index below `len` for which `before` is false, which is true for a prefix.
+#[inline]
+fn partition(len: usize, before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut size) = (0, len);
+    while size > 0 {
+        let half = size / 2;
+        if before(low + half) {
+            low += half + 1;
+            size -= half + 1;
+        } else {
+            size = half;
+        }
+    }
+    low
+}
+
+#[inline]
+fn sum(counts: &[u32]) -> usize {
+    counts.iter().map(|&n| n as usize).sum()
+}

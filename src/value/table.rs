@@ -1,0 +1,560 @@
+//! The hash table of large collections: linear hashing over buckets of one cache line.
+//!
+//! Growing splits one bucket and shrinking merges one, so no operation ever pays for the size of the
+//! collection. With `2^level` buckets and `split` of them already split, a key belongs to the bucket of
+//! its hash's lowest `level` bits, or `level + 1` bits where that bucket was split (Litwin 1980). A full
+//! bucket goes on in the overflow pool; its last slot then holds the link.
+//!
+//! A scan's cursor is a position in the order of bit-reversed hashes. Every bucket is an interval of
+//! that order, and splitting and merging cut and join intervals, so a scan that goes on where an interval
+//! ended misses nothing that was there all the time.
+
+use std::hash::Hasher;
+
+use foldhash::{SharedSeed, quality::FoldHasher};
+use smallvec::SmallVec;
+
+use super::record::{Mark, Record, Shape, Slot, mark};
+use super::segments::Segments;
+use crate::base::rng::Rng;
+
+const SLOTS: usize = 8;
+const LAST: usize = SLOTS - 1;
+
+/// Splitting keeps the mean number of records a bucket at or below 21/4: the measured best between
+/// empty slots and overflow buckets.
+const GROW_ABOVE: (usize, usize) = (21, 4);
+/// Merging keeps it at or above 3/2.
+const SHRINK_BELOW: (usize, usize) = (3, 2);
+
+#[repr(align(64))]
+struct Bucket<S: Shape>([Slot<S>; SLOTS]);
+
+impl<S: Shape> Default for Bucket<S> {
+    #[inline]
+    fn default() -> Self {
+        Self([const { Slot::EMPTY }; SLOTS])
+    }
+}
+
+impl<S: Shape> Clone for Bucket<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S: Shape> Bucket<S> {
+    #[inline]
+    fn link(&self) -> Option<usize> {
+        self.0[LAST].link()
+    }
+}
+
+/// Records by key.
+pub struct Table<S: Shape> {
+    /// `2^level + split` of them.
+    buckets: Segments<Bucket<S>>,
+    overflow: Segments<Bucket<S>>,
+    level: u32,
+    len: usize,
+    record_bytes: usize,
+    seed: SharedSeed,
+}
+
+impl<S: Shape> Clone for Table<S> {
+    fn clone(&self) -> Self {
+        Self {
+            buckets: self.buckets.clone(),
+            overflow: self.overflow.clone(),
+            seed: self.seed.clone(),
+            ..*self
+        }
+    }
+}
+
+/// A bucket of either array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Main(usize),
+    Overflow(usize),
+}
+
+/// Where a record is, until the table changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    bucket: At,
+    slot: usize,
+}
+
+/// What a search for a key came to.
+#[derive(Clone, Copy, Debug)]
+pub enum Search {
+    Found(Place),
+    /// Where a new record goes.
+    Missing(Vacancy),
+}
+
+/// The end of a search that found nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Vacancy {
+    /// The last bucket of the chain, and its first empty slot if there is one.
+    bucket: At,
+    slot: Option<usize>,
+}
+
+impl<S: Shape> Table<S> {
+    /// An empty table; `seed` decides where keys go.
+    pub fn new(seed: u64) -> Self {
+        let mut buckets = Segments::new();
+        buckets.push();
+        Self {
+            buckets,
+            overflow: Segments::new(),
+            level: 0,
+            len: 0,
+            record_bytes: 0,
+            seed: SharedSeed::from_u64(seed),
+        }
+    }
+
+    /// Makes the buckets for `records` records, within reason: the number may come from a hostile file.
+    /// Only of an empty table.
+    pub fn reserve(&mut self, records: usize) {
+        assert!(self.len == 0, "buckets are laid out before they are filled");
+        let wanted = records.min(1 << 16) * GROW_ABOVE.1 / GROW_ABOVE.0 + 1;
+        while self.buckets.len() < wanted {
+            self.buckets.push();
+        }
+        self.level = self.buckets.len().ilog2();
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Heap bytes, without the allocator's rounding.
+    pub fn memory_bytes(&self) -> usize {
+        let buckets = self.buckets.capacity() + self.overflow.capacity();
+        size_of::<Self>() + buckets * size_of::<Bucket<S>>() + self.record_bytes
+    }
+
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        let mut hasher = FoldHasher::with_seed(0, &self.seed);
+        hasher.write(key);
+        hasher.finish()
+    }
+
+    /// The bits of the hash that tell the buckets before `split` apart from others: all of the lower level.
+    #[inline]
+    fn mask(&self) -> usize {
+        (1 << self.level) - 1
+    }
+
+    #[inline]
+    fn split(&self) -> usize {
+        self.buckets.len() - (1 << self.level)
+    }
+
+    #[inline]
+    fn bucket_of(&self, hash: u64) -> usize {
+        let wide = hash as usize & (2 * self.mask() + 1);
+        if wide < self.buckets.len() { wide } else { wide & self.mask() }
+    }
+
+    #[inline]
+    fn bucket(&self, at: At) -> &Bucket<S> {
+        match at {
+            At::Main(i) => &self.buckets[i],
+            At::Overflow(i) => &self.overflow[i],
+        }
+    }
+
+    #[inline]
+    fn bucket_mut(&mut self, at: At) -> &mut Bucket<S> {
+        match at {
+            At::Main(i) => &mut self.buckets[i],
+            At::Overflow(i) => &mut self.overflow[i],
+        }
+    }
+
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Option<&Record<S>> {
+        let hash = self.hash(key);
+        let want = mark(hash, key.len());
+        let mut bucket = &self.buckets[self.bucket_of(hash)];
+        loop {
+            if let Some(slot) = position(bucket, want, key) {
+                return bucket.0[slot].record();
+            }
+            bucket = &self.overflow[bucket.link()?];
+        }
+    }
+
+    /// Looks for a key whose hash is `hash`.
+    #[inline]
+    pub fn search(&self, hash: u64, key: &[u8]) -> Search {
+        let want = mark(hash, key.len());
+        let mut at = At::Main(self.bucket_of(hash));
+        loop {
+            let bucket = self.bucket(at);
+            if let Some(slot) = position(bucket, want, key) {
+                return Search::Found(Place { bucket: at, slot });
+            }
+            match bucket.link() {
+                Some(next) => at = At::Overflow(next),
+                None => {
+                    let slot = bucket.0.iter().position(Slot::is_empty);
+                    return Search::Missing(Vacancy { bucket: at, slot });
+                }
+            }
+        }
+    }
+
+    #[inline]
+    pub fn find(&self, key: &[u8]) -> Option<Place> {
+        match self.search(self.hash(key), key) {
+            Search::Found(place) => Some(place),
+            Search::Missing(_) => None,
+        }
+    }
+
+    #[inline]
+    pub fn at(&self, place: Place) -> &Record<S> {
+        self.bucket(place.bucket).0[place.slot].record().expect("places void when the table changes")
+    }
+
+    /// Shows a record to somebody who may change it but for its key.
+    pub fn update<R>(&mut self, place: Place, f: impl FnOnce(&mut Record<S>) -> R) -> R {
+        let slot = &mut self.bucket_mut(place.bucket).0[place.slot];
+        let record = slot.record_mut().expect("places void when the table changes");
+        let before = record.size();
+        let result = f(record);
+        let after = record.size();
+        self.record_bytes = self.record_bytes + after - before;
+        result
+    }
+
+    /// Puts a record where the search for its key ended.
+    pub fn insert(&mut self, vacancy: Vacancy, record: Record<S>) {
+        self.len += 1;
+        self.record_bytes += record.size();
+        match vacancy.slot {
+            Some(slot) => self.bucket_mut(vacancy.bucket).0[slot] = record.into(),
+            None => self.extend(vacancy.bucket, record),
+        }
+        if self.len * GROW_ABOVE.1 > self.buckets.len() * GROW_ABOVE.0 {
+            self.split_one();
+        }
+    }
+
+    /// Adds an overflow bucket to a full chain, for one more record.
+    fn extend(&mut self, last: At, record: Record<S>) {
+        let next = self.overflow.len();
+        self.overflow.push();
+        let displaced = std::mem::replace(&mut self.bucket_mut(last).0[LAST], Slot::new_link(next));
+        self.overflow[next].0[0] = displaced;
+        self.overflow[next].0[1] = record.into();
+    }
+
+    /// Takes a record out.
+    pub fn remove(&mut self, place: Place) -> Record<S> {
+        let hash = self.hash(self.at(place).key());
+        let record = self.bucket_mut(place.bucket).0[place.slot].take().expect("a record was there");
+        self.len -= 1;
+        self.record_bytes -= record.size();
+        let head = At::Main(self.bucket_of(hash));
+        if self.bucket(head).link().is_some() {
+            self.close_gap(head, place);
+        }
+        if self.len * SHRINK_BELOW.1 < self.buckets.len() * SHRINK_BELOW.0 && self.buckets.len() > 1 {
+            self.merge_one();
+        }
+        record
+    }
+
+    /// Fills the gap from the chain's end, so that overflow buckets hold two records or go.
+    fn close_gap(&mut self, head: At, gap: Place) {
+        let (mut before, mut last) = (head, head);
+        while let Some(next) = self.bucket(last).link() {
+            (before, last) = (last, At::Overflow(next));
+        }
+        if gap.bucket != last {
+            let filler = self.bucket_mut(last).0.iter_mut().rev().find_map(Slot::take);
+            let filler = filler.expect("an overflow bucket has records");
+            self.bucket_mut(gap.bucket).0[gap.slot] = filler.into();
+        }
+        let mut left = self.bucket(last).0.iter().enumerate().filter(|(_, s)| !s.is_empty());
+        if let (Some((slot, _)), None) = (left.next(), left.next()) {
+            let record = self.bucket_mut(last).0[slot].take().expect("a record is left");
+            self.bucket_mut(before).0[LAST] = record.into();
+            if let At::Overflow(i) = last {
+                self.free_overflow(i);
+            }
+        }
+    }
+
+    /// Gives an empty overflow bucket's memory back; the pool stays dense.
+    fn free_overflow(&mut self, hole: usize) {
+        let moved = self.overflow.pop();
+        let from = self.overflow.len();
+        if from == hole {
+            return;
+        }
+        let record = moved.0.iter().find_map(Slot::record).expect("overflow buckets in use have records");
+        let hash = self.hash(record.key());
+        self.overflow[hole] = moved;
+        // Whoever linked to the bucket that moved is on the chain of its records.
+        let mut at = At::Main(self.bucket_of(hash));
+        while let Some(next) = self.bucket(at).link() {
+            if next == from {
+                self.bucket_mut(at).0[LAST] = Slot::new_link(hole);
+                return;
+            }
+            at = At::Overflow(next);
+        }
+        unreachable!("every overflow bucket is linked from the chain of its records");
+    }
+
+    /// Empties the chain of a bucket.
+    fn take_chain(&mut self, main: usize) -> SmallVec<[Record<S>; 24]> {
+        let mut records = SmallVec::new();
+        let mut at = At::Main(main);
+        let mut links: SmallVec<[usize; 4]> = SmallVec::new();
+        loop {
+            let bucket = self.bucket_mut(at);
+            records.extend(bucket.0.iter_mut().filter_map(Slot::take));
+            let Some(next) = bucket.link() else { break };
+            bucket.0[LAST] = Slot::EMPTY;
+            links.push(next);
+            at = At::Overflow(next);
+        }
+        // Highest first: the bucket that moves into a hole is then never one of these.
+        links.sort_unstable();
+        for next in links.into_iter().rev() {
+            self.free_overflow(next);
+        }
+        records
+    }
+
+    /// Adds a record to the chain of a bucket that it belongs to.
+    fn put(&mut self, main: usize, record: Record<S>) {
+        let mut at = At::Main(main);
+        while let Some(next) = self.bucket(at).link() {
+            at = At::Overflow(next);
+        }
+        match self.bucket_mut(at).0.iter_mut().find(|s| s.is_empty()) {
+            Some(slot) => *slot = record.into(),
+            None => self.extend(at, record),
+        }
+    }
+
+    fn split_one(&mut self) {
+        let low = self.split();
+        let high = self.buckets.len();
+        let bit = 1u64 << self.level;
+        let records = self.take_chain(low);
+        self.buckets.push();
+        if self.buckets.len() == 2 << self.level {
+            self.level += 1;
+        }
+        // Hashing first lets the processor fetch all keys at once.
+        let ups: SmallVec<[bool; 24]> = records.iter().map(|r| self.hash(r.key()) & bit != 0).collect();
+        for (record, up) in records.into_iter().zip(ups) {
+            self.put(if up { high } else { low }, record);
+        }
+    }
+
+    fn merge_one(&mut self) {
+        if self.split() == 0 {
+            self.level -= 1;
+        }
+        let high = self.buckets.len() - 1;
+        let low = high & self.mask();
+        let records = self.take_chain(high);
+        self.buckets.pop();
+        for record in records {
+            self.put(low, record);
+        }
+    }
+
+    /// All records, in an order that stays while the table does.
+    pub fn iter(&self) -> impl Iterator<Item = &Record<S>> + Clone {
+        self.buckets.iter().chain(self.overflow.iter()).flat_map(|b| &b.0).filter_map(Slot::record)
+    }
+
+    /// A record, each with the same probability: every record has one slot, and slots are drawn until
+    /// one is full, on average at most six times.
+    pub fn random(&self, rng: &mut Rng) -> Option<Place> {
+        if self.len == 0 {
+            return None;
+        }
+        let main = self.buckets.len();
+        let slots = (main + self.overflow.len()) * SLOTS;
+        loop {
+            let i = rng.below(slots as u64) as usize;
+            let (bucket, slot) = (i / SLOTS, i % SLOTS);
+            let bucket = if bucket < main { At::Main(bucket) } else { At::Overflow(bucket - main) };
+            if self.bucket(bucket).0[slot].record().is_some() {
+                return Some(Place { bucket, slot });
+            }
+        }
+    }
+
+    /// Shows whole buckets from `cursor` on until about `count` records were shown or ten times as many
+    /// buckets were looked at. Returns the cursor to go on with, 0 at the end.
+    pub fn scan(&self, cursor: u64, count: usize, mut f: impl FnMut(&Record<S>)) -> u64 {
+        let (mut cursor, mut shown, mut looked) = (cursor, 0, 0);
+        loop {
+            let (low, wide) = (self.mask(), 2 * self.mask() + 1);
+            let mask = if (cursor as usize & low) < self.split() { wide } else { low };
+            let mut bucket = &self.buckets[cursor as usize & mask];
+            loop {
+                for record in bucket.0.iter().filter_map(Slot::record) {
+                    f(record);
+                    shown += 1;
+                }
+                let Some(next) = bucket.link() else { break };
+                bucket = &self.overflow[next];
+            }
+            // The next interval: count up from the highest bit that the bucket looked at.
+            cursor = (cursor | !(mask as u64)).reverse_bits().wrapping_add(1).reverse_bits();
+            looked += 1;
+            if cursor == 0 || shown >= count || looked >= count.saturating_mul(10) {
+                return cursor;
+            }
+        }
+    }
+}
+
+/// Where in a bucket the key is.
+#[inline]
+fn position<S: Shape>(bucket: &Bucket<S>, want: Mark, key: &[u8]) -> Option<usize> {
+    bucket.0.iter().position(|s| s.mark() == want && s.record().is_some_and(|r| r.key() == key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    struct Plain;
+    impl Shape for Plain {
+        const HEAD: usize = 0;
+        const TAIL: bool = false;
+    }
+
+    fn add(t: &mut Table<Plain>, key: &[u8]) -> bool {
+        let hash = t.hash(key);
+        match t.search(hash, key) {
+            Search::Found(_) => false,
+            Search::Missing(vacancy) => {
+                t.insert(vacancy, Record::new(hash, b"", key, b""));
+                true
+            }
+        }
+    }
+
+    fn remove(t: &mut Table<Plain>, key: &[u8]) -> bool {
+        t.find(key).map(|place| t.remove(place)).is_some()
+    }
+
+    fn keys(t: &Table<Plain>) -> BTreeSet<Vec<u8>> {
+        let all: Vec<_> = t.iter().map(|r| r.key().to_vec()).collect();
+        assert_eq!(all.len(), t.len());
+        all.into_iter().collect()
+    }
+
+    #[test]
+    fn holds_what_a_set_of_the_standard_library_holds() {
+        let rounds = if cfg!(miri) { 600 } else { 60_000 };
+        for seed in 0..4 {
+            let mut rng = Rng::new(seed);
+            let (mut t, mut model) = (Table::<Plain>::new(seed), BTreeSet::new());
+            for round in 0..rounds {
+                // Grow, churn, then shrink to nothing.
+                let insert_of_10 = if round < rounds / 3 {
+                    8
+                } else if round < rounds / 2 {
+                    5
+                } else {
+                    1
+                };
+                let key = format!("k{}", rng.below(rounds / 6)).into_bytes();
+                if rng.chance(insert_of_10, 10) {
+                    assert_eq!(add(&mut t, &key), model.insert(key));
+                } else {
+                    assert_eq!(remove(&mut t, &key), model.remove(&key));
+                }
+                assert_eq!(t.len(), model.len());
+            }
+            assert_eq!(keys(&t), model);
+            assert_eq!(keys(&t.clone()), model);
+            assert_eq!(t.record_bytes, t.iter().map(Record::size).sum::<usize>());
+            for key in &model {
+                assert!(t.get(key).is_some() && remove(&mut t, key));
+            }
+            assert_eq!((t.buckets.len(), t.overflow.len(), t.record_bytes), (1, 0, 0));
+        }
+    }
+
+    #[test]
+    fn a_scan_shows_everything_that_stays() {
+        for (seed, grow) in (0..20).zip([true, false].into_iter().cycle()) {
+            let mut rng = Rng::new(seed);
+            let mut t = Table::new(seed);
+            let n = if cfg!(miri) { 100 } else { 1000 };
+            for i in 0..n {
+                add(&mut t, format!("stays{i}").as_bytes());
+                if !grow {
+                    (0..10).for_each(|k| assert!(add(&mut t, format!("goes{i}.{k}").as_bytes())));
+                }
+            }
+            let (mut seen, mut cursor, mut step) = (BTreeSet::new(), 0, 0);
+            loop {
+                cursor = t.scan(cursor, 10, |r| {
+                    seen.insert(r.key().to_vec());
+                });
+                if cursor == 0 {
+                    break;
+                }
+                for _ in 0..rng.below(60) {
+                    step += 1;
+                    if grow {
+                        add(&mut t, format!("comes{step}").as_bytes());
+                    } else {
+                        remove(&mut t, format!("goes{}.{}", rng.below(n), rng.below(10)).as_bytes());
+                    }
+                }
+            }
+            assert!((0..n).all(|i| seen.contains(format!("stays{i}").as_bytes())));
+        }
+    }
+
+    #[test]
+    fn a_cursor_from_elsewhere_is_harmless() {
+        let mut t = Table::<Plain>::new(1);
+        (0..100).for_each(|i| assert!(add(&mut t, &[i])));
+        let mut rng = Rng::new(5);
+        for _ in 0..1000 {
+            t.scan(rng.next_u64(), 10, |_| {});
+        }
+        t.scan(u64::MAX, usize::MAX, |_| {});
+    }
+
+    #[test]
+    fn every_record_is_drawn_equally_often() {
+        let mut t = Table::<Plain>::new(1);
+        (0..200).for_each(|i| assert!(add(&mut t, &[i])));
+        let mut rng = Rng::new(9);
+        let mut drawn = [0u32; 200];
+        let rounds = if cfg!(miri) { 1 } else { 1000 };
+        for _ in 0..200 * rounds {
+            drawn[usize::from(t.at(t.random(&mut rng).unwrap()).key()[0])] += 1;
+        }
+        // A Poisson count of mean 1000 leaves this interval about once in 10^9 draws.
+        assert!(cfg!(miri) || drawn.iter().all(|n| (800..1200).contains(n)), "{drawn:?}");
+    }
+}
