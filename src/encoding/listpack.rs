@@ -8,6 +8,8 @@ use super::{Item, Malformed, entry};
 use entry::{END, Encoded};
 
 const HEADER: usize = 6;
+/// Bytes of a listpack beside its entries.
+pub const OVERHEAD: usize = HEADER + 1;
 const COUNT_UNKNOWN: u16 = u16::MAX;
 
 /// An owned listpack. Always well-formed: bytes from outside enter through [`Listpack::from_bytes`] only.
@@ -55,6 +57,11 @@ impl Listpack {
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The entries alone, without header and end mark.
+    pub(crate) fn entries(&self) -> &[u8] {
+        &self.bytes[HEADER..self.end()]
     }
 
     /// Number of entries. Linear from 65535 entries on.
@@ -249,6 +256,12 @@ pub struct Iter<'a> {
 }
 
 impl<'a> Iter<'a> {
+    /// Iterates whole well-formed entries.
+    #[inline]
+    pub(crate) fn over(entries: &'a [u8]) -> Self {
+        Self { bytes: entries }
+    }
+
     /// Bytes of the entries still to come.
     #[inline]
     pub fn bytes_left(&self) -> usize {
@@ -285,6 +298,15 @@ impl DoubleEndedIterator for Iter<'_> {
         self.bytes = rest;
         Some(entry::decode(last).0)
     }
+}
+
+/// Appends the listpack of these entries to `out`.
+pub(crate) fn write(entries: &[u8], count: usize, out: &mut Vec<u8>) {
+    let total = u32::try_from(entries.len() + OVERHEAD).expect("callers keep listpacks below 4 GiB");
+    out.extend_from_slice(&total.to_le_bytes());
+    out.extend_from_slice(&u16::try_from(count).unwrap_or(COUNT_UNKNOWN).to_le_bytes());
+    out.extend_from_slice(entries);
+    out.push(END);
 }
 
 /// Checks untrusted bytes: the frame, and with `deep` every entry and the count.
