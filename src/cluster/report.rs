@@ -270,6 +270,7 @@ impl ClusterState {
             nodes,
             myself: self.my_id(),
             shard_id: self.my_shard_id(),
+            config_epoch: self.me().config_epoch,
             primary,
             is_replica: self.is_replica(),
             moving: !self.slots.migrating.is_empty() || !self.slots.importing.is_empty(),

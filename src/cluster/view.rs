@@ -90,6 +90,8 @@ pub struct View {
     pub nodes: Vec<Option<ViewNode>>,
     pub myself: NodeId,
     pub shard_id: NodeId,
+    /// Own config epoch: which of two claims to a slot is newer.
+    pub config_epoch: u64,
     /// Whom this node replicates.
     pub primary: Option<NodeIx>,
     /// Whether this node is a replica, of a known primary or not.
