@@ -137,10 +137,29 @@ impl ClusterState {
         self.siblings(primary).filter(|n| n.repl_offset > self.facts.offset).count()
     }
 
-    /// Place of our primary among the failed ones that others will want to replace at the same time.
+    /// Place of our primary among those that others will want to replace at the same time.
     fn failed_primary_rank(&self, primary: NodeIx) -> u64 {
         let own = self.nodes[primary].id;
-        self.nodes.iter().filter(|(_, n)| n.is_voting() && n.has_failed() && n.id < own).count() as u64
+        let unreachable = NodeFlags::FAIL | NodeFlags::PFAIL;
+        self.nodes.iter().filter(|(_, n)| n.is_voting() && n.flags.has(unreachable) && n.id < own).count()
+            as u64
+    }
+
+    /// A primary appeared with the epoch that we asked for votes in: that election is lost. Its voters
+    /// owe our primary's replicas nothing yet, so a new attempt need not wait for theirs to expire.
+    pub(super) fn hear_of_winner(&mut self, config_epoch: u64) {
+        if self.election.asked && config_epoch == self.election.epoch {
+            let delay = self.rng.below(LONE_SETTLE_MS);
+            self.election.asked = false;
+            self.election.votes.clear();
+            self.election.start_at = Some(self.now.mono + delay);
+            self.log(
+                Level::Notice,
+                format!(
+                    "Epoch {config_epoch} was won by another node, asking again in {delay} milliseconds."
+                ),
+            );
+        }
     }
 
     fn schedule_election(&mut self, primary: NodeIx) {
@@ -243,6 +262,9 @@ impl ClusterState {
         let epoch = header.current_epoch;
         if epoch < self.current_epoch {
             return self.deny(format!("{id}: reqEpoch ({epoch}) < curEpoch({})", self.current_epoch));
+        }
+        if epoch <= me.config_epoch {
+            return self.deny(format!("{id}: its epoch {epoch} is taken by this node"));
         }
         if self.last_vote_epoch >= self.current_epoch {
             return self.deny(format!("{id}: already voted for epoch {}", self.current_epoch));

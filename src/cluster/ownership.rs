@@ -4,7 +4,7 @@
 //! "Config epoch conflicts resolution".
 
 use super::action::{Action, Keys, Level, Now};
-use super::message::Body;
+use super::message::{Body, Header};
 use super::node::{MYSELF, NodeFlags, NodeId, NodeIx};
 use super::slots::SlotBitmap;
 use super::state::ClusterState;
@@ -127,14 +127,11 @@ impl ClusterState {
     }
 
     /// Two primaries with one config epoch: the one with the smaller name takes a new one.
-    pub(super) fn resolve_epoch_collision(&mut self, sender: NodeIx) {
+    pub(super) fn resolve_epoch_collision(&mut self, sender: NodeIx, header: &Header) {
         let other = &self.nodes[sender];
         let me = self.me();
-        if other.config_epoch != me.config_epoch
-            || !other.is_primary()
-            || !me.is_primary()
-            || other.id <= me.id
-        {
+        let both_primaries = header.primary.is_none() && other.is_primary() && me.is_primary();
+        if !both_primaries || header.config_epoch != me.config_epoch || other.id <= me.id {
             return;
         }
         let other_id = other.id;

@@ -96,9 +96,11 @@ impl ClusterState {
         if header.mflags & mflag::EXTENSIONS != 0 {
             node.flags.set(NodeFlags::EXTENSIONS);
         }
-        if header.config_epoch > node.config_epoch {
+        // A replica's header carries its primary's epoch: nothing of its own.
+        if header.primary.is_none() && header.config_epoch > node.config_epoch {
             node.config_epoch = header.config_epoch;
             self.changed_durably();
+            self.hear_of_winner(header.config_epoch);
         }
         let node = &mut self.nodes[sender];
         node.repl_offset = header.offset;
@@ -157,9 +159,7 @@ impl ClusterState {
         }
         self.hear_role(sender, header);
         self.hear_claims(sender, header);
-        if self.nodes[sender].is_primary() && self.me().is_primary() {
-            self.resolve_epoch_collision(sender);
-        }
+        self.resolve_epoch_collision(sender, header);
         self.hear_gossip(sender, gossip);
         // Gossip adds nodes and a forgotten-node extension removes them; the sender may be one.
         if header.mflags & mflag::EXTENSIONS != 0 && self.nodes.get(sender).is_some() {

@@ -52,16 +52,18 @@ pub fn run(seed: u64, nodes: Option<usize>, fault: Fault, trace: bool) -> Result
     let mut w = World::cluster(seed, count, primaries, NODE_TIMEOUT_MS, fault, trace);
     w.latency_ms = [1, 5, 40][dice.below(3) as usize];
     w.sync_ms = [1, 20, 200][dice.below(3) as usize];
+    w.hunt = dice.chance(1, 3);
     let mut crashes = 0;
     let start = w.now;
     while w.now < start + CHAOS_MS && w.checker.violation.is_none() {
         w.run_for(dice.below(1500));
         crashes += u64::from(trouble(&mut w, &mut dice));
     }
+    w.hunt = false;
     w.heal();
     w.latency_ms = 5;
     w.sync_ms = 5;
-    let whole = w.run_until(HEAL_MS, |w| converged(w).is_ok());
+    let whole = w.run_until_looking(200, HEAL_MS, |w| converged(w).is_ok());
     if let Some(violation) = w.checker.violation {
         return Err(violation);
     }

@@ -13,7 +13,7 @@ fn cluster(seed: u64, count: usize, primaries: usize) -> World {
 }
 
 fn serves(w: &World, node: usize) -> bool {
-    w.nodes[node].serving.is_some()
+    w.nodes[node].serving
 }
 
 fn is_replica(w: &World, node: usize) -> bool {

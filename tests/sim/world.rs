@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use bytes::Bytes;
 use keystead::base::rng::Rng;
+use keystead::cluster::message::Kind;
 use keystead::cluster::{Action, ClusterState, Config, Event, LinkId, NodeId, Now, ReplicationFacts};
 
-use crate::check::{Checker, Serving};
+use crate::check::Checker;
 
 /// A mistake to make on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,7 +45,8 @@ pub struct SimNode {
     pub data: Data,
     /// The ip of the primary that the driver was told to follow.
     pub follows: Option<String>,
-    pub serving: Option<Serving>,
+    /// Workers serve slots of their own.
+    pub serving: bool,
     /// Of the stopped process; its events wait in `inbox`.
     pub stopped: bool,
     inbox: VecDeque<Happening>,
@@ -79,6 +81,10 @@ struct Conn {
 }
 
 enum Happening {
+    Crash {
+        node: usize,
+        incarnation: u32,
+    },
     Tick {
         node: usize,
         incarnation: u32,
@@ -153,6 +159,8 @@ pub struct World {
     /// Upper bound of a packet's way, milliseconds.
     pub latency_ms: u64,
     pub sync_ms: u64,
+    /// Voters are killed right after their votes.
+    pub hunt: bool,
     pub steps: u64,
     /// Promotions seen.
     pub failovers: u64,
@@ -172,11 +180,12 @@ impl World {
             now: START,
             rng: Rng::new(seed),
             nodes: Vec::new(),
-            checker: Checker::default(),
+            checker: Checker::new(fault == Fault::NoWaitForDisk),
             trace,
             fault,
             latency_ms: 2,
             sync_ms: 5,
+            hunt: false,
             steps: 0,
             failovers: 0,
             conns: Vec::new(),
@@ -197,7 +206,7 @@ impl World {
                 disk: Disk::default(),
                 data: Data::default(),
                 follows: None,
-                serving: None,
+                serving: false,
                 stopped: false,
                 inbox: VecDeque::new(),
                 incarnation: 0,
@@ -281,10 +290,14 @@ impl World {
 
     /// Runs until `done` holds; false if it does not within `ms`, or a check failed.
     pub fn run_until(&mut self, ms: u64, done: impl Fn(&World) -> bool) -> bool {
+        self.run_until_looking(10, ms, done)
+    }
+
+    /// As [`run_until`](Self::run_until), looking every so many milliseconds.
+    pub fn run_until_looking(&mut self, every_ms: u64, ms: u64, done: impl Fn(&World) -> bool) -> bool {
         let end = self.now + ms;
         let mut next_look = self.now;
         loop {
-            // Looking is dear; every ten milliseconds is exact enough.
             if self.now >= next_look {
                 if self.checker.violation.is_some() {
                     return false;
@@ -292,7 +305,7 @@ impl World {
                 if done(self) {
                     return true;
                 }
-                next_look = self.now + 10;
+                next_look = self.now + every_ms;
             }
             if !self.happen_until(end) {
                 self.now = end;
@@ -331,7 +344,7 @@ impl World {
         n.queue.clear();
         n.inbox.clear();
         n.stopped = false;
-        n.serving = None;
+        n.serving = false;
         n.follows = None;
         if let Some(text) = n.syncing.take().filter(|_| keep_syncing) {
             n.disk.synced = Some(text);
@@ -481,6 +494,13 @@ impl World {
                 }
             }
             Happening::Arrive { conn, to, item } => self.arrive(conn, to, item),
+            Happening::Crash { node, incarnation } => {
+                if self.lives(node, incarnation) {
+                    self.crash(node);
+                    let ms = self.rng.below(50);
+                    self.restart_in(node, ms, true);
+                }
+            }
             Happening::Resume { node } => self.resume(node),
             Happening::Restart { node, keep_data } => {
                 if self.nodes[node].state.is_none() {
@@ -565,7 +585,7 @@ impl World {
         let Some(ip) = self.nodes[node].follows.clone() else {
             let now = self.now;
             let n = &mut self.nodes[node];
-            if n.serving.is_some() && now >= n.data.paused_until {
+            if n.serving && now >= n.data.paused_until {
                 n.data.offset += writes;
             }
             return;
@@ -621,6 +641,9 @@ impl World {
                     if let Some(id) = self.nodes[to].id {
                         self.checker.sent(&packet, id);
                     }
+                    if self.hunt && packet[12..14] == [0, Kind::AuthAck as u8] {
+                        self.hunt_voter(node, to);
+                    }
                     self.transmit(conn, 1 - end, Item::Packet(packet));
                 }
             }
@@ -648,6 +671,22 @@ impl World {
             Action::UnpauseClients => self.nodes[node].data.paused_until = 0,
             Action::DropSlotKeys(_) | Action::FlushAll | Action::Deliver { .. } => {}
             Action::Log { text, .. } => self.trace(|| format!("n{node}: {text}")),
+        }
+    }
+
+    /// The moment in which votes get lost: a voter dies right after its vote has left, comes back at
+    /// once, and the candidate is cut off from all who could tell of it.
+    fn hunt_voter(&mut self, voter: usize, candidate: usize) {
+        if self.rng.chance(1, 3) {
+            return;
+        }
+        let incarnation = self.nodes[voter].incarnation;
+        let at = self.now + self.rng.below(5);
+        self.at(at, Happening::Crash { node: voter, incarnation });
+        let ms = 1000 + self.rng.below(5000);
+        for other in (0..self.nodes.len()).filter(|n| *n != candidate) {
+            self.block_for(candidate, other, ms);
+            self.block_for(other, candidate, ms);
         }
     }
 
