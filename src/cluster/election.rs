@@ -31,6 +31,8 @@ pub(super) struct Election {
     /// When to ask for votes. `None`: no election was scheduled.
     pub start_at: Option<MonoMs>,
     pub rank: usize,
+    /// Without siblings: the turn of our primary among the failed ones, as far as it was known.
+    pub turn: u64,
     /// The epoch that votes are asked in, once they are.
     pub epoch: u64,
     pub asked: bool,
@@ -167,14 +169,15 @@ impl ClusterState {
         let manual = self.manual.deadline.is_some();
         let lone = self.siblings(primary).next().is_none();
         let rank = if manual { 0 } else { self.replica_rank(primary) };
+        let turn = if lone { self.failed_primary_rank(primary) } else { 0 };
         let delay = if manual {
             0
         } else if lone {
-            LONE_SETTLE_MS + LONE_STEP_MS * self.failed_primary_rank(primary)
+            LONE_SETTLE_MS + LONE_STEP_MS * turn
         } else {
             SETTLE_MS + self.rng.below(SPREAD_MS) + RANK_STEP_MS * rank as u64
         };
-        self.election = Election { start_at: Some(now + delay), rank, ..Election::default() };
+        self.election = Election { start_at: Some(now + delay), rank, turn, ..Election::default() };
         let offset = self.facts.offset;
         self.log(
             Level::Notice,
@@ -191,9 +194,16 @@ impl ClusterState {
         }
     }
 
-    /// A sibling turned out to have newer data: let it go first.
+    /// A sibling turned out to have newer data, or another primary's replica to be before us: let it go first.
     fn postpone_by_rank(&mut self, primary: NodeIx, manual: bool) {
         if manual {
+            return;
+        }
+        if self.siblings(primary).next().is_none() {
+            let turn = self.failed_primary_rank(primary);
+            let added = turn.saturating_sub(self.election.turn) * LONE_STEP_MS;
+            self.election.start_at = self.election.start_at.map(|t| t + added);
+            self.election.turn = turn.max(self.election.turn);
             return;
         }
         let rank = self.replica_rank(primary);
