@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::grammar;
 use super::{Config, table};
+use crate::base::version;
 
 /// One line of a configuration file, for directives whose subject lies outside this module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub struct FileError {
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        writeln!(f, "\n*** FATAL CONFIG FILE ERROR (Keystead {}) ***", env!("CARGO_PKG_VERSION"))?;
+        writeln!(f, "\n*** FATAL CONFIG FILE ERROR (Keystead {}) ***", version::KEYSTEAD)?;
         if let Some(origin) = &self.origin {
             let file = origin.file.as_ref().map(|f| format!(" '{f}'")).unwrap_or_default();
             writeln!(f, "Reading the configuration file{file}, at line {}", origin.number)?;

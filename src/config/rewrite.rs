@@ -69,11 +69,11 @@ impl Page {
     fn state(&mut self, row: &'static Directive, config: &Config, default: &Config) {
         let places = self.places.get(row.name);
         // A node learns its primary from nodes.conf; the two together would refuse to start.
-        let unwanted = row.name == "replicaof" && config.cluster_enabled;
-        if unwanted || places.is_none() && row.show(config) == row.show(default) {
-            return if unwanted {
-                self.replace(row.name, vec![])
-            };
+        if row.name == "replicaof" && config.cluster_enabled {
+            return self.replace(row.name, vec![]);
+        }
+        if places.is_none() && row.show(config) == row.show(default) {
+            return;
         }
         let mut values = row.lines(config);
         if let Some(places) = places
@@ -230,8 +230,8 @@ requirepass \"a \\\"b\\xff\"
             rewritten("user x\nsave 1 1\nsave 2 2\n", &[("save", "")]),
             "user alice on ~*\nsave \"\"\n"
         );
-        let mut config = Config::default();
-        config.cluster_enabled = true;
+        let text = b"cluster-enabled yes";
+        let mut config = load(text, false, &mut |_| Ok(vec![])).unwrap().config;
         config.replicaof.0 = Some(("a".into(), 1));
         assert_eq!(rewrite(b"cluster-enabled yes\nreplicaof a 1\n", &config, None), b"cluster-enabled yes\n");
     }

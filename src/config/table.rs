@@ -3,7 +3,7 @@
 //!
 //! `here`, `later` and `none` say what a directive means in this server, see [`Meaning`].
 
-use super::directive::Form::*;
+use super::directive::Form::{Bool, Choice, Compound, Int, Memory, MemoryOrPercent, Octal, Secret, Text};
 use super::directive::{Directive, Form, Meaning, Place};
 use super::settings::{self, Settings};
 

@@ -1,0 +1,20 @@
+//! The process as the operating system sees it.
+//!
+//! - [`daemon`]: going to the background, the pid file.
+//! - [`supervise`]: telling systemd or upstart that the server is ready.
+//! - [`limits`]: open files, the out-of-memory score.
+//! - [`signals`]: what SIGTERM, SIGINT and the others do.
+//! - [`crash`]: the report of a fatal signal or a panic.
+//!
+//! Here are the calls of the C library that need `unsafe`: fork, setsid, dup2, sigaction, rlimits.
+//! Each is in a function of its own that says what makes it sound.
+//!
+//! The order at the start: read the configuration, [`daemon::to_background`] while there is one
+//! thread, [`signals::ignore`] and [`crash::install`], open the log, [`limits::raise_open_files`],
+//! [`daemon::PidFile::create`], then threads; [`supervise::Supervisor::ready`] when clients may come.
+
+pub mod crash;
+pub mod daemon;
+pub mod limits;
+pub mod signals;
+pub mod supervise;
