@@ -1,0 +1,162 @@
+//! Guarantees over many keys: scans under mutation, expiry in bulk, DUMP and RESTORE between servers.
+
+use crate::common::client::Client;
+use crate::common::server::Server;
+use crate::common::{SOON, wait_for};
+use crate::workload::every_type;
+use std::collections::BTreeSet;
+
+/// Runs a scan to its end, doing something else between its calls, and returns what it saw.
+fn scan(client: &mut Client, command: &str, mut between: impl FnMut(&mut Client, usize)) -> Vec<String> {
+    let mut seen = Vec::new();
+    let mut cursor = "0".to_owned();
+    for call in 0.. {
+        let reply = client.run(&command.replace("CURSOR", &cursor));
+        let [next, items] = reply.items() else { panic!("not a scan reply: {reply}") };
+        seen.extend(items.items().iter().map(crate::common::client::Reply::text));
+        cursor = next.text();
+        if cursor == "0" {
+            return seen;
+        }
+        assert!(call < 100_000, "the scan does not end");
+        between(client, call);
+    }
+    seen
+}
+
+#[test]
+fn scan_sees_every_key_that_stays() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let lines: Vec<String> = (0..5000).map(|i| format!("SET stays:{i} v")).collect();
+    client.pipeline(&lines);
+    // Between the calls other keys come in numbers that make tables grow, and go again.
+    let mut added = 0;
+    let seen = scan(&mut client, "SCAN CURSOR COUNT 20", |client, call| {
+        let mut lines = Vec::new();
+        for _ in 0..100 {
+            lines.push(format!("SET comes:{added} v"));
+            added += 1;
+        }
+        if call % 3 == 0 {
+            lines.extend((0..100).map(|i| format!("DEL comes:{}", added - 1 - i)));
+        }
+        if call < 100 {
+            client.pipeline(&lines);
+        }
+    });
+    let seen: BTreeSet<String> = seen.into_iter().filter(|k| k.starts_with("stays:")).collect();
+    assert_eq!(seen.len(), 5000);
+}
+
+#[test]
+fn scan_sees_every_key_that_stays_in_one_slot() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let lines: Vec<String> = (0..3000).map(|i| format!("SET {{tag}}stays:{i} v")).collect();
+    client.pipeline(&lines);
+    let mut n = 0;
+    let seen = scan(&mut client, "SCAN CURSOR COUNT 10", |client, call| {
+        if call < 200 {
+            let lines: Vec<String> = (n..n + 40)
+                .flat_map(|i| [format!("SET {{tag}}comes:{i} v"), format!("DEL {{tag}}comes:{}", i - i % 2)])
+                .collect();
+            n += 40;
+            client.pipeline(&lines);
+        }
+    });
+    let seen: BTreeSet<String> = seen.into_iter().filter(|k| k.starts_with("{tag}stays:")).collect();
+    assert_eq!(seen.len(), 3000);
+}
+
+#[test]
+fn collection_scans_see_every_element_that_stays() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let lines: Vec<String> = (0..2000)
+        .flat_map(|i| {
+            [format!("SADD s stays:{i}"), format!("HSET h stays:{i} v"), format!("ZADD z {i} stays:{i}")]
+        })
+        .collect();
+    client.pipeline(&lines);
+    for (command, key, add) in
+        [("SSCAN", "s", "SADD s X"), ("HSCAN", "h", "HSET h X v"), ("ZSCAN", "z", "ZADD z 5 X")]
+    {
+        let mut n = 0;
+        let seen = scan(&mut client, &format!("{command} {key} CURSOR COUNT 20"), |client, call| {
+            if call < 100 {
+                let lines: Vec<String> =
+                    (n..n + 50).map(|i| add.replace('X', &format!("comes:{i}"))).collect();
+                n += 50;
+                client.pipeline(&lines);
+            }
+        });
+        let seen: BTreeSet<String> = seen.into_iter().filter(|k| k.starts_with("stays:")).collect();
+        assert_eq!(seen.len(), 2000, "{command}");
+    }
+}
+
+#[test]
+fn random_keys_come_from_all_of_them() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.pipeline(&(0..20).map(|i| format!("SET key:{i} v")).collect::<Vec<_>>());
+    let seen: BTreeSet<String> = (0..1000).map(|_| client.run("RANDOMKEY").text()).collect();
+    assert_eq!(seen.len(), 20);
+}
+
+#[test]
+fn thousands_of_keys_expire_without_being_asked_for() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.pipeline(&(0..5000).map(|i| format!("SET key:{i} v PX {}", 50 + i % 200)).collect::<Vec<_>>());
+    client.ok("SET stays v");
+    wait_for("the keys expire", SOON, || client.run("DBSIZE").int() == 1);
+    assert_eq!(client.info_int("expired_keys"), 5000);
+    client.expect("GET stays", "\"v\"");
+}
+
+#[test]
+fn dumped_values_restore_on_the_other_server() {
+    let (ours, real) = (Server::subject(), Server::real());
+    for (from, to) in [(&ours, &real), (&real, &ours), (&ours, &ours)] {
+        let (mut from, mut to) = (from.connect(), to.connect());
+        from.ok("FLUSHALL");
+        every_type(&mut from, false);
+        let keys = from.run("KEYS *");
+        let keys: Vec<String> = keys.items().iter().map(crate::common::client::Reply::text).collect();
+        // A dump does not carry the expiry, which the digest would show.
+        keys.iter().for_each(|key| drop(from.cmd(&["PERSIST", key])));
+        let dumps: Vec<_> = keys.iter().map(|key| from.cmd(&["DUMP", key])).collect();
+        let mut digest = vec!["DEBUG", "DIGEST-VALUE"];
+        digest.extend(keys.iter().map(String::as_str));
+        let expected = from.cmd(&digest);
+        to.ok("FLUSHALL");
+        for (key, dump) in keys.iter().zip(&dumps) {
+            let bytes = dump.bytes().expect("a dump");
+            let reply = to.cmd(&[b"RESTORE", key.as_bytes(), b"0", bytes]);
+            assert_eq!(reply.to_string(), "+OK", "RESTORE of {key}");
+        }
+        assert_eq!(to.cmd(&digest), expected);
+        let dump = dumps[0].bytes().expect("a dump");
+        let key = keys[0].as_bytes();
+        assert_eq!(
+            to.cmd(&[b"RESTORE", key, b"0", dump]).to_string(),
+            "-BUSYKEY Target key name already exists."
+        );
+        assert_eq!(to.cmd(&[b"RESTORE", key, b"100000", dump, b"REPLACE"]).to_string(), "+OK");
+        assert!(to.cmd(&[&b"PTTL"[..], key]).int() > 90_000);
+        assert_eq!(
+            to.cmd(&[b"RESTORE", key, b"9999999999999", dump, b"REPLACE", b"ABSTTL"]).to_string(),
+            "+OK"
+        );
+        assert_eq!(to.cmd(&[&b"PEXPIRETIME"[..], key]).int(), 9_999_999_999_999);
+        // One bit wrong anywhere and it is refused.
+        for at in [0, dump.len() / 2, dump.len() - 1] {
+            let mut damaged = dump.to_vec();
+            damaged[at] ^= 1;
+            let reply = to.cmd(&[&b"RESTORE"[..], b"damaged", b"0", &damaged]).text();
+            assert_eq!(reply, "ERR DUMP payload version or checksum are wrong");
+        }
+    }
+}

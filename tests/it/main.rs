@@ -1,0 +1,17 @@
+//! Whole servers, judged from outside: processes, sockets, files, links and other servers.
+//!
+//! What a single connection sees of a command stands in `tests/sessions`; here is what needs more
+//! than that. Each test was first run against a real Redis (`KEYSTEAD_SERVER=/usr/bin/redis-server`).
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod admin;
+mod cluster;
+mod connection;
+mod keys;
+mod maxmemory;
+mod persistence;
+mod protocol;
+mod replication;
+mod workload;

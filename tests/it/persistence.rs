@@ -1,0 +1,229 @@
+//! RDB files: written, loaded, exchanged with a real Redis, damaged, interrupted.
+
+use crate::common::server::{Launch, Server};
+use crate::common::{SOON, heavy, wait_for};
+use crate::workload::{Load, digest, every_type};
+use std::fs;
+use std::time::Duration;
+
+#[test]
+fn save_and_restart_bring_everything_back() {
+    let mut server = Server::subject();
+    let mut client = server.connect();
+    every_type(&mut client, true);
+    let before = digest(&mut client);
+    let keys = client.run("DBSIZE").int();
+    client.ok("SAVE");
+    server.restart();
+    let mut client = server.connect();
+    assert_eq!(digest(&mut client), before);
+    assert_eq!(client.run("DBSIZE").int(), keys);
+    client.expect("PEXPIRETIME hash", ":9999999999999");
+    client.expect("OBJECT ENCODING intset", "\"intset\"");
+    client.expect("OBJECT ENCODING bighash", "\"hashtable\"");
+    client.expect("LLEN longlist", ":601");
+}
+
+#[test]
+fn bgsave_does_the_same_beside_the_clients() {
+    let mut server = Server::subject();
+    let mut client = server.connect();
+    every_type(&mut client, true);
+    let before = digest(&mut client);
+    let changes = client.info_int("rdb_changes_since_last_save");
+    assert!(changes > 0);
+    client.expect("BGSAVE", "+Background saving started");
+    wait_for("the save ends", SOON, || client.info("rdb_bgsave_in_progress") == "0");
+    assert_eq!(client.info("rdb_last_bgsave_status"), "ok");
+    assert_eq!(client.info_int("rdb_changes_since_last_save"), 0);
+    server.restart();
+    assert_eq!(digest(&mut server.connect()), before);
+}
+
+#[test]
+fn a_bgsave_under_load_is_one_moment() {
+    let _serial = heavy();
+    let mut server = Server::subject();
+    let mut client = server.connect();
+    let value = "x".repeat(100);
+    for first in (0..100_000).step_by(1000) {
+        client.pipeline(&(first..first + 1000).map(|i| format!("SET key:{i} {value}")).collect::<Vec<_>>());
+    }
+    // Every transaction moves one from one counter to the other: a snapshot of one moment has the sum 0.
+    let load = Load::start(server.port, 1);
+    let mut mover = server.connect();
+    client.expect("BGSAVE", "+Background saving started");
+    let mut i = 0;
+    wait_for("the save ends", Duration::from_secs(60), || {
+        for _ in 0..20 {
+            i += 1;
+            let (from, to) = (i * 7 % 1000, i * 13 % 1000);
+            mover.pipeline(&[
+                "MULTI".to_owned(),
+                format!("DECR moved:{from}"),
+                format!("INCR moved:{to}"),
+                "EXEC".to_owned(),
+            ]);
+        }
+        client.info("rdb_bgsave_in_progress") == "0"
+    });
+    assert_eq!(client.info("rdb_last_bgsave_status"), "ok");
+    load.end();
+    server.kill();
+    server.start_again();
+    let mut client = server.connect();
+    let sum: i64 = (0..1000).map(|i| client.run(&format!("GET moved:{i}")).text().parse().unwrap_or(0)).sum();
+    assert_eq!(sum, 0);
+    client.expect("EXISTS key:0 key:99999", ":2");
+}
+
+#[test]
+fn files_are_exchanged_with_a_real_redis() {
+    for (write, read) in [(Launch::subject(), Launch::real()), (Launch::real(), Launch::subject())] {
+        let writer = write.start();
+        let mut client = writer.connect();
+        every_type(&mut client, true);
+        let before = digest(&mut client);
+        client.ok("SAVE");
+        drop(client);
+        let mut reader = read.start();
+        reader.kill();
+        fs::copy(writer.dir().join("dump.rdb"), reader.dir().join("dump.rdb")).expect("copy the file");
+        reader.start_again();
+        let mut client = reader.connect();
+        assert_eq!(digest(&mut client), before);
+        client.expect("GET string", "\"hello\"");
+        client.expect("LINDEX list 6", "\"100000\"");
+        client.expect("XLEN bigstream", ":600");
+        client.ok("SELECT 9");
+        client.expect("GET other", "\"database\"");
+    }
+}
+
+#[test]
+fn uncompressed_and_unchecked_files_load_too() {
+    for args in [["--rdbcompression", "no"], ["--rdbchecksum", "no"]] {
+        for (write, read) in [(Launch::subject(), Launch::real()), (Launch::real(), Launch::subject())] {
+            let writer = write.args(&args).start();
+            let mut client = writer.connect();
+            every_type(&mut client, false);
+            let before = digest(&mut client);
+            client.ok("SAVE");
+            let mut reader = read.start();
+            reader.kill();
+            fs::copy(writer.dir().join("dump.rdb"), reader.dir().join("dump.rdb")).expect("copy the file");
+            reader.start_again();
+            assert_eq!(digest(&mut reader.connect()), before);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_file_stops_the_start() {
+    let writer = Server::subject();
+    let mut client = writer.connect();
+    every_type(&mut client, false);
+    client.ok("SAVE");
+    let good = fs::read(writer.dir().join("dump.rdb")).expect("the file");
+    let mut wrong_sum = good.clone();
+    let last = wrong_sum.len() - 1;
+    wrong_sum[last] ^= 0xff;
+    let mut wrong_middle = good.clone();
+    let middle = good.len() / 2;
+    for byte in &mut wrong_middle[middle..middle + 4] {
+        *byte ^= 0xff;
+    }
+    let mut wrong_version = good.clone();
+    wrong_version[5..9].copy_from_slice(b"9999");
+    let cases = [
+        ("checksum", wrong_sum),
+        ("middle", wrong_middle),
+        ("version", wrong_version),
+        ("no RDB", b"REDXS0010".to_vec()),
+        ("cut", good[..good.len() / 3].to_vec()),
+    ];
+    for (what, bytes) in cases {
+        let dir = crate::common::server::fresh_dir();
+        fs::write(dir.join("dump.rdb"), bytes).expect("write");
+        let port = crate::common::server::free_port().to_string();
+        let output = std::process::Command::new(crate::common::server::subject())
+            .args(["--port", &port, "--bind", "127.0.0.1", "--dir", &dir.to_string_lossy()])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("run");
+        let log =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{what}: {log}");
+        assert!(log.contains("RDB") || log.contains("load"), "{what}: {log}");
+        let _ = fs::remove_dir_all(dir);
+    }
+}
+
+#[test]
+fn a_kill_during_bgsave_leaves_the_old_file() {
+    let _serial = heavy();
+    let mut server = Server::subject();
+    let mut client = server.connect();
+    client.ok("SET marker old");
+    client.ok("SAVE");
+    let old = fs::read(server.dir().join("dump.rdb")).expect("the file");
+    client.ok("SET marker new");
+    let value = "x".repeat(200);
+    for first in (0..300_000).step_by(2000) {
+        client.pipeline(&(first..first + 2000).map(|i| format!("SET key:{i} {value}")).collect::<Vec<_>>());
+    }
+    client.ok("CONFIG SET rdb-key-save-delay 50");
+    client.expect("BGSAVE", "+Background saving started");
+    assert_eq!(client.info("rdb_bgsave_in_progress"), "1");
+    server.kill();
+    assert_eq!(fs::read(server.dir().join("dump.rdb")).expect("the file"), old);
+    server.start_again();
+    server.connect().expect("GET marker", "\"old\"");
+}
+
+#[test]
+fn expired_keys_do_not_come_back() {
+    let mut server = Server::subject();
+    let mut client = server.connect();
+    client.ok("SET soon v PX 300");
+    client.ok("SET later v PX 1000000");
+    client.ok("SAVE");
+    wait_for("it expires", SOON, || client.run("EXISTS soon").int() == 0);
+    server.restart();
+    let mut client = server.connect();
+    client.expect("EXISTS soon", ":0");
+    client.expect("DBSIZE", ":1");
+    assert!(client.run("PTTL later").int() > 0);
+}
+
+#[test]
+fn save_points_save_by_themselves() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.ok(r#"CONFIG SET save "1 5""#);
+    client.pipeline(&(0..10).map(|i| format!("SET key:{i} v")).collect::<Vec<_>>());
+    wait_for("the file is there", SOON, || server.dir().join("dump.rdb").exists());
+    wait_for("nothing is unsaved", SOON, || client.info("rdb_changes_since_last_save") == "0");
+}
+
+#[test]
+fn a_save_that_fails_refuses_writes_until_one_succeeds() {
+    let server = Launch::subject().args(&["--enable-protected-configs", "yes"]).start();
+    let mut client = server.connect();
+    client.ok(r#"CONFIG SET save "3600 1""#);
+    client.ok("SET k v");
+    // A directory stands where the file must go.
+    fs::create_dir(server.dir().join("taken.rdb")).expect("create a directory");
+    fs::write(server.dir().join("taken.rdb/in"), "").expect("write");
+    client.ok("CONFIG SET dbfilename taken.rdb");
+    assert_eq!(client.run("SAVE").to_string(), "-ERR");
+    client.run("BGSAVE");
+    wait_for("the save fails", SOON, || client.info("rdb_last_bgsave_status") == "err");
+    let refused = client.run("SET k w").text();
+    assert!(refused.starts_with("MISCONF Redis is configured to save RDB snapshots"), "{refused}");
+    client.expect("GET k", "\"v\"");
+    client.ok("CONFIG SET dbfilename dump.rdb");
+    client.expect("BGSAVE", "+Background saving started");
+    wait_for("the save succeeds", SOON, || client.info("rdb_last_bgsave_status") == "ok");
+    client.ok("SET k w");
+}

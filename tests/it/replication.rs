@@ -1,0 +1,310 @@
+//! Replication between Keystead and real servers, through links that break.
+
+use crate::common::client::Client;
+use crate::common::proxy::Proxy;
+use crate::common::server::{Launch, Server};
+use crate::common::{SOON, heavy, wait_for};
+use crate::workload::{Load, digest, every_type};
+use std::time::Duration;
+
+fn follow(replica: &mut Client, port: u16) {
+    replica.ok(&format!("REPLICAOF 127.0.0.1 {port}"));
+}
+
+fn linked(replica: &mut Client) -> bool {
+    replica.info("master_link_status") == "up"
+}
+
+/// Waits until the replica has applied all that the primary has, and compares their data.
+#[track_caller]
+fn converge(primary: &mut Client, replica: &mut Client) {
+    wait_for("the link is up", Duration::from_secs(60), || linked(replica));
+    wait_for("the offsets meet", Duration::from_secs(60), || {
+        let ours = primary.info_int("master_repl_offset");
+        let theirs = replica.info_int("slave_repl_offset");
+        ours == theirs && ours == primary.info_int("master_repl_offset")
+    });
+    // Keys that expire now are gone here before they are gone there.
+    wait_for("the digests are equal", Duration::from_secs(10), || digest(primary) == digest(replica));
+}
+
+/// The pairs of primary and replica that must work.
+fn pairs() -> [(&'static str, Launch, Launch); 3] {
+    [
+        ("a real replica of ours", Launch::subject(), Launch::real()),
+        ("our replica of a real one", Launch::real(), Launch::subject()),
+        ("our replica of ours", Launch::subject(), Launch::subject()),
+    ]
+}
+
+#[test]
+fn a_full_sync_carries_every_type() {
+    for (what, primary, replica) in pairs() {
+        let (primary, replica) = (primary.start(), replica.start());
+        let (mut p, mut r) = (primary.connect(), replica.connect());
+        every_type(&mut p, true);
+        r.ok("SET gone v"); // what the replica had is gone afterwards
+        follow(&mut r, primary.port);
+        converge(&mut p, &mut r);
+        r.expect("GET string", "\"hello\"");
+        r.expect("EXISTS gone", ":0");
+        assert_eq!(p.info("sync_full"), "1", "{what}");
+        r.expect("SET k v", "-READONLY You can't write against a read only replica.");
+        // Every type again, now as commands of the stream.
+        p.ok("FLUSHALL");
+        every_type(&mut p, true);
+        p.ok("SET soon v PX 100");
+        p.run("SPOP set");
+        p.run("XADD stream * f v");
+        p.run("INCRBYFLOAT f 0.1");
+        p.pipeline(&["MULTI", "SET a 1", "INCR a", "EXEC"]);
+        converge(&mut p, &mut r);
+        wait_for("it expires on both", SOON, || {
+            p.run("EXISTS soon").int() == 0 && r.run("DBSIZE") == p.run("DBSIZE")
+        });
+        converge(&mut p, &mut r);
+    }
+}
+
+#[test]
+fn info_and_role_tell_of_the_link() {
+    for (what, primary, replica) in pairs() {
+        let (primary, replica) = (primary.start(), replica.start());
+        let (mut p, mut r) = (primary.connect(), replica.connect());
+        p.ok("SET k v");
+        follow(&mut r, primary.port);
+        converge(&mut p, &mut r);
+        assert_eq!(r.info("role"), "slave", "{what}");
+        assert_eq!(r.info("master_host"), "127.0.0.1");
+        assert_eq!(r.info("master_port"), primary.port.to_string());
+        assert_eq!(r.info("slave_read_only"), "1");
+        assert_eq!(p.info("connected_slaves"), "1");
+        wait_for("the replica is online", SOON, || p.info("slave0").contains("state=online"));
+        let line = p.info("slave0");
+        assert!(
+            line.starts_with(&format!("ip=127.0.0.1,port={},state=online,offset=", replica.port)),
+            "{line}"
+        );
+        assert_eq!(p.info("master_replid"), r.info("master_replid"));
+        let role = r.run("ROLE").to_string();
+        assert!(
+            role.starts_with(&format!("[\"slave\", \"127.0.0.1\", :{}, \"connected\", :", primary.port)),
+            "{role}"
+        );
+        let role = p.run("ROLE").to_string();
+        assert!(role.contains(&format!("[[\"127.0.0.1\", \"{}\", \"", replica.port)), "{role}");
+        let log = replica.log();
+        assert!(log.contains("MASTER <-> REPLICA sync: Finished with success"), "{log}");
+    }
+}
+
+#[test]
+fn a_cut_link_is_mended_by_a_partial_sync() {
+    for (what, primary, replica) in pairs() {
+        let (primary, replica) = (primary.start(), replica.start());
+        let (mut p, mut r) = (primary.connect(), replica.connect());
+        every_type(&mut p, false);
+        let proxy = Proxy::to(primary.port);
+        follow(&mut r, proxy.port);
+        converge(&mut p, &mut r);
+        for cut in 1..=3 {
+            proxy.refuse(true);
+            p.pipeline(&(0..100).map(|i| format!("SET cut:{cut}:{i} v")).collect::<Vec<_>>());
+            proxy.refuse(false);
+            wait_for("a partial sync", SOON, || p.info_int("sync_partial_ok") >= cut);
+            converge(&mut p, &mut r);
+        }
+        assert_eq!(p.info("sync_full"), "1", "{what}");
+    }
+}
+
+#[test]
+fn a_gap_larger_than_the_backlog_takes_a_full_sync() {
+    for (what, primary, replica) in pairs() {
+        let primary = primary.args(&["--repl-backlog-size", "16kb"]).start();
+        let replica = replica.start();
+        let (mut p, mut r) = (primary.connect(), replica.connect());
+        let proxy = Proxy::to(primary.port);
+        follow(&mut r, proxy.port);
+        converge(&mut p, &mut r);
+        proxy.refuse(true);
+        let value = "x".repeat(10_000);
+        // The log may keep whole blocks: write far more than any of them.
+        p.pipeline(&(0..1000).map(|i| format!("SET gap:{i} {value}")).collect::<Vec<_>>());
+        proxy.refuse(false);
+        converge(&mut p, &mut r);
+        assert_eq!(p.info("sync_full"), "2", "{what}");
+    }
+}
+
+#[test]
+fn a_real_and_our_replica_follow_the_same_primary_through_cut_links_under_load() {
+    let _serial = heavy();
+    let (primary, real, ours) = (Server::subject(), Server::real(), Server::subject());
+    let (mut p, mut a, mut b) = (primary.connect(), real.connect(), ours.connect());
+    every_type(&mut p, false);
+    let load = Load::start(primary.port, 2);
+    let (to_real, to_ours) = (Proxy::to(primary.port), Proxy::to(primary.port));
+    follow(&mut a, to_real.port);
+    follow(&mut b, to_ours.port);
+    wait_for("both links are up", Duration::from_secs(60), || linked(&mut a) && linked(&mut b));
+    for cut in 1..=5 {
+        let written = load.written();
+        wait_for("the load goes on", Duration::from_secs(60), || load.written() > written + 2000);
+        to_real.cut();
+        to_ours.cut();
+        wait_for("both are back by partial syncs", Duration::from_secs(60), || {
+            p.info_int("sync_partial_ok") >= 2 * cut && linked(&mut a) && linked(&mut b)
+        });
+    }
+    let written = load.end();
+    converge(&mut p, &mut a);
+    converge(&mut p, &mut b);
+    assert!(p.info_int("sync_full") <= 2, "full syncs: {}", p.info("sync_full"));
+    println!("{written} commands through five cuts, {} partial syncs", p.info("sync_partial_ok"));
+}
+
+#[test]
+fn our_replica_follows_a_real_primary_under_load() {
+    let _serial = heavy();
+    let (primary, replica) = (Server::real(), Server::subject());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    every_type(&mut p, false);
+    let load = Load::start(primary.port, 2);
+    let proxy = Proxy::to(primary.port);
+    follow(&mut r, proxy.port);
+    wait_for("the link is up", Duration::from_secs(60), || linked(&mut r));
+    for cut in 1..=5 {
+        let written = load.written();
+        wait_for("the load goes on", Duration::from_secs(60), || load.written() > written + 2000);
+        proxy.cut();
+        wait_for("a partial sync", Duration::from_secs(60), || {
+            p.info_int("sync_partial_ok") >= cut && linked(&mut r)
+        });
+    }
+    load.end();
+    converge(&mut p, &mut r);
+}
+
+#[test]
+fn wait_counts_the_replicas_that_have_it() {
+    let (primary, one, two) = (Server::subject(), Server::real(), Server::subject());
+    let (mut p, mut a, mut b) = (primary.connect(), one.connect(), two.connect());
+    p.expect("WAIT 0 10", ":0");
+    let proxy = Proxy::to(primary.port);
+    follow(&mut a, primary.port);
+    follow(&mut b, proxy.port);
+    converge(&mut p, &mut a);
+    converge(&mut p, &mut b);
+    p.ok("SET k v");
+    p.expect("WAIT 2 10000", ":2");
+    a.expect("GET k", "\"v\"");
+    b.expect("GET k", "\"v\"");
+    // One link stands still: WAIT says so when its time is up.
+    proxy.stall(true);
+    p.ok("SET k w");
+    p.expect("WAIT 2 300", ":1");
+    proxy.stall(false);
+    p.expect("WAIT 2 10000", ":2");
+    // Inside a transaction it does not wait.
+    p.pipeline(&["MULTI", "SET k x", "WAIT 2 0"]);
+    assert!(p.run("EXEC").to_string().starts_with("[+OK, :"));
+}
+
+#[test]
+fn a_promoted_replica_goes_on_with_the_history() {
+    for (what, primary, replica) in pairs() {
+        let (primary, promoted, other) = (primary.start(), replica.start(), Server::real());
+        let (mut p, mut n, mut o) = (primary.connect(), promoted.connect(), other.connect());
+        every_type(&mut p, false);
+        follow(&mut n, primary.port);
+        follow(&mut o, primary.port);
+        converge(&mut p, &mut n);
+        converge(&mut p, &mut o);
+        let old = p.info("master_replid");
+        n.ok("REPLICAOF NO ONE");
+        assert_eq!(n.info("role"), "master", "{what}");
+        assert_eq!(n.info("master_replid2"), old, "{what}");
+        assert_ne!(n.info("master_replid"), old, "{what}");
+        assert!(n.info_int("second_repl_offset") > 0, "{what}");
+        n.ok("SET after promotion");
+        // The other replica changes sides without a full sync.
+        follow(&mut o, promoted.port);
+        converge(&mut n, &mut o);
+        assert_eq!(n.info("sync_partial_ok"), "1", "{what}");
+        assert_eq!(n.info("sync_full"), "0", "{what}");
+        o.expect("GET after", "\"promotion\"");
+    }
+}
+
+#[test]
+fn replicas_chain() {
+    for (what, middle, last) in [
+        ("ours in the middle", Launch::subject(), Launch::real()),
+        ("ours at the end", Launch::real(), Launch::subject()),
+        ("both ours", Launch::subject(), Launch::subject()),
+    ] {
+        let (primary, middle, last) = (Server::real(), middle.start(), last.start());
+        let (mut p, mut m, mut l) = (primary.connect(), middle.connect(), last.connect());
+        every_type(&mut p, false);
+        follow(&mut m, primary.port);
+        wait_for("the middle is linked", Duration::from_secs(30), || linked(&mut m));
+        follow(&mut l, middle.port);
+        let load = Load::start(primary.port, 1);
+        wait_for("the load runs", Duration::from_secs(30), || load.written() > 1000);
+        load.end();
+        converge(&mut p, &mut m);
+        converge(&mut p, &mut l);
+        assert_eq!(l.info("master_replid"), p.info("master_replid"), "{what}");
+    }
+}
+
+#[test]
+fn a_replica_without_its_primary_serves_what_it_has() {
+    let (mut primary, replica) = (Server::real(), Server::subject());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    p.ok("SET k v");
+    follow(&mut r, primary.port);
+    converge(&mut p, &mut r);
+    primary.kill();
+    wait_for("the link is down", SOON, || r.info("master_link_status") == "down");
+    r.expect("GET k", "\"v\"");
+    r.ok("CONFIG SET replica-serve-stale-data no");
+    r.expect("GET k", "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.");
+    r.expect("PING", "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.");
+    assert!(r.run("INFO replication").text().contains("role:slave"));
+}
+
+#[test]
+fn min_replicas_to_write_refuses_alone() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.ok("CONFIG SET min-replicas-to-write 1");
+    client.expect("SET k v", "-NOREPLICAS Not enough good replicas to write.");
+    client.expect("GET k", "nil");
+    let replica = Server::real();
+    let mut r = replica.connect();
+    follow(&mut r, server.port);
+    wait_for("writes go again", SOON, || client.run("SET k v").text() == "OK");
+    converge(&mut client, &mut r);
+}
+
+#[test]
+fn replicas_authenticate() {
+    for (what, primary, replica) in pairs() {
+        let primary = primary.args(&["--requirepass", "secret"]).start();
+        let replica = replica.args(&["--masterauth", "secret"]).start();
+        let mut p = primary.connect();
+        p.ok("AUTH secret");
+        p.ok("SET k v");
+        let mut r = replica.connect();
+        follow(&mut r, primary.port);
+        converge(&mut p, &mut r);
+        r.expect("GET k", "\"v\"");
+        let stranger = Launch::real().start();
+        let mut s = stranger.connect();
+        follow(&mut s, primary.port);
+        wait_for("it tries", SOON, || stranger.log().contains("NOAUTH"));
+        assert!(!linked(&mut s), "{what}");
+    }
+}
