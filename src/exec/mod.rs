@@ -1,1 +1,458 @@
-//! (filled by its slice)
+//! Level 6: the way of a command: gate, route, lock, run, log, unlock, reply.
+//!
+//! An [`Executor`] belongs to one thread. Workers decode requests and look commands up; from there
+//! on every command, whoever sent it, goes through [`Executor::execute`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::base::rng::Rng;
+use crate::base::time::UnixMs;
+use crate::command::client::Role;
+use crate::command::spec::flags;
+use crate::command::table::Listed;
+use crate::command::{Block, Client, Command, CommandTable, Ctx, Fail, Outcome, Request, TimeoutReply, Transaction, gate};
+use crate::keyspace::db::Expiring;
+use crate::keyspace::watch::Waiter;
+use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked};
+use crate::resp::Reply;
+use crate::value::Limits;
+
+mod refusal;
+pub mod stats;
+mod transaction;
+
+use stats::CommandStats;
+
+/// What all executors of a node share.
+pub struct Shared {
+    pub keyspace: Arc<Keyspace>,
+    pub commands: CommandTable,
+    /// Conditions of the node: bits of [`gate`].
+    pub gate: AtomicU32,
+    pub limits: ArcSwap<Limits>,
+    pub memory: MemoryLimit,
+    /// This node follows a primary: its clients see dead keys as missing, and it deletes none.
+    pub is_replica: AtomicBool,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// `maxmemory` and how it is measured.
+pub struct MemoryLimit {
+    /// Bytes; 0: none.
+    pub limit: AtomicU64,
+    /// Whether keys may be evicted (any policy but `noeviction`).
+    pub evict: AtomicBool,
+    pub samples: AtomicU32,
+    /// Bytes allocated now.
+    pub used: fn() -> u64,
+}
+
+impl Shared {
+    /// Sets or clears a condition of the node.
+    pub fn set_gate(&self, bit: u32, on: bool) {
+        if on {
+            self.gate.fetch_or(bit, Ordering::AcqRel);
+        } else {
+            self.gate.fetch_and(!bit, Ordering::AcqRel);
+        }
+    }
+
+    /// How this node treats keys whose time has come.
+    pub fn expiring(&self) -> Expiring {
+        if self.is_replica.load(Ordering::Relaxed) { Expiring::Hide } else { Expiring::Delete }
+    }
+}
+
+/// What the executor needs of whoever runs it.
+pub trait Host {
+    /// Fulfils a request and writes the reply. Must take no shard lock: it may be called with
+    /// locks held, which `db` knows. A request that waits says so in what it returns.
+    fn perform(&mut self, request: Request, client: &mut Client, db: &mut Db<'_, '_>, reply: &mut Reply) -> After;
+
+    /// Sends a blocked client what its command answered.
+    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply);
+
+    /// Asks the owner of a blocked client to run its command again.
+    fn retry(&mut self, waiter: &Arc<Waiter>);
+}
+
+/// What is to happen to the connection after a command.
+#[derive(Debug)]
+pub enum After {
+    /// The reply is complete.
+    Done,
+    /// The client waits; `waiter` is registered with its keys.
+    Blocked { waiter: Arc<Waiter>, timeout: Option<Duration>, timeout_reply: TimeoutReply },
+    /// The connection waits for something else that its host knows (WAIT, a paused node); nothing
+    /// more of it is run until the host says so.
+    Suspended,
+    /// Run the same command again later: the node is paused.
+    Postponed,
+    /// The connection leaves its worker for a replication link.
+    Detached,
+}
+
+/// Runs commands on one thread.
+pub struct Executor {
+    pub shared: Arc<Shared>,
+    pub stats: Arc<CommandStats>,
+    effects: Effects,
+    rng: Rng,
+    limits: Arc<Limits>,
+}
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executor").finish_non_exhaustive()
+    }
+}
+
+impl Executor {
+    pub fn new(shared: Arc<Shared>, stats: Arc<CommandStats>, seed: u64) -> Self {
+        let limits = shared.limits.load_full();
+        Self { shared, stats, effects: Effects::default(), rng: Rng::new(seed), limits }
+    }
+
+    /// To be called once per wake-up: what may have changed since the last one.
+    pub fn refresh(&mut self) {
+        let limits = self.shared.limits.load();
+        if !Arc::ptr_eq(&limits, &self.limits) {
+            self.limits = Arc::clone(&limits);
+        }
+        let (hits, misses) = (std::mem::take(&mut self.effects.hits), std::mem::take(&mut self.effects.misses));
+        self.stats.add_lookups(hits, misses);
+        self.effects.expired = 0;
+    }
+
+    /// Finds the command that `args` call: its id, or the error reply.
+    #[inline]
+    pub fn look_up(&self, args: &[&[u8]]) -> Result<usize, Fail> {
+        let Some(id) = self.shared.commands.find(args[0]) else { return Err(refusal::unknown_command(args)) };
+        let listed = self.shared.commands.get(id);
+        if !listed.subcommands.is_empty() && args.len() > 1 {
+            return self.look_up_sub(id, listed, args);
+        }
+        if !listed.command.accepts(args.len()) {
+            return Err(Fail::Arity(listed.name.clone()));
+        }
+        Ok(id)
+    }
+
+    fn look_up_sub(&self, container: usize, listed: &Listed, args: &[&[u8]]) -> Result<usize, Fail> {
+        let Some(id) = self.shared.commands.find_sub(container, args[1]) else {
+            return Err(refusal::unknown_subcommand(&listed.name, args[1]));
+        };
+        let sub = self.shared.commands.get(id);
+        if sub.command.accepts(args.len()) { Ok(id) } else { Err(Fail::Arity(sub.name.clone())) }
+    }
+
+    /// Runs one command for `client`. `hashed` is the hash of its single key, if the caller has it.
+    #[inline]
+    pub fn execute(
+        &mut self,
+        host: &mut dyn Host,
+        client: &mut Client,
+        id: usize,
+        args: &[&[u8]],
+        hashed: Option<Hashed>,
+        now: UnixMs,
+        reply: &mut Reply,
+    ) -> After {
+        let shared = Arc::clone(&self.shared);
+        let listed = shared.commands.get(id);
+        let command = listed.command;
+        let bits = self.shared.gate.load(Ordering::Relaxed) | client_bits(client);
+        if bits & listed.needs != 0 {
+            match self.pass_gate(client, id, listed, bits & listed.needs, args, now, reply) {
+                Passed::Run => {}
+                Passed::Answered => return After::Done,
+                Passed::Later => return After::Postponed,
+            }
+        }
+        if command.has(flags::NOT_QUEUED) && command.name == "exec" && client.multi.is_some() {
+            return self.exec_transaction(host, client, now, reply);
+        }
+        let ks = &*shared.keyspace;
+        let mut locked = match (command.single_key(), hashed) {
+            (Some(_), Some(h)) => ks.lock_slot(h.slot),
+            _ => match lock_set(ks, command, args) {
+                Some(set) => ks.lock(set),
+                None => {
+                    self.fail(id, &Fail::text("ERR Invalid arguments specified for command"), reply);
+                    return After::Done;
+                }
+            },
+        };
+        let hint = command.single_key().and_then(|at| Some((args.get(at).copied()?, hashed?)));
+        let after = self.run(host, client, id, command, args, hint, now, &mut locked, reply, true);
+        self.commit(client, reply);
+        drop(locked);
+        if let Some(transaction) = after.1 {
+            self.end_transaction(client, transaction);
+        }
+        after.0
+    }
+
+    /// Calls the handler and deals with its outcome, under locks.
+    #[inline]
+    fn run(
+        &mut self,
+        host: &mut dyn Host,
+        client: &mut Client,
+        id: usize,
+        command: &'static Command,
+        args: &[&[u8]],
+        hint: Option<(&[u8], Hashed)>,
+        now: UnixMs,
+        locked: &mut Locked<'_>,
+        reply: &mut Reply,
+        may_block: bool,
+    ) -> (After, Option<Transaction>) {
+        let from_primary = client.role == Role::Primary;
+        let expiring = if from_primary { Expiring::Ignore } else { self.shared.expiring() };
+        self.effects.log_wanted = self.shared.keyspace.log.is_wanted() && !from_primary;
+        let dirty_before = self.effects.dirty;
+        self.effects.recorded = false;
+        reply.set_resp3(client.resp3);
+        let mark = reply.len();
+        let mut db = Db::new(locked, client.db, now, expiring, &mut self.effects);
+        if let Some((key, hashed)) = hint {
+            db.set_hint(key, hashed);
+        }
+        db.set_touch(!client.no_touch);
+        let mut ctx = Ctx {
+            db: &mut db,
+            reply,
+            client,
+            limits: &self.limits,
+            rng: &mut self.rng,
+            command,
+            may_block: may_block && !from_primary,
+        };
+        let result = (command.run)(&mut ctx, args);
+        let (after, transaction) = match result {
+            Ok(Outcome::Done) => (After::Done, None),
+            Ok(Outcome::Block(block)) => (register(&mut db, client, args, &block), None),
+            Ok(Outcome::Transaction(t)) => (After::Done, Some(t)),
+            Ok(Outcome::Node(request)) => (host.perform(*request, client, &mut db, reply), None),
+            Err(fail) => {
+                reply.truncate(mark);
+                reply.error(&fail.to_string());
+                self.stats.count_failed(id, &fail.to_string());
+                (After::Done, None)
+            }
+        };
+        if self.effects.dirty != dirty_before && !self.effects.recorded && self.effects.log_wanted {
+            self.effects.record(client.db, args);
+        }
+        if !self.effects.ready.is_empty() {
+            self.serve_blocked(host, now, locked);
+        }
+        (after, transaction)
+    }
+
+    /// Appends what the command recorded to the log, while its locks are held.
+    #[inline]
+    fn commit(&mut self, client: &mut Client, _reply: &mut Reply) {
+        if self.effects.dirty != 0 {
+            self.shared.keyspace.stats.dirty.fetch_add(self.effects.dirty, Ordering::Relaxed);
+            self.effects.dirty = 0;
+        }
+        if self.effects.has_records() {
+            client.written_to = self.effects.append_to(&self.shared.keyspace.log);
+        }
+    }
+
+    /// Runs the commands of clients that are blocked on keys which changed, first come first
+    /// served, under the locks of the command that changed them.
+    #[cold]
+    fn serve_blocked(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
+        while let Some((index, key)) = self.effects.ready.pop() {
+            let waiters = Db::new(locked, index, now, Expiring::Ignore, &mut self.effects).blocked_on(&key);
+            for waiter in waiters {
+                self.serve(host, &waiter, now, locked);
+            }
+        }
+    }
+
+    fn serve(&mut self, host: &mut dyn Host, waiter: &Arc<Waiter>, now: UnixMs, locked: &mut Locked<'_>) {
+        let args: Vec<&[u8]> = waiter.argv.iter().map(Vec::as_slice).collect();
+        let Some(id) = self.shared.commands.find(args[0]) else { return };
+        let command = self.shared.commands.get(id).command;
+        let Some(set) = lock_set(&self.shared.keyspace, command, &args) else { return };
+        if !locked.set().contains(&set) {
+            // Another shard is needed, which may not be locked after the fact.
+            host.retry(waiter);
+            return;
+        }
+        if !waiter.claim() {
+            return;
+        }
+        let mut client = Client { id: waiter.client, db: waiter.db, resp3: waiter.resp3, ..Client::default() };
+        let mut reply = Reply::new();
+        reply.set_resp3(waiter.resp3);
+        let (dirty_before, expiring) = (self.effects.dirty, self.shared.expiring());
+        self.effects.recorded = false;
+        let mut db = Db::new(locked, waiter.db, now, expiring, &mut self.effects);
+        let mut ctx = Ctx {
+            db: &mut db,
+            reply: &mut reply,
+            client: &mut client,
+            limits: &self.limits,
+            rng: &mut self.rng,
+            command,
+            may_block: true,
+        };
+        match (command.run)(&mut ctx, &args) {
+            Ok(Outcome::Block(_)) => {
+                // Somebody before it took what there was.
+                waiter.claimed.store(false, Ordering::Release);
+                return;
+            }
+            Ok(_) => {}
+            Err(fail) => reply.error(&fail.to_string()),
+        }
+        if self.effects.dirty != dirty_before && !self.effects.recorded {
+            self.effects.record(waiter.db, &args);
+        }
+        self.unblock(waiter, locked, now);
+        host.deliver(waiter, reply);
+    }
+
+    /// Takes a client out of the queues of its keys whose shards are locked; the rest forget it
+    /// when they next look, since it is claimed.
+    fn unblock(&mut self, waiter: &Arc<Waiter>, locked: &mut Locked<'_>, now: UnixMs) {
+        let mut db = Db::new(locked, waiter.db, now, Expiring::Ignore, &mut self.effects);
+        for key in &waiter.argv[1..] {
+            if db.lock_set().has_slot(crate::base::crc16::key_slot(key)) {
+                db.unblock(key, waiter);
+            }
+        }
+    }
+
+    /// Takes a client that timed out or left out of all queues. The caller has claimed it.
+    pub fn forget_waiter(&mut self, waiter: &Arc<Waiter>, now: UnixMs) {
+        let shared = Arc::clone(&self.shared);
+        let mut set = LockSet::NONE;
+        for key in &waiter.argv[1..] {
+            set.add_slot(crate::base::crc16::key_slot(key));
+        }
+        self.unblock(waiter, &mut shared.keyspace.lock(set), now);
+    }
+
+    fn fail(&mut self, id: usize, fail: &Fail, reply: &mut Reply) {
+        let text = fail.to_string();
+        reply.error(&text);
+        self.stats.count_rejected(id, &text);
+    }
+
+    /// Evicts until memory is below its limit. False when nothing is left to evict.
+    pub fn make_room(&mut self, now: UnixMs) -> bool {
+        let memory = &self.shared.memory;
+        let limit = memory.limit.load(Ordering::Relaxed);
+        if limit == 0 || (memory.used)() <= limit {
+            return true;
+        }
+        if !memory.evict.load(Ordering::Relaxed) || self.shared.is_replica.load(Ordering::Relaxed) {
+            return false;
+        }
+        let samples = memory.samples.load(Ordering::Relaxed) as usize;
+        let shared = Arc::clone(&self.shared);
+        self.effects.log_wanted = shared.keyspace.log.is_wanted();
+        // Bounded, so that one command never evicts for long; the next one goes on.
+        for _ in 0..1000 {
+            if !shared.keyspace.evict_one(&mut self.rng, samples, now, &mut self.effects) {
+                return false;
+            }
+            self.effects.dirty = 0;
+            self.effects.ready.clear();
+            if (shared.memory.used)() <= limit {
+                return true;
+            }
+        }
+        (shared.memory.used)() <= limit
+    }
+
+    /// Deletes some keys whose time has come from one shard, as a primary does in the background.
+    pub fn expire_shard(&mut self, shard: usize, now: UnixMs, max: usize) -> usize {
+        let shared = Arc::clone(&self.shared);
+        let ks = &*shared.keyspace;
+        let mut looked_at = 0;
+        for db in 0..ks.databases() as u16 {
+            if ks.volatile_len(db) == 0 {
+                continue;
+            }
+            self.effects.log_wanted = ks.log.is_wanted();
+            let mut locked = ks.lock_slot(shard as u16);
+            looked_at += Db::new(&mut locked, db, now, Expiring::Delete, &mut self.effects).expire_due(max);
+            self.effects.ready.clear();
+            if self.effects.has_records() {
+                self.effects.append_to(&ks.log);
+            }
+        }
+        looked_at
+    }
+}
+
+/// Whether a command may go on.
+enum Passed {
+    Run,
+    Answered,
+    Later,
+}
+
+#[inline(always)]
+fn client_bits(client: &Client) -> u32 {
+    let mut bits = 0;
+    if !client.authenticated {
+        bits |= gate::UNAUTHENTICATED;
+    }
+    if client.multi.is_some() {
+        bits |= gate::IN_MULTI;
+    }
+    if client.is_subscribed_resp2() {
+        bits |= gate::SUBSCRIBED;
+    }
+    bits
+}
+
+/// The shards that a command needs. `None` when its keys cannot be told.
+fn lock_set(ks: &Keyspace, command: &Command, args: &[&[u8]]) -> Option<LockSet> {
+    let _ = ks;
+    if command.has(flags::LOCK_ALL) {
+        return Some(LockSet::ALL);
+    }
+    let mut set = LockSet::NONE;
+    if !command.keys.is_empty() {
+        for at in command.key_positions(args)? {
+            set.add_slot(crate::base::crc16::key_slot(args[at]));
+        }
+    }
+    Some(set)
+}
+
+/// Queues a blocked client with each of its keys.
+fn register(db: &mut Db<'_, '_>, client: &Client, args: &[&[u8]], block: &Block) -> After {
+    let waiter = Arc::new(Waiter {
+        client: client.id,
+        worker: client.worker,
+        token: client.token,
+        db: db.index(),
+        resp3: client.resp3,
+        argv: args.iter().map(|a| a.to_vec()).collect(),
+        claimed: AtomicBool::new(false),
+    });
+    for &at in &block.keys {
+        db.block(args[at], &waiter);
+    }
+    After::Blocked { waiter, timeout: block.timeout, timeout_reply: block.timeout_reply }
+}

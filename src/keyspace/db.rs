@@ -47,6 +47,8 @@ pub struct Effects {
     /// RESP records for the log, and the database of each run of them.
     records: Vec<u8>,
     runs: Vec<(DbIndex, usize)>,
+    /// A handler has recorded what replicas must do, so the command itself is not.
+    pub recorded: bool,
     /// Keys that clients are blocked on and that changed.
     pub ready: Vec<(DbIndex, Vec<u8>)>,
     /// Changes made.
@@ -275,9 +277,29 @@ impl<'l, 'k> Db<'l, 'k> {
         self.peek(key).map(EntryRef::kind)
     }
 
-    /// The value of a key for modification in place, `None` for a missing key or an inline string.
-    pub fn object_mut(&mut self, key: &[u8]) -> Option<&mut Value> {
+    /// A key for modification in place: `None` when it is missing, `Some(None)` when it holds an
+    /// inline string, which is changed by [`Db::set_string`].
+    #[inline]
+    pub fn write(&mut self, key: &[u8]) -> Option<Option<&mut Value>> {
         let (h, place) = self.locate(key)?;
+        Some(self.open(h, place))
+    }
+
+    /// As [`Db::write`], with `new` put in first when the key is missing.
+    #[inline]
+    pub fn write_or_insert(&mut self, key: &[u8], new: impl FnOnce() -> Value) -> Option<&mut Value> {
+        let (h, place) = match self.locate(key) {
+            Some(found) => found,
+            None => {
+                self.insert(key, new(), None);
+                self.locate(key).expect("inserted just now, without an expiry")
+            }
+        };
+        self.open(h, place)
+    }
+
+    #[inline]
+    fn open(&mut self, h: Hashed, place: Place) -> Option<&mut Value> {
         self.before_change(h, place);
         let access = self.access;
         let entry = self.table_mut(h.slot).get_mut(place);
@@ -468,6 +490,7 @@ impl<'l, 'k> Db<'l, 'k> {
 
     /// Records a command in the log in place of the one that runs.
     pub fn record<A: AsRef<[u8]>>(&mut self, args: &[A]) {
+        self.effects.recorded = true;
         self.effects.record(self.index, args);
     }
 

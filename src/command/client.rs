@@ -1,0 +1,98 @@
+//! A client as commands see it: its state between commands, without its socket.
+
+use std::collections::BTreeSet;
+
+use super::spec::Command;
+use crate::base::time::UnixMs;
+use crate::keyspace::DbIndex;
+use crate::keyspace::watch::Dirty;
+
+/// A command queued by MULTI.
+#[derive(Debug)]
+pub struct Queued {
+    pub command: &'static Command,
+    /// Index of the command in the command table, for its statistics.
+    pub id: usize,
+    pub argv: Vec<Vec<u8>>,
+}
+
+/// The state of MULTI.
+#[derive(Debug, Default)]
+pub struct Multi {
+    pub queue: Vec<Queued>,
+    /// A command was refused while queueing: EXEC will refuse all.
+    pub aborted: bool,
+}
+
+/// CLIENT REPLY.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    #[default]
+    On,
+    Off,
+    /// The next command's reply is not sent.
+    SkipNext,
+    /// The reply of the command that runs is not sent.
+    Skip,
+}
+
+/// What kind of peer this is, as CLIENT LIST TYPE tells them apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    #[default]
+    Normal,
+    /// Our replica's connection.
+    Replica,
+    /// Our own primary's stream.
+    Primary,
+}
+
+/// The connection's state that commands read and change.
+#[derive(Debug, Default)]
+pub struct Client {
+    pub id: u64,
+    /// The worker that owns the connection, and the connection's place there.
+    pub worker: usize,
+    pub token: usize,
+    pub role: Role,
+    pub db: DbIndex,
+    pub resp3: bool,
+    pub name: Vec<u8>,
+    pub lib_name: Vec<u8>,
+    pub lib_ver: Vec<u8>,
+    /// The ACL user; empty before authentication.
+    pub user: String,
+    pub authenticated: bool,
+    pub addr: String,
+    pub local_addr: String,
+    pub created: UnixMs,
+    pub reply_mode: ReplyMode,
+    /// READONLY on a cluster replica.
+    pub readonly: bool,
+    /// ASKING: the next command may use a slot that is being imported.
+    pub asking: bool,
+    pub no_evict: bool,
+    pub no_touch: bool,
+    pub multi: Option<Box<Multi>>,
+    pub watched: Vec<(DbIndex, Vec<u8>)>,
+    /// Set when a watched key changes.
+    pub dirty: Option<Dirty>,
+    pub channels: BTreeSet<Vec<u8>>,
+    pub patterns: BTreeSet<Vec<u8>>,
+    pub shard_channels: BTreeSet<Vec<u8>>,
+    /// The offset of the log behind this client's last write, for WAIT.
+    pub written_to: u64,
+    pub close_after_reply: bool,
+}
+
+impl Client {
+    /// Whether the client may only use the pub/sub commands: subscribed, in RESP2.
+    pub fn is_subscribed_resp2(&self) -> bool {
+        !self.resp3 && self.subscriptions() > 0
+    }
+
+    /// Channels and patterns.
+    pub fn subscriptions(&self) -> usize {
+        self.channels.len() + self.patterns.len() + self.shard_channels.len()
+    }
+}

@@ -1,0 +1,39 @@
+//! A client's mistakes, in Redis's words.
+
+use std::borrow::Cow;
+
+/// Why a command was refused. The text is the error reply, code included.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fail {
+    #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
+    WrongType,
+    #[error("ERR syntax error")]
+    Syntax,
+    #[error("ERR value is not an integer or out of range")]
+    NotInteger,
+    #[error("ERR value is not a valid float")]
+    NotFloat,
+    #[error("ERR value is out of range, must be positive")]
+    NotPositive,
+    #[error("ERR no such key")]
+    NoSuchKey,
+    #[error("ERR index out of range")]
+    IndexOutOfRange,
+    #[error("ERR wrong number of arguments for '{0}' command")]
+    Arity(String),
+    #[error("ERR invalid expire time in '{0}' command")]
+    ExpireTime(String),
+    #[error("{0}")]
+    Text(Cow<'static, str>),
+}
+
+impl Fail {
+    /// An error of its own; `text` includes the code.
+    pub const fn text(text: &'static str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+
+    pub fn owned(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}

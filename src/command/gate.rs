@@ -1,0 +1,57 @@
+//! The gate: conditions of the node and of the client that may refuse a command, as bits, so that
+//! the common case is one test.
+
+use super::spec::{Command, flags};
+
+// Conditions of the node.
+/// Data are being loaded.
+pub const LOADING: u32 = 1 << 0;
+/// A replica without its primary that must not serve stale data.
+pub const STALE: u32 = 1 << 1;
+/// A replica that takes no writes.
+pub const READ_ONLY: u32 = 1 << 2;
+/// There is a memory limit to look at.
+pub const MEMORY_LIMIT: u32 = 1 << 3;
+/// The last save failed and `stop-writes-on-bgsave-error` is set.
+pub const SAVE_FAILED: u32 = 1 << 4;
+/// Fewer good replicas than `min-replicas-to-write`.
+pub const FEW_REPLICAS: u32 = 1 << 5;
+/// Keys belong to slots that this node may not own.
+pub const CLUSTER: u32 = 1 << 6;
+/// Writes wait: CLIENT PAUSE WRITE or a failover under way.
+pub const PAUSED_WRITES: u32 = 1 << 7;
+/// Everything waits: CLIENT PAUSE ALL.
+pub const PAUSED_ALL: u32 = 1 << 8;
+
+// Conditions of the client.
+pub const UNAUTHENTICATED: u32 = 1 << 16;
+pub const SUBSCRIBED: u32 = 1 << 17;
+pub const IN_MULTI: u32 = 1 << 18;
+
+/// The conditions that concern a command.
+pub const fn needs(c: &Command) -> u32 {
+    let mut bits = IN_MULTI | PAUSED_ALL;
+    let write = c.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0;
+    if !c.has(flags::LOADING) {
+        bits |= LOADING;
+    }
+    if !c.has(flags::STALE) {
+        bits |= STALE;
+    }
+    if write {
+        bits |= READ_ONLY | SAVE_FAILED | FEW_REPLICAS | PAUSED_WRITES;
+    }
+    if c.has(flags::DENYOOM) {
+        bits |= MEMORY_LIMIT;
+    }
+    if !c.keys.is_empty() {
+        bits |= CLUSTER;
+    }
+    if !c.has(flags::NO_AUTH) {
+        bits |= UNAUTHENTICATED;
+    }
+    if !c.has(flags::IN_SUBSCRIBED) {
+        bits |= SUBSCRIBED;
+    }
+    bits
+}

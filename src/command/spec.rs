@@ -1,0 +1,443 @@
+//! What a command declares about itself. One row beside its handler; lookup, arity errors, locks,
+//! routing, refusals, propagation and COMMAND all derive from it.
+//! Source of flags, key specifications and tips: the documentation of COMMAND, "Command key
+//! specifications" and "Command tips".
+
+use smallvec::SmallVec;
+
+use super::ctx::Handler;
+
+/// Flags of a command, as COMMAND INFO lists them, and a few of our own behind [`flags::LOCK_ALL`].
+pub mod flags {
+    pub const WRITE: u32 = 1 << 0;
+    pub const READONLY: u32 = 1 << 1;
+    /// Refused when memory is over its limit.
+    pub const DENYOOM: u32 = 1 << 2;
+    pub const ADMIN: u32 = 1 << 3;
+    pub const PUBSUB: u32 = 1 << 4;
+    pub const NOSCRIPT: u32 = 1 << 5;
+    pub const BLOCKING: u32 = 1 << 6;
+    /// Allowed while data are loaded.
+    pub const LOADING: u32 = 1 << 7;
+    /// Allowed on a replica that has lost its primary.
+    pub const STALE: u32 = 1 << 8;
+    pub const SKIP_MONITOR: u32 = 1 << 9;
+    pub const SKIP_SLOWLOG: u32 = 1 << 10;
+    pub const ASKING: u32 = 1 << 11;
+    pub const FAST: u32 = 1 << 12;
+    /// Allowed before authentication.
+    pub const NO_AUTH: u32 = 1 << 13;
+    pub const MAY_REPLICATE: u32 = 1 << 14;
+    pub const MOVABLE_KEYS: u32 = 1 << 15;
+    pub const NO_ASYNC_LOADING: u32 = 1 << 16;
+    pub const NO_MULTI: u32 = 1 << 17;
+    pub const ALLOW_BUSY: u32 = 1 << 18;
+    pub const NO_MANDATORY_KEYS: u32 = 1 << 19;
+    /// Runs with every shard locked: it looks at the whole keyspace.
+    pub const LOCK_ALL: u32 = 1 << 24;
+    /// Allowed for a RESP2 client in subscribed mode.
+    pub const IN_SUBSCRIBED: u32 = 1 << 25;
+    /// Runs at once inside MULTI instead of being queued.
+    pub const NOT_QUEUED: u32 = 1 << 26;
+
+    /// Names of the flags that COMMAND shows.
+    pub const NAMES: &[(u32, &str)] = &[
+        (WRITE, "write"),
+        (READONLY, "readonly"),
+        (DENYOOM, "denyoom"),
+        (ADMIN, "admin"),
+        (PUBSUB, "pubsub"),
+        (NOSCRIPT, "noscript"),
+        (BLOCKING, "blocking"),
+        (LOADING, "loading"),
+        (STALE, "stale"),
+        (SKIP_MONITOR, "skip_monitor"),
+        (SKIP_SLOWLOG, "skip_slowlog"),
+        (ASKING, "asking"),
+        (FAST, "fast"),
+        (NO_AUTH, "no_auth"),
+        (MAY_REPLICATE, "may_replicate"),
+        (MOVABLE_KEYS, "movablekeys"),
+        (NO_ASYNC_LOADING, "no_async_loading"),
+        (NO_MULTI, "no_multi"),
+        (ALLOW_BUSY, "allow_busy"),
+        (NO_MANDATORY_KEYS, "no_mandatory_keys"),
+    ];
+}
+
+/// The family of a command, as COMMAND DOCS names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Bitmap,
+    Cluster,
+    Connection,
+    Generic,
+    Geo,
+    Hash,
+    HyperLogLog,
+    List,
+    PubSub,
+    Scripting,
+    Server,
+    Set,
+    SortedSet,
+    Stream,
+    String,
+    Transactions,
+}
+
+impl Group {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bitmap => "bitmap",
+            Self::Cluster => "cluster",
+            Self::Connection => "connection",
+            Self::Generic => "generic",
+            Self::Geo => "geo",
+            Self::Hash => "hash",
+            Self::HyperLogLog => "hyperloglog",
+            Self::List => "list",
+            Self::PubSub => "pubsub",
+            Self::Scripting => "scripting",
+            Self::Server => "server",
+            Self::Set => "set",
+            Self::SortedSet => "sorted-set",
+            Self::Stream => "stream",
+            Self::String => "string",
+            Self::Transactions => "transactions",
+        }
+    }
+
+    /// The ACL category of the family's commands.
+    const fn category(self) -> &'static str {
+        match self {
+            Self::Bitmap => "@bitmap",
+            Self::Cluster | Self::Server => "",
+            Self::Connection => "@connection",
+            Self::Generic => "@keyspace",
+            Self::Geo => "@geo",
+            Self::Hash => "@hash",
+            Self::HyperLogLog => "@hyperloglog",
+            Self::List => "@list",
+            Self::PubSub => "@pubsub",
+            Self::Scripting => "@scripting",
+            Self::Set => "@set",
+            Self::SortedSet => "@sortedset",
+            Self::Stream => "@stream",
+            Self::String => "@string",
+            Self::Transactions => "@transaction",
+        }
+    }
+}
+
+/// What a command does with the keys of a specification.
+pub mod key {
+    pub const RO: u16 = 1 << 0;
+    pub const RW: u16 = 1 << 1;
+    pub const OW: u16 = 1 << 2;
+    pub const RM: u16 = 1 << 3;
+    pub const ACCESS: u16 = 1 << 4;
+    pub const UPDATE: u16 = 1 << 5;
+    pub const INSERT: u16 = 1 << 6;
+    pub const DELETE: u16 = 1 << 7;
+    pub const NOT_KEY: u16 = 1 << 8;
+    pub const INCOMPLETE: u16 = 1 << 9;
+    pub const VARIABLE_FLAGS: u16 = 1 << 10;
+
+    pub const NAMES: &[(u16, &str)] = &[
+        (RO, "RO"),
+        (RW, "RW"),
+        (OW, "OW"),
+        (RM, "RM"),
+        (ACCESS, "access"),
+        (UPDATE, "update"),
+        (INSERT, "insert"),
+        (DELETE, "delete"),
+        (NOT_KEY, "not_key"),
+        (INCOMPLETE, "incomplete"),
+        (VARIABLE_FLAGS, "variable_flags"),
+    ];
+}
+
+/// Where the keys of a specification begin.
+#[derive(Clone, Copy, Debug)]
+pub enum Begin {
+    /// At this argument.
+    Index(usize),
+    /// Behind this word, searched from the argument given (from the end when negative).
+    Keyword(&'static str, i32),
+}
+
+/// Which arguments from there on are keys.
+#[derive(Clone, Copy, Debug)]
+pub enum Find {
+    /// Up to `last` (counted from the begin; negative: from the end), every `step`, and with
+    /// `limit` above 1 only the first `1 / limit` of what is left.
+    Range { last: i32, step: usize, limit: usize },
+    /// As many as the argument `count` says, from `first` on, both counted from the begin.
+    Count { count: usize, first: usize, step: usize },
+}
+
+/// One key specification.
+#[derive(Clone, Copy, Debug)]
+pub struct KeySpec {
+    pub flags: u16,
+    pub begin: Begin,
+    pub find: Find,
+}
+
+/// Positions of key arguments.
+pub type KeyPositions = SmallVec<[usize; 8]>;
+
+impl KeySpec {
+    /// Appends the positions of the keys in `args` (the command's name is argument 0). Stops where
+    /// the arguments end. False when a key count is not a number or too large.
+    pub fn positions(&self, args: &[&[u8]], out: &mut KeyPositions) -> bool {
+        let begin = match self.begin {
+            Begin::Index(at) => at,
+            Begin::Keyword(word, from) => {
+                let found = if from >= 0 {
+                    (from as usize..args.len()).find(|&i| args[i].eq_ignore_ascii_case(word.as_bytes()))
+                } else {
+                    let last = args.len().saturating_sub(from.unsigned_abs() as usize);
+                    (1..=last).rev().find(|&i| args.get(i).is_some_and(|a| a.eq_ignore_ascii_case(word.as_bytes())))
+                };
+                match found {
+                    Some(at) => at + 1,
+                    None => return true,
+                }
+            }
+        };
+        match self.find {
+            Find::Range { last, step, limit } => {
+                let mut end = if last >= 0 { begin + last as usize } else { args.len().saturating_sub(last.unsigned_abs() as usize) };
+                if last < 0 && limit > 1 && args.len() > begin {
+                    end = begin + (args.len() - begin) / limit - 1;
+                }
+                let mut at = begin;
+                while at <= end && at < args.len() {
+                    out.push(at);
+                    at += step;
+                }
+                true
+            }
+            Find::Count { count, first, step } => {
+                let Some(text) = args.get(begin + count) else { return true };
+                let Some(n) = crate::base::num::parse_i64(text).and_then(|n| usize::try_from(n).ok()) else {
+                    return false;
+                };
+                let first = begin + first;
+                if n > args.len().saturating_sub(first).div_ceil(step) {
+                    return false;
+                }
+                out.extend((0..n).map(|i| first + i * step));
+                true
+            }
+        }
+    }
+}
+
+/// A command or a subcommand.
+#[derive(Debug)]
+pub struct Command {
+    /// Lower case. A subcommand has its own word only.
+    pub name: &'static str,
+    /// Words including the name (and the container's name); negative: at least.
+    pub arity: i32,
+    pub flags: u32,
+    pub group: Group,
+    pub keys: &'static [KeySpec],
+    /// ACL categories that do not follow from flags and group.
+    pub categories: &'static [&'static str],
+    pub tips: &'static [&'static str],
+    pub since: &'static str,
+    pub summary: &'static str,
+    /// Arguments as the documentation writes them.
+    pub syntax: &'static str,
+    pub run: Handler,
+    pub subcommands: &'static [Command],
+}
+
+impl Command {
+    pub const fn new(name: &'static str, arity: i32, group: Group, run: Handler) -> Self {
+        Self {
+            name,
+            arity,
+            flags: 0,
+            group,
+            keys: &[],
+            categories: &[],
+            tips: &[],
+            since: "",
+            summary: "",
+            syntax: "",
+            run,
+            subcommands: &[],
+        }
+    }
+
+    /// A command that is nothing without a subcommand.
+    pub const fn container(name: &'static str, group: Group, subcommands: &'static [Command]) -> Self {
+        let mut c = Self::new(name, -2, group, super::ctx::container);
+        c.subcommands = subcommands;
+        c
+    }
+
+    pub const fn flags(mut self, flags: u32) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    pub const fn keys(mut self, keys: &'static [KeySpec]) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    pub const fn categories(mut self, categories: &'static [&'static str]) -> Self {
+        self.categories = categories;
+        self
+    }
+
+    pub const fn tips(mut self, tips: &'static [&'static str]) -> Self {
+        self.tips = tips;
+        self
+    }
+
+    /// `since`, `summary` and `syntax`.
+    pub const fn doc(mut self, since: &'static str, syntax: &'static str, summary: &'static str) -> Self {
+        self.since = since;
+        self.syntax = syntax;
+        self.summary = summary;
+        self
+    }
+
+    pub const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Whether `words` arguments, the name included, are as many as declared.
+    #[inline]
+    pub const fn accepts(&self, words: usize) -> bool {
+        if self.arity >= 0 { words == self.arity as usize } else { words >= self.arity.unsigned_abs() as usize }
+    }
+
+    /// The common case: exactly one key, and where.
+    #[inline]
+    pub const fn single_key(&self) -> Option<usize> {
+        match self.keys {
+            [KeySpec { begin: Begin::Index(at), find: Find::Range { last: 0, .. }, flags }]
+                if *flags & key::NOT_KEY == 0 =>
+            {
+                Some(*at)
+            }
+            _ => None,
+        }
+    }
+
+    /// Positions of all keys in `args`; `None` when they cannot be told because a count is wrong.
+    pub fn key_positions(&self, args: &[&[u8]]) -> Option<KeyPositions> {
+        let mut out = KeyPositions::new();
+        for spec in self.keys.iter().filter(|s| s.flags & key::NOT_KEY == 0) {
+            if !spec.positions(args, &mut out) {
+                return None;
+            }
+        }
+        Some(out)
+    }
+
+    /// The first key, last key and step that clients before key specifications used.
+    pub fn legacy_range(&self) -> (i64, i64, i64) {
+        match self.keys {
+            [] => (0, 0, 0),
+            specs => {
+                let (mut first, mut last, mut step) = (0i64, 0i64, 0i64);
+                for spec in specs {
+                    let (Begin::Index(at), Find::Range { last: l, step: s, .. }) = (spec.begin, spec.find) else { continue };
+                    let end = if l >= 0 { at as i64 + i64::from(l) } else { i64::from(l) };
+                    if step == 0 {
+                        (first, last, step) = (at as i64, end, s as i64);
+                    } else if last >= 0 && at as i64 == last + 1 {
+                        last = end;
+                    }
+                }
+                (first, last, step)
+            }
+        }
+    }
+
+    /// All ACL categories, those that follow from flags and group included.
+    pub fn acl_categories(&self) -> Vec<&'static str> {
+        let mut out = Vec::new();
+        let implied = [
+            (flags::WRITE, "@write"),
+            (flags::READONLY, "@read"),
+            (flags::ADMIN, "@admin"),
+            (flags::ADMIN, "@dangerous"),
+            (flags::PUBSUB, "@pubsub"),
+            (flags::FAST, "@fast"),
+            (flags::BLOCKING, "@blocking"),
+        ];
+        let add = |out: &mut Vec<&'static str>, c: &'static str| {
+            if !c.is_empty() && !out.contains(&c) {
+                out.push(c);
+            }
+        };
+        for &(flag, category) in &implied {
+            if self.has(flag) {
+                add(&mut out, category);
+            }
+        }
+        if !self.has(flags::FAST) {
+            add(&mut out, "@slow");
+        }
+        add(&mut out, self.group.category());
+        for category in self.categories {
+            add(&mut out, category);
+        }
+        out
+    }
+}
+
+/// One key at `at`.
+pub const fn one(at: usize, flags: u16) -> KeySpec {
+    KeySpec { flags, begin: Begin::Index(at), find: Find::Range { last: 0, step: 1, limit: 0 } }
+}
+
+/// Keys from `at` to `last` (negative: from the end), every `step`.
+pub const fn range(at: usize, last: i32, step: usize, flags: u16) -> KeySpec {
+    KeySpec { flags, begin: Begin::Index(at), find: Find::Range { last, step, limit: 0 } }
+}
+
+/// A count at `at`, and that many keys behind it.
+pub const fn counted(at: usize, flags: u16) -> KeySpec {
+    KeySpec { flags, begin: Begin::Index(at), find: Find::Count { count: 0, first: 1, step: 1 } }
+}
+
+/// Keys behind `word`: half of what is left when `limit` is 2 (XREAD).
+pub const fn behind(word: &'static str, from: i32, limit: usize, flags: u16) -> KeySpec {
+    KeySpec { flags, begin: Begin::Keyword(word, from), find: Find::Range { last: -1, step: 1, limit } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(spec: KeySpec, line: &str) -> Vec<usize> {
+        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let mut out = KeyPositions::new();
+        spec.positions(&args, &mut out);
+        out.to_vec()
+    }
+
+    #[test]
+    fn specifications_find_their_keys() {
+        assert_eq!(keys(one(1, key::RO), "get a"), [1]);
+        assert_eq!(keys(range(1, -1, 2, key::OW), "mset a 1 b 2"), [1, 3]);
+        assert_eq!(keys(range(1, -2, 1, key::RW), "blpop a b 0"), [1, 2]);
+        assert_eq!(keys(range(1, 1, 1, key::RW), "rename a b"), [1, 2]);
+        assert_eq!(keys(counted(2, key::RO), "zunionstore d 2 a b weights 1 2"), [3, 4]);
+        assert_eq!(keys(behind("streams", 1, 2, key::RO), "xread count 2 streams a b 0 0"), [4, 5]);
+        assert_eq!(keys(behind("keys", -2, 0, key::RW), "migrate h p  0 5 copy keys a b"), [8, 9]);
+        assert_eq!(keys(counted(1, key::RO), "zunion 5 a"), [] as [usize; 0]);
+    }
+}

@@ -1,0 +1,506 @@
+//! The string family.
+
+use super::ctx::{Ctx, DONE};
+use super::spec::{Command, Group::String, flags::*, key, one, range};
+use super::{Fail, Result, float, int, is};
+use crate::base::num::format_f64;
+use crate::base::time::UnixMs;
+use crate::keyspace::db::SetExpire;
+use crate::value::{Kind, ValueRef};
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("get", 2, String, get).flags(READONLY | FAST).keys(&[one(1, key::RO | key::ACCESS)]).doc(
+        "1.0.0",
+        "key",
+        "Returns the string value of a key.",
+    ),
+    Command::new("set", -3, String, set)
+        .flags(WRITE | DENYOOM)
+        .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE | key::VARIABLE_FLAGS)])
+        .doc(
+            "1.0.0",
+            "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
+            "Sets the string value of a key, whatever its type was, and creates the key if it does not exist.",
+        ),
+    Command::new("setnx", 3, String, setnx).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::OW | key::INSERT)]).doc(
+        "1.0.0",
+        "key value",
+        "Sets the string value of a key only when the key does not exist.",
+    ),
+    Command::new("setex", 4, String, setex).flags(WRITE | DENYOOM).keys(&[one(1, key::OW | key::UPDATE)]).doc(
+        "2.0.0",
+        "key seconds value",
+        "Sets the string value and the expiry of a key.",
+    ),
+    Command::new("psetex", 4, String, psetex).flags(WRITE | DENYOOM).keys(&[one(1, key::OW | key::UPDATE)]).doc(
+        "2.6.0",
+        "key milliseconds value",
+        "Sets the string value and the expiry in milliseconds of a key.",
+    ),
+    Command::new("getset", 3, String, getset)
+        .flags(WRITE | DENYOOM | FAST)
+        .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
+        .doc("1.0.0", "key value", "Sets a key to a new string value and returns the one before."),
+    Command::new("getdel", 2, String, getdel)
+        .flags(WRITE | FAST)
+        .keys(&[one(1, key::RW | key::ACCESS | key::DELETE)])
+        .doc("6.2.0", "key", "Returns the string value of a key and deletes the key."),
+    Command::new("getex", -2, String, getex)
+        .flags(WRITE | FAST)
+        .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
+        .doc(
+            "6.2.0",
+            "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]",
+            "Returns the string value of a key and sets or clears its expiry.",
+        ),
+    Command::new("mget", -2, String, mget)
+        .flags(READONLY | FAST)
+        .keys(&[range(1, -1, 1, key::RO | key::ACCESS)])
+        .tips(&["request_policy:multi_shard"])
+        .doc("1.0.0", "key [key ...]", "Returns the string values of several keys at one moment."),
+    Command::new("mset", -3, String, mset)
+        .flags(WRITE | DENYOOM)
+        .keys(&[range(1, -1, 2, key::OW | key::UPDATE)])
+        .tips(&["request_policy:multi_shard", "response_policy:all_succeeded"])
+        .doc("1.0.1", "key value [key value ...]", "Sets the string values of several keys at one moment."),
+    Command::new("msetnx", -3, String, msetnx)
+        .flags(WRITE | DENYOOM)
+        .keys(&[range(1, -1, 2, key::OW | key::INSERT)])
+        .doc("1.0.1", "key value [key value ...]", "Sets the string values of several keys only when none of them exists."),
+    Command::new("incr", 2, String, incr).flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc(
+        "1.0.0",
+        "key",
+        "Adds one to the integer value of a key; a missing key counts as 0.",
+    ),
+    Command::new("decr", 2, String, decr).flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc(
+        "1.0.0",
+        "key",
+        "Takes one from the integer value of a key; a missing key counts as 0.",
+    ),
+    Command::new("incrby", 3, String, incrby).flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc(
+        "1.0.0",
+        "key increment",
+        "Adds a number to the integer value of a key; a missing key counts as 0.",
+    ),
+    Command::new("decrby", 3, String, decrby).flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc(
+        "1.0.0",
+        "key decrement",
+        "Takes a number from the integer value of a key; a missing key counts as 0.",
+    ),
+    Command::new("incrbyfloat", 3, String, incrbyfloat).flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc(
+        "2.6.0",
+        "key increment",
+        "Adds a floating point number to the value of a key; a missing key counts as 0.",
+    ),
+    Command::new("append", 3, String, append).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::INSERT)]).doc(
+        "2.0.0",
+        "key value",
+        "Appends bytes to the string value of a key, and creates the key if it does not exist.",
+    ),
+    Command::new("strlen", 2, String, strlen).flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc(
+        "2.2.0",
+        "key",
+        "Returns the length of a string value.",
+    ),
+    Command::new("getrange", 4, String, getrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc(
+        "2.4.0",
+        "key start end",
+        "Returns a part of the string value of a key.",
+    ),
+    Command::new("substr", 4, String, getrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc(
+        "1.0.0",
+        "key start end",
+        "Returns a part of the string value of a key: the old name of GETRANGE.",
+    ),
+    Command::new("setrange", 4, String, setrange).flags(WRITE | DENYOOM).keys(&[one(1, key::RW | key::UPDATE)]).doc(
+        "2.2.0",
+        "key offset value",
+        "Overwrites a part of a string value from an offset on, and creates the key if it does not exist.",
+    ),
+];
+
+const RWU: u16 = key::RW | key::ACCESS | key::UPDATE;
+
+fn get(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    reply_string(ctx, args[1])?;
+    DONE
+}
+
+/// Writes the string under `key`, or null. A large one goes out by reference.
+fn reply_string(ctx: &mut Ctx<'_, '_, '_>, key: &[u8]) -> Result<bool> {
+    let Some(entry) = ctx.db.entry(key) else {
+        ctx.reply.null();
+        return Ok(false);
+    };
+    match (entry.object(), entry.value()) {
+        (Some(crate::value::Value::String(shared)), _) => ctx.reply.bulk_shared(shared),
+        (_, ValueRef::String(s)) => ctx.reply.bulk(s),
+        _ => return Err(Fail::WrongType),
+    }
+    Ok(true)
+}
+
+/// How SET and its relatives treat a key that exists.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    Always,
+    IfMissing,
+    IfPresent,
+}
+
+/// The options of SET and GETEX.
+struct Options {
+    condition: Condition,
+    get: bool,
+    expire: SetExpire,
+    persist: bool,
+}
+
+/// Parses what stands behind the value of SET, or behind the key of GETEX.
+fn options(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]], getex: bool) -> Result<Options> {
+    let mut o = Options { condition: Condition::Always, get: false, expire: SetExpire::Clear, persist: false };
+    let mut i = 0;
+    while i < args.len() {
+        let arg = args[i];
+        let no_expire = o.expire == SetExpire::Clear && !o.persist;
+        if !getex && is(arg, "nx") && o.condition != Condition::IfPresent {
+            o.condition = Condition::IfMissing;
+        } else if !getex && is(arg, "xx") && o.condition != Condition::IfMissing {
+            o.condition = Condition::IfPresent;
+        } else if !getex && is(arg, "get") {
+            o.get = true;
+        } else if !getex && is(arg, "keepttl") && no_expire {
+            o.expire = SetExpire::Keep;
+        } else if getex && is(arg, "persist") && no_expire {
+            o.persist = true;
+        } else if no_expire && i + 1 < args.len() && ["ex", "px", "exat", "pxat"].iter().any(|w| is(arg, w)) {
+            i += 1;
+            let absolute = is(arg, "exat") || is(arg, "pxat");
+            let seconds = is(arg, "ex") || is(arg, "exat");
+            o.expire = SetExpire::At(deadline(ctx, args[i], seconds, absolute)?);
+        } else {
+            return Err(Fail::Syntax);
+        }
+        i += 1;
+    }
+    Ok(o)
+}
+
+/// The moment that an expiry argument of a string command means.
+fn deadline(ctx: &Ctx<'_, '_, '_>, arg: &[u8], seconds: bool, absolute: bool) -> Result<UnixMs> {
+    let n = int(arg)?;
+    let invalid = || Fail::ExpireTime(ctx.command.name.to_owned());
+    if n <= 0 {
+        return Err(invalid());
+    }
+    let ms = if seconds { n.checked_mul(1000).ok_or_else(invalid)? } else { n };
+    if absolute { Ok(ms) } else { ms.checked_add(ctx.db.now).ok_or_else(invalid) }
+}
+
+fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if args.len() == 3 {
+        ctx.db.set_string(args[1], args[2], SetExpire::Clear);
+        ctx.db.changed(args[1]);
+        ctx.reply.ok();
+        return DONE;
+    }
+    let o = options(ctx, &args[3..], false)?;
+    if o.get {
+        // The old value is the reply, whether or not the new one is set.
+        reply_string(ctx, args[1])?;
+    }
+    if o.condition != Condition::Always && ctx.db.exists(args[1]) == (o.condition == Condition::IfMissing) {
+        if !o.get {
+            ctx.reply.null();
+        }
+        return DONE;
+    }
+    put(ctx, args[1], args[2], o.expire);
+    if !o.get {
+        ctx.reply.ok();
+    }
+    DONE
+}
+
+/// Sets a string with an expiry, and logs the moment of expiry instead of a duration.
+fn put(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], expire: SetExpire) {
+    match expire {
+        SetExpire::At(at) if at < ctx.db.now && ctx.db.expiring() == crate::keyspace::db::Expiring::Delete => {
+            // Dead on arrival, but it did replace what was there.
+            ctx.db.remove(key);
+            ctx.record(&[&b"DEL"[..], key]);
+        }
+        SetExpire::At(at) => {
+            ctx.db.set_string(key, value, expire);
+            ctx.record(&[&b"SET"[..], key, value, b"PXAT", itoa::Buffer::new().format(at).as_bytes()]);
+        }
+        SetExpire::Keep => {
+            ctx.db.set_string(key, value, expire);
+            ctx.record(&[&b"SET"[..], key, value, b"KEEPTTL"]);
+        }
+        SetExpire::Clear => {
+            ctx.db.set_string(key, value, expire);
+            ctx.record(&[&b"SET"[..], key, value]);
+        }
+    }
+    ctx.db.changed(key);
+}
+
+fn setnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let missing = !ctx.db.exists(args[1]);
+    if missing {
+        put(ctx, args[1], args[2], SetExpire::Clear);
+    }
+    ctx.reply.int(i64::from(missing));
+    DONE
+}
+
+fn setex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    set_for(ctx, args, true)
+}
+
+fn psetex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    set_for(ctx, args, false)
+}
+
+fn set_for(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], seconds: bool) -> Result {
+    let at = deadline(ctx, args[2], seconds, false)?;
+    put(ctx, args[1], args[3], SetExpire::At(at));
+    ctx.reply.ok();
+    DONE
+}
+
+fn getset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    reply_string(ctx, args[1])?;
+    put(ctx, args[1], args[2], SetExpire::Clear);
+    DONE
+}
+
+fn getdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if reply_string(ctx, args[1])? {
+        ctx.db.remove(args[1]);
+        ctx.db.changed(args[1]);
+        ctx.record(&[&b"DEL"[..], args[1]]);
+    }
+    DONE
+}
+
+fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let o = options(ctx, &args[2..], true)?;
+    let key = args[1];
+    if !reply_string(ctx, key)? {
+        return DONE;
+    }
+    match o.expire {
+        SetExpire::At(at) if at < ctx.db.now => {
+            ctx.db.remove(key);
+            ctx.record(&[&b"DEL"[..], key]);
+            ctx.db.changed(key);
+        }
+        SetExpire::At(at) => {
+            ctx.db.set_expire(key, Some(at));
+            ctx.record(&[&b"PEXPIREAT"[..], key, itoa::Buffer::new().format(at).as_bytes()]);
+            ctx.db.changed(key);
+        }
+        _ if o.persist && ctx.db.expire_of(key) != Some(None) => {
+            ctx.db.set_expire(key, None);
+            ctx.record(&[&b"PERSIST"[..], key]);
+            ctx.db.changed(key);
+        }
+        _ => {}
+    }
+    DONE
+}
+
+fn mget(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    ctx.reply.array(args.len() - 1);
+    for key in &args[1..] {
+        match ctx.db.read(key) {
+            Some(ValueRef::String(s)) => ctx.reply.bulk(s),
+            _ => ctx.reply.null(),
+        }
+    }
+    DONE
+}
+
+fn mset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    set_pairs(ctx, args)?;
+    ctx.reply.ok();
+    DONE
+}
+
+fn set_pairs(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<()> {
+    if args.len() % 2 == 0 {
+        return Err(Fail::Arity(ctx.command.name.to_owned()));
+    }
+    for pair in args[1..].chunks_exact(2) {
+        ctx.db.set_string(pair[0], pair[1], SetExpire::Clear);
+        ctx.db.changed(pair[0]);
+    }
+    Ok(())
+}
+
+fn msetnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if args.len() % 2 == 0 {
+        return Err(Fail::Arity(ctx.command.name.to_owned()));
+    }
+    let any = args[1..].iter().step_by(2).any(|key| ctx.db.exists(key));
+    if !any {
+        set_pairs(ctx, args)?;
+    }
+    ctx.reply.int(i64::from(!any));
+    DONE
+}
+
+fn incr(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    add(ctx, args[1], 1)
+}
+
+fn decr(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    add(ctx, args[1], -1)
+}
+
+fn incrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    add(ctx, args[1], int(args[2])?)
+}
+
+fn decrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let by = int(args[2])?.checked_neg().ok_or(Fail::text("ERR decrement would overflow"))?;
+    add(ctx, args[1], by)
+}
+
+fn add(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], by: i64) -> Result {
+    let old = match ctx.db.peek(key).map(|e| e.value()) {
+        None => 0,
+        Some(ValueRef::String(s)) => int(s)?,
+        Some(_) => return Err(Fail::WrongType),
+    };
+    let new = old.checked_add(by).ok_or(Fail::text("ERR increment or decrement would overflow"))?;
+    ctx.db.set_string(key, itoa::Buffer::new().format(new).as_bytes(), SetExpire::Keep);
+    ctx.db.changed(key);
+    ctx.reply.int(new);
+    DONE
+}
+
+fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let by = float(args[2])?;
+    let old = match ctx.db.peek(args[1]).map(|e| e.value()) {
+        None => 0.0,
+        Some(ValueRef::String(s)) => float(s)?,
+        Some(_) => return Err(Fail::WrongType),
+    };
+    let new = old + by;
+    if !new.is_finite() {
+        return Err(Fail::text("ERR increment would produce NaN or Infinity"));
+    }
+    let text = format_f64(new);
+    ctx.db.set_string(args[1], text.as_bytes(), SetExpire::Keep);
+    ctx.db.changed(args[1]);
+    // Replicas get the result: their floating point may differ.
+    ctx.record(&[&b"SET"[..], args[1], text.as_bytes(), b"KEEPTTL"]);
+    ctx.reply.bulk(text.as_bytes());
+    DONE
+}
+
+/// The longest string (`proto-max-bulk-len` in its default; the reply could not be sent otherwise).
+const MAX_STRING: usize = 512 << 20;
+
+fn check_length(len: Option<usize>) -> Result<()> {
+    match len {
+        Some(len) if len <= MAX_STRING => Ok(()),
+        _ => Err(Fail::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)")),
+    }
+}
+
+fn append(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (key, tail) = (args[1], args[2]);
+    let len = edit(ctx, key, |old| {
+        let len = old.map_or(0, <[u8]>::len);
+        check_length(len.checked_add(tail.len()))?;
+        Ok(Some(len))
+    }, |s, len| {
+        s.truncate(len);
+        s.extend_from_slice(tail);
+    })?;
+    ctx.reply.int(len as i64);
+    DONE
+}
+
+fn setrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (key, part) = (args[1], args[3]);
+    let offset = int(args[2])?;
+    let Ok(offset) = usize::try_from(offset) else { return Err(Fail::text("ERR offset is out of range")) };
+    let len = edit(ctx, key, |_| {
+        if part.is_empty() {
+            return Ok(None);
+        }
+        check_length(offset.checked_add(part.len()))?;
+        Ok(Some(offset))
+    }, |s, at| {
+        if s.len() < at + part.len() {
+            s.resize(at + part.len(), 0);
+        }
+        s[at..at + part.len()].copy_from_slice(part);
+    })?;
+    ctx.reply.int(len as i64);
+    DONE
+}
+
+/// Changes a string in place where that is possible. `check` sees the old value and says where to
+/// change, or `None` to leave all as it is; `change` does it. Returns the length after it.
+fn edit(
+    ctx: &mut Ctx<'_, '_, '_>,
+    key: &[u8],
+    check: impl FnOnce(Option<&[u8]>) -> Result<Option<usize>>,
+    change: impl FnOnce(&mut Vec<u8>, usize),
+) -> Result<usize> {
+    let exists = ctx.expect_kind(key, Kind::String)?;
+    let old = match ctx.db.peek(key).map(|e| e.value()) {
+        Some(ValueRef::String(s)) => Some(s),
+        _ => None,
+    };
+    let len = old.map_or(0, <[u8]>::len);
+    let Some(at) = check(old)? else { return Ok(len) };
+    if let Some(Some(crate::value::Value::String(shared))) = ctx.db.write(key) {
+        let s = std::sync::Arc::make_mut(shared);
+        change(s, at);
+        let len = s.len();
+        ctx.db.changed(key);
+        return Ok(len);
+    }
+    let mut s = match ctx.db.peek(key).map(|e| e.value()) {
+        Some(ValueRef::String(s)) => s.to_vec(),
+        _ => Vec::new(),
+    };
+    change(&mut s, at);
+    ctx.db.replace_string(key, &s, exists);
+    ctx.db.changed(key);
+    Ok(s.len())
+}
+
+fn strlen(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let len = ctx.string(args[1])?.map_or(0, <[u8]>::len);
+    ctx.reply.int(len as i64);
+    DONE
+}
+
+fn getrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (start, end) = (int(args[2])?, int(args[3])?);
+    match ctx.db.read(args[1]) {
+        None => ctx.reply.bulk(b""),
+        Some(ValueRef::String(s)) => ctx.reply.bulk(slice(s, start, end)),
+        Some(_) => return Err(Fail::WrongType),
+    }
+    DONE
+}
+
+/// The bytes from `start` to `end`, both included, negative ones counted from the end.
+fn slice(s: &[u8], start: i64, end: i64) -> &[u8] {
+    let len = s.len() as i64;
+    if start < 0 && end < 0 && start > end {
+        return b"";
+    }
+    let from = if start < 0 { (len.saturating_add(start)).max(0) } else { start };
+    let to = if end < 0 { (len.saturating_add(end)).max(0) } else { end }.min(len - 1);
+    if from > to || len == 0 { b"" } else { &s[from as usize..=to as usize] }
+}

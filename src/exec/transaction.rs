@@ -1,0 +1,120 @@
+//! EXEC: all commands of a transaction under the locks of all their keys, as one unit of the log.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{After, Executor, Host, lock_set};
+use crate::base::crc16::key_slot;
+use crate::base::time::UnixMs;
+use crate::command::{Client, Transaction};
+use crate::keyspace::{Db, LockSet};
+use crate::resp::Reply;
+use crate::resp::request::write_command;
+
+impl Executor {
+    /// Runs the queue of `client`, which is in MULTI.
+    pub(super) fn exec_transaction(
+        &mut self,
+        host: &mut dyn Host,
+        client: &mut Client,
+        now: UnixMs,
+        reply: &mut Reply,
+    ) -> After {
+        let Some(multi) = client.multi.take() else { return After::Done };
+        reply.set_resp3(client.resp3);
+        if multi.aborted {
+            self.unwatch(client);
+            reply.error("EXECABORT Transaction discarded because of previous errors.");
+            self.stats.count_error("EXECABORT");
+            return After::Done;
+        }
+        let shared = Arc::clone(&self.shared);
+        let ks = &*shared.keyspace;
+        let mut set = LockSet::NONE;
+        for (_, key) in &client.watched {
+            set.add_slot(key_slot(key));
+        }
+        for queued in &multi.queue {
+            let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
+            // Keys that cannot be told are of a command that will refuse its arguments.
+            set = set.union(lock_set(ks, queued.command, &args).unwrap_or(LockSet::NONE));
+        }
+        let mut locked = ks.lock(set);
+        self.effects.log_wanted = ks.log.is_wanted();
+        // A watched key whose time has come goes now, and marks the transaction.
+        for (index, key) in &client.watched {
+            Db::new(&mut locked, *index, now, shared.expiring(), &mut self.effects).exists(key);
+        }
+        let dirty = client.dirty.as_ref().is_some_and(|d| d.load(Ordering::Acquire));
+        if dirty {
+            self.commit(client, reply);
+            drop(locked);
+            self.unwatch(client);
+            reply.null_array();
+            return After::Done;
+        }
+        let mut before = self.effects.take_records();
+        reply.array(multi.queue.len());
+        let mut ended = None;
+        for queued in &multi.queue {
+            let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
+            let started = std::time::Instant::now();
+            let (after, transaction) =
+                self.run(host, client, queued.id, queued.command, &args, None, now, &mut locked, reply, false);
+            debug_assert!(matches!(after, After::Done), "nothing waits inside a transaction");
+            ended = transaction.or(ended);
+            self.stats.count_call(queued.id, started.elapsed().as_nanos() as u64);
+        }
+        self.wrap_records(&mut before);
+        self.commit(client, reply);
+        drop(locked);
+        self.unwatch(client);
+        After::Done
+    }
+
+    /// Puts MULTI in front of what the transaction recorded and EXEC behind it.
+    fn wrap_records(&mut self, before: &mut Vec<(u16, Vec<u8>)>) {
+        let runs = self.effects.take_records();
+        for (db, records) in before.drain(..) {
+            self.effects.record_raw(db, &records);
+        }
+        let (Some(first), Some(last)) = (runs.first().map(|r| r.0), runs.last().map(|r| r.0)) else { return };
+        let word = |w: &str| {
+            let mut out = Vec::new();
+            write_command(&mut out, &[w]);
+            out
+        };
+        self.effects.record_raw(first, &word("MULTI"));
+        for (db, records) in &runs {
+            self.effects.record_raw(*db, records);
+        }
+        self.effects.record_raw(last, &word("EXEC"));
+    }
+
+    /// DISCARD, UNWATCH and RESET, after the command's locks are released.
+    pub(super) fn end_transaction(&mut self, client: &mut Client, transaction: Transaction) {
+        match transaction {
+            Transaction::Exec => {}
+            Transaction::Unwatch => self.unwatch(client),
+            Transaction::Discard | Transaction::Reset => {
+                client.multi = None;
+                self.unwatch(client);
+            }
+        }
+    }
+
+    /// Takes the client's interest back from the keys it watched. No lock is held.
+    pub fn unwatch(&mut self, client: &mut Client) {
+        let Some(dirty) = client.dirty.take() else { return };
+        let mut set = LockSet::NONE;
+        for (_, key) in &client.watched {
+            set.add_slot(key_slot(key));
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut locked = shared.keyspace.lock(set);
+        for (index, key) in client.watched.drain(..) {
+            Db::new(&mut locked, index, 0, crate::keyspace::db::Expiring::Ignore, &mut self.effects)
+                .unwatch(&key, &dirty);
+        }
+    }
+}
