@@ -83,12 +83,35 @@ pub struct Client {
     /// The offset of the log behind this client's last write, for WAIT.
     pub written_to: u64,
     pub close_after_reply: bool,
+    /// Raised by whatever changes what CLIENT LIST shows.
+    pub version: u32,
 }
 
 impl Client {
     /// Whether the client may only use the pub/sub commands: subscribed, in RESP2.
     pub fn is_subscribed_resp2(&self) -> bool {
         !self.resp3 && self.subscriptions() > 0
+    }
+
+    /// The letters of CLIENT LIST's `flags`.
+    pub fn flags(&self, blocked: bool) -> String {
+        let mut out = String::new();
+        let mut add = |on: bool, letter: char| {
+            if on {
+                out.push(letter);
+            }
+        };
+        add(self.role == Role::Replica, 'S');
+        add(self.role == Role::Primary, 'M');
+        add(self.subscriptions() > 0, 'P');
+        add(self.multi.is_some(), 'x');
+        add(blocked, 'b');
+        add(self.dirty.as_ref().is_some_and(|d| d.load(std::sync::atomic::Ordering::Relaxed)), 'd');
+        add(self.close_after_reply, 'c');
+        add(self.readonly, 'r');
+        add(self.no_evict, 'e');
+        add(self.no_touch, 'T');
+        if out.is_empty() { "N".into() } else { out }
     }
 
     /// Channels and patterns.

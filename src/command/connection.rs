@@ -9,7 +9,11 @@ pub const COMMANDS: &[Command] = &[
         .flags(FAST | IN_SUBSCRIBED)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .doc("1.0.0", "[message]", "Answers PONG, or the message."),
-    Command::new("echo", 2, Connection, echo).flags(LOADING | STALE | FAST).doc("1.0.0", "message", "Returns the message."),
+    Command::new("echo", 2, Connection, echo).flags(LOADING | STALE | FAST).doc(
+        "1.0.0",
+        "message",
+        "Returns the message.",
+    ),
     Command::new("select", 2, Connection, select).flags(LOADING | STALE | FAST).doc(
         "1.0.0",
         "index",

@@ -200,7 +200,9 @@ impl KeySpec {
                     (from as usize..args.len()).find(|&i| args[i].eq_ignore_ascii_case(word.as_bytes()))
                 } else {
                     let last = args.len().saturating_sub(from.unsigned_abs() as usize);
-                    (1..=last).rev().find(|&i| args.get(i).is_some_and(|a| a.eq_ignore_ascii_case(word.as_bytes())))
+                    (1..=last)
+                        .rev()
+                        .find(|&i| args.get(i).is_some_and(|a| a.eq_ignore_ascii_case(word.as_bytes())))
                 };
                 match found {
                     Some(at) => at + 1,
@@ -210,7 +212,11 @@ impl KeySpec {
         };
         match self.find {
             Find::Range { last, step, limit } => {
-                let mut end = if last >= 0 { begin + last as usize } else { args.len().saturating_sub(last.unsigned_abs() as usize) };
+                let mut end = if last >= 0 {
+                    begin + last as usize
+                } else {
+                    args.len().saturating_sub(last.unsigned_abs() as usize)
+                };
                 if last < 0 && limit > 1 && args.len() > begin {
                     end = begin + (args.len() - begin) / limit - 1;
                 }
@@ -318,7 +324,11 @@ impl Command {
     /// Whether `words` arguments, the name included, are as many as declared.
     #[inline]
     pub const fn accepts(&self, words: usize) -> bool {
-        if self.arity >= 0 { words == self.arity as usize } else { words >= self.arity.unsigned_abs() as usize }
+        if self.arity >= 0 {
+            words == self.arity as usize
+        } else {
+            words >= self.arity.unsigned_abs() as usize
+        }
     }
 
     /// The common case: exactly one key, and where.
@@ -352,7 +362,10 @@ impl Command {
             specs => {
                 let (mut first, mut last, mut step) = (0i64, 0i64, 0i64);
                 for spec in specs {
-                    let (Begin::Index(at), Find::Range { last: l, step: s, .. }) = (spec.begin, spec.find) else { continue };
+                    let (Begin::Index(at), Find::Range { last: l, step: s, .. }) = (spec.begin, spec.find)
+                    else {
+                        continue;
+                    };
                     let end = if l >= 0 { at as i64 + i64::from(l) } else { i64::from(l) };
                     if step == 0 {
                         (first, last, step) = (at as i64, end, s as i64);

@@ -158,7 +158,8 @@ struct Options {
 
 /// Parses what stands behind the value of SET, or behind the key of GETEX.
 fn options(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]], getex: bool) -> Result<Options> {
-    let mut o = Options { condition: Condition::Always, get: false, expire: SetExpire::Clear, persist: false };
+    let mut o =
+        Options { condition: Condition::Always, get: false, expire: SetExpire::Clear, persist: false };
     let mut i = 0;
     while i < args.len() {
         let arg = args[i];
@@ -225,7 +226,9 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// Sets a string with an expiry, and logs the moment of expiry instead of a duration.
 fn put(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], expire: SetExpire) {
     match expire {
-        SetExpire::At(at) if at < ctx.db.now && ctx.db.expiring() == crate::keyspace::db::Expiring::Delete => {
+        SetExpire::At(at)
+            if at < ctx.db.now && ctx.db.expiring() == crate::keyspace::db::Expiring::Delete =>
+        {
             // Dead on arrival, but it did replace what was there.
             ctx.db.remove(key);
             ctx.record(&[&b"DEL"[..], key]);
@@ -414,14 +417,19 @@ fn check_length(len: Option<usize>) -> Result<()> {
 
 fn append(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (key, tail) = (args[1], args[2]);
-    let len = edit(ctx, key, |old| {
-        let len = old.map_or(0, <[u8]>::len);
-        check_length(len.checked_add(tail.len()))?;
-        Ok(Some(len))
-    }, |s, len| {
-        s.truncate(len);
-        s.extend_from_slice(tail);
-    })?;
+    let len = edit(
+        ctx,
+        key,
+        |old| {
+            let len = old.map_or(0, <[u8]>::len);
+            check_length(len.checked_add(tail.len()))?;
+            Ok(Some(len))
+        },
+        |s, len| {
+            s.truncate(len);
+            s.extend_from_slice(tail);
+        },
+    )?;
     ctx.reply.int(len as i64);
     DONE
 }
@@ -430,18 +438,23 @@ fn setrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (key, part) = (args[1], args[3]);
     let offset = int(args[2])?;
     let Ok(offset) = usize::try_from(offset) else { return Err(Fail::text("ERR offset is out of range")) };
-    let len = edit(ctx, key, |_| {
-        if part.is_empty() {
-            return Ok(None);
-        }
-        check_length(offset.checked_add(part.len()))?;
-        Ok(Some(offset))
-    }, |s, at| {
-        if s.len() < at + part.len() {
-            s.resize(at + part.len(), 0);
-        }
-        s[at..at + part.len()].copy_from_slice(part);
-    })?;
+    let len = edit(
+        ctx,
+        key,
+        |_| {
+            if part.is_empty() {
+                return Ok(None);
+            }
+            check_length(offset.checked_add(part.len()))?;
+            Ok(Some(offset))
+        },
+        |s, at| {
+            if s.len() < at + part.len() {
+                s.resize(at + part.len(), 0);
+            }
+            s[at..at + part.len()].copy_from_slice(part);
+        },
+    )?;
     ctx.reply.int(len as i64);
     DONE
 }

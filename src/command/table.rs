@@ -4,7 +4,12 @@ use super::gate;
 use super::spec::Command;
 
 /// Every family's rows.
-const FAMILIES: &[&[Command]] = &[super::strings::COMMANDS, super::keys::COMMANDS, super::connection::COMMANDS, super::transactions::COMMANDS];
+const FAMILIES: &[&[Command]] = &[
+    super::strings::COMMANDS,
+    super::keys::COMMANDS,
+    super::connection::COMMANDS,
+    super::transactions::COMMANDS,
+];
 
 /// A command under the name it goes by.
 #[derive(Debug)]
@@ -33,7 +38,9 @@ fn place_of(name: &[u8]) -> usize {
     let n = name.len().min(8);
     word[..n].copy_from_slice(&name[..n]);
     let last = name.last().copied().unwrap_or(0) | 0x20;
-    let x = (u64::from_le_bytes(word) | 0x2020_2020_2020_2020) ^ ((name.len() as u64) << 56) ^ (u64::from(last) << 48);
+    let x = (u64::from_le_bytes(word) | 0x2020_2020_2020_2020)
+        ^ ((name.len() as u64) << 56)
+        ^ (u64::from(last) << 48);
     (x.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53) as usize
 }
 

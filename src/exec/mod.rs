@@ -14,7 +14,9 @@ use crate::base::time::UnixMs;
 use crate::command::client::Role;
 use crate::command::spec::flags;
 use crate::command::table::Listed;
-use crate::command::{Block, Client, Command, CommandTable, Ctx, Fail, Outcome, Request, TimeoutReply, Transaction, gate};
+use crate::command::{
+    Block, Client, Command, CommandTable, Ctx, Fail, Outcome, Request, TimeoutReply, Transaction, gate,
+};
 use crate::keyspace::db::Expiring;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked};
@@ -76,7 +78,13 @@ impl Shared {
 pub trait Host {
     /// Fulfils a request and writes the reply. Must take no shard lock: it may be called with
     /// locks held, which `db` knows. A request that waits says so in what it returns.
-    fn perform(&mut self, request: Request, client: &mut Client, db: &mut Db<'_, '_>, reply: &mut Reply) -> After;
+    fn perform(
+        &mut self,
+        request: Request,
+        client: &mut Client,
+        db: &mut Db<'_, '_>,
+        reply: &mut Reply,
+    ) -> After;
 
     /// Sends a blocked client what its command answered.
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply);
@@ -128,7 +136,8 @@ impl Executor {
         if !Arc::ptr_eq(&limits, &self.limits) {
             self.limits = Arc::clone(&limits);
         }
-        let (hits, misses) = (std::mem::take(&mut self.effects.hits), std::mem::take(&mut self.effects.misses));
+        let (hits, misses) =
+            (std::mem::take(&mut self.effects.hits), std::mem::take(&mut self.effects.misses));
         self.stats.add_lookups(hits, misses);
         self.effects.expired = 0;
     }
@@ -297,7 +306,8 @@ impl Executor {
         if !waiter.claim() {
             return;
         }
-        let mut client = Client { id: waiter.client, db: waiter.db, resp3: waiter.resp3, ..Client::default() };
+        let mut client =
+            Client { id: waiter.client, db: waiter.db, resp3: waiter.resp3, ..Client::default() };
         let mut reply = Reply::new();
         reply.set_resp3(waiter.resp3);
         let (dirty_before, expiring) = (self.effects.dirty, self.shared.expiring());

@@ -74,7 +74,11 @@ impl Executor {
                 if command.name == "exec" {
                     client.multi = None;
                     self.unwatch(client);
-                    self.fail(id, &Fail::owned(format!("EXECABORT Transaction discarded because of: {text}")), reply);
+                    self.fail(
+                        id,
+                        &Fail::owned(format!("EXECABORT Transaction discarded because of: {text}")),
+                        reply,
+                    );
                     return Passed::Answered;
                 }
                 multi.aborted = true;

@@ -59,8 +59,18 @@ impl Executor {
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             let started = std::time::Instant::now();
-            let (after, transaction) =
-                self.run(host, client, queued.id, queued.command, &args, None, now, &mut locked, reply, false);
+            let (after, transaction) = self.run(
+                host,
+                client,
+                queued.id,
+                queued.command,
+                &args,
+                None,
+                now,
+                &mut locked,
+                reply,
+                false,
+            );
             debug_assert!(matches!(after, After::Done), "nothing waits inside a transaction");
             ended = transaction.or(ended);
             self.stats.count_call(queued.id, started.elapsed().as_nanos() as u64);

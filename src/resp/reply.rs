@@ -58,6 +58,12 @@ impl Reply {
         self.shared.clear();
     }
 
+    /// Empties the buffer and gives back what an exceptionally large reply took.
+    pub fn recycle(&mut self) {
+        self.clear();
+        self.buf.shrink_to(1 << 20);
+    }
+
     pub fn bytes(&self) -> &[u8] {
         &self.buf
     }

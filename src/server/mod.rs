@@ -1,5 +1,21 @@
-//! (filled by its slice)
+//! Level 7: sockets, files, clocks and threads. Everything above decides; this does.
+//!
+//! - [`start`]: from a configuration to a running node;
+//! - [`node`]: what all threads of a node share;
+//! - [`worker`], [`connection`], [`mailbox`]: clients;
+//! - [`requests`]: what commands ask of the node;
+//! - [`cli`], [`logging`], [`process`]: command line, log, and the node as a process;
+//! - [`allocator`]: memory, counted.
+
+pub mod allocator;
 pub mod cli;
-pub mod config_file;
+pub mod clients;
+pub mod connection;
+pub mod listen;
 pub mod logging;
+pub mod mailbox;
+pub mod node;
 pub mod process;
+pub mod requests;
+pub mod start;
+pub mod worker;

@@ -1,0 +1,128 @@
+//! All clients of the node, for those who ask about them: CLIENT LIST, CLIENT KILL, `maxclients`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+
+use crate::base::time::UnixMs;
+use crate::command::Client;
+
+/// What others may know of a client. Its worker keeps it up to date.
+#[derive(Debug)]
+pub struct ClientEntry {
+    pub id: u64,
+    pub worker: usize,
+    pub token: AtomicUsize,
+    pub addr: String,
+    pub local_addr: String,
+    pub created: UnixMs,
+    pub last_command: AtomicUsize,
+    pub last_seen: AtomicI64,
+    pub query_bytes: AtomicUsize,
+    pub output_bytes: AtomicUsize,
+    pub commands: AtomicU64,
+    /// A copy of the client's own state, made when it changed.
+    pub state: Mutex<ClientState>,
+}
+
+/// The parts of [`Client`] that CLIENT LIST shows.
+#[derive(Clone, Debug, Default)]
+pub struct ClientState {
+    pub name: Vec<u8>,
+    pub user: String,
+    pub db: u16,
+    pub resp3: bool,
+    pub lib_name: Vec<u8>,
+    pub lib_ver: Vec<u8>,
+    pub channels: usize,
+    pub patterns: usize,
+    pub shard_channels: usize,
+    /// Commands queued by MULTI; -1 outside.
+    pub multi: i64,
+    pub watched: usize,
+    pub flags: String,
+}
+
+/// The registry.
+#[derive(Debug, Default)]
+pub struct Clients {
+    entries: DashMap<u64, Arc<ClientEntry>>,
+    next_id: AtomicU64,
+    count: AtomicUsize,
+    /// Clients waiting for keys.
+    pub blocked: AtomicUsize,
+    pub accepted: AtomicU64,
+    pub rejected: AtomicU64,
+}
+
+impl Clients {
+    pub fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn add(&self, client: &Client) -> Arc<ClientEntry> {
+        let entry = Arc::new(ClientEntry {
+            id: client.id,
+            worker: client.worker,
+            token: AtomicUsize::new(client.token),
+            addr: client.addr.clone(),
+            local_addr: client.local_addr.clone(),
+            created: client.created,
+            last_command: AtomicUsize::new(usize::MAX),
+            last_seen: AtomicI64::new(client.created),
+            query_bytes: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+            commands: AtomicU64::new(0),
+            state: Mutex::new(ClientState::of(client, false)),
+        });
+        self.entries.insert(client.id, Arc::clone(&entry));
+        self.count.fetch_add(1, Ordering::Relaxed);
+        entry
+    }
+
+    pub fn remove(&self, id: u64) {
+        if self.entries.remove(&id).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub fn get(&self, id: u64) -> Option<Arc<ClientEntry>> {
+        self.entries.get(&id).map(|e| Arc::clone(&e))
+    }
+
+    /// All clients by id.
+    pub fn all(&self) -> Vec<Arc<ClientEntry>> {
+        let mut all: Vec<_> = self.entries.iter().map(|e| Arc::clone(&e)).collect();
+        all.sort_by_key(|e| e.id);
+        all
+    }
+}
+
+impl ClientState {
+    pub fn of(client: &Client, blocked: bool) -> Self {
+        Self {
+            name: client.name.clone(),
+            user: client.user.clone(),
+            db: client.db,
+            resp3: client.resp3,
+            lib_name: client.lib_name.clone(),
+            lib_ver: client.lib_ver.clone(),
+            channels: client.channels.len(),
+            patterns: client.patterns.len(),
+            shard_channels: client.shard_channels.len(),
+            multi: client.multi.as_ref().map_or(-1, |m| m.queue.len() as i64),
+            watched: client.watched.len(),
+            flags: client.flags(blocked),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Listening sockets.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::Config;
+
+/// Opens a listener on every address of `bind`. An address marked optional may be missing.
+pub fn tcp(config: &Config, port: u16) -> Result<Vec<std::net::TcpListener>, (String, io::Error)> {
+    let mut listeners = Vec::new();
+    for (address, optional) in config.bind.addresses() {
+        let ip = match address {
+            "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            "::*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            text => match resolve(text) {
+                Ok(ip) => ip,
+                Err(_) if optional => continue,
+                Err(e) => return Err((format!("{text}:{port}"), e)),
+            },
+        };
+        match open(SocketAddr::new(ip, port), config.tcp_backlog) {
+            Ok(l) => listeners.push(l),
+            Err(e) if optional && is_missing_address(&e) => {}
+            Err(e) => return Err((format!("{address}:{port}"), e)),
+        }
+    }
+    Ok(listeners)
+}
+
+fn resolve(text: &str) -> io::Result<IpAddr> {
+    if let Ok(ip) = text.parse() {
+        return Ok(ip);
+    }
+    use std::net::ToSocketAddrs;
+    let mut found = (text, 0).to_socket_addrs()?;
+    found.next().map(|a| a.ip()).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+fn is_missing_address(e: &io::Error) -> bool {
+    matches!(
+        e.raw_os_error(),
+        Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT)
+    )
+}
+
+/// Opens one listener.
+pub fn open(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
