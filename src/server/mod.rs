@@ -10,6 +10,7 @@
 pub mod allocator;
 pub mod cli;
 pub mod clients;
+pub mod config_file;
 pub mod connection;
 pub mod listen;
 pub mod logging;
