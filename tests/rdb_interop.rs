@@ -56,7 +56,7 @@ fn digest(entries: &[Entry]) -> String {
         }
         digest.add_key(&entry.key, entry.value.as_ref(), entry.expire.is_some());
     }
-    digest.0.iter().map(|b| format!("{b:02x}")).collect()
+    digest.0.map(|b| format!("{b:02x}")).concat()
 }
 
 /// Writes what was decoded with our writer.
@@ -88,7 +88,7 @@ fn encode(decoded: &Decoded, path: &Path, options: Options, checksum: bool) {
 
 /// Data of every type in both of its encodings, with whatever a file can say about a key.
 fn populate(c: &mut Client) {
-    let pairs = |n: usize| -> String { (0..n).map(|i| format!(" field:{i} {}", i * i)).collect() };
+    let pairs = |n: usize| (0..n).map(|i| format!(" field:{i} {}", i * i)).collect::<Vec<_>>().concat();
     let long = "a line that repeats itself, ".repeat(40);
     let mut lines: Vec<String> = vec![
         "SET int8 -12".into(),

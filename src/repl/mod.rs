@@ -1,1 +1,39 @@
-//! (filled by its slice)
+//! Level 2: replication, as state machines without sockets and clocks.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `id` | replication ids, and the history of data that they name |
+//! | `psync` | may a replica go on from where it was, or must it copy everything? |
+//! | [`primary`] | the replicas of this node: handshake, full synchronisation, acknowledgements, WAIT |
+//! | [`replica`] | the link to our primary: handshake, transfer, stream, reconnection |
+//!
+//! The driver owns the sockets, the log and the snapshots. It passes events in and carries out the actions that
+//! come back, in their order. Offsets count the bytes of the replication stream, as `master_repl_offset` does;
+//! PSYNC alone speaks of the first byte *wanted*, which is one more.
+//!
+//! Source: behaviour of redis-server 7.0.15 and the documentation of replication.
+
+mod id;
+pub mod primary;
+mod psync;
+pub mod replica;
+
+pub use id::{History, ReplId};
+pub use psync::{Refusal, Request, Verdict, Window, decide};
+
+/// What a primary appends to the stream when it has nothing to say, so that replicas know that it lives.
+pub const PING_RECORD: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+/// What a primary appends to the stream to hear from all replicas at once, for WAIT.
+pub const GETACK_RECORD: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
+
+/// How loud a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Debug,
+    Verbose,
+    Notice,
+    Warning,
+}
+
+#[cfg(test)]
+mod tests;
