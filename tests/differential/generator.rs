@@ -1,0 +1,387 @@
+//! Random command sequences from a seed: mostly valid, now and then slightly wrong.
+
+pub type Words = Vec<Vec<u8>>;
+
+/// SplitMix64: the same sequence on every machine.
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
+        of[self.below(of.len() as u64) as usize]
+    }
+}
+
+/// Command templates. A letter in braces is replaced:
+/// K any key, S L T H Z X a key that is mostly of one type (string, list, set, hash, sorted set,
+/// stream), V a value, M a member or field, I an integer, F a number, R a range index, B a score
+/// bound, G a lexical bound, N a small count, D a stream ID, P a pattern, E an expiry that does not
+/// pass while the test runs or is over at once. `?` before a word makes it
+/// optional, `*` repeats the rest.
+const TEMPLATES: &[&str] = &[
+    "SET {S} {V}",
+    "SET {S} {V}",
+    "SET {S} {I}",
+    "SET {S} {V} ?NX",
+    "SET {S} {V} ?XX ?GET",
+    "SET {S} {V} ?KEEPTTL",
+    "SET {S} {V} EX 1000",
+    "SET {S} {V} PXAT 9999999999999",
+    "SET {S} {V} EX {E}",
+    "GET {S}",
+    "GET {S}",
+    "GETSET {S} {V}",
+    "GETDEL {S}",
+    "GETEX {S} ?PERSIST",
+    "GETEX {S} EX 5000",
+    "SETNX {S} {V}",
+    "SETEX {S} 1000 {V}",
+    "PSETEX {S} {E} {V}",
+    "MSET {S} {V} {S} {V}",
+    "MSETNX {S} {V} {S} {V}",
+    "MGET {S} {K} {S}",
+    "INCR {S}",
+    "DECR {S}",
+    "INCRBY {S} {I}",
+    "DECRBY {S} {I}",
+    "INCRBYFLOAT {S} {F}",
+    "APPEND {S} {V}",
+    "STRLEN {S}",
+    "GETRANGE {S} {R} {R}",
+    "SUBSTR {S} {R} {R}",
+    "SETRANGE {S} {N} {V}",
+    "LCS {S} {S}",
+    "LCS {S} {S} LEN",
+    "LCS {S} {S} IDX ?WITHMATCHLEN",
+    "DEL {K}",
+    "DEL {K} {K}",
+    "UNLINK {K}",
+    "EXISTS {K} {K}",
+    "TYPE {K}",
+    "RENAME {K} {K}",
+    "RENAMENX {K} {K}",
+    "COPY {K} {K} ?REPLACE",
+    "TOUCH {K} {K}",
+    "OBJECT ENCODING {K}",
+    "EXPIRE {K} 1000 ?NX",
+    "EXPIRE {K} 2000 ?XX",
+    "EXPIRE {K} 3000 ?GT",
+    "PEXPIRE {K} 9000000 ?LT",
+    "EXPIREAT {K} 9999999999",
+    "PEXPIREAT {K} 9999999999999",
+    "EXPIRE {K} {E}",
+    "TTL {K}",
+    "PTTL {K}",
+    "EXPIRETIME {K}",
+    "PEXPIRETIME {K}",
+    "PERSIST {K}",
+    "DBSIZE",
+    "KEYS {P}",
+    "SCAN 0 COUNT 10000",
+    "SCAN 0 COUNT 10000 MATCH {P}",
+    "SCAN 0 COUNT 10000 TYPE set",
+    "LPUSH {L} *{V}",
+    "RPUSH {L} *{V}",
+    "RPUSH {L} *{I}",
+    "LPUSHX {L} {V}",
+    "RPUSHX {L} {V}",
+    "LPOP {L}",
+    "RPOP {L}",
+    "LPOP {L} {N}",
+    "RPOP {L} {N}",
+    "LLEN {L}",
+    "LRANGE {L} {R} {R}",
+    "LRANGE {L} 0 -1",
+    "LINDEX {L} {R}",
+    "LSET {L} {R} {V}",
+    "LINSERT {L} BEFORE {V} {V}",
+    "LINSERT {L} AFTER {V} {V}",
+    "LREM {L} {R} {V}",
+    "LTRIM {L} {R} {R}",
+    "RPOPLPUSH {L} {L}",
+    "LMOVE {L} {L} LEFT RIGHT",
+    "LMOVE {L} {L} RIGHT LEFT",
+    "LPOS {L} {V}",
+    "LPOS {L} {V} RANK {R}",
+    "LPOS {L} {V} COUNT {N}",
+    "SADD {T} *{M}",
+    "SADD {T} *{I}",
+    "SADD {T} *{N}",
+    "SREM {T} *{M}",
+    "SREM {T} {N}",
+    "SCARD {T}",
+    "SISMEMBER {T} {M}",
+    "SMISMEMBER {T} {M} {N}",
+    "SMEMBERS {T}",
+    "SMOVE {T} {T} {M}",
+    "SINTER {T} {T}",
+    "SUNION {T} {T}",
+    "SDIFF {T} {T}",
+    "SINTERSTORE {T} {T} {T}",
+    "SUNIONSTORE {T} {T} {T}",
+    "SDIFFSTORE {T} {T} {T}",
+    "SINTERCARD 2 {T} {T}",
+    "SSCAN {T} 0 COUNT 10000",
+    "SPOP {T} 100000",
+    "HSET {H} {M} {V}",
+    "HSET {H} {M} {V} {M} {V}",
+    "HSET {H} {M} {I}",
+    "HMSET {H} {M} {V}",
+    "HSETNX {H} {M} {V}",
+    "HGET {H} {M}",
+    "HMGET {H} {M} {M}",
+    "HDEL {H} *{M}",
+    "HLEN {H}",
+    "HEXISTS {H} {M}",
+    "HSTRLEN {H} {M}",
+    "HGETALL {H}",
+    "HKEYS {H}",
+    "HVALS {H}",
+    "HINCRBY {H} {M} {I}",
+    "HINCRBYFLOAT {H} {M} {F}",
+    "HSCAN {H} 0 COUNT 10000",
+    "ZADD {Z} {F} {M}",
+    "ZADD {Z} {I} {M} {F} {M}",
+    "ZADD {Z} ?NX ?XX ?CH {I} {M}",
+    "ZADD {Z} ?GT ?LT ?CH {I} {M}",
+    "ZADD {Z} INCR {F} {M}",
+    "ZADD {Z} 0 {M} 0 {M} 0 {M}",
+    "ZINCRBY {Z} {F} {M}",
+    "ZREM {Z} *{M}",
+    "ZCARD {Z}",
+    "ZSCORE {Z} {M}",
+    "ZMSCORE {Z} {M} {M}",
+    "ZRANK {Z} {M}",
+    "ZREVRANK {Z} {M}",
+    "ZCOUNT {Z} {B} {B}",
+    "ZRANGE {Z} {R} {R} ?WITHSCORES",
+    "ZRANGE {Z} 0 -1 WITHSCORES",
+    "ZRANGE {Z} {R} {R} REV ?WITHSCORES",
+    "ZREVRANGE {Z} {R} {R} ?WITHSCORES",
+    "ZRANGEBYSCORE {Z} {B} {B} ?WITHSCORES",
+    "ZRANGEBYSCORE {Z} {B} {B} LIMIT {R} {R}",
+    "ZREVRANGEBYSCORE {Z} {B} {B} ?WITHSCORES",
+    "ZRANGE {Z} {B} {B} BYSCORE",
+    "ZRANGEBYLEX {Z} {G} {G}",
+    "ZREVRANGEBYLEX {Z} {G} {G}",
+    "ZLEXCOUNT {Z} {G} {G}",
+    "ZPOPMIN {Z}",
+    "ZPOPMAX {Z}",
+    "ZPOPMIN {Z} {N}",
+    "ZPOPMAX {Z} {N}",
+    "ZREMRANGEBYRANK {Z} {R} {R}",
+    "ZREMRANGEBYSCORE {Z} {B} {B}",
+    "ZREMRANGEBYLEX {Z} {G} {G}",
+    "ZSCAN {Z} 0 COUNT 10000",
+    "XADD {X} {D} {M} {V}",
+    "XADD {X} {D} {M} {V} {M} {V}",
+    "XADD {X} MAXLEN {N} {D} {M} {V}",
+    "XADD {X} NOMKSTREAM {D} {M} {V}",
+    "XLEN {X}",
+    "XRANGE {X} - +",
+    "XRANGE {X} {D} {D}",
+    "XREVRANGE {X} + - COUNT {N}",
+    "XDEL {X} {D}",
+    "XTRIM {X} MAXLEN {N}",
+    "XREAD COUNT {N} STREAMS {X} {D}",
+    "MULTI",
+    "EXEC",
+    "EXEC",
+    "DISCARD",
+    "WATCH {K}",
+    "UNWATCH",
+    "PING",
+    "PING {V}",
+    "ECHO {V}",
+    "SELECT {N}",
+    "SELECT 0",
+    "FLUSHDB",
+    "PUBLISH ch {V}",
+    "COMMAND GETKEYS SET {S} {V}",
+    "OBJECT REFCOUNT {L}",
+    "NOSUCH {V}",
+    "CLIENT GETNAME",
+];
+
+/// One command.
+pub fn command(rng: &mut Rng) -> Words {
+    let mut template = rng.pick(TEMPLATES);
+    // These end the setting of what follows too often otherwise.
+    while matches!(template, "FLUSHDB" | "MULTI" | "DISCARD" | "SELECT {N}" | "SPOP {T} 100000")
+        && !rng.one_in(4)
+    {
+        template = rng.pick(TEMPLATES);
+    }
+    let mut words = Vec::new();
+    for part in template.split(' ') {
+        if let Some(optional) = part.strip_prefix('?') {
+            if rng.one_in(2) {
+                words.push(fill(rng, optional));
+            }
+        } else if let Some(repeated) = part.strip_prefix('*') {
+            let most = if rng.one_in(20) { 200 } else { 4 };
+            for _ in 0..=rng.below(most) {
+                words.push(fill(rng, repeated));
+            }
+        } else {
+            words.push(fill(rng, part));
+        }
+    }
+    if rng.one_in(40) {
+        spoil(rng, &mut words);
+    }
+    words
+}
+
+/// Makes a command slightly wrong: a word less, a word more, or one out of place.
+fn spoil(rng: &mut Rng, words: &mut Words) {
+    match rng.below(4) {
+        0 => drop(words.pop()),
+        1 => words.push(value(rng)),
+        2 if words.len() > 1 => {
+            let at = 1 + rng.below(words.len() as u64 - 1) as usize;
+            words[at] = value(rng);
+        }
+        _ => words[0] = words[0].to_ascii_lowercase(),
+    }
+    if words.is_empty() {
+        words.push(b"PING".to_vec());
+    }
+}
+
+fn fill(rng: &mut Rng, part: &str) -> Vec<u8> {
+    let Some(letter) = part.strip_prefix('{').and_then(|p| p.chars().next()) else {
+        return part.as_bytes().to_vec();
+    };
+    match letter {
+        'K' => {
+            let kind = rng.pick(&["s", "l", "t", "h", "z", "x"]);
+            format!("{kind}{}", rng.below(4)).into_bytes()
+        }
+        // One in thirty is of another type.
+        'S' | 'L' | 'T' | 'H' | 'Z' | 'X' => {
+            if rng.one_in(30) {
+                return fill(rng, "{K}");
+            }
+            format!("{}{}", letter.to_ascii_lowercase(), rng.below(4)).into_bytes()
+        }
+        'V' => value(rng),
+        'M' => {
+            if rng.one_in(20) {
+                return value(rng);
+            }
+            format!("m{}", rng.below(12)).into_bytes()
+        }
+        'I' => integer(rng),
+        'F' => number(rng),
+        'R' => match rng.below(12) {
+            0 => integer(rng),
+            1 => b"0".to_vec(),
+            2 => b"-1".to_vec(),
+            _ => (rng.below(20) as i64 - 10).to_string().into_bytes(),
+        },
+        'B' => match rng.below(8) {
+            0 => b"-inf".to_vec(),
+            1 => b"+inf".to_vec(),
+            2 => [b"(", &number(rng)[..]].concat(),
+            _ => number(rng),
+        },
+        'G' => match rng.below(6) {
+            0 => b"-".to_vec(),
+            1 => b"+".to_vec(),
+            2 => format!("(m{}", rng.below(12)).into_bytes(),
+            3 if rng.one_in(4) => value(rng),
+            _ => format!("[m{}", rng.below(12)).into_bytes(),
+        },
+        'E' => {
+            let wrong = ["0", "-1", "abc", "9223372036854775807", "-9223372036854775808", "1.5", ""];
+            if rng.one_in(3) { rng.pick(&wrong).as_bytes().to_vec() } else { b"1000000".to_vec() }
+        }
+        'N' => {
+            if rng.one_in(15) {
+                return integer(rng);
+            }
+            rng.below(6).to_string().into_bytes()
+        }
+        'D' => match rng.below(10) {
+            0 => format!("{}-*", rng.below(40)).into_bytes(),
+            1 => value(rng),
+            2 => rng.below(40).to_string().into_bytes(),
+            _ => format!("{}-{}", rng.below(200), rng.below(3)).into_bytes(),
+        },
+        'P' => rng.pick(&["*", "s*", "[a-m]?", "?1", "*[02]", "none*", "\\s*"]).as_bytes().to_vec(),
+        other => panic!("no such letter in a template: {other}"),
+    }
+}
+
+fn value(rng: &mut Rng) -> Vec<u8> {
+    match rng.below(12) {
+        0 => Vec::new(),
+        1 => integer(rng),
+        2 => number(rng),
+        3 => (0..rng.below(40)).map(|_| rng.next() as u8).collect(),
+        4 => b"compressible ".repeat(1 + rng.below(30) as usize),
+        5 => vec![b'a' + rng.below(26) as u8; 40 + rng.below(40) as usize],
+        _ => rng
+            .pick(&["a", "b", "hello", "world", "foo", "bar baz", "ohmytext", "mynewtext"])
+            .as_bytes()
+            .to_vec(),
+    }
+}
+
+fn integer(rng: &mut Rng) -> Vec<u8> {
+    match rng.below(24) {
+        0 => rng
+            .pick(&[
+                "9223372036854775807",
+                "-9223372036854775808",
+                "9223372036854775808",
+                "4294967296",
+                "2147483648",
+                "-0",
+                "+1",
+                "01",
+                " 1",
+                "1 ",
+                "0x10",
+                "1e3",
+                "abc",
+                "",
+            ])
+            .as_bytes()
+            .to_vec(),
+        1 => (rng.next() as i64).to_string().into_bytes(),
+        2 => ((rng.next() >> 40) as i64 - (1 << 23)).to_string().into_bytes(),
+        _ => (rng.below(300) as i64 - 100).to_string().into_bytes(),
+    }
+}
+
+fn number(rng: &mut Rng) -> Vec<u8> {
+    match rng.below(16) {
+        0 => rng
+            .pick(&[
+                "inf", "-inf", "+inf", "nan", "1e5", "1e-5", "1e20", "1.5e300", "0x1p3", ".5", "5.", "-0",
+                "abc", "",
+            ])
+            .as_bytes()
+            .to_vec(),
+        1..=5 => (rng.below(40) as i64 - 20).to_string().into_bytes(),
+        6 => format!("{}.{}", rng.below(1_000_000), rng.below(1_000_000)).into_bytes(),
+        _ => format!("{}.{}", rng.below(20) as i64 - 10, rng.below(100)).into_bytes(),
+    }
+}
