@@ -311,4 +311,52 @@ mod tests {
             }
         }
     }
+
+    const MANUAL: &str = include_str!("../../conf/keystead.conf");
+
+    fn load(text: &str) -> Config {
+        crate::config::file::load(text.as_bytes(), false, &mut |_| Ok(vec![])).unwrap().config
+    }
+
+    /// A directive's line, active or commented out: a `#` directly before the name.
+    fn directive(line: &str) -> Option<&str> {
+        let line = line.strip_prefix('#').unwrap_or(line);
+        line.starts_with(|c: char| c.is_ascii_lowercase()).then_some(line)
+    }
+
+    #[test]
+    fn the_manual_states_the_defaults() {
+        assert_eq!(load(MANUAL), Config::default());
+        // So do the lines that are commented out because the directive does nothing (yet), unless
+        // the default is to be unset.
+        for line in MANUAL.lines().filter_map(directive) {
+            let row = find(line.split(' ').next().unwrap().as_bytes());
+            let row = row.unwrap_or_else(|| panic!("unknown directive: {line}"));
+            let config = load(line);
+            assert!(row.default.is_empty() || config == Config::default(), "not the default: {line}");
+        }
+    }
+
+    #[test]
+    fn the_manual_explains_every_directive_and_says_what_does_nothing() {
+        let mut explained = BTreeMap::new();
+        for block in MANUAL.split("\n\n") {
+            let about: String = block.lines().filter(|line| directive(line).is_none()).collect();
+            let meaning = match () {
+                () if about.starts_with("# No effect here") => Meaning::None,
+                () if about.starts_with("# Not yet") => Meaning::Later,
+                () => Meaning::Here,
+            };
+            for line in block.lines().filter_map(directive) {
+                assert!(about.len() > 20, "no explanation: {line}");
+                explained.insert(line.split(' ').next().unwrap(), (meaning, about.contains("Fixed.")));
+            }
+        }
+        for row in DIRECTIVES {
+            let (meaning, fixed) =
+                explained.get(row.name).unwrap_or_else(|| panic!("{} is not explained", row.name));
+            assert_eq!(*meaning, row.meaning, "what the manual says about {}", row.name);
+            assert!(*fixed == row.immutable || row.meaning == Meaning::None, "Fixed: {}", row.name);
+        }
+    }
 }
