@@ -29,7 +29,7 @@ impl Rng {
 
 /// Command templates. A letter in braces is replaced:
 /// K any key, S L T H Z X a key that is mostly of one type (string, list, set, hash, sorted set,
-/// stream), V a value, M a member or field, I an integer, F a number, R a range index, B a score
+/// stream), Q a sorted set whose scores are all 0, V a value, M a member or field, I an integer, F a number, R a range index, B a score
 /// bound, G a lexical bound, N a small count, D a stream ID, P a pattern, E an expiry that does not
 /// pass while the test runs or is over at once. `?` before a word makes it
 /// optional, `*` repeats the rest.
@@ -160,7 +160,7 @@ const TEMPLATES: &[&str] = &[
     "ZADD {Z} ?NX ?XX ?CH {I} {M}",
     "ZADD {Z} ?GT ?LT ?CH {I} {M}",
     "ZADD {Z} INCR {F} {M}",
-    "ZADD {Z} 0 {M} 0 {M} 0 {M}",
+    "ZADD {Q} 0 {M} 0 {M} 0 {M}",
     "ZINCRBY {Z} {F} {M}",
     "ZREM {Z} *{M}",
     "ZCARD {Z}",
@@ -177,16 +177,16 @@ const TEMPLATES: &[&str] = &[
     "ZRANGEBYSCORE {Z} {B} {B} LIMIT {R} {R}",
     "ZREVRANGEBYSCORE {Z} {B} {B} ?WITHSCORES",
     "ZRANGE {Z} {B} {B} BYSCORE",
-    "ZRANGEBYLEX {Z} {G} {G}",
-    "ZREVRANGEBYLEX {Z} {G} {G}",
-    "ZLEXCOUNT {Z} {G} {G}",
+    "ZRANGEBYLEX {Q} {G} {G}",
+    "ZREVRANGEBYLEX {Q} {G} {G}",
+    "ZLEXCOUNT {Q} {G} {G}",
     "ZPOPMIN {Z}",
     "ZPOPMAX {Z}",
     "ZPOPMIN {Z} {N}",
     "ZPOPMAX {Z} {N}",
     "ZREMRANGEBYRANK {Z} {R} {R}",
     "ZREMRANGEBYSCORE {Z} {B} {B}",
-    "ZREMRANGEBYLEX {Z} {G} {G}",
+    "ZREMRANGEBYLEX {Q} {G} {G}",
     "ZSCAN {Z} 0 COUNT 10000",
     "XADD {X} {D} {M} {V}",
     "XADD {X} {D} {M} {V} {M} {V}",
@@ -280,6 +280,7 @@ fn fill(rng: &mut Rng, part: &str) -> Vec<u8> {
             }
             format!("{}{}", letter.to_ascii_lowercase(), rng.below(4)).into_bytes()
         }
+        'Q' => format!("q{}", rng.below(2)).into_bytes(),
         'V' => value(rng),
         'M' => {
             if rng.one_in(20) {
