@@ -36,17 +36,14 @@ fn compress_with<const N: usize>(
 ) -> bool {
     let start = out.len();
     let (mut pos, mut literals_from) = (0, 0);
-    while pos + 3 <= input.len() {
-        let seen = &mut table[hash(&input[pos..pos + 3]) & (N - 1)];
+    while let Some(here) = three_at(input, pos) {
+        let seen = &mut table[hash(here) & (N - 1)];
         let distance = usize::from((pos as u16).wrapping_sub(*seen));
         *seen = pos as u16;
-        if distance == 0
-            || distance > MAX_DISTANCE
-            || distance > pos
-            || input[pos - distance..pos - distance + 3] != input[pos..pos + 3]
+        if distance == 0 || distance > MAX_DISTANCE.min(pos) || three_at(input, pos - distance) != Some(here)
         {
             // Longer strides where nothing has matched for a while.
-            pos += 1 + ((pos - literals_from) >> 6);
+            pos += 1 + ((pos - literals_from) >> 5);
             continue;
         }
         let length = match_length(input, pos, distance);
@@ -59,17 +56,26 @@ fn compress_with<const N: usize>(
         pos += length;
         literals_from = pos;
     }
-    push_literals(&input[literals_from..], out);
-    if out.len() - start > limit {
+    let rest = &input[literals_from..];
+    if out.len() - start + rest.len() + rest.len().div_ceil(MAX_LITERALS) > limit {
         out.truncate(start);
         return false;
     }
+    push_literals(rest, out);
     true
 }
 
-fn hash(three: &[u8]) -> usize {
-    let word = u32::from(three[0]) | u32::from(three[1]) << 8 | u32::from(three[2]) << 16;
-    (word.wrapping_mul(0x9e37_79b1) >> 17) as usize
+/// The three bytes from `pos` on, which a match has at least. They are loaded with a fourth, so that the last
+/// three bytes of an input are never found; that costs less than to look at bytes one by one.
+#[inline]
+fn three_at(input: &[u8], pos: usize) -> Option<u32> {
+    let four = input.get(pos..pos + 4)?;
+    Some(u32::from_le_bytes([four[0], four[1], four[2], 0]))
+}
+
+#[inline]
+fn hash(three: u32) -> usize {
+    (three.wrapping_mul(0x9e37_79b1) >> 17) as usize
 }
 
 fn match_length(input: &[u8], pos: usize, distance: usize) -> usize {

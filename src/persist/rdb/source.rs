@@ -203,8 +203,20 @@ impl<R: Read> Source<R> {
     fn compressed_string(&mut self, what: &'static str) -> Result<Vec<u8>> {
         let packed_length = self.length(what)?;
         let length = self.length(what)?;
-        let packed = self.bytes(packed_length, what)?;
-        match usize::try_from(length).ok().and_then(|length| lzf::decompress(&packed, length)) {
+        let unpack = |packed: &[u8]| usize::try_from(length).ok().and_then(|n| lzf::decompress(packed, n));
+        let buffered = usize::try_from(packed_length)
+            .ok()
+            .and_then(|n| self.position.checked_add(n))
+            .and_then(|to| self.buffer[..self.end].get(self.position..to));
+        let unpacked = match buffered {
+            Some(packed) => {
+                let unpacked = unpack(packed);
+                self.position += packed.len();
+                unpacked
+            }
+            None => unpack(&self.bytes(packed_length, what)?),
+        };
+        match unpacked {
             Some(bytes) => Ok(bytes),
             None => self.malformed(what, "the LZF data are damaged"),
         }
