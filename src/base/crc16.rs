@@ -63,13 +63,28 @@ pub fn key_slot(key: &[u8]) -> u16 {
 
 #[inline]
 fn hash_tag(key: &[u8]) -> &[u8] {
-    if let Some(open) = memchr::memchr(b'{', key)
+    if has_brace(key)
+        && let Some(open) = memchr::memchr(b'{', key)
         && let Some(len) = memchr::memchr(b'}', &key[open + 1..])
         && len > 0
     {
         return &key[open + 1..open + 1 + len];
     }
     key
+}
+
+/// Whether `key` may hold a `{`: eight bytes at a time, since nearly no key has one. May err
+/// towards true.
+#[inline]
+fn has_brace(key: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut chunks = key.chunks_exact(8);
+    let mut hit = false;
+    for c in &mut chunks {
+        let x = u64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]) ^ (ONES * b'{' as u64);
+        hit |= x.wrapping_sub(ONES) & !x & (ONES << 7) != 0;
+    }
+    hit || chunks.remainder().contains(&b'{')
 }
 
 #[cfg(test)]

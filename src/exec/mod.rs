@@ -111,7 +111,7 @@ pub enum After {
 
 /// Runs commands on one thread.
 pub struct Executor {
-    pub shared: Arc<Shared>,
+    pub shared: &'static Shared,
     pub stats: Arc<CommandStats>,
     effects: Effects,
     rng: Rng,
@@ -125,7 +125,8 @@ impl std::fmt::Debug for Executor {
 }
 
 impl Executor {
-    pub fn new(shared: Arc<Shared>, stats: Arc<CommandStats>, seed: u64) -> Self {
+    /// `shared` lives as long as the process: commands reach it without counting references.
+    pub fn new(shared: &'static Shared, stats: Arc<CommandStats>, seed: u64) -> Self {
         let limits = shared.limits.load_full();
         Self { shared, stats, effects: Effects::default(), rng: Rng::new(seed), limits }
     }
@@ -176,7 +177,7 @@ impl Executor {
         now: UnixMs,
         reply: &mut Reply,
     ) -> After {
-        let shared = Arc::clone(&self.shared);
+        let shared = self.shared;
         let listed = shared.commands.get(id);
         let command = listed.command;
         let bits = self.shared.gate.load(Ordering::Relaxed) | client_bits(client);
@@ -351,7 +352,7 @@ impl Executor {
 
     /// Takes a client that timed out or left out of all queues. The caller has claimed it.
     pub fn forget_waiter(&mut self, waiter: &Arc<Waiter>, now: UnixMs) {
-        let shared = Arc::clone(&self.shared);
+        let shared = self.shared;
         let mut set = LockSet::NONE;
         for key in &waiter.argv[1..] {
             set.add_slot(crate::base::crc16::key_slot(key));
@@ -376,7 +377,7 @@ impl Executor {
             return false;
         }
         let samples = memory.samples.load(Ordering::Relaxed) as usize;
-        let shared = Arc::clone(&self.shared);
+        let shared = self.shared;
         self.effects.log_wanted = shared.keyspace.log.is_wanted();
         // Bounded, so that one command never evicts for long; the next one goes on.
         for _ in 0..1000 {
@@ -394,7 +395,7 @@ impl Executor {
 
     /// Deletes some keys whose time has come from one shard, as a primary does in the background.
     pub fn expire_shard(&mut self, shard: usize, now: UnixMs, max: usize) -> usize {
-        let shared = Arc::clone(&self.shared);
+        let shared = self.shared;
         let ks = &*shared.keyspace;
         let mut looked_at = 0;
         for db in 0..ks.databases() as u16 {

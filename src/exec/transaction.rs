@@ -1,6 +1,5 @@
 //! EXEC: all commands of a transaction under the locks of all their keys, as one unit of the log.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{After, Executor, Host, lock_set};
@@ -28,7 +27,7 @@ impl Executor {
             self.stats.count_error("EXECABORT");
             return After::Done;
         }
-        let shared = Arc::clone(&self.shared);
+        let shared = self.shared;
         let ks = &*shared.keyspace;
         let mut set = LockSet::NONE;
         for (_, key) in &client.watched {
@@ -120,7 +119,7 @@ impl Executor {
         for (_, key) in &client.watched {
             set.add_slot(key_slot(key));
         }
-        let shared = Arc::clone(&self.shared);
+        let shared = self.shared;
         let mut locked = shared.keyspace.lock(set);
         for (index, key) in client.watched.drain(..) {
             Db::new(&mut locked, index, 0, crate::keyspace::db::Expiring::Ignore, &mut self.effects)

@@ -182,18 +182,16 @@ impl Keyspace {
         }
     }
 
-    /// Starts loading the bucket of a key: the second stage. Takes the shard's lock, because the
-    /// table may be growing under another thread.
+    /// Starts loading the bucket of a key: the second stage.
     #[inline]
     pub fn prefetch_bucket(&self, db: DbIndex, key: Hashed) {
         if let Some(tables) = self.existing_tables(db) {
-            let _guard = self.locks[shard_of(key.slot)].lock();
-            // SAFETY: the shard is locked.
-            unsafe { (*tables.slots[table_index(key.slot)].get()).prefetch_bucket(key.hash) };
+            SlotTable::prefetch_bucket(tables.slots[table_index(key.slot)].get(), key.hash);
         }
     }
 
-    /// Starts loading the entry of a key: the third stage.
+    /// Starts loading the entry of a key: the third stage. Takes the shard's lock, because it looks
+    /// into a bucket that another thread may be freeing.
     #[inline]
     pub fn prefetch_entry(&self, db: DbIndex, key: Hashed) {
         if let Some(tables) = self.existing_tables(db) {

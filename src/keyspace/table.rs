@@ -11,6 +11,8 @@
 //! inserted, deleted, split or merged meanwhile.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error, realloc};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicPtr, AtomicU32};
 
 use super::entry::{Entry, EntryRef};
 use crate::base::rng::Rng;
@@ -87,11 +89,13 @@ pub(super) fn prefetch<T>(p: *const T) {
 /// The entries of one slot.
 #[derive(Debug)]
 pub struct SlotTable {
-    first: *mut Bucket,
+    /// Atomic, as is `buckets`, because a prefetch reads them without the shard's lock. Everybody
+    /// else holds it, so relaxed order is enough.
+    first: AtomicPtr<Bucket>,
+    buckets: AtomicU32,
+    len: u32,
     /// Segments behind the first.
     rest: Option<Box<Vec<*mut Bucket>>>,
-    buckets: u32,
-    len: u32,
     /// The snapshot that has this slot on record (see `snapshot`).
     pub(super) saved_in: u32,
 }
@@ -132,7 +136,23 @@ impl Default for SlotTable {
 
 impl SlotTable {
     pub const fn new() -> Self {
-        Self { first: std::ptr::null_mut(), rest: None, buckets: 0, len: 0, saved_in: 0 }
+        Self {
+            first: AtomicPtr::new(std::ptr::null_mut()),
+            buckets: AtomicU32::new(0),
+            len: 0,
+            rest: None,
+            saved_in: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn buckets(&self) -> u32 {
+        self.buckets.load(Relaxed)
+    }
+
+    #[inline(always)]
+    fn first(&self) -> *mut Bucket {
+        self.first.load(Relaxed)
     }
 
     #[inline]
@@ -147,11 +167,11 @@ impl SlotTable {
 
     #[inline(always)]
     fn bucket_at(&self, i: usize) -> *mut Bucket {
-        debug_assert!(i < self.buckets as usize);
+        debug_assert!(i < self.buckets() as usize);
         // SAFETY: `i` is below the number of buckets, and each segment but the last is whole.
         unsafe {
             if i < SEGMENT {
-                self.first.add(i)
+                self.first().add(i)
             } else {
                 let rest = self.rest.as_ref().expect("more buckets than the first segment holds");
                 rest[i / SEGMENT - 1].add(i % SEGMENT)
@@ -162,21 +182,25 @@ impl SlotTable {
     /// The bucket number of a hash. The table must not be empty of buckets.
     #[inline(always)]
     fn index_of(&self, hash: u64) -> usize {
-        index_in(self.buckets, position_bits(hash))
+        index_in(self.buckets(), position_bits(hash))
     }
 
-    /// Starts loading the bucket of `hash`.
+    /// Starts loading the bucket of `hash`. Needs no lock: the address may be stale, and then the
+    /// prefetch is wasted, but nothing is read through it. `table` points to a live table.
     #[inline]
-    pub(super) fn prefetch_bucket(&self, hash: u64) {
-        if self.buckets != 0 {
-            prefetch(self.bucket_at(self.index_of(hash)));
+    pub(super) fn prefetch_bucket(table: *const Self, hash: u64) {
+        // SAFETY: the two fields are atomics of a live table, so reading them races with nobody.
+        let (first, buckets) = unsafe { ((*table).first.load(Relaxed), (*table).buckets.load(Relaxed)) };
+        if buckets != 0 {
+            // A bucket behind the first segment is found by the next stage.
+            prefetch(first.wrapping_add(index_in(buckets, position_bits(hash)) % SEGMENT));
         }
     }
 
     /// Starts loading the entry of `hash`, if its bucket has one that may be it.
     #[inline]
     pub(super) fn prefetch_entry(&self, hash: u64) {
-        if self.buckets != 0 {
+        if self.buckets() != 0 {
             // SAFETY: the bucket exists.
             let bucket = unsafe { &*self.bucket_at(self.index_of(hash)) };
             let hits = matches(bucket.meta, tag_of(hash));
@@ -194,7 +218,7 @@ impl SlotTable {
     /// The first entry with this hash's tag that `want` accepts.
     #[inline]
     pub fn find_by(&self, hash: u64, want: impl Fn(EntryRef<'_>) -> bool) -> Option<Place> {
-        if self.buckets == 0 {
+        if self.buckets() == 0 {
             return None;
         }
         let tag = tag_of(hash);
@@ -239,7 +263,7 @@ impl SlotTable {
 
     /// Adds an entry whose key is not in the table.
     pub fn insert(&mut self, hash: u64, entry: Entry, hash_of: impl Fn(&[u8]) -> u64) {
-        if u64::from(self.len) * u64::from(LOAD.1) >= u64::from(self.buckets) * u64::from(LOAD.0) {
+        if u64::from(self.len) * u64::from(LOAD.1) >= u64::from(self.buckets()) * u64::from(LOAD.0) {
             self.grow(hash_of);
         }
         // SAFETY: there is at least one bucket now.
@@ -255,17 +279,21 @@ impl SlotTable {
         unsafe { fill_hole(self.bucket_at(self.index_of(hash)), place) };
         self.len -= 1;
         // A quarter of the growing load, so that growing and shrinking do not chase each other.
-        if self.buckets > 1 && self.len < self.buckets {
+        if self.buckets() > 1 && self.len < self.buckets() {
             self.shrink(hash_of);
         }
         entry
     }
 
+    fn set_buckets(&mut self, n: usize) {
+        self.buckets.store(n as u32, Relaxed);
+    }
+
     #[cold]
     fn grow(&mut self, hash_of: impl Fn(&[u8]) -> u64) {
-        let n = self.buckets as usize;
+        let n = self.buckets() as usize;
         self.reserve_bucket(n);
-        self.buckets += 1;
+        self.set_buckets(n + 1);
         if n == 0 {
             return;
         }
@@ -279,16 +307,16 @@ impl SlotTable {
         if n < SEGMENT {
             let (old, new) = (first_capacity(n), first_capacity(n + 1));
             if n == 0 {
-                self.first = new_buckets(new);
+                self.first.store(new_buckets(new), Relaxed);
             } else if new != old {
                 // SAFETY: allocated with `layout(old)`; the new tail is zeroed before use.
                 unsafe {
-                    let p = realloc(self.first.cast(), layout(old), layout(new).size()).cast::<Bucket>();
+                    let p = realloc(self.first().cast(), layout(old), layout(new).size()).cast::<Bucket>();
                     if p.is_null() {
                         handle_alloc_error(layout(new));
                     }
                     p.add(old).write_bytes(0, new - old);
-                    self.first = p;
+                    self.first.store(p, Relaxed);
                 }
             }
         } else if n % SEGMENT == 0 {
@@ -298,9 +326,9 @@ impl SlotTable {
 
     #[cold]
     fn shrink(&mut self, hash_of: impl Fn(&[u8]) -> u64) {
-        let last = self.buckets as usize - 1;
+        let last = self.buckets() as usize - 1;
         let moved = self.take_chain(last);
-        self.buckets -= 1;
+        self.set_buckets(last);
         for p in moved {
             // SAFETY: just taken out of the last bucket.
             let hash = hash_of(unsafe { EntryRef::from_raw(p) }.key());
@@ -321,11 +349,11 @@ impl SlotTable {
             let (old, new) = (first_capacity(last + 1), first_capacity(last));
             if new != old {
                 // SAFETY: allocated with `layout(old)`; the buckets behind `new` are empty.
-                let p = unsafe { realloc(self.first.cast(), layout(old), layout(new).size()) };
+                let p = unsafe { realloc(self.first().cast(), layout(old), layout(new).size()) };
                 if p.is_null() {
                     handle_alloc_error(layout(new));
                 }
-                self.first = p.cast();
+                self.first.store(p.cast(), Relaxed);
             }
         }
     }
@@ -383,17 +411,17 @@ impl SlotTable {
     }
 
     pub fn for_each<'a>(&'a self, mut f: impl FnMut(EntryRef<'a>)) {
-        for i in 0..self.buckets as usize {
+        for i in 0..self.buckets() as usize {
             self.each_in_bucket(i, &mut f);
         }
     }
 
     /// As [`SlotTable::scan`], with entries that may be changed in place.
     pub(super) fn scan_mut(&mut self, at: u64, f: &mut impl FnMut(&mut Entry)) -> Option<u64> {
-        if self.buckets == 0 {
+        if self.buckets() == 0 {
             return None;
         }
-        let mut b = self.bucket_at(index_in(self.buckets, reverse(at)));
+        let mut b = self.bucket_at(index_in(self.buckets(), reverse(at)));
         // SAFETY: as in `each_in_bucket`, with the only access to the table.
         unsafe {
             while !b.is_null() {
@@ -410,20 +438,20 @@ impl SlotTable {
 
     /// Visits the bucket at scan position `at` (0 to start). Returns the next position, `None` at the end.
     pub fn scan<'a>(&'a self, at: u64, f: &mut impl FnMut(EntryRef<'a>)) -> Option<u64> {
-        if self.buckets == 0 {
+        if self.buckets() == 0 {
             return None;
         }
         let at = at & ((1 << POSITION_BITS) - 1);
-        self.each_in_bucket(index_in(self.buckets, reverse(at)), f);
+        self.each_in_bucket(index_in(self.buckets(), reverse(at)), f);
         self.position_after(at)
     }
 
     /// The position behind the bucket at `at`, `None` behind the last.
     fn position_after(&self, at: u64) -> Option<u64> {
-        let index = index_in(self.buckets, reverse(at));
+        let index = index_in(self.buckets(), reverse(at));
         // The run of a bucket that is told apart by `depth` bits is 2^(POSITION_BITS - depth) wide.
-        let level = self.buckets.ilog2();
-        let split = (self.buckets as usize) - (1 << level);
+        let level = self.buckets().ilog2();
+        let split = (self.buckets() as usize) - (1 << level);
         let depth = if index < split || index >= 1 << level { level + 1 } else { level };
         let width = 1u64 << (POSITION_BITS - depth);
         let next = (at & !(width - 1)) + width;
@@ -439,7 +467,7 @@ impl SlotTable {
             return None;
         }
         for _ in 0..256 {
-            let bucket = rng.below(u64::from(self.buckets)) as usize;
+            let bucket = rng.below(u64::from(self.buckets())) as usize;
             let rank = rng.below(16) as usize;
             let mut seen = 0;
             let mut hit = None;
@@ -468,13 +496,13 @@ impl SlotTable {
     /// Bytes of the buckets.
     pub fn bucket_bytes(&self) -> usize {
         let rest = self.rest.as_ref().map_or(0, |r| r.len() * SEGMENT);
-        (first_capacity((self.buckets as usize).min(SEGMENT)) + rest) * size_of::<Bucket>()
+        (first_capacity((self.buckets() as usize).min(SEGMENT)) + rest) * size_of::<Bucket>()
     }
 }
 
 impl Drop for SlotTable {
     fn drop(&mut self) {
-        for i in 0..self.buckets as usize {
+        for i in 0..self.buckets() as usize {
             for p in self.take_chain(i) {
                 // SAFETY: taken out of the table, owned once.
                 drop(unsafe { Entry::from_raw(p) });
@@ -482,8 +510,8 @@ impl Drop for SlotTable {
         }
         // SAFETY: the segments were allocated with these layouts.
         unsafe {
-            if self.buckets > 0 {
-                dealloc(self.first.cast(), layout(first_capacity((self.buckets as usize).min(SEGMENT))));
+            if self.buckets() > 0 {
+                dealloc(self.first().cast(), layout(first_capacity((self.buckets() as usize).min(SEGMENT))));
             }
             for segment in self.rest.iter().flat_map(|r| r.iter()) {
                 dealloc(segment.cast(), layout(SEGMENT));
@@ -604,7 +632,7 @@ mod tests {
         for k in model.keys() {
             assert!(remove(&mut t, *k));
         }
-        assert_eq!(t.buckets, 1);
+        assert_eq!(t.buckets(), 1);
     }
 
     #[test]

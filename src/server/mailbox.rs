@@ -56,7 +56,7 @@ impl Mailbox {
 
     /// Takes all messages.
     pub fn take(&self) -> Vec<Mail> {
-        if !self.rung.swap(false, Ordering::AcqRel) {
+        if !self.rung.load(Ordering::Relaxed) || !self.rung.swap(false, Ordering::AcqRel) {
             return Vec::new();
         }
         std::mem::take(&mut *self.mails.lock())

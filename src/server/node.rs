@@ -15,7 +15,7 @@ use crate::exec::stats::CommandStats;
 
 /// A running node.
 pub struct Node {
-    pub shared: Arc<Shared>,
+    pub shared: &'static Shared,
     pub config: ArcSwap<Config>,
     pub clients: Clients,
     /// The workers' mailboxes, filled before the first client is accepted.
@@ -44,7 +44,7 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    pub fn new(shared: Arc<Shared>, config: Config, executors: usize, run_id: String) -> Self {
+    pub fn new(shared: &'static Shared, config: Config, executors: usize, run_id: String) -> Self {
         let commands = shared.commands.len();
         Self {
             shared,

@@ -101,7 +101,7 @@ fn make_node(config: Config, renames: &[(String, String)], workers: usize, rng: 
         is_replica: AtomicBool::new(false),
     };
     let run_id = random_hex(rng);
-    Node::new(Arc::new(shared), config, workers + 1, run_id)
+    Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id)
 }
 
 /// Forty random hexadecimal digits, as run ids and replication ids are.

@@ -40,6 +40,11 @@ const BATCH: usize = 32;
 /// Keys of one command that are prefetched.
 const PREFETCH_KEYS: usize = 16;
 
+/// How often a worker looks for dead keys, at how many shards, and how many keys it deletes of each.
+const EXPIRY_PERIOD_MS: UnixMs = 20;
+const SHARDS_PER_PERIOD: usize = 4;
+const EXPIRY_KEYS: usize = 200;
+
 /// One worker's own state.
 pub struct Worker {
     pub index: usize,
@@ -52,7 +57,11 @@ pub struct Worker {
     /// Tokens that may have more to read than the last read took.
     ready: Vec<usize>,
     reply: Reply,
+    /// Kept for its allocation.
+    segments: Vec<Segment>,
     last_second: u64,
+    last_ms: UnixMs,
+    next_expiry_ms: UnixMs,
     next_shard: usize,
     stopped: bool,
 }
@@ -137,7 +146,7 @@ impl Host for WorkerHost<'_> {
 
 impl Worker {
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
-        let executor = Executor::new(Arc::clone(&node.shared), Arc::clone(&node.stats[index]), seed);
+        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed);
         Self {
             index,
             node,
@@ -148,7 +157,10 @@ impl Worker {
             free: Vec::new(),
             ready: Vec::new(),
             reply: Reply::new(),
+            segments: Vec::new(),
             last_second: 0,
+            last_ms: 0,
+            next_expiry_ms: 0,
             next_shard: index,
             stopped: false,
         }
@@ -190,8 +202,11 @@ impl Worker {
 
     /// How long to sleep when nothing happens: blocked clients have deadlines.
     fn idle_timeout(&self) -> Duration {
-        let now = Instant::now();
         let mut timeout = Duration::from_millis(100);
+        if self.node.clients.blocked.load(Ordering::Relaxed) == 0 {
+            return timeout;
+        }
+        let now = Instant::now();
         for c in self.connections.iter().flatten() {
             if let Some(Hold::Keys { deadline: Some(at), .. }) = &c.hold {
                 timeout = timeout.min(at.saturating_duration_since(now));
@@ -202,10 +217,12 @@ impl Worker {
 
     /// Reads, runs and answers as many of `tokens` as fit one round; returns how many.
     fn round(&mut self, gathered: &mut [u8], tokens: &[usize]) -> usize {
-        let mut segments = Vec::with_capacity(tokens.len().min(256));
+        let mut segments = std::mem::take(&mut self.segments);
         let taken = self.gather(gathered, tokens, &mut segments);
         self.run_segments(gathered, &mut segments);
         self.send(gathered, &mut segments);
+        segments.clear();
+        self.segments = segments;
         taken
     }
 
@@ -283,10 +300,17 @@ impl Worker {
         let mut argv: Vec<&[u8]> = Vec::with_capacity(BATCH * 4);
         let mut items: Vec<Item> = Vec::with_capacity(BATCH);
         let mut at = 0;
-        // Inputs are read while the segments' other fields change.
-        let inputs: Vec<Vec<u8>> = segments.iter_mut().map(|s| s.own.take().unwrap_or_default()).collect();
+        // Inputs are read while the segments' other fields change. Few segments have their own.
+        let owned: Vec<(usize, Vec<u8>)> =
+            segments.iter_mut().enumerate().filter_map(|(i, s)| Some((i, s.own.take()?))).collect();
         let input_of = |s: &Segment, i: usize| -> &[u8] {
-            if inputs[i].is_empty() { &gathered[s.range.clone()] } else { &inputs[i] }
+            if owned.is_empty() {
+                return &gathered[s.range.clone()];
+            }
+            match owned.binary_search_by_key(&i, |o| o.0) {
+                Ok(at) => &owned[at].1,
+                Err(_) => &gathered[s.range.clone()],
+            }
         };
         loop {
             argv.clear();
@@ -309,8 +333,8 @@ impl Worker {
             self.prefetch(&items, &argv, segments);
             self.run_batch(&items, &argv, segments, now);
         }
-        for (s, own) in segments.iter_mut().zip(inputs) {
-            s.own = (!own.is_empty()).then_some(own);
+        for (i, own) in owned {
+            segments[i].own = Some(own);
         }
     }
 
@@ -487,8 +511,7 @@ impl Worker {
         now: UnixMs,
         reply: &mut Reply,
     ) {
-        let node = Arc::clone(&self.node);
-        let mut host = WorkerHost { node: &node };
+        let mut host = WorkerHost { node: &self.node };
         let version = c.client.version;
         let begin = std::mem::replace(&mut s.consumed, end);
         s.commands += 1;
@@ -737,21 +760,38 @@ impl Worker {
     /// What happens by time: deadlines of blocked clients, idle clients, dead keys.
     fn on_time(&mut self) {
         let now_ms = unix_ms();
-        let now = Instant::now();
-        if self.node.clients.blocked.load(Ordering::Relaxed) > 0 {
-            self.time_out_blocked(now, now_ms);
+        if now_ms == self.last_ms {
+            return;
         }
-        if !self.node.shared.is_replica.load(Ordering::Relaxed) {
-            let shard = self.next_shard;
-            self.next_shard = (shard + self.node.workers.get().map_or(1, Vec::len)) % SHARDS;
-            if self.node.active_expire() {
-                self.executor.expire_shard(shard, now_ms, 200);
-            }
+        self.last_ms = now_ms;
+        if self.node.clients.blocked.load(Ordering::Relaxed) > 0 {
+            self.time_out_blocked(Instant::now(), now_ms);
+        }
+        if now_ms >= self.next_expiry_ms {
+            self.next_expiry_ms = now_ms + EXPIRY_PERIOD_MS;
+            self.expire_some(now_ms);
         }
         let second = now_ms as u64 / 1000;
         if second != self.last_second {
             self.last_second = second;
             self.close_idle(second);
+        }
+    }
+
+    /// This worker's part of active expiry: its share of the shards, each with a bounded number of
+    /// keys, so that all shards are visited within a second.
+    fn expire_some(&mut self, now: UnixMs) {
+        if self.node.shared.is_replica.load(Ordering::Relaxed) || !self.node.active_expire() {
+            return;
+        }
+        let workers = self.node.workers.get().map_or(1, Vec::len);
+        for _ in 0..SHARDS_PER_PERIOD {
+            let shard = self.next_shard;
+            self.next_shard += workers;
+            if self.next_shard >= SHARDS {
+                self.next_shard = self.index % SHARDS;
+            }
+            self.executor.expire_shard(shard, now, EXPIRY_KEYS);
         }
     }
 
