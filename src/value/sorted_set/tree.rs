@@ -38,6 +38,13 @@ enum Node {
     Inner(Box<Inner>),
 }
 
+/// What is to be removed.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    Rank(usize),
+    Key(f64, &'a [u8]),
+}
+
 /// Keys in order, all different.
 #[derive(Default)]
 pub struct Tree {
@@ -71,25 +78,23 @@ impl Tree {
 
     /// Removes a key; false if it is not there.
     pub fn remove(&mut self, score: f64, text: &[u8]) -> bool {
-        let rank = self.count_while(|key| key.before(score, text));
-        let found = self.at(rank).is_some_and(|key| key.score == score && key.text() == text);
-        if found {
-            self.remove_at(rank);
-        }
-        found
+        self.take(Target::Key(score, text)).is_some()
     }
 
     /// Removes the key at a rank below the length.
     pub fn remove_at(&mut self, rank: usize) -> Key {
-        let root = self.root.as_mut().expect("a rank below the length");
-        let key = root.remove_at(rank);
+        self.take(Target::Rank(rank)).expect("a rank below the length")
+    }
+
+    fn take(&mut self, target: Target<'_>) -> Option<Key> {
+        let (key, _) = self.root.as_mut()?.remove(target)?;
         self.len -= 1;
         // A root with a single child, or with nothing, goes.
         loop {
             match &mut self.root {
                 Some(Node::Inner(inner)) if inner.len == 1 => self.root = inner.children[0].take(),
                 Some(Node::Leaf(leaf)) if leaf.len == 0 => self.root = None,
-                _ => return key,
+                _ => return Some(key),
             }
         }
     }
@@ -138,6 +143,14 @@ impl Key {
     }
 }
 
+impl Key {
+    /// Whether this is the key of that score and text.
+    #[inline]
+    fn is(self, score: f64, text: &[u8]) -> bool {
+        self.score == score && self.text() == text
+    }
+}
+
 impl Node {
     /// Adds a key; returns the new right sibling if the node had to split. `first` and `last` tell whether
     /// the node is at that end of its level: there, keys that arrive in order leave full nodes behind.
@@ -148,10 +161,11 @@ impl Node {
         }
     }
 
-    fn remove_at(&mut self, rank: usize) -> Key {
+    /// Removes a key if it is there; also tells whether it was the lowest of the node.
+    fn remove(&mut self, target: Target<'_>) -> Option<(Key, bool)> {
         match self {
-            Node::Leaf(leaf) => leaf.remove_at(rank),
-            Node::Inner(inner) => inner.remove_at(rank),
+            Node::Leaf(leaf) => leaf.remove(target),
+            Node::Inner(inner) => inner.remove(target),
         }
     }
 
@@ -245,12 +259,24 @@ impl Leaf {
         self.len += 1;
     }
 
-    fn remove_at(&mut self, i: usize) -> Key {
+    fn remove(&mut self, target: Target<'_>) -> Option<(Key, bool)> {
+        let i = match target {
+            Target::Rank(rank) => rank,
+            Target::Key(score, text) => self.partition(|key| key.before(score, text)),
+        };
+        if i >= self.len {
+            return None;
+        }
         let key = self.key(i);
+        if let Target::Key(score, text) = target
+            && !key.is(score, text)
+        {
+            return None;
+        }
         self.scores.copy_within(i + 1..self.len, i);
         self.members.copy_within(i + 1..self.len, i);
         self.len -= 1;
-        key
+        Some((key, i == 0))
     }
 
     fn absorb(&mut self, right: &Self) {
@@ -367,37 +393,47 @@ impl Inner {
         self.members[i] = lowest.member;
     }
 
-    fn remove_at(&mut self, mut rank: usize) -> Key {
+    fn remove(&mut self, mut target: Target<'_>) -> Option<(Key, bool)> {
         let mut i = 0;
-        while rank >= self.counts[i] as usize {
-            rank -= self.counts[i] as usize;
-            i += 1;
+        match &mut target {
+            Target::Rank(rank) => {
+                while *rank >= self.counts[i] as usize {
+                    *rank -= self.counts[i] as usize;
+                    i += 1;
+                }
+            }
+            // The last child whose lowest key is not beyond.
+            Target::Key(score, text) => {
+                let beyond = self.partition(|key| key.before(*score, text) || key.is(*score, text));
+                i = beyond.checked_sub(1)?;
+            }
         }
-        let key = self.child_mut(i).remove_at(rank);
+        let (key, lowest) = self.child_mut(i).remove(target)?;
         self.counts[i] -= 1;
         let (fill, most) = self.child(i).fill();
         if fill == 0 {
             self.take(i);
-            return key;
-        }
-        if rank == 0 {
-            self.refresh_lowest(i);
-        }
-        if fill < most / 4 && self.len > 1 {
-            // With the smaller neighbour, if both together leave room to grow.
-            let left = if i == 0 || (i + 1 < self.len && self.counts[i + 1] < self.counts[i - 1]) {
-                i
-            } else {
-                i - 1
-            };
-            let together = self.child(left).fill().0 + self.child(left + 1).fill().0;
-            if together <= most * 3 / 4 {
-                let right = self.take(left + 1);
-                self.child_mut(left).absorb(right);
-                self.refresh(left);
+        } else {
+            if lowest {
+                self.refresh_lowest(i);
+            }
+            if fill < most / 4 && self.len > 1 {
+                self.join(i);
             }
         }
-        key
+        Some((key, lowest && i == 0))
+    }
+
+    /// Joins a child with its smaller neighbour, if both together leave room to grow.
+    fn join(&mut self, i: usize) {
+        let right_is_smaller = i + 1 < self.len && (i == 0 || self.counts[i + 1] < self.counts[i - 1]);
+        let left = if right_is_smaller { i } else { i - 1 };
+        let (filled, most) = self.child(left).fill();
+        if filled + self.child(left + 1).fill().0 <= most * 3 / 4 {
+            let right = self.take(left + 1);
+            self.child_mut(left).absorb(right);
+            self.refresh(left);
+        }
     }
 }
 
