@@ -45,6 +45,9 @@ fn echo(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn select(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let index = int(args[1]).map_err(|_| Fail::text("ERR invalid DB index"))?;
+    if ctx.clustered && index != 0 {
+        return Err(Fail::text("ERR SELECT is not allowed in cluster mode"));
+    }
     let databases = ctx.db.keyspace().databases() as i64;
     if !(0..databases).contains(&index) {
         return Err(Fail::text("ERR DB index is out of range"));

@@ -62,6 +62,8 @@ pub struct Ctx<'c, 'l, 'k> {
     pub limits: &'c Limits,
     pub rng: &'c mut Rng,
     pub command: &'static Command,
+    /// The node is part of a cluster.
+    pub clustered: bool,
     /// Inside MULTI, or on behalf of the primary: blocking commands answer at once.
     pub may_block: bool,
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption, Cache};
 
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
+use crate::cluster::view::View;
 use crate::command::client::Role;
 use crate::command::spec::flags;
 use crate::command::table::Listed;
@@ -24,9 +25,11 @@ use crate::resp::Reply;
 use crate::value::Limits;
 
 mod refusal;
+mod route;
 pub mod stats;
 mod transaction;
 
+use route::Route;
 use stats::CommandStats;
 
 /// What all executors of a node share.
@@ -37,6 +40,8 @@ pub struct Shared {
     pub gate: AtomicU32,
     pub limits: ArcSwap<Limits>,
     pub memory: MemoryLimit,
+    /// Who owns which slot; `None` outside cluster mode.
+    pub view: ArcSwapOption<View>,
     /// This node follows a primary: its clients see dead keys as missing, and it deletes none.
     pub is_replica: AtomicBool,
 }
@@ -116,6 +121,8 @@ pub struct Executor {
     effects: Effects,
     rng: Rng,
     limits: Arc<Limits>,
+    /// The published view, reloaded when it changes: one atomic load a command.
+    view: Cache<&'static ArcSwapOption<View>, Option<Arc<View>>>,
 }
 
 impl std::fmt::Debug for Executor {
@@ -128,7 +135,8 @@ impl Executor {
     /// `shared` lives as long as the process: commands reach it without counting references.
     pub fn new(shared: &'static Shared, stats: Arc<CommandStats>, seed: u64) -> Self {
         let limits = shared.limits.load_full();
-        Self { shared, stats, effects: Effects::default(), rng: Rng::new(seed), limits }
+        let view = Cache::new(&shared.view);
+        Self { shared, stats, effects: Effects::default(), rng: Rng::new(seed), limits, view }
     }
 
     /// To be called once per wake-up: what may have changed since the last one.
@@ -180,21 +188,41 @@ impl Executor {
         let shared = self.shared;
         let listed = shared.commands.get(id);
         let command = listed.command;
-        let bits = self.shared.gate.load(Ordering::Relaxed) | client_bits(client);
-        if bits & listed.needs != 0 {
-            match self.pass_gate(client, id, listed, bits & listed.needs, args, now, reply) {
+        let bits = (shared.gate.load(Ordering::Relaxed) | client_bits(client)) & listed.needs;
+        if bits & !(gate::CLUSTER | gate::IN_MULTI) != 0 {
+            match self.pass_gate(client, id, listed, bits, now, reply) {
                 Passed::Run => {}
                 Passed::Answered => return After::Done,
                 Passed::Later => return After::Postponed,
             }
         }
-        if command.has(flags::NOT_QUEUED) && command.name == "exec" && client.multi.is_some() {
-            return self.exec_transaction(host, client, now, reply);
+        let mut routed = None;
+        if bits & gate::CLUSTER != 0 && client.role != Role::Primary {
+            let asking = std::mem::take(&mut client.asking);
+            let mut route = Route::default();
+            route.add(command, args);
+            let view = self.view.load().as_deref();
+            if let Some(Err(fail)) = view.map(|view| route.check(view, client, asking)) {
+                if let Some(multi) = &mut client.multi {
+                    multi.aborted = true;
+                }
+                self.fail(id, &fail, reply);
+                return After::Done;
+            }
+            routed = Some((route, view.map(std::ptr::from_ref), asking));
+        }
+        if bits & gate::IN_MULTI != 0 {
+            if command.name == "exec" {
+                return self.exec_transaction(host, client, id, now, reply);
+            }
+            if self.queue(client, id, listed, args, reply) {
+                return After::Done;
+            }
         }
         let ks = &*shared.keyspace;
         let mut locked = match (command.single_key(), hashed) {
             (Some(_), Some(h)) => ks.lock_slot(h.slot),
-            _ => match lock_set(ks, command, args) {
+            _ => match lock_set(command, args) {
                 Some(set) => ks.lock(set),
                 None => {
                     self.fail(id, &Fail::text("ERR Invalid arguments specified for command"), reply);
@@ -202,14 +230,43 @@ impl Executor {
                 }
             },
         };
+        if let Some((route, view, asking)) = routed
+            && let Err(fail) = self.confirm_route(&route, view, client, asking, now, &mut locked)
+        {
+            drop(locked);
+            self.fail(id, &fail, reply);
+            return After::Done;
+        }
         let hint = command.single_key().and_then(|at| Some((args.get(at).copied()?, hashed?)));
         let after = self.run(host, client, id, command, args, hint, now, &mut locked, reply, true);
-        self.commit(client, reply);
+        self.commit(client);
         drop(locked);
         if let Some(transaction) = after.1 {
             self.end_transaction(client, transaction);
         }
         after.0
+    }
+
+    /// Checks a route again now that the locks are held: the slot may have moved meanwhile, and in
+    /// a slot that is moving the keys decide.
+    fn confirm_route(
+        &mut self,
+        route: &Route<'_>,
+        routed_by: Option<*const View>,
+        client: &Client,
+        asking: bool,
+        now: UnixMs,
+        locked: &mut Locked<'_>,
+    ) -> Result<(), Fail> {
+        let Some(view) = self.view.load().as_deref() else { return Ok(()) };
+        if routed_by != Some(std::ptr::from_ref(view)) {
+            route.check(view, client, asking)?;
+        }
+        if view.moving {
+            let expiring = self.shared.expiring();
+            route.check_keys(view, &mut Db::new(locked, client.db, now, expiring, &mut self.effects))?;
+        }
+        Ok(())
     }
 
     /// Calls the handler and deals with its outcome, under locks.
@@ -246,6 +303,7 @@ impl Executor {
             limits: &self.limits,
             rng: &mut self.rng,
             command,
+            clustered: self.shared.gate.load(Ordering::Relaxed) & gate::CLUSTER != 0,
             may_block: may_block && !from_primary,
         };
         let result = (command.run)(&mut ctx, args);
@@ -272,7 +330,7 @@ impl Executor {
 
     /// Appends what the command recorded to the log, while its locks are held.
     #[inline]
-    fn commit(&mut self, client: &mut Client, _reply: &mut Reply) {
+    fn commit(&mut self, client: &mut Client) {
         if self.effects.dirty != 0 {
             self.shared.keyspace.stats.dirty.fetch_add(self.effects.dirty, Ordering::Relaxed);
             self.effects.dirty = 0;
@@ -298,7 +356,7 @@ impl Executor {
         let args: Vec<&[u8]> = waiter.argv.iter().map(Vec::as_slice).collect();
         let Some(id) = self.shared.commands.find(args[0]) else { return };
         let command = self.shared.commands.get(id).command;
-        let Some(set) = lock_set(&self.shared.keyspace, command, &args) else { return };
+        let Some(set) = lock_set(command, &args) else { return };
         if !locked.set().contains(&set) {
             // Another shard is needed, which may not be locked after the fact.
             host.retry(waiter);
@@ -321,6 +379,7 @@ impl Executor {
             limits: &self.limits,
             rng: &mut self.rng,
             command,
+            clustered: self.shared.gate.load(Ordering::Relaxed) & gate::CLUSTER != 0,
             may_block: true,
         };
         match (command.run)(&mut ctx, &args) {
@@ -437,8 +496,7 @@ fn client_bits(client: &Client) -> u32 {
 }
 
 /// The shards that a command needs. `None` when its keys cannot be told.
-fn lock_set(ks: &Keyspace, command: &Command, args: &[&[u8]]) -> Option<LockSet> {
-    let _ = ks;
+fn lock_set(command: &Command, args: &[&[u8]]) -> Option<LockSet> {
     if command.has(flags::LOCK_ALL) {
         return Some(LockSet::ALL);
     }

@@ -41,7 +41,7 @@ fn shown(arg: &[u8], max: usize) -> String {
 }
 
 impl Executor {
-    /// Refuses, queues or lets pass a command that a condition concerns; `bits` are those conditions.
+    /// Refuses, postpones or lets pass a command that a condition concerns; `bits` are those conditions.
     #[cold]
     pub(super) fn pass_gate(
         &mut self,
@@ -49,63 +49,43 @@ impl Executor {
         id: usize,
         listed: &Listed,
         bits: u32,
-        args: &[&[u8]],
         now: UnixMs,
         reply: &mut Reply,
     ) -> Passed {
-        let command = listed.command;
         // Our primary's stream was accepted by the primary.
         if client.role == Role::Primary {
-            return self.queue_if_multi(client, id, listed, args, reply);
+            return Passed::Run;
         }
-        // EXEC is judged by what it will run.
-        let (bits, denies_oom) = if command.name == "exec" && client.multi.is_some() {
-            let queued = client.multi.iter().flat_map(|m| &m.queue);
-            let needs = queued.clone().fold(0, |n, q| n | gate::needs(q.command));
-            let node = self.shared.gate.load(std::sync::atomic::Ordering::Relaxed);
-            let bits = (bits | (node & needs)) & !gate::IN_MULTI & !gate::CLUSTER;
-            (bits, queued.clone().any(|q| q.command.has(flags::DENYOOM)))
-        } else {
-            (bits, command.has(flags::DENYOOM))
-        };
-        let refusal = self.refusal(listed, bits, denies_oom, now);
-        if let Some(text) = refusal {
-            if let Some(multi) = &mut client.multi {
-                if command.name == "exec" {
-                    client.multi = None;
-                    self.unwatch(client);
-                    self.fail(
-                        id,
-                        &Fail::owned(format!("EXECABORT Transaction discarded because of: {text}")),
-                        reply,
-                    );
-                    return Passed::Answered;
-                }
-                multi.aborted = true;
-            }
-            self.fail(id, &Fail::text(text), reply);
-            return Passed::Answered;
-        }
-        if bits & gate::SUBSCRIBED != 0 {
-            let text = format!(
+        let subscribed = || {
+            Fail::owned(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
                 listed.name
-            );
-            self.fail(id, &Fail::owned(text), reply);
+            ))
+        };
+        let refusal = match self.refusal(bits, now) {
+            Some(text) => Some(Fail::text(text)),
+            None if bits & gate::SUBSCRIBED != 0 => Some(subscribed()),
+            None => None,
+        };
+        if let Some(fail) = refusal {
+            if let Some(multi) = &mut client.multi {
+                multi.aborted = true;
+            }
+            self.fail(id, &fail, reply);
             return Passed::Answered;
         }
-        if bits & gate::PAUSED_ALL != 0 || bits & gate::PAUSED_WRITES != 0 {
+        if bits & (gate::PAUSED_ALL | gate::PAUSED_WRITES) != 0 && client.multi.is_none() {
             return Passed::Later;
         }
-        self.queue_if_multi(client, id, listed, args, reply)
+        Passed::Run
     }
 
     /// The text for the first condition that refuses the command.
-    fn refusal(&mut self, listed: &Listed, bits: u32, denies_oom: bool, now: UnixMs) -> Option<&'static str> {
+    pub(super) fn refusal(&mut self, bits: u32, now: UnixMs) -> Option<&'static str> {
         if bits & gate::UNAUTHENTICATED != 0 {
             return Some("NOAUTH Authentication required.");
         }
-        if bits & gate::MEMORY_LIMIT != 0 && denies_oom && !self.make_room(now) {
+        if bits & gate::MEMORY_LIMIT != 0 && !self.make_room(now) {
             return Some("OOM command not allowed when used memory > 'maxmemory'.");
         }
         if bits & gate::SAVE_FAILED != 0 {
@@ -125,30 +105,31 @@ impl Executor {
         if bits & gate::LOADING != 0 {
             return Some("LOADING Redis is loading the dataset in memory");
         }
-        let _ = listed;
         None
     }
 
-    fn queue_if_multi(
+    /// Queues a command of a transaction. False for those that run at once all the same.
+    #[cold]
+    pub(super) fn queue(
         &mut self,
         client: &mut Client,
         id: usize,
         listed: &Listed,
         args: &[&[u8]],
         reply: &mut Reply,
-    ) -> Passed {
+    ) -> bool {
         let command = listed.command;
-        let Some(multi) = &mut client.multi else { return Passed::Run };
+        let Some(multi) = &mut client.multi else { return false };
         if command.has(flags::NOT_QUEUED) {
-            return Passed::Run;
+            return false;
         }
         if command.has(flags::NO_MULTI) {
             multi.aborted = true;
             self.fail(id, &Fail::text("ERR Command not allowed inside a transaction"), reply);
-            return Passed::Answered;
+        } else {
+            multi.queue.push(Queued { command, id, argv: args.iter().map(|a| a.to_vec()).collect() });
+            reply.simple("QUEUED");
         }
-        multi.queue.push(Queued { command, id, argv: args.iter().map(|a| a.to_vec()).collect() });
-        reply.simple("QUEUED");
-        Passed::Answered
+        true
     }
 }

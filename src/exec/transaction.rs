@@ -2,10 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use super::route::Route;
 use super::{After, Executor, Host, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
-use crate::command::{Client, Transaction};
+use crate::command::client::Role;
+use crate::command::{Client, Fail, Transaction, gate};
 use crate::keyspace::{Db, LockSet};
 use crate::resp::Reply;
 use crate::resp::request::write_command;
@@ -16,11 +18,20 @@ impl Executor {
         &mut self,
         host: &mut dyn Host,
         client: &mut Client,
+        id: usize,
         now: UnixMs,
         reply: &mut Reply,
     ) -> After {
+        let node_bits = self.shared.gate.load(Ordering::Relaxed);
+        let writes = |c: &Client| {
+            c.multi.iter().flat_map(|m| &m.queue).any(|q| gate::needs(q.command) & gate::PAUSED_WRITES != 0)
+        };
+        if node_bits & gate::PAUSED_WRITES != 0 && client.role != Role::Primary && writes(client) {
+            return After::Postponed;
+        }
         let Some(multi) = client.multi.take() else { return After::Done };
         reply.set_resp3(client.resp3);
+        let asking = std::mem::take(&mut client.asking);
         if multi.aborted {
             self.unwatch(client);
             reply.error("EXECABORT Transaction discarded because of previous errors.");
@@ -33,20 +44,42 @@ impl Executor {
         for (_, key) in &client.watched {
             set.add_slot(key_slot(key));
         }
+        let mut route = Route::default();
+        let mut needs = 0;
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             // Keys that cannot be told are of a command that will refuse its arguments.
-            set = set.union(lock_set(ks, queued.command, &args).unwrap_or(LockSet::NONE));
+            set = set.union(lock_set(queued.command, &args).unwrap_or(LockSet::NONE));
+            route.add(queued.command, &args);
+            needs |= gate::needs(queued.command);
+        }
+        let from_primary = client.role == Role::Primary;
+        if !from_primary {
+            // What was allowed when it was queued may be refused by now.
+            let bits = node_bits & needs;
+            if let Some(text) = self.refusal(bits, now) {
+                self.unwatch(client);
+                let text = format!("EXECABORT Transaction discarded because of: {text}");
+                self.fail(id, &Fail::owned(text), reply);
+                return After::Done;
+            }
         }
         let mut locked = ks.lock(set);
-        self.effects.log_wanted = ks.log.is_wanted();
+        self.effects.log_wanted = ks.log.is_wanted() && !from_primary;
+        if !from_primary && let Err(fail) = self.confirm_route(&route, None, client, asking, now, &mut locked)
+        {
+            drop(locked);
+            self.unwatch(client);
+            self.fail(id, &fail, reply);
+            return After::Done;
+        }
         // A watched key whose time has come goes now, and marks the transaction.
         for (index, key) in &client.watched {
             Db::new(&mut locked, *index, now, shared.expiring(), &mut self.effects).exists(key);
         }
         let dirty = client.dirty.as_ref().is_some_and(|d| d.load(Ordering::Acquire));
         if dirty {
-            self.commit(client, reply);
+            self.commit(client);
             drop(locked);
             self.unwatch(client);
             reply.null_array();
@@ -75,7 +108,7 @@ impl Executor {
             self.stats.count_call(queued.id, started.elapsed().as_nanos() as u64);
         }
         self.wrap_records(&mut before);
-        self.commit(client, reply);
+        self.commit(client);
         drop(locked);
         self.unwatch(client);
         After::Done

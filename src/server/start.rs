@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -98,6 +98,7 @@ fn make_node(config: Config, renames: &[(String, String)], workers: usize, rng: 
             samples: AtomicU32::new(config.maxmemory_samples),
             used: allocator::used,
         },
+        view: ArcSwapOption::empty(),
         is_replica: AtomicBool::new(false),
     };
     let run_id = random_hex(rng);

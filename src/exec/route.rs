@@ -1,0 +1,101 @@
+//! Which node serves a command: MOVED, ASK, TRYAGAIN, CROSSSLOT and CLUSTERDOWN.
+//! Source: Redis Cluster specification, "MOVED redirection", "ASK redirection" and "Multi-key operations".
+
+use smallvec::SmallVec;
+
+use crate::base::crc16::key_slot;
+use crate::cluster::view::View;
+use crate::command::spec::{KeyPositions, flags};
+use crate::command::{Client, Command, Fail};
+use crate::keyspace::Db;
+
+/// What of a command matters for its route; for EXEC the sum of what it will run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Route<'a> {
+    /// The one slot of all keys; `None` without keys.
+    slot: Option<u16>,
+    keys: SmallVec<[&'a [u8]; 4]>,
+    crosses: bool,
+    writes: bool,
+    /// The command says ASKING itself (RESTORE-ASKING).
+    asking: bool,
+    /// MIGRATE is served wherever the keys are.
+    migrate: bool,
+    channel: bool,
+}
+
+impl<'a> Route<'a> {
+    /// Takes a command into account.
+    pub fn add(&mut self, command: &Command, args: &[&'a [u8]]) {
+        let mut positions = KeyPositions::new();
+        for spec in command.keys {
+            if spec.positions(args, &mut positions) && spec.flags & crate::command::spec::key::NOT_KEY != 0 {
+                self.channel = true;
+            }
+        }
+        for at in positions {
+            let slot = key_slot(args[at]);
+            self.crosses |= *self.slot.get_or_insert(slot) != slot;
+            self.keys.push(args[at]);
+        }
+        self.writes |= command.has(flags::WRITE) || command.has(flags::MAY_REPLICATE);
+        self.asking |= command.has(flags::ASKING);
+        self.migrate |= command.name == "migrate";
+    }
+
+    /// Whether this node serves the command, as far as can be told without looking at keys.
+    pub fn check(&self, view: &View, client: &Client, asking: bool) -> Result<(), Fail> {
+        let Some(slot) = self.slot else { return Ok(()) };
+        if self.crosses {
+            return Err(Fail::text("CROSSSLOT Keys in request don't hash to the same slot"));
+        }
+        let state = view.slot(slot);
+        if state.owner().is_none() {
+            return Err(Fail::text("CLUSTERDOWN Hash slot not served"));
+        }
+        if !view.is_ok() {
+            if self.channel {
+                if !view.allow_pubsubshard_when_down {
+                    return Err(Fail::text("CLUSTERDOWN The cluster is down"));
+                }
+            } else if !view.allow_reads_when_down {
+                return Err(Fail::text("CLUSTERDOWN The cluster is down"));
+            } else if self.writes {
+                return Err(Fail::text("CLUSTERDOWN The cluster is down and only accepts read commands"));
+            }
+        }
+        if state.is_mine() || (self.migrate && state.is_importing()) {
+            return Ok(());
+        }
+        if state.is_importing() && (asking || self.asking) {
+            return Ok(());
+        }
+        // A replica serves its primary's slots to those who accept stale reads; channels to all.
+        if state.is_my_primarys() && (self.channel || (client.readonly && !self.writes)) {
+            return Ok(());
+        }
+        Err(Fail::owned(view.moved(slot).unwrap_or_else(|| "CLUSTERDOWN Hash slot not served".into())))
+    }
+
+    /// Whether the keys are here, in a slot that is moving. The shard is locked.
+    pub fn check_keys(&self, view: &View, db: &mut Db<'_, '_>) -> Result<(), Fail> {
+        let Some(slot) = self.slot else { return Ok(()) };
+        let state = view.slot(slot);
+        let importing = state.is_importing() && !state.is_mine();
+        if self.migrate || self.channel || !(state.is_migrating() || importing) {
+            return Ok(());
+        }
+        let present = self.keys.iter().filter(|k| db.exists(k)).count();
+        if present == self.keys.len() {
+            return Ok(());
+        }
+        let try_again = Fail::text("TRYAGAIN Multiple keys request during rehashing of slot");
+        if importing {
+            return if self.keys.len() > 1 { Err(try_again) } else { Ok(()) };
+        }
+        if present > 0 {
+            return Err(try_again);
+        }
+        Err(Fail::owned(view.ask(slot).unwrap_or_else(|| "CLUSTERDOWN Hash slot not served".into())))
+    }
+}
