@@ -8,7 +8,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     search(pattern, text, false)
 }
 
-/// As [`matches`], ASCII letters compared without case.
+/// As [`fn@matches`], ASCII letters compared without case.
 pub fn matches_nocase(pattern: &[u8], text: &[u8]) -> bool {
     search(pattern, text, true)
 }

@@ -1,6 +1,6 @@
 //! Configuration text, with its includes, into a [`Config`].
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 
 use super::grammar;
@@ -64,6 +64,8 @@ pub struct Loaded {
     pub renames: Vec<Line>,
     /// `sentinel` lines; only in Sentinel mode.
     pub sentinel: Vec<Line>,
+    /// The last line of each directive that was given, by its name in the table.
+    origins: HashMap<&'static str, Origin>,
 }
 
 /// Files by the path or pattern of an `include` line: name and content of each. The error is a message.
@@ -75,7 +77,7 @@ const INCLUDE_DEPTH_MAX: usize = 16;
 /// Reads configuration text. Later lines win; lists that grow by line (`save`) start anew at their
 /// first line.
 pub fn load(text: &[u8], sentinel_mode: bool, includes: Includes) -> Result<Loaded, FileError> {
-    let mut reader = Reader { loaded: Loaded::default(), seen: HashSet::new(), sentinel_mode };
+    let mut reader = Reader { loaded: Loaded::default(), sentinel_mode };
     reader.text(text, None, 0, includes)?;
     reader.loaded.contradictions()?;
     Ok(reader.loaded)
@@ -83,8 +85,6 @@ pub fn load(text: &[u8], sentinel_mode: bool, includes: Includes) -> Result<Load
 
 struct Reader {
     loaded: Loaded,
-    /// Directives of which a line was read.
-    seen: HashSet<&'static str>,
     sentinel_mode: bool,
 }
 
@@ -115,7 +115,7 @@ impl Reader {
         let Some((name, arguments)) = words.split_first() else { return Ok(()) };
         if let Some(row) = table::find(name) {
             let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-            let first = self.seen.insert(row.name);
+            let first = self.loaded.origins.insert(row.name, origin).is_none();
             return Ok(row.read(&mut self.loaded.config, &arguments, first)?);
         }
         let name = name.to_ascii_lowercase();
@@ -168,6 +168,12 @@ impl From<&str> for Fault {
 }
 
 impl Loaded {
+    /// The error of a directive whose value turned out to be unusable outside this module, such as a
+    /// `dir` that does not exist.
+    pub fn error(&self, name: &str, message: impl Into<String>) -> FileError {
+        FileError { origin: self.origins.get(name).cloned(), message: message.into() }
+    }
+
     /// Refuses lines that are right by themselves but not together.
     fn contradictions(&self) -> Result<(), FileError> {
         let message = if self.config.cluster_enabled && self.config.replicaof.0.is_some() {

@@ -3,7 +3,7 @@
 //! - [`table`] declares every directive once: name, aliases, default, form, kind, meaning.
 //! - [`settings`] holds the typed fields that the server reads: `config.port`, `config.maxmemory`.
 //! - [`grammar`] splits a line into words, as redis.conf is written.
-//! - [`file`] reads configuration text with its includes into a [`Config`].
+//! - [`mod@file`] reads configuration text with its includes into a [`Config`].
 //! - [`get`], [`set`] and [`rewrite`] are CONFIG GET, SET and REWRITE as functions of values and text.
 //! - [`compound`] and [`choice`] are the types of values that are not a number or a text.
 //!

@@ -10,9 +10,9 @@ use crate::config::{Loaded, file};
 /// Why the configuration could not be read. The text goes to stderr before the exit.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    #[error("Fatal error, can't open config file '{}': {error}", path.display())]
+    #[error("Fatal error, can't open config file '{}': {error}\n", path.display())]
     Open { path: PathBuf, error: io::Error },
-    #[error("Fatal error, can't read the configuration from standard input: {0}")]
+    #[error("Fatal error, can't read the configuration from standard input: {0}\n")]
     Stdin(io::Error),
     #[error(transparent)]
     Line(#[from] file::FileError),

@@ -1,5 +1,6 @@
 //! Level 7: sockets, files, clocks and threads. Everything above decides; this does.
 //!
+//! - [`boot`]: from the command line to a running node, and its end;
 //! - [`start`]: from a configuration to a running node;
 //! - [`node`]: what all threads of a node share;
 //! - [`worker`], [`connection`], [`mailbox`]: clients;
@@ -8,6 +9,7 @@
 //! - [`allocator`]: memory, counted.
 
 pub mod allocator;
+pub mod boot;
 pub mod cli;
 pub mod clients;
 pub mod config_file;

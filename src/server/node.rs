@@ -82,6 +82,12 @@ impl Node {
         }
     }
 
+    /// Ends the node: workers send what is queued and close their clients, nobody new is accepted.
+    pub fn stop(&self) {
+        self.shutting_down.store(true, Ordering::Release);
+        self.send_all(|| Mail::Shutdown);
+    }
+
     /// Sends a message to every worker.
     pub fn send_all(&self, mail: impl Fn() -> Mail) {
         for mailbox in self.workers.get().into_iter().flatten() {

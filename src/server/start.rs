@@ -30,8 +30,12 @@ pub enum StartError {
     System { what: &'static str, source: std::io::Error },
 }
 
-/// Starts a node and serves until it is shut down.
-pub fn serve(config: Config, renames: &[(String, String)]) -> Result<(), StartError> {
+/// Starts a node and serves until it is shut down. `on_ready` is called once, when clients may come.
+pub fn serve(
+    config: Config,
+    renames: &[(String, String)],
+    on_ready: impl FnOnce(&Arc<Node>),
+) -> Result<(), StartError> {
     let listeners = listen::tcp(&config, config.port)
         .map_err(|(address, source)| StartError::Bind { address, source })?;
     let mut seed = Rng::new(seed());
@@ -58,6 +62,7 @@ pub fn serve(config: Config, renames: &[(String, String)]) -> Result<(), StartEr
         .collect::<Result<_, _>>()
         .map_err(system("cannot start a worker"))?;
     tracing::info!("Ready to accept connections tcp");
+    on_ready(&node);
     accept(&node, listeners).map_err(system("cannot accept connections"))?;
     for thread in threads {
         // A worker that panicked has reported it; the others still end in order.
@@ -66,9 +71,12 @@ pub fn serve(config: Config, renames: &[(String, String)]) -> Result<(), StartEr
     Ok(())
 }
 
-/// How many workers there are.
-fn workers(config: &Config) -> usize {
-    (config.io_threads as usize).max(1)
+/// How many workers there are: as configured, or one for each core.
+pub fn workers(config: &Config) -> usize {
+    match config.io_threads {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        threads => threads as usize,
+    }
 }
 
 /// A seed that differs from start to start. Nothing secret hangs on it.

@@ -1,0 +1,215 @@
+//! From the command line to a running node and its end: what must happen in which order.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::cli::{self, Asked, Invocation};
+use super::config_file;
+use super::logging::{Log, Role};
+use super::node::Node;
+use super::process::crash;
+use super::process::daemon::{self, PidFile};
+use super::process::limits::{self, OomScore};
+use super::process::signals::{self, Request};
+use super::process::supervise::Supervisor;
+use super::start;
+use crate::base::version;
+use crate::command::CommandTable;
+use crate::config::{FileError, Loaded};
+
+/// The whole life of the process.
+pub fn run() -> ExitCode {
+    let invocation = match cli::parse(std::env::args_os()) {
+        Asked::Serve(invocation) => invocation,
+        Asked::Print(text) => {
+            // Whoever closed the pipe does not want the rest.
+            let _ = io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Asked::Refuse(text) => return refuse(&text),
+    };
+    let loaded = match config_file::read(&invocation) {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&error.to_string()),
+    };
+    match prepare(&invocation, loaded) {
+        Ok(prepared) => prepared.serve(),
+        Err(message) => refuse(&message),
+    }
+}
+
+/// Tells why there is no start, before there is a log.
+fn refuse(message: &str) -> ExitCode {
+    eprint!("{message}");
+    ExitCode::FAILURE
+}
+
+/// A process that is ready for threads.
+struct Prepared {
+    loaded: Loaded,
+    renames: Vec<(String, String)>,
+    log: Log,
+    supervisor: Result<Supervisor, &'static str>,
+    background: bool,
+    /// Absolute: the server has changed its directory.
+    config_file: Option<PathBuf>,
+}
+
+/// Everything that must be done while the process has one thread, or while mistakes still go to the
+/// terminal. The error is the text for stderr.
+fn prepare(invocation: &Invocation, loaded: Loaded) -> Result<Prepared, String> {
+    let renames = renames(&loaded).map_err(|error| error.to_string())?;
+    users(&loaded).map_err(|error| error.to_string())?;
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let config_file = invocation.config_file.as_ref().map(absolute);
+    // The directory first: log, pid file and sockets are relative to it, as in Redis.
+    std::env::set_current_dir(&loaded.config.dir)
+        .map_err(|error| loaded.error("dir", os_message(&error)).to_string())?;
+    let config = &loaded.config;
+    let log = Log::new(&config.logfile, config.loglevel, config.log_format)
+        .map_err(|error| loaded.error("logfile", format!("Can't open the log file: {error}")).to_string())?;
+    let supervisor = Supervisor::find(config.supervised);
+    // A supervisor watches the process that it started.
+    let background = config.daemonize && !supervisor.as_ref().is_ok_and(Supervisor::is_some);
+    if background {
+        daemon::to_background().map_err(|error| format!("Can't go to the background: {error}\n"))?;
+    }
+    log.install();
+    crash::install(log.file().map(PathBuf::as_path));
+    crash::configure(config.crash_log_enabled, config.use_exit_on_panic);
+    signals::ignore();
+    Ok(Prepared { loaded, renames, log, supervisor, background, config_file })
+}
+
+/// The `rename-command` lines, checked against the commands that there are.
+fn renames(loaded: &Loaded) -> Result<Vec<(String, String)>, FileError> {
+    let commands = CommandTable::new(&[]);
+    let mut renames: Vec<(String, String)> = Vec::new();
+    for line in &loaded.renames {
+        let word =
+            |index: usize| String::from_utf8_lossy(line.words.get(index).map_or(&[][..], |w| w)).into_owned();
+        let (from, to) = (word(1), word(2));
+        if commands.find(from.to_ascii_lowercase().as_bytes()).is_none() {
+            return Err(line.error("No such command in rename-command"));
+        }
+        let taken = CommandTable::new(&renames).find(to.to_ascii_lowercase().as_bytes()).is_some();
+        if taken && !to.eq_ignore_ascii_case(&from) {
+            return Err(line.error("Target command name already exists"));
+        }
+        renames.push((from, to));
+    }
+    Ok(renames)
+}
+
+/// Refuses `user` lines that ask for more than this release has: one user who may do everything. The
+/// line that CONFIG REWRITE of a Redis without users leaves behind says just that.
+fn users(loaded: &Loaded) -> Result<(), FileError> {
+    const EVERYTHING: [&[u8]; 7] =
+        [b"default", b"on", b"nopass", b"sanitize-payload", b"~*", b"&*", b"+@all"];
+    let refused =
+        loaded.users.iter().find(|line| !line.words[1..].iter().all(|w| EVERYTHING.contains(&&w[..])));
+    match refused {
+        Some(line) => Err(line.error("users are not supported in this release: use requirepass")),
+        None => Ok(()),
+    }
+}
+
+/// The operating system's words for an error, without its number.
+fn os_message(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+impl Prepared {
+    fn serve(mut self) -> ExitCode {
+        let config = &mut self.loaded.config;
+        info!(
+            "Keystead {} starting, compatible with Redis {}, pid={}",
+            version::KEYSTEAD,
+            version::REDIS,
+            std::process::id()
+        );
+        match &self.config_file {
+            Some(path) => info!("Configuration loaded from {}", path.display()),
+            None => info!("No config file specified, using the default config"),
+        }
+        for row in config.unheeded() {
+            warn!("{} is set, but has no effect in this release", row.name);
+        }
+        let supervisor = self.supervisor.unwrap_or_else(|message| {
+            warn!("{message}");
+            Supervisor::None
+        });
+        // Each worker has an event queue, a wake-up and a few files of its own.
+        match limits::raise_open_files(config.maxclients, 4 * start::workers(config) as u64) {
+            Ok(fitting) => config.maxclients = fitting,
+            Err(message) => {
+                warn!("{message}");
+                return ExitCode::FAILURE;
+            }
+        }
+        let is_replica = config.replicaof.0.is_some();
+        if let Err(error) = OomScore::default().apply(config, is_replica) {
+            warn!("Unable to write oom_score_adj: {error}");
+        }
+        let pid_file = PidFile::path(&config.pidfile, self.background).and_then(|path| pid_file(&path));
+        self.log.set_role(if is_replica { Role::Replica } else { Role::Primary });
+
+        let served = start::serve(self.loaded.config, &self.renames, |node| {
+            tell(supervisor.ready());
+            watch_signals(node);
+        });
+
+        tell(supervisor.stopping());
+        if let Some(file) = pid_file {
+            info!("Removing the pid file.");
+            if let Err(error) = file.remove() {
+                warn!("Can't remove the pid file: {error}");
+            }
+        }
+        match served {
+            Ok(()) => {
+                warn!("Keystead is now ready to exit, bye bye...");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                warn!("{error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn pid_file(path: &Path) -> Option<PidFile> {
+    PidFile::create(path)
+        .inspect_err(|error| warn!("Failed to write PID file {}: {error}", path.display()))
+        .ok()
+}
+
+fn tell(told: io::Result<()>) {
+    if let Err(error) = told {
+        warn!("Can't notify the supervisor: {error}");
+    }
+}
+
+fn watch_signals(node: &Arc<Node>) {
+    let node = Arc::clone(node);
+    let watching = signals::watch(move |request| match request {
+        Request::Terminate => {
+            warn!("Received SIGTERM scheduling shutdown...");
+            node.stop();
+        }
+        Request::Interrupt => {
+            warn!("Received SIGINT scheduling shutdown...");
+            node.stop();
+        }
+        Request::ExitNow => warn!("Received SIGINT again: exiting now."),
+    });
+    if let Err(error) = watching {
+        warn!("Can't watch for signals: {error}");
+    }
+}
