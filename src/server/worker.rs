@@ -178,6 +178,7 @@ impl Worker {
                 tracing::warn!("worker {} cannot wait for events: {e}", self.index);
             }
             let mut readable = std::mem::take(&mut self.ready);
+            let carried_over = !readable.is_empty();
             for event in &events {
                 let Token(token) = event.token();
                 if token >= FIRST_LISTENER {
@@ -189,6 +190,12 @@ impl Worker {
                 if event.is_readable() || event.is_error() || event.is_read_closed() {
                     readable.push(token);
                 }
+            }
+            if carried_over {
+                // A connection may be carried over and have an event too. Twice in a round it would
+                // have its later input parsed without what the earlier left over.
+                readable.sort_unstable();
+                readable.dedup();
             }
             self.executor.refresh();
             let mut from = 0;
