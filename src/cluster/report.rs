@@ -243,19 +243,16 @@ impl ClusterState {
     /// What workers shall see from now on.
     pub fn view(&self) -> Arc<View> {
         let primary = self.me().primary;
-        let slot_view = |slot: u16| {
-            let owner = self.slots.owner(slot);
-            SlotView::new(
-                owner,
-                owner == Some(MYSELF),
-                self.slots.migrating.contains_key(&slot),
-                self.slots.importing.contains_key(&slot),
-                owner.is_some() && owner == primary,
-            )
-        };
         let mut slots = Box::new([SlotView::UNBOUND; SLOTS]);
         for (slot, view) in slots.iter_mut().enumerate() {
-            *view = slot_view(slot as u16);
+            let owner = self.slots.owner(slot as u16);
+            *view = SlotView::new(owner, owner == Some(MYSELF), owner.is_some() && owner == primary);
+        }
+        for slot in self.slots.migrating.keys() {
+            slots[usize::from(*slot)].mark_migrating();
+        }
+        for slot in self.slots.importing.keys() {
+            slots[usize::from(*slot)].mark_importing();
         }
         let view_node = |node: &Node| ViewNode {
             id: node.id,

@@ -54,14 +54,29 @@ impl SlotBitmap {
         })
     }
 
-    /// Runs of set slots, both ends included, ascending.
+    /// Runs of set slots, both ends included, ascending. Runs are long and few: it goes by words.
     pub fn ranges(&self) -> Vec<(u16, u16)> {
-        let mut ranges: Vec<(u16, u16)> = Vec::new();
-        for slot in self.iter() {
-            match ranges.last_mut() {
-                Some((_, end)) if *end + 1 == slot => *end = slot,
-                _ => ranges.push((slot, slot)),
+        let mut ranges = Vec::new();
+        let mut start: Option<u16> = None;
+        for (i, word) in self.0.chunks_exact(8).enumerate() {
+            let word = word.iter().rev().fold(0u64, |w, b| w << 8 | u64::from(*b));
+            if word == if start.is_some() { u64::MAX } else { 0 } {
+                continue;
             }
+            for bit in 0..64 {
+                let slot = (i * 64 + bit) as u16;
+                match (word >> bit & 1 == 1, start) {
+                    (true, None) => start = Some(slot),
+                    (false, Some(first)) => {
+                        ranges.push((first, slot - 1));
+                        start = None;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if let Some(first) = start {
+            ranges.push((first, SLOTS as u16 - 1));
         }
         ranges
     }

@@ -45,21 +45,19 @@ impl SlotView {
         self.marks & MY_PRIMARYS != 0
     }
 
-    pub(super) fn new(
-        owner: Option<NodeIx>,
-        mine: bool,
-        migrating: bool,
-        importing: bool,
-        my_primarys: bool,
-    ) -> Self {
-        let mark = |on: bool, bit: u16| if on { bit } else { 0 };
+    pub(super) fn new(owner: Option<NodeIx>, mine: bool, my_primarys: bool) -> Self {
         Self {
             owner: owner.map_or(NO_OWNER, |n| n.0),
-            marks: mark(mine, MINE)
-                | mark(migrating, MIGRATING)
-                | mark(importing, IMPORTING)
-                | mark(my_primarys, MY_PRIMARYS),
+            marks: if mine { MINE } else { 0 } | if my_primarys { MY_PRIMARYS } else { 0 },
         }
+    }
+
+    pub(super) fn mark_migrating(&mut self) {
+        self.marks |= MIGRATING;
+    }
+
+    pub(super) fn mark_importing(&mut self) {
+        self.marks |= IMPORTING;
     }
 }
 
