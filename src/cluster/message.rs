@@ -210,21 +210,11 @@ pub enum DecodeError {
 ///
 /// The length is the peer's claim: buffer what arrives, never allocate it ahead.
 pub fn packet_len(buffer: &[u8]) -> Result<Option<usize>, DecodeError> {
-    if buffer.len() < 8 {
-        return if SIGNATURE.starts_with(&buffer[..buffer.len().min(4)]) || buffer.len() >= 4 {
-            if buffer.len() >= 4 && &buffer[..4] != SIGNATURE {
-                Err(DecodeError::Signature)
-            } else {
-                Ok(None)
-            }
-        } else {
-            Err(DecodeError::Signature)
-        };
-    }
-    if &buffer[..4] != SIGNATURE {
+    if !SIGNATURE.starts_with(&buffer[..buffer.len().min(4)]) {
         return Err(DecodeError::Signature);
     }
-    let len = u32::from_be_bytes([buffer[4], buffer[5], buffer[6], buffer[7]]);
+    let Some(len) = buffer.get(4..8) else { return Ok(None) };
+    let len = u32::from_be_bytes([len[0], len[1], len[2], len[3]]);
     if (len as usize) < HEADER_LEN {
         return Err(DecodeError::Length(len));
     }
@@ -542,15 +532,10 @@ impl<'a> Reader<'a> {
         SlotBitmap::from_bytes(bytes).ok_or(DecodeError::Malformed("slots"))
     }
 
-    /// An address that is none (a peer may announce a host name in it) is kept as it is, within its field;
-    /// what could break a line of nodes.conf is refused.
+    /// Empty, hence unknown, if it is neither an address nor a host name (peers may announce one).
     fn ip(&mut self) -> Result<String, DecodeError> {
         let text = Reader { bytes: self.take(IP_LEN)? }.text();
-        if text.is_empty() || text.parse::<IpAddr>().is_ok() || is_host_name(&text) {
-            Ok(text)
-        } else {
-            Err(DecodeError::Malformed("ip"))
-        }
+        Ok(if text.parse::<IpAddr>().is_ok() || is_host_name(&text) { text } else { String::new() })
     }
 
     /// Up to the first zero byte; empty if it is no host name.
@@ -568,4 +553,138 @@ impl<'a> Reader<'a> {
 /// Letters, digits, dash, underscore and dot, at most 255 characters: what may be announced as a host name.
 pub fn is_host_name(text: &str) -> bool {
     text.len() <= 255 && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rng::Rng;
+
+    const PING: &[u8] = include_bytes!("../../tests/golden/bus-ping-7.0.bin");
+    const MEET: &[u8] = include_bytes!("../../tests/golden/bus-meet-hostname-7.0.bin");
+    const PUBLISH: &[u8] = include_bytes!("../../tests/golden/bus-publish-7.0.bin");
+
+    fn id(text: &str) -> NodeId {
+        NodeId::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn packets_of_a_real_server_read_and_write_back_byte_for_byte() {
+        for packet in [PING, MEET, PUBLISH] {
+            let message = Message::decode(packet).unwrap();
+            assert_eq!(message.encode(), packet);
+        }
+    }
+
+    #[test]
+    fn a_meet_of_a_real_server_says_who_and_where() {
+        let Message { header, body } = Message::decode(MEET).unwrap();
+        assert_eq!(header.sender, id("ed3eb97670f260ebfb5719588a423b403baa9507"));
+        assert_eq!((header.port, header.cport, header.flags.0), (21001, 31001, 17));
+        assert_eq!((header.current_epoch, header.config_epoch, header.offset), (1, 0, 0));
+        assert_eq!(header.slots.ranges(), [(0, 100)]);
+        assert_eq!((header.state_ok, header.mflags, header.primary), (true, mflag::EXTENSIONS, None));
+        let Body::Meet(gossip) = body else { panic!("{body:?}") };
+        assert_eq!(gossip.extensions.hostname.as_deref(), Some("host-a.example"));
+        let entry = &gossip.entries[0];
+        assert_eq!(entry.id, id("5736f9ab31cf3299d5f435475f4ac7fc60948437"));
+        assert_eq!((entry.ip.as_str(), entry.port, entry.cport), ("127.0.0.1", 21002, 31002));
+        assert_eq!((entry.ping_sent, entry.pong_received), (0, 0x6b01_9ed0));
+    }
+
+    #[test]
+    fn a_published_message_of_a_real_server_is_whole() {
+        let body = Message::decode(PUBLISH).unwrap().body;
+        assert_eq!(body, Body::Publish { channel: b"chan".to_vec(), payload: b"hello".to_vec() });
+    }
+
+    /// A message of each type, and all extensions.
+    fn one_of_each() -> Vec<Message> {
+        let Message { mut header, body } = Message::decode(MEET).unwrap();
+        let Body::Meet(mut gossip) = body else { panic!("{body:?}") };
+        let node = gossip.entries[0].id;
+        header.primary = Some(node);
+        header.ip = "fe80::1".into();
+        gossip.extensions = Extensions {
+            hostname: Some("a".repeat(16)),
+            human_name: Some("shop-7".into()),
+            forgotten: vec![(node, 59)],
+            shard_id: Some(header.sender),
+            unknown: 0,
+        };
+        let slots = header.slots.clone();
+        let channel = b"news".to_vec();
+        let bodies = vec![
+            Body::Ping(gossip.clone()),
+            Body::Pong(gossip.clone()),
+            Body::Meet(gossip),
+            Body::Fail(node),
+            Body::Publish { channel: channel.clone(), payload: vec![0; 100] },
+            Body::PublishShard { channel, payload: vec![] },
+            Body::AuthRequest,
+            Body::AuthAck,
+            Body::Update { config_epoch: 7, node, slots },
+            Body::MfStart,
+            Body::Module,
+            Body::Unknown(77),
+        ];
+        bodies.into_iter().map(|body| Message { header: header.clone(), body }).collect()
+    }
+
+    #[test]
+    fn every_type_reads_back_as_written() {
+        for message in one_of_each() {
+            assert_eq!(Message::decode(&message.encode()).as_ref(), Ok(&message));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let mut rng = Rng::new(5);
+        let packets: Vec<Vec<u8>> = one_of_each().iter().map(Message::encode).collect();
+        for round in 0..20_000 {
+            let mut packet = packets[round % packets.len()].clone();
+            if rng.chance(1, 3) {
+                packet.truncate(rng.below(packet.len() as u64 + 1) as usize);
+            }
+            for _ in 0..rng.below(8) {
+                if !packet.is_empty() {
+                    // Mostly where the structure is, not in the slots.
+                    let len = packet.len() as u64;
+                    let at = if rng.chance(1, 2) {
+                        rng.below(len.min(80))
+                    } else {
+                        len - 1 - rng.below(len.min(300))
+                    };
+                    packet[at as usize] = rng.next_u64() as u8;
+                }
+            }
+            if rng.chance(1, 2) && packet.len() >= 8 {
+                let len = packet.len() as u32;
+                packet[4..8].copy_from_slice(&len.to_be_bytes());
+            }
+            let _ = Message::decode(&packet);
+        }
+    }
+
+    #[test]
+    fn a_text_that_would_break_nodes_conf_is_dropped() {
+        let mut message = one_of_each().swap_remove(0);
+        message.header.ip = "1.2.3.4\nvars".into();
+        assert_eq!(Message::decode(&message.encode()).unwrap().header.ip, "");
+        let Body::Ping(gossip) = &mut message.body else { panic!() };
+        gossip.extensions.hostname = Some("a,b c".into());
+        message.header.ip.clear();
+        let Body::Ping(gossip) = Message::decode(&message.encode()).unwrap().body else { panic!() };
+        assert_eq!(gossip.extensions.hostname.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn the_length_is_known_before_the_packet_is_whole() {
+        assert_eq!(packet_len(b""), Ok(None));
+        assert_eq!(packet_len(b"RCm"), Ok(None));
+        assert_eq!(packet_len(b"GET"), Err(DecodeError::Signature));
+        assert_eq!(packet_len(&PING[..8]), Ok(Some(PING.len())));
+        assert_eq!(packet_len(b"RCmb\0\0\0\x10"), Err(DecodeError::Length(16)));
+    }
 }

@@ -273,3 +273,101 @@ fn parse_address(text: &str) -> Option<(String, u16, u16)> {
     };
     Some((ip.to_owned(), port, cport))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::NoKeys;
+
+    const NOW: Now = Now { mono: 50_000, unix: 1_700_000_000_000 };
+
+    const REDIS_7_0: &str = "\
+ffffffffffffffffffffffffffffffffffffffff 127.0.0.1:7003@17003 slave 07c37dfeb235213a872192d90877d0cd55635b91 0 1426238317239 4 connected
+07c37dfeb235213a872192d90877d0cd55635b91 127.0.0.1:7001@17001,host-a.example myself,master - 0 0 4 connected 0-5460 5462 [5462->-292f8b365bb7edb5e285caf0b7e6ddc7265d2f4f] [77-<-292f8b365bb7edb5e285caf0b7e6ddc7265d2f4f]
+292f8b365bb7edb5e285caf0b7e6ddc7265d2f4f ::1:7002@17002 master,fail - 1426238316232 1426238317500 2 disconnected 5461 5463-16383
+vars currentEpoch 6 lastVoteEpoch 5
+";
+
+    fn load(text: &str) -> Result<ClusterState, NodesConfError> {
+        ClusterState::load(Config::default(), Rng::new(1), NOW, text)
+    }
+
+    #[test]
+    fn a_file_of_redis_7_0_is_understood() {
+        let mut state = load(REDIS_7_0).unwrap();
+        assert_eq!((state.current_epoch, state.last_vote_epoch), (6, 5));
+        let infos = state.node_infos();
+        let (me, other, replica) = (&infos[0], &infos[1], &infos[2]);
+        assert_eq!((me.slots.clone(), me.config_epoch), (vec![(0, 5460), (5462, 5462)], 4));
+        assert_eq!(me.address.ip, "127.0.0.1");
+        assert_eq!((other.address.ip.as_str(), other.address.cport), ("::1", 17002));
+        assert!(other.has_failed());
+        assert_eq!((replica.primary, replica.config_epoch), (Some(me.id), 4));
+        // Own port and host name follow the configuration; moving slots and all else are kept.
+        let text = state.nodes_conf();
+        assert!(
+            text.contains(" 5462 [5462->-292f8b365bb7edb5e285caf0b7e6ddc7265d2f4f] [77-<-292f8"),
+            "{text}"
+        );
+        assert_eq!(load(&text).unwrap().nodes_conf(), text);
+        // And it starts as what it was.
+        assert!(!state.take_actions().iter().any(|a| matches!(a, super::super::Action::SetPrimary { .. })));
+    }
+
+    #[test]
+    fn shard_ids_of_redis_7_2_are_read_and_our_own_is_kept() {
+        let shard = "ab".repeat(20);
+        let text = REDIS_7_0.replace(",host-a.example", &format!(",,tls-port=0,shard-id={shard}"));
+        let state = load(&text).unwrap();
+        assert_eq!(state.my_shard_id().as_str(), shard);
+        let replica = &state.node_infos()[2];
+        assert_eq!(replica.shard_id.as_str(), shard, "a replica is in its primary's shard");
+        let text = state.nodes_conf();
+        assert!(!text.contains("shard-id="), "a 7.0 server would read it as a host name");
+        assert_eq!(load(&text).unwrap().my_shard_id().as_str(), shard);
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_with_its_line() {
+        for (good, bad, line, what) in [
+            ("connected 0-5460", "connected 0-99999", 2, "slot"),
+            ("myself,master", "master", 4, "no line of this node (flag myself)"),
+            ("master,fail", "master,fial", 3, "flags"),
+            ("currentEpoch 6", "currentEpoch x", 4, "currentEpoch"),
+            ("::1:7002@17002", "::1:7002@170020", 3, "address"),
+        ] {
+            let text = REDIS_7_0.replace(good, bad);
+            assert_eq!(load(&text).err(), Some(NodesConfError { line, what }), "{bad}");
+        }
+        assert!(load("vars currentEpoch").is_err());
+    }
+
+    #[test]
+    fn no_text_makes_it_panic() {
+        let mut rng = Rng::new(9);
+        for _ in 0..2000 {
+            let mut text = REDIS_7_0.as_bytes().to_vec();
+            for _ in 0..=rng.below(6) {
+                let at = rng.below(text.len() as u64) as usize;
+                match rng.below(3) {
+                    0 => text[at] = b" \n-,:@[]0a"[rng.below(10) as usize],
+                    1 => {
+                        text.remove(at);
+                    }
+                    _ => text.truncate(at + 1),
+                }
+            }
+            let _ = load(&String::from_utf8_lossy(&text));
+        }
+    }
+
+    #[test]
+    fn a_new_node_reads_back_what_it_wrote() {
+        let mut state = ClusterState::new(Config::default(), Rng::new(3), NOW);
+        state.add_slots(NOW, &[1, 2, 3, 16383]).unwrap();
+        state.flush_slots(NOW, &NoKeys).unwrap();
+        state.set_config_epoch(NOW, 9).unwrap();
+        let text = state.nodes_conf();
+        assert_eq!(load(&text).unwrap().nodes_conf(), text);
+    }
+}

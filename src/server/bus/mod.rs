@@ -1,0 +1,365 @@
+//! Drives [`cluster`](crate::cluster): sockets on the bus port, a clock, and nodes.conf.
+//!
+//! One thread with a tokio runtime runs [`Bus::run`]. Everybody else reaches the state through the
+//! handle: workers that run CLUSTER commands use [`Bus::read`] and [`Bus::admin`], and what the machine
+//! wants of the node goes to a [`Host`].
+//!
+//! All actions, whoever's event caused them, pass through one queue and are carried out one after the
+//! other, so that nothing overtakes a write of nodes.conf that it must wait for.
+//!
+//! - `nodes_file`: **where nodes.conf is written and fsynced**
+//! - `link`: connections
+
+mod link;
+mod nodes_file;
+pub mod settings;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use self::link::Outlet;
+pub use self::nodes_file::{NodesFile, NodesFileError};
+use crate::base::rng::Rng;
+use crate::base::time::MonoMs;
+use crate::cluster::nodes_conf::NodesConfError;
+use crate::cluster::report::LinkInfo;
+use crate::cluster::{
+    Action, ClusterState, Config, Event, Level, LinkId, NodeId, Now, ReplicationFacts, SlotBitmap, View,
+};
+
+/// An administrator's command waits so long for its effects. Only a stuck disk takes longer.
+const ADMIN_WAIT: Duration = Duration::from_secs(2);
+
+/// The rest of the node, as the bus sees it. Called on the bus thread, except `now` and `replication`,
+/// which any thread calls with the cluster state locked: they must not call back.
+///
+/// No method may wait for a client's command: that command may be waiting for the bus in [`Bus::admin`].
+pub trait Host: Send + Sync {
+    /// Both clocks; the origin of the monotonic one is the host's.
+    fn now(&self) -> Now;
+    /// Own offset, and when the primary was last heard. Cheap: asked before every event.
+    fn replication(&self) -> ReplicationFacts;
+    /// Replicate this primary, at a new role, primary or address.
+    fn set_primary(&self, id: NodeId, ip: &str, port: u16);
+    /// Stop replicating; serve with the data that is there.
+    fn become_primary(&self);
+    /// Workers route by this view from now on.
+    fn publish(&self, view: Arc<View>);
+    /// Delete the keys of slots that went to another node.
+    fn drop_slots(&self, slots: &SlotBitmap);
+    /// Delete all keys.
+    fn flush_all(&self);
+    /// Let no write through until then. When it returns, none is under way and [`replication`](Self::replication)
+    /// says the final offset.
+    fn pause_writes(&self, until: MonoMs);
+    fn unpause(&self);
+    /// A published message for local subscribers.
+    fn deliver(&self, channel: &[u8], payload: &[u8], shard: bool);
+    /// nodes.conf cannot be written: without it this node could vote twice, so it must end.
+    fn fatal(&self, what: &str);
+}
+
+/// Why a node cannot start as part of a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    #[error(transparent)]
+    File(#[from] NodesFileError),
+    #[error("Unrecoverable error: corrupted cluster config file \"{0}\": {1}")]
+    Corrupt(String, NodesConfError),
+}
+
+/// A handle to the cluster, shared by all threads.
+pub struct Bus {
+    inner: Mutex<Inner>,
+    /// Signalled when an action was carried out.
+    progress: Condvar,
+    queued: Notify,
+    /// The next tick is earlier than the timer was set to.
+    sooner: Notify,
+    timer: AtomicU64,
+    links: Mutex<BTreeMap<LinkId, Outlet>>,
+    next_inbound: AtomicU64,
+    /// `cluster-link-sendbuf-limit`, bytes; 0: none.
+    pub link_buffer_limit: AtomicUsize,
+    links_over_limit: AtomicU64,
+    host: Arc<dyn Host>,
+}
+
+struct Inner {
+    state: ClusterState,
+    queue: VecDeque<Action>,
+    /// Actions ever queued, and carried out.
+    put_in: u64,
+    carried_out: u64,
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bus").finish_non_exhaustive()
+    }
+}
+
+impl Bus {
+    /// Reads nodes.conf, or makes a new node, and locks the file. Serves nothing yet: see [`run`](Self::run).
+    pub fn open(
+        path: &Path,
+        config: Config,
+        seed: u64,
+        host: Arc<dyn Host>,
+    ) -> Result<(Arc<Self>, NodesFile), BusError> {
+        let (file, text) = NodesFile::open(path)?;
+        let (rng, now) = (Rng::new(seed), host.now());
+        let state = if text.trim().is_empty() {
+            let state = ClusterState::new(config, rng, now);
+            tracing::info!("No cluster configuration found, I'm {}", state.my_id());
+            state
+        } else {
+            let state = ClusterState::load(config, rng, now, &text)
+                .map_err(|e| BusError::Corrupt(path.display().to_string(), e))?;
+            tracing::info!("Node configuration loaded, I'm {}", state.my_id());
+            state
+        };
+        // Workers need a view before the first command.
+        host.publish(state.view());
+        let bus = Self {
+            inner: Mutex::new(Inner { state, queue: VecDeque::new(), put_in: 0, carried_out: 0 }),
+            progress: Condvar::new(),
+            queued: Notify::new(),
+            sooner: Notify::new(),
+            timer: AtomicU64::new(0),
+            links: Mutex::new(BTreeMap::new()),
+            next_inbound: AtomicU64::new(1),
+            link_buffer_limit: AtomicUsize::new(0),
+            links_over_limit: AtomicU64::new(0),
+            host,
+        };
+        Ok((Arc::new(bus), file))
+    }
+
+    /// Looks at the state.
+    pub fn read<R>(&self, look: impl FnOnce(&ClusterState) -> R) -> R {
+        look(&self.inner.lock().state)
+    }
+
+    /// An administrator's command. Returns when what it asks for is done and, where that matters, on disk.
+    ///
+    /// Not for the bus thread, and not with shard locks held.
+    pub fn admin<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> R) -> R {
+        let (result, ticket) = self.change(call);
+        let deadline = Instant::now() + ADMIN_WAIT;
+        let mut inner = self.inner.lock();
+        while inner.carried_out < ticket {
+            if self.progress.wait_until(&mut inner, deadline).timed_out() {
+                break;
+            }
+        }
+        result
+    }
+
+    /// As [`admin`](Self::admin) without waiting: for PUBLISH, and for changes of the configuration.
+    pub fn post<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> R) -> R {
+        self.change(call).0
+    }
+
+    /// CLUSTER LINKS: each link and the bytes that wait on it.
+    pub fn link_infos(&self) -> Vec<(LinkInfo, usize)> {
+        let infos = self.read(ClusterState::links);
+        let links = self.links.lock();
+        let waiting = |id| links.get(&id).map_or(0, |o: &Outlet| o.queued.load(Ordering::Relaxed));
+        infos.into_iter().map(|info| (info, waiting(info.link))).collect()
+    }
+
+    /// The last line of CLUSTER INFO.
+    pub fn links_over_limit(&self) -> u64 {
+        self.links_over_limit.load(Ordering::Relaxed)
+    }
+
+    fn step(&self, event: Event) {
+        self.change(|state, now| {
+            let actions = state.step(now, event);
+            state.put_back(actions);
+        });
+    }
+
+    /// Changes the state under its lock and queues what follows from it.
+    fn change<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> R) -> (R, u64) {
+        let mut inner = self.inner.lock();
+        let now = self.host.now();
+        inner.state.set_replication_facts(self.host.replication());
+        let result = call(&mut inner.state, now);
+        let actions = inner.state.take_actions();
+        inner.put_in += actions.len() as u64;
+        let (ticket, any) = (inner.put_in, !actions.is_empty());
+        inner.queue.extend(actions);
+        let next_tick = inner.state.next_tick();
+        drop(inner);
+        if any {
+            self.queued.notify_one();
+        }
+        if next_tick < self.timer.load(Ordering::Acquire) {
+            self.sooner.notify_one();
+        }
+        (result, ticket)
+    }
+
+    /// Runs the cluster's part of this node until the runtime ends.
+    pub async fn run(self: Arc<Self>, file: NodesFile, listeners: Vec<std::net::TcpListener>) -> std::io::Result<()> {
+        for listener in listeners {
+            let listener = TcpListener::from_std(listener)?;
+            tokio::spawn(Arc::clone(&self).accept(listener));
+        }
+        tokio::spawn(Arc::clone(&self).carry_out(file));
+        self.keep_time().await;
+        Ok(())
+    }
+
+    async fn keep_time(self: Arc<Self>) {
+        loop {
+            self.step(Event::Tick);
+            let due = self.read(ClusterState::next_tick);
+            self.timer.store(due, Ordering::Release);
+            let now = self.host.now().mono;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(due.saturating_sub(now))) => {}
+                () = self.sooner.notified() => {}
+            }
+        }
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let link = LinkId::inbound(self.next_inbound.fetch_add(1, Ordering::Relaxed));
+                    let (peer_ip, local_ip) = link::addresses(&stream);
+                    self.step(Event::Accepted { link, peer_ip, local_ip });
+                    link::start(&self, link, stream);
+                }
+                Err(error) => {
+                    tracing::warn!("Error accepting cluster node: {error}");
+                    // Out of descriptors, most likely; a busy loop would not help.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn carry_out(self: Arc<Self>, mut file: NodesFile) {
+        loop {
+            let next = self.inner.lock().queue.pop_front();
+            let Some(action) = next else {
+                self.queued.notified().await;
+                continue;
+            };
+            if let Action::Persist { text, sync } = action {
+                // On another thread: a slow disk must not keep this one from hearing the others.
+                let written = tokio::task::spawn_blocking(move || {
+                    let result = file.replace(&text, sync);
+                    (file, result)
+                });
+                match written.await {
+                    Ok((back, Ok(()))) => file = back,
+                    Ok((_, Err(error))) => {
+                        return self.host.fatal(&format!("Fatal: can't update cluster config file: {error}"));
+                    }
+                    // The runtime ends.
+                    Err(_) => return,
+                }
+            } else {
+                self.act(action);
+            }
+            self.inner.lock().carried_out += 1;
+            self.progress.notify_all();
+        }
+    }
+
+    fn act(self: &Arc<Self>, action: Action) {
+        match action {
+            Action::Persist { .. } => unreachable!("carried out by its caller"),
+            Action::SetPrimary { id, ip, port } => self.host.set_primary(id, &ip, port),
+            Action::BecomePrimary => self.host.become_primary(),
+            Action::PublishView(view) => self.host.publish(view),
+            Action::Connect { link, ip, port } => self.connect(link, &ip, port),
+            Action::CloseLink(link) => {
+                if let Some(outlet) = self.links.lock().remove(&link) {
+                    outlet.close();
+                }
+            }
+            Action::Send { link, packet } => self.send(link, packet),
+            Action::DropSlotKeys(slots) => self.host.drop_slots(&slots),
+            Action::FlushAll => self.host.flush_all(),
+            Action::PauseClients { until } => {
+                self.host.pause_writes(until);
+                self.post(ClusterState::clients_paused);
+            }
+            Action::UnpauseClients => self.host.unpause(),
+            Action::Deliver { channel, payload, shard } => self.host.deliver(&channel, &payload, shard),
+            Action::Log { level, text } => log(level, &text),
+        }
+    }
+
+    fn connect(self: &Arc<Self>, link: LinkId, ip: &str, port: u16) {
+        let bus = Arc::clone(self);
+        let timeout = Duration::from_millis(self.read(|s| s.config().node_timeout_ms));
+        let target = ip.parse().map(|ip| SocketAddr::new(ip, port));
+        tokio::spawn(async move {
+            let Ok(target) = target else { return bus.link_ended(link) };
+            match tokio::time::timeout(timeout, TcpStream::connect(target)).await {
+                Ok(Ok(stream)) => {
+                    let (peer_ip, local_ip) = link::addresses(&stream);
+                    // Registered first: the machine answers with the first packet at once.
+                    link::start(&bus, link, stream);
+                    if bus.read(|s| s.wants_link(link)) {
+                        bus.step(Event::Connected { link, peer_ip, local_ip });
+                    } else if let Some(outlet) = bus.links.lock().remove(&link) {
+                        outlet.close();
+                    }
+                }
+                _ => bus.link_ended(link),
+            }
+        });
+    }
+
+    fn send(self: &Arc<Self>, link: LinkId, packet: bytes::Bytes) {
+        let links = self.links.lock();
+        let Some(outlet) = links.get(&link) else { return };
+        let waiting = outlet.send(packet);
+        drop(links);
+        let limit = self.link_buffer_limit.load(Ordering::Relaxed);
+        if limit != 0 && waiting > limit {
+            self.links_over_limit.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!("Freeing cluster link: {waiting} bytes wait on it, more than cluster-link-sendbuf-limit");
+            if let Some(outlet) = self.links.lock().remove(&link) {
+                outlet.close();
+            }
+            self.step(Event::Closed { link });
+        }
+    }
+
+    fn register(&self, link: LinkId, outlet: Outlet) {
+        self.links.lock().insert(link, outlet);
+    }
+
+    /// A connection ended by itself, or never came about.
+    fn link_ended(&self, link: LinkId) {
+        self.links.lock().remove(&link);
+        self.step(Event::Closed { link });
+    }
+}
+
+fn log(level: Level, text: &str) {
+    match level {
+        Level::Debug => tracing::trace!("{text}"),
+        Level::Verbose => tracing::debug!("{text}"),
+        Level::Notice => tracing::info!("{text}"),
+        Level::Warning => tracing::warn!("{text}"),
+    }
+}

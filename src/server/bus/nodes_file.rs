@@ -1,0 +1,90 @@
+//! nodes.conf on the disk: locked against a second process, replaced as a whole.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Why nodes.conf cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NodesFileError {
+    #[error(
+        "Sorry, the cluster configuration file {0} is already used by a different Redis Cluster node. \
+         Please make sure that different nodes use different cluster configuration files."
+    )]
+    InUse(String),
+    #[error("Can't open {0} in order to acquire a lock: {1}")]
+    Open(String, io::Error),
+}
+
+/// The file, and the lock that lasts as long as this value.
+#[derive(Debug)]
+pub struct NodesFile {
+    path: PathBuf,
+    /// Holds the lock. A replaced file is locked before it takes the name, so that no moment is free.
+    locked: File,
+}
+
+impl NodesFile {
+    /// Opens or creates the file and locks it. Also returns its text, empty for a new node.
+    pub fn open(path: &Path) -> Result<(Self, String), NodesFileError> {
+        let name = || path.display().to_string();
+        let fail = |e| NodesFileError::Open(name(), e);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(fail)?;
+        lock(&file, path)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(fail)?;
+        Ok((Self { path: path.to_owned(), locked: file }, text))
+    }
+
+    /// Replaces the content; with `sync` it is on disk when this returns.
+    pub fn replace(&mut self, text: &str, sync: bool) -> io::Result<()> {
+        let temporary = self.path.with_extension(format!("conf.tmp-{}", std::process::id()));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        if sync {
+            file.sync_all()?;
+        }
+        file.try_lock().map_err(io::Error::other)?;
+        std::fs::rename(&temporary, &self.path)?;
+        self.locked = file;
+        if sync {
+            let directory = self.path.parent().filter(|p| !p.as_os_str().is_empty());
+            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+fn lock(file: &File, path: &Path) -> Result<(), NodesFileError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(NodesFileError::InUse(path.display().to_string())),
+        Err(TryLockError::Error(e)) => Err(NodesFileError::Open(path.display().to_string(), e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_process_is_refused_also_after_the_file_was_replaced() {
+        let directory = std::env::temp_dir().join(format!("keystead-nodes-file-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("nodes.conf");
+        let (mut file, text) = NodesFile::open(&path).unwrap();
+        assert_eq!(text, "");
+        assert!(matches!(NodesFile::open(&path), Err(NodesFileError::InUse(_))));
+        file.replace("one\n", true).unwrap();
+        file.replace("two\n", false).unwrap();
+        assert!(matches!(NodesFile::open(&path), Err(NodesFileError::InUse(_))));
+        drop(file);
+        assert_eq!(NodesFile::open(&path).unwrap().1, "two\n");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}
