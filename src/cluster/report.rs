@@ -218,6 +218,11 @@ impl ClusterState {
         info
     }
 
+    /// Whether a connection that was asked for is still wanted.
+    pub fn wants_link(&self, link: LinkId) -> bool {
+        self.links.contains_key(&link)
+    }
+
     pub fn links(&self) -> Vec<LinkInfo> {
         self.links
             .iter()

@@ -5,11 +5,13 @@
 //! - [`node`]: what all threads of a node share;
 //! - [`worker`], [`connection`], [`mailbox`]: clients;
 //! - [`requests`]: what commands ask of the node;
+//! - [`bus`]: the cluster's links, clock and nodes.conf;
 //! - [`cli`], [`logging`], [`process`]: command line, log, and the node as a process;
 //! - [`allocator`]: memory, counted.
 
 pub mod allocator;
 pub mod boot;
+pub mod bus;
 pub mod cli;
 pub mod clients;
 pub mod config_file;

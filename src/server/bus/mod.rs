@@ -183,19 +183,22 @@ impl Bus {
     }
 
     fn step(&self, event: Event) {
-        self.change(|state, now| {
-            let actions = state.step(now, event);
-            state.put_back(actions);
-        });
+        self.apply(|state, now| ((), state.step(now, event)));
+    }
+
+    fn change<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> R) -> (R, u64) {
+        self.apply(|state, now| {
+            let result = call(state, now);
+            (result, state.take_actions())
+        })
     }
 
     /// Changes the state under its lock and queues what follows from it.
-    fn change<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> R) -> (R, u64) {
+    fn apply<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> (R, Vec<Action>)) -> (R, u64) {
         let mut inner = self.inner.lock();
         let now = self.host.now();
         inner.state.set_replication_facts(self.host.replication());
-        let result = call(&mut inner.state, now);
-        let actions = inner.state.take_actions();
+        let (result, actions) = call(&mut inner.state, now);
         inner.put_in += actions.len() as u64;
         let (ticket, any) = (inner.put_in, !actions.is_empty());
         inner.queue.extend(actions);
@@ -211,7 +214,11 @@ impl Bus {
     }
 
     /// Runs the cluster's part of this node until the runtime ends.
-    pub async fn run(self: Arc<Self>, file: NodesFile, listeners: Vec<std::net::TcpListener>) -> std::io::Result<()> {
+    pub async fn run(
+        self: Arc<Self>,
+        file: NodesFile,
+        listeners: Vec<std::net::TcpListener>,
+    ) -> std::io::Result<()> {
         for listener in listeners {
             let listener = TcpListener::from_std(listener)?;
             tokio::spawn(Arc::clone(&self).accept(listener));
@@ -336,7 +343,9 @@ impl Bus {
         let limit = self.link_buffer_limit.load(Ordering::Relaxed);
         if limit != 0 && waiting > limit {
             self.links_over_limit.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!("Freeing cluster link: {waiting} bytes wait on it, more than cluster-link-sendbuf-limit");
+            tracing::warn!(
+                "Freeing cluster link: {waiting} bytes wait on it, more than cluster-link-sendbuf-limit"
+            );
             if let Some(outlet) = self.links.lock().remove(&link) {
                 outlet.close();
             }

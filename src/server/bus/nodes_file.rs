@@ -29,12 +29,7 @@ impl NodesFile {
     pub fn open(path: &Path) -> Result<(Self, String), NodesFileError> {
         let name = || path.display().to_string();
         let fail = |e| NodesFileError::Open(name(), e);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)
-            .map_err(fail)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(fail)?;
         lock(&file, path)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(fail)?;

@@ -39,7 +39,7 @@ pub fn cluster_config(config: &Config) -> cluster::Config {
         preferred_endpoint: match config.cluster_preferred_endpoint_type {
             EndpointType::Ip => Endpoint::Ip,
             EndpointType::Hostname => Endpoint::Hostname,
-            EndpointType::UnknownEndpoint => Endpoint::Unknown,
+            EndpointType::Unknown => Endpoint::Unknown,
         },
         repl_ping_period_s: u64::from(config.repl_ping_replica_period),
         port: client_port(config),
