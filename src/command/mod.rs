@@ -9,6 +9,7 @@ pub mod ctx;
 pub mod fail;
 pub mod gate;
 pub mod keys;
+pub mod persistence;
 pub mod request;
 pub mod spec;
 pub mod strings;

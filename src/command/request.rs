@@ -6,5 +6,8 @@
 /// A request to the node.
 #[derive(Debug)]
 pub enum Request {
+    Save,
+    BackgroundSave { schedule: bool },
+    LastSave,
     Info { sections: Vec<String> },
 }

@@ -8,6 +8,7 @@ const FAMILIES: &[&[Command]] = &[
     super::strings::COMMANDS,
     super::keys::COMMANDS,
     super::connection::COMMANDS,
+    super::persistence::COMMANDS,
     super::transactions::COMMANDS,
 ];
 

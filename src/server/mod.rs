@@ -20,6 +20,7 @@ pub mod listen;
 pub mod logging;
 pub mod mailbox;
 pub mod node;
+pub mod persistence;
 pub mod process;
 pub mod requests;
 pub mod start;

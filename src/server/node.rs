@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::clients::Clients;
 use super::mailbox::{Mail, Mailbox};
+use super::persistence::SaveState;
 use crate::base::time::{MonoMs, UnixMs};
 use crate::config::Config;
 use crate::exec::Shared;
@@ -28,6 +29,7 @@ pub struct Node {
     pub started_unix_ms: UnixMs,
     pub shutting_down: AtomicBool,
     pub active_expire: AtomicBool,
+    pub save: SaveState,
 }
 
 /// Bytes and events of clients' sockets.
@@ -58,6 +60,7 @@ impl Node {
             started_unix_ms: unix_ms(),
             shutting_down: AtomicBool::new(false),
             active_expire: AtomicBool::new(true),
+            save: SaveState::new(unix_ms()),
         }
     }
 
@@ -74,6 +77,11 @@ impl Node {
     /// Whether new clients need not authenticate.
     pub fn admits_without_password(&self) -> bool {
         self.config.load().requirepass.0.is_empty()
+    }
+
+    /// The id of the data's history, which a saved file names.
+    pub fn replication_id(&self) -> String {
+        self.run_id.clone()
     }
 
     pub fn send(&self, worker: usize, mail: Mail) {

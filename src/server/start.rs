@@ -13,7 +13,7 @@ use super::connection::Stream;
 use super::mailbox::{Mail, Mailbox};
 use super::node::{Node, unix_ms};
 use super::worker::{WAKER, Worker};
-use super::{allocator, listen};
+use super::{allocator, listen, persistence};
 use crate::base::rng::Rng;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
@@ -26,6 +26,8 @@ use crate::keyspace::{Garbage, Keyspace};
 pub enum StartError {
     #[error("Could not create server TCP listening socket {address}: bind: {source}")]
     Bind { address: String, source: std::io::Error },
+    #[error("{0}")]
+    Data(String),
     #[error("{what}: {source}")]
     System { what: &'static str, source: std::io::Error },
 }
@@ -61,12 +63,18 @@ pub fn serve(
         })
         .collect::<Result<_, _>>()
         .map_err(system("cannot start a worker"))?;
+    // Clients may connect meanwhile; they are told that data are being loaded.
+    persistence::load_at_start(&node).map_err(StartError::Data)?;
     tracing::info!("Ready to accept connections tcp");
     on_ready(&node);
     accept(&node, listeners).map_err(system("cannot accept connections"))?;
     for thread in threads {
         // A worker that panicked has reported it; the others still end in order.
         let _ = thread.join();
+    }
+    if !node.config.load().save.0.is_empty() {
+        tracing::info!("Saving the final RDB snapshot before exiting.");
+        persistence::save_now(&node);
     }
     Ok(())
 }
@@ -152,6 +160,7 @@ fn accept(node: &Arc<Node>, listeners: Vec<std::net::TcpListener>) -> std::io::R
             _ => {}
         }
         node.shared.keyspace.set_access_clock((unix_ms() / 1000) as u32);
+        persistence::cron(node);
         for event in &events {
             let Some(listener) = listeners.get(event.token().0) else { continue };
             loop {

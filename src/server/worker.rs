@@ -121,7 +121,7 @@ enum What {
 
 /// The executor's way to the rest of the node.
 struct WorkerHost<'a> {
-    node: &'a Node,
+    node: &'a Arc<Node>,
 }
 
 impl Host for WorkerHost<'_> {
