@@ -35,8 +35,10 @@ pub(super) fn unknown_subcommand(container: &str, word: &[u8]) -> Fail {
     ))
 }
 
-/// At most `max` bytes of an argument as text; what is not text becomes a replacement character.
+/// At most `max` bytes of an argument, up to a NUL, as Redis shows it; what is not text becomes a
+/// replacement character.
 fn shown(arg: &[u8], max: usize) -> String {
+    let arg = arg.split(|b| *b == 0).next().unwrap_or_default();
     String::from_utf8_lossy(&arg[..arg.len().min(max)]).replace(['\r', '\n'], " ")
 }
 
