@@ -61,7 +61,7 @@ struct Prepared {
 
 /// Everything that must be done while the process has one thread, or while mistakes still go to the
 /// terminal. The error is the text for stderr.
-fn prepare(invocation: &Invocation, loaded: Loaded) -> Result<Prepared, String> {
+fn prepare(invocation: &Invocation, mut loaded: Loaded) -> Result<Prepared, String> {
     let renames = renames(&loaded).map_err(|error| error.to_string())?;
     users(&loaded).map_err(|error| error.to_string())?;
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
@@ -69,6 +69,10 @@ fn prepare(invocation: &Invocation, loaded: Loaded) -> Result<Prepared, String> 
     // The directory first: log, pid file and sockets are relative to it, as in Redis.
     std::env::set_current_dir(&loaded.config.dir)
         .map_err(|error| loaded.error("dir", os_message(&error)).to_string())?;
+    if let Some(path) = std::env::current_dir().ok().and_then(|path| path.to_str().map(str::to_owned)) {
+        // Absolute, as CONFIG GET shows it.
+        loaded.config.dir = path;
+    }
     let config = &loaded.config;
     let log = Log::new(&config.logfile, config.loglevel, config.log_format)
         .map_err(|error| loaded.error("logfile", format!("Can't open the log file: {error}")).to_string())?;

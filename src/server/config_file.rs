@@ -45,10 +45,18 @@ fn included(pattern: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
     paths.filter_map(Result::ok).map(|path| open(&path)).collect()
 }
 
+/// The text of the file; empty if somebody removed it since the start.
+pub fn read_or_empty(path: &Path) -> io::Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(vec![]),
+        read => read,
+    }
+}
+
 /// Replaces the file as a whole: readers see the old text or the new one, also after a power cut.
 pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     // A link stays a link: its target is replaced.
-    let path = fs::canonicalize(path)?;
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
@@ -62,7 +70,9 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 
 fn write_beside(temporary: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).open(temporary)?;
-    file.set_permissions(fs::metadata(path)?.permissions())?;
+    if let Ok(old) = fs::metadata(path) {
+        file.set_permissions(old.permissions())?;
+    }
     file.write_all(text)?;
     file.sync_all()?;
     fs::rename(temporary, path)?;
@@ -138,6 +148,7 @@ mod tests {
         assert_eq!(fs::read(&real).unwrap(), b"new\n");
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 2, "nothing is left over");
-        assert!(replace(&folder.0.join("gone.conf"), b"x").is_err());
+        assert!(replace(&folder.0.join("gone/x.conf"), b"x").is_err());
+        assert_eq!(read_or_empty(&folder.0.join("gone.conf")).unwrap(), b"");
     }
 }
