@@ -4,6 +4,7 @@
 //! The bytes are those of Redis, so that RDB, DUMP and full syncs copy them. Positions are byte offsets
 //! of entries and hold until the next change before them.
 
+use super::framed::{Frame, Framed};
 use super::{Item, Malformed, entry};
 use entry::{END, Encoded};
 
@@ -14,8 +15,17 @@ const COUNT_UNKNOWN: u16 = u16::MAX;
 
 /// An owned listpack. Always well-formed: bytes from outside enter through [`Listpack::from_bytes`] only.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Listpack {
-    bytes: Vec<u8>,
+pub struct Listpack(Framed<Total>);
+
+struct Total;
+
+impl Frame for Total {
+    const HEADER: usize = HEADER;
+
+    #[inline]
+    fn total(header: &[u8]) -> usize {
+        u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize
+    }
 }
 
 impl Default for Listpack {
@@ -26,7 +36,7 @@ impl Default for Listpack {
 
 impl Listpack {
     pub fn new() -> Self {
-        Self { bytes: vec![HEADER as u8 + 1, 0, 0, 0, 0, 0, END] }
+        Self(Framed::new(&[OVERHEAD as u8, 0, 0, 0, 0, 0, END]))
     }
 
     /// Takes over bytes from outside after a full check. Values in an unusual encoding (text that spells
@@ -41,7 +51,7 @@ impl Listpack {
             at += len;
         }
         if canonical {
-            return Ok(Self { bytes: bytes.to_vec() });
+            return Ok(Self(Framed::new(bytes)));
         }
         let mut anew = Self::new();
         let mut at = HEADER;
@@ -56,18 +66,21 @@ impl Listpack {
     /// The listpack as files and links carry it.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        self.0.bytes()
     }
 
     /// The entries alone, without header and end mark.
+    #[inline]
     pub(crate) fn entries(&self) -> &[u8] {
-        &self.bytes[HEADER..self.end()]
+        let bytes = self.as_bytes();
+        &bytes[HEADER..bytes.len() - 1]
     }
 
     /// Number of entries. Linear from 65535 entries on.
     #[inline]
     pub fn len(&self) -> usize {
-        match u16::from_le_bytes([self.bytes[4], self.bytes[5]]) {
+        let bytes = self.as_bytes();
+        match u16::from_le_bytes([bytes[4], bytes[5]]) {
             COUNT_UNKNOWN => self.iter().count(),
             n => usize::from(n),
         }
@@ -75,7 +88,7 @@ impl Listpack {
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.bytes.len() == HEADER + 1
+        self.0.len() == HEADER + 1
     }
 
     pub fn push_back(&mut self, text: &[u8]) {
@@ -102,7 +115,7 @@ impl Listpack {
     /// Position of the end mark: where an insertion appends.
     #[inline]
     pub fn end(&self) -> usize {
-        self.bytes.len() - 1
+        self.0.len() - 1
     }
 
     #[inline]
@@ -118,14 +131,14 @@ impl Listpack {
     /// The entry after the one at `pos`.
     #[inline]
     pub fn next(&self, pos: usize) -> Option<usize> {
-        let next = pos + entry::len_at(&self.bytes[pos..]);
+        let next = pos + entry::len_at(&self.as_bytes()[pos..]);
         (next < self.end()).then_some(next)
     }
 
     /// The entry before `pos`, which may be the end.
     #[inline]
     pub fn prev(&self, pos: usize) -> Option<usize> {
-        (pos > HEADER).then(|| pos - entry::len_before(&self.bytes[HEADER..pos]))
+        (pos > HEADER).then(|| pos - entry::len_before(&self.as_bytes()[HEADER..pos]))
     }
 
     /// Position of entry `index`, counted from 0, or from the back with -1 the last.
@@ -141,7 +154,7 @@ impl Listpack {
     /// The value at `pos`, a position that one of the methods here gave.
     #[inline]
     pub fn get(&self, pos: usize) -> Item<'_> {
-        entry::decode(&self.bytes[pos..]).0
+        entry::decode(&self.as_bytes()[pos..]).0
     }
 
     /// Inserts before the entry at `pos`, or at the end. The new entry is at `pos` then.
@@ -156,7 +169,7 @@ impl Listpack {
 
     /// Replaces the value at `pos`.
     pub fn replace(&mut self, pos: usize, text: &[u8]) {
-        let old = entry::len_at(&self.bytes[pos..]);
+        let old = entry::len_at(&self.as_bytes()[pos..]);
         self.splice(pos, old, 1, &[Encoded::text(text)]);
     }
 
@@ -165,7 +178,7 @@ impl Listpack {
         let mut to = pos;
         let mut gone = 0;
         while gone < count && to < self.end() {
-            to += entry::len_at(&self.bytes[to..]);
+            to += entry::len_at(&self.as_bytes()[to..]);
             gone += 1;
         }
         self.splice(pos, to - pos, gone, &[]);
@@ -174,19 +187,14 @@ impl Listpack {
     /// The first entry at or after `pos` that equals `text`; after each entry compared, `skip` are passed over.
     pub fn find(&self, pos: usize, text: &[u8], skip: usize) -> Option<usize> {
         let want = Encoded::text(text);
-        let end = self.end();
-        let mut at = pos;
-        while at < end {
-            let here = &self.bytes[at..];
-            if want.starts(here) {
-                return Some(at);
+        let mut left = &self.entries()[pos - HEADER..];
+        while !left.is_empty() {
+            if want.starts(left) {
+                return Some(self.end() - left.len());
             }
-            at += entry::len_at(here);
+            left = &left[entry::len_at(left)..];
             for _ in 0..skip {
-                if at >= end {
-                    return None;
-                }
-                at += entry::len_at(&self.bytes[at..]);
+                left = left.get(entry::len_at(left)..)?;
             }
         }
         None
@@ -194,11 +202,11 @@ impl Listpack {
 
     /// Heap bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.0.memory_bytes()
     }
 
     pub fn iter(&self) -> Iter<'_> {
-        Iter { bytes: &self.bytes[HEADER..self.end()] }
+        Iter { bytes: self.entries() }
     }
 
     /// Entries two at a time: fields and values, members and scores. An odd one at the end is left out.
@@ -208,29 +216,26 @@ impl Listpack {
     }
 
     /// Replaces `old_bytes` (`old_count` entries) at `at` by `new`.
-    pub(crate) fn splice(&mut self, at: usize, old_bytes: usize, old_count: usize, new: &[Encoded<'_>]) {
+    #[inline]
+    fn splice(&mut self, at: usize, old_bytes: usize, old_count: usize, new: &[Encoded<'_>]) {
         let new_bytes: usize = new.iter().map(Encoded::len).sum();
-        let before = self.bytes.len();
-        if new_bytes > old_bytes {
-            self.bytes.resize(before + new_bytes - old_bytes, 0);
-        }
-        self.bytes.copy_within(at + old_bytes..before, at + new_bytes);
-        self.bytes.truncate(before + new_bytes - old_bytes);
-        let mut to = at;
-        for e in new {
-            e.write(&mut self.bytes[to..to + e.len()]);
-            to += e.len();
-        }
-        let total = u32::try_from(self.bytes.len()).expect("callers keep listpacks below 4 GiB");
-        self.bytes[..4].copy_from_slice(&total.to_le_bytes());
-        let count = u16::from_le_bytes([self.bytes[4], self.bytes[5]]);
-        let count = if count == COUNT_UNKNOWN {
-            // Counting anew is what Redis does once the count is small again; nobody needs it to be.
-            COUNT_UNKNOWN
-        } else {
-            u16::try_from(usize::from(count) + new.len() - old_count).unwrap_or(COUNT_UNKNOWN)
+        let bytes = self.as_bytes();
+        let total = u32::try_from(bytes.len() - old_bytes + new_bytes).expect("callers stay below 4 GiB");
+        let count = match u16::from_le_bytes([bytes[4], bytes[5]]) {
+            // Redis counts anew once the count is small again; nobody needs it to be.
+            COUNT_UNKNOWN => COUNT_UNKNOWN,
+            n => u16::try_from(usize::from(n) + new.len() - old_count).unwrap_or(COUNT_UNKNOWN),
         };
-        self.bytes[4..6].copy_from_slice(&count.to_le_bytes());
+        let mut header = [0; HEADER];
+        header[..4].copy_from_slice(&total.to_le_bytes());
+        header[4..].copy_from_slice(&count.to_le_bytes());
+        self.0.splice(&header, at, old_bytes, new_bytes, |mut gap| {
+            for e in new {
+                let (here, rest) = gap.split_at_mut(e.len());
+                e.write(here);
+                gap = rest;
+            }
+        });
     }
 }
 
@@ -332,4 +337,152 @@ pub fn validate(bytes: &[u8], deep: bool) -> Result<(), Malformed> {
         return Err(bad);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::rng::Rng;
+
+    fn of(items: &[&str]) -> Listpack {
+        let mut lp = Listpack::new();
+        items.iter().for_each(|i| lp.push_back(i.as_bytes()));
+        lp
+    }
+
+    /// The bytes within DUMP of redis-server 7.0.15 for `HSET h name Ada age 36 born -1815 big 5000000000`.
+    #[test]
+    fn the_bytes_of_redis() {
+        let lp = of(&["name", "Ada", "age", "36", "born", "-1815", "big", "5000000000"]);
+        let golden: &[u8] = b"\x31\0\0\0\x08\0\x84name\x05\x83Ada\x04\x83age\x04\x24\x01\x84born\x05\xd8\xe9\x02\x83big\x04\xf4\0\xf2\x05\x2a\x01\0\0\0\x09\xff";
+        assert_eq!(lp.as_bytes(), golden);
+        assert_eq!(Listpack::from_bytes(golden), Ok(lp));
+    }
+
+    #[test]
+    fn finds_with_entries_passed_over() {
+        let lp = of(&["a", "1", "b", "a", "1", "b"]);
+        let first = lp.first().unwrap();
+        assert_eq!(lp.find(first, b"1", 0), lp.seek(1));
+        assert_eq!(lp.find(first, b"1", 1), lp.seek(4));
+        assert_eq!(lp.find(first, b"b", 1), lp.seek(2));
+        assert_eq!(lp.find(first, b"z", 1), None);
+        assert_eq!(lp.find(lp.end(), b"a", 0), None);
+        assert_eq!((lp.seek(6), lp.seek(-7), lp.seek(-1)), (None, None, lp.last()));
+    }
+
+    #[test]
+    fn more_entries_than_the_count_can_say() {
+        let mut lp = Listpack::new();
+        (0..70_000).for_each(|_| lp.push_back(b"1"));
+        assert_eq!(lp.len(), 70_000);
+        assert_eq!(Listpack::from_bytes(lp.as_bytes()).unwrap().len(), 70_000);
+        lp.remove(lp.first().unwrap(), 69_999);
+        assert_eq!(lp.len(), 1);
+    }
+
+    #[test]
+    fn unusual_encodings_are_stored_anew() {
+        // The text "5", and 5 in 64 bits.
+        let odd = b"\x13\0\0\0\x02\0\x815\x02\xf4\x05\0\0\0\0\0\0\0\x09\xff";
+        let odd: Vec<u8> = [&(odd.len() as u32).to_le_bytes()[..], &odd[4..]].concat();
+        assert_eq!(Listpack::from_bytes(&odd), Ok(of(&["5", "5"])));
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused_or_read_without_a_panic() {
+        let good = of(&["a", "", "17", "-70000", "5000000000", &"x".repeat(100), &"y".repeat(5000)]);
+        let good = good.as_bytes();
+        for cut in 0..good.len() {
+            assert!(Listpack::from_bytes(&good[..cut]).is_err());
+        }
+        let mut rng = Rng::new(2);
+        for _ in 0..if cfg!(miri) { 100 } else { 20_000 } {
+            let mut bytes = good.to_vec();
+            for _ in 0..=rng.below(3) {
+                // The long texts are no targets worth the time.
+                let at = rng.below(60) as usize;
+                bytes[at] = rng.next_u64() as u8;
+            }
+            if let Ok(lp) = Listpack::from_bytes(&bytes) {
+                assert_eq!(lp.iter().count(), lp.iter().rev().count());
+            }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        PushBack(Vec<u8>),
+        PushFront(Vec<u8>),
+        Insert(usize, Vec<u8>),
+        Replace(usize, Vec<u8>),
+        Remove(usize, usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let value = || {
+            prop_oneof![
+                any::<i64>().prop_map(|n| n.to_string().into_bytes()),
+                (-5000..5000i64).prop_map(|n| n.to_string().into_bytes()),
+                proptest::collection::vec(any::<u8>(), 0..150),
+                (0..20_000usize).prop_map(|n| vec![b'x'; n]),
+            ]
+        };
+        prop_oneof![
+            value().prop_map(Op::PushBack),
+            value().prop_map(Op::PushFront),
+            (any::<usize>(), value()).prop_map(|(i, v)| Op::Insert(i, v)),
+            (any::<usize>(), value()).prop_map(|(i, v)| Op::Replace(i, v)),
+            (any::<usize>(), 0..4usize).prop_map(|(i, n)| Op::Remove(i, n)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn behaves_as_a_sequence(ops in proptest::collection::vec(op(), 1..40)) {
+            let (mut lp, mut model) = (Listpack::new(), VecDeque::<Vec<u8>>::new());
+            for op in ops {
+                match op {
+                    Op::PushBack(v) => {
+                        lp.push_back(&v);
+                        model.push_back(v);
+                    }
+                    Op::PushFront(v) => {
+                        lp.push_front(&v);
+                        model.push_front(v);
+                    }
+                    Op::Insert(i, v) => {
+                        let i = i % (model.len() + 1);
+                        lp.insert(lp.seek(i as isize).unwrap_or(lp.end()), &v);
+                        model.insert(i, v);
+                    }
+                    Op::Replace(i, v) if !model.is_empty() => {
+                        let i = i % model.len();
+                        lp.replace(lp.seek(i as isize - model.len() as isize).unwrap(), &v);
+                        model[i] = v;
+                    }
+                    Op::Remove(i, n) if !model.is_empty() => {
+                        let i = i % model.len();
+                        lp.remove(lp.seek(i as isize).unwrap(), n);
+                        model.drain(i..(i + n).min(model.len()));
+                    }
+                    Op::Replace(..) | Op::Remove(..) => {}
+                }
+                prop_assert_eq!(validate(lp.as_bytes(), true), Ok(()));
+                prop_assert_eq!(lp.len(), model.len());
+            }
+            prop_assert!(lp.iter().map(|i| i.to_vec()).eq(model.iter().cloned()));
+            prop_assert!(lp.iter().rev().map(|i| i.to_vec()).eq(model.iter().rev().cloned()));
+            for v in &model {
+                let first = model.iter().position(|m| m == v).unwrap();
+                prop_assert_eq!(lp.find(lp.first().unwrap(), v, 0), lp.seek(first as isize));
+            }
+        }
+    }
 }

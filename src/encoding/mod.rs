@@ -3,6 +3,7 @@
 //! Facts: the listpack specification (antirez/listpack) and the RDB files of Redis.
 
 pub mod entry;
+pub mod framed;
 pub mod intset;
 pub mod item;
 pub mod listpack;

@@ -2,6 +2,7 @@
 //! end moves nothing. Header and end mark of the listpack are added when it is written out.
 
 use crate::encoding::entry::{self, Encoded};
+use crate::encoding::framed::capacity_for;
 use crate::encoding::listpack::{self, Iter};
 use crate::encoding::{Item, Listpack};
 
@@ -245,11 +246,4 @@ impl Clone for Block {
         buf[..entries.len()].copy_from_slice(entries);
         Self { buf, start: 0, end: entries.len() as u32, count: self.count }
     }
-}
-
-/// The size class of the allocator that holds `n` bytes: four a doubling. Growing from class to class
-/// wastes at most a fifth and copies each byte about six times.
-fn capacity_for(n: usize) -> usize {
-    let step = (n.next_power_of_two() / 8).max(16);
-    n.next_multiple_of(step)
 }
