@@ -34,19 +34,52 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
     }
 }
 
-/// Parses a double as `strtod` does for a whole argument: decimal or exponent form, `inf`,
-/// `infinity`, hexadecimal refused. `None` for `nan`, an empty text or surrounding space.
+/// Parses a double as `strtod` does for a whole argument: decimal or exponent form, hexadecimal,
+/// `inf`, `infinity`. `None` for `nan`, an empty text, surrounding space, or what is out of range.
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
+    // Most scores are integers.
+    if text.len() <= 15
+        && let Some(n) = parse_i64(text)
+    {
+        return Some(n as f64);
+    }
     let s = std::str::from_utf8(text).ok()?;
+    let digits = s.strip_prefix(['-', '+']).unwrap_or(s);
+    if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        let x = parse_hex(hex)?;
+        return Some(if s.starts_with('-') { -x } else { x });
+    }
     if s.is_empty() || s.starts_with(char::is_whitespace) || s.ends_with(char::is_whitespace) {
         return None;
     }
     let x: f64 = s.parse().ok()?;
-    (!x.is_nan()).then_some(x)
+    let overflow = x.is_infinite() && digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    let mantissa = digits.split(['e', 'E']).next().unwrap_or_default();
+    let underflow = x == 0.0 && mantissa.contains(|c: char| ('1'..='9').contains(&c));
+    (!x.is_nan() && !overflow && !underflow).then_some(x)
 }
 
-/// Text of a double as RESP3 and scores show it: an integer without a fraction, otherwise the
-/// shortest text that reads back to the same value (as `%.17g` trimmed), `inf`, `-inf`.
+/// A hexadecimal number behind its `0x`: digits with a fraction and a binary exponent.
+fn parse_hex(text: &str) -> Option<f64> {
+    let (mantissa, exponent) = match text.split_once(['p', 'P']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if whole.len() + fraction.len() == 0 {
+        return None;
+    }
+    let mut x = 0.0;
+    for c in whole.chars().chain(fraction.chars()) {
+        x = x * 16.0 + f64::from(c.to_digit(16)?);
+    }
+    let x = x * f64::from(exponent.saturating_sub(4 * fraction.len() as i32)).exp2();
+    x.is_finite().then_some(x)
+}
+
+/// Text of a double as Redis 7.2 and later show it: an integer without a fraction, otherwise the
+/// shortest text that reads back to the same value, in exponent form where a plain one would be
+/// long; `inf`, `-inf`.
 pub fn format_f64(x: f64) -> String {
     if x.is_nan() {
         return "nan".into();
@@ -57,17 +90,27 @@ pub fn format_f64(x: f64) -> String {
     if x == 0.0 {
         return if x.is_sign_negative() { "-0".into() } else { "0".into() };
     }
-    // Doubles up to 2^53 are exact integers; beyond, `%.17g` switches to an exponent at 10^17.
-    if x == x.trunc() && x.abs() < 1e17 {
-        return itoa::Buffer::new().format(x as i64).to_owned();
+    if let Some(n) = as_integer(x) {
+        return itoa::Buffer::new().format(n).to_owned();
     }
-    let digits = format!("{x:e}");
-    let (mantissa, exponent) = digits.split_once('e').expect("exponent form always has an e");
+    // One digit, the others behind a point, and the exponent of ten.
+    let shortest = format!("{x:e}");
+    let (mantissa, exponent) = shortest.split_once('e').expect("exponent form always has an e");
     let exponent: i32 = exponent.parse().expect("exponent of a finite double");
-    if (-5..17).contains(&exponent) {
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit).count() as i32;
+    let fraction = digits - 1 - exponent;
+    let plain = if fraction <= 0 { exponent < digits + 7 } else { fraction < 7 || exponent.abs() < 4 };
+    if plain {
         return format!("{x}");
     }
-    format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+    format!("{mantissa}e{}{}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+}
+
+/// The integer that a double is, if it is one that every double near it can be told from.
+#[inline]
+pub fn as_integer(x: f64) -> Option<i64> {
+    let n = x as i64;
+    (n as f64 == x && n.unsigned_abs() < 1 << 52 && (n != 0 || x.is_sign_positive())).then_some(n)
 }
 
 /// Parses a memory size: digits and an optional unit, `k` = 1000, `kb` = 1024, likewise m, g, b.
@@ -107,16 +150,31 @@ mod tests {
     }
 
     #[test]
+    fn doubles_are_read_as_strtod_reads_them() {
+        for (text, x) in [("0x1p3", 8.0), ("-0x.8", -0.5), (".5", 0.5), ("5.", 5.0), ("+inf", f64::INFINITY)]
+        {
+            assert_eq!(parse_f64(text.as_bytes()), Some(x), "{text}");
+        }
+        for bad in ["", "nan", " 1", "1 ", "1e400", "1e-400", "0x", "abc", "1x"] {
+            assert_eq!(parse_f64(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn doubles_as_redis_prints_them() {
         for (x, text) in [
             (3.0, "3"),
             (-0.0, "-0"),
             (0.1, "0.1"),
             (1e17, "1e+17"),
-            (1e16, "10000000000000000"),
-            (1.5e-7, "1.5e-07"),
+            (1e10, "10000000000"),
+            (123456789012345678.0, "123456789012345680"),
+            (1.5e-7, "1.5e-7"),
             (0.00001, "0.00001"),
+            (1.23456789e-5, "1.23456789e-5"),
+            (12345.678901234567, "1.2345678901234567e+4"),
             (3.14159, "3.14159"),
+            (-1.1, "-1.1"),
             (f64::INFINITY, "inf"),
             (1e100, "1e+100"),
         ] {

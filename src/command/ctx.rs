@@ -9,7 +9,7 @@ use super::spec::Command;
 use crate::base::rng::Rng;
 use crate::keyspace::Db;
 use crate::resp::Reply;
-use crate::value::{Kind, Limits, Value, ValueRef};
+use crate::value::{Hash, Kind, Limits, List, Set, SortedSet, Stream, Value, ValueRef};
 
 pub type Handler = fn(&mut Ctx<'_, '_, '_>, &[&[u8]]) -> Result<Outcome, Fail>;
 
@@ -93,15 +93,6 @@ impl Ctx<'_, '_, '_> {
         }
     }
 
-    /// Refuses a key that holds another type than `kind`. True when the key is there.
-    pub fn expect_kind(&mut self, key: &[u8], kind: Kind) -> Result<bool, Fail> {
-        match self.db.kind(key) {
-            None => Ok(false),
-            Some(k) if k == kind => Ok(true),
-            Some(_) => Err(Fail::WrongType),
-        }
-    }
-
     /// Asks the node.
     pub fn node(request: Request) -> Result<Outcome, Fail> {
         Ok(Outcome::Node(Box::new(request)))
@@ -112,47 +103,87 @@ impl Ctx<'_, '_, '_> {
     pub fn record<A: AsRef<[u8]>>(&mut self, args: &[A]) {
         self.db.record(args);
     }
+
+    /// After a change of the collection under `key`: an empty one goes, as no key holds nothing.
+    #[inline]
+    pub fn remove_if_empty(&mut self, key: &[u8], empty: bool) {
+        if empty {
+            self.db.remove(key);
+        }
+        self.db.changed(key);
+    }
 }
 
-/// Typed access to collections: `reader` for a look, `writer` for a change, `create` when missing.
+/// Typed access to the collections of a database: a look, a change, a change of what is made when missing.
+/// Methods of the database and not of [`Ctx`], so that the reply can be written while one is borrowed.
+pub trait Collections {
+    /// Refuses a key that holds another type than `kind`. True when the key is there.
+    fn expect_kind(&mut self, key: &[u8], kind: Kind) -> Result<bool, Fail>;
+
+    fn list(&mut self, key: &[u8]) -> Result<Option<&List>, Fail>;
+    fn list_mut(&mut self, key: &[u8]) -> Result<Option<&mut List>, Fail>;
+    /// Makes an empty list when the key is missing; the caller must put something in. So below.
+    fn list_or_new(&mut self, key: &[u8]) -> Result<&mut List, Fail>;
+
+    fn set(&mut self, key: &[u8]) -> Result<Option<&Set>, Fail>;
+    fn set_mut(&mut self, key: &[u8]) -> Result<Option<&mut Set>, Fail>;
+    fn set_or_new(&mut self, key: &[u8]) -> Result<&mut Set, Fail>;
+
+    fn hash(&mut self, key: &[u8]) -> Result<Option<&Hash>, Fail>;
+    fn hash_mut(&mut self, key: &[u8]) -> Result<Option<&mut Hash>, Fail>;
+    fn hash_or_new(&mut self, key: &[u8]) -> Result<&mut Hash, Fail>;
+
+    fn sorted_set(&mut self, key: &[u8]) -> Result<Option<&SortedSet>, Fail>;
+    fn sorted_set_mut(&mut self, key: &[u8]) -> Result<Option<&mut SortedSet>, Fail>;
+    fn sorted_set_or_new(&mut self, key: &[u8]) -> Result<&mut SortedSet, Fail>;
+
+    fn stream(&mut self, key: &[u8]) -> Result<Option<&Stream>, Fail>;
+    fn stream_mut(&mut self, key: &[u8]) -> Result<Option<&mut Stream>, Fail>;
+    fn stream_or_new(&mut self, key: &[u8]) -> Result<&mut Stream, Fail>;
+}
+
 macro_rules! collection {
-    ($kind:ident, $ty:ty, $reader:ident, $writer:ident, $create:ident) => {
-        impl Ctx<'_, '_, '_> {
-            /// The collection under `key`, counted as a read.
-            #[inline]
-            pub fn $reader(&mut self, key: &[u8]) -> Result<Option<&$ty>, Fail> {
-                match self.db.read(key) {
-                    None => Ok(None),
-                    Some(ValueRef::$kind(v)) => Ok(Some(v)),
-                    Some(_) => Err(Fail::WrongType),
-                }
+    ($kind:ident, $reader:ident, $writer:ident, $create:ident) => {
+        #[inline]
+        fn $reader(&mut self, key: &[u8]) -> Result<Option<&$kind>, Fail> {
+            match self.read(key) {
+                None => Ok(None),
+                Some(ValueRef::$kind(v)) => Ok(Some(v)),
+                Some(_) => Err(Fail::WrongType),
             }
+        }
 
-            /// The collection under `key` for modification.
-            #[inline]
-            pub fn $writer(&mut self, key: &[u8]) -> Result<Option<&mut $ty>, Fail> {
-                match self.db.write(key) {
-                    None => Ok(None),
-                    Some(Some(Value::$kind(v))) => Ok(Some(v)),
-                    Some(_) => Err(Fail::WrongType),
-                }
+        #[inline]
+        fn $writer(&mut self, key: &[u8]) -> Result<Option<&mut $kind>, Fail> {
+            match self.write(key) {
+                None => Ok(None),
+                Some(Some(Value::$kind(v))) => Ok(Some(v)),
+                Some(_) => Err(Fail::WrongType),
             }
+        }
 
-            /// The collection under `key` for modification, made empty if it is not there. The
-            /// caller must put something in.
-            #[inline]
-            pub fn $create(&mut self, key: &[u8]) -> Result<&mut $ty, Fail> {
-                match self.db.write_or_insert(key, || Value::$kind(Box::default())) {
-                    Some(Value::$kind(v)) => Ok(v),
-                    _ => Err(Fail::WrongType),
-                }
+        #[inline]
+        fn $create(&mut self, key: &[u8]) -> Result<&mut $kind, Fail> {
+            match self.write_or_insert(key, || Value::$kind(Box::default())) {
+                Some(Value::$kind(v)) => Ok(v),
+                _ => Err(Fail::WrongType),
             }
         }
     };
 }
 
-collection!(List, crate::value::List, list, list_mut, list_or_new);
-collection!(Set, crate::value::Set, set, set_mut, set_or_new);
-collection!(Hash, crate::value::Hash, hash, hash_mut, hash_or_new);
-collection!(SortedSet, crate::value::SortedSet, sorted_set, sorted_set_mut, sorted_set_or_new);
-collection!(Stream, crate::value::Stream, stream, stream_mut, stream_or_new);
+impl Collections for Db<'_, '_> {
+    fn expect_kind(&mut self, key: &[u8], kind: Kind) -> Result<bool, Fail> {
+        match self.kind(key) {
+            None => Ok(false),
+            Some(k) if k == kind => Ok(true),
+            Some(_) => Err(Fail::WrongType),
+        }
+    }
+
+    collection!(List, list, list_mut, list_or_new);
+    collection!(Set, set, set_mut, set_or_new);
+    collection!(Hash, hash, hash_mut, hash_or_new);
+    collection!(SortedSet, sorted_set, sorted_set_mut, sorted_set_or_new);
+    collection!(Stream, stream, stream_mut, stream_or_new);
+}

@@ -10,6 +10,8 @@ pub mod fail;
 pub mod gate;
 pub mod keys;
 pub mod persistence;
+pub mod list_moves;
+pub mod lists;
 pub mod request;
 pub mod spec;
 pub mod strings;
@@ -17,13 +19,17 @@ pub mod table;
 pub mod transactions;
 
 pub use client::Client;
-pub use ctx::{Block, Ctx, DONE, Outcome, TimeoutReply, Transaction};
+pub use ctx::{Block, Collections, Ctx, DONE, Outcome, TimeoutReply, Transaction};
 pub use fail::Fail;
 pub use request::Request;
 pub use spec::{Command, Group};
 pub use table::CommandTable;
 
+use std::time::Duration;
+
 use crate::base::num::parse_i64;
+use crate::encoding::Item;
+use crate::resp::Reply;
 
 /// An integer argument.
 pub fn int(arg: &[u8]) -> Result<i64> {
@@ -33,6 +39,63 @@ pub fn int(arg: &[u8]) -> Result<i64> {
 /// A double argument.
 pub fn float(arg: &[u8]) -> Result<f64> {
     crate::base::num::parse_f64(arg).ok_or(Fail::NotFloat)
+}
+
+/// A count that is not negative.
+pub fn non_negative(arg: &[u8]) -> Result<usize> {
+    parse_i64(arg).and_then(|n| usize::try_from(n).ok()).ok_or(Fail::NotPositive)
+}
+
+/// An integer of at least 1, or this error.
+pub fn at_least_one(arg: &[u8], text: &'static str) -> Result<usize> {
+    match parse_i64(arg) {
+        Some(n @ 1..) => Ok(n as usize),
+        _ => Err(Fail::text(text)),
+    }
+}
+
+/// How many random elements are wanted: a positive count of different ones, or a negative one of
+/// any. Unlike Redis, which would build any reply, the number is bounded.
+pub fn random_count(arg: &[u8]) -> Result<i64> {
+    const MOST: i64 = 1 << 28;
+    match int(arg)? {
+        n if n < -MOST => Err(Fail::text("ERR value is out of range")),
+        n => Ok(n),
+    }
+}
+
+/// How long a blocking command waits, in seconds; `None`: for ever.
+pub fn timeout(arg: &[u8]) -> Result<Option<Duration>> {
+    const WRONG: Fail = Fail::text("ERR timeout is not a float or out of range");
+    let ms = crate::base::num::parse_f64(arg).ok_or(WRONG)? * 1000.0;
+    timeout_ms(ms.ceil())
+}
+
+fn timeout_ms(ms: f64) -> Result<Option<Duration>> {
+    if ms < 0.0 {
+        return Err(Fail::text("ERR timeout is negative"));
+    }
+    if ms >= i64::MAX as f64 {
+        return Err(Fail::text("ERR timeout is out of range"));
+    }
+    Ok((ms > 0.0).then(|| Duration::from_millis(ms as u64)))
+}
+
+/// The part of `0..len` from `start` to `stop`, both included, negative ones counted from the end.
+pub fn clamp_range(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
+    let len = len as i64;
+    let from = if start < 0 { len.saturating_add(start).max(0) } else { start };
+    let to = if stop < 0 { len.saturating_add(stop) } else { stop }.min(len - 1);
+    if from > to { 0..0 } else { from as usize..to as usize + 1 }
+}
+
+/// Writes an element of a collection as a bulk string.
+#[inline]
+pub fn bulk_item(reply: &mut Reply, item: Item<'_>) {
+    match item {
+        Item::Bytes(bytes) => reply.bulk(bytes),
+        Item::Int(n) => reply.bulk_int(n),
+    }
 }
 
 /// Whether an argument is this word, in any case.

@@ -1,6 +1,6 @@
 //! The string family.
 
-use super::ctx::{Ctx, DONE};
+use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::String, flags::*, key, one, range};
 use super::{Fail, Result, float, int, is};
 use crate::base::num::format_f64;
@@ -467,7 +467,7 @@ fn edit(
     check: impl FnOnce(Option<&[u8]>) -> Result<Option<usize>>,
     change: impl FnOnce(&mut Vec<u8>, usize),
 ) -> Result<usize> {
-    let exists = ctx.expect_kind(key, Kind::String)?;
+    let exists = ctx.db.expect_kind(key, Kind::String)?;
     let old = match ctx.db.peek(key).map(|e| e.value()) {
         Some(ValueRef::String(s)) => Some(s),
         _ => None,

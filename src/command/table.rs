@@ -7,6 +7,8 @@ use super::spec::Command;
 const FAMILIES: &[&[Command]] = &[
     super::strings::COMMANDS,
     super::keys::COMMANDS,
+    super::lists::COMMANDS,
+    super::list_moves::COMMANDS,
     super::connection::COMMANDS,
     super::persistence::COMMANDS,
     super::transactions::COMMANDS,

@@ -222,13 +222,8 @@ impl Executor {
         let ks = &*shared.keyspace;
         let mut locked = match (command.single_key(), hashed) {
             (Some(_), Some(h)) => ks.lock_slot(h.slot),
-            _ => match lock_set(command, args) {
-                Some(set) => ks.lock(set),
-                None => {
-                    self.fail(id, &Fail::text("ERR Invalid arguments specified for command"), reply);
-                    return After::Done;
-                }
-            },
+            // Keys that cannot be told are of a command that will refuse its arguments.
+            _ => ks.lock(lock_set(command, args).unwrap_or(LockSet::NONE)),
         };
         if let Some((route, view, asking)) = routed
             && let Err(fail) = self.confirm_route(&route, view, client, asking, now, &mut locked)
@@ -322,7 +317,8 @@ impl Executor {
         if self.effects.dirty != dirty_before && !self.effects.recorded && self.effects.log_wanted {
             self.effects.record(client.db, args);
         }
-        if !self.effects.ready.is_empty() {
+        // Clients blocked on keys that a transaction changes see what it leaves behind.
+        if may_block && !self.effects.ready.is_empty() {
             self.serve_blocked(host, now, locked);
         }
         (after, transaction)

@@ -108,6 +108,9 @@ impl Executor {
             self.stats.count_call(queued.id, started.elapsed().as_nanos() as u64);
         }
         self.wrap_records(&mut before);
+        if !self.effects.ready.is_empty() {
+            self.serve_blocked(host, now, &mut locked);
+        }
         self.commit(client);
         drop(locked);
         self.unwatch(client);

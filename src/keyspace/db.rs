@@ -269,6 +269,15 @@ impl<'l, 'k> Db<'l, 'k> {
         Some(self.table(h.slot).get(place))
     }
 
+    /// Looks a key up without changing anything, so that several can be looked at side by side; a
+    /// dead one reads as missing.
+    pub fn view(&self, key: &[u8]) -> Option<EntryRef<'_>> {
+        let h = self.hashed(key);
+        let table = self.table(h.slot);
+        let entry = table.get(table.find(h.hash, key)?);
+        (self.expiring == Expiring::Ignore || !entry.is_expired(self.now)).then_some(entry)
+    }
+
     pub fn exists(&mut self, key: &[u8]) -> bool {
         self.peek(key).is_some()
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::base::num::format_f64;
+use crate::base::num::{as_integer, format_f64};
 
 /// A reply or a run of replies under construction.
 ///
@@ -203,6 +203,9 @@ impl Reply {
 
     /// A double; in RESP2 a bulk string of the same text.
     pub fn double(&mut self, x: f64) {
+        if let Some(n) = as_integer(x) {
+            return if self.resp3 { self.head(b',', n) } else { self.bulk_int(n) };
+        }
         let text = format_f64(x);
         if self.resp3 {
             self.buf.push(b',');
