@@ -2,6 +2,7 @@
 
 pub mod crc16;
 pub mod glob;
+pub mod long_double;
 pub mod num;
 pub mod rng;
 pub mod time;

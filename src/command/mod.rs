@@ -8,11 +8,15 @@ pub mod connection;
 pub mod ctx;
 pub mod fail;
 pub mod gate;
+pub mod hashes;
 pub mod keys;
 pub mod persistence;
 pub mod list_moves;
 pub mod lists;
 pub mod request;
+mod scan;
+pub mod set_algebra;
+pub mod sets;
 pub mod spec;
 pub mod strings;
 pub mod table;
@@ -28,6 +32,7 @@ pub use table::CommandTable;
 use std::time::Duration;
 
 use crate::base::num::parse_i64;
+use crate::base::rng::Rng;
 use crate::encoding::Item;
 use crate::resp::Reply;
 
@@ -61,6 +66,59 @@ pub fn random_count(arg: &[u8]) -> Result<i64> {
     match int(arg)? {
         n if n < -MOST => Err(Fail::text("ERR value is out of range")),
         n => Ok(n),
+    }
+}
+
+/// Shows `n` different elements out of `len` to `show`, every choice of them with the same probability.
+/// `one` draws an element, `all` goes through all of them.
+pub fn random_distinct<T: Clone + RandomElement, I: Iterator<Item = T>>(
+    rng: &mut Rng,
+    n: usize,
+    len: usize,
+    mut one: impl FnMut(&mut Rng) -> Option<T>,
+    all: impl FnOnce() -> I,
+    show: impl FnMut(T),
+) {
+    if n >= len {
+        all().for_each(show);
+    } else if n.saturating_mul(3) > len {
+        // Many of them: drawn from all by the first steps of a shuffle.
+        let mut elements: Vec<T> = all().collect();
+        for i in 0..n {
+            let j = i + rng.below((elements.len() - i) as u64) as usize;
+            elements.swap(i, j);
+        }
+        elements.truncate(n);
+        elements.into_iter().for_each(show);
+    } else {
+        // Few: drawn again when drawn before.
+        let mut seen = std::collections::HashSet::with_capacity(n);
+        let mut drawn = Vec::with_capacity(n);
+        while drawn.len() < n {
+            let Some(element) = one(rng) else { break };
+            if seen.insert(element.identity()) {
+                drawn.push(element);
+            }
+        }
+        drawn.into_iter().for_each(show);
+    }
+}
+
+/// An element that [`random_distinct`] draws.
+pub trait RandomElement {
+    /// What tells it from the others.
+    fn identity(&self) -> Vec<u8>;
+}
+
+impl RandomElement for Item<'_> {
+    fn identity(&self) -> Vec<u8> {
+        self.to_vec()
+    }
+}
+
+impl<T> RandomElement for (Item<'_>, T) {
+    fn identity(&self) -> Vec<u8> {
+        self.0.to_vec()
     }
 }
 

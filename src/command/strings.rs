@@ -2,8 +2,8 @@
 
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::String, flags::*, key, one, range};
-use super::{Fail, Result, float, int, is};
-use crate::base::num::format_f64;
+use super::{Fail, Result, int, is};
+use crate::base::long_double::LongDouble;
 use crate::base::time::UnixMs;
 use crate::keyspace::db::SetExpire;
 use crate::value::{Kind, ValueRef};
@@ -386,17 +386,16 @@ fn add(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], by: i64) -> Result {
 }
 
 fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let by = float(args[2])?;
     let old = match ctx.db.peek(args[1]).map(|e| e.value()) {
-        None => 0.0,
-        Some(ValueRef::String(s)) => float(s)?,
+        None => LongDouble::ZERO,
+        Some(ValueRef::String(s)) => LongDouble::parse(s).ok_or(Fail::NotFloat)?,
         Some(_) => return Err(Fail::WrongType),
     };
-    let new = old + by;
+    let new = old + LongDouble::parse(args[2]).ok_or(Fail::NotFloat)?;
     if !new.is_finite() {
         return Err(Fail::text("ERR increment would produce NaN or Infinity"));
     }
-    let text = format_f64(new);
+    let text = new.to_string();
     ctx.db.set_string(args[1], text.as_bytes(), SetExpire::Keep);
     ctx.db.changed(args[1]);
     // Replicas get the result: their floating point may differ.

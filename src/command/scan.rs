@@ -1,0 +1,86 @@
+//! What SCAN, SSCAN, HSCAN and ZSCAN have in common: a cursor, a pattern, a count.
+
+use super::ctx::DONE;
+use super::{Fail, Result, int, is};
+use crate::base::glob;
+use crate::encoding::Item;
+use crate::encoding::item::IntText;
+use crate::resp::Reply;
+
+/// The arguments of a scan.
+#[derive(Debug)]
+pub(super) struct Scan<'a> {
+    cursor: u64,
+    count: usize,
+    pattern: Option<&'a [u8]>,
+    /// The type of SCAN.
+    pub(super) kind: Option<&'a [u8]>,
+    /// HSCAN without values (7.4).
+    pub(super) no_values: bool,
+}
+
+impl<'a> Scan<'a> {
+    /// `of_keys`: SCAN itself, which knows types.
+    pub(super) fn parse(cursor: u64, options: &[&'a [u8]], of_keys: bool) -> Result<Self> {
+        let mut scan = Self { cursor, count: 10, pattern: None, kind: None, no_values: false };
+        let mut options = options.iter();
+        while let Some(&option) = options.next() {
+            if !of_keys && is(option, "novalues") {
+                scan.no_values = true;
+                continue;
+            }
+            let value = options.next().copied().ok_or(Fail::Syntax)?;
+            if is(option, "count") {
+                let count = int(value)?;
+                scan.count = usize::try_from(count).ok().filter(|n| *n > 0).ok_or(Fail::Syntax)?;
+            } else if is(option, "match") {
+                scan.pattern = (value != b"*").then_some(value);
+            } else if of_keys && is(option, "type") {
+                scan.kind = Some(value);
+            } else {
+                return Err(Fail::Syntax);
+            }
+        }
+        Ok(scan)
+    }
+
+    /// Whether an element is wanted.
+    pub(super) fn matches(&self, item: Item<'_>) -> bool {
+        self.pattern.is_none_or(|pattern| glob::matches(pattern, item.text(&mut IntText::new())))
+    }
+
+    /// Runs `step` from the cursor on with the count that was asked for; returns the next cursor.
+    pub(super) fn steps(&self, step: impl FnOnce(u64, usize) -> u64) -> u64 {
+        step(self.cursor, self.count)
+    }
+
+    pub(super) fn reply(&self, reply: &mut Reply, next: u64, found: &[Vec<u8>]) -> Result {
+        reply.array(2);
+        reply.bulk(itoa::Buffer::new().format(next).as_bytes());
+        reply.array(found.len());
+        found.iter().for_each(|item| reply.bulk(item));
+        DONE
+    }
+}
+
+/// The cursor, read as `strtoul` reads it: a sign is allowed, and so is nothing at all.
+pub(super) fn cursor(arg: &[u8]) -> Result<u64> {
+    let (negative, digits) = match arg {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, arg),
+    };
+    let mut n = 0u64;
+    for &b in digits {
+        let digit = (b as char).to_digit(10).map(u64::from);
+        let next = digit.and_then(|d| n.checked_mul(10)?.checked_add(d));
+        n = next.ok_or(Fail::text("ERR invalid cursor"))?;
+    }
+    Ok(if negative { n.wrapping_neg() } else { n })
+}
+
+/// The reply for a key that is missing.
+pub(super) fn reply_nothing(reply: &mut Reply) -> Result {
+    reply.raw(b"*2\r\n$1\r\n0\r\n*0\r\n");
+    DONE
+}

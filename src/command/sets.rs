@@ -1,0 +1,275 @@
+//! The set family, but for the algebra of several sets (see [`super::set_algebra`]).
+
+use smallvec::SmallVec;
+
+use super::ctx::{Collections, Ctx, DONE};
+use super::scan::{self, Scan};
+use super::spec::{Command, Group::Set, flags::*, key, one};
+use super::{Fail, Result, bulk_item, non_negative, random_count, random_distinct};
+use crate::value::Kind;
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("sadd", -3, Set, sadd)
+        .flags(WRITE | DENYOOM | FAST)
+        .keys(&[one(1, key::RW | key::INSERT)])
+        .doc(
+            "1.0.0",
+            "key member [member ...]",
+            "Adds members to a set, and creates the set if there is none.",
+        ),
+    Command::new("srem", -3, Set, srem).flags(WRITE | FAST).keys(&[one(1, key::RW | key::DELETE)]).doc(
+        "1.0.0",
+        "key member [member ...]",
+        "Removes members from a set.",
+    ),
+    Command::new("smembers", 2, Set, smembers)
+        .flags(READONLY)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .tips(&["nondeterministic_output_order"])
+        .doc("1.0.0", "key", "Returns all members of a set."),
+    Command::new("sismember", 3, Set, sismember).flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc(
+        "1.0.0",
+        "key member",
+        "Tells whether a value is a member of a set.",
+    ),
+    Command::new("smismember", -3, Set, smismember)
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .doc(
+            "6.2.0",
+            "key member [member ...]",
+            "Tells for each of several values whether it is a member of a set.",
+        ),
+    Command::new("scard", 2, Set, scard).flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc(
+        "1.0.0",
+        "key",
+        "Returns the number of members of a set.",
+    ),
+    Command::new("spop", -2, Set, spop)
+        .flags(WRITE | FAST)
+        .keys(&[one(1, key::RW | key::ACCESS | key::DELETE)])
+        .tips(&["nondeterministic_output"])
+        .doc("1.0.0", "key [count]", "Takes random members out of a set."),
+    Command::new("srandmember", -2, Set, srandmember)
+        .flags(READONLY)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .tips(&["nondeterministic_output"])
+        .doc("1.0.0", "key [count]", "Returns random members of a set."),
+    Command::new("smove", 4, Set, smove)
+        .flags(WRITE | FAST)
+        .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
+        .doc("1.0.0", "source destination member", "Moves a member from one set to another."),
+    Command::new("sscan", -3, Set, sscan)
+        .flags(READONLY)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .tips(&["nondeterministic_output"])
+        .doc(
+            "2.8.0",
+            "key cursor [MATCH pattern] [COUNT count]",
+            "Goes through the members of a set step by step.",
+        ),
+];
+
+fn sadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let set = ctx.db.set_or_new(args[1])?;
+    let mut added = 0;
+    for member in &args[2..] {
+        added += i64::from(set.add(member, ctx.limits));
+    }
+    if added > 0 {
+        ctx.db.changed(args[1]);
+    }
+    ctx.reply.int(added);
+    DONE
+}
+
+fn srem(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let Some(set) = ctx.db.set_mut(args[1])? else {
+        ctx.reply.int(0);
+        return DONE;
+    };
+    let mut removed = 0;
+    for member in &args[2..] {
+        removed += i64::from(set.remove(member));
+    }
+    let empty = set.is_empty();
+    if removed > 0 {
+        ctx.remove_if_empty(args[1], empty);
+    }
+    ctx.reply.int(removed);
+    DONE
+}
+
+fn smembers(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let Some(set) = ctx.db.set(args[1])? else {
+        ctx.reply.set(0);
+        return DONE;
+    };
+    ctx.reply.set(set.len());
+    set.iter().for_each(|member| bulk_item(ctx.reply, member));
+    DONE
+}
+
+fn sismember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let found = ctx.db.set(args[1])?.is_some_and(|s| s.contains(args[2]));
+    ctx.reply.int(i64::from(found));
+    DONE
+}
+
+fn smismember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let set = ctx.db.set(args[1])?;
+    ctx.reply.array(args.len() - 2);
+    for member in &args[2..] {
+        ctx.reply.int(i64::from(set.is_some_and(|s| s.contains(member))));
+    }
+    DONE
+}
+
+fn scard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let len = ctx.db.set(args[1])?.map_or(0, |s| s.len());
+    ctx.reply.int(len as i64);
+    DONE
+}
+
+fn spop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    match args {
+        [_, key] => pop_one(ctx, key),
+        [_, key, count] => pop_many(ctx, key, non_negative(count)?),
+        _ => Err(Fail::Syntax),
+    }
+}
+
+fn pop_one(ctx: &mut Ctx<'_, '_, '_>, key: &[u8]) -> Result {
+    let Some(set) = ctx.db.set_mut(key)? else {
+        ctx.reply.null();
+        return DONE;
+    };
+    let reply = &mut *ctx.reply;
+    let member = set.pop_with(ctx.rng, |member| {
+        bulk_item(reply, member);
+        SmallVec::<[u8; 64]>::from_slice(member.text(&mut itoa::Buffer::new()))
+    });
+    let empty = set.is_empty();
+    ctx.remove_if_empty(key, empty);
+    // Replicas remove what chance has chosen here.
+    if let Some(member) = member {
+        ctx.record(&[b"SREM", key, &member[..]]);
+    }
+    DONE
+}
+
+fn pop_many(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: usize) -> Result {
+    let Some(set) = ctx.db.set_mut(key)? else {
+        ctx.reply.set(0);
+        return DONE;
+    };
+    if count == 0 {
+        ctx.reply.set(0);
+        return DONE;
+    }
+    if count >= set.len() {
+        ctx.reply.set(set.len());
+        set.iter().for_each(|member| bulk_item(ctx.reply, member));
+        ctx.remove_if_empty(key, true);
+        ctx.record(&[b"DEL", key]);
+        return DONE;
+    }
+    ctx.reply.set(count);
+    let mut popped: Vec<Vec<u8>> = vec![b"SREM".to_vec(), key.to_vec()];
+    for _ in 0..count {
+        let reply = &mut *ctx.reply;
+        popped.extend(set.pop_with(ctx.rng, |member| {
+            bulk_item(reply, member);
+            member.to_vec()
+        }));
+    }
+    ctx.db.changed(key);
+    ctx.record(&popped);
+    DONE
+}
+
+fn srandmember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let count = match args {
+        [_, _] => None,
+        [_, _, count] => Some(random_count(count)?),
+        _ => return Err(Fail::Syntax),
+    };
+    let Some(set) = ctx.db.set(args[1])? else {
+        match count {
+            Some(_) => ctx.reply.array(0),
+            None => ctx.reply.null(),
+        }
+        return DONE;
+    };
+    match count {
+        None => {
+            if let Some(member) = set.random(ctx.rng) {
+                bulk_item(ctx.reply, member);
+            }
+        }
+        Some(n @ ..0) => {
+            ctx.reply.array(n.unsigned_abs() as usize);
+            for _ in 0..n.unsigned_abs() {
+                if let Some(member) = set.random(ctx.rng) {
+                    bulk_item(ctx.reply, member);
+                }
+            }
+        }
+        Some(n) => {
+            let n = (n as usize).min(set.len());
+            ctx.reply.array(n);
+            random_distinct(
+                ctx.rng,
+                n,
+                set.len(),
+                |rng| set.random(rng),
+                || set.iter(),
+                |member| {
+                    bulk_item(ctx.reply, member);
+                },
+            );
+        }
+    }
+    DONE
+}
+
+fn smove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (source, destination, member) = (args[1], args[2], args[3]);
+    if !ctx.db.expect_kind(source, Kind::Set)? {
+        ctx.reply.int(0);
+        return DONE;
+    }
+    ctx.db.expect_kind(destination, Kind::Set)?;
+    let Some(set) = ctx.db.set_mut(source)? else { return Err(Fail::NoSuchKey) };
+    if source == destination {
+        let found = set.contains(member);
+        ctx.reply.int(i64::from(found));
+        return DONE;
+    }
+    if !set.remove(member) {
+        ctx.reply.int(0);
+        return DONE;
+    }
+    let empty = set.is_empty();
+    ctx.remove_if_empty(source, empty);
+    if ctx.db.set_or_new(destination)?.add(member, ctx.limits) {
+        ctx.db.changed(destination);
+    }
+    ctx.reply.int(1);
+    DONE
+}
+
+fn sscan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let cursor = scan::cursor(args[2])?;
+    let Some(set) = ctx.db.set(args[1])? else { return scan::reply_nothing(ctx.reply) };
+    let scan = Scan::parse(cursor, &args[3..], false)?;
+    let mut found = Vec::new();
+    let next = scan.steps(|cursor, count| {
+        set.scan(cursor, count, |member| {
+            if scan.matches(member) {
+                found.push(member.to_vec());
+            }
+        })
+    });
+    scan.reply(ctx.reply, next, &found)
+}
