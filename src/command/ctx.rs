@@ -104,6 +104,25 @@ impl Ctx<'_, '_, '_> {
         self.db.record(args);
     }
 
+    /// Waits for one of the keys at these argument positions, or answers with `in_vain` at once where
+    /// waiting is not possible. A wait that ends in vain is answered with a null array throughout.
+    pub fn wait(
+        &mut self,
+        keys: std::ops::Range<usize>,
+        timeout: Option<Duration>,
+        in_vain: TimeoutReply,
+    ) -> Result<Outcome, Fail> {
+        if self.may_block {
+            let timeout_reply = TimeoutReply::NullArray;
+            return Ok(Outcome::Block(Block { keys: keys.collect(), timeout, timeout_reply }));
+        }
+        match in_vain {
+            TimeoutReply::Null => self.reply.null(),
+            TimeoutReply::NullArray => self.reply.null_array(),
+        }
+        DONE
+    }
+
     /// After a change of the collection under `key`: an empty one goes, as no key holds nothing.
     #[inline]
     pub fn remove_if_empty(&mut self, key: &[u8], empty: bool) {

@@ -3,12 +3,11 @@
 //! Every blocking command first tries at once; when there is nothing it asks to be blocked and runs
 //! again when one of its keys has changed. Replicas get the command that does not block.
 
-use super::ctx::{Block, Collections, Ctx, DONE, Outcome, TimeoutReply};
+use super::ctx::{Collections, Ctx, DONE, TimeoutReply};
 use super::lists::End;
 use super::spec::{Command, Group::List, counted, flags::*, key, one, range};
 use super::{Fail, Result, at_least_one, bulk_item, is, timeout};
 use crate::value::Kind;
-use std::time::Duration;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("lmove", 5, List, lmove)
@@ -161,27 +160,6 @@ fn pop_several(ctx: &mut Ctx<'_, '_, '_>, keys: &[&[u8]], end: End, count: usize
     Ok(false)
 }
 
-/// Waits for one of the keys, or answers at once where waiting is not possible.
-fn wait(
-    ctx: &mut Ctx<'_, '_, '_>,
-    keys: std::ops::Range<usize>,
-    timeout: Option<Duration>,
-    in_vain: TimeoutReply,
-) -> Result {
-    if ctx.may_block {
-        return Ok(Outcome::Block(Block {
-            keys: keys.collect(),
-            timeout,
-            timeout_reply: TimeoutReply::NullArray,
-        }));
-    }
-    match in_vain {
-        TimeoutReply::Null => ctx.reply.null(),
-        TimeoutReply::NullArray => ctx.reply.null_array(),
-    }
-    DONE
-}
-
 fn blpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     blocking_pop(ctx, args, End::Left)
 }
@@ -208,7 +186,7 @@ fn blocking_pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
         ctx.record(&[pop, key]);
         return DONE;
     }
-    wait(ctx, 1..last, timeout, TimeoutReply::NullArray)
+    ctx.wait(1..last, timeout, TimeoutReply::NullArray)
 }
 
 fn blmove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -218,7 +196,7 @@ fn blmove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx.record(&[b"LMOVE", args[1], args[2], from.word(), to.word()]);
         return DONE;
     }
-    wait(ctx, 1..2, timeout, TimeoutReply::Null)
+    ctx.wait(1..2, timeout, TimeoutReply::Null)
 }
 
 fn brpoplpush(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -227,7 +205,7 @@ fn brpoplpush(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx.record(&[b"RPOPLPUSH", args[1], args[2]]);
         return DONE;
     }
-    wait(ctx, 1..2, timeout, TimeoutReply::Null)
+    ctx.wait(1..2, timeout, TimeoutReply::Null)
 }
 
 fn blmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -236,5 +214,5 @@ fn blmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if pop_several(ctx, &args[keys.clone()], end, count)? {
         return DONE;
     }
-    wait(ctx, keys, timeout, TimeoutReply::NullArray)
+    ctx.wait(keys, timeout, TimeoutReply::NullArray)
 }

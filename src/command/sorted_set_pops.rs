@@ -1,0 +1,179 @@
+//! Sorted sets as queues: the lowest or highest members are taken out, and clients may wait for one.
+
+use super::ctx::{Collections, Ctx, DONE, TimeoutReply};
+use super::sorted_sets::{open_members, show_member};
+use super::spec::{Command, Group::SortedSet, counted, flags::*, key, one, range};
+use super::{Fail, Result, at_least_one, bulk_item, is, non_negative, timeout};
+use crate::encoding::Item;
+use crate::value;
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("zpopmin", -2, SortedSet, zpopmin).flags(WRITE | FAST).keys(&[one(1, key::RW | key::ACCESS | key::DELETE)]).doc("5.0.0", "key [count]", "Takes the members with the lowest scores out of a sorted set."),
+    Command::new("zpopmax", -2, SortedSet, zpopmax).flags(WRITE | FAST).keys(&[one(1, key::RW | key::ACCESS | key::DELETE)]).doc("5.0.0", "key [count]", "Takes the members with the highest scores out of a sorted set."),
+    Command::new("bzpopmin", -3, SortedSet, bzpopmin).flags(WRITE | NOSCRIPT | BLOCKING | FAST).keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)]).doc("5.0.0", "key [key ...] timeout", "Takes the member with the lowest score out of the first sorted set that has any, and waits for one."),
+    Command::new("bzpopmax", -3, SortedSet, bzpopmax).flags(WRITE | NOSCRIPT | BLOCKING | FAST).keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)]).doc("5.0.0", "key [key ...] timeout", "Takes the member with the highest score out of the first sorted set that has any, and waits for one."),
+    Command::new("zmpop", -4, SortedSet, zmpop).flags(WRITE | MOVABLE_KEYS).keys(&[counted(1, key::RW | key::ACCESS | key::DELETE)]).doc("7.0.0", "numkeys key [key ...] <MIN | MAX> [COUNT count]", "Takes members out of the first sorted set of several that has any."),
+    Command::new("bzmpop", -5, SortedSet, bzmpop).flags(WRITE | BLOCKING | MOVABLE_KEYS).keys(&[counted(2, key::RW | key::ACCESS | key::DELETE)]).doc("7.0.0", "timeout numkeys key [key ...] <MIN | MAX> [COUNT count]", "Takes members as ZMPOP does, and waits for some."),
+];
+
+/// Which end of the order is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Lowest,
+    Highest,
+}
+
+impl End {
+    fn parse(arg: &[u8]) -> Result<Self> {
+        if is(arg, "min") {
+            Ok(End::Lowest)
+        } else if is(arg, "max") {
+            Ok(End::Highest)
+        } else {
+            Err(Fail::Syntax)
+        }
+    }
+
+    /// The command that takes this end without waiting.
+    const fn command(self) -> &'static [u8] {
+        match self {
+            End::Lowest => b"ZPOPMIN",
+            End::Highest => b"ZPOPMAX",
+        }
+    }
+
+    fn take<R>(self, set: &mut value::SortedSet, f: impl FnOnce(Item<'_>, f64) -> R) -> Option<R> {
+        match self {
+            End::Lowest => set.pop_first_with(f),
+            End::Highest => set.pop_last_with(f),
+        }
+    }
+}
+
+fn zpopmin(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    pop(ctx, args, End::Lowest)
+}
+
+fn zpopmax(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    pop(ctx, args, End::Highest)
+}
+
+fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
+    let count = match args {
+        [_, _] => None,
+        [_, _, count] => Some(non_negative(count)?),
+        _ => return Err(Fail::Syntax),
+    };
+    let Some(set) = ctx.db.sorted_set_mut(args[1])? else {
+        ctx.reply.array(0);
+        return DONE;
+    };
+    let reply = &mut *ctx.reply;
+    match count {
+        Some(0) => {
+            reply.array(0);
+            return DONE;
+        }
+        // Without a count the pair stands alone.
+        None => {
+            reply.array(2);
+            end.take(set, |member, score| {
+                bulk_item(reply, member);
+                reply.double(score);
+            });
+        }
+        Some(n) => {
+            let n = n.min(set.len());
+            open_members(reply, n, true);
+            for _ in 0..n {
+                end.take(set, |member, score| show_member(reply, (member, score), true));
+            }
+        }
+    }
+    let empty = set.is_empty();
+    ctx.remove_if_empty(args[1], empty);
+    DONE
+}
+
+fn bzpopmin(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    blocking_pop(ctx, args, End::Lowest)
+}
+
+fn bzpopmax(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    blocking_pop(ctx, args, End::Highest)
+}
+
+fn blocking_pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
+    let last = args.len() - 1;
+    let timeout = timeout(args[last])?;
+    for key in &args[1..last] {
+        let Some(set) = ctx.db.sorted_set_mut(key)? else { continue };
+        let reply = &mut *ctx.reply;
+        reply.array(3);
+        reply.bulk(key);
+        end.take(set, |member, score| {
+            bulk_item(reply, member);
+            reply.double(score);
+        });
+        let empty = set.is_empty();
+        ctx.remove_if_empty(key, empty);
+        ctx.record(&[end.command(), key]);
+        return DONE;
+    }
+    ctx.wait(1..last, timeout, TimeoutReply::NullArray)
+}
+
+fn zmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (keys, end, count) = several(args, 1)?;
+    if !pop_several(ctx, &args[keys], end, count)? {
+        ctx.reply.null_array();
+    }
+    DONE
+}
+
+fn bzmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let timeout = timeout(args[1])?;
+    let (keys, end, count) = several(args, 2)?;
+    if pop_several(ctx, &args[keys.clone()], end, count)? {
+        return DONE;
+    }
+    ctx.wait(keys, timeout, TimeoutReply::NullArray)
+}
+
+/// The keys, the end and the count of ZMPOP and BZMPOP; the number of keys is argument `at`.
+fn several(args: &[&[u8]], at: usize) -> Result<(std::ops::Range<usize>, End, usize)> {
+    let n = at_least_one(args[at], "ERR numkeys should be greater than 0")?;
+    let keys = at + 1..(at + 1).saturating_add(n);
+    let end = End::parse(args.get(keys.end).ok_or(Fail::Syntax)?)?;
+    let count = match &args[keys.end + 1..] {
+        [] => 1,
+        [word, count] if is(word, "count") => at_least_one(count, "ERR count should be greater than 0")?,
+        _ => return Err(Fail::Syntax),
+    };
+    Ok((keys, end, count))
+}
+
+/// Takes up to `count` members out of the first set that has any. False, with no reply, when none has.
+fn pop_several(ctx: &mut Ctx<'_, '_, '_>, keys: &[&[u8]], end: End, count: usize) -> Result<bool> {
+    for key in keys {
+        let Some(set) = ctx.db.sorted_set_mut(key)? else { continue };
+        let n = count.min(set.len());
+        let reply = &mut *ctx.reply;
+        reply.array(2);
+        reply.bulk(key);
+        reply.array(n);
+        for _ in 0..n {
+            end.take(set, |member, score| {
+                // Pairs are nested in both protocols.
+                reply.array(2);
+                bulk_item(reply, member);
+                reply.double(score);
+            });
+        }
+        let empty = set.is_empty();
+        ctx.remove_if_empty(key, empty);
+        ctx.record(&[end.command(), key, itoa::Buffer::new().format(n).as_bytes()]);
+        return Ok(true);
+    }
+    Ok(false)
+}
