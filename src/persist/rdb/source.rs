@@ -90,7 +90,8 @@ impl<R: Read> Source<R> {
 
     /// Reads more behind what is there; false at the end of the data.
     fn fill(&mut self) -> Result<bool> {
-        if self.end == self.buffer.len() {
+        // What is left is moved to the front where there is no room behind it, or nothing to move.
+        if self.end == self.buffer.len() || self.position == self.end {
             self.sum_up();
             self.buffer.copy_within(self.position..self.end, 0);
             self.base += self.position as u64;
