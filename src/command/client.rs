@@ -1,11 +1,14 @@
 //! A client as commands see it: its state between commands, without its socket.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::spec::Command;
 use crate::base::time::UnixMs;
 use crate::keyspace::DbIndex;
 use crate::keyspace::watch::Dirty;
+use crate::pubsub::Subscriber;
 
 /// A command queued by MULTI.
 #[derive(Debug)]
@@ -60,8 +63,8 @@ pub struct Client {
     pub name: Vec<u8>,
     pub lib_name: Vec<u8>,
     pub lib_ver: Vec<u8>,
-    /// The ACL user; empty before authentication.
-    pub user: String,
+    /// The ACL user; the default one before authentication.
+    pub user: Cow<'static, str>,
     pub authenticated: bool,
     pub addr: String,
     pub local_addr: String,
@@ -74,12 +77,16 @@ pub struct Client {
     pub no_evict: bool,
     pub no_touch: bool,
     pub multi: Option<Box<Multi>>,
+    /// Commands of the transaction that runs at this moment.
+    pub executing: Option<usize>,
     pub watched: Vec<(DbIndex, Vec<u8>)>,
     /// Set when a watched key changes.
     pub dirty: Option<Dirty>,
     pub channels: BTreeSet<Vec<u8>>,
     pub patterns: BTreeSet<Vec<u8>>,
     pub shard_channels: BTreeSet<Vec<u8>>,
+    /// What the registry of listeners knows the client by, once it has subscribed to something.
+    pub subscriber: Option<Arc<Subscriber>>,
     /// The offset of the log behind this client's last write, for WAIT.
     pub written_to: u64,
     pub close_after_reply: bool,
@@ -104,14 +111,25 @@ impl Client {
         add(self.role == Role::Replica, 'S');
         add(self.role == Role::Primary, 'M');
         add(self.subscriptions() > 0, 'P');
-        add(self.multi.is_some(), 'x');
+        add(self.multi.is_some() || self.executing.is_some(), 'x');
         add(blocked, 'b');
         add(self.dirty.as_ref().is_some_and(|d| d.load(std::sync::atomic::Ordering::Relaxed)), 'd');
         add(self.close_after_reply, 'c');
         add(self.readonly, 'r');
         add(self.no_evict, 'e');
         add(self.no_touch, 'T');
+        add(self.is_unix_socket(), 'U');
         if out.is_empty() { "N".into() } else { out }
+    }
+
+    /// Whether the client came by the unix socket.
+    pub fn is_unix_socket(&self) -> bool {
+        self.addr.ends_with(":0")
+    }
+
+    /// Whether the client is on this machine.
+    pub fn is_local(&self) -> bool {
+        self.is_unix_socket() || self.addr.starts_with("127.") || self.addr.starts_with("[::1]")
     }
 
     /// Channels and patterns.

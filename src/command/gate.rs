@@ -31,15 +31,17 @@ pub const IN_MULTI: u32 = 1 << 18;
 /// The conditions that concern a command.
 pub const fn needs(c: &Command) -> u32 {
     let mut bits = IN_MULTI | PAUSED_ALL;
-    let write = c.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0;
     if !c.has(flags::LOADING) {
         bits |= LOADING;
     }
     if !c.has(flags::STALE) {
         bits |= STALE;
     }
-    if write {
-        bits |= READ_ONLY | SAVE_FAILED | FEW_REPLICAS | PAUSED_WRITES;
+    if c.has(flags::WRITE) {
+        bits |= READ_ONLY | SAVE_FAILED | FEW_REPLICAS;
+    }
+    if c.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0 {
+        bits |= PAUSED_WRITES;
     }
     if c.has(flags::DENYOOM) {
         bits |= MEMORY_LIMIT;

@@ -4,17 +4,21 @@
 //! a row for it in that file's `COMMANDS`. Nothing else needs to know.
 
 pub mod client;
+pub mod clients;
 pub mod connection;
 pub mod ctx;
 pub mod fail;
 pub mod gate;
 pub mod hashes;
+pub mod help;
 pub mod keys;
 pub mod list_moves;
 pub mod lists;
 pub mod persistence;
+pub mod pubsub;
 pub mod request;
 mod scan;
+pub mod server;
 pub mod set_algebra;
 pub mod sets;
 pub mod sorted_set_algebra;
@@ -23,6 +27,7 @@ pub mod sorted_set_ranges;
 pub mod sorted_sets;
 pub mod spec;
 pub mod strings;
+pub mod syntax;
 pub mod table;
 pub mod transactions;
 
@@ -30,7 +35,7 @@ pub use client::Client;
 pub use ctx::{Block, Collections, Ctx, DONE, Outcome, TimeoutReply, Transaction};
 pub use fail::Fail;
 pub use request::Request;
-pub use spec::{Command, Group};
+pub use spec::{Command, Group, KeyPositions};
 pub use table::CommandTable;
 
 use std::time::Duration;

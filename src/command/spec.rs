@@ -184,12 +184,19 @@ pub struct KeySpec {
     pub flags: u16,
     pub begin: Begin,
     pub find: Find,
+    /// What flags cannot say, for COMMAND INFO; empty for nothing.
+    pub notes: &'static str,
 }
 
 /// Positions of key arguments.
 pub type KeyPositions = SmallVec<[usize; 8]>;
 
 impl KeySpec {
+    pub const fn notes(mut self, notes: &'static str) -> Self {
+        self.notes = notes;
+        self
+    }
+
     /// Appends the positions of the keys in `args` (the command's name is argument 0). Stops where
     /// the arguments end. False when a key count is not a number or too large.
     pub fn positions(&self, args: &[&[u8]], out: &mut KeyPositions) -> bool {
@@ -260,6 +267,8 @@ pub struct Command {
     pub summary: &'static str,
     /// Arguments as the documentation writes them.
     pub syntax: &'static str,
+    /// Time that a call takes, in big O; empty: not told.
+    pub complexity: &'static str,
     pub run: Handler,
     pub subcommands: &'static [Command],
 }
@@ -277,6 +286,7 @@ impl Command {
             since: "",
             summary: "",
             syntax: "",
+            complexity: "",
             run,
             subcommands: &[],
         }
@@ -287,6 +297,12 @@ impl Command {
         let mut c = Self::new(name, -2, group, super::ctx::container);
         c.subcommands = subcommands;
         c
+    }
+
+    /// Subcommands beside what the command does by itself (COMMAND).
+    pub const fn subcommands(mut self, subcommands: &'static [Command]) -> Self {
+        self.subcommands = subcommands;
+        self
     }
 
     pub const fn flags(mut self, flags: u32) -> Self {
@@ -317,6 +333,11 @@ impl Command {
         self
     }
 
+    pub const fn complexity(mut self, complexity: &'static str) -> Self {
+        self.complexity = complexity;
+        self
+    }
+
     pub const fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
@@ -335,7 +356,7 @@ impl Command {
     #[inline]
     pub const fn single_key(&self) -> Option<usize> {
         match self.keys {
-            [KeySpec { begin: Begin::Index(at), find: Find::Range { last: 0, .. }, flags }]
+            [KeySpec { begin: Begin::Index(at), find: Find::Range { last: 0, .. }, flags, .. }]
                 if *flags & key::NOT_KEY == 0 =>
             {
                 Some(*at)
@@ -413,22 +434,27 @@ impl Command {
 
 /// One key at `at`.
 pub const fn one(at: usize, flags: u16) -> KeySpec {
-    KeySpec { flags, begin: Begin::Index(at), find: Find::Range { last: 0, step: 1, limit: 0 } }
+    KeySpec { flags, begin: Begin::Index(at), find: Find::Range { last: 0, step: 1, limit: 0 }, notes: "" }
 }
 
 /// Keys from `at` to `last` (negative: from the end), every `step`.
 pub const fn range(at: usize, last: i32, step: usize, flags: u16) -> KeySpec {
-    KeySpec { flags, begin: Begin::Index(at), find: Find::Range { last, step, limit: 0 } }
+    KeySpec { flags, begin: Begin::Index(at), find: Find::Range { last, step, limit: 0 }, notes: "" }
 }
 
 /// A count at `at`, and that many keys behind it.
 pub const fn counted(at: usize, flags: u16) -> KeySpec {
-    KeySpec { flags, begin: Begin::Index(at), find: Find::Count { count: 0, first: 1, step: 1 } }
+    KeySpec { flags, begin: Begin::Index(at), find: Find::Count { count: 0, first: 1, step: 1 }, notes: "" }
 }
 
 /// Keys behind `word`: half of what is left when `limit` is 2 (XREAD).
 pub const fn behind(word: &'static str, from: i32, limit: usize, flags: u16) -> KeySpec {
-    KeySpec { flags, begin: Begin::Keyword(word, from), find: Find::Range { last: -1, step: 1, limit } }
+    KeySpec {
+        flags,
+        begin: Begin::Keyword(word, from),
+        find: Find::Range { last: -1, step: 1, limit },
+        notes: "",
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ const FAMILIES: &[&[Command]] = &[
     super::sorted_set_algebra::COMMANDS,
     super::connection::COMMANDS,
     super::persistence::COMMANDS,
+    super::clients::COMMANDS,
+    super::pubsub::COMMANDS,
+    super::server::COMMANDS,
     super::transactions::COMMANDS,
 ];
 
@@ -68,6 +71,11 @@ impl CommandTable {
             }
         }
         table
+    }
+
+    /// Whether there is a command that a row calls `name`.
+    pub fn is_command(name: &str) -> bool {
+        FAMILIES.iter().flat_map(|f| f.iter()).any(|c| c.name.eq_ignore_ascii_case(name))
     }
 
     fn add(&mut self, name: String, command: &'static Command) {

@@ -30,6 +30,7 @@ fn multi(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
         return Err(Fail::text("ERR MULTI calls can not be nested"));
     }
     ctx.client.multi = Some(Box::default());
+    ctx.client.version += 1;
     ctx.reply.ok();
     DONE
 }
@@ -61,6 +62,7 @@ fn watch(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             ctx.db.exists(key);
             ctx.db.watch(key, &dirty);
             ctx.client.watched.push(watched);
+            ctx.client.version += 1;
         }
     }
     ctx.reply.ok();

@@ -281,7 +281,9 @@ impl Executor {
     ) -> (After, Option<Transaction>) {
         let from_primary = client.role == Role::Primary;
         let expiring = if from_primary { Expiring::Ignore } else { self.shared.expiring() };
-        self.effects.log_wanted = self.shared.keyspace.log.is_wanted() && !from_primary;
+        // A replica's log is its primary's stream and nothing else.
+        self.effects.log_wanted =
+            self.shared.keyspace.log.is_wanted() && !from_primary && expiring == Expiring::Delete;
         let dirty_before = self.effects.dirty;
         self.effects.recorded = false;
         reply.set_resp3(client.resp3);
@@ -305,6 +307,9 @@ impl Executor {
         let (after, transaction) = match result {
             Ok(Outcome::Done) => (After::Done, None),
             Ok(Outcome::Block(block)) => (register(&mut db, client, args, &block), None),
+            Ok(Outcome::Transaction(Transaction::Reset)) => {
+                (host.perform(Request::Reset, client, &mut db, reply), Some(Transaction::Reset))
+            }
             Ok(Outcome::Transaction(t)) => (After::Done, Some(t)),
             Ok(Outcome::Node(request)) => (host.perform(*request, client, &mut db, reply), None),
             Err(fail) => {

@@ -130,6 +130,7 @@ impl Executor {
             self.fail(id, &Fail::text("ERR Command not allowed inside a transaction"), reply);
         } else {
             multi.queue.push(Queued { command, id, argv: args.iter().map(|a| a.to_vec()).collect() });
+            client.version += 1;
             reply.simple("QUEUED");
         }
         true

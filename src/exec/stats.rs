@@ -48,6 +48,11 @@ impl CommandStats {
         bump(&c.nanos, nanos);
     }
 
+    /// All calls.
+    pub fn calls(&self) -> u64 {
+        self.commands.iter().map(|c| c.calls.load(Ordering::Relaxed)).sum()
+    }
+
     /// Counts a call that ended in an error reply.
     pub fn count_failed(&self, id: usize, text: &str) {
         bump(&self.commands[id].failed, 1);

@@ -87,6 +87,7 @@ impl Executor {
         }
         let mut before = self.effects.take_records();
         reply.array(multi.queue.len());
+        client.executing = Some(multi.queue.len());
         let mut ended = None;
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
@@ -107,6 +108,8 @@ impl Executor {
             ended = transaction.or(ended);
             self.stats.count_call(queued.id, started.elapsed().as_nanos() as u64);
         }
+        client.executing = None;
+        client.version += 1;
         self.wrap_records(&mut before);
         if !self.effects.ready.is_empty() {
             self.serve_blocked(host, now, &mut locked);
@@ -142,6 +145,7 @@ impl Executor {
             Transaction::Exec => {}
             Transaction::Unwatch => self.unwatch(client),
             Transaction::Discard | Transaction::Reset => {
+                client.version += 1;
                 client.multi = None;
                 self.unwatch(client);
             }

@@ -691,10 +691,18 @@ impl Keyspace {
     pub fn flush(&self, locked: &mut Locked<'_>, db: DbIndex) -> usize {
         let Some(tables) = self.existing_tables(db) else { return 0 };
         let keys = self.len(db);
+        // A watched key that is not there does not change by being flushed.
+        for shard in 0..SHARDS {
+            for key in locked.side_mut(shard).watchers.watched(db) {
+                let h = self.hashed(&key);
+                if locked.table(tables, h.slot).find(h.hash, &key).is_some() {
+                    locked.side_mut(shard).watchers.touch(db, &key);
+                }
+            }
+        }
         let slots: Vec<u16> = (0..SHARDS * SLOTS_PER_SHARD).map(slot_at).collect();
         self.empty_slots(locked, tables, db, &slots);
         for shard in 0..SHARDS {
-            locked.side_mut(shard).watchers.touch_where(db, |_| true);
             locked.expiry_mut(tables, shard).clear();
             let counts = Locked::shard_tables(tables, shard);
             counts.keys.store(0, Ordering::Relaxed);

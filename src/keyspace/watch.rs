@@ -79,6 +79,11 @@ impl Watchers {
         self.blocked.contains_key(&key)
     }
 
+    /// The keys of `db` that transactions watch.
+    pub fn watched(&self, db: DbIndex) -> Vec<Box<[u8]>> {
+        self.transactions.keys().filter(|(of, _)| *of == db).map(|(_, key)| key.clone()).collect()
+    }
+
     /// Marks every transaction that watches a key of `db` for which `hit` holds (FLUSHALL).
     pub fn touch_where(&mut self, db: DbIndex, hit: impl Fn(&[u8]) -> bool) {
         self.transactions.retain(|(watched_db, key), list| {

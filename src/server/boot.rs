@@ -5,20 +5,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::cli::{self, Asked, Invocation};
 use super::config_file;
 use super::logging::{Log, Role};
-use super::node::Node;
+use super::node::{Node, Origin};
 use super::process::crash;
 use super::process::daemon::{self, PidFile};
 use super::process::limits::{self, OomScore};
 use super::process::signals::{self, Request};
 use super::process::supervise::Supervisor;
-use super::start;
+use super::{shutdown, start};
 use crate::base::version;
 use crate::command::CommandTable;
+use crate::command::request::Shutdown;
+use crate::config::compound::ShutdownOn;
 use crate::config::{FileError, Loaded};
 
 /// The whole life of the process.
@@ -149,7 +152,7 @@ impl Prepared {
             Supervisor::None
         });
         // Each worker has an event queue, a wake-up and a few files of its own.
-        match limits::raise_open_files(config.maxclients, 4 * start::workers(config) as u64) {
+        match limits::raise_open_files(config.maxclients, start::own_files(config)) {
             Ok(fitting) => config.maxclients = fitting,
             Err(message) => {
                 warn!("{message}");
@@ -157,13 +160,21 @@ impl Prepared {
             }
         }
         let is_replica = config.replicaof.0.is_some();
-        if let Err(error) = OomScore::default().apply(config, is_replica) {
+        let mut oom_score = OomScore::default();
+        if let Err(error) = oom_score.apply(config, is_replica) {
             warn!("Unable to write oom_score_adj: {error}");
         }
         let pid_file = PidFile::path(&config.pidfile, self.background).and_then(|path| pid_file(&path));
         self.log.set_role(if is_replica { Role::Replica } else { Role::Primary });
 
-        let served = start::serve(self.loaded.config, &self.renames, |node| {
+        let origin = Origin {
+            log: Some(self.log),
+            config_file: self.config_file,
+            executable: std::env::current_exe().unwrap_or_default(),
+            supervisor: supervisor.clone(),
+            oom_score: Mutex::new(oom_score),
+        };
+        let served = start::serve(self.loaded.config, &self.renames, origin, |node| {
             tell(supervisor.ready());
             watch_signals(node);
         });
@@ -202,16 +213,19 @@ fn tell(told: io::Result<()>) {
 
 fn watch_signals(node: &Arc<Node>) {
     let node = Arc::clone(node);
-    let watching = signals::watch(move |request| match request {
-        Request::Terminate => {
-            warn!("Received SIGTERM scheduling shutdown...");
-            node.stop();
-        }
-        Request::Interrupt => {
-            warn!("Received SIGINT scheduling shutdown...");
-            node.stop();
-        }
-        Request::ExitNow => warn!("Received SIGINT again: exiting now."),
+    let watching = signals::watch(move |request| {
+        let config = node.config.load();
+        let (name, on) = match request {
+            Request::Terminate => ("SIGTERM", config.shutdown_on_sigterm),
+            Request::Interrupt => ("SIGINT", config.shutdown_on_sigint),
+            Request::ExitNow => {
+                warn!("Received SIGINT again: exiting now.");
+                return;
+            }
+        };
+        warn!("Received {name} scheduling shutdown...");
+        let ShutdownOn { save, nosave, now, force } = on;
+        shutdown::begin(&node, Shutdown { save, nosave, now, force, abort: false }, None);
     });
     if let Err(error) = watching {
         warn!("Can't watch for signals: {error}");

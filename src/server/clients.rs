@@ -1,13 +1,15 @@
 //! All clients of the node, for those who ask about them: CLIENT LIST, CLIENT KILL, `maxclients`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use crate::base::time::UnixMs;
 use crate::command::Client;
+use crate::command::client::Role;
 
 /// What others may know of a client. Its worker keeps it up to date.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub struct ClientEntry {
     pub id: u64,
     pub worker: usize,
     pub token: AtomicUsize,
+    pub fd: i32,
+    pub role: Role,
     pub addr: String,
     pub local_addr: String,
     pub created: UnixMs,
@@ -22,7 +26,8 @@ pub struct ClientEntry {
     pub last_seen: AtomicI64,
     pub query_bytes: AtomicUsize,
     pub output_bytes: AtomicUsize,
-    pub commands: AtomicU64,
+    /// The client waits for keys, and CLIENT UNBLOCK may end that.
+    pub blocked: AtomicBool,
     /// A copy of the client's own state, made when it changed.
     pub state: Mutex<ClientState>,
 }
@@ -31,7 +36,7 @@ pub struct ClientEntry {
 #[derive(Clone, Debug, Default)]
 pub struct ClientState {
     pub name: Vec<u8>,
-    pub user: String,
+    pub user: Cow<'static, str>,
     pub db: u16,
     pub resp3: bool,
     pub lib_name: Vec<u8>,
@@ -70,11 +75,14 @@ impl Clients {
         self.len() == 0
     }
 
-    pub fn add(&self, client: &Client) -> Arc<ClientEntry> {
+    /// Lists a client for which a place was reserved.
+    pub fn add(&self, client: &Client, fd: i32) -> Arc<ClientEntry> {
         let entry = Arc::new(ClientEntry {
             id: client.id,
             worker: client.worker,
             token: AtomicUsize::new(client.token),
+            fd,
+            role: client.role,
             addr: client.addr.clone(),
             local_addr: client.local_addr.clone(),
             created: client.created,
@@ -82,12 +90,22 @@ impl Clients {
             last_seen: AtomicI64::new(client.created),
             query_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
-            commands: AtomicU64::new(0),
+            blocked: AtomicBool::new(false),
             state: Mutex::new(ClientState::of(client, false)),
         });
         self.entries.insert(client.id, Arc::clone(&entry));
-        self.count.fetch_add(1, Ordering::Relaxed);
         entry
+    }
+
+    /// Takes a place for a client that will be added; false when there are `max` already.
+    pub fn reserve(&self, max: usize) -> bool {
+        let took = |n| (n < max).then_some(n + 1);
+        self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, took).is_ok()
+    }
+
+    /// Gives back the place of a client that was never added.
+    pub fn release(&self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub fn remove(&self, id: u64) {
@@ -120,7 +138,11 @@ impl ClientState {
             channels: client.channels.len(),
             patterns: client.patterns.len(),
             shard_channels: client.shard_channels.len(),
-            multi: client.multi.as_ref().map_or(-1, |m| m.queue.len() as i64),
+            multi: match (&client.multi, client.executing) {
+                (Some(multi), _) => multi.queue.len() as i64,
+                (None, Some(commands)) => commands as i64,
+                (None, None) => -1,
+            },
             watched: client.watched.len(),
             flags: client.flags(blocked),
         }

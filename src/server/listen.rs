@@ -1,7 +1,10 @@
 //! Listening sockets.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -10,6 +13,9 @@ use crate::config::Config;
 /// Opens a listener on every address of `bind`. An address marked optional may be missing.
 pub fn tcp(config: &Config, port: u16) -> Result<Vec<std::net::TcpListener>, (String, io::Error)> {
     let mut listeners = Vec::new();
+    if port == 0 {
+        return Ok(listeners);
+    }
     for (address, optional) in config.bind.addresses() {
         let ip = match address {
             "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -43,6 +49,21 @@ fn is_missing_address(e: &io::Error) -> bool {
         e.raw_os_error(),
         Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT)
     )
+}
+
+/// Opens the unix socket if there is to be one, in place of what an earlier process left.
+pub fn unix(config: &Config) -> io::Result<Option<UnixListener>> {
+    if config.unixsocket.is_empty() {
+        return Ok(None);
+    }
+    // Most often there is nothing to remove; whatever else is wrong shows when binding.
+    let _ = fs::remove_file(&config.unixsocket);
+    let listener = UnixListener::bind(&config.unixsocket)?;
+    listener.set_nonblocking(true)?;
+    if config.unixsocketperm != 0 {
+        fs::set_permissions(&config.unixsocket, fs::Permissions::from_mode(config.unixsocketperm))?;
+    }
+    Ok(Some(listener))
 }
 
 /// Opens one listener.

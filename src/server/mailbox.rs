@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use mio::Waker;
 use parking_lot::Mutex;
@@ -26,6 +27,10 @@ pub enum Mail {
     Resume { token: usize, client: u64, reply: Reply },
     /// A client is to be closed (CLIENT KILL); `after_reply`: once its output is written.
     Kill { token: usize, client: u64, after_reply: bool },
+    /// A client that waits for keys goes on with nothing (CLIENT UNBLOCK).
+    Unblock { token: usize, client: u64, with_error: bool },
+    /// Do nothing until then (DEBUG SLEEP).
+    Sleep(Instant),
     /// Clients that were postponed may try again.
     Unpaused,
     /// Close everything and end.

@@ -1,35 +1,81 @@
 //! What all threads of a node share.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
+use super::accept::Acceptor;
 use super::clients::Clients;
+use super::control::Control;
+use super::logging;
 use super::mailbox::{Mail, Mailbox};
+use super::pause::Pause;
 use super::persistence::SaveState;
+use super::process::limits::OomScore;
+use super::process::supervise::Supervisor;
+use super::rates::Rates;
+use super::shutdown::ShutdownState;
 use crate::base::time::{MonoMs, UnixMs};
+use crate::command::gate;
 use crate::config::Config;
 use crate::exec::Shared;
 use crate::exec::stats::CommandStats;
+use crate::pubsub::{Registry, Space};
 
 /// A running node.
 pub struct Node {
     pub shared: &'static Shared,
     pub config: ArcSwap<Config>,
+    /// Held while the configuration changes.
+    pub config_change: Mutex<()>,
     pub clients: Clients,
+    pub pubsub: Registry,
     /// The workers' mailboxes, filled before the first client is accepted.
     pub workers: OnceLock<Vec<Arc<Mailbox>>>,
+    /// The thread of links, timers and other things that are not clients.
+    pub control: OnceLock<Control>,
+    pub acceptor: OnceLock<Arc<Acceptor>>,
     /// Counters of every executor.
     pub stats: Vec<Arc<CommandStats>>,
     pub net: NetStats,
+    pub rates: Mutex<Rates>,
+    pub memory_peak: AtomicU64,
+    /// Memory taken before there were data.
+    pub memory_at_start: AtomicU64,
     pub run_id: String,
     started: Instant,
     pub started_unix_ms: UnixMs,
     pub shutting_down: AtomicBool,
+    pub shutdown: ShutdownState,
     pub active_expire: AtomicBool,
+    pub pause: Mutex<Pause>,
     pub save: SaveState,
+    pub origin: Origin,
+    pub hooks: Hooks,
+}
+
+/// What the node was started with.
+#[derive(Default)]
+pub struct Origin {
+    pub log: Option<logging::Log>,
+    /// Absolute, because the server changes its directory.
+    pub config_file: Option<PathBuf>,
+    pub executable: PathBuf,
+    pub supervisor: Supervisor,
+    pub oom_score: Mutex<OomScore>,
+}
+
+/// The way up from clients' threads to parts of the server that come and go.
+#[derive(Default)]
+pub struct Hooks {
+    /// Takes every published message to the other nodes of the cluster.
+    pub forward_publish: OnceLock<Box<dyn Fn(Space, &[u8], &[u8]) + Send + Sync>>,
+    /// Whether a replica has not yet received everything, which the end waits for.
+    pub replicas_lag: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 /// Bytes and events of clients' sockets.
@@ -37,6 +83,13 @@ pub struct Node {
 pub struct NetStats {
     pub input_bytes: AtomicU64,
     pub output_bytes: AtomicU64,
+    pub reads: AtomicU64,
+    pub writes: AtomicU64,
+    /// Rounds of all workers.
+    pub rounds: AtomicU64,
+    /// Clients closed for what they sent, or did not read.
+    pub query_limit_closed: AtomicU64,
+    pub output_limit_closed: AtomicU64,
 }
 
 impl std::fmt::Debug for Node {
@@ -46,21 +99,38 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    pub fn new(shared: &'static Shared, config: Config, executors: usize, run_id: String) -> Self {
+    pub fn new(
+        shared: &'static Shared,
+        config: Config,
+        executors: usize,
+        run_id: String,
+        origin: Origin,
+    ) -> Self {
         let commands = shared.commands.len();
         Self {
             shared,
             config: ArcSwap::from_pointee(config),
+            config_change: Mutex::default(),
             clients: Clients::default(),
+            pubsub: Registry::default(),
             workers: OnceLock::new(),
+            control: OnceLock::new(),
+            acceptor: OnceLock::new(),
             stats: (0..executors).map(|_| Arc::new(CommandStats::new(commands))).collect(),
             net: NetStats::default(),
+            rates: Mutex::default(),
+            memory_peak: AtomicU64::new(0),
+            memory_at_start: AtomicU64::new(0),
             run_id,
             started: Instant::now(),
             started_unix_ms: unix_ms(),
             shutting_down: AtomicBool::new(false),
+            shutdown: ShutdownState::default(),
             active_expire: AtomicBool::new(true),
+            pause: Mutex::default(),
             save: SaveState::new(unix_ms()),
+            origin,
+            hooks: Hooks::default(),
         }
     }
 
@@ -69,14 +139,20 @@ impl Node {
         self.started.elapsed().as_millis() as MonoMs
     }
 
-    /// Whether dead keys are deleted in the background (`DEBUG SET-ACTIVE-EXPIRE`).
+    /// Whether dead keys are deleted in the background (`DEBUG SET-ACTIVE-EXPIRE`, CLIENT PAUSE).
     pub fn active_expire(&self) -> bool {
         self.active_expire.load(Ordering::Relaxed)
+            && self.shared.gate.load(Ordering::Relaxed) & (gate::PAUSED_ALL | gate::PAUSED_WRITES) == 0
     }
 
     /// Whether new clients need not authenticate.
     pub fn admits_without_password(&self) -> bool {
         self.config.load().requirepass.0.is_empty()
+    }
+
+    /// Whether the node follows a primary.
+    pub fn is_replica(&self) -> bool {
+        self.shared.is_replica.load(Ordering::Relaxed)
     }
 
     /// The id of the data's history, which a saved file names.
@@ -90,17 +166,52 @@ impl Node {
         }
     }
 
-    /// Ends the node: workers send what is queued and close their clients, nobody new is accepted.
-    pub fn stop(&self) {
-        self.shutting_down.store(true, Ordering::Release);
-        self.send_all(|| Mail::Shutdown);
-    }
-
     /// Sends a message to every worker.
     pub fn send_all(&self, mail: impl Fn() -> Mail) {
         for mailbox in self.workers.get().into_iter().flatten() {
             mailbox.send(mail());
         }
+    }
+
+    /// Publishes a message to this node's listeners; returns how many there are. Also for messages
+    /// that came from our primary or over the cluster bus.
+    pub fn publish(&self, space: Space, channel: &[u8], message: &[u8]) -> usize {
+        self.pubsub.publish(space, channel, message, |who, bytes| {
+            self.send(who.worker, Mail::Push { token: who.token, client: who.client, bytes });
+        })
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_stats(&self) {
+        self.stats.iter().for_each(|s| s.reset());
+        let net = &self.net;
+        let keys = &self.shared.keyspace.stats;
+        for counter in [
+            &net.input_bytes,
+            &net.output_bytes,
+            &net.reads,
+            &net.writes,
+            &net.rounds,
+            &net.query_limit_closed,
+            &net.output_limit_closed,
+            &self.clients.accepted,
+            &self.clients.rejected,
+            &keys.expired_keys,
+            &keys.evicted_keys,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.memory_peak.store((self.shared.memory.used)(), Ordering::Relaxed);
+        *self.rates.lock() = Rates::default();
+    }
+
+    /// Brings the gate's conditions that follow from the configuration and the role up to date.
+    pub fn settle_gate(&self) {
+        let config = self.config.load();
+        let replica = self.is_replica();
+        let limited = config.maxmemory > 0 && !(replica && config.replica_ignore_maxmemory);
+        self.shared.set_gate(gate::MEMORY_LIMIT, limited);
+        self.shared.set_gate(gate::READ_ONLY, replica && config.replica_read_only);
     }
 }
 

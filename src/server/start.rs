@@ -1,19 +1,21 @@
 //! From a configuration to a running node.
 
-use std::io::ErrorKind;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Poll, Waker};
+use tracing::{info, warn};
 
-use super::connection::Stream;
-use super::mailbox::{Mail, Mailbox};
-use super::node::{Node, unix_ms};
+use super::accept::AcceptLoop;
+use super::control::Control;
+use super::mailbox::Mailbox;
+use super::node::{Node, Origin, unix_ms};
+use super::process::crash;
 use super::worker::{WAKER, Worker};
-use super::{allocator, listen, persistence};
+use super::{allocator, info as info_text, listen, persistence};
 use crate::base::rng::Rng;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
@@ -25,25 +27,106 @@ use crate::keyspace::{Garbage, Keyspace};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("Could not create server TCP listening socket {address}: bind: {source}")]
-    Bind { address: String, source: std::io::Error },
+    Bind { address: String, source: io::Error },
+    #[error("Failed opening Unix socket: bind: {0}")]
+    UnixSocket(io::Error),
+    #[error("Configured to not listen anywhere, exiting.")]
+    Nowhere,
     #[error("{0}")]
     Data(String),
     #[error("{what}: {source}")]
-    System { what: &'static str, source: std::io::Error },
+    System { what: &'static str, source: io::Error },
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
 }
 
 /// Starts a node and serves until it is shut down. `on_ready` is called once, when clients may come.
 pub fn serve(
     config: Config,
     renames: &[(String, String)],
+    origin: Origin,
     on_ready: impl FnOnce(&Arc<Node>),
 ) -> Result<(), StartError> {
-    let listeners = listen::tcp(&config, config.port)
+    let tcp = listen::tcp(&config, config.port)
         .map_err(|(address, source)| StartError::Bind { address, source })?;
+    let unix = listen::unix(&config).map_err(StartError::UnixSocket)?;
+    if tcp.is_empty() && unix.is_none() {
+        return Err(StartError::Nowhere);
+    }
+    let (has_tcp, has_unix) = (!tcp.is_empty(), unix.is_some());
+    info!(
+        "Running mode={}, port={}.",
+        if config.cluster_enabled { "cluster" } else { "standalone" },
+        config.port
+    );
+    warn_about_system(&config);
     let mut seed = Rng::new(seed());
     let workers = workers(&config);
-    let node = Arc::new(make_node(config, renames, workers, &mut seed));
-    let system = |what| move |source| StartError::System { what, source };
+    let node = Arc::new(make_node(config, renames, workers, &mut seed, origin)?);
+    describe_crashes(&node);
+    let accepting = AcceptLoop::new(&node, tcp, unix).map_err(system("cannot accept connections"))?;
+    let mut threads = start_workers(&node, workers, &mut seed)?;
+    threads.push(Control::start(&node).map_err(system("cannot start the control thread"))?);
+    node.memory_at_start.store(allocator::used(), Ordering::Relaxed);
+    info!("Server initialized");
+    // Clients may connect while data are loaded; they are told so.
+    let for_thread = Arc::clone(&node);
+    let accept = move || {
+        if let Err(e) = accepting.run(&for_thread) {
+            warn!("Connections can no longer be accepted: {e}");
+        }
+    };
+    let accept = thread::Builder::new().name("accept".into()).spawn(accept);
+    threads.push(accept.map_err(system("cannot start the accepting thread"))?);
+    persistence::load_at_start(&node).map_err(StartError::Data)?;
+    if has_tcp {
+        info!("Ready to accept connections tcp");
+    }
+    if has_unix {
+        info!("Ready to accept connections unix");
+    }
+    on_ready(&node);
+    for thread in threads {
+        // A thread that panicked has ended the process already.
+        let _ = thread.join();
+    }
+    let config = node.config.load();
+    if !config.unixsocket.is_empty() {
+        info!("Removing the unix socket file.");
+        if let Err(e) = std::fs::remove_file(&config.unixsocket) {
+            warn!("The unix socket file cannot be removed: {e}");
+        }
+    }
+    Ok(())
+}
+
+/// What the system limits, although the configuration asks for it.
+fn warn_about_system(config: &Config) {
+    let read = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u32>().ok();
+    if let Some(most) = read("/proc/sys/net/core/somaxconn")
+        && most < config.tcp_backlog
+    {
+        warn!(
+            "WARNING: The TCP backlog setting of {} cannot be enforced because /proc/sys/net/core/somaxconn is set to the lower value of {most}.",
+            config.tcp_backlog
+        );
+    }
+}
+
+fn describe_crashes(node: &Arc<Node>) {
+    let node = Arc::downgrade(node);
+    crash::describe(move || {
+        node.upgrade().map_or(String::new(), |node| info_text::render(&node, &["everything".to_owned()]))
+    });
+}
+
+fn start_workers(
+    node: &Arc<Node>,
+    workers: usize,
+    seed: &mut Rng,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
     let mut mailboxes = Vec::new();
     let mut polls = Vec::new();
     for _ in 0..workers {
@@ -53,38 +136,29 @@ pub fn serve(
         polls.push(poll);
     }
     assert!(node.workers.set(mailboxes.clone()).is_ok(), "workers are set once");
-    let threads: Vec<_> = polls
+    polls
         .into_iter()
         .zip(mailboxes)
         .enumerate()
         .map(|(index, (poll, mailbox))| {
-            let worker = Worker::new(index, Arc::clone(&node), poll, mailbox, seed.next_u64());
+            let worker = Worker::new(index, Arc::clone(node), poll, mailbox, seed.next_u64());
             thread::Builder::new().name(format!("worker-{index}")).spawn(move || worker.run())
         })
         .collect::<Result<_, _>>()
-        .map_err(system("cannot start a worker"))?;
-    // Clients may connect meanwhile; they are told that data are being loaded.
-    persistence::load_at_start(&node).map_err(StartError::Data)?;
-    tracing::info!("Ready to accept connections tcp");
-    on_ready(&node);
-    accept(&node, listeners).map_err(system("cannot accept connections"))?;
-    for thread in threads {
-        // A worker that panicked has reported it; the others still end in order.
-        let _ = thread.join();
-    }
-    if !node.config.load().save.0.is_empty() {
-        tracing::info!("Saving the final RDB snapshot before exiting.");
-        persistence::save_now(&node);
-    }
-    Ok(())
+        .map_err(system("cannot start a worker"))
 }
 
-/// How many workers there are: as configured, or one for each core.
+/// How many workers there are: `io-threads`, or as many as there are cores.
 pub fn workers(config: &Config) -> usize {
-    match config.io_threads {
+    match config.io_threads as usize {
         0 => thread::available_parallelism().map_or(1, usize::from),
-        threads => threads as usize,
+        n => n,
     }
+}
+
+/// Descriptors that the server needs for itself beside Redis's reserve: event queues and wakers.
+pub fn own_files(config: &Config) -> u64 {
+    2 * workers(config) as u64 + 8
 }
 
 /// A seed that differs from start to start. Nothing secret hangs on it.
@@ -93,24 +167,36 @@ fn seed() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish() ^ unix_ms() as u64
 }
 
-fn make_node(config: Config, renames: &[(String, String)], workers: usize, rng: &mut Rng) -> Node {
+fn make_node(
+    config: Config,
+    renames: &[(String, String)],
+    workers: usize,
+    rng: &mut Rng,
+    origin: Origin,
+) -> Result<Node, StartError> {
     let (garbage, bin) = std::sync::mpsc::channel::<Garbage>();
     thread::Builder::new()
         .name("free".into())
-        .spawn(move || bin.into_iter().for_each(drop))
-        .expect("a thread can be started before any client is there");
+        .spawn(move || {
+            crash::guard_thread();
+            bin.into_iter().for_each(drop);
+        })
+        .map_err(system("cannot start the thread that frees memory"))?;
     let discard = Box::new(move |g| {
         // When the thread is gone the node is ending, and dropping here is as good.
         let _ = garbage.send(g);
     });
+    let keyspace = Keyspace::new(config.databases.clamp(1, 65535) as usize, discard);
+    keyspace.log.set_keep(config.repl_backlog_size);
+    keyspace.set_access_clock((unix_ms() / 1000) as u32);
     let shared = Shared {
-        keyspace: Arc::new(Keyspace::new(config.databases.clamp(1, 65535) as usize, discard)),
+        keyspace: Arc::new(keyspace),
         commands: CommandTable::new(renames),
         gate: AtomicU32::new(if config.maxmemory > 0 { gate::MEMORY_LIMIT } else { 0 }),
         limits: ArcSwap::from_pointee(limits(&config, rng.next_u64())),
         memory: MemoryLimit {
             limit: AtomicU64::new(config.maxmemory),
-            evict: AtomicBool::new(config.maxmemory_policy != MaxmemoryPolicy::NoEviction),
+            evict: AtomicBool::new(evicts(config.maxmemory_policy)),
             samples: AtomicU32::new(config.maxmemory_samples),
             used: allocator::used,
         },
@@ -118,7 +204,13 @@ fn make_node(config: Config, renames: &[(String, String)], workers: usize, rng: 
         is_replica: AtomicBool::new(false),
     };
     let run_id = random_hex(rng);
-    Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id)
+    Ok(Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin))
+}
+
+/// Whether keys may be evicted. Policies that spare keys without an expiry evict nothing as long as
+/// they cannot be told apart: better an error than lost data.
+pub fn evicts(policy: MaxmemoryPolicy) -> bool {
+    policy != MaxmemoryPolicy::NoEviction && !policy.is_volatile()
 }
 
 /// Forty random hexadecimal digits, as run ids and replication ids are.
@@ -142,45 +234,4 @@ pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
         stream_node_max_entries: config.stream_node_max_entries,
         hash_seed,
     }
-}
-
-/// Accepts connections on this thread and deals them out to the workers in turn.
-fn accept(node: &Arc<Node>, listeners: Vec<std::net::TcpListener>) -> std::io::Result<()> {
-    let mut poll = Poll::new()?;
-    let mut listeners: Vec<TcpListener> = listeners.into_iter().map(TcpListener::from_std).collect();
-    for (i, listener) in listeners.iter_mut().enumerate() {
-        poll.registry().register(listener, Token(i), Interest::READABLE)?;
-    }
-    let workers = node.workers.get().map_or(1, Vec::len);
-    let mut next = 0;
-    let mut events = Events::with_capacity(64);
-    while !node.shutting_down.load(Ordering::Acquire) {
-        match poll.poll(&mut events, Some(std::time::Duration::from_millis(100))) {
-            Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
-            _ => {}
-        }
-        node.shared.keyspace.set_access_clock((unix_ms() / 1000) as u32);
-        persistence::cron(node);
-        for event in &events {
-            let Some(listener) = listeners.get(event.token().0) else { continue };
-            loop {
-                match listener.accept() {
-                    Ok((stream, peer)) => {
-                        // Fails only on a connection that is gone already.
-                        let _ = stream.set_nodelay(true);
-                        let local = stream.local_addr().map(|a| a.to_string()).unwrap_or_default();
-                        node.clients.accepted.fetch_add(1, Ordering::Relaxed);
-                        node.send(next, Mail::Accepted(Stream::Tcp(stream), peer.to_string(), local));
-                        next = (next + 1) % workers;
-                    }
-                    Err(e) if e.kind() == ErrorKind::WouldBlock => break,
-                    Err(e) => {
-                        tracing::warn!("Accepting client connection: {e}");
-                        break;
-                    }
-                }
-            }
-        }
-    }
-    Ok(())
 }

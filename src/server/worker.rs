@@ -168,6 +168,7 @@ impl Worker {
 
     /// Serves until the node ends.
     pub fn run(mut self) {
+        super::process::crash::guard_thread();
         let mut events = Events::with_capacity(1024);
         let mut gathered = vec![0u8; GATHER_SIZE];
         while !self.stopped {
@@ -293,6 +294,7 @@ impl Worker {
             }
         }
         if input_bytes > 0 {
+            self.node.net.reads.fetch_add(segments.len() as u64, Ordering::Relaxed);
             self.node.net.input_bytes.fetch_add(input_bytes, Ordering::Relaxed);
         }
         taken
@@ -528,6 +530,7 @@ impl Worker {
             After::Blocked { waiter, timeout, timeout_reply } => {
                 let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
                 c.hold = Some(Hold::Keys { waiter, deadline, timeout_reply });
+                c.entry.blocked.store(true, Ordering::Release);
                 self.node.clients.blocked.fetch_add(1, Ordering::Relaxed);
                 s.stopped = true;
             }
@@ -584,6 +587,7 @@ impl Worker {
             }
         }
         if output_bytes > 0 {
+            self.node.net.writes.fetch_add(1, Ordering::Relaxed);
             self.node.net.output_bytes.fetch_add(output_bytes, Ordering::Relaxed);
         }
         self.reply = reply;
@@ -622,6 +626,7 @@ impl Worker {
                 c.client.id,
                 c.client.addr
             );
+            self.node.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
             self.close(token);
         }
     }
@@ -631,7 +636,10 @@ impl Worker {
             match mail {
                 Mail::Accepted(stream, addr, local) => self.adopt(stream, addr, local),
                 Mail::Push { token, client, bytes } => {
-                    if let Some(c) = self.connection(token, client) {
+                    if let Some(c) = self.connection(token, client)
+                        // Who has just left its last channel takes whatever comes for a reply.
+                        && (c.client.resp3 || c.client.subscriptions() > 0)
+                    {
                         c.queue_message(bytes);
                         self.flush_now(token);
                     }
@@ -656,6 +664,8 @@ impl Worker {
                         }
                     }
                 }
+                Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
+                Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
                 Mail::Unpaused => {
                     let paused = |c: &Connection| matches!(c.hold, Some(Hold::Pause));
                     let tokens: Vec<usize> = self
@@ -704,6 +714,7 @@ impl Worker {
         let Some(c) = self.connection(token, client) else { return false };
         let hold = c.hold.take();
         if matches!(hold, Some(Hold::Keys { .. })) {
+            c.entry.blocked.store(false, Ordering::Release);
             self.node.clients.blocked.fetch_sub(1, Ordering::Relaxed);
         }
         hold.is_some()
@@ -813,14 +824,31 @@ impl Worker {
             let (waiter, kind) = (Arc::clone(waiter), *timeout_reply);
             let mut reply = Reply::new();
             reply.set_resp3(c.client.resp3);
-            match kind {
-                TimeoutReply::Null => reply.null(),
-                TimeoutReply::NullArray => reply.null_array(),
-            }
+            write_timeout(kind, &mut reply);
             self.executor.forget_waiter(&waiter, now_ms);
             self.end_hold(token, waiter.client);
             self.answer(token, &reply);
         }
+    }
+
+    /// Ends the wait of a client as its timeout would, or with an error.
+    fn unblock(&mut self, token: usize, client: u64, with_error: bool) {
+        let Some(c) = self.connection(token, client) else { return };
+        let Some(Hold::Keys { waiter, timeout_reply, .. }) = &c.hold else { return };
+        if !waiter.claim() {
+            return;
+        }
+        let (waiter, kind) = (Arc::clone(waiter), *timeout_reply);
+        let mut reply = Reply::new();
+        reply.set_resp3(c.client.resp3);
+        if with_error {
+            reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+        } else {
+            write_timeout(kind, &mut reply);
+        }
+        self.executor.forget_waiter(&waiter, unix_ms());
+        self.end_hold(token, client);
+        self.answer(token, &reply);
     }
 
     /// Closes clients that were silent for longer than `timeout` seconds.
@@ -846,8 +874,10 @@ impl Worker {
         if let Err(e) = stream.register(self.poll.registry(), Token(token)) {
             tracing::warn!("Error registering fd event for the new client: {e}");
             self.free.push(token);
+            self.node.clients.release();
             return;
         }
+        let fd = stream.fd();
         let client = Client {
             id: self.node.clients.next_id(),
             worker: self.index,
@@ -859,7 +889,7 @@ impl Worker {
             user: "default".into(),
             ..Client::default()
         };
-        let entry = self.node.clients.add(&client);
+        let entry = self.node.clients.add(&client, fd);
         self.connections[token] = Some(Box::new(Connection {
             stream,
             client,
@@ -909,6 +939,13 @@ impl Segment {
             commands: 0,
             last_command: usize::MAX,
         }
+    }
+}
+
+fn write_timeout(kind: TimeoutReply, reply: &mut Reply) {
+    match kind {
+        TimeoutReply::Null => reply.null(),
+        TimeoutReply::NullArray => reply.null_array(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use crate::config::choice::Supervised;
 
 /// Who watches over the process.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub enum Supervisor {
     #[default]
     None,

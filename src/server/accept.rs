@@ -1,0 +1,182 @@
+//! Accepting connections: the main thread takes them and deals them out to the workers in turn.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::net::{TcpListener, UnixListener};
+use mio::{Events, Interest, Poll, Token, Waker};
+use parking_lot::Mutex;
+use socket2::{SockRef, TcpKeepalive};
+
+use super::connection::Stream;
+use super::mailbox::Mail;
+use super::node::Node;
+
+/// The refusal of protected mode, as Redis words it.
+const DENIED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. If you want to connect from external computers to Redis you may adopt one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting to Redis from the same host the server is running, however MAKE SURE Redis is not publicly accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the protected mode by editing the Redis configuration file, and setting the protected mode option to 'no', and then restarting the server. 3) If you started the server manually just for testing, restart it with the '--protected-mode no' option. 4) Setup a an authentication password for the default user. NOTE: You only need to do one of the above things in order for the server to start accepting connections from the outside.\r\n";
+
+const FULL: &str = "-ERR max number of clients reached\r\n";
+
+const WAKER: Token = Token(usize::MAX);
+const UNIX: Token = Token(usize::MAX - 1);
+
+/// The other threads' way to the acceptor.
+#[derive(Debug)]
+pub struct Acceptor {
+    waker: Waker,
+    /// TCP listeners to use from now on (CONFIG SET port, bind).
+    replacement: Mutex<Option<Vec<std::net::TcpListener>>>,
+}
+
+impl Acceptor {
+    /// Makes it look whether the node ends.
+    pub fn wake(&self) {
+        // A waker fails only when its poll is gone: the node is ending.
+        let _ = self.waker.wake();
+    }
+
+    pub fn replace_tcp(&self, listeners: Vec<std::net::TcpListener>) {
+        *self.replacement.lock() = Some(listeners);
+        self.wake();
+    }
+}
+
+/// Everything the accepting thread works with.
+pub struct AcceptLoop {
+    poll: Poll,
+    tcp: Vec<TcpListener>,
+    unix: Option<UnixListener>,
+    next_worker: usize,
+}
+
+impl std::fmt::Debug for AcceptLoop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AcceptLoop").field("tcp", &self.tcp).finish_non_exhaustive()
+    }
+}
+
+impl AcceptLoop {
+    pub fn new(
+        node: &Node,
+        tcp: Vec<std::net::TcpListener>,
+        unix: Option<std::os::unix::net::UnixListener>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let acceptor = Acceptor { waker, replacement: Mutex::new(Some(tcp)) };
+        assert!(node.acceptor.set(Arc::new(acceptor)).is_ok(), "there is one acceptor");
+        let mut unix = unix.map(UnixListener::from_std);
+        if let Some(listener) = &mut unix {
+            poll.registry().register(listener, UNIX, Interest::READABLE)?;
+        }
+        let mut new = Self { poll, tcp: Vec::new(), unix, next_worker: 0 };
+        new.take_listeners(node)?;
+        Ok(new)
+    }
+
+    fn take_listeners(&mut self, node: &Node) -> io::Result<()> {
+        let Some(acceptor) = node.acceptor.get() else { return Ok(()) };
+        let Some(listeners) = acceptor.replacement.lock().take() else { return Ok(()) };
+        // The old ones close here; their port may be among the new ones, which listen already.
+        self.tcp = listeners.into_iter().map(TcpListener::from_std).collect();
+        for (i, listener) in self.tcp.iter_mut().enumerate() {
+            self.poll.registry().register(listener, Token(i), Interest::READABLE)?;
+        }
+        Ok(())
+    }
+
+    /// Accepts until the node ends.
+    pub fn run(mut self, node: &Node) -> io::Result<()> {
+        let mut events = Events::with_capacity(64);
+        while !node.shutting_down.load(Ordering::Acquire) {
+            // Now and then without an event: a listener that ran out of descriptors is tried again.
+            match self.poll.poll(&mut events, Some(Duration::from_millis(500))) {
+                Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
+                _ => {}
+            }
+            self.take_listeners(node)?;
+            self.accept_tcp(node);
+            self.accept_unix(node);
+        }
+        Ok(())
+    }
+
+    fn accept_tcp(&mut self, node: &Node) {
+        let mut next = self.next_worker;
+        for listener in &self.tcp {
+            accept_all(
+                || listener.accept(),
+                |(stream, peer)| {
+                    let config = node.config.load();
+                    // These fail only on a connection that is gone already.
+                    let _ = stream.set_nodelay(true);
+                    if config.tcp_keepalive > 0 {
+                        let every = Duration::from_secs(u64::from(config.tcp_keepalive));
+                        let keepalive =
+                            TcpKeepalive::new().with_time(every).with_interval(every / 3).with_retries(3);
+                        let _ = SockRef::from(&stream.as_fd()).set_tcp_keepalive(&keepalive);
+                    }
+                    let guarded = config.protected_mode && config.requirepass.0.is_empty();
+                    let refusal =
+                        if guarded && !peer.ip().to_canonical().is_loopback() { Some(DENIED) } else { None };
+                    let local = stream.local_addr().map(|a| a.to_string()).unwrap_or_default();
+                    admit(node, Stream::Tcp(stream), peer.to_string(), local, refusal, &mut next);
+                },
+            );
+        }
+        self.next_worker = next;
+    }
+
+    fn accept_unix(&mut self, node: &Node) {
+        let Some(listener) = &self.unix else { return };
+        let next = &mut self.next_worker;
+        accept_all(
+            || listener.accept(),
+            |(stream, _)| {
+                let path = format!("{}:0", node.config.load().unixsocket);
+                admit(node, Stream::Unix(stream), path.clone(), path, None, next);
+            },
+        );
+    }
+}
+
+/// Accepts until nobody waits any more.
+fn accept_all<S>(mut accept: impl FnMut() -> io::Result<S>, mut took: impl FnMut(S)) {
+    loop {
+        match accept() {
+            Ok(connection) => took(connection),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+            Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+            Err(e) => {
+                tracing::warn!("Accepting client connection: {e}");
+                return;
+            }
+        }
+    }
+}
+
+/// Hands a connection to the next worker, or refuses it with a text.
+fn admit(
+    node: &Node,
+    mut stream: Stream,
+    peer: String,
+    local: String,
+    refusal: Option<&str>,
+    next_worker: &mut usize,
+) {
+    node.clients.accepted.fetch_add(1, Ordering::Relaxed);
+    let max = node.config.load().maxclients as usize;
+    let refusal = refusal.or_else(|| (!node.clients.reserve(max)).then_some(FULL));
+    if let Some(text) = refusal {
+        node.clients.rejected.fetch_add(1, Ordering::Relaxed);
+        // Best effort: a client that does not read loses the explanation.
+        let _ = stream.write(text.as_bytes());
+        return;
+    }
+    let workers = node.workers.get().map_or(1, Vec::len);
+    node.send(*next_worker, Mail::Accepted(stream, peer, local));
+    *next_worker = (*next_worker + 1) % workers;
+}

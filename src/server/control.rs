@@ -1,0 +1,80 @@
+//! The control thread: a tokio runtime for links, buses and timers, and the node's own clockwork.
+//!
+//! Whoever drives something with sockets that are not clients' (replication, the cluster bus)
+//! spawns its tasks here with [`Control::spawn`]. The thread belongs to everybody: a task must not
+//! compute for long, and DEBUG SLEEP stops all of them together.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use super::node::{Node, unix_ms};
+use super::{allocator, persistence};
+
+/// The way to the control thread.
+#[derive(Clone, Debug)]
+pub struct Control {
+    handle: Handle,
+}
+
+/// How often the clockwork turns.
+const TICK: Duration = Duration::from_millis(100);
+
+impl Control {
+    /// Starts the thread. It ends once the node is shut down, and all its tasks with it.
+    pub fn start(node: &Arc<Node>) -> io::Result<thread::JoinHandle<()>> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let control = Self { handle: runtime.handle().clone() };
+        assert!(node.control.set(control).is_ok(), "there is one control thread");
+        let node = Arc::clone(node);
+        thread::Builder::new().name("control".into()).spawn(move || {
+            super::process::crash::guard_thread();
+            runtime.block_on(clockwork(&node));
+            // Tasks that a link still waits in must not hold up the end.
+            runtime.shutdown_background();
+        })
+    }
+
+    /// Runs a task on the control thread, from any thread.
+    pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.handle.spawn(task)
+    }
+
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+async fn clockwork(node: &Arc<Node>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !node.shutting_down.load(Ordering::Acquire) {
+        ticks.tick().await;
+        tick(node);
+    }
+}
+
+/// What happens ten times a second.
+fn tick(node: &Arc<Node>) {
+    node.shared.keyspace.set_access_clock((unix_ms() / 1000) as u32);
+    node.memory_peak.fetch_max(allocator::used(), Ordering::Relaxed);
+    node.end_pause_in_time();
+    persistence::cron(node);
+    let now = node.mono_ms();
+    let commands = node.stats.iter().map(|s| s.calls()).sum();
+    let mut rates = node.rates.lock();
+    rates.commands.sample(now, commands);
+    rates.input_bytes.sample(now, node.net.input_bytes.load(Ordering::Relaxed));
+    rates.output_bytes.sample(now, node.net.output_bytes.load(Ordering::Relaxed));
+}

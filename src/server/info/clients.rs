@@ -1,0 +1,32 @@
+//! The section of connections.
+
+use std::sync::atomic::Ordering;
+
+use super::Lines;
+use crate::server::node::Node;
+
+pub fn write(node: &Node, out: &mut Lines) {
+    let all = node.clients.all();
+    let (mut input, mut output, mut pubsub, mut watching, mut watched) = (0, 0, 0, 0, 0);
+    for entry in &all {
+        input = input.max(entry.query_bytes.load(Ordering::Relaxed));
+        output = output.max(entry.output_bytes.load(Ordering::Relaxed));
+        let state = entry.state.lock();
+        pubsub += usize::from(state.channels + state.patterns + state.shard_channels > 0);
+        watching += usize::from(state.watched > 0);
+        watched += state.watched;
+    }
+    out.field("connected_clients", node.clients.len());
+    out.field("cluster_connections", super::cluster::connections(node));
+    out.field("maxclients", node.config.load().maxclients);
+    out.field("client_recent_max_input_buffer", input);
+    out.field("client_recent_max_output_buffer", output);
+    out.field("blocked_clients", node.clients.blocked.load(Ordering::Relaxed));
+    out.field("tracking_clients", 0);
+    out.field("pubsub_clients", pubsub);
+    out.field("watching_clients", watching);
+    out.field("clients_in_timeout_table", 0);
+    out.field("total_watched_keys", watched);
+    out.field("total_blocking_keys", 0);
+    out.field("total_blocking_keys_on_nokey", 0);
+}

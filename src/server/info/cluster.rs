@@ -1,0 +1,13 @@
+//! The section of the cluster.
+
+use super::Lines;
+use crate::server::node::Node;
+
+pub fn write(node: &Node, out: &mut Lines) {
+    out.field("cluster_enabled", u8::from(node.config.load().cluster_enabled));
+}
+
+/// Links of the bus.
+pub fn connections(_node: &Node) -> usize {
+    0
+}

@@ -1,0 +1,91 @@
+//! What commands ask of the node, fulfilled. One file an area; this one hands out.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::node::{Node, unix_ms};
+use crate::command::{Client, Request};
+use crate::exec::After;
+use crate::keyspace::Db;
+use crate::resp::Reply;
+
+mod auth;
+mod clients;
+mod commands;
+mod config;
+mod debug;
+mod docs;
+mod persistence;
+mod pubsub;
+
+/// Fulfils a request of `client`. Takes no shard lock: `db` holds what there is.
+pub fn perform(
+    node: &Arc<Node>,
+    request: Request,
+    client: &mut Client,
+    db: &mut Db<'_, '_>,
+    reply: &mut Reply,
+) -> After {
+    match request {
+        Request::Auth(credentials) => auth::auth(node, client, &credentials, reply),
+        Request::Hello(hello) => auth::hello(node, client, hello, reply),
+        Request::Reset => auth::reset(node, client, reply),
+        Request::Client(request) => return clients::perform(node, client, request, reply),
+        Request::PubSub(request) => pubsub::perform(node, client, request, reply),
+        Request::Info { sections } => reply.verbatim("txt", &super::info::render(node, &sections)),
+        Request::Time => time(reply),
+        Request::Save => persistence::save(node, reply),
+        Request::BackgroundSave { schedule } => persistence::background_save(node, schedule, db, reply),
+        Request::LastSave => reply.int(node.save.last_save_s.load(Ordering::Acquire)),
+        Request::Config(request) => config::perform(node, client, request, reply),
+        Request::Commands(request) => commands::perform(node, request, reply),
+        Request::Debug(words) => debug::perform(node, client, &words, db, reply),
+        Request::Shutdown(how) => return shutdown(node, client, how, reply),
+    }
+    After::Done
+}
+
+/// What a client leaves behind when its connection closes.
+pub fn on_close(node: &Node, client: &mut Client) {
+    pubsub::forget(node, client);
+}
+
+/// An error reply of a request; counted like that of a handler.
+fn fail(node: &Node, client: &Client, reply: &mut Reply, text: &str) {
+    reply.error(text);
+    if let Some(stats) = node.stats.get(client.worker) {
+        stats.count_error(text);
+    }
+}
+
+fn time(reply: &mut Reply) {
+    let micros = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_micros() as i64);
+    reply.array(2);
+    reply.bulk_int(micros / 1_000_000);
+    reply.bulk_int(micros % 1_000_000);
+}
+
+fn shutdown(
+    node: &Arc<Node>,
+    client: &Client,
+    how: crate::command::request::Shutdown,
+    reply: &mut Reply,
+) -> After {
+    if how.abort {
+        if super::shutdown::abort(node) {
+            reply.ok();
+        } else {
+            fail(node, client, reply, "ERR No shutdown in progress.");
+        }
+        return After::Done;
+    }
+    super::shutdown::begin(node, how, Some((client.worker, client.token, client.id)));
+    After::Suspended
+}
+
+/// Seconds that a connection has existed.
+fn age_seconds(created: crate::base::time::UnixMs) -> u64 {
+    u64::try_from(unix_ms() - created).unwrap_or(0) / 1000
+}

@@ -1,0 +1,126 @@
+//! The orderly end: SHUTDOWN, SIGTERM and SIGINT.
+//!
+//! Writes are paused, replicas get what they have not yet received (for `shutdown-timeout` at most),
+//! the data set is saved if it is to be, then the acceptor, the control thread and the workers end,
+//! the latter with what they can still send. Source: the documentation of SHUTDOWN.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::mailbox::Mail;
+use super::node::Node;
+use super::persistence;
+use crate::command::request::Shutdown;
+use crate::resp::Reply;
+
+/// A shutdown under way, and the clients that asked for it.
+#[derive(Debug, Default)]
+pub struct ShutdownState {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    under_way: bool,
+    aborted: bool,
+    /// Worker, token and number of the clients whose SHUTDOWN waits.
+    waiting: Vec<(usize, usize, u64)>,
+}
+
+/// How often waiting is looked after.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Begins to end the node. `client` waits for the outcome: it is answered only if there is an error.
+pub fn begin(node: &Arc<Node>, how: Shutdown, client: Option<(usize, usize, u64)>) {
+    let mut state = node.shutdown.inner.lock();
+    state.waiting.extend(client);
+    if state.under_way {
+        return;
+    }
+    state.under_way = true;
+    state.aborted = false;
+    drop(state);
+    let on_control = Arc::clone(node);
+    if let Some(control) = node.control.get() {
+        control.spawn(async move { run(&on_control, how).await });
+    }
+}
+
+/// SHUTDOWN ABORT. False when there is nothing to abort.
+pub fn abort(node: &Node) -> bool {
+    let mut state = node.shutdown.inner.lock();
+    let possible = state.under_way;
+    state.aborted |= possible;
+    possible
+}
+
+async fn run(node: &Arc<Node>, how: Shutdown) {
+    if !how.now && lags(node) && !wait_for_replicas(node).await {
+        tracing::warn!("Shutdown manually aborted.");
+        return give_up(node);
+    }
+    tracing::info!("User requested shutdown...");
+    let wanted = how.save || (!how.nosave && !node.config.load().save.0.is_empty());
+    if wanted {
+        tracing::info!("Saving the final RDB snapshot before exiting.");
+        if !save(node).await {
+            if !how.force {
+                tracing::warn!("Error trying to save the DB, can't exit.");
+                return give_up(node);
+            }
+            tracing::warn!("Error trying to save the DB, but forced to exit.");
+        }
+    }
+    node.shutting_down.store(true, Ordering::Release);
+    if let Some(acceptor) = node.acceptor.get() {
+        acceptor.wake();
+    }
+    node.send_all(|| Mail::Shutdown);
+}
+
+/// Saves once a save under way is through. False when it failed.
+async fn save(node: &Arc<Node>) -> bool {
+    while node.save.is_running() || node.shared.keyspace.is_snapshot_running() {
+        tokio::time::sleep(LOOK).await;
+    }
+    let node = Arc::clone(node);
+    // A thread that panicked has ended the process already.
+    tokio::task::spawn_blocking(move || persistence::save_now(&node)).await.unwrap_or(false)
+}
+
+fn lags(node: &Node) -> bool {
+    node.hooks.replicas_lag.get().is_some_and(|lag| lag())
+}
+
+/// Pauses writes until the replicas have everything or the time is over. False when aborted.
+async fn wait_for_replicas(node: &Node) -> bool {
+    let seconds = u64::from(node.config.load().shutdown_timeout);
+    tracing::info!("Waiting for replicas before shutting down.");
+    node.pause_clients(seconds * 1000 + 1000, false);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds);
+    while lags(node) && tokio::time::Instant::now() < deadline {
+        if node.shutdown.inner.lock().aborted {
+            return false;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    if lags(node) {
+        tracing::warn!("Lagging replicas at shutdown: they did not catch up in time.");
+    }
+    !node.shutdown.inner.lock().aborted
+}
+
+/// The node goes on; those who asked for its end are told.
+fn give_up(node: &Node) {
+    node.unpause_clients();
+    let mut state = node.shutdown.inner.lock();
+    state.under_way = false;
+    for (worker, token, client) in state.waiting.drain(..) {
+        let mut reply = Reply::new();
+        reply.error("ERR Errors trying to SHUTDOWN. Check logs.");
+        node.send(worker, Mail::Resume { token, client, reply });
+    }
+}
