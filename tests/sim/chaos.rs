@@ -53,6 +53,11 @@ pub fn run(seed: u64, nodes: Option<usize>, fault: Fault, trace: bool) -> Result
     w.latency_ms = [1, 5, 40][dice.below(3) as usize];
     w.sync_ms = [1, 20, 200][dice.below(3) as usize];
     w.hunt = dice.chance(1, 3);
+    if fault == Fault::NoWaitForDisk {
+        // The window of that mistake is as long as a sync.
+        w.hunt = true;
+        w.sync_ms = 200;
+    }
     let mut crashes = 0;
     let start = w.now;
     while w.now < start + CHAOS_MS && w.checker.violation.is_none() {
