@@ -32,7 +32,7 @@ impl ClusterState {
     fn round(&mut self) {
         self.drop_stale_handshakes();
         self.connect_all();
-        if self.cron_runs % RANDOM_PING_ROUNDS == 0 {
+        if self.cron_runs.is_multiple_of(RANDOM_PING_ROUNDS) {
             self.ping_at_random();
         }
         for ix in self.nodes.places() {

@@ -456,7 +456,7 @@ fn decode_extension(x: &mut Extensions, r: &mut Reader<'_>) -> Result<(), Decode
     let len = r.u32()? as usize;
     let kind = r.u16()?;
     r.u16()?;
-    if len % 8 != 0 {
+    if !len.is_multiple_of(8) {
         return Err(bad);
     }
     let mut data = Reader { bytes: r.take(len.checked_sub(EXTENSION_HEADER_LEN).ok_or(bad)?)? };

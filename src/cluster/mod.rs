@@ -47,6 +47,9 @@ pub mod slots;
 pub mod state;
 pub mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use action::{Action, Event, Keys, Level, NoKeys, Now, ReplicationFacts};
 pub use config::{Config, Endpoint};
 pub use link::LinkId;

@@ -8,6 +8,7 @@ use super::message::{Body, Header};
 use super::node::{MYSELF, NodeFlags, NodeId, NodeIx};
 use super::slots::SlotBitmap;
 use super::state::ClusterState;
+use crate::base::crc16::SLOTS;
 
 impl ClusterState {
     /// Moves one slot in the map and in both bitmaps.
@@ -249,6 +250,7 @@ impl ClusterState {
     ) -> Result<(), String> {
         let mut seen = SlotBitmap::default();
         for slot in slots {
+            check_slot(*slot)?;
             if refuse(self.slots.owner(*slot)) {
                 return Err(format!("ERR Slot {slot} is already {state}"));
             }
@@ -280,7 +282,8 @@ impl ClusterState {
         Ok(ix)
     }
 
-    fn check_may_move_slots(&self) -> Result<(), String> {
+    fn check_may_move(&self, slot: u16) -> Result<(), String> {
+        check_slot(slot)?;
         if self.me().is_replica() {
             return Err("ERR You can use SETSLOT only with masters.".into());
         }
@@ -290,7 +293,7 @@ impl ClusterState {
     /// CLUSTER SETSLOT slot MIGRATING id.
     pub fn set_slot_migrating(&mut self, now: Now, slot: u16, target: &NodeId) -> Result<(), String> {
         self.now = now;
-        self.check_may_move_slots()?;
+        self.check_may_move(slot)?;
         if self.slots.owner(slot) != Some(MYSELF) {
             return Err(format!("ERR I'm not the owner of hash slot {slot}"));
         }
@@ -303,7 +306,7 @@ impl ClusterState {
     /// CLUSTER SETSLOT slot IMPORTING id.
     pub fn set_slot_importing(&mut self, now: Now, slot: u16, source: &NodeId) -> Result<(), String> {
         self.now = now;
-        self.check_may_move_slots()?;
+        self.check_may_move(slot)?;
         if self.slots.owner(slot) == Some(MYSELF) {
             return Err(format!("ERR I'm already the owner of hash slot {slot}"));
         }
@@ -316,7 +319,7 @@ impl ClusterState {
     /// CLUSTER SETSLOT slot STABLE.
     pub fn set_slot_stable(&mut self, now: Now, slot: u16) -> Result<(), String> {
         self.now = now;
-        self.check_may_move_slots()?;
+        self.check_may_move(slot)?;
         self.slots.migrating.remove(&slot);
         self.slots.importing.remove(&slot);
         self.changed();
@@ -326,7 +329,7 @@ impl ClusterState {
     /// CLUSTER SETSLOT slot NODE id: ends a move on either side.
     pub fn set_slot_node(&mut self, now: Now, slot: u16, id: &NodeId, keys: &dyn Keys) -> Result<(), String> {
         self.now = now;
-        self.check_may_move_slots()?;
+        self.check_may_move(slot)?;
         let node = self.move_partner(id, "Unknown node")?;
         let was_mine = self.slots.owner(slot) == Some(MYSELF);
         let count = keys.count_in_slot(slot);
@@ -342,10 +345,7 @@ impl ClusterState {
         // The new owner's claim must beat the old one's, and the others should learn of it at once.
         if node == MYSELF && self.slots.importing.remove(&slot).is_some() {
             if self.bump_epoch_without_consensus() {
-                self.log(
-                    Level::Warning,
-                    "configEpoch updated after importing slot".to_string() + &format!(" {slot}"),
-                );
+                self.log(Level::Warning, format!("configEpoch updated after importing slot {slot}"));
             }
             self.changed_durably();
             self.broadcast_pong(|_| true);
@@ -390,4 +390,8 @@ impl ClusterState {
         self.changed_durably();
         Ok(())
     }
+}
+
+fn check_slot(slot: u16) -> Result<(), String> {
+    if usize::from(slot) < SLOTS { Ok(()) } else { Err("ERR Invalid or out of range slot".into()) }
 }

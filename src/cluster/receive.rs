@@ -6,6 +6,14 @@ use super::message::{Body, DecodeError, Gossip, Header, Kind, Message, mflag};
 use super::node::{Address, MYSELF, NodeFlags, NodeIx};
 use super::state::ClusterState;
 
+/// Who sent a packet.
+enum Identity {
+    Known(NodeIx),
+    Stranger,
+    /// The link's end is not who it was; the link is closed.
+    Changed,
+}
+
 impl ClusterState {
     pub(super) fn receive(&mut self, link: LinkId, packet: &[u8]) {
         if !self.links.contains_key(&link) {
@@ -28,7 +36,11 @@ impl ClusterState {
         if message.header.sender == self.me().id {
             return self.receive_own(link, &message);
         }
-        let Some(sender) = self.identify(link, &message.header) else { return };
+        let sender = match self.identify(link, &message.header) {
+            Identity::Known(sender) => Some(sender),
+            Identity::Stranger => None,
+            Identity::Changed => return,
+        };
         if let Some(sender) = sender {
             self.hear_header(sender, &message.header);
         }
@@ -58,8 +70,8 @@ impl ClusterState {
         }
     }
 
-    /// Who sent it. The outer `None`: the link's end is not who it was, and the link is closed.
-    fn identify(&mut self, link: LinkId, header: &Header) -> Option<Option<NodeIx>> {
+    /// Who sent it.
+    fn identify(&mut self, link: LinkId, header: &Header) -> Identity {
         let known = self.nodes.find(&header.sender).filter(|ix| !self.nodes[*ix].in_handshake());
         let bound = self.links.get(&link).and_then(|l| l.node);
         match bound {
@@ -75,7 +87,7 @@ impl ClusterState {
                     self.changed();
                 }
                 self.close_link(link);
-                None
+                Identity::Changed
             }
             _ => {
                 if link.is_inbound()
@@ -83,7 +95,7 @@ impl ClusterState {
                 {
                     self.bind_inbound(link, ix);
                 }
-                Some(known)
+                known.map_or(Identity::Stranger, Identity::Known)
             }
         }
     }

@@ -248,7 +248,8 @@ impl ClusterState {
     /// What workers shall see from now on.
     pub fn view(&self) -> Arc<View> {
         let primary = self.me().primary;
-        let mut slots = Box::new([SlotView::UNBOUND; SLOTS]);
+        let mut slots: Box<[SlotView; SLOTS]> =
+            vec![SlotView::UNBOUND; SLOTS].try_into().expect("as many as there are slots");
         for (slot, view) in slots.iter_mut().enumerate() {
             let owner = self.slots.owner(slot as u16);
             *view = SlotView::new(owner, owner == Some(MYSELF), owner.is_some() && owner == primary);

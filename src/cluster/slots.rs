@@ -103,7 +103,7 @@ const UNOWNED: u16 = u16::MAX;
 /// Who owns each slot, and which slots are on their way from or to this node.
 #[derive(Clone, Debug)]
 pub struct SlotMap {
-    owners: Box<[u16; SLOTS]>,
+    owners: Box<[u16]>,
     /// Own slots that an administrator moves to another node.
     pub migrating: BTreeMap<u16, NodeIx>,
     /// Others' slots that an administrator moves here.
@@ -112,7 +112,7 @@ pub struct SlotMap {
 
 impl Default for SlotMap {
     fn default() -> Self {
-        Self { owners: Box::new([UNOWNED; SLOTS]), migrating: BTreeMap::new(), importing: BTreeMap::new() }
+        Self { owners: vec![UNOWNED; SLOTS].into(), migrating: BTreeMap::new(), importing: BTreeMap::new() }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use keystead::cluster::message::Kind;
+use keystead::cluster::report::NodeInfo;
 use keystead::cluster::{NodeFlags, NodeId, View};
 
 use crate::world::World;
@@ -106,7 +107,7 @@ pub fn converged(world: &World) -> Result<(), String> {
         let own = state.my_info();
         if own.is_replica() {
             let primary = own.primary.and_then(|p| infos.iter().find(|i| i.id == p));
-            if primary.is_none_or(|p| p.is_replica()) {
+            if primary.is_none_or(NodeInfo::is_replica) {
                 return Err(format!("{name} replicates no primary"));
             }
         } else if let Some(other) = epochs.insert(own.config_epoch, name.clone())

@@ -253,9 +253,8 @@ impl World {
             w.admin(i, |s, now| s.replicate(now, &primary, &keystead::cluster::NoKeys)).expect("empty");
         }
         let ready = |w: &World| crate::check::converged(w).is_ok() && w.all_synced();
-        if !w.run_until(60_000, ready) {
-            panic!("seed {seed}: no cluster formed: {:?}", crate::check::converged(&w));
-        }
+        let formed = w.run_until(60_000, ready);
+        assert!(formed, "seed {seed}: no cluster formed: {:?}", crate::check::converged(&w));
         w.trace(|| "--- cluster formed".into());
         w
     }
@@ -666,7 +665,7 @@ impl World {
             Action::PauseClients { .. } => {
                 let until = self.now + 10_000;
                 self.nodes[node].data.paused_until = until;
-                self.admin(node, |s, now| s.clients_paused(now));
+                self.admin(node, ClusterState::clients_paused);
             }
             Action::UnpauseClients => self.nodes[node].data.paused_until = 0,
             Action::DropSlotKeys(_) | Action::FlushAll | Action::Deliver { .. } => {}

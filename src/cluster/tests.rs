@@ -1,0 +1,322 @@
+//! One node among scripted peers: what it answers to which packet, and in which order.
+
+use bytes::Bytes;
+
+use super::config::Config;
+use super::message::{Body, Gossip, GossipEntry, Header, Kind, Message, mflag};
+use super::node::{NodeFlags, NodeId};
+use super::slots::SlotBitmap;
+use super::{Action, ClusterState, Event, Keys, LinkId, NoKeys, Now};
+use crate::base::rng::Rng;
+
+const NOW: Now = Now { mono: 1_000_000, unix: 1_700_000_000_000 };
+/// The link on which a scripted peer talks to us.
+const IN: LinkId = LinkId::inbound(1);
+
+fn id(digit: char) -> NodeId {
+    NodeId::parse(digit.to_string().repeat(40).as_bytes()).unwrap()
+}
+
+/// Primaries 5 (ourselves, slots 0-9), 6 (10-19) and 7 (the rest), replica 8 of 7.
+fn load() -> ClusterState {
+    let line = |n: u16, role: &str, epoch: u16, slots: &str| {
+        let id = id(char::from_digit(u32::from(n), 10).unwrap());
+        format!("{id} 10.0.0.{n}:700{n}@1700{n} {role} 0 0 {epoch} connected {slots}\n")
+    };
+    let text = line(5, "myself,master -", 5, "0-9")
+        + &line(6, "master -", 6, "10-19")
+        + &line(7, "master -", 7, "20-16383")
+        + &line(8, &format!("slave {}", id('7')), 7, "")
+        + "vars currentEpoch 9 lastVoteEpoch 8\n";
+    ClusterState::load(Config::default(), Rng::new(1), NOW, &text).unwrap()
+}
+
+/// After its first round: its links to all are up.
+fn node() -> ClusterState {
+    let mut state = load();
+    let actions = state.step(NOW, Event::Tick);
+    for action in actions {
+        if let Action::Connect { link, ip, .. } = action {
+            state.step(NOW, Event::Connected { link, peer_ip: ip, local_ip: "10.0.0.5".into() });
+        }
+    }
+    state.step(NOW, Event::Accepted { link: IN, peer_ip: "10.0.0.9".into(), local_ip: "10.0.0.5".into() });
+    state
+}
+
+/// What a peer says of itself.
+fn header(sender: char, config_epoch: u64, slots: &[(u16, u16)], primary: Option<char>) -> Header {
+    let n = sender.to_digit(16).unwrap() as u16;
+    let role = if primary.is_some() { NodeFlags::SLAVE } else { NodeFlags::MASTER };
+    Header {
+        sender: id(sender),
+        port: 7000 + n,
+        pport: 0,
+        cport: 17000 + n,
+        ip: format!("10.0.0.{n}"),
+        flags: role | NodeFlags::MYSELF,
+        state_ok: true,
+        mflags: mflag::EXTENSIONS,
+        current_epoch: 9,
+        config_epoch,
+        offset: 0,
+        slots: slots.iter().flat_map(|(a, b)| *a..=*b).collect::<SlotBitmap>(),
+        primary: primary.map(id),
+    }
+}
+
+fn hear(state: &mut ClusterState, header: Header, body: Body) -> Vec<Action> {
+    let packet = Bytes::from(Message { header, body }.encode());
+    state.step(NOW, Event::Received { link: IN, packet })
+}
+
+fn ping() -> Body {
+    Body::Ping(Gossip::default())
+}
+
+/// Types of the packets sent, in order.
+fn sent(actions: &[Action]) -> Vec<Kind> {
+    let packets = actions.iter().filter_map(|a| match a {
+        Action::Send { packet, .. } => Some(Message::decode(packet).unwrap()),
+        _ => None,
+    });
+    packets.filter_map(|m| m.body.kind()).collect()
+}
+
+fn persists_first(actions: &[Action]) -> bool {
+    matches!(actions.first(), Some(Action::Persist { sync: true, .. }))
+}
+
+/// Makes 7 fail here, as the others see it.
+fn seven_fails(state: &mut ClusterState) {
+    hear(state, header('6', 6, &[(10, 19)], None), Body::Fail(id('7')));
+}
+
+fn request(epoch: u64, slots: &[(u16, u16)]) -> Header {
+    Header { current_epoch: epoch, ..header('8', 7, slots, Some('7')) }
+}
+
+#[test]
+fn a_vote_leaves_after_it_is_on_disk_and_once_an_epoch() {
+    let mut state = node();
+    seven_fails(&mut state);
+    // 8 talks to us on a connection of its own.
+    state.step(NOW, Event::Closed { link: IN });
+    state.step(NOW, Event::Accepted { link: IN, peer_ip: String::new(), local_ip: String::new() });
+    let actions = hear(&mut state, request(10, &[(20, 16383)]), Body::AuthRequest);
+    assert!(persists_first(&actions), "{actions:?}");
+    let Some(Action::Persist { text, .. }) = actions.first() else { panic!() };
+    assert!(text.contains("currentEpoch 10 lastVoteEpoch 10"), "{text}");
+    assert_eq!(sent(&actions), [Kind::AuthAck]);
+    let again = hear(&mut state, request(10, &[(20, 16383)]), Body::AuthRequest);
+    assert_eq!(sent(&again), [], "a second vote in one epoch");
+    let soon = hear(&mut state, request(11, &[(20, 16383)]), Body::AuthRequest);
+    assert_eq!(sent(&soon), [], "a second vote about one primary within two timeouts");
+}
+
+#[test]
+fn no_vote_for_an_old_epoch_a_working_primary_or_an_outdated_claim() {
+    for (fails, epoch, config_epoch, granted) in
+        [(true, 10, 7, true), (true, 8, 7, false), (false, 10, 7, false), (true, 10, 3, false)]
+    {
+        let mut state = node();
+        if fails {
+            seven_fails(&mut state);
+            state.step(NOW, Event::Closed { link: IN });
+            state.step(NOW, Event::Accepted { link: IN, peer_ip: String::new(), local_ip: String::new() });
+        }
+        let claim = Header { config_epoch, ..request(epoch, &[(20, 16383)]) };
+        let actions = hear(&mut state, claim, Body::AuthRequest);
+        assert_eq!(sent(&actions).contains(&Kind::AuthAck), granted, "{fails} {epoch} {config_epoch}");
+    }
+}
+
+#[test]
+fn slots_taken_by_a_higher_epoch_are_dropped_and_by_a_lower_one_answered_with_an_update() {
+    let mut state = node();
+    let actions = hear(&mut state, header('6', 8, &[(5, 19)], None), ping());
+    assert!(persists_first(&actions));
+    let lost = actions.iter().find_map(|a| match a {
+        Action::DropSlotKeys(slots) => Some(slots.ranges()),
+        _ => None,
+    });
+    assert_eq!(lost, Some(vec![(5, 9)]));
+    assert_eq!(state.slot_owner(5), Some(id('6')));
+    let mut state = node();
+    let actions = hear(&mut state, header('6', 4, &[(5, 19)], None), ping());
+    assert_eq!(state.slot_owner(5), Some(id('5')));
+    assert_eq!(sent(&actions), [Kind::Pong, Kind::Update]);
+}
+
+#[test]
+fn a_primary_that_lost_its_last_slot_follows_who_took_it() {
+    let mut state = node();
+    let actions = hear(&mut state, header('6', 9, &[(0, 19)], None), ping());
+    let follows = actions.iter().find_map(|a| match a {
+        Action::SetPrimary { id, ip, port } => Some((*id, ip.as_str(), *port)),
+        _ => None,
+    });
+    assert_eq!(follows, Some((id('6'), "10.0.0.6", 7006)));
+    assert!(!actions.iter().any(|a| matches!(a, Action::DropSlotKeys(_))), "a full sync replaces the data");
+}
+
+/// Found by the simulator (seed 46 of its first version): a packet from before a role change arrives,
+/// on the other of two connections, after one from after it. The header of a replica carries its
+/// primary's epoch, here ours; taken for its own it looked like two primaries with one epoch.
+#[test]
+fn a_late_packet_of_a_former_primary_is_no_epoch_collision() {
+    let mut state = node();
+    hear(&mut state, header('6', 5, &[(0, 9)], Some('5')), ping());
+    hear(&mut state, header('6', 4, &[(10, 19)], None), ping());
+    assert_eq!((state.my_info().config_epoch, state.current_epoch()), (5, 9));
+}
+
+#[test]
+fn of_two_primaries_with_one_epoch_the_one_with_the_smaller_name_takes_another() {
+    let mut state = node();
+    let actions = hear(&mut state, header('6', 5, &[(10, 19)], None), ping());
+    // 6 was known with a higher epoch; what counts is what it says now.
+    assert_eq!((state.my_info().config_epoch, state.current_epoch()), (10, 10));
+    assert!(persists_first(&actions));
+}
+
+#[test]
+fn a_stranger_is_answered_and_joins_by_meet_only() {
+    let mut state = node();
+    let stranger = || header('a', 1, &[], None);
+    let actions = hear(&mut state, stranger(), ping());
+    assert_eq!((sent(&actions), state.node_infos().len()), (vec![Kind::Pong], 4));
+    let actions = hear(&mut state, stranger(), Body::Meet(Gossip::default()));
+    let connect = actions.iter().find_map(|a| match a {
+        Action::Connect { link, ip, port } => Some((*link, ip.as_str(), *port)),
+        _ => None,
+    });
+    let Some((link, "10.0.0.10", 17010)) = connect else { panic!("{actions:?}") };
+    let (peer_ip, local_ip) = ("10.0.0.10".into(), "10.0.0.5".into());
+    let actions = state.step(NOW, Event::Connected { link, peer_ip, local_ip });
+    assert_eq!(sent(&actions), [Kind::Ping]);
+    let packet = Message { header: stranger(), body: Body::Pong(Gossip::default()) }.encode().into();
+    state.step(NOW, Event::Received { link, packet });
+    let info = state.node_infos().into_iter().find(|n| n.id == id('a')).expect("known by its name now");
+    assert!(info.connected && !info.flags.has(NodeFlags::HANDSHAKE));
+}
+
+#[test]
+fn a_forgotten_node_does_not_come_back_by_gossip_for_a_minute() {
+    let mut state = node();
+    state.forget(NOW, &id('8')).unwrap();
+    assert_eq!(state.forget(NOW, &id('5')), Err("ERR I tried hard but I can't forget myself...".into()));
+    let entry = GossipEntry {
+        id: id('8'),
+        ping_sent: 0,
+        pong_received: 0,
+        ip: "10.0.0.8".into(),
+        port: 7008,
+        cport: 17008,
+        flags: NodeFlags::SLAVE,
+        pport: 0,
+    };
+    let gossip = || Body::Ping(Gossip { entries: vec![entry.clone()], ..Gossip::default() });
+    hear(&mut state, header('6', 6, &[(10, 19)], None), gossip());
+    assert_eq!(state.node_infos().len(), 3);
+    let later = Now { mono: NOW.mono + 60_001, unix: NOW.unix + 60_001 };
+    let packet = Message { header: header('6', 6, &[(10, 19)], None), body: gossip() }.encode().into();
+    state.step(later, Event::Received { link: IN, packet });
+    assert_eq!(state.node_infos().len(), 4);
+}
+
+#[test]
+fn what_is_no_packet_closes_the_link_and_is_counted() {
+    let mut state = node();
+    let mut packet = Message { header: header('6', 6, &[], None), body: ping() }.encode();
+    packet[15] = 200; // more gossip than there is
+    let actions = state.step(NOW, Event::Received { link: IN, packet: packet.into() });
+    assert!(actions.iter().any(|a| matches!(a, Action::CloseLink(IN))), "{actions:?}");
+    assert_eq!(state.info().stats.malformed, 1);
+}
+
+struct OneKeyIn(u16);
+
+impl Keys for OneKeyIn {
+    fn count_in_slot(&self, slot: u16) -> u64 {
+        u64::from(slot == self.0)
+    }
+
+    fn count(&self) -> u64 {
+        1
+    }
+}
+
+#[test]
+fn a_slot_moves_as_redis_cli_moves_it() {
+    let mut state = node();
+    state.set_slot_migrating(NOW, 3, &id('6')).unwrap();
+    let view = state.view();
+    assert!(view.slot(3).is_mine() && view.slot(3).is_migrating());
+    assert_eq!(view.ask(3).as_deref(), Some("ASK 3 10.0.0.6:7006"));
+    let held = state.set_slot_node(NOW, 3, &id('6'), &OneKeyIn(3));
+    assert!(held.unwrap_err().contains("while I still hold keys for this hash slot"));
+    state.set_slot_node(NOW, 3, &id('6'), &NoKeys).unwrap();
+    assert_eq!(state.view().moved(3).as_deref(), Some("MOVED 3 10.0.0.6:7006"));
+    assert!(!state.view().moving);
+    // And one the other way: the new owner's claim gets a higher epoch, on disk before it is told.
+    state.set_slot_importing(NOW, 12, &id('6')).unwrap();
+    state.take_actions();
+    state.set_slot_node(NOW, 12, &id('5'), &NoKeys).unwrap();
+    let actions = state.take_actions();
+    assert!(persists_first(&actions));
+    assert_eq!(sent(&actions), [Kind::Pong; 3]);
+    assert_eq!(state.my_info().config_epoch, 10);
+}
+
+#[test]
+fn errors_are_those_of_redis() {
+    let mut state = node();
+    let unknown = id('f');
+    let replica = id('8');
+    let f40 = "f".repeat(40);
+    for (result, text) in [
+        (state.add_slots(NOW, &[16000]), "Slot 16000 is already busy".to_string()),
+        (state.del_slots(NOW, &[1, 1]), "Slot 1 specified multiple times".into()),
+        (state.del_slots(NOW, &[16384]), "Invalid or out of range slot".into()),
+        (state.set_slot_migrating(NOW, 10, &unknown), "I'm not the owner of hash slot 10".into()),
+        (state.set_slot_migrating(NOW, 1, &unknown), format!("I don't know about node {f40}")),
+        (state.set_slot_migrating(NOW, 1, &replica), "Target node is not a master".into()),
+        (state.set_slot_importing(NOW, 1, &replica), "I'm already the owner of hash slot 1".into()),
+        (state.set_slot_node(NOW, 1, &unknown, &NoKeys), format!("Unknown node {f40}")),
+        (state.replicate(NOW, &id('5'), &NoKeys), "Can't replicate myself".into()),
+        (state.replicate(NOW, &replica, &NoKeys), "I can only replicate a master, not a replica.".into()),
+        (
+            state.replicate(NOW, &id('6'), &NoKeys),
+            "To set a master the node must be empty and without assigned slots.".into(),
+        ),
+        (
+            state.failover(NOW, super::FailoverMode::Force),
+            "You should send CLUSTER FAILOVER to a replica".into(),
+        ),
+        (state.meet(NOW, "foo", 77, 0), "Invalid node address specified: foo:77".into()),
+        (state.meet(NOW, "127.0.0.1", 60000, 0), "Invalid node address specified: 127.0.0.1:60000".into()),
+        (
+            state.set_config_epoch(NOW, 3),
+            "The user can assign a config epoch only when the node does not know any other node.".into(),
+        ),
+        (
+            state.reset(NOW, false, &OneKeyIn(1)),
+            "CLUSTER RESET can't be called with master nodes containing keys".into(),
+        ),
+        (state.flush_slots(NOW, &OneKeyIn(1)), "DB must be empty to perform CLUSTER FLUSHSLOTS.".into()),
+    ] {
+        assert_eq!(result, Err(format!("ERR {text}")));
+    }
+}
+
+#[test]
+fn a_hard_reset_leaves_a_new_node() {
+    let mut state = node();
+    state.reset(NOW, true, &NoKeys).unwrap();
+    let info = state.info();
+    assert_eq!((info.known_nodes, info.slots_assigned, info.current_epoch, info.my_epoch), (1, 0, 0, 0));
+    assert_ne!(state.my_id(), id('5'));
+    let closed = state.take_actions().iter().filter(|a| matches!(a, Action::CloseLink(_))).count();
+    assert_eq!(closed, 4);
+}
