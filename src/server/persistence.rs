@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::node::{Node, unix_ms};
+use crate::base::version;
 use crate::base::time::UnixMs;
 use crate::command::gate;
 use crate::config::Config;
@@ -15,9 +16,6 @@ use crate::keyspace::db::Expiring;
 use crate::keyspace::snapshot::{Encode, Walk};
 use crate::keyspace::{Db, Effects, Locked};
 use crate::persist::rdb::{self, Meta, Options, Preamble, Reader, Record, ReplicationInfo, Writer};
-
-/// The compatibility version that files and INFO name.
-pub const REDIS_VERSION: &str = "7.4.1";
 
 /// Bytes after which a save asks the disk to begin writing, so that the final fsync is short.
 const SYNC_EVERY: u64 = 32 << 20;
@@ -97,7 +95,7 @@ impl Picture {
     pub fn write<W: Write>(mut self, sink: W, checksum: bool, used_memory: u64) -> io::Result<W> {
         let mut writer = Writer::new(sink, checksum);
         writer.preamble(&Preamble {
-            redis_version: REDIS_VERSION,
+            redis_version: version::REDIS,
             created: unix_ms(),
             used_memory,
             replication: Some(ReplicationInfo {
@@ -162,9 +160,9 @@ pub fn write_file(picture: Picture, path: &Path, checksum: bool, used_memory: u6
     result
 }
 
-/// Where the data file is.
+/// Where the data file is, relative to the working directory, which `dir` has set.
 pub fn path(config: &Config) -> PathBuf {
-    Path::new(&config.dir).join(&config.dbfilename)
+    PathBuf::from(&config.dbfilename)
 }
 
 /// Saves on the calling thread, which holds no shard lock. False when it failed or one is under way.
