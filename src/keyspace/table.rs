@@ -17,14 +17,17 @@ use std::sync::atomic::{AtomicPtr, AtomicU32};
 use super::entry::{Entry, EntryRef};
 use crate::base::rng::Rng;
 
-/// Buckets of a segment. The first segment grows in size classes, further ones are whole.
+/// Buckets of the first segment at most. It grows in size classes, by reallocation: at most 56 KiB are moved.
+const FIRST: usize = 1024;
+
+/// Buckets of each further segment, for a slot with thousands of keys.
 const SEGMENT: usize = 64;
 
 /// Bits of the hash that choose the bucket; also the width of a scan position.
 pub const POSITION_BITS: u32 = 48;
 
-/// Entries a bucket holds on average before the table grows, as a fraction: 19/4 of 7.
-const LOAD: (u32, u32) = (19, 4);
+/// Entries a bucket holds on average before the table grows, as a fraction: 5 of 7.
+const LOAD: (u32, u32) = (5, 1);
 
 #[repr(C, align(64))]
 struct Bucket {
@@ -111,7 +114,7 @@ pub struct Place {
 }
 
 fn layout(buckets: usize) -> Layout {
-    Layout::array::<Bucket>(buckets).expect("a segment has at most 64 buckets")
+    Layout::array::<Bucket>(buckets).expect("a segment has at most 1024 buckets")
 }
 
 /// Buckets allocated for a first segment of `n`: the allocator's size classes.
@@ -170,11 +173,11 @@ impl SlotTable {
         debug_assert!(i < self.buckets() as usize);
         // SAFETY: `i` is below the number of buckets, and each segment but the last is whole.
         unsafe {
-            if i < SEGMENT {
+            if i < FIRST {
                 self.first().add(i)
             } else {
                 let rest = self.rest.as_ref().expect("more buckets than the first segment holds");
-                rest[i / SEGMENT - 1].add(i % SEGMENT)
+                rest[(i - FIRST) / SEGMENT].add(i % SEGMENT)
             }
         }
     }
@@ -193,7 +196,7 @@ impl SlotTable {
         let (first, buckets) = unsafe { ((*table).first.load(Relaxed), (*table).buckets.load(Relaxed)) };
         if buckets != 0 {
             // A bucket behind the first segment is found by the next stage.
-            prefetch(first.wrapping_add(index_in(buckets, position_bits(hash)) % SEGMENT));
+            prefetch(first.wrapping_add(index_in(buckets, position_bits(hash)) % FIRST));
         }
     }
 
@@ -304,7 +307,7 @@ impl SlotTable {
 
     /// Makes room for bucket number `n`.
     fn reserve_bucket(&mut self, n: usize) {
-        if n < SEGMENT {
+        if n < FIRST {
             let (old, new) = (first_capacity(n), first_capacity(n + 1));
             if n == 0 {
                 self.first.store(new_buckets(new), Relaxed);
@@ -335,13 +338,13 @@ impl SlotTable {
             // SAFETY: the bucket exists.
             unsafe { put(self.bucket_at(self.index_of(hash)), tag_of(hash), p) };
         }
-        if last >= SEGMENT {
+        if last >= FIRST {
             if last % SEGMENT == 0 {
                 let segment =
                     self.rest.as_mut().and_then(|r| r.pop()).expect("the segment of the last bucket");
                 // SAFETY: allocated by new_buckets(SEGMENT) and empty.
                 unsafe { dealloc(segment.cast(), layout(SEGMENT)) };
-                if last == SEGMENT {
+                if last == FIRST {
                     self.rest = None;
                 }
             }
@@ -496,7 +499,7 @@ impl SlotTable {
     /// Bytes of the buckets.
     pub fn bucket_bytes(&self) -> usize {
         let rest = self.rest.as_ref().map_or(0, |r| r.len() * SEGMENT);
-        (first_capacity((self.buckets() as usize).min(SEGMENT)) + rest) * size_of::<Bucket>()
+        (first_capacity((self.buckets() as usize).min(FIRST)) + rest) * size_of::<Bucket>()
     }
 }
 
@@ -511,7 +514,7 @@ impl Drop for SlotTable {
         // SAFETY: the segments were allocated with these layouts.
         unsafe {
             if self.buckets() > 0 {
-                dealloc(self.first().cast(), layout(first_capacity((self.buckets() as usize).min(SEGMENT))));
+                dealloc(self.first().cast(), layout(first_capacity((self.buckets() as usize).min(FIRST))));
             }
             for segment in self.rest.iter().flat_map(|r| r.iter()) {
                 dealloc(segment.cast(), layout(SEGMENT));
@@ -613,10 +616,10 @@ mod tests {
     #[test]
     fn behaves_as_a_map_through_growth_and_shrinking() {
         let (mut t, mut model, mut rng) = (SlotTable::new(), BTreeMap::new(), Rng::new(3));
-        for round in 0..20_000u64 {
-            let k = rng.below(3000);
+        for round in 0..60_000u64 {
+            let k = rng.below(12_000);
             // First it grows, then it shrinks to nothing.
-            if rng.chance(if round < 10_000 { 3 } else { 1 }, 4) {
+            if rng.chance(if round < 40_000 { 3 } else { 1 }, 4) {
                 if model.insert(k, ()).is_none() {
                     insert(&mut t, k);
                 }

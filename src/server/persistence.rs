@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::node::{Node, unix_ms};
-use crate::base::version;
 use crate::base::time::UnixMs;
+use crate::base::version;
 use crate::command::gate;
 use crate::config::Config;
 use crate::keyspace::db::Expiring;
