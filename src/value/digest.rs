@@ -119,3 +119,108 @@ fn score_text(x: f64) -> String {
         format!("{}e{sign}{:02}", trim(mantissa), exponent.abs())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::value::{Hash, Limits, List, Set, SortedSet, Stream, StreamId, Value};
+
+    /// Compact encodings, or with `large` the other ones.
+    fn sample(large: bool) -> Vec<(&'static str, Value, &'static str)> {
+        let mut limits = Limits::default();
+        if large {
+            limits.hash_max_listpack_entries = 0;
+            limits.list_max_listpack_size = 1;
+            limits.set_max_intset_entries = 0;
+            limits.set_max_listpack_entries = 0;
+            limits.zset_max_listpack_entries = 0;
+            limits.stream_node_max_entries = 2;
+        }
+        let string = |s: &str| Value::String(Arc::new(s.as_bytes().to_vec()));
+        let (mut list, mut ints, mut mixed) = (List::new(), Set::new(), Set::new());
+        ["a", "b", "1", "-5", "cccccccccccccccccccc"]
+            .iter()
+            .for_each(|v| list.push_back(v.as_bytes(), &limits));
+        ["3", "1", "2", "-70000"].iter().for_each(|m| assert!(ints.add(m.as_bytes(), &limits)));
+        ["a", "b", "17"].iter().for_each(|m| assert!(mixed.add(m.as_bytes(), &limits)));
+        let mut zset = SortedSet::new();
+        for (score, member) in [
+            (1.0, "one"),
+            (2.5, "two"),
+            (f64::NEG_INFINITY, "low"),
+            (f64::INFINITY, "high"),
+            (0.1, "tenth"),
+            (1e20, "big"),
+            (3.14159, "pi"),
+            (1e-7, "tiny"),
+            (1e5, "hk"),
+            (123456789012345680.0, "large"),
+            (-0.5, "neg"),
+            (17.0, "17"),
+        ] {
+            zset.add(member.as_bytes(), score, &limits);
+        }
+        let mut hash = Hash::new();
+        [("f1", "v1"), ("f2", "22"), ("f3", "-3.5")]
+            .iter()
+            .for_each(|(f, v)| assert!(hash.set(f.as_bytes(), v.as_bytes(), &limits)));
+        let mut stream = Stream::new();
+        stream.append(StreamId::new(1, 1), &["a", "1", "b", "2"], &limits);
+        stream.append(StreamId::new(1, 2), &["a", "3", "b", "4"], &limits);
+        stream.append(StreamId::new(5, 0), &["c", "x"], &limits);
+        stream.append(StreamId::new(6, 0), &["a", "9", "b", "9"], &limits);
+        assert!(stream.remove(StreamId::new(1, 2)));
+        vec![
+            ("str", string("hello"), "36b23a1456b2dce2c3ed252c456761301dba8060"),
+            ("num", string("12345"), "e1cf90774e995ae03de66e8109dc5cb9d9c2dc83"),
+            ("exp", string("v"), "311b17018163335616e089f6b951c82c477335ac"),
+            ("list", Value::List(Box::new(list)), "bf372931ae24f317bc8d57b0f4d44f91193dac75"),
+            ("ints", Value::Set(Box::new(ints)), "3f29aef9686ab7640c6e79734f56219f6f27dcac"),
+            ("mixed", Value::Set(Box::new(mixed)), "da8febe0eef810e442dfab4099e326584070379a"),
+            ("z", Value::SortedSet(Box::new(zset)), "732b173c24e4614aebc8bece0879c0a5ac8086b5"),
+            ("h", Value::Hash(Box::new(hash)), "9fb7f07927e700efb2c2ff2c7f9791eb02fd25ed"),
+            ("s", Value::Stream(Box::new(stream)), "8e859514b364c9e0e7bc26345bfc00e7e34efa7a"),
+        ]
+    }
+
+    /// The digests are what DEBUG DIGEST-VALUE and DEBUG DIGEST of redis-server 7.0.15 said of these values.
+    #[test]
+    fn the_digests_of_redis() {
+        for large in [false, true] {
+            let mut all = Digest::default();
+            all.begin_database(0);
+            for (key, value, want) in sample(large) {
+                let mut one = Digest::default();
+                one.add_value(value.as_ref(), key == "exp");
+                assert_eq!(one.to_string(), want, "{key}, {}", value.as_ref().encoding_name());
+                all.add_key(key.as_bytes(), value.as_ref(), key == "exp");
+            }
+            assert_eq!(all.to_string(), "05af1b10cf986eea61f1fd3b75e38eaab08c5545");
+            all.begin_database(3);
+            all.add_key(b"other", ValueRef::String(b"1"), false);
+            assert_eq!(all.to_string(), "a39bb6b58068b8713042754914d1be1f01d5ced5");
+        }
+    }
+
+    #[test]
+    fn scores_as_c_prints_them() {
+        for (x, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.0, "1"),
+            (0.1, "0.10000000000000001"),
+            (3.14, "3.1400000000000001"),
+            (1e16, "10000000000000000"),
+            (1e17, "1e+17"),
+            (1.5e300, "1.5000000000000001e+300"),
+            (0.0001, "0.0001"),
+            (0.00001, "1.0000000000000001e-05"),
+            (123456.789, "123456.789"),
+            (-2.5, "-2.5"),
+        ] {
+            assert_eq!(score_text(x), text);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use super::Limits;
 use super::distinct::distinct;
 use super::record::{Record, Shape};
-use super::table::{Search, Table};
+use super::table::{Search, Stage, Table};
 use crate::base::rng::Rng;
 use crate::encoding::item::IntText;
 use crate::encoding::{Item, Listpack};
@@ -121,6 +121,14 @@ impl Hash {
         match &self.0 {
             Repr::Packed(lp) => find(lp, field).is_some(),
             Repr::Table(t) => t.get(field).is_some(),
+        }
+    }
+
+    /// See [`super::Set::prefetch`].
+    #[inline]
+    pub fn prefetch(&self, field: &[u8], stage: Stage) {
+        if let Repr::Table(t) = &self.0 {
+            t.prefetch(field, stage);
         }
     }
 

@@ -20,6 +20,7 @@ pub use list::List;
 pub use set::Set;
 pub use sorted_set::SortedSet;
 pub use stream::{Stream, StreamId};
+pub use table::Stage;
 
 /// A value on its way into the keyspace, or the body of an entry that is not an inline string.
 /// Sixteen bytes, so that an entry stays small.
@@ -85,6 +86,17 @@ impl ValueRef<'_> {
             ValueRef::Hash(v) => v.encoding_name(),
             ValueRef::SortedSet(v) => v.encoding_name(),
             ValueRef::Stream(v) => v.encoding_name(),
+        }
+    }
+
+    /// Begins to fetch the memory that an operation on a member or field will touch; see [`Set::prefetch`].
+    #[inline]
+    pub fn prefetch(&self, member: &[u8], stage: Stage) {
+        match self {
+            ValueRef::Set(v) => v.prefetch(member, stage),
+            ValueRef::Hash(v) => v.prefetch(member, stage),
+            ValueRef::SortedSet(v) => v.prefetch(member, stage),
+            ValueRef::String(_) | ValueRef::List(_) | ValueRef::Stream(_) => {}
         }
     }
 

@@ -278,6 +278,12 @@ impl<S: Shape> Slot<S> {
         NonNull::new(word).map(|word| Record(word, PhantomData))
     }
 
+    /// Begins to fetch the record, if there is one.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch(self.0.map_addr(|a| a & ADDRESS));
+    }
+
     pub fn link(&self) -> Option<usize> {
         (self.mark() == 1).then(|| self.0.addr() & ADDRESS)
     }
@@ -309,6 +315,19 @@ impl<S: Shape> Clone for Slot<S> {
             None => Self(self.0, PhantomData),
         }
     }
+}
+
+/// Begins to fetch the cache line at an address, which need not be valid.
+#[inline]
+pub fn prefetch<T>(address: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch reads nothing that a program can see and faults nowhere.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = address;
 }
 
 /// Allocations are never empty, also where the key is.

@@ -3,7 +3,7 @@
 use super::Limits;
 use super::distinct::distinct;
 use super::record::{Record, Shape};
-use super::table::{Search, Table};
+use super::table::{Search, Stage, Table};
 use crate::base::num::parse_i64;
 use crate::base::rng::Rng;
 use crate::encoding::item::IntText;
@@ -168,6 +168,15 @@ impl Set {
             Repr::Ints(ints) => parse_i64(member).is_some_and(|n| ints.contains(n)),
             Repr::Packed(lp) => find(lp, member).is_some(),
             Repr::Table(t) => t.get(member).is_some(),
+        }
+    }
+
+    /// Begins to fetch the memory that an operation on `member` will touch, if the set is large. Waits for
+    /// nothing; the second stage finds more to fetch once the first has arrived.
+    #[inline]
+    pub fn prefetch(&self, member: &[u8], stage: Stage) {
+        if let Repr::Table(t) = &self.0 {
+            t.prefetch(member, stage);
         }
     }
 

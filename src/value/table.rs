@@ -14,7 +14,7 @@ use std::hash::Hasher;
 use foldhash::{SharedSeed, quality::FoldHasher};
 use smallvec::SmallVec;
 
-use super::record::{Mark, Record, Shape, Slot, mark};
+use super::record::{Mark, Record, Shape, Slot, mark, prefetch};
 use super::segments::Segments;
 use crate::base::rng::Rng;
 
@@ -77,6 +77,13 @@ impl<S: Shape> Clone for Table<S> {
 enum At {
     Main(usize),
     Overflow(usize),
+}
+
+/// Steps of fetching ahead: each finds its address in what the one before has fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Bucket,
+    Record,
 }
 
 /// Where a record is, until the table changes.
@@ -189,6 +196,22 @@ impl<S: Shape> Table<S> {
                 return bucket.0[slot].record();
             }
             bucket = &self.overflow[bucket.link()?];
+        }
+    }
+
+    /// Begins to fetch what an operation on `key` will touch.
+    #[inline]
+    pub fn prefetch(&self, key: &[u8], stage: Stage) {
+        let hash = self.hash(key);
+        let bucket = &self.buckets[self.bucket_of(hash)];
+        match stage {
+            Stage::Bucket => prefetch(bucket),
+            Stage::Record => {
+                let want = mark(hash, key.len());
+                if let Some(slot) = bucket.0.iter().find(|s| s.mark() == want) {
+                    slot.prefetch();
+                }
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::ops::{Bound, Range};
 use super::Limits;
 use super::distinct::distinct;
 use super::record::{Record, Shape, Shared};
-use super::table::{Search, Table};
+use super::table::{Search, Stage, Table};
 use crate::base::rng::Rng;
 use crate::encoding::item::IntText;
 use crate::encoding::{Item, Listpack};
@@ -161,6 +161,14 @@ impl SortedSet {
         }
     }
 
+    /// See [`super::Set::prefetch`].
+    #[inline]
+    pub fn prefetch(&self, member: &[u8], stage: Stage) {
+        if let Repr::Full(full) = &self.0 {
+            full.table.prefetch(member, stage);
+        }
+    }
+
     /// Removes a member and returns its score.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
         match &mut self.0 {
@@ -182,7 +190,7 @@ impl SortedSet {
             }
             Repr::Full(full) => {
                 let score = full.table.get(member)?.score();
-                Some((full.tree.count_while(|key| key.before(score, member)), score))
+                Some((full.tree.rank(score, member), score))
             }
         }
     }
