@@ -14,4 +14,5 @@ mod maxmemory;
 mod persistence;
 mod protocol;
 mod replication;
+mod start;
 mod workload;

@@ -4,15 +4,19 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::server::allocator;
+
 /// Leaves the parent, which exits with success, and goes on in a child without a terminal: a session
 /// of its own, with standard input, output and error on /dev/null.
 ///
-/// Must be called while the process has one thread: the child keeps only the caller's.
+/// Must be called while the process has no thread beside the caller's and the allocator's own, which
+/// know about forks: the child keeps only the caller's.
 pub fn to_background() -> io::Result<()> {
-    debug_assert_eq!(fs::read_dir("/proc/self/task").map_or(1, Iterator::count), 1, "one thread only");
+    assert_eq!(threads(), 1, "no thread may run before the server goes to the background");
     // Opened first, so that a failure is still seen by who started the server.
     let null = fs::File::options().read(true).write(true).open("/dev/null")?;
-    // SAFETY: there is one thread, so the child finds no lock held by a thread that it lacks.
+    // SAFETY: no thread but the allocator's, which takes its locks around a fork, can hold a lock that
+    // the child would find taken for ever.
     match unsafe { libc::fork() } {
         -1 => return Err(io::Error::last_os_error()),
         0 => {}
@@ -30,7 +34,16 @@ pub fn to_background() -> io::Result<()> {
             }
         }
     }
+    allocator::after_fork();
     Ok(())
+}
+
+/// The threads of the process without those of the allocator.
+fn threads() -> usize {
+    let of_allocator = |name: io::Result<String>| name.is_ok_and(|name| name.starts_with("jemalloc_bg"));
+    fs::read_dir("/proc/self/task").map_or(1, |tasks| {
+        tasks.flatten().filter(|task| !of_allocator(fs::read_to_string(task.path().join("comm")))).count()
+    })
 }
 
 /// The file that holds the process id while the server runs.

@@ -1,0 +1,211 @@
+//! How a server starts: mistakes in the configuration, the background, supervisors.
+
+use crate::common::client::Client;
+use crate::common::server::{free_port, fresh_dir, real, subject, subject_is_real};
+use crate::common::{SOON, wait_for};
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// Runs a server that is expected not to start; kills it if it does.
+fn run(program: &Path, args: &[&str], dir: &Path) -> Output {
+    let mut child = Command::new(program)
+        .args(args)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start the server");
+    let start = std::time::Instant::now();
+    while child.try_wait().expect("wait").is_none() && start.elapsed() < SOON {
+        std::thread::park_timeout(std::time::Duration::from_millis(2));
+    }
+    let _ = child.kill();
+    child.wait_with_output().expect("the output of an ended process")
+}
+
+/// What a server says about a mistake, without its name and version.
+fn complaint(program: &Path, args: &[&str], dir: &Path) -> String {
+    let output = run(program, args, dir);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{} {args:?}: {text}", program.display());
+    let (title, rest) = text.trim_start().split_once('\n').unwrap_or((&text, ""));
+    assert!(title.starts_with("*** FATAL CONFIG FILE ERROR ("), "{} {args:?}: {text}", program.display());
+    rest.to_owned()
+}
+
+#[test]
+fn mistakes_of_a_file_are_told_as_redis_tells_them() {
+    let dir = fresh_dir();
+    for line in [
+        "foo bar",
+        "foo",
+        "port 70000",
+        "PORT x",
+        "port",
+        "port 1 2",
+        "port 0x10",
+        "port +1",
+        "\"port\" 1a",
+        "daemonize maybe",
+        "appendfsync sometimes",
+        "maxmemory 12xx",
+        "maxmemory -1",
+        "maxmemory 1.5gb",
+        "maxmemory-clients 5x%",
+        "maxmemory-clients 150%",
+        "maxmemory-clients -5",
+        "maxmemory-policy lru",
+        "save \"60",
+        "save 10",
+        "save 0 1",
+        "save a b",
+        "save 60 100 30",
+        "dir 'abc",
+        "dir '/tmp'x",
+        "dir /no/such/folder",
+        "client-output-buffer-limit foo 1 2 3",
+        "client-output-buffer-limit normal 1 2",
+        "client-output-buffer-limit normal x 2 3",
+        "client-output-buffer-limit normal 0 0 -1",
+        "oom-score-adj-values 1 2",
+        "oom-score-adj-values 1 2 5000",
+        "notify-keyspace-events Q",
+        "notify-keyspace-events K E",
+        "unixsocketperm 999",
+        "unixsocketperm 1777",
+        "unixsocketperm -1",
+        "rename-command nosuch x",
+        "rename-command get",
+        "rename-command get set",
+        "replicaof a",
+        "replicaof localhost abc",
+        "replicaof localhost 99999",
+        "sentinel monitor a 127.0.0.1 1 2",
+        "user",
+        "include",
+        "latency-tracking-info-percentiles 101",
+        "latency-tracking-info-percentiles abc",
+        "dbfilename a/b",
+        "appendfilename a/b",
+        "appendfilename \"\"",
+        "appenddirname a/b",
+        "proc-title-template {foo}",
+        "socket-mark-id 4294967296",
+        "socket-mark-id -1",
+        "databases 0",
+        "repl-backlog-size 0",
+        "maxclients 0",
+        "client-query-buffer-limit 5",
+        "proto-max-bulk-len 5",
+        "slowlog-log-slower-than -2",
+        "hash-max-listpack-entries -2",
+        "bind 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17",
+        "syslog-facility local9",
+        "shutdown-on-sigterm save nosave",
+        "shutdown-on-sigint later",
+        "cluster-announce-hostname a_b",
+        "enable-debug-command perhaps",
+        "tls-auth-clients maybe",
+        "supervised initd",
+        "cluster-enabled yes\nreplicaof localhost 1",
+    ] {
+        fs::write(dir.join("bad.conf"), format!("# a comment\n\n  {line}  \n")).expect("write the file");
+        let ours = complaint(&subject(), &["bad.conf"], &dir);
+        assert_eq!(ours, complaint(&real(), &["bad.conf"], &dir), "{line}");
+    }
+    fs::remove_dir_all(dir).expect("remove the folder");
+}
+
+#[test]
+fn mistakes_of_the_command_line_are_told_as_redis_tells_them() {
+    let dir = fresh_dir();
+    fs::write(dir.join("good.conf"), "hz 20\ntimeout 1\n").expect("write the file");
+    for args in [
+        &["--foo"][..],
+        &["--port"],
+        &["--port", "x"],
+        &["--port", "1", "--foo2", "4"],
+        &["--port=7"],
+        &["--port 7 8"],
+        &["--save", "60", "1", "5"],
+        &["--bind", "127.0.0.1", "--hz", "fast"],
+        &["good.conf", "--hz", "fast"],
+        &["good.conf", "--port", "1", "--appendfsync", "soon", "--port", "x"],
+    ] {
+        let ours = complaint(&subject(), args, &dir);
+        assert_eq!(ours, complaint(&real(), args, &dir), "{args:?}");
+    }
+    fs::remove_dir_all(dir).expect("remove the folder");
+}
+
+#[test]
+fn the_background_has_a_pid_file_a_log_and_an_orderly_end() {
+    let dir = fresh_dir();
+    let port = free_port();
+    fs::write(
+        dir.join("node.conf"),
+        format!(
+            "daemonize yes\nport {port}\nbind 127.0.0.1\nsave \"\"\ndir {}\npidfile node.pid\nlogfile node.log\n",
+            dir.display()
+        ),
+    )
+    .expect("write the file");
+    // The parent leaves with success as soon as the child is on its own.
+    let output = run(&subject(), &["node.conf"], &dir);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let pid_file = dir.join("node.pid");
+    let log = || fs::read_to_string(dir.join("node.log")).unwrap_or_default();
+    wait_for("the server is ready", SOON, || log().contains("Ready to accept connections"));
+    let pid: u32 = fs::read_to_string(&pid_file).expect("a pid file").trim().parse().expect("a number");
+    let session = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let fields: Vec<&str> = session.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(fields[3], pid.to_string(), "it leads a session of its own");
+    assert_eq!(fs::read_link(format!("/proc/{pid}/fd/1")).expect("standard output"), Path::new("/dev/null"));
+    assert_eq!(Client::connect(port).run("PING").text(), "PONG");
+    let killed = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+    assert!(killed.is_ok_and(|status| status.success()));
+    wait_for("the process ends", SOON, || !Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!pid_file.exists(), "{}", log());
+    assert!(log().contains("Received SIGTERM scheduling shutdown..."), "{}", log());
+    assert!(log().contains("bye bye..."), "{}", log());
+    fs::remove_dir_all(dir).expect("remove the folder");
+}
+
+#[test]
+fn systemd_is_told_about_the_start_and_the_end() {
+    // Debian's redis-server is built with it, other builds may not be.
+    if subject_is_real() {
+        return;
+    }
+    let dir = fresh_dir();
+    let socket = UnixDatagram::bind(dir.join("notify")).expect("a socket");
+    socket.set_read_timeout(Some(SOON)).expect("a time limit");
+    let mut child = Command::new(subject())
+        // Under a supervisor the process stays where it is.
+        .args(["--supervised", "auto", "--daemonize", "yes", "--save", "", "--bind", "127.0.0.1", "--port"])
+        .arg(free_port().to_string())
+        .env("NOTIFY_SOCKET", dir.join("notify"))
+        .current_dir(&dir)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("start the server");
+    let until = |word: &str| {
+        let mut buffer = [0; 4096];
+        loop {
+            let n = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("no {word}: {e}"));
+            if String::from_utf8_lossy(&buffer[..n]).lines().any(|line| line == word) {
+                break;
+            }
+        }
+    };
+    until("READY=1");
+    assert!(child.try_wait().expect("wait").is_none(), "it stays in the foreground");
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(killed.is_ok_and(|status| status.success()));
+    until("STOPPING=1");
+    assert!(child.wait().expect("wait").success());
+    fs::remove_dir_all(dir).expect("remove the folder");
+}
