@@ -1,8 +1,14 @@
-//! The generic family: keys and their expiry.
+//! The generic family: keys whatever they hold. Expiry, OBJECT and DUMP are in files of their own.
 
-use super::Result;
 use super::ctx::{Ctx, DONE};
-use super::spec::{Command, Group::Generic, flags::*, key, range};
+use super::scan::{self, Scan};
+use super::spec::{Command, Group::Generic, flags::*, key, one, range};
+use super::{Fail, Result, int, is};
+use crate::base::glob;
+use crate::base::time::UnixMs;
+use crate::encoding::Item;
+use crate::keyspace::Db;
+use crate::value::{Value, ValueRef};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("del", -2, Generic, del)
@@ -10,11 +16,63 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[range(1, -1, 1, key::RM | key::DELETE)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
         .doc("1.0.0", "key [key ...]", "Deletes keys."),
+    Command::new("unlink", -2, Generic, unlink)
+        .flags(WRITE | FAST)
+        .keys(&[range(1, -1, 1, key::RM | key::DELETE)])
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
+        .doc("4.0.0", "key [key ...]", "Deletes keys; what takes long is freed in the background."),
     Command::new("exists", -2, Generic, exists)
         .flags(READONLY | FAST)
         .keys(&[range(1, -1, 1, key::RO)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
         .doc("1.0.0", "key [key ...]", "Counts how many of the keys exist."),
+    Command::new("type", 2, Generic, type_of).flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc(
+        "1.0.0",
+        "key",
+        "Returns the type of the value of a key.",
+    ),
+    Command::new("touch", -2, Generic, touch)
+        .flags(READONLY | FAST)
+        .keys(&[range(1, -1, 1, key::RO)])
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
+        .doc("3.2.1", "key [key ...]", "Counts how many of the keys exist and notes that they were used."),
+    Command::new("keys", 2, Generic, keys)
+        .flags(READONLY | LOCK_ALL)
+        .categories(&["@dangerous"])
+        .tips(&["request_policy:all_shards", "nondeterministic_output_order"])
+        .doc("1.0.0", "pattern", "Returns all keys that match a pattern."),
+    Command::new("scan", -2, Generic, scan)
+        .flags(READONLY | LOCK_ALL)
+        .tips(&["nondeterministic_output", "request_policy:special"])
+        .doc(
+            "2.8.0",
+            "cursor [MATCH pattern] [COUNT count] [TYPE type]",
+            "Goes through the keys of the database step by step.",
+        ),
+    Command::new("randomkey", 1, Generic, randomkey)
+        .flags(READONLY | LOCK_ALL)
+        .tips(&["request_policy:all_shards", "nondeterministic_output"])
+        .doc("1.0.0", "", "Returns a random key."),
+    Command::new("rename", 3, Generic, rename)
+        .flags(WRITE)
+        .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::OW | key::UPDATE)])
+        .doc("1.0.0", "key newkey", "Gives a key another name, and replaces what had that name."),
+    Command::new("renamenx", 3, Generic, renamenx)
+        .flags(WRITE | FAST)
+        .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::OW | key::INSERT)])
+        .doc("1.0.0", "key newkey", "Gives a key another name only when no key has that name."),
+    Command::new("copy", -3, Generic, copy)
+        .flags(WRITE | DENYOOM)
+        .keys(&[one(1, key::RO | key::ACCESS), one(2, key::OW | key::UPDATE)])
+        .doc(
+            "6.2.0",
+            "source destination [DB destination-db] [REPLACE]",
+            "Copies the value of a key to another key.",
+        ),
+    Command::new("move", 3, Generic, move_key)
+        .flags(WRITE | FAST)
+        .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
+        .doc("1.0.0", "key db", "Moves a key to another database."),
 ];
 
 fn del(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -29,8 +87,192 @@ fn del(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+/// What takes long to free goes to another thread in any case.
+fn unlink(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    del(ctx, args)
+}
+
 fn exists(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let n = args[1..].iter().filter(|key| ctx.db.entry(key).is_some()).count();
     ctx.reply.int(n as i64);
     DONE
+}
+
+fn touch(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    ctx.db.set_touch(true);
+    exists(ctx, args)
+}
+
+fn type_of(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    ctx.reply.simple(ctx.db.kind(args[1]).map_or("none", |kind| kind.name()));
+    DONE
+}
+
+fn keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (pattern, mut found) = (args[1], Vec::new());
+    ctx.db.for_each(|entry| {
+        if pattern == b"*" || glob::matches(pattern, entry.key()) {
+            found.push(entry.key().to_vec());
+        }
+    });
+    ctx.reply.array(found.len());
+    found.iter().for_each(|key| ctx.reply.bulk(key));
+    DONE
+}
+
+fn scan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let scan = Scan::parse(scan::cursor(args[1])?, &args[2..], true)?;
+    let mut found = Vec::new();
+    let next = scan.steps(|mut cursor, count| {
+        // As many steps as would do in a sparse table; a step shows one bucket.
+        for _ in 0..count.saturating_mul(10) {
+            cursor = ctx.db.scan(cursor, &mut |entry| {
+                let wanted = scan.kind.is_none_or(|kind| is(kind, entry.kind().name()));
+                if wanted && scan.matches(Item::Bytes(entry.key())) {
+                    found.push(entry.key().to_vec());
+                }
+            });
+            if cursor == 0 || found.len() >= count {
+                break;
+            }
+        }
+        cursor
+    });
+    scan.reply(ctx.reply, next, &found)
+}
+
+fn randomkey(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    match ctx.db.random_key(ctx.rng) {
+        Some(key) => ctx.reply.bulk(key),
+        None => ctx.reply.null(),
+    }
+    DONE
+}
+
+/// All that a key is but its name.
+struct Held {
+    value: Value,
+    expire: Option<UnixMs>,
+    /// OBJECT ENCODING says `raw` whatever the string.
+    raw: bool,
+}
+
+impl Held {
+    fn copy_of(db: &mut Db<'_, '_>, key: &[u8]) -> Option<Self> {
+        let entry = db.peek(key)?;
+        let value = match (entry.object(), entry.value()) {
+            (Some(value), _) => value.clone(),
+            (None, ValueRef::String(s)) => Value::String(std::sync::Arc::new(s.to_vec())),
+            (None, _) => return None,
+        };
+        Some(Self { value, expire: entry.expire(), raw: entry.is_raw() })
+    }
+
+    fn take(db: &mut Db<'_, '_>, key: &[u8]) -> Option<Self> {
+        let raw = db.peek(key)?.is_raw();
+        let (value, expire) = db.take(key)?;
+        Some(Self { value, expire, raw })
+    }
+
+    fn put(self, db: &mut Db<'_, '_>, key: &[u8]) {
+        db.insert(key, self.value, self.expire);
+        if self.raw {
+            db.mark_raw(key);
+        }
+        db.changed(key);
+    }
+}
+
+fn rename(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    move_to(ctx, args[1], args[2])?;
+    ctx.reply.ok();
+    DONE
+}
+
+fn renamenx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if !ctx.db.exists(args[1]) {
+        return Err(Fail::NoSuchKey);
+    }
+    let free = !ctx.db.exists(args[2]);
+    if free {
+        move_to(ctx, args[1], args[2])?;
+    }
+    ctx.reply.int(i64::from(free));
+    DONE
+}
+
+fn move_to(ctx: &mut Ctx<'_, '_, '_>, from: &[u8], to: &[u8]) -> Result<()> {
+    if from == to {
+        return if ctx.db.exists(from) { Ok(()) } else { Err(Fail::NoSuchKey) };
+    }
+    let held = Held::take(ctx.db, from).ok_or(Fail::NoSuchKey)?;
+    ctx.db.changed(from);
+    held.put(ctx.db, to);
+    Ok(())
+}
+
+/// The number of a database as COPY and MOVE take it.
+fn database(ctx: &Ctx<'_, '_, '_>, arg: &[u8]) -> Result<u16> {
+    let databases = ctx.db.keyspace().databases() as i64;
+    match int(arg)? {
+        index if (0..databases).contains(&index) => Ok(index as u16),
+        _ => Err(Fail::text("ERR DB index is out of range")),
+    }
+}
+
+const SAME: Fail = Fail::text("ERR source and destination objects are the same");
+
+fn copy(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (source, destination, home) = (args[1], args[2], ctx.db.index());
+    let (mut replace, mut there) = (false, home);
+    let mut options = args[3..].iter();
+    while let Some(&option) = options.next() {
+        if is(option, "replace") {
+            replace = true;
+        } else if is(option, "db") {
+            there = database(ctx, options.next().ok_or(Fail::Syntax)?)?;
+        } else {
+            return Err(Fail::Syntax);
+        }
+    }
+    if source == destination && there == home {
+        return Err(SAME);
+    }
+    let held = Held::copy_of(ctx.db, source);
+    let copied = in_database(ctx, there, |db| match held {
+        Some(held) if replace || !db.exists(destination) => {
+            held.put(db, destination);
+            true
+        }
+        _ => false,
+    });
+    ctx.reply.int(i64::from(copied));
+    DONE
+}
+
+fn move_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (key, home) = (args[1], ctx.db.index());
+    let there = database(ctx, args[2])?;
+    if there == home {
+        return Err(SAME);
+    }
+    if !ctx.db.exists(key) || in_database(ctx, there, |db| db.exists(key)) {
+        ctx.reply.int(0);
+        return DONE;
+    }
+    if let Some(held) = Held::take(ctx.db, key) {
+        ctx.db.changed(key);
+        in_database(ctx, there, |db| held.put(db, key));
+    }
+    ctx.reply.int(1);
+    DONE
+}
+
+/// Does something in another database and comes back. A key has the same lock in every database.
+fn in_database<R>(ctx: &mut Ctx<'_, '_, '_>, index: u16, f: impl FnOnce(&mut Db<'_, '_>) -> R) -> R {
+    let home = ctx.db.index();
+    ctx.db.select(index);
+    let result = f(ctx.db);
+    ctx.db.select(home);
+    result
 }

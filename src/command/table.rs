@@ -7,6 +7,9 @@ use super::spec::Command;
 const FAMILIES: &[&[Command]] = &[
     super::strings::COMMANDS,
     super::keys::COMMANDS,
+    super::expiry::COMMANDS,
+    super::object::COMMANDS,
+    super::dump::COMMANDS,
     super::lists::COMMANDS,
     super::list_moves::COMMANDS,
     super::sets::COMMANDS,

@@ -181,7 +181,14 @@ impl Value {
     pub fn is_heavy(&self) -> bool {
         match self {
             Value::String(s) => s.len() > 1 << 20,
-            _ => false,
+            Value::List(v) => v.len() > MANY,
+            Value::Set(v) => v.len() > MANY,
+            Value::Hash(v) => v.len() > MANY,
+            Value::SortedSet(v) => v.len() > MANY,
+            Value::Stream(v) => v.len() > MANY as u64,
         }
     }
 }
+
+/// Elements that take about as long to free as handing them over.
+const MANY: usize = 4096;

@@ -1,0 +1,105 @@
+//! DUMP and RESTORE: a value as bytes that other servers take.
+
+use super::ctx::{Ctx, DONE};
+use super::spec::{Command, Group, Group::Generic, flags::*, key, one};
+use super::{Fail, Result, int, is};
+use crate::keyspace::db::Expiring;
+use crate::persist::rdb::{Options, payload};
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("dump", 2, Generic, dump)
+        .flags(READONLY)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .tips(&["nondeterministic_output"])
+        .doc("2.6.0", "key", "Returns the value of a key in a form that RESTORE takes."),
+    Command::new("restore", -4, Generic, restore)
+        .flags(WRITE | DENYOOM)
+        .keys(&[one(1, key::OW | key::UPDATE)])
+        .categories(&["@dangerous"])
+        .doc(
+            "2.6.0",
+            "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+            "Creates a key from what DUMP returned.",
+        ),
+    Command::new("restore-asking", -4, Group::Server, restore)
+        .flags(WRITE | DENYOOM | ASKING)
+        .keys(&[one(1, key::OW | key::UPDATE)])
+        .categories(&["@keyspace", "@dangerous"])
+        .doc(
+            "3.0.0",
+            "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+            "Creates a key as RESTORE does, in a slot that this node imports.",
+        ),
+];
+
+fn dump(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    match ctx.db.read(args[1]) {
+        None => ctx.reply.null(),
+        Some(value) => {
+            let mut out = Vec::new();
+            payload::dump(&mut out, value, Options::default());
+            ctx.reply.bulk(&out);
+        }
+    }
+    DONE
+}
+
+fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (key, bytes) = (args[1], args[3]);
+    let (mut replace, mut absolute, mut idle, mut freq) = (false, false, None, None);
+    let mut options = args[4..].iter();
+    while let Some(&option) = options.next() {
+        if is(option, "replace") {
+            replace = true;
+        } else if is(option, "absttl") {
+            absolute = true;
+        } else if is(option, "idletime") && freq.is_none() && !options.as_slice().is_empty() {
+            let n = int(options.next().ok_or(Fail::Syntax)?)?;
+            let valid = u64::try_from(n);
+            idle = Some(valid.map_err(|_| Fail::text("ERR Invalid IDLETIME value, must be >= 0"))?);
+        } else if is(option, "freq") && idle.is_none() && !options.as_slice().is_empty() {
+            let n = int(options.next().ok_or(Fail::Syntax)?)?;
+            let valid = u8::try_from(n);
+            freq = Some(valid.map_err(|_| Fail::text("ERR Invalid FREQ value, must be >= 0 and <= 255"))?);
+        } else {
+            return Err(Fail::Syntax);
+        }
+    }
+    if !replace && ctx.db.exists(key) {
+        return Err(Fail::text("BUSYKEY Target key name already exists."));
+    }
+    let ttl = int(args[2])?;
+    if ttl < 0 {
+        return Err(Fail::text("ERR Invalid TTL value, must be >= 0"));
+    }
+    let value = payload::restore(bytes, ctx.limits).map_err(|refused| Fail::text(refused.reply()))?;
+    let at = match ttl {
+        0 => None,
+        ttl if absolute => Some(ttl),
+        ttl => Some(ttl.saturating_add(ctx.db.now)),
+    };
+    if at.is_some_and(|at| at <= ctx.db.now) && ctx.db.expiring() == Expiring::Delete {
+        // Dead on arrival, but it did replace what was there.
+        if ctx.db.remove(key) {
+            ctx.db.changed(key);
+            ctx.record(&[b"DEL", key]);
+        }
+        ctx.reply.ok();
+        return DONE;
+    }
+    ctx.db.insert(key, value, at);
+    if let Some(seconds) = idle {
+        // The clock has 24 bits.
+        ctx.db.set_idle_seconds(key, seconds.min(0xff_ffff) as u32);
+    }
+    ctx.db.changed(key);
+    if let Some(at) = at.filter(|_| !absolute) {
+        let mut text = itoa::Buffer::new();
+        let mut record: Vec<&[u8]> = vec![b"RESTORE", key, text.format(at).as_bytes(), bytes];
+        record.extend_from_slice(&args[4..]);
+        record.push(b"ABSTTL");
+        ctx.record(&record);
+    }
+    ctx.reply.ok();
+    DONE
+}

@@ -1,0 +1,79 @@
+//! OBJECT: how a value is kept. A look at a key here does not count as a use of it.
+
+use super::ctx::{Ctx, DONE};
+use super::spec::{Command, Group::Generic, flags::*, key, one};
+use super::{Fail, Result};
+
+pub const COMMANDS: &[Command] =
+    &[Command::container("object", Generic, SUBCOMMANDS).doc("2.2.3", "", "Tells how a value is kept.")];
+
+const SUBCOMMANDS: &[Command] = &[
+    Command::new("encoding", 3, Generic, encoding)
+        .flags(READONLY)
+        .keys(&[one(2, key::RO)])
+        .tips(&["nondeterministic_output"])
+        .doc("2.2.3", "key", "Returns the encoding of a value."),
+    Command::new("freq", 3, Generic, freq)
+        .flags(READONLY)
+        .keys(&[one(2, key::RO)])
+        .tips(&["nondeterministic_output"])
+        .doc("4.0.0", "key", "Returns how often a key was used, on a logarithmic scale."),
+    Command::new("help", 2, Generic, help).flags(LOADING | STALE).doc(
+        "6.2.0",
+        "",
+        "Returns what the subcommands do.",
+    ),
+    Command::new("idletime", 3, Generic, idletime)
+        .flags(READONLY)
+        .keys(&[one(2, key::RO)])
+        .tips(&["nondeterministic_output"])
+        .doc("2.2.3", "key", "Returns how many seconds ago a key was used."),
+    Command::new("refcount", 3, Generic, refcount)
+        .flags(READONLY)
+        .keys(&[one(2, key::RO)])
+        .tips(&["nondeterministic_output"])
+        .doc("2.2.3", "key", "Returns the number of references to a value, which is always 1."),
+];
+
+fn encoding(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    match ctx.db.peek(args[2]) {
+        None => ctx.reply.null(),
+        Some(entry) if entry.is_raw() => ctx.reply.bulk(b"raw"),
+        Some(entry) => ctx.reply.bulk_str(entry.value().encoding_name()),
+    }
+    DONE
+}
+
+fn idletime(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let keyspace = ctx.db.keyspace();
+    match ctx.db.peek(args[2]) {
+        None => ctx.reply.null(),
+        Some(entry) => ctx.reply.int(i64::from(keyspace.idle_seconds(entry.access()))),
+    }
+    DONE
+}
+
+fn freq(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if !ctx.db.exists(args[2]) {
+        ctx.reply.null();
+        return DONE;
+    }
+    // Eviction by frequency is not offered, so it is not counted.
+    Err(Fail::text(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
+    ))
+}
+
+fn refcount(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if ctx.db.exists(args[2]) {
+        ctx.reply.int(1);
+    } else {
+        ctx.reply.null();
+    }
+    DONE
+}
+
+fn help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    super::help::help(ctx.reply, "object", SUBCOMMANDS);
+    DONE
+}
