@@ -12,7 +12,10 @@ pub fn allowed(command: &[Vec<u8>], ours: &[u8], theirs: &[u8]) -> bool {
     match name.as_str() {
         // Redis 7.2 gave small sets a listpack, so that our encoding and the order of members are
         // those of 7.2 and later; the real server here is 7.0.
-        "OBJECT" => ours == b"$8\r\nlistpack\r\n" && theirs == b"$9\r\nhashtable\r\n",
+        "OBJECT" => {
+            ours == b"$8\r\nlistpack\r\n"
+                && (theirs == b"$9\r\nhashtable\r\n" || theirs == b"$9\r\nquicklist\r\n")
+        }
         // The order of a hash table is nobody's promise.
         "SMEMBERS" | "SINTER" | "SUNION" | "SDIFF" | "KEYS" | "HGETALL" | "HKEYS" | "HVALS" => {
             same_elements(ours, theirs, matches!(name.as_str(), "HGETALL"))
