@@ -50,6 +50,25 @@ pub enum Role {
     Primary,
 }
 
+/// The stream of our own primary, on the client that applies it.
+#[derive(Debug, Default)]
+pub struct Upstream {
+    /// Allows to append to the log while this primary is followed.
+    pub ticket: u64,
+    /// What the command or transaction under way looked like on the wire. It goes to the log under the
+    /// locks of the data that it changes.
+    pub raw: Vec<u8>,
+}
+
+/// How a replica asked for data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyncRequest {
+    /// From before PSYNC.
+    Sync,
+    /// The id of the history that it knows, and the first byte wanted, counted from 1.
+    Psync { id: Vec<u8>, from: i64 },
+}
+
 /// The connection's state that commands read and change.
 #[derive(Debug, Default)]
 pub struct Client {
@@ -90,6 +109,12 @@ pub struct Client {
     /// The offset of the log behind this client's last write, for WAIT.
     pub written_to: u64,
     pub close_after_reply: bool,
+    /// On the client of a [`Role::Primary`].
+    pub upstream: Option<Box<Upstream>>,
+    /// It has said REPLCONF: the node knows it as a replica to be.
+    pub introduced: bool,
+    /// What it asked for when it became a replica.
+    pub sync: Option<SyncRequest>,
     /// Raised by whatever changes what CLIENT LIST shows.
     pub version: u32,
 }

@@ -225,6 +225,9 @@ impl Executor {
             // Keys that cannot be told are of a command that will refuse its arguments.
             _ => ks.lock(lock_set(command, args).unwrap_or(LockSet::NONE)),
         };
+        if !self.may_apply(client) {
+            return After::Done;
+        }
         if let Some((route, view, asking)) = routed
             && let Err(fail) = self.confirm_route(&route, view, client, asking, now, &mut locked)
         {
@@ -329,15 +332,36 @@ impl Executor {
         (after, transaction)
     }
 
+    /// Whether `client` is not the stream of a primary that is followed no more. Its locks are held, and
+    /// whom the node follows changes only with all locks held.
+    #[inline]
+    fn may_apply(&self, client: &Client) -> bool {
+        client.upstream.as_ref().is_none_or(|u| self.shared.keyspace.log.accepts(u.ticket))
+    }
+
     /// Appends what the command recorded to the log, while its locks are held.
     #[inline]
     fn commit(&mut self, client: &mut Client) {
+        if client.upstream.is_some() {
+            self.pass_on(client);
+        }
         if self.effects.dirty != 0 {
             self.shared.keyspace.stats.dirty.fetch_add(self.effects.dirty, Ordering::Relaxed);
             self.effects.dirty = 0;
         }
         if self.effects.has_records() {
             client.written_to = self.effects.append_to(&self.shared.keyspace.log);
+        }
+    }
+
+    /// Appends a command of our primary to our own log as it came, unless a transaction that it belongs
+    /// to is not at its end.
+    fn pass_on(&mut self, client: &mut Client) {
+        if client.multi.is_none()
+            && let Some(upstream) = &mut client.upstream
+        {
+            self.shared.keyspace.log.append_stream(upstream.ticket, &upstream.raw, client.db);
+            upstream.raw.clear();
         }
     }
 
@@ -462,8 +486,8 @@ impl Executor {
             if ks.volatile_len(db) == 0 {
                 continue;
             }
-            self.effects.log_wanted = ks.log.is_wanted();
             let mut locked = ks.lock_slot(shard as u16);
+            self.effects.log_wanted = ks.log.is_wanted();
             looked_at += Db::new(&mut locked, db, now, Expiring::Delete, &mut self.effects).expire_due(max);
             self.effects.ready.clear();
             if self.effects.has_records() {

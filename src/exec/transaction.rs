@@ -65,6 +65,9 @@ impl Executor {
             }
         }
         let mut locked = ks.lock(set);
+        if !self.may_apply(client) {
+            return After::Done;
+        }
         self.effects.log_wanted = ks.log.is_wanted() && !from_primary;
         if !from_primary && let Err(fail) = self.confirm_route(&route, None, client, asking, now, &mut locked)
         {

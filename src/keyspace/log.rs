@@ -4,6 +4,10 @@
 //! moving slot) are offsets into it. With no reader wanted nothing is appended.
 //!
 //! Offsets count bytes since the replication history began, as `master_repl_offset` does.
+//!
+//! While the node follows another one its own writers append nothing; the log is a copy of the other's,
+//! byte for byte, and grows by [`Log::append_stream`]. Who may call that holds a ticket, which ends when
+//! the node follows somebody else or nobody.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,6 +24,8 @@ const BLOCK: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Log {
     wanted: AtomicBool,
+    /// The ticket of the stream that is followed. Changes only while every shard is locked.
+    ticket: AtomicU64,
     /// Copy of `Inner::end` for readers that only ask for the offset.
     end: AtomicU64,
     inner: Mutex<Inner>,
@@ -58,7 +64,12 @@ impl Log {
             keep,
             pinned: u64::MAX,
         };
-        Self { wanted: AtomicBool::new(false), end: AtomicU64::new(0), inner: Mutex::new(inner) }
+        Self {
+            wanted: AtomicBool::new(false),
+            ticket: AtomicU64::new(0),
+            end: AtomicU64::new(0),
+            inner: Mutex::new(inner),
+        }
     }
 
     /// Whether there is a reader or a history to keep: whether writers must append.
@@ -79,6 +90,49 @@ impl Log {
         }
     }
 
+    /// Ends what this node's writers append: the stream of another node takes its place. What is kept
+    /// stays. Returns the ticket for [`Log::append_stream`]; older ones are void. Call with all shards
+    /// locked.
+    pub fn follow(&self) -> u64 {
+        let _inner = self.inner.lock();
+        self.wanted.store(false, Ordering::Relaxed);
+        self.ticket.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Ends following: the node's own writers append again if `wanted`, beginning with a SELECT. What is
+    /// kept stays. Call with all shards locked.
+    pub fn lead(&self, wanted: bool) {
+        let mut inner = self.inner.lock();
+        inner.db = -1;
+        self.ticket.fetch_add(1, Ordering::Relaxed);
+        self.wanted.store(wanted, Ordering::Relaxed);
+    }
+
+    /// Whether the holder of a ticket may still change data. Ask with the shards of those data locked.
+    pub fn accepts(&self, ticket: u64) -> bool {
+        self.ticket.load(Ordering::Relaxed) == ticket
+    }
+
+    /// Appends a part of the stream that is followed; behind it `db` is selected. False, and nothing is
+    /// appended, when the ticket is void.
+    pub fn append_stream(&self, ticket: u64, bytes: &[u8], db: u16) -> bool {
+        let mut inner = self.inner.lock();
+        if !self.accepts(ticket) {
+            return false;
+        }
+        inner.push(bytes);
+        inner.db = i64::from(db);
+        inner.trim();
+        self.end.store(inner.end, Ordering::Release);
+        true
+    }
+
+    /// The end, and the database that is selected there, if any is.
+    pub fn position(&self) -> (u64, Option<u16>) {
+        let inner = self.inner.lock();
+        (inner.end, u16::try_from(inner.db).ok())
+    }
+
     /// Bytes appended since the history began.
     #[inline]
     pub fn end(&self) -> u64 {
@@ -96,6 +150,10 @@ impl Log {
     /// what the records change.
     pub fn append_unit(&self, runs: &[(u16, &[u8])]) -> u64 {
         let mut inner = self.inner.lock();
+        if !self.is_wanted() {
+            // The log changed hands between the look at `wanted` and the lock.
+            return inner.end;
+        }
         for (db, records) in runs.iter().filter(|r| !r.1.is_empty()) {
             inner.select(*db);
             inner.push(records);
@@ -110,9 +168,12 @@ impl Log {
         self.append_unit(&[(db, records)])
     }
 
-    /// Appends bytes as they are: the stream of our own primary, or a record that belongs to no database.
+    /// Appends records that belong to no database.
     pub fn append_raw(&self, bytes: &[u8]) -> u64 {
         let mut inner = self.inner.lock();
+        if !self.is_wanted() {
+            return inner.end;
+        }
         inner.push(bytes);
         inner.trim();
         self.end.store(inner.end, Ordering::Release);
@@ -124,14 +185,15 @@ impl Log {
         self.inner.lock().db = -1;
     }
 
-    /// Continues a history at `offset`, with nothing kept before it (a replica after a full sync).
-    pub fn restart_at(&self, offset: u64) {
+    /// Continues a history at `offset`, with nothing kept before it (a replica after a full sync), and
+    /// with `db` selected.
+    pub fn restart_at(&self, offset: u64, db: Option<u16>) {
         let mut inner = self.inner.lock();
         inner.blocks.clear();
         inner.tail = BytesMut::new();
         inner.start = offset;
         inner.end = offset;
-        inner.db = -1;
+        inner.db = db.map_or(-1, i64::from);
         self.end.store(offset, Ordering::Release);
     }
 
@@ -261,6 +323,25 @@ mod tests {
         }
         assert_eq!(log.end(), all.len() as u64);
         assert!(log.read(log.end() + 1, 1).is_none());
+    }
+
+    #[test]
+    fn only_the_holder_of_the_ticket_appends_while_another_node_is_followed() {
+        let log = Log::new(1 << 20);
+        log.set_wanted(true);
+        log.append(0, b"own");
+        let kept = log.end();
+        let (old, ticket) = (log.follow(), log.follow());
+        log.append(0, b"a late writer");
+        log.append_raw(b"a late ping");
+        assert!(!log.append_stream(old, b"from the primary before", 0));
+        assert!(log.append_stream(ticket, b"theirs", 3));
+        assert_eq!(text(&log, kept), b"theirs");
+        assert_eq!(log.position(), (kept + 6, Some(3)));
+        log.lead(true);
+        assert!(!log.append_stream(ticket, b"late", 0));
+        log.append(3, b"own");
+        assert!(text(&log, kept).ends_with(b"theirs*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\nown"));
     }
 
     #[test]
