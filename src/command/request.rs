@@ -3,7 +3,7 @@
 //! A handler checks and parses its arguments into one of these; the server fulfils it and writes
 //! the reply. So handlers know nothing of sockets, files, threads or other clients.
 
-use super::client::Role;
+use super::client::{Role, SyncRequest};
 pub use crate::pubsub::Space;
 
 /// A request to the node.
@@ -19,6 +19,7 @@ pub enum Request {
         /// Lower case; empty for the default ones.
         sections: Vec<String>,
     },
+    Replication(ReplicationRequest),
     Time,
     Save,
     BackgroundSave {
@@ -31,6 +32,24 @@ pub enum Request {
     /// The words behind DEBUG: whether the client may say them at all is the configuration's affair.
     Debug(Vec<Vec<u8>>),
     Shutdown(Shutdown),
+}
+
+/// What concerns replicas and primaries.
+#[derive(Debug)]
+pub enum ReplicationRequest {
+    /// The words behind REPLCONF.
+    Replconf(Vec<Vec<u8>>),
+    Sync(SyncRequest),
+    /// REPLICAOF; `None`: no one.
+    Follow(Option<(String, u16)>),
+    Role,
+    Wait {
+        replicas: usize,
+        /// 0: for ever.
+        timeout_ms: u64,
+        /// False inside a transaction, where the answer is given at once.
+        may_wait: bool,
+    },
 }
 
 /// A user and a password in plain text.

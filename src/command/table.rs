@@ -24,6 +24,7 @@ const FAMILIES: &[&[Command]] = &[
     super::clients::COMMANDS,
     super::pubsub::COMMANDS,
     super::server::COMMANDS,
+    super::replication::COMMANDS,
     super::transactions::COMMANDS,
 ];
 

@@ -11,6 +11,7 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
 use super::clients::ClientEntry;
+use super::replication::Socket;
 use crate::command::{Client, TimeoutReply};
 use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
@@ -41,6 +42,14 @@ impl Stream {
         match self {
             Self::Tcp(s) => s.as_raw_fd(),
             Self::Unix(s) => s.as_raw_fd(),
+        }
+    }
+
+    /// The socket, for a runtime of another kind. It must not be registered.
+    pub fn into_std(self) -> Socket {
+        match self {
+            Self::Tcp(s) => Socket::Tcp(s.into()),
+            Self::Unix(s) => Socket::Unix(s.into()),
         }
     }
 
@@ -101,6 +110,15 @@ pub struct Outbox {
 impl Outbox {
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
+    }
+
+    /// What is not sent, in one piece.
+    pub fn into_bytes(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.len);
+        for (i, chunk) in self.chunks.iter().enumerate() {
+            out.extend_from_slice(&chunk.bytes()[if i == 0 { self.sent } else { 0 }..]);
+        }
+        out
     }
 
     /// Bytes not sent.

@@ -29,6 +29,8 @@ pub enum Mail {
     Kill { token: usize, client: u64, after_reply: bool },
     /// A client that waits for keys goes on with nothing (CLIENT UNBLOCK).
     Unblock { token: usize, client: u64, with_error: bool },
+    /// The node has become a replica: blocked clients are let go with an error.
+    Demoted,
     /// Do nothing until then (DEBUG SLEEP).
     Sleep(Instant),
     /// Clients that were postponed may try again.

@@ -9,6 +9,7 @@
 //! - [`requests`]: what commands ask of the node;
 //! - [`bus`]: the cluster's links, clock and nodes.conf;
 //! - [`requests`], [`info`], [`pause`]: what commands ask of the node;
+//! - [`replication`]: replicas, the link to our primary, full synchronisation;
 //! - [`shutdown`]: the orderly end;
 //! - [`cli`], [`logging`], [`process`]: command line, log, and the node as a process;
 //! - [`allocator`]: memory, counted.
@@ -31,6 +32,7 @@ pub mod pause;
 pub mod persistence;
 pub mod process;
 pub mod rates;
+pub mod replication;
 pub mod requests;
 pub mod shutdown;
 pub mod start;

@@ -18,6 +18,7 @@ use super::persistence::SaveState;
 use super::process::limits::OomScore;
 use super::process::supervise::Supervisor;
 use super::rates::Rates;
+use super::replication::Replication;
 use super::shutdown::ShutdownState;
 use crate::base::time::{MonoMs, UnixMs};
 use crate::command::gate;
@@ -54,6 +55,7 @@ pub struct Node {
     pub active_expire: AtomicBool,
     pub pause: Mutex<Pause>,
     pub save: SaveState,
+    pub replication: Replication,
     pub origin: Origin,
     pub hooks: Hooks,
 }
@@ -107,6 +109,7 @@ impl Node {
         origin: Origin,
     ) -> Self {
         let commands = shared.commands.len();
+        let seed = u64::from_str_radix(run_id.get(..16).unwrap_or_default(), 16).unwrap_or_default();
         Self {
             shared,
             config: ArcSwap::from_pointee(config),
@@ -129,6 +132,7 @@ impl Node {
             active_expire: AtomicBool::new(true),
             pause: Mutex::default(),
             save: SaveState::new(unix_ms()),
+            replication: Replication::new(seed),
             origin,
             hooks: Hooks::default(),
         }
@@ -153,11 +157,6 @@ impl Node {
     /// Whether the node follows a primary.
     pub fn is_replica(&self) -> bool {
         self.shared.is_replica.load(Ordering::Relaxed)
-    }
-
-    /// The id of the data's history, which a saved file names.
-    pub fn replication_id(&self) -> String {
-        self.run_id.clone()
     }
 
     pub fn send(&self, worker: usize, mail: Mail) {
@@ -203,15 +202,12 @@ impl Node {
         }
         self.memory_peak.store((self.shared.memory.used)(), Ordering::Relaxed);
         *self.rates.lock() = Rates::default();
+        self.replication.reset_stats();
     }
 
     /// Brings the gate's conditions that follow from the configuration and the role up to date.
     pub fn settle_gate(&self) {
-        let config = self.config.load();
-        let replica = self.is_replica();
-        let limited = config.maxmemory > 0 && !(replica && config.replica_ignore_maxmemory);
-        self.shared.set_gate(gate::MEMORY_LIMIT, limited);
-        self.shared.set_gate(gate::READ_ONLY, replica && config.replica_read_only);
+        self.replication.settle(self);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::node::{Node, unix_ms};
+use super::replication::SavedPosition;
 use crate::base::time::UnixMs;
 use crate::base::version;
 use crate::command::gate;
@@ -16,6 +17,7 @@ use crate::keyspace::db::Expiring;
 use crate::keyspace::snapshot::{Encode, Walk};
 use crate::keyspace::{Db, Effects, Locked};
 use crate::persist::rdb::{self, Meta, Options, Preamble, Reader, Record, ReplicationInfo, Writer};
+use crate::repl::ReplId;
 
 /// Bytes after which a save asks the disk to begin writing, so that the final fsync is short.
 const SYNC_EVERY: u64 = 32 << 20;
@@ -66,12 +68,12 @@ pub struct Picture {
     /// Changes counted so far: what the save covers.
     dirty: u64,
     /// The end of the log when the picture was taken.
-    pub offset: u64,
-    pub replication_id: String,
+    offset: u64,
+    replication: Option<SavedPosition>,
 }
 
 /// Takes a picture of everything. All shards are locked. `None` while another one is being written.
-pub fn begin(node: &Node, locked: &Locked<'_>, replication_id: String) -> Option<Picture> {
+pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
     let config = node.config.load();
     let (options, idle) = (Options { compress: config.rdbcompression }, config.maxmemory_policy.is_lru());
     let ks = Arc::clone(&node.shared.keyspace);
@@ -86,11 +88,16 @@ pub fn begin(node: &Node, locked: &Locked<'_>, replication_id: String) -> Option
         walk,
         dirty: ks.stats.dirty.load(Ordering::Relaxed),
         offset: ks.log.end(),
-        replication_id,
+        replication: node.replication.saved_position(node),
     })
 }
 
 impl Picture {
+    /// The end of the log when the picture was taken.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// Writes the picture as RDB to `sink`, on the calling thread, and returns the sink.
     pub fn write<W: Write>(mut self, sink: W, checksum: bool, used_memory: u64) -> io::Result<W> {
         let mut writer = Writer::new(sink, checksum);
@@ -98,10 +105,10 @@ impl Picture {
             redis_version: version::REDIS,
             created: unix_ms(),
             used_memory,
-            replication: Some(ReplicationInfo {
-                stream_db: 0,
-                id: &self.replication_id,
-                offset: self.offset,
+            replication: self.replication.as_ref().map(|at| ReplicationInfo {
+                stream_db: at.db.into(),
+                id: at.id.as_str(),
+                offset: at.offset,
             }),
             aof_base: false,
         })?;
@@ -167,7 +174,7 @@ pub fn path(config: &Config) -> PathBuf {
 
 /// Saves on the calling thread, which holds no shard lock. False when it failed or one is under way.
 pub fn save_now(node: &Node) -> bool {
-    let picture = begin(node, &node.shared.keyspace.lock_all(), node.replication_id());
+    let picture = begin(node, &node.shared.keyspace.lock_all());
     let Some(picture) = picture else { return false };
     node.save.running_since_ms.store(unix_ms(), Ordering::Release);
     run_save(node, picture)
@@ -175,7 +182,7 @@ pub fn save_now(node: &Node) -> bool {
 
 /// Starts a save on a thread of its own. All shards are locked. False when one is under way.
 pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
-    let Some(picture) = begin(node, locked, node.replication_id()) else { return false };
+    let Some(picture) = begin(node, locked) else { return false };
     node.save.running_since_ms.store(unix_ms(), Ordering::Release);
     let for_thread = Arc::clone(node);
     let started = std::thread::Builder::new().name("save".into()).spawn(move || {
@@ -257,8 +264,8 @@ pub fn cron(node: &Arc<Node>) {
 pub struct Loaded {
     pub keys: u64,
     pub expired: u64,
-    /// `repl-id` and `repl-offset` of the writer.
-    pub replication: Option<(String, u64)>,
+    /// Where the writer's stream was.
+    pub replication: Option<SavedPosition>,
 }
 
 /// Reads RDB into the keyspace. The caller holds no lock and has set the gate to LOADING.
@@ -270,7 +277,7 @@ pub fn load<R: Read>(node: &Node, input: R, on_progress: &mut dyn FnMut(u64)) ->
     let limits = node.shared.limits.load();
     let mut reader = Reader::with_checksum(input, limits.as_ref().clone(), verify)?;
     let (mut loaded, mut effects) = (Loaded::default(), Effects::default());
-    let (mut id, mut offset) = (None, None);
+    let (mut id, mut offset, mut stream_db) = (None, None, 0);
     let is_replica = node.shared.is_replica.load(Ordering::Acquire);
     let now = unix_ms();
     while let Some(record) = reader.next().transpose()? {
@@ -278,7 +285,8 @@ pub fn load<R: Read>(node: &Node, input: R, on_progress: &mut dyn FnMut(u64)) ->
             Record::Aux { name, value } => {
                 let value = String::from_utf8_lossy(&value).into_owned();
                 match name.as_slice() {
-                    b"repl-id" => id = Some(value),
+                    b"repl-id" => id = ReplId::parse(value.as_bytes()),
+                    b"repl-stream-db" => stream_db = value.parse().unwrap_or(0),
                     b"repl-offset" => offset = value.parse().ok(),
                     _ => {}
                 }
@@ -310,7 +318,7 @@ pub fn load<R: Read>(node: &Node, input: R, on_progress: &mut dyn FnMut(u64)) ->
             _ => {}
         }
     }
-    loaded.replication = id.zip(offset);
+    loaded.replication = id.zip(offset).map(|(id, offset)| SavedPosition { id, offset, db: stream_db });
     Ok(loaded)
 }
 

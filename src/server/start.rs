@@ -15,7 +15,7 @@ use super::mailbox::Mailbox;
 use super::node::{Node, Origin, unix_ms};
 use super::process::crash;
 use super::worker::{WAKER, Worker};
-use super::{allocator, info as info_text, listen, persistence};
+use super::{allocator, info as info_text, listen, persistence, replication};
 use crate::base::rng::Rng;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
@@ -80,7 +80,9 @@ pub fn serve(
     };
     let accept = thread::Builder::new().name("accept".into()).spawn(accept);
     threads.push(accept.map_err(system("cannot start the accepting thread"))?);
-    persistence::load_at_start(&node).map_err(StartError::Data)?;
+    replication::prepare(&node);
+    let loaded = persistence::load_at_start(&node).map_err(StartError::Data)?;
+    replication::start(&node, loaded.and_then(|loaded| loaded.replication));
     if has_tcp {
         info!("Ready to accept connections tcp");
     }

@@ -17,7 +17,7 @@ use super::clients::ClientState;
 use super::connection::{Connection, Hold, Outbox, Stream};
 use super::mailbox::{Mail, Mailbox};
 use super::node::{Node, unix_ms};
-use super::requests;
+use super::{replication, requests};
 use crate::base::time::UnixMs;
 use crate::command::client::ReplyMode;
 use crate::command::{Client, Fail, Request, TimeoutReply};
@@ -63,6 +63,8 @@ pub struct Worker {
     last_ms: UnixMs,
     next_expiry_ms: UnixMs,
     next_shard: usize,
+    /// The end of the log when replicas were last woken.
+    log_end: u64,
     stopped: bool,
 }
 
@@ -120,11 +122,12 @@ enum What {
 }
 
 /// The executor's way to the rest of the node.
-struct WorkerHost<'a> {
-    node: &'a Arc<Node>,
+#[derive(Debug)]
+pub struct NodeHost<'a> {
+    pub node: &'a Arc<Node>,
 }
 
-impl Host for WorkerHost<'_> {
+impl Host for NodeHost<'_> {
     fn perform(
         &mut self,
         request: Request,
@@ -162,6 +165,7 @@ impl Worker {
             last_ms: 0,
             next_expiry_ms: 0,
             next_shard: index,
+            log_end: 0,
             stopped: false,
         }
     }
@@ -205,6 +209,17 @@ impl Worker {
             }
             self.read_mail();
             self.on_time();
+            self.feed_replicas();
+        }
+    }
+
+    /// Wakes the replicas' links when this wake-up has brought something for them.
+    #[inline]
+    fn feed_replicas(&mut self) {
+        let end = self.node.shared.keyspace.log.end();
+        if end != self.log_end {
+            self.log_end = end;
+            self.node.replication.ring();
         }
     }
 
@@ -520,7 +535,7 @@ impl Worker {
         now: UnixMs,
         reply: &mut Reply,
     ) {
-        let mut host = WorkerHost { node: &self.node };
+        let mut host = NodeHost { node: &self.node };
         let version = c.client.version;
         let begin = std::mem::replace(&mut s.consumed, end);
         s.commands += 1;
@@ -582,6 +597,8 @@ impl Worker {
             }
             if failed || (c.closing && c.output.is_empty()) {
                 self.close(s.token);
+            } else if c.client.sync.is_some() {
+                self.detach(s.token);
             } else if !c.output.is_empty() {
                 self.check_output(s.token);
             }
@@ -662,8 +679,11 @@ impl Worker {
                         } else {
                             self.close(token);
                         }
+                    } else {
+                        self.node.replication.kill(&self.node, client);
                     }
                 }
+                Mail::Demoted => self.let_go(),
                 Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
                 Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
                 Mail::Unpaused => {
@@ -851,6 +871,33 @@ impl Worker {
         self.answer(token, &reply);
     }
 
+    /// Ends every wait with an error, and the connection with it: what the client waited for cannot
+    /// happen on a replica.
+    fn let_go(&mut self) {
+        for token in 0..self.connections.len() {
+            let Some(c) = self.connections[token].as_ref() else { continue };
+            let waiter = match &c.hold {
+                Some(Hold::Keys { waiter, .. }) if waiter.claim() => Some(Arc::clone(waiter)),
+                Some(Hold::Host) => None,
+                _ => continue,
+            };
+            let client = c.client.id;
+            if let Some(waiter) = waiter {
+                self.executor.forget_waiter(&waiter, unix_ms());
+            }
+            self.end_hold(token, client);
+            let mut reply = Reply::new();
+            reply.error(
+                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+            );
+            if let Some(c) = self.connections[token].as_mut() {
+                c.closing = true;
+                c.input.clear();
+            }
+            self.answer(token, &reply);
+        }
+    }
+
     /// Closes clients that were silent for longer than `timeout` seconds.
     fn close_idle(&mut self, second: u64) {
         let timeout = u64::from(self.node.config.load().timeout);
@@ -907,18 +954,33 @@ impl Worker {
         self.ready.push(token);
     }
 
+    /// Hands a connection that asked for our data to the control thread.
+    fn detach(&mut self, token: usize) {
+        let Some(mut c) = self.connections[token].take() else { return };
+        c.stream.deregister(self.poll.registry());
+        self.free.push(token);
+        self.executor.unwatch(&mut c.client);
+        requests::on_detach(&self.node, &mut c.client);
+        c.client.token = usize::MAX;
+        // Under its new role, in the place of the former entry.
+        self.node.clients.add(&c.client, c.stream.fd());
+        let Connection { stream, mut client, input, output, .. } = *c;
+        replication::take_over(&self.node, &mut client, stream.into_std(), input, output.into_bytes());
+    }
+
     fn close(&mut self, token: usize) {
         let Some(mut c) = self.connections[token].take() else { return };
         c.stream.deregister(self.poll.registry());
         self.free.push(token);
         self.node.clients.remove(c.client.id);
+        let waited = matches!(c.hold, Some(Hold::Host));
         if let Some(Hold::Keys { waiter, .. }) = c.hold.take() {
             self.node.clients.blocked.fetch_sub(1, Ordering::Relaxed);
             waiter.claimed.store(true, Ordering::Release);
             self.executor.forget_waiter(&waiter, unix_ms());
         }
         self.executor.unwatch(&mut c.client);
-        requests::on_close(&self.node, &mut c.client);
+        requests::on_close(&self.node, &mut c.client, waited);
     }
 }
 

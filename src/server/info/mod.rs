@@ -29,6 +29,11 @@ impl Lines {
         let _ = write!(self.0, "{name}:{value}\r\n");
     }
 
+    /// The text so far, for writers that know nothing of fields.
+    pub fn text(&mut self) -> &mut String {
+        &mut self.0
+    }
+
     /// A size in bytes, and the same for people.
     pub fn size(&mut self, name: &str, bytes: u64) {
         self.field(name, bytes);

@@ -279,7 +279,7 @@ async fn send(
         if n == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        node.net.output_bytes.fetch_add(n as u64, Ordering::Relaxed);
+        node.replication.output_bytes.fetch_add(n as u64, Ordering::Relaxed);
         bytes = &bytes[n..];
     }
     Ok(())

@@ -1,9 +1,10 @@
-//! INFO replication, the counters of INFO stats, ROLE, and what the cluster asks.
+//! INFO replication, ROLE, and what the cluster asks.
 
-use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
+use super::super::info::Lines;
 use super::super::node::Node;
+use super::Replication;
 use crate::base::time::MonoMs;
 use crate::resp::Reply;
 
@@ -17,71 +18,57 @@ pub struct Facts {
     pub link_up: bool,
 }
 
-impl Facts {
+impl Replication {
     /// Cheap, and without locks.
-    pub fn of(node: &Node) -> Self {
-        Self {
+    pub fn facts(&self, node: &Node) -> Facts {
+        Facts {
             offset: node.shared.keyspace.log.end(),
-            last_io: node.replication.last_io.load(Ordering::Relaxed).checked_sub(1),
-            link_up: node.replication.link_up.load(Ordering::Acquire),
+            last_io: self.last_io.load(Ordering::Relaxed).checked_sub(1),
+            link_up: self.link_up.load(Ordering::Acquire),
         }
     }
-}
 
-/// Appends the section INFO replication, without its title.
-pub fn write_section(node: &Node, out: &mut String) {
-    let (now, config, log) = (node.mono_ms(), node.config.load(), &node.shared.keyspace.log);
-    let mut state = node.replication.lock();
-    let state = &mut *state;
-    let mut lines = String::new();
-    let mut line = |name: &str, value: &dyn std::fmt::Display| {
-        write!(lines, "{name}:{value}\r\n").expect("writing to a string");
-    };
-    line("role", &if state.upstream.is_some() { "slave" } else { "master" });
-    out.push_str(&std::mem::take(&mut lines));
-    if let Some(upstream) = &mut state.upstream {
-        upstream.replica.applied(log.end());
-        upstream.replica.write_info(now, out);
-        let mut line = |name: &str, value: u32| {
-            write!(out, "{name}:{value}\r\n").expect("writing to a string");
-        };
-        line("slave_priority", config.replica_priority);
-        line("slave_read_only", config.replica_read_only.into());
-        line("replica_announced", config.replica_announced.into());
+    /// Appends the fields of INFO replication.
+    pub fn write_section(&self, node: &Node, out: &mut Lines) {
+        let (now, config, log) = (node.mono_ms(), node.config.load(), &node.shared.keyspace.log);
+        let mut state = self.lock();
+        if let Some(upstream) = &mut state.upstream {
+            out.field("role", "slave");
+            upstream.replica.applied(log.end());
+            upstream.replica.write_info(now, out.text());
+            out.field("slave_priority", config.replica_priority);
+            out.field("slave_read_only", u8::from(config.replica_read_only));
+            out.field("replica_announced", u8::from(config.replica_announced));
+        } else {
+            out.field("role", "master");
+        }
+        out.field("connected_slaves", state.primary.connected());
+        if config.min_replicas_to_write > 0 && config.min_replicas_max_lag > 0 {
+            out.field("min_slaves_good_slaves", state.primary.good(now));
+        }
+        state.primary.write_info(now, out.text());
+        let (start, end) = log.window();
+        let (first, length) = if state.stream_kept { (start + 1, end - start) } else { (0, 0) };
+        out.field("master_failover_state", "no-failover");
+        out.field("master_replid", state.history.id());
+        out.field("master_replid2", state.history.second_id());
+        out.field("master_repl_offset", end);
+        out.field("second_repl_offset", state.history.second_offset());
+        out.field("repl_backlog_active", u8::from(state.stream_kept));
+        out.field("repl_backlog_size", config.repl_backlog_size);
+        out.field("repl_backlog_first_byte_offset", first);
+        out.field("repl_backlog_histlen", length);
     }
-    let mut line = |name: &str, value: &dyn std::fmt::Display| {
-        write!(out, "{name}:{value}\r\n").expect("writing to a string");
-    };
-    line("connected_slaves", &state.primary.connected());
-    if config.min_replicas_to_write > 0 && config.min_replicas_max_lag > 0 {
-        line("min_slaves_good_slaves", &state.primary.good(now));
-    }
-    state.primary.write_info(now, out);
-    let mut line = |name: &str, value: &dyn std::fmt::Display| {
-        write!(out, "{name}:{value}\r\n").expect("writing to a string");
-    };
-    let (start, end) = log.window();
-    let (first, length) = if state.stream_kept { (start + 1, end - start) } else { (0, 0) };
-    line("master_failover_state", &"no-failover");
-    line("master_replid", &state.history.id());
-    line("master_replid2", &state.history.second_id());
-    line("master_repl_offset", &end);
-    line("second_repl_offset", &state.history.second_offset());
-    line("repl_backlog_active", &u8::from(state.stream_kept));
-    line("repl_backlog_size", &config.repl_backlog_size);
-    line("repl_backlog_first_byte_offset", &first);
-    line("repl_backlog_histlen", &length);
-}
 
-/// Appends the counters that belong to INFO stats.
-pub fn write_stats(node: &Node, out: &mut String) {
-    let r = &node.replication;
-    for (name, counter) in [
-        ("sync_full", &r.sync_full),
-        ("sync_partial_ok", &r.sync_partial_ok),
-        ("sync_partial_err", &r.sync_partial_err),
-    ] {
-        write!(out, "{name}:{}\r\n", counter.load(Ordering::Relaxed)).expect("writing to a string");
+    /// Full synchronisations, partial ones, and requests for partial ones that were refused.
+    pub fn syncs(&self) -> (u64, u64, u64) {
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.sync_full), read(&self.sync_partial_ok), read(&self.sync_partial_err))
+    }
+
+    /// Bytes received from our primary, and sent to replicas.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.input_bytes.load(Ordering::Relaxed), self.output_bytes.load(Ordering::Relaxed))
     }
 }
 

@@ -275,7 +275,7 @@ impl Link {
         match result.and_then(|()| connection.try_read(buffer)) {
             Ok(0) => self.closed("the connection was closed").await,
             Ok(n) => {
-                self.node.net.input_bytes.fetch_add(n as u64, Ordering::Relaxed);
+                self.node.replication.input_bytes.fetch_add(n as u64, Ordering::Relaxed);
                 self.step(Event::Bytes(&buffer[..n])).await;
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}

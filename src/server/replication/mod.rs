@@ -41,11 +41,12 @@ use tokio::task::AbortHandle;
 use super::node::Node;
 use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
+use crate::command::gate;
 use crate::repl::{History, ReplId};
 use state::State;
 
 pub use feed::{Socket, take_over};
-pub use info::{Facts, write_section, write_stats};
+pub use info::Facts;
 pub use requests::{on_close, perform};
 pub use role::{follow, promote};
 
@@ -69,6 +70,9 @@ pub struct Replication {
     sync_full: AtomicU64,
     sync_partial_ok: AtomicU64,
     sync_partial_err: AtomicU64,
+    /// Bytes from our primary, and to replicas.
+    input_bytes: AtomicU64,
+    output_bytes: AtomicU64,
 }
 
 impl std::fmt::Debug for Replication {
@@ -97,6 +101,8 @@ impl Replication {
             sync_full: AtomicU64::new(0),
             sync_partial_ok: AtomicU64::new(0),
             sync_partial_err: AtomicU64::new(0),
+            input_bytes: AtomicU64::new(0),
+            output_bytes: AtomicU64::new(0),
         }
     }
 
@@ -125,9 +131,25 @@ impl Replication {
         state.stream_kept.then(|| SavedPosition { id: state.history.id(), offset, db: db.unwrap_or(0) })
     }
 
+    /// Brings the gate's conditions that depend on the role and on replicas up to date.
+    pub fn settle(&self, node: &Node) {
+        self.lock().settle(node);
+    }
+
+    /// Closes the connection of a replica (CLIENT KILL).
+    pub fn kill(&self, node: &Arc<Node>, client: u64) {
+        self.lock().close(node, client);
+    }
+
     /// Zeroes the counters of INFO stats (CONFIG RESETSTAT).
     pub fn reset_stats(&self) {
-        for counter in [&self.sync_full, &self.sync_partial_ok, &self.sync_partial_err] {
+        for counter in [
+            &self.sync_full,
+            &self.sync_partial_ok,
+            &self.sync_partial_err,
+            &self.input_bytes,
+            &self.output_bytes,
+        ] {
             counter.store(0, Ordering::Relaxed);
         }
     }
@@ -135,6 +157,14 @@ impl Replication {
     fn heard_primary(&self, now: MonoMs) {
         self.last_io.store(now + 1, Ordering::Relaxed);
     }
+}
+
+/// What must be known of replication before data are loaded: a replica keeps keys whose time has come.
+pub fn prepare(node: &Node) {
+    let config = node.config.load();
+    let is_replica = config.replicaof.0.is_some() && !config.cluster_enabled;
+    node.shared.is_replica.store(is_replica, Ordering::Release);
+    node.shared.set_gate(gate::READ_ONLY, is_replica && config.replica_read_only);
 }
 
 /// Begins replication: resumes the history that the data file was at, and follows the configured primary. No
@@ -160,6 +190,10 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
             role::follow_locked(node, &locked, &mut state, address);
         }
     }
+    let weak = Arc::downgrade(node);
+    let lag = move || weak.upgrade().is_some_and(|node| node.replication.lock().lags(&node));
+    // Set once: a node starts once.
+    let _ = node.hooks.replicas_lag.set(Box::new(lag));
     spawn(node, clock(Arc::clone(node)));
 }
 

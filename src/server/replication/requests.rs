@@ -64,7 +64,7 @@ fn change_role(
     node: &Arc<Node>,
     client: &Client,
     address: Option<(String, u16)>,
-    db: &Db<'_, '_>,
+    db: &mut Db<'_, '_>,
     reply: &mut Reply,
 ) {
     if node.config.load().cluster_enabled {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::super::logging;
 use super::super::mailbox::Mail;
 use super::super::node::Node;
 use super::link;
@@ -69,6 +70,7 @@ pub(super) fn follow_locked(
     state.waits.clear();
     state.settle(node);
     remember(node, Some(address));
+    show(node, logging::Role::Replica);
     node.send_all(|| Mail::Demoted);
     true
 }
@@ -89,7 +91,18 @@ pub(super) fn promote_locked(node: &Arc<Node>, locked: &Locked<'_>, state: &mut 
     state.disconnect_replicas(node);
     state.settle(node);
     remember(node, None);
+    show(node, logging::Role::Primary);
     true
+}
+
+/// Shows the role in log lines, and to the system when memory runs out.
+fn show(node: &Node, role: logging::Role) {
+    if let Some(log) = &node.origin.log {
+        log.set_role(role);
+    }
+    if let Err(e) = node.origin.oom_score.lock().apply(&node.config.load(), role == logging::Role::Replica) {
+        tracing::warn!("Unable to write oom_score_adj: {e}");
+    }
 }
 
 /// Shows the role in the configuration, where CONFIG REWRITE finds it. In a cluster nodes.conf knows it.

@@ -129,7 +129,7 @@ impl State {
     }
 
     /// Closes a replica's connection.
-    fn close(&mut self, node: &Arc<Node>, id: LinkId) {
+    pub(super) fn close(&mut self, node: &Arc<Node>, id: LinkId) {
         if let Some(feed) = self.forget(node, id)
             && let Some(task) = feed.task
         {
@@ -193,6 +193,12 @@ impl State {
         }
     }
 
+    /// Whether a replica that follows the stream has not acknowledged everything.
+    pub(super) fn lags(&self, node: &Node) -> bool {
+        let end = node.shared.keyspace.log.end();
+        self.primary.role().iter().any(|replica| replica.offset < end)
+    }
+
     /// Brings the conditions that depend on replication up to date.
     pub(super) fn settle(&self, node: &Node) {
         let config = node.config.load();
@@ -200,6 +206,8 @@ impl State {
         let up = self.upstream.as_ref().is_some_and(|u| u.replica.is_up());
         node.replication.link_up.store(up, Ordering::Release);
         let set = |bit, on| node.shared.set_gate(bit, on);
+        let limited = config.maxmemory > 0 && !(is_replica && config.replica_ignore_maxmemory);
+        set(gate::MEMORY_LIMIT, limited);
         set(gate::READ_ONLY, is_replica && config.replica_read_only);
         set(gate::STALE, is_replica && !up && !config.replica_serve_stale_data);
         let wanted = config.min_replicas_to_write as usize;

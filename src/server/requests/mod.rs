@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::node::{Node, unix_ms};
+use super::replication;
 use crate::command::{Client, Request};
 use crate::exec::After;
 use crate::keyspace::Db;
@@ -33,6 +34,7 @@ pub fn perform(
         Request::Client(request) => return clients::perform(node, client, request, reply),
         Request::PubSub(request) => pubsub::perform(node, client, request, reply),
         Request::Info { sections } => reply.verbatim("txt", &super::info::render(node, &sections)),
+        Request::Replication(request) => return replication::perform(node, request, client, db, reply),
         Request::Time => time(reply),
         Request::Save => persistence::save(node, reply),
         Request::BackgroundSave { schedule } => persistence::background_save(node, schedule, db, reply),
@@ -45,8 +47,14 @@ pub fn perform(
     After::Done
 }
 
-/// What a client leaves behind when its connection closes.
-pub fn on_close(node: &Node, client: &mut Client) {
+/// What a client leaves behind when its connection closes. `waited`: it was suspended.
+pub fn on_close(node: &Arc<Node>, client: &mut Client, waited: bool) {
+    pubsub::forget(node, client);
+    replication::on_close(node, client, waited);
+}
+
+/// What a client leaves behind when its connection becomes a replica's.
+pub fn on_detach(node: &Node, client: &mut Client) {
     pubsub::forget(node, client);
 }
 
