@@ -22,12 +22,16 @@ pub const COMMANDS: &[Command] = &[
     Command::new("replconf", -1, Server, replconf)
         .flags(ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY)
         .doc("3.0.0", "", "What replicas and primaries tell each other."),
-    Command::new("psync", -3, Server, psync)
-        .flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT)
-        .doc("2.8.0", "replicationid offset", "Asks for the stream, from a point in a history on."),
-    Command::new("sync", 1, Server, sync)
-        .flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT)
-        .doc("1.0.0", "", "Asks for all data and the stream that follows them."),
+    Command::new("psync", -3, Server, psync).flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT).doc(
+        "2.8.0",
+        "replicationid offset",
+        "Asks for the stream, from a point in a history on.",
+    ),
+    Command::new("sync", 1, Server, sync).flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT).doc(
+        "1.0.0",
+        "",
+        "Asks for all data and the stream that follows them.",
+    ),
     Command::new("wait", 3, Generic, wait)
         .flags(BLOCKING)
         .categories(&["@connection"])

@@ -84,7 +84,16 @@ impl Applier {
             upstream: Some(Box::new(Upstream { ticket, raw: Vec::new() })),
             ..Client::default()
         };
-        Self { node, executor, client, input: Vec::new(), need: 1, broken: false, reply: Reply::new(), reports }
+        Self {
+            node,
+            executor,
+            client,
+            input: Vec::new(),
+            need: 1,
+            broken: false,
+            reply: Reply::new(),
+            reports,
+        }
     }
 
     fn begin(&mut self) {

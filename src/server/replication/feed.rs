@@ -81,10 +81,9 @@ pub fn take_over(node: &Arc<Node>, client: &mut Client, socket: Socket, input: V
     let id = client.id;
     let locked = node.shared.keyspace.lock_all();
     let mut state = node.replication.lock();
-    state.feeds.insert(
-        id,
-        Feed { orders, cursor: Arc::clone(&cursor), task: None, over_soft_limit_since: None },
-    );
+    state
+        .feeds
+        .insert(id, Feed { orders, cursor: Arc::clone(&cursor), task: None, over_soft_limit_since: None });
     let task = super::spawn(node, serve(Arc::clone(node), id, socket, queue, cursor, input));
     if task.is_none() {
         state.forget(node, id);

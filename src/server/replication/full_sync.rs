@@ -116,7 +116,8 @@ fn to_sockets(node: &Arc<Node>, picture: Picture, ids: &[LinkId], mark: Vec<u8>)
 /// Writes the RDB to a file, then sends that to whoever waits for it.
 fn to_disk(node: &Arc<Node>, picture: Picture) -> io::Result<()> {
     let config = node.config.load_full();
-    let path = Path::new(&config.dir).join(format!("temp-sync-{}-{}.rdb", std::process::id(), picture.offset()));
+    let path =
+        Path::new(&config.dir).join(format!("temp-sync-{}-{}.rdb", std::process::id(), picture.offset()));
     let file = Temporary(path);
     let used = (node.shared.memory.used)();
     picture.write(io::BufWriter::new(File::create(&file.0)?), config.rdbchecksum, used)?.flush()?;
@@ -139,7 +140,9 @@ fn to_disk(node: &Arc<Node>, picture: Picture) -> io::Result<()> {
             }
         });
         // A thread each, so that a slow replica holds up nobody.
-        std::thread::Builder::new().name("full-sync-file".into()).spawn(move || send_file(reader, &output))?;
+        std::thread::Builder::new()
+            .name("full-sync-file".into())
+            .spawn(move || send_file(reader, &output))?;
     }
     failed.map_or(Ok(()), Err)
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::super::node::Node;
 use super::feed::peer_ip;
 use super::{role, wait};
+use crate::command::Client;
 use crate::command::client::Role;
 use crate::command::request::ReplicationRequest;
-use crate::command::Client;
 use crate::exec::After;
 use crate::keyspace::Db;
 use crate::repl::primary::Replconf;
@@ -84,7 +84,9 @@ fn change_role(
         Some((host, port)) => {
             let line = format!("REPLICAOF {host}:{port} enabled (user request from '{user}')");
             if !role::follow_locked(node, db.locked(), &mut state, (host, port)) {
-                tracing::info!("REPLICAOF would result into synchronization with the master we are already connected with. No operation performed.");
+                tracing::info!(
+                    "REPLICAOF would result into synchronization with the master we are already connected with. No operation performed."
+                );
                 return reply.simple("OK Already connected to specified master");
             }
             tracing::info!("{line}");

@@ -37,7 +37,9 @@ pub(super) fn follow_locked(
     assert!(locked.set().contains(&LockSet::ALL), "roles change with every shard locked");
     let log = &node.shared.keyspace.log;
     let position = match state.upstream.take() {
-        Some(old) if (old.replica.config().host.as_str(), old.replica.config().port) == (&address.0, address.1) => {
+        Some(old)
+            if (old.replica.config().host.as_str(), old.replica.config().port) == (&address.0, address.1) =>
+        {
             state.upstream = Some(old);
             return false;
         }

@@ -102,7 +102,10 @@ impl State {
                     self.order(id, Order::Stream);
                 }
                 Action::KeepStream => {
-                    assert!(self.upstream.is_none(), "a replica keeps its primary's stream from the first sync on");
+                    assert!(
+                        self.upstream.is_none(),
+                        "a replica keeps its primary's stream from the first sync on"
+                    );
                     log.set_wanted(true);
                     self.stream_kept = true;
                 }
