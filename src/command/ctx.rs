@@ -45,6 +45,9 @@ pub struct Block {
     /// `None`: for ever.
     pub timeout: Option<Duration>,
     pub timeout_reply: TimeoutReply,
+    /// The command to run when a key has changed, if it is not the one that blocked; its keys stand
+    /// at the same positions.
+    pub argv: Option<Vec<Vec<u8>>>,
 }
 
 /// What a client gets whose wait was in vain.
@@ -114,7 +117,7 @@ impl Ctx<'_, '_, '_> {
     ) -> Result<Outcome, Fail> {
         if self.may_block {
             let timeout_reply = TimeoutReply::NullArray;
-            return Ok(Outcome::Block(Block { keys: keys.collect(), timeout, timeout_reply }));
+            return Ok(Outcome::Block(Block { keys: keys.collect(), timeout, timeout_reply, argv: None }));
         }
         match in_vain {
             TimeoutReply::Null => self.reply.null(),

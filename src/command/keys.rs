@@ -231,6 +231,9 @@ fn copy(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             replace = true;
         } else if is(option, "db") {
             there = database(ctx, options.next().ok_or(Fail::Syntax)?)?;
+            if ctx.clustered && there != 0 {
+                return Err(Fail::text("ERR Copying to another database is not allowed in cluster mode"));
+            }
         } else {
             return Err(Fail::Syntax);
         }
@@ -251,6 +254,9 @@ fn copy(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn move_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if ctx.clustered {
+        return Err(Fail::text("ERR MOVE is not allowed in cluster mode"));
+    }
     let (key, home) = (args[1], ctx.db.index());
     let there = database(ctx, args[2])?;
     if there == home {

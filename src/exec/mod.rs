@@ -16,13 +16,13 @@ use crate::command::client::Role;
 use crate::command::spec::flags;
 use crate::command::table::Listed;
 use crate::command::{
-    Block, Client, Command, CommandTable, Ctx, Fail, Outcome, Request, TimeoutReply, Transaction, gate,
+    Block, Client, Command, CommandTable, Ctx, Fail, Group, Outcome, Request, TimeoutReply, Transaction, gate,
 };
 use crate::keyspace::db::Expiring;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked};
 use crate::resp::Reply;
-use crate::value::Limits;
+use crate::value::{Kind, Limits};
 
 mod refusal;
 mod route;
@@ -370,11 +370,26 @@ impl Executor {
     #[cold]
     fn serve_blocked(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
         while let Some((index, key)) = self.effects.ready.pop() {
-            let waiters = Db::new(locked, index, now, Expiring::Ignore, &mut self.effects).blocked_on(&key);
-            for waiter in waiters {
-                self.serve(host, &waiter, now, locked);
+            let mut db = Db::new(locked, index, now, Expiring::Ignore, &mut self.effects);
+            let kind = db.kind(&key);
+            for waiter in db.blocked_on(&key) {
+                // A value of another type is not what the client waits for.
+                if kind.is_none_or(|kind| self.awaits(&waiter, kind)) {
+                    self.serve(host, &waiter, now, locked);
+                }
             }
         }
+    }
+
+    /// Whether a blocked client's command works on values of this type.
+    fn awaits(&self, waiter: &Waiter, kind: Kind) -> bool {
+        let id = self.shared.commands.find(&waiter.argv[0]);
+        id.is_some_and(|id| match self.shared.commands.get(id).command.group {
+            Group::List => kind == Kind::List,
+            Group::SortedSet => kind == Kind::SortedSet,
+            Group::Stream => kind == Kind::Stream,
+            _ => true,
+        })
     }
 
     fn serve(&mut self, host: &mut dyn Host, waiter: &Arc<Waiter>, now: UnixMs, locked: &mut Locked<'_>) {
@@ -542,7 +557,7 @@ fn register(db: &mut Db<'_, '_>, client: &Client, args: &[&[u8]], block: &Block)
         token: client.token,
         db: db.index(),
         resp3: client.resp3,
-        argv: args.iter().map(|a| a.to_vec()).collect(),
+        argv: block.argv.clone().unwrap_or_else(|| args.iter().map(|a| a.to_vec()).collect()),
         claimed: AtomicBool::new(false),
     });
     for &at in &block.keys {

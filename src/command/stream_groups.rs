@@ -1,0 +1,421 @@
+//! Consumer groups: who is given which entry, and what is acknowledged.
+
+use super::ctx::{Collections, Ctx, DONE};
+use super::spec::{Command, Group::Stream, flags::*, key, one};
+use super::stream_reads::{open_stream, show_entries, show_entry};
+use super::streams::{bulk_id, id};
+use super::{Fail, Result, int, is};
+use crate::base::time::UnixMs;
+use crate::resp::Reply;
+use crate::value::stream::{Group, Pending};
+use crate::value::{self, StreamId};
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("xack", -4, Stream, xack).flags(WRITE | FAST).keys(&[one(1, key::RW | key::UPDATE)]).doc(
+        "5.0.0",
+        "key group id [id ...]",
+        "Takes entries out of the ones that a group has been given and not acknowledged.",
+    ),
+    Command::container("xgroup", Stream, SUBCOMMANDS).doc("5.0.0", "", "Manages consumer groups."),
+];
+
+const SUBCOMMANDS: &[Command] = &[
+    Command::new("create", -5, Stream, create)
+        .flags(WRITE | DENYOOM)
+        .keys(&[one(2, key::RW | key::INSERT)])
+        .doc(
+            "5.0.0",
+            "key groupname <id | $> [MKSTREAM] [ENTRIESREAD entries_read]",
+            "Creates a consumer group.",
+        ),
+    Command::new("createconsumer", 5, Stream, createconsumer)
+        .flags(WRITE | DENYOOM)
+        .keys(&[one(2, key::RW | key::INSERT)])
+        .doc("6.2.0", "key groupname consumername", "Creates a consumer of a group."),
+    Command::new("delconsumer", 5, Stream, delconsumer)
+        .flags(WRITE)
+        .keys(&[one(2, key::RW | key::DELETE)])
+        .doc("5.0.0", "key groupname consumername", "Removes a consumer from a group."),
+    Command::new("destroy", 4, Stream, destroy).flags(WRITE).keys(&[one(2, key::RW | key::DELETE)]).doc(
+        "5.0.0",
+        "key groupname",
+        "Removes a consumer group.",
+    ),
+    Command::new("help", 2, Stream, help).flags(LOADING | STALE).doc(
+        "5.0.0",
+        "",
+        "Returns what the subcommands do.",
+    ),
+    Command::new("setid", -5, Stream, setid).flags(WRITE).keys(&[one(2, key::RW | key::UPDATE)]).doc(
+        "5.0.0",
+        "key groupname <id | $> [ENTRIESREAD entries_read]",
+        "Sets the last entry that a group has been given.",
+    ),
+];
+
+/// The group and the consumer that XREADGROUP names.
+#[derive(Clone, Copy)]
+pub(super) struct GroupRead<'a> {
+    pub(super) group: &'a [u8],
+    pub(super) consumer: &'a [u8],
+    /// What is given counts as acknowledged.
+    pub(super) no_ack: bool,
+}
+
+impl GroupRead<'_> {
+    /// Refuses a key without the group.
+    pub(super) fn check(&self, ctx: &mut Ctx<'_, '_, '_>, key: &[u8]) -> Result<()> {
+        match ctx.db.stream(key)?.and_then(|s| s.groups.get(self.group)) {
+            Some(_) => Ok(()),
+            None => Err(Fail::owned(format!(
+                "NOGROUP No such key '{}' or consumer group '{}' in XREADGROUP with GROUP option",
+                String::from_utf8_lossy(key),
+                String::from_utf8_lossy(self.group)
+            ))),
+        }
+    }
+}
+
+/// Writes what a consumer gets of one stream: new entries, or with `from` those behind it that it has not
+/// acknowledged. False, with nothing written, when there is nothing new.
+pub(super) fn read_group(
+    ctx: &mut Ctx<'_, '_, '_>,
+    found: &mut Reply,
+    key: &[u8],
+    read: &GroupRead<'_>,
+    from: Option<StreamId>,
+    count: usize,
+) -> Result<bool> {
+    let now = ctx.db.now;
+    let Some(stream) = ctx.db.stream_mut(key)? else { return Ok(false) };
+    let Some(group) = stream.groups.get_mut(read.group) else { return Ok(false) };
+    let known = group.find_consumer(read.consumer);
+    let consumer = known.or_else(|| group.add_consumer(read.consumer, now));
+    let Some(consumer) = consumer else { return Ok(false) };
+    group.consumer_mut(consumer).seen_ms = now;
+    let after = from.unwrap_or(group.last_id);
+    if from.is_some() {
+        let pending = group.consumer(consumer).pending();
+        let start = after.next().unwrap_or(StreamId::MAX);
+        let ids: Vec<StreamId> = pending.range(start..).take(count).copied().collect();
+        for id in &ids {
+            if let Some(mut entry) = group.pending().get(id).copied() {
+                (entry.delivered_ms, entry.deliveries) = (now, entry.deliveries + 1);
+                group.assign(*id, entry);
+            }
+        }
+        open_stream(found, key);
+        found.array(ids.len());
+        for id in ids {
+            match stream.range(id, id).next() {
+                Some(entry) => show_entry(found, &entry),
+                // It is pending, but no longer in the stream.
+                None => {
+                    found.array(2);
+                    bulk_id(found, id);
+                    found.null_array();
+                }
+            }
+        }
+    }
+    let start = if from.is_some() { None } else { after.next() };
+    let ids: Vec<StreamId> = start
+        .map(|start| stream.range(start, StreamId::MAX).take(count).map(|entry| entry.id).collect())
+        .unwrap_or_default();
+    if let (Some(&first), Some(&last)) = (ids.first(), ids.last()) {
+        open_stream(found, key);
+        show_entries(found, stream.range(first, last));
+        give(stream, read, &ids, now);
+    }
+    if known.is_none() || !ids.is_empty() {
+        ctx.db.changed(key);
+    }
+    // Replicas do what was done here, without waiting.
+    if !ids.is_empty() {
+        let mut count = itoa::Buffer::new();
+        let mut record: Vec<&[u8]> = vec![b"XREADGROUP", b"GROUP", read.group, read.consumer, b"COUNT"];
+        record.push(count.format(ids.len()).as_bytes());
+        record.extend(read.no_ack.then_some(&b"NOACK"[..]));
+        record.extend([&b"STREAMS"[..], key, b">"]);
+        ctx.record(&record);
+    } else if known.is_none() {
+        ctx.record(&[&b"XGROUP"[..], b"CREATECONSUMER", key, read.group, read.consumer]);
+    }
+    Ok(from.is_some() || !ids.is_empty())
+}
+
+/// Notes that new entries went to a consumer.
+fn give(stream: &mut value::Stream, read: &GroupRead<'_>, ids: &[StreamId], now: UnixMs) {
+    // Looked up first: the group is part of the stream.
+    let places: Vec<(bool, Option<u64>)> =
+        ids.iter().map(|id| (!has_deleted_since(stream, *id), position(stream, *id))).collect();
+    let Some(group) = stream.groups.get_mut(read.group) else { return };
+    let Some(consumer) = group.find_consumer(read.consumer) else { return };
+    group.consumer_mut(consumer).active_ms = Some(now);
+    for (id, (countable, position)) in ids.iter().zip(places) {
+        group.entries_read = match group.entries_read {
+            Some(n) if countable => Some(n + 1),
+            _ => position,
+        };
+        group.last_id = *id;
+        if !read.no_ack {
+            group.assign(*id, Pending { consumer, delivered_ms: now, deliveries: 1 });
+        }
+    }
+}
+
+/// Whether entries were deleted from `start` on, so that counting cannot tell what was read.
+fn has_deleted_since(stream: &value::Stream, start: StreamId) -> bool {
+    !stream.is_empty() && stream.max_deleted_id() != StreamId::MIN && start <= stream.max_deleted_id()
+}
+
+/// How many entries were ever added up to `id`, where that can be told.
+fn position(stream: &value::Stream, id: StreamId) -> Option<u64> {
+    let added = stream.entries_added();
+    if added == 0 {
+        return Some(0);
+    }
+    if (stream.is_empty() && id <= stream.last_id()) || id == stream.last_id() {
+        return Some(added);
+    }
+    if id > stream.last_id() {
+        return None;
+    }
+    let (first, deleted) = (stream.first_id(), stream.max_deleted_id());
+    if deleted == StreamId::MIN || deleted < first {
+        if id < first {
+            return added.checked_sub(stream.len());
+        }
+        if id == first {
+            return added.checked_sub(stream.len()).map(|n| n + 1);
+        }
+    }
+    None
+}
+
+/// How many entries the group has not been given, where that can be told.
+fn lag(stream: &value::Stream, group: &Group) -> Option<u64> {
+    let added = stream.entries_added();
+    if added == 0 {
+        return Some(0);
+    }
+    let read = match group.entries_read {
+        Some(read) if !has_deleted_since(stream, group.last_id) => Some(read),
+        _ => position(stream, group.last_id),
+    };
+    read.and_then(|read| added.checked_sub(read))
+}
+
+fn int_or_null(reply: &mut Reply, n: Option<u64>) {
+    match n {
+        Some(n) => reply.int(n as i64),
+        None => reply.null(),
+    }
+}
+
+/// XINFO GROUPS.
+pub(super) fn show_groups(reply: &mut Reply, stream: &value::Stream) {
+    reply.array(stream.groups.len());
+    for (name, group) in &stream.groups {
+        reply.map(6);
+        reply.bulk(b"name");
+        reply.bulk(name);
+        reply.bulk(b"consumers");
+        reply.int(group.consumers().len() as i64);
+        reply.bulk(b"pending");
+        reply.int(group.pending().len() as i64);
+        reply.bulk(b"last-delivered-id");
+        bulk_id(reply, group.last_id);
+        reply.bulk(b"entries-read");
+        int_or_null(reply, group.entries_read);
+        reply.bulk(b"lag");
+        int_or_null(reply, lag(stream, group));
+    }
+}
+
+/// XINFO CONSUMERS.
+pub(super) fn show_consumers(reply: &mut Reply, group: &Group, now: UnixMs) {
+    reply.array(group.consumers().len());
+    for (_, consumer) in group.consumers() {
+        reply.map(4);
+        reply.bulk(b"name");
+        reply.bulk(&consumer.name);
+        reply.bulk(b"pending");
+        reply.int(consumer.pending().len() as i64);
+        reply.bulk(b"idle");
+        reply.int((now - consumer.seen_ms).max(0));
+        reply.bulk(b"inactive");
+        reply.int(consumer.active_ms.map_or(-1, |at| (now - at).max(0)));
+    }
+}
+
+/// The groups of XINFO STREAM FULL, with up to `count` pending entries of each.
+pub(super) fn show_groups_fully(reply: &mut Reply, stream: &value::Stream, count: usize) {
+    reply.bulk(b"groups");
+    reply.array(stream.groups.len());
+    for (name, group) in &stream.groups {
+        reply.map(7);
+        reply.bulk(b"name");
+        reply.bulk(name);
+        reply.bulk(b"last-delivered-id");
+        bulk_id(reply, group.last_id);
+        reply.bulk(b"entries-read");
+        int_or_null(reply, group.entries_read);
+        reply.bulk(b"lag");
+        int_or_null(reply, lag(stream, group));
+        reply.bulk(b"pel-count");
+        reply.int(group.pending().len() as i64);
+        reply.bulk(b"pending");
+        reply.array(count.min(group.pending().len()));
+        for (id, pending) in group.pending().iter().take(count) {
+            reply.array(4);
+            bulk_id(reply, *id);
+            reply.bulk(&group.consumer(pending.consumer).name);
+            reply.int(pending.delivered_ms);
+            reply.int(pending.deliveries as i64);
+        }
+        reply.bulk(b"consumers");
+        reply.array(group.consumers().len());
+        for (_, consumer) in group.consumers() {
+            reply.map(5);
+            reply.bulk(b"name");
+            reply.bulk(&consumer.name);
+            reply.bulk(b"seen-time");
+            reply.int(consumer.seen_ms);
+            reply.bulk(b"active-time");
+            reply.int(consumer.active_ms.unwrap_or(-1));
+            reply.bulk(b"pel-count");
+            reply.int(consumer.pending().len() as i64);
+            reply.bulk(b"pending");
+            let shown = consumer.pending().iter().take(count);
+            reply.array(shown.len());
+            for (id, pending) in shown.filter_map(|id| Some((id, group.pending().get(id)?))) {
+                reply.array(3);
+                bulk_id(reply, *id);
+                reply.int(pending.delivered_ms);
+                reply.int(pending.deliveries as i64);
+            }
+        }
+    }
+}
+
+fn xack(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let exists = ctx.db.stream(args[1])?.is_some_and(|s| s.groups.contains_key(args[2]));
+    if !exists {
+        ctx.reply.int(0);
+        return DONE;
+    }
+    let ids = args[3..].iter().map(|arg| id(arg, 0)).collect::<Result<Vec<_>>>()?;
+    let Some(group) = ctx.db.stream_mut(args[1])?.and_then(|s| s.groups.get_mut(args[2])) else {
+        return Err(Fail::NoSuchKey);
+    };
+    let done = ids.into_iter().filter(|id| group.acknowledge(*id)).count();
+    if done > 0 {
+        ctx.db.changed(args[1]);
+    }
+    ctx.reply.int(done as i64);
+    DONE
+}
+
+const NO_KEY: Fail = Fail::text(
+    "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM option to create an empty stream automatically.",
+);
+
+/// The words behind an id: MKSTREAM (of CREATE) and ENTRIESREAD.
+fn group_options(words: &[&[u8]], name: &'static str, creates: bool) -> Result<(bool, Option<u64>)> {
+    let (mut make, mut read) = (false, None);
+    let mut words = words.iter();
+    while let Some(&word) = words.next() {
+        if creates && is(word, "mkstream") {
+            make = true;
+        } else if is(word, "entriesread") && !words.as_slice().is_empty() {
+            read = match int(words.next().ok_or(Fail::Syntax)?)? {
+                -1 => None,
+                n => Some(
+                    u64::try_from(n)
+                        .map_err(|_| Fail::text("ERR value for ENTRIESREAD must be positive or -1"))?,
+                ),
+            };
+        } else {
+            return Err(Fail::owned(format!(
+                "ERR unknown subcommand or wrong number of arguments for '{name}'. Try XGROUP HELP."
+            )));
+        }
+    }
+    Ok((make, read))
+}
+
+fn create(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (make, read) = group_options(&args[5..], "CREATE", true)?;
+    let (key, name) = (args[2], args[3]);
+    let last = ctx.db.stream(key)?.map(|s| s.last_id());
+    if last.is_none() && !make {
+        return Err(NO_KEY);
+    }
+    let from = if args[4] == b"$" { last.unwrap_or(StreamId::MIN) } else { id(args[4], 0)? };
+    let stream = ctx.db.stream_or_new(key)?;
+    if stream.groups.contains_key(name) {
+        return Err(Fail::text("BUSYGROUP Consumer Group name already exists"));
+    }
+    stream.groups.insert(name.into(), Group::new(from, read));
+    ctx.db.changed(key);
+    ctx.reply.ok();
+    DONE
+}
+
+/// The group that a subcommand is about.
+fn group<'a>(ctx: &'a mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<&'a mut Group> {
+    let stream = ctx.db.stream_mut(args[2])?.ok_or(NO_KEY)?;
+    stream.groups.get_mut(args[3]).ok_or_else(|| {
+        Fail::owned(format!(
+            "NOGROUP No such consumer group '{}' for key name '{}'",
+            String::from_utf8_lossy(args[3]),
+            String::from_utf8_lossy(args[2])
+        ))
+    })
+}
+
+fn setid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (_, read) = group_options(&args[5..], "SETID", false)?;
+    group(ctx, args)?;
+    let last = ctx.db.stream(args[2])?.map_or(StreamId::MIN, |s| s.last_id());
+    let from = if args[4] == b"$" { last } else { id(args[4], 0)? };
+    let group = group(ctx, args)?;
+    (group.last_id, group.entries_read) = (from, read);
+    ctx.db.changed(args[2]);
+    ctx.reply.ok();
+    DONE
+}
+
+fn destroy(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let gone = ctx.db.stream_mut(args[2])?.ok_or(NO_KEY)?.groups.remove(args[3]).is_some();
+    if gone {
+        ctx.db.changed(args[2]);
+    }
+    ctx.reply.int(i64::from(gone));
+    DONE
+}
+
+fn createconsumer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let now = ctx.db.now;
+    let created = group(ctx, args)?.add_consumer(args[4], now).is_some();
+    if created {
+        ctx.db.changed(args[2]);
+    }
+    ctx.reply.int(i64::from(created));
+    DONE
+}
+
+fn delconsumer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let pending = group(ctx, args)?.remove_consumer(args[4]);
+    if pending.is_some() {
+        ctx.db.changed(args[2]);
+    }
+    ctx.reply.int(pending.unwrap_or(0) as i64);
+    DONE
+}
+
+fn help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    super::help::help(ctx.reply, "xgroup", SUBCOMMANDS);
+    DONE
+}

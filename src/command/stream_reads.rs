@@ -1,0 +1,272 @@
+//! Reading streams: ranges of entries, and what has come since an id, for which clients may wait.
+
+use std::time::Duration;
+
+use super::ctx::{Block, Collections, Ctx, DONE, Outcome, TimeoutReply};
+use super::spec::{Command, Group::Stream, behind, flags::*, key, one};
+use super::stream_groups::{GroupRead, read_group};
+use super::streams::{bulk_id, id, id_text};
+use super::{Fail, Result, bulk_item, int, is};
+use crate::resp::Reply;
+use crate::value::StreamId;
+use crate::value::stream::Entry;
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("xrange", -4, Stream, xrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc("5.0.0", "key start end [COUNT count]", "Returns the entries between two ids."),
+    Command::new("xrevrange", -4, Stream, xrevrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc("5.0.0", "key end start [COUNT count]", "Returns the entries between two ids, the newest first."),
+    Command::new("xread", -4, Stream, xread).flags(READONLY | BLOCKING | MOVABLE_KEYS).keys(&[behind("streams", 1, 2, key::RO | key::ACCESS)]).doc("5.0.0", "[COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]", "Returns the entries of several streams behind given ids, and waits for some if asked to."),
+    Command::new("xreadgroup", -7, Stream, xreadgroup).flags(WRITE | BLOCKING | MOVABLE_KEYS).keys(&[behind("streams", 4, 2, key::RO | key::ACCESS)]).doc("5.0.0", "GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...]", "Returns entries that a group has not been given yet, or those that one consumer has not acknowledged."),
+];
+
+/// An entry: its id and its fields with their values.
+pub(super) fn show_entry(reply: &mut Reply, entry: &Entry<'_>) {
+    reply.array(2);
+    bulk_id(reply, entry.id);
+    let fields = entry.fields.clone();
+    reply.array(2 * fields.len());
+    for (field, value) in fields {
+        bulk_item(reply, field);
+        bulk_item(reply, value);
+    }
+}
+
+/// Entries of which the number is known only when all are written.
+pub(super) fn show_entries<'a>(reply: &mut Reply, entries: impl Iterator<Item = Entry<'a>> + Clone) {
+    reply.array(entries.clone().count());
+    entries.for_each(|entry| show_entry(reply, &entry));
+}
+
+fn xrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    show_range(ctx, args, args[2], args[3], false)
+}
+
+fn xrevrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    show_range(ctx, args, args[3], args[2], true)
+}
+
+fn show_range(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], start: &[u8], end: &[u8], reverse: bool) -> Result {
+    let (start, end) = (range_start(start)?, range_end(end)?);
+    let mut count = None;
+    for pair in args[4..].chunks(2) {
+        match pair {
+            [word, n] if is(word, "count") => count = Some(usize::try_from(int(n)?).unwrap_or(0)),
+            _ => return Err(Fail::Syntax),
+        }
+    }
+    let Some(stream) = ctx.db.stream(args[1])? else {
+        ctx.reply.array(0);
+        return DONE;
+    };
+    if count == Some(0) {
+        ctx.reply.null_array();
+        return DONE;
+    }
+    let (entries, count) = (stream.range(start, end), count.unwrap_or(usize::MAX));
+    if reverse {
+        show_entries(ctx.reply, entries.rev().take(count));
+    } else {
+        show_entries(ctx.reply, entries.take(count));
+    }
+    DONE
+}
+
+/// `-`, `+`, an id, or one behind `(` that is not in the range itself.
+pub(super) fn range_start(arg: &[u8]) -> Result<StreamId> {
+    match arg {
+        b"-" => Ok(StreamId::MIN),
+        b"+" => Ok(StreamId::MAX),
+        [b'(', rest @ ..] if !rest.is_empty() => {
+            id(rest, 0)?.next().ok_or(Fail::text("ERR invalid start ID for the interval"))
+        }
+        _ => id(arg, 0),
+    }
+}
+
+pub(super) fn range_end(arg: &[u8]) -> Result<StreamId> {
+    match arg {
+        b"-" => Ok(StreamId::MIN),
+        b"+" => Ok(StreamId::MAX),
+        [b'(', rest @ ..] if !rest.is_empty() => {
+            id(rest, u64::MAX)?.previous().ok_or(Fail::text("ERR invalid end ID for the interval"))
+        }
+        _ => id(arg, u64::MAX),
+    }
+}
+
+/// The arguments of XREAD and XREADGROUP.
+struct Read<'a> {
+    count: usize,
+    /// `Some(None)`: for ever.
+    block: Option<Option<Duration>>,
+    group: Option<GroupRead<'a>>,
+    /// Where the keys begin; as many ids follow them.
+    first_key: usize,
+    streams: usize,
+}
+
+impl<'a> Read<'a> {
+    fn parse(args: &[&'a [u8]], of_group: bool) -> Result<Self> {
+        let mut read = Self { count: usize::MAX, block: None, group: None, first_key: 0, streams: 0 };
+        let mut no_ack = false;
+        let mut at = 1;
+        while let Some(&word) = args.get(at) {
+            let more = args.len() - 1 - at;
+            if more > 0 && is(word, "block") {
+                let n = crate::base::num::parse_i64(args[at + 1]);
+                let ms = n.ok_or(Fail::text("ERR timeout is not an integer or out of range"))?;
+                let ms = u64::try_from(ms).map_err(|_| Fail::text("ERR timeout is negative"))?;
+                read.block = Some((ms > 0).then(|| Duration::from_millis(ms)));
+                at += 2;
+            } else if more > 0 && is(word, "count") {
+                read.count = match int(args[at + 1])? {
+                    n @ 1.. => n as usize,
+                    _ => usize::MAX,
+                };
+                at += 2;
+            } else if more > 0 && is(word, "streams") {
+                if !more.is_multiple_of(2) {
+                    return Err(Fail::text(
+                        "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.",
+                    ));
+                }
+                (read.first_key, read.streams) = (at + 1, more / 2);
+                break;
+            } else if more > 1 && is(word, "group") {
+                if !of_group {
+                    return Err(Fail::text(
+                        "ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.",
+                    ));
+                }
+                read.group = Some(GroupRead { group: args[at + 1], consumer: args[at + 2], no_ack: false });
+                at += 3;
+            } else if is(word, "noack") {
+                if !of_group {
+                    return Err(Fail::text(
+                        "ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.",
+                    ));
+                }
+                no_ack = true;
+                at += 1;
+            } else {
+                return Err(Fail::Syntax);
+            }
+        }
+        if read.streams == 0 {
+            return Err(Fail::Syntax);
+        }
+        if of_group && read.group.is_none() {
+            return Err(Fail::text("ERR Missing GROUP option for XREADGROUP"));
+        }
+        read.group = read.group.map(|group| GroupRead { no_ack, ..group });
+        Ok(read)
+    }
+
+    /// Each key with the argument that says from where to read.
+    fn pairs<'b>(&self, args: &'b [&'a [u8]]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a, 'b> {
+        let keys = &args[self.first_key..self.first_key + self.streams];
+        keys.iter().copied().zip(args[self.first_key + self.streams..].iter().copied())
+    }
+
+    /// Waits with the ids that are known now in place of those that mean "from now on".
+    fn wait(&self, ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], ids: Option<&[StreamId]>) -> Result {
+        let Some(timeout) = self.block.filter(|_| ctx.may_block) else {
+            ctx.reply.null_array();
+            return DONE;
+        };
+        let mut argv: Vec<Vec<u8>> = args.iter().map(|arg| arg.to_vec()).collect();
+        let places = &mut argv[self.first_key + self.streams..];
+        for (place, id) in places.iter_mut().zip(ids.unwrap_or_default()) {
+            *place = id_text(*id).to_vec();
+        }
+        let keys = (self.first_key..self.first_key + self.streams).collect();
+        let block = Block { keys, timeout, timeout_reply: TimeoutReply::NullArray, argv: Some(argv) };
+        Ok(Outcome::Block(block))
+    }
+}
+
+fn xread(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let read = Read::parse(args, false)?;
+    let mut after = Vec::with_capacity(read.streams);
+    for (key, from) in read.pairs(args) {
+        let stream = ctx.db.stream(key)?;
+        after.push(match from {
+            b"$" => stream.map_or(StreamId::MIN, |s| s.last_id()),
+            // The last entry itself (7.4).
+            b"+" => stream
+                .and_then(|s| s.iter().next_back()?.id.previous())
+                .or(stream.map(|s| s.last_id()))
+                .unwrap_or(StreamId::MIN),
+            b">" => {
+                return Err(Fail::text(
+                    "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
+                ));
+            }
+            _ => id(from, 0)?,
+        });
+    }
+    let mut found = Reply::new();
+    found.set_resp3(ctx.reply.is_resp3());
+    let mut streams = 0;
+    for ((key, _), after) in read.pairs(args).zip(&after) {
+        let (Some(stream), Some(start)) = (ctx.db.stream(key)?, after.next()) else { continue };
+        let entries = stream.range(start, StreamId::MAX);
+        if entries.clone().next().is_some() {
+            open_stream(&mut found, key);
+            show_entries(&mut found, entries.take(read.count));
+            streams += 1;
+        }
+    }
+    if streams == 0 {
+        return read.wait(ctx, args, Some(&after));
+    }
+    close_streams(ctx.reply, streams, found);
+    DONE
+}
+
+/// A stream's name in front of its entries: a pair in RESP2, a key of a map in RESP3.
+pub(super) fn open_stream(reply: &mut Reply, key: &[u8]) {
+    if !reply.is_resp3() {
+        reply.array(2);
+    }
+    reply.bulk(key);
+}
+
+fn close_streams(reply: &mut Reply, streams: usize, found: Reply) {
+    if reply.is_resp3() {
+        reply.map(streams);
+    } else {
+        reply.array(streams);
+    }
+    reply.append(found);
+}
+
+fn xreadgroup(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let read = Read::parse(args, true)?;
+    let Some(group) = read.group else { return Err(Fail::Syntax) };
+    let mut from = Vec::with_capacity(read.streams);
+    for (key, text) in read.pairs(args) {
+        group.check(ctx, key)?;
+        from.push(match text {
+            b"$" => {
+                return Err(Fail::text(
+                    "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
+                ));
+            }
+            b">" => None,
+            _ => Some(id(text, 0)?),
+        });
+    }
+    let mut found = Reply::new();
+    found.set_resp3(ctx.reply.is_resp3());
+    let mut streams = 0;
+    for ((key, _), from) in read.pairs(args).zip(from) {
+        if read_group(ctx, &mut found, key, &group, from, read.count)? {
+            streams += 1;
+        }
+    }
+    if streams == 0 {
+        return read.wait(ctx, args, None);
+    }
+    close_streams(ctx.reply, streams, found);
+    DONE
+}
