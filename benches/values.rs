@@ -110,9 +110,9 @@ fn sets(limits: &Limits) {
     bytes("set: 1 M of 16 bytes", N, before);
     time("set: contains", N, || random_members(2, N, |m, _| assert!(s.contains(m))));
     time("set: add what is there", N, || random_members(3, N, |m, _| assert!(!s.add(m, limits))));
-    time("set: random", N, || (0..N).for_each(|_| _ = black_box((s.random(&mut rng)))));
+    time("set: random", N, || (0..N).for_each(|_| _ = black_box(s.random(&mut rng))));
     time("set: iterate", N, || {
-        assert_eq!(black_box(s.iter().map(|m| m.len()).sum::<usize>()), 16 * N as usize)
+        assert_eq!(black_box(s.iter().map(|m| m.len()).sum::<usize>()), 16 * N as usize);
     });
     time("set: scan by 10", N, || {
         let (mut cursor, mut seen) = (0, 0);
@@ -124,7 +124,7 @@ fn sets(limits: &Limits) {
         }
         assert_eq!(seen, N);
     });
-    time("set: pop", N, || while s.pop_with(&mut rng, |m| _ = black_box((m))).is_some() {});
+    time("set: pop", N, || while s.pop_with(&mut rng, |m| _ = black_box(m)).is_some() {});
     let (mut s, mut times) = (Set::new(), Vec::with_capacity(N as usize));
     all_members(|m, _| {
         let start = Instant::now();
@@ -137,7 +137,7 @@ fn sets(limits: &Limits) {
     let small: Vec<Set> = (0..1000)
         .map(|k| {
             let mut s = Set::new();
-            (0..10).for_each(|i| _ = black_box((s.add(format!("m{k}{i}").as_bytes(), limits))));
+            (0..10).for_each(|i| _ = black_box(s.add(format!("m{k}{i}").as_bytes(), limits)));
             s
         })
         .collect();
@@ -149,12 +149,12 @@ fn hashes(limits: &Limits) {
     let mut h = Hash::new();
     let before = allocated();
     time("hash: set, 1 M of 16 + 10 bytes", N, || {
-        all_members(|m, _| assert!(h.set(m, b"0123456789", limits)))
+        all_members(|m, _| assert!(h.set(m, b"0123456789", limits)));
     });
     bytes("hash: 1 M of 16 + 10 bytes", N, before);
     time("hash: get", N, || random_members(2, N, |m, _| assert!(h.get(m).is_some())));
     time("hash: set what is there", N, || {
-        random_members(3, N, |m, _| assert!(!h.set(m, b"abcdefghij", limits)))
+        random_members(3, N, |m, _| assert!(!h.set(m, b"abcdefghij", limits)));
     });
     time("hash: remove", N, || all_members(|m, _| assert!(h.remove(m))));
     let before = allocated();
@@ -173,7 +173,7 @@ fn hashes(limits: &Limits) {
     let h = &mut small[0];
     time("hash: listpack of 10, set what is there", N, || {
         (0..N).for_each(|i| {
-            assert!(!h.set(&[b'f', b'i', b'e', b'l', b'd', b'0' + (i % 10) as u8], b"abcdefghij", limits))
+            assert!(!h.set(&[b'f', b'i', b'e', b'l', b'd', b'0' + (i % 10) as u8], b"abcdefghij", limits));
         });
     });
     time("hash: listpack of 10, get", N, || {
@@ -184,12 +184,12 @@ fn hashes(limits: &Limits) {
 fn sorted_sets(limits: &Limits) {
     let mut z = SortedSet::new();
     let before = allocated();
-    time("zset: add, 1 M of 16 bytes", N, || all_members(|m, s| _ = black_box((z.add(m, s as f64, limits)))));
+    time("zset: add, 1 M of 16 bytes", N, || all_members(|m, s| _ = black_box(z.add(m, s as f64, limits))));
     bytes("zset: 1 M of 16 bytes", N, before);
     time("zset: score", N, || random_members(2, N, |m, _| assert!(z.score(m).is_some())));
     time("zset: rank", N, || random_members(3, N, |m, _| assert!(z.rank(m).is_some())));
     time("zset: add, another score", N, || {
-        random_members(4, N, |m, s| _ = black_box((z.add(m, s as f64, limits))))
+        random_members(4, N, |m, s| _ = black_box(z.add(m, s as f64, limits)));
     });
     bytes("zset: after a million moves", N, before);
     let mut rng = Rng::new(5);
@@ -199,7 +199,7 @@ fn sorted_sets(limits: &Limits) {
             assert_eq!(z.range(at..at + 100).map(|(m, _)| m.len()).sum::<usize>(), 1600);
         }
     });
-    time("zset: pop the lowest", N, || while z.pop_first_with(|m, _| _ = black_box((m))).is_some() {});
+    time("zset: pop the lowest", N, || while z.pop_first_with(|m, _| _ = black_box(m)).is_some() {});
     let mut z = SortedSet::new();
     time("zset: listpack of 100, add what is there", N / 10, || {
         let mut m = [0; 16];
@@ -223,11 +223,11 @@ fn lists(limits: &Limits) {
     });
     bytes("list: 1 M of 10 bytes", N, before);
     let mut rng = Rng::new(1);
-    time("list: get", N / 100, || (0..N / 100).for_each(|_| _ = black_box((l.get(rng.below(N) as usize)))));
+    time("list: get", N / 100, || (0..N / 100).for_each(|_| _ = black_box(l.get(rng.below(N) as usize))));
     for n in [100, 600] {
         time(&format!("list: range of {n} at the head, each element"), N, || {
             (0..N / n).for_each(|_| {
-                assert_eq!(l.range(0..n as usize).map(|i| i.len()).sum::<usize>(), 10 * n as usize)
+                assert_eq!(l.range(0..n as usize).map(|i| i.len()).sum::<usize>(), 10 * n as usize);
             });
         });
     }
@@ -255,7 +255,7 @@ fn streams(limits: &Limits) {
     });
     bytes("stream: 2 fields of 4 + 16, 3 + 2 bytes", N, before);
     time("stream: iterate", N, || {
-        assert_eq!(s.iter().map(|e| e.fields.count()).sum::<usize>(), 2 * N as usize)
+        assert_eq!(s.iter().map(|e| e.fields.count()).sum::<usize>(), 2 * N as usize);
     });
 }
 

@@ -42,8 +42,9 @@ impl<F: Frame> Framed<F> {
         }
     }
 
+    /// Bytes of the whole.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub fn total(&self) -> usize {
         // SAFETY: the header is always there and initialised.
         F::total(unsafe { std::slice::from_raw_parts(self.0.as_ptr(), F::HEADER) })
     }
@@ -51,19 +52,19 @@ impl<F: Frame> Framed<F> {
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: as many bytes as the header says are there and initialised.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr(), self.len()) }
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr(), self.total()) }
     }
 
     /// Heap bytes.
     pub fn memory_bytes(&self) -> usize {
-        capacity_for(self.len())
+        capacity_for(self.total())
     }
 
     /// Replaces `old` bytes at `at`, which is behind the header, by `new` bytes that `fill` writes, and
     /// the header by one that states the length which results.
     #[inline]
     pub fn splice(&mut self, header: &[u8], at: usize, old: usize, new: usize, fill: impl FnOnce(&mut [u8])) {
-        let before = self.len();
+        let before = self.total();
         let tail = before.checked_sub(at).and_then(|n| n.checked_sub(old));
         let (Some(tail), true) = (tail, at >= F::HEADER) else { panic!("a place within the bytes") };
         let after = before - old + new;
@@ -107,7 +108,7 @@ impl<F: Frame> Drop for Framed<F> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: the layout of the allocation.
-        unsafe { dealloc(self.0.as_ptr(), layout(self.len())) };
+        unsafe { dealloc(self.0.as_ptr(), layout(self.total())) };
     }
 }
 

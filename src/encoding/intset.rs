@@ -53,7 +53,7 @@ impl IntSet {
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.len() == HEADER
+        self.0.total() == HEADER
     }
 
     #[inline]
@@ -111,7 +111,7 @@ impl IntSet {
     fn search(&self, n: i64) -> Result<usize, usize> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
-            let middle = (low + high) / 2;
+            let middle = usize::midpoint(low, high);
             match self.get(middle).cmp(&n) {
                 std::cmp::Ordering::Equal => return Ok(middle),
                 std::cmp::Ordering::Less => low = middle + 1,
@@ -195,7 +195,9 @@ mod tests {
     #[test]
     fn the_bytes_of_redis() {
         let mut s = IntSet::new();
-        [5, 1, 3].into_iter().for_each(|n| assert!(s.insert(n)));
+        for n in [5, 1, 3] {
+            assert!(s.insert(n));
+        }
         assert_eq!(s.as_bytes(), b"\x02\0\0\0\x03\0\0\0\x01\0\x03\0\x05\0");
         s.insert(100_000);
         assert_eq!(s.as_bytes(), b"\x04\0\0\0\x04\0\0\0\x01\0\0\0\x03\0\0\0\x05\0\0\0\xa0\x86\x01\0");

@@ -88,7 +88,7 @@ impl Listpack {
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.len() == HEADER + 1
+        self.0.total() == HEADER + 1
     }
 
     pub fn push_back(&mut self, text: &[u8]) {
@@ -104,6 +104,11 @@ impl Listpack {
         self.splice(self.end(), 0, 0, &[Encoded::item(item)]);
     }
 
+    /// Appends several values at once.
+    pub fn push_back_all(&mut self, values: &[Encoded<'_>]) {
+        self.splice(self.end(), 0, 0, values);
+    }
+
     pub fn push_back_int(&mut self, n: i64) {
         self.splice(self.end(), 0, 0, &[Encoded::int(n)]);
     }
@@ -115,7 +120,7 @@ impl Listpack {
     /// Position of the end mark: where an insertion appends.
     #[inline]
     pub fn end(&self) -> usize {
-        self.0.len() - 1
+        self.0.total() - 1
     }
 
     #[inline]
@@ -171,6 +176,12 @@ impl Listpack {
     pub fn replace(&mut self, pos: usize, text: &[u8]) {
         let old = entry::len_at(&self.as_bytes()[pos..]);
         self.splice(pos, old, 1, &[Encoded::text(text)]);
+    }
+
+    /// Replaces the value at `pos` by an integer.
+    pub fn replace_int(&mut self, pos: usize, n: i64) {
+        let old = entry::len_at(&self.as_bytes()[pos..]);
+        self.splice(pos, old, 1, &[Encoded::int(n)]);
     }
 
     /// Removes up to `count` entries from `pos` on. What followed them is at `pos` then.
@@ -350,7 +361,9 @@ mod tests {
 
     fn of(items: &[&str]) -> Listpack {
         let mut lp = Listpack::new();
-        items.iter().for_each(|i| lp.push_back(i.as_bytes()));
+        for i in items {
+            lp.push_back(i.as_bytes());
+        }
         lp
     }
 
@@ -378,7 +391,9 @@ mod tests {
     #[test]
     fn more_entries_than_the_count_can_say() {
         let mut lp = Listpack::new();
-        (0..70_000).for_each(|_| lp.push_back(b"1"));
+        for _ in 0..70_000 {
+            lp.push_back(b"1");
+        }
         assert_eq!(lp.len(), 70_000);
         assert_eq!(Listpack::from_bytes(lp.as_bytes()).unwrap().len(), 70_000);
         lp.remove(lp.first().unwrap(), 69_999);

@@ -51,7 +51,7 @@ impl Digest {
             ValueRef::List(list) => list.iter().for_each(|item| self.mix_item(item)),
             ValueRef::Set(set) => set.iter().for_each(|item| self.xor(item.text(&mut IntText::new()))),
             ValueRef::SortedSet(set) => {
-                for (member, score) in set.iter() {
+                for (member, score) in set {
                     let mut one = Digest::default();
                     one.mix_item(member);
                     one.mix(score_text(score).as_bytes());
@@ -67,7 +67,7 @@ impl Digest {
                 }
             }
             ValueRef::Stream(stream) => {
-                for entry in stream.iter() {
+                for entry in stream {
                     self.mix(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
                     for (field, value) in entry.fields {
                         self.mix_item(field);
@@ -108,9 +108,9 @@ fn score_text(x: f64) -> String {
     let digits = format!("{x:.16e}");
     let (mantissa, exponent) = digits.split_once('e').expect("exponent form always has an e");
     let exponent: i32 = exponent.parse().expect("exponent of a finite double");
-    let trim = |s: &str| match s.contains('.') {
-        true => s.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => s.to_owned(),
+    let trim = |s: &str| {
+        let end = if s.contains('.') { s.trim_end_matches('0').trim_end_matches('.').len() } else { s.len() };
+        s[..end].to_owned()
     };
     if (-4..17).contains(&exponent) {
         trim(&format!("{x:.*}", (16 - exponent) as usize))
@@ -140,11 +140,15 @@ mod tests {
         }
         let string = |s: &str| Value::String(Arc::new(s.as_bytes().to_vec()));
         let (mut list, mut ints, mut mixed) = (List::new(), Set::new(), Set::new());
-        ["a", "b", "1", "-5", "cccccccccccccccccccc"]
-            .iter()
-            .for_each(|v| list.push_back(v.as_bytes(), &limits));
-        ["3", "1", "2", "-70000"].iter().for_each(|m| assert!(ints.add(m.as_bytes(), &limits)));
-        ["a", "b", "17"].iter().for_each(|m| assert!(mixed.add(m.as_bytes(), &limits)));
+        for v in ["a", "b", "1", "-5", "cccccccccccccccccccc"] {
+            list.push_back(v.as_bytes(), &limits);
+        }
+        for m in ["3", "1", "2", "-70000"] {
+            assert!(ints.add(m.as_bytes(), &limits));
+        }
+        for m in ["a", "b", "17"] {
+            assert!(mixed.add(m.as_bytes(), &limits));
+        }
         let mut zset = SortedSet::new();
         for (score, member) in [
             (1.0, "one"),
@@ -153,7 +157,7 @@ mod tests {
             (f64::INFINITY, "high"),
             (0.1, "tenth"),
             (1e20, "big"),
-            (3.14159, "pi"),
+            (314_159.0 / 100_000.0, "pi"),
             (1e-7, "tiny"),
             (1e5, "hk"),
             (123456789012345680.0, "large"),
@@ -163,9 +167,9 @@ mod tests {
             zset.add(member.as_bytes(), score, &limits);
         }
         let mut hash = Hash::new();
-        [("f1", "v1"), ("f2", "22"), ("f3", "-3.5")]
-            .iter()
-            .for_each(|(f, v)| assert!(hash.set(f.as_bytes(), v.as_bytes(), &limits)));
+        for (f, v) in [("f1", "v1"), ("f2", "22"), ("f3", "-3.5")] {
+            assert!(hash.set(f.as_bytes(), v.as_bytes(), &limits));
+        }
         let mut stream = Stream::new();
         stream.append(StreamId::new(1, 1), &["a", "1", "b", "2"], &limits);
         stream.append(StreamId::new(1, 2), &["a", "3", "b", "4"], &limits);
@@ -211,7 +215,7 @@ mod tests {
             (-0.0, "-0"),
             (1.0, "1"),
             (0.1, "0.10000000000000001"),
-            (3.14, "3.1400000000000001"),
+            (2.7, "2.7000000000000002"),
             (1e16, "10000000000000000"),
             (1e17, "1e+17"),
             (1.5e300, "1.5000000000000001e+300"),

@@ -238,7 +238,9 @@ mod tests {
     fn encodings_follow_the_limits() {
         let limits = Limits::default();
         let mut h = Hash::new();
-        (0..128).for_each(|n| assert!(h.set(format!("f{n}").as_bytes(), b"1", &limits)));
+        for n in 0..128 {
+            assert!(h.set(format!("f{n}").as_bytes(), b"1", &limits));
+        }
         assert_eq!(h.encoding_name(), "listpack");
         assert!(!h.set(b"f5", &[b'x'; 64], &limits));
         assert_eq!(h.encoding_name(), "listpack");
@@ -283,7 +285,9 @@ mod tests {
     #[test]
     fn unsound_pairs_in_a_file_are_refused() {
         let mut lp = Listpack::new();
-        ["a", "1", "b", "2", "a"].iter().for_each(|m| lp.push_back(m.as_bytes()));
+        for m in ["a", "1", "b", "2", "a"] {
+            lp.push_back(m.as_bytes());
+        }
         assert!(Hash::from_listpack(lp.clone(), &Limits::default()).is_none(), "a value is missing");
         lp.push_back(b"3");
         assert!(Hash::from_listpack(lp, &Limits::default()).is_none(), "a field twice");

@@ -317,7 +317,9 @@ mod tests {
         s.add(b"1", &limits);
         s.add(b"x", &limits);
         assert_eq!(s.encoding_name(), "listpack");
-        (0..126).for_each(|n| assert!(s.add(format!("m{n}").as_bytes(), &limits)));
+        for n in 0..126 {
+            assert!(s.add(format!("m{n}").as_bytes(), &limits));
+        }
         assert_eq!((s.encoding_name(), s.len()), ("listpack", 128));
         assert!(!s.add(b"1", &limits) && s.add(b"2", &limits));
         assert_eq!((s.encoding_name(), s.len()), ("hashtable", 129));
@@ -337,8 +339,11 @@ mod tests {
                 let (mut s, mut model) = (Set::new(), BTreeSet::new());
                 for _ in 0..3000 {
                     let n = rng.below(members);
-                    let member =
-                        if letters && n % 2 == 0 { format!("m{n}") } else { (n * n * n * n).to_string() };
+                    let member = if letters && n.is_multiple_of(2) {
+                        format!("m{n}")
+                    } else {
+                        (n * n * n * n).to_string()
+                    };
                     let member = member.into_bytes();
                     match rng.below(5) {
                         0 | 1 => assert_eq!(s.add(&member, &small), model.insert(member)),
@@ -364,7 +369,9 @@ mod tests {
     #[test]
     fn a_member_twice_in_a_file_is_refused() {
         let mut lp = Listpack::new();
-        ["a", "b", "3"].iter().for_each(|m| lp.push_back(m.as_bytes()));
+        for m in ["a", "b", "3"] {
+            lp.push_back(m.as_bytes());
+        }
         assert_eq!(Set::from_listpack(lp.clone(), &Limits::default()).unwrap().encoding_name(), "listpack");
         lp.push_back(b"b");
         assert!(Set::from_listpack(lp, &Limits::default()).is_none());

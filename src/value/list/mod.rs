@@ -504,7 +504,7 @@ impl Many {
         let after = number + usize::from(left.count() > 0);
         match self.blocks.get_mut(after) {
             Some(right) if right.count() == 0 || self.bound.allows(right, bytes, 1) => {
-                right.push_front(value)
+                right.push_front(value);
             }
             _ => {
                 let mut block = Block::default();
@@ -553,6 +553,15 @@ impl Many {
             self.blocks.pop_front();
         }
         self.len = keep.len();
+    }
+}
+
+impl<'a> IntoIterator for &'a List {
+    type Item = Item<'a>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
     }
 }
 

@@ -117,7 +117,9 @@ fn behaves_as_a_deque_at_every_block_size() {
 fn iterates_from_both_ends_to_the_middle() {
     let limits = Limits { list_max_listpack_size: 7, ..Limits::default() };
     let mut list = List::new();
-    (0..100).for_each(|n: i32| list.push_back(n.to_string().as_bytes(), &limits));
+    for n in 0..100 {
+        list.push_back(n.to_string().as_bytes(), &limits);
+    }
     let mut both = list.range(5..95);
     for n in 0..45 {
         assert_eq!(both.next(), Some(Item::Int(5 + n)));

@@ -409,6 +409,15 @@ impl Clone for Full {
     }
 }
 
+impl<'a> IntoIterator for &'a SortedSet {
+    type Item = (Item<'a>, f64);
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
 impl std::fmt::Debug for SortedSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.iter()).finish()

@@ -103,9 +103,9 @@ fn members_of_one_score_are_ranged_by_their_bytes() {
     for entries in [0, 128] {
         let limits = Limits { zset_max_listpack_entries: entries, ..Limits::default() };
         let mut z = SortedSet::new();
-        ["b", "a", "d", "c", "10", "9"]
-            .iter()
-            .for_each(|m| assert_eq!(z.add(m.as_bytes(), 0.0, &limits), Added::New));
+        for m in ["b", "a", "d", "c", "10", "9"] {
+            assert_eq!(z.add(m.as_bytes(), 0.0, &limits), Added::New);
+        }
         let texts = |range| {
             owned(z.range(range)).into_iter().map(|(m, _)| String::from_utf8(m).unwrap()).collect::<Vec<_>>()
         };
@@ -124,7 +124,9 @@ fn members_of_one_score_are_ranged_by_their_bytes() {
 fn encodings_follow_the_limits() {
     let limits = Limits::default();
     let mut z = SortedSet::new();
-    (0..128).for_each(|n| assert_eq!(z.add(n.to_string().as_bytes(), 1.5, &limits), Added::New));
+    for n in 0..128 {
+        assert_eq!(z.add(n.to_string().as_bytes(), 1.5, &limits), Added::New);
+    }
     assert_eq!(z.encoding_name(), "listpack");
     assert_eq!(z.add(b"127", 2.5, &limits), Added::Moved(1.5));
     assert_eq!(z.encoding_name(), "listpack");
@@ -139,7 +141,9 @@ fn encodings_follow_the_limits() {
 fn unsound_pairs_in_a_file_are_refused() {
     let of = |items: &[&str]| {
         let mut lp = Listpack::new();
-        items.iter().for_each(|i| lp.push_back(i.as_bytes()));
+        for i in items {
+            lp.push_back(i.as_bytes());
+        }
         SortedSet::from_listpack(lp, &Limits::default())
     };
     assert_eq!(of(&["a", "1", "b", "1.5"]).unwrap().len(), 2);

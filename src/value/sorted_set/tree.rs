@@ -4,9 +4,12 @@
 //! other and follows a word only where scores are equal. Inner nodes keep the lowest key and the count of
 //! each child; rank and range by rank sum counts on one way down.
 
+mod cursor;
+
 use std::ops::Range;
 
 use super::{Scored, Shared};
+pub use cursor::Cursor;
 
 /// A leaf is 1 KiB with this many members.
 const LEAF: usize = 63;
@@ -124,10 +127,7 @@ impl Tree {
     /// How many keys come before the first for which `before` is false; it is true for a prefix of them.
     pub fn count_while(&self, before: impl Fn(Key) -> bool) -> usize {
         let mut count = 0;
-        let mut node = match &self.root {
-            Some(node) => node,
-            None => return 0,
-        };
+        let Some(mut node) = self.root.as_ref() else { return 0 };
         loop {
             match node {
                 Node::Leaf(leaf) => return count + leaf.partition(&before),
@@ -404,7 +404,7 @@ impl Inner {
         let keep = if last_child { INNER } else { INNER / 2 };
         let mut right = Self::new();
         right.take_from(self, keep);
-        if i + 1 <= keep && keep < INNER {
+        if i < keep && keep < INNER {
             self.put(i + 1, new);
         } else {
             right.put(i + 1 - keep, new);
@@ -454,98 +454,6 @@ impl Inner {
             let right = self.take(left + 1);
             self.child_mut(left).absorb(right);
             self.refresh(left);
-        }
-    }
-}
-
-/// Reads a tree from some rank on, in one direction.
-#[derive(Clone, Default)]
-pub struct Cursor<'a> {
-    path: smallvec::SmallVec<[(&'a Inner, usize); 6]>,
-    leaf: Option<(&'a Leaf, usize)>,
-}
-
-impl<'a> Cursor<'a> {
-    /// The first `next` gives the key at `rank`.
-    pub fn forward(tree: &'a Tree, rank: usize) -> Self {
-        let mut cursor = Self::default();
-        if let (Some(root), true) = (&tree.root, rank < tree.len) {
-            cursor.descend(root, rank);
-        }
-        cursor
-    }
-
-    /// The first `previous` gives the key before `rank`.
-    pub fn backward(tree: &'a Tree, rank: usize) -> Self {
-        let mut cursor = Self::default();
-        if let (Some(root), true) = (&tree.root, rank > 0 && rank <= tree.len) {
-            cursor.descend(root, rank - 1);
-            // Stands after the key that comes next.
-            cursor.leaf = cursor.leaf.map(|(leaf, i)| (leaf, i + 1));
-        }
-        cursor
-    }
-
-    fn descend(&mut self, mut node: &'a Node, mut rank: usize) {
-        loop {
-            match node {
-                Node::Leaf(leaf) => {
-                    self.leaf = Some((leaf, rank));
-                    return;
-                }
-                Node::Inner(inner) => {
-                    let mut i = 0;
-                    while rank >= inner.counts[i] as usize {
-                        rank -= inner.counts[i] as usize;
-                        i += 1;
-                    }
-                    self.path.push((inner, i));
-                    node = inner.child(i);
-                }
-            }
-        }
-    }
-
-    #[inline]
-    pub fn next(&mut self) -> Option<Key> {
-        let (leaf, i) = self.leaf.as_mut()?;
-        if *i == leaf.len {
-            return self.next_leaf();
-        }
-        *i += 1;
-        Some(leaf.key(*i - 1))
-    }
-
-    fn next_leaf(&mut self) -> Option<Key> {
-        loop {
-            let (inner, i) = self.path.pop()?;
-            if i + 1 < inner.len {
-                self.path.push((inner, i + 1));
-                self.descend(inner.child(i + 1), 0);
-                return self.next();
-            }
-        }
-    }
-
-    #[inline]
-    pub fn previous(&mut self) -> Option<Key> {
-        let (leaf, i) = self.leaf.as_mut()?;
-        if *i == 0 {
-            return self.previous_leaf();
-        }
-        *i -= 1;
-        Some(leaf.key(*i))
-    }
-
-    fn previous_leaf(&mut self) -> Option<Key> {
-        loop {
-            let (inner, i) = self.path.pop()?;
-            if i > 0 {
-                self.path.push((inner, i - 1));
-                self.descend(inner.child(i - 1), inner.counts[i - 1] as usize - 1);
-                self.leaf = self.leaf.map(|(leaf, i)| (leaf, i + 1));
-                return self.previous();
-            }
         }
     }
 }

@@ -164,6 +164,15 @@ impl Stream {
     }
 }
 
+impl<'a> IntoIterator for &'a Stream {
+    type Item = Entry<'a>;
+    type IntoIter = Range<'a>;
+
+    fn into_iter(self) -> Range<'a> {
+        self.iter()
+    }
+}
+
 /// Entries of a range of ids, from both ends.
 #[derive(Clone, Debug, Default)]
 pub struct Range<'a> {

@@ -10,7 +10,10 @@
 //! elements of the entry before it, so that one can walk backwards. Source: the description of the stream
 //! listpack format in the Redis documentation and in RDB files.
 
+use smallvec::SmallVec;
+
 use super::StreamId;
+use crate::encoding::entry::Encoded;
 use crate::encoding::listpack::Iter;
 use crate::encoding::{Item, Listpack};
 use crate::value::Limits;
@@ -85,18 +88,20 @@ pub fn append<T: AsRef<[u8]>>(lp: &mut Listpack, first: StreamId, id: StreamId, 
     let same = master.names.clone().count() * 2 == fields.len()
         && master.names.zip(fields.iter().step_by(2)).all(|(name, f)| name.is(f.as_ref()));
     let live = master.live;
-    lp.push_back_int(if same { SAME_FIELDS } else { 0 });
-    lp.push_back_int(id.ms.wrapping_sub(first.ms) as i64);
-    lp.push_back_int(id.seq.wrapping_sub(first.seq) as i64);
     let n = fields.len() as i64 / 2;
+    let mut entry: SmallVec<[Encoded<'_>; 12]> = SmallVec::new();
+    entry.push(Encoded::int(if same { SAME_FIELDS } else { 0 }));
+    entry.push(Encoded::int(id.ms.wrapping_sub(first.ms) as i64));
+    entry.push(Encoded::int(id.seq.wrapping_sub(first.seq) as i64));
     if same {
-        fields.iter().skip(1).step_by(2).for_each(|v| lp.push_back(v.as_ref()));
-        lp.push_back_int(n + 3);
+        entry.extend(fields.iter().skip(1).step_by(2).map(|v| Encoded::text(v.as_ref())));
+        entry.push(Encoded::int(n + 3));
     } else {
-        lp.push_back_int(n);
-        fields.iter().for_each(|f| lp.push_back(f.as_ref()));
-        lp.push_back_int(2 * n + 4);
+        entry.push(Encoded::int(n));
+        entry.extend(fields.iter().map(|f| Encoded::text(f.as_ref())));
+        entry.push(Encoded::int(2 * n + 4));
     }
+    lp.push_back_all(&entry);
     set_count(lp, 0, live + 1);
 }
 
@@ -118,9 +123,9 @@ pub fn delete(lp: &mut Listpack, first: StreamId, id: StreamId) -> Deleted {
     if live == 1 {
         return Deleted::Last;
     }
-    let pos = lp.end() - found.rest_at_flags;
+    let pos = lp.end() - found.to_end;
     let flags = int(Some(lp.get(pos))) | DELETED;
-    lp.replace(pos, flags.to_string().as_bytes());
+    lp.replace_int(pos, flags);
     set_count(lp, 0, live - 1);
     set_count(lp, 1, dead + 1);
     Deleted::One
@@ -138,7 +143,7 @@ pub fn last_id(lp: &Listpack, first: StreamId) -> StreamId {
 
 fn set_count(lp: &mut Listpack, index: isize, n: i64) {
     let pos = lp.seek(index).expect("a node begins with its counts");
-    lp.replace(pos, n.to_string().as_bytes());
+    lp.replace_int(pos, n);
 }
 
 /// An integer of a checked node.
@@ -179,7 +184,7 @@ struct Raw<'a> {
     id: StreamId,
     fields: Fields<'a>,
     /// Bytes from its first element to the end mark.
-    rest_at_flags: usize,
+    to_end: usize,
 }
 
 pub fn entries(lp: &Listpack, first: StreamId) -> Entries<'_> {
@@ -192,7 +197,7 @@ pub fn entries(lp: &Listpack, first: StreamId) -> Entries<'_> {
 impl<'a> Entries<'a> {
     /// Reads the entry that `at` begins with, leaving `at` after it.
     fn read(&self, at: &mut Iter<'a>) -> Option<Raw<'a>> {
-        let rest_at_flags = at.bytes_left();
+        let to_end = at.bytes_left();
         let flags = int(Some(at.next()?));
         let ms = self.first.ms.wrapping_add(int(at.next()) as u64);
         let seq = self.first.seq.wrapping_add(int(at.next()) as u64);
@@ -204,7 +209,7 @@ impl<'a> Entries<'a> {
         let fields = Fields { names, rest: at.clone(), left };
         let values = if flags & SAME_FIELDS != 0 { left } else { 2 * left };
         at.nth(values); // The values and the element count.
-        Some(Raw { flags, id: StreamId { ms, seq }, fields, rest_at_flags })
+        Some(Raw { flags, id: StreamId { ms, seq }, fields, to_end })
     }
 
     fn raw(&mut self) -> Option<Raw<'a>> {
@@ -222,7 +227,7 @@ impl<'a> Entries<'a> {
         }
         let mut at = whole.after(&self.rest);
         let after = at.bytes_left();
-        self.read(&mut at).map(|raw| Raw { rest_at_flags: after, ..raw })
+        self.read(&mut at).map(|raw| Raw { to_end: after, ..raw })
     }
 
     fn find_raw(&mut self, id: StreamId) -> Option<Raw<'a>> {

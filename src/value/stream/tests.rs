@@ -31,7 +31,7 @@ fn ranges_read_both_ways() {
     assert_eq!(both.next().unwrap().id.ms, 3);
     assert_eq!(both.next_back().unwrap().id.ms, 6);
     assert_eq!(ids(both), [4, 5]);
-    for entry in s.iter() {
+    for entry in &s {
         let fields: Vec<_> = entry.fields.map(|(f, v)| (f.to_vec(), v.as_int().unwrap())).collect();
         let name = if entry.id.ms % 7 == 0 { "odd" } else { "n" };
         assert_eq!(fields, [(name.as_bytes().to_vec(), entry.id.ms as i64)]);
