@@ -8,11 +8,13 @@ use crate::persist::rdb::{Options, payload};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("dump", 2, Generic, dump)
+        .complexity("O(1)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
         .doc("2.6.0", "key", "Returns the value of a key in a form that RESTORE takes."),
     Command::new("restore", -4, Generic, restore)
+        .complexity("O(1)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::OW | key::UPDATE)])
         .categories(&["@dangerous"])

@@ -9,18 +9,22 @@ use crate::keyspace::db::Expiring;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("expire", -3, Generic, expire)
+        .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
         .doc("1.0.0", "key seconds [NX | XX | GT | LT]", "Sets how many seconds a key has left."),
     Command::new("pexpire", -3, Generic, pexpire)
+        .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
         .doc("2.6.0", "key milliseconds [NX | XX | GT | LT]", "Sets how many milliseconds a key has left."),
     Command::new("expireat", -3, Generic, expireat)
+        .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
         .doc("1.2.0", "key unix-time-seconds [NX | XX | GT | LT]", "Sets the second at which a key expires."),
     Command::new("pexpireat", -3, Generic, pexpireat)
+        .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
         .doc(
@@ -29,24 +33,29 @@ pub const COMMANDS: &[Command] = &[
             "Sets the millisecond at which a key expires.",
         ),
     Command::new("ttl", 2, Generic, ttl)
+        .complexity("O(1)")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
         .doc("1.0.0", "key", "Returns how many seconds a key has left."),
     Command::new("pttl", 2, Generic, pttl)
+        .complexity("O(1)")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
         .doc("2.6.0", "key", "Returns how many milliseconds a key has left."),
     Command::new("expiretime", 2, Generic, expiretime)
+        .complexity("O(1)")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc("7.0.0", "key", "Returns the second at which a key expires."),
     Command::new("pexpiretime", 2, Generic, pexpiretime)
+        .complexity("O(1)")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc("7.0.0", "key", "Returns the millisecond at which a key expires."),
     Command::new("persist", 2, Generic, persist)
+        .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
         .doc("2.2.0", "key", "Takes the expiry from a key."),

@@ -7,102 +7,113 @@ use super::{Fail, Result, bulk_item, int, is, random_count, random_distinct};
 use crate::base::long_double::LongDouble;
 use crate::encoding::item::IntText;
 
-pub const COMMANDS: &[Command] =
-    &[
-        Command::new("hset", -4, Hash, hset)
-            .flags(WRITE | DENYOOM | FAST)
-            .keys(&[one(1, key::RW | key::UPDATE)])
-            .doc(
-                "2.0.0",
-                "key field value [field value ...]",
-                "Sets fields of a hash, and creates the hash if there is none.",
-            ),
-        Command::new("hsetnx", 4, Hash, hsetnx)
-            .flags(WRITE | DENYOOM | FAST)
-            .keys(&[one(1, key::RW | key::INSERT)])
-            .doc("2.0.0", "key field value", "Sets a field of a hash only when the field does not exist."),
-        Command::new("hmset", -4, Hash, hmset)
-            .flags(WRITE | DENYOOM | FAST)
-            .keys(&[one(1, key::RW | key::UPDATE)])
-            .doc(
-                "2.0.0",
-                "key field value [field value ...]",
-                "Sets fields of a hash: the old name of HSET with several fields.",
-            ),
-        Command::new("hget", 3, Hash, hget)
-            .flags(READONLY | FAST)
-            .keys(&[one(1, key::RO | key::ACCESS)])
-            .doc("2.0.0", "key field", "Returns the value of a field."),
-        Command::new("hmget", -3, Hash, hmget)
-            .flags(READONLY | FAST)
-            .keys(&[one(1, key::RO | key::ACCESS)])
-            .doc("2.0.0", "key field [field ...]", "Returns the values of several fields."),
-        Command::new("hgetall", 2, Hash, hgetall)
-            .flags(READONLY)
-            .keys(&[one(1, key::RO | key::ACCESS)])
-            .tips(&["nondeterministic_output_order"])
-            .doc("2.0.0", "key", "Returns all fields of a hash with their values."),
-        Command::new("hdel", -3, Hash, hdel).flags(WRITE | FAST).keys(&[one(1, key::RW | key::DELETE)]).doc(
+pub const COMMANDS: &[Command] = &[
+    Command::new("hset", -4, Hash, hset)
+        .complexity("O(N)")
+        .flags(WRITE | DENYOOM | FAST)
+        .keys(&[one(1, key::RW | key::UPDATE)])
+        .doc(
             "2.0.0",
-            "key field [field ...]",
-            "Removes fields from a hash.",
+            "key field value [field value ...]",
+            "Sets fields of a hash, and creates the hash if there is none.",
         ),
-        Command::new("hlen", 2, Hash, hlen).flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc(
+    Command::new("hsetnx", 4, Hash, hsetnx)
+        .complexity("O(1)")
+        .flags(WRITE | DENYOOM | FAST)
+        .keys(&[one(1, key::RW | key::INSERT)])
+        .doc("2.0.0", "key field value", "Sets a field of a hash only when the field does not exist."),
+    Command::new("hmset", -4, Hash, hmset)
+        .complexity("O(N)")
+        .flags(WRITE | DENYOOM | FAST)
+        .keys(&[one(1, key::RW | key::UPDATE)])
+        .doc(
             "2.0.0",
-            "key",
-            "Returns the number of fields of a hash.",
+            "key field value [field value ...]",
+            "Sets fields of a hash: the old name of HSET with several fields.",
         ),
-        Command::new("hexists", 3, Hash, hexists).flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc(
+    Command::new("hget", 3, Hash, hget)
+        .complexity("O(1)")
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .doc("2.0.0", "key field", "Returns the value of a field."),
+    Command::new("hmget", -3, Hash, hmget)
+        .complexity("O(N)")
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .doc("2.0.0", "key field [field ...]", "Returns the values of several fields."),
+    Command::new("hgetall", 2, Hash, hgetall)
+        .complexity("O(N)")
+        .flags(READONLY)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .tips(&["nondeterministic_output_order"])
+        .doc("2.0.0", "key", "Returns all fields of a hash with their values."),
+    Command::new("hdel", -3, Hash, hdel)
+        .complexity("O(N)")
+        .flags(WRITE | FAST)
+        .keys(&[one(1, key::RW | key::DELETE)])
+        .doc("2.0.0", "key field [field ...]", "Removes fields from a hash."),
+    Command::new("hlen", 2, Hash, hlen)
+        .complexity("O(1)")
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO)])
+        .doc("2.0.0", "key", "Returns the number of fields of a hash."),
+    Command::new("hexists", 3, Hash, hexists)
+        .complexity("O(1)")
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO)])
+        .doc("2.0.0", "key field", "Tells whether a hash has a field."),
+    Command::new("hkeys", 2, Hash, hkeys)
+        .complexity("O(N)")
+        .flags(READONLY)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .tips(&["nondeterministic_output_order"])
+        .doc("2.0.0", "key", "Returns all fields of a hash."),
+    Command::new("hvals", 2, Hash, hvals)
+        .complexity("O(N)")
+        .flags(READONLY)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .tips(&["nondeterministic_output_order"])
+        .doc("2.0.0", "key", "Returns all values of a hash."),
+    Command::new("hincrby", 4, Hash, hincrby)
+        .complexity("O(1)")
+        .flags(WRITE | DENYOOM | FAST)
+        .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
+        .doc(
             "2.0.0",
-            "key field",
-            "Tells whether a hash has a field.",
+            "key field increment",
+            "Adds a number to the integer value of a field; a missing field counts as 0.",
         ),
-        Command::new("hkeys", 2, Hash, hkeys)
-            .flags(READONLY)
-            .keys(&[one(1, key::RO | key::ACCESS)])
-            .tips(&["nondeterministic_output_order"])
-            .doc("2.0.0", "key", "Returns all fields of a hash."),
-        Command::new("hvals", 2, Hash, hvals)
-            .flags(READONLY)
-            .keys(&[one(1, key::RO | key::ACCESS)])
-            .tips(&["nondeterministic_output_order"])
-            .doc("2.0.0", "key", "Returns all values of a hash."),
-        Command::new("hincrby", 4, Hash, hincrby)
-            .flags(WRITE | DENYOOM | FAST)
-            .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
-            .doc(
-                "2.0.0",
-                "key field increment",
-                "Adds a number to the integer value of a field; a missing field counts as 0.",
-            ),
-        Command::new("hincrbyfloat", 4, Hash, hincrbyfloat)
-            .flags(WRITE | DENYOOM | FAST)
-            .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
-            .doc(
-                "2.6.0",
-                "key field increment",
-                "Adds a floating point number to the value of a field; a missing field counts as 0.",
-            ),
-        Command::new("hstrlen", 3, Hash, hstrlen).flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc(
-            "3.2.0",
-            "key field",
-            "Returns the length of the value of a field.",
+    Command::new("hincrbyfloat", 4, Hash, hincrbyfloat)
+        .complexity("O(1)")
+        .flags(WRITE | DENYOOM | FAST)
+        .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
+        .doc(
+            "2.6.0",
+            "key field increment",
+            "Adds a floating point number to the value of a field; a missing field counts as 0.",
         ),
-        Command::new("hrandfield", -2, Hash, hrandfield)
-            .flags(READONLY)
-            .keys(&[one(1, key::RO | key::ACCESS)])
-            .tips(&["nondeterministic_output"])
-            .doc("6.2.0", "key [count [WITHVALUES]]", "Returns random fields of a hash."),
-        Command::new("hscan", -3, Hash, hscan)
-            .flags(READONLY)
-            .keys(&[one(1, key::RO | key::ACCESS)])
-            .tips(&["nondeterministic_output"])
-            .doc(
-                "2.8.0",
-                "key cursor [MATCH pattern] [COUNT count]",
-                "Goes through the fields of a hash step by step.",
-            ),
-    ];
+    Command::new("hstrlen", 3, Hash, hstrlen)
+        .complexity("O(1)")
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO)])
+        .doc("3.2.0", "key field", "Returns the length of the value of a field."),
+    Command::new("hrandfield", -2, Hash, hrandfield)
+        .complexity("O(N)")
+        .flags(READONLY)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .tips(&["nondeterministic_output"])
+        .doc("6.2.0", "key [count [WITHVALUES]]", "Returns random fields of a hash."),
+    Command::new("hscan", -3, Hash, hscan)
+        .complexity("O(1)")
+        .flags(READONLY)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .tips(&["nondeterministic_output"])
+        .doc(
+            "2.8.0",
+            "key cursor [MATCH pattern] [COUNT count]",
+            "Goes through the fields of a hash step by step.",
+        ),
+];
 
 fn hset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let created = set_fields(ctx, args)?;

@@ -12,36 +12,42 @@ use crate::value::{Value, ValueRef};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("del", -2, Generic, del)
+        .complexity("O(N)")
         .flags(WRITE)
         .keys(&[range(1, -1, 1, key::RM | key::DELETE)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
         .doc("1.0.0", "key [key ...]", "Deletes keys."),
     Command::new("unlink", -2, Generic, unlink)
+        .complexity("O(N)")
         .flags(WRITE | FAST)
         .keys(&[range(1, -1, 1, key::RM | key::DELETE)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
         .doc("4.0.0", "key [key ...]", "Deletes keys; what takes long is freed in the background."),
     Command::new("exists", -2, Generic, exists)
+        .complexity("O(N)")
         .flags(READONLY | FAST)
         .keys(&[range(1, -1, 1, key::RO)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
         .doc("1.0.0", "key [key ...]", "Counts how many of the keys exist."),
-    Command::new("type", 2, Generic, type_of).flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc(
-        "1.0.0",
-        "key",
-        "Returns the type of the value of a key.",
-    ),
+    Command::new("type", 2, Generic, type_of)
+        .complexity("O(1)")
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO)])
+        .doc("1.0.0", "key", "Returns the type of the value of a key."),
     Command::new("touch", -2, Generic, touch)
+        .complexity("O(N)")
         .flags(READONLY | FAST)
         .keys(&[range(1, -1, 1, key::RO)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
         .doc("3.2.1", "key [key ...]", "Counts how many of the keys exist and notes that they were used."),
     Command::new("keys", 2, Generic, keys)
+        .complexity("O(N)")
         .flags(READONLY | LOCK_ALL)
         .categories(&["@dangerous"])
         .tips(&["request_policy:all_shards", "nondeterministic_output_order"])
         .doc("1.0.0", "pattern", "Returns all keys that match a pattern."),
     Command::new("scan", -2, Generic, scan)
+        .complexity("O(1)")
         .flags(READONLY | LOCK_ALL)
         .tips(&["nondeterministic_output", "request_policy:special"])
         .doc(
@@ -50,18 +56,22 @@ pub const COMMANDS: &[Command] = &[
             "Goes through the keys of the database step by step.",
         ),
     Command::new("randomkey", 1, Generic, randomkey)
+        .complexity("O(1)")
         .flags(READONLY | LOCK_ALL)
         .tips(&["request_policy:all_shards", "nondeterministic_output"])
         .doc("1.0.0", "", "Returns a random key."),
     Command::new("rename", 3, Generic, rename)
+        .complexity("O(1)")
         .flags(WRITE)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::OW | key::UPDATE)])
         .doc("1.0.0", "key newkey", "Gives a key another name, and replaces what had that name."),
     Command::new("renamenx", 3, Generic, renamenx)
+        .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::OW | key::INSERT)])
         .doc("1.0.0", "key newkey", "Gives a key another name only when no key has that name."),
     Command::new("copy", -3, Generic, copy)
+        .complexity("O(N)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::RO | key::ACCESS), one(2, key::OW | key::UPDATE)])
         .doc(
@@ -70,6 +80,7 @@ pub const COMMANDS: &[Command] = &[
             "Copies the value of a key to another key.",
         ),
     Command::new("move", 3, Generic, move_key)
+        .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
         .doc("1.0.0", "key db", "Moves a key to another database."),

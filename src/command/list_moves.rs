@@ -11,6 +11,7 @@ use crate::value::Kind;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("lmove", 5, List, lmove)
+        .complexity("O(1)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
         .doc(
@@ -19,6 +20,7 @@ pub const COMMANDS: &[Command] = &[
             "Takes an element from one end of a list and puts it at an end of another one.",
         ),
     Command::new("rpoplpush", 3, List, rpoplpush)
+        .complexity("O(1)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
         .doc(
@@ -27,6 +29,7 @@ pub const COMMANDS: &[Command] = &[
             "Takes the last element of a list and puts it in front of another one.",
         ),
     Command::new("lmpop", -4, List, lmpop)
+        .complexity("O(N+M)")
         .flags(WRITE | MOVABLE_KEYS)
         .keys(&[counted(1, key::RW | key::ACCESS | key::DELETE)])
         .doc(
@@ -35,6 +38,7 @@ pub const COMMANDS: &[Command] = &[
             "Takes elements out of the first list of several that has any.",
         ),
     Command::new("blpop", -3, List, blpop)
+        .complexity("O(N)")
         .flags(WRITE | NOSCRIPT | BLOCKING)
         .keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)])
         .doc(
@@ -43,6 +47,7 @@ pub const COMMANDS: &[Command] = &[
             "Takes the first element of the first list that has any, and waits for one.",
         ),
     Command::new("brpop", -3, List, brpop)
+        .complexity("O(N)")
         .flags(WRITE | NOSCRIPT | BLOCKING)
         .keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)])
         .doc(
@@ -51,6 +56,7 @@ pub const COMMANDS: &[Command] = &[
             "Takes the last element of the first list that has any, and waits for one.",
         ),
     Command::new("blmove", 6, List, blmove)
+        .complexity("O(1)")
         .flags(WRITE | DENYOOM | NOSCRIPT | BLOCKING)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
         .doc(
@@ -59,10 +65,12 @@ pub const COMMANDS: &[Command] = &[
             "Moves an element as LMOVE does, and waits for one.",
         ),
     Command::new("brpoplpush", 4, List, brpoplpush)
+        .complexity("O(1)")
         .flags(WRITE | DENYOOM | NOSCRIPT | BLOCKING)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
         .doc("2.2.0", "source destination timeout", "Moves an element as RPOPLPUSH does, and waits for one."),
     Command::new("blmpop", -5, List, blmpop)
+        .complexity("O(N+M)")
         .flags(WRITE | BLOCKING | MOVABLE_KEYS)
         .keys(&[counted(2, key::RW | key::ACCESS | key::DELETE)])
         .doc(

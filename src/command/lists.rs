@@ -7,6 +7,7 @@ use crate::value::list::Side;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("lpush", -3, List, lpush)
+        .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::INSERT)])
         .doc(
@@ -15,6 +16,7 @@ pub const COMMANDS: &[Command] = &[
             "Puts elements in front of a list, and creates the list if there is none.",
         ),
     Command::new("rpush", -3, List, rpush)
+        .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::INSERT)])
         .doc(
@@ -23,37 +25,42 @@ pub const COMMANDS: &[Command] = &[
             "Puts elements at the end of a list, and creates the list if there is none.",
         ),
     Command::new("lpushx", -3, List, lpushx)
+        .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::INSERT)])
         .doc("2.2.0", "key element [element ...]", "Puts elements in front of a list that exists."),
     Command::new("rpushx", -3, List, rpushx)
+        .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::INSERT)])
         .doc("2.2.0", "key element [element ...]", "Puts elements at the end of a list that exists."),
     Command::new("lpop", -2, List, lpop)
+        .complexity("O(N)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE)])
         .doc("1.0.0", "key [count]", "Takes the first elements out of a list."),
     Command::new("rpop", -2, List, rpop)
+        .complexity("O(N)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE)])
         .doc("1.0.0", "key [count]", "Takes the last elements out of a list."),
-    Command::new("llen", 2, List, llen).flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc(
-        "1.0.0",
-        "key",
-        "Returns the length of a list.",
-    ),
-    Command::new("lindex", 3, List, lindex).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc(
-        "1.0.0",
-        "key index",
-        "Returns the element of a list at an index.",
-    ),
-    Command::new("lset", 4, List, lset).flags(WRITE | DENYOOM).keys(&[one(1, key::RW | key::UPDATE)]).doc(
-        "1.0.0",
-        "key index element",
-        "Replaces the element of a list at an index.",
-    ),
+    Command::new("llen", 2, List, llen)
+        .complexity("O(1)")
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO)])
+        .doc("1.0.0", "key", "Returns the length of a list."),
+    Command::new("lindex", 3, List, lindex)
+        .complexity("O(N)")
+        .flags(READONLY)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .doc("1.0.0", "key index", "Returns the element of a list at an index."),
+    Command::new("lset", 4, List, lset)
+        .complexity("O(N)")
+        .flags(WRITE | DENYOOM)
+        .keys(&[one(1, key::RW | key::UPDATE)])
+        .doc("1.0.0", "key index element", "Replaces the element of a list at an index."),
     Command::new("linsert", 5, List, linsert)
+        .complexity("O(N)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::RW | key::INSERT)])
         .doc(
@@ -61,26 +68,30 @@ pub const COMMANDS: &[Command] = &[
             "key <BEFORE | AFTER> pivot element",
             "Puts an element in front of or behind another one of a list.",
         ),
-    Command::new("lrem", 4, List, lrem).flags(WRITE).keys(&[one(1, key::RW | key::DELETE)]).doc(
-        "1.0.0",
-        "key count element",
-        "Removes elements that are equal to a value from a list.",
-    ),
-    Command::new("lrange", 4, List, lrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc(
-        "1.0.0",
-        "key start stop",
-        "Returns the elements of a list between two indices.",
-    ),
-    Command::new("ltrim", 4, List, ltrim).flags(WRITE).keys(&[one(1, key::RW | key::DELETE)]).doc(
-        "1.0.0",
-        "key start stop",
-        "Removes all but the elements between two indices from a list.",
-    ),
-    Command::new("lpos", -3, List, lpos).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc(
-        "6.0.6",
-        "key element [RANK rank] [COUNT num-matches] [MAXLEN len]",
-        "Returns the indices of elements that are equal to a value.",
-    ),
+    Command::new("lrem", 4, List, lrem)
+        .complexity("O(N+M)")
+        .flags(WRITE)
+        .keys(&[one(1, key::RW | key::DELETE)])
+        .doc("1.0.0", "key count element", "Removes elements that are equal to a value from a list."),
+    Command::new("lrange", 4, List, lrange)
+        .complexity("O(S+N)")
+        .flags(READONLY)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .doc("1.0.0", "key start stop", "Returns the elements of a list between two indices."),
+    Command::new("ltrim", 4, List, ltrim)
+        .complexity("O(N)")
+        .flags(WRITE)
+        .keys(&[one(1, key::RW | key::DELETE)])
+        .doc("1.0.0", "key start stop", "Removes all but the elements between two indices from a list."),
+    Command::new("lpos", -3, List, lpos)
+        .complexity("O(N)")
+        .flags(READONLY)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .doc(
+            "6.0.6",
+            "key element [RANK rank] [COUNT num-matches] [MAXLEN len]",
+            "Returns the indices of elements that are equal to a value.",
+        ),
 ];
 
 /// An end of a list.

@@ -6,17 +6,16 @@ use super::spec::{Command, Group::Server, flags::*};
 use super::{Fail, Result, is};
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("save", 1, Server, save).flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI).doc(
-        "1.0.0",
-        "",
-        "Saves the data to disk while the connection waits.",
-    ),
-    Command::new("bgsave", -1, Server, bgsave).flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | LOCK_ALL).doc(
-        "1.0.0",
-        "[SCHEDULE]",
-        "Saves the data to disk in the background.",
-    ),
+    Command::new("save", 1, Server, save)
+        .complexity("O(N)")
+        .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI)
+        .doc("1.0.0", "", "Saves the data to disk while the connection waits."),
+    Command::new("bgsave", -1, Server, bgsave)
+        .complexity("O(1)")
+        .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | LOCK_ALL)
+        .doc("1.0.0", "[SCHEDULE]", "Saves the data to disk in the background."),
     Command::new("lastsave", 1, Server, lastsave)
+        .complexity("O(1)")
         .flags(LOADING | STALE | FAST)
         .categories(&["@admin", "@dangerous"])
         .tips(&["nondeterministic_output"])

@@ -45,11 +45,11 @@ pub const COMMANDS: &[Command] = &[
             "Stops listening to channels that belong to slots.",
         ),
     Command::new("publish", 3, PubSub, publish)
-        .flags(PUBSUB | LOADING | STALE | FAST | MAY_REPLICATE)
+        .flags(PUBSUB | LOADING | STALE | FAST)
         .complexity("O(N+M) where N is the number of listeners of the channel and M that of all patterns")
         .doc("2.0.0", "channel message", "Sends a message to a channel."),
     Command::new("spublish", 3, PubSub, spublish)
-        .flags(PUBSUB | LOADING | STALE | FAST | MAY_REPLICATE)
+        .flags(PUBSUB | LOADING | STALE | FAST)
         .keys(&[CHANNEL])
         .complexity("O(N) where N is the number of listeners of the channel")
         .doc("7.0.0", "shardchannel message", "Sends a message to a channel that belongs to a slot."),

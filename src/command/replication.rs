@@ -10,16 +10,20 @@ use crate::base::num::parse_i64;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("replicaof", 3, Server, replicaof)
+        .complexity("O(1)")
         .flags(ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING | LOCK_ALL)
         .doc("5.0.0", "host port | NO ONE", "Makes the node follow a primary, or be one."),
     Command::new("slaveof", 3, Server, replicaof)
+        .complexity("O(1)")
         .flags(ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING | LOCK_ALL)
         .doc("1.0.0", "host port | NO ONE", "Makes the node follow a primary, or be one."),
     Command::new("role", 1, Server, role)
+        .complexity("O(1)")
         .flags(NOSCRIPT | LOADING | STALE | FAST)
         .categories(&["@admin", "@dangerous"])
         .doc("2.8.12", "", "Tells the part that the node plays in replication."),
     Command::new("replconf", -1, Server, replconf)
+        .complexity("O(1)")
         .flags(ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY)
         .doc("3.0.0", "", "What replicas and primaries tell each other."),
     Command::new("psync", -3, Server, psync).flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT).doc(
@@ -33,6 +37,7 @@ pub const COMMANDS: &[Command] = &[
         "Asks for all data and the stream that follows them.",
     ),
     Command::new("wait", 3, Generic, wait)
+        .complexity("O(1)")
         .flags(BLOCKING)
         .categories(&["@connection"])
         .tips(&["request_policy:all_shards", "response_policy:agg_min"])

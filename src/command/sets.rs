@@ -10,6 +10,7 @@ use crate::value::Kind;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("sadd", -3, Set, sadd)
+        .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::INSERT)])
         .doc(
@@ -17,22 +18,24 @@ pub const COMMANDS: &[Command] = &[
             "key member [member ...]",
             "Adds members to a set, and creates the set if there is none.",
         ),
-    Command::new("srem", -3, Set, srem).flags(WRITE | FAST).keys(&[one(1, key::RW | key::DELETE)]).doc(
-        "1.0.0",
-        "key member [member ...]",
-        "Removes members from a set.",
-    ),
+    Command::new("srem", -3, Set, srem)
+        .complexity("O(N)")
+        .flags(WRITE | FAST)
+        .keys(&[one(1, key::RW | key::DELETE)])
+        .doc("1.0.0", "key member [member ...]", "Removes members from a set."),
     Command::new("smembers", 2, Set, smembers)
+        .complexity("O(N)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output_order"])
         .doc("1.0.0", "key", "Returns all members of a set."),
-    Command::new("sismember", 3, Set, sismember).flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc(
-        "1.0.0",
-        "key member",
-        "Tells whether a value is a member of a set.",
-    ),
+    Command::new("sismember", 3, Set, sismember)
+        .complexity("O(1)")
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO)])
+        .doc("1.0.0", "key member", "Tells whether a value is a member of a set."),
     Command::new("smismember", -3, Set, smismember)
+        .complexity("O(N)")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
@@ -40,11 +43,11 @@ pub const COMMANDS: &[Command] = &[
             "key member [member ...]",
             "Tells for each of several values whether it is a member of a set.",
         ),
-    Command::new("scard", 2, Set, scard).flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc(
-        "1.0.0",
-        "key",
-        "Returns the number of members of a set.",
-    ),
+    Command::new("scard", 2, Set, scard)
+        .complexity("O(1)")
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO)])
+        .doc("1.0.0", "key", "Returns the number of members of a set."),
     Command::new("spop", -2, Set, spop)
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE)])
@@ -56,10 +59,12 @@ pub const COMMANDS: &[Command] = &[
         .tips(&["nondeterministic_output"])
         .doc("1.0.0", "key [count]", "Returns random members of a set."),
     Command::new("smove", 4, Set, smove)
+        .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
         .doc("1.0.0", "source destination member", "Moves a member from one set to another."),
     Command::new("sscan", -3, Set, sscan)
+        .complexity("O(1)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])

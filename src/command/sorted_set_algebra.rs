@@ -13,6 +13,7 @@ use crate::value::{self, Limits, Set, ValueRef};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("zunionstore", -4, SortedSet, zunionstore)
+        .complexity("O(N)+O(M log(M))")
         .flags(WRITE | DENYOOM | MOVABLE_KEYS)
         .keys(&[one(1, key::OW | key::UPDATE), counted(2, key::RO | key::ACCESS)])
         .doc(
@@ -21,6 +22,7 @@ pub const COMMANDS: &[Command] = &[
             "Stores the members that any of the sorted sets has in a key.",
         ),
     Command::new("zinterstore", -4, SortedSet, zinterstore)
+        .complexity("O(N*K)+O(M*log(M))")
         .flags(WRITE | DENYOOM | MOVABLE_KEYS)
         .keys(&[one(1, key::OW | key::UPDATE), counted(2, key::RO | key::ACCESS)])
         .doc(
@@ -29,6 +31,7 @@ pub const COMMANDS: &[Command] = &[
             "Stores the members that all of the sorted sets have in a key.",
         ),
     Command::new("zdiffstore", -4, SortedSet, zdiffstore)
+        .complexity("O(L + (N-K)log(N))")
         .flags(WRITE | DENYOOM | MOVABLE_KEYS)
         .keys(&[one(1, key::OW | key::UPDATE), counted(2, key::RO | key::ACCESS)])
         .doc(
@@ -37,6 +40,7 @@ pub const COMMANDS: &[Command] = &[
             "Stores the members of the first sorted set that none of the others has in a key.",
         ),
     Command::new("zunion", -3, SortedSet, zunion)
+        .complexity("O(N)+O(M*log(M))")
         .flags(READONLY | MOVABLE_KEYS)
         .keys(&[counted(1, key::RO | key::ACCESS)])
         .doc(
@@ -45,6 +49,7 @@ pub const COMMANDS: &[Command] = &[
             "Returns the members that any of the sorted sets has.",
         ),
     Command::new("zinter", -3, SortedSet, zinter)
+        .complexity("O(N*K)+O(M*log(M))")
         .flags(READONLY | MOVABLE_KEYS)
         .keys(&[counted(1, key::RO | key::ACCESS)])
         .doc(
@@ -53,6 +58,7 @@ pub const COMMANDS: &[Command] = &[
             "Returns the members that all of the sorted sets have.",
         ),
     Command::new("zdiff", -3, SortedSet, zdiff)
+        .complexity("O(L + (N-K)log(N))")
         .flags(READONLY | MOVABLE_KEYS)
         .keys(&[counted(1, key::RO | key::ACCESS)])
         .doc(
@@ -61,6 +67,7 @@ pub const COMMANDS: &[Command] = &[
             "Returns the members of the first sorted set that none of the others has.",
         ),
     Command::new("zintercard", -3, SortedSet, zintercard)
+        .complexity("O(N*K)")
         .flags(READONLY | MOVABLE_KEYS)
         .keys(&[counted(1, key::RO | key::ACCESS)])
         .doc(

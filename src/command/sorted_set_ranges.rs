@@ -12,19 +12,26 @@ use crate::value::{self, Value};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("zcount", 4, SortedSet, zcount)
+        .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc("2.0.0", "key min max", "Counts the members with scores between two bounds."),
     Command::new("zlexcount", 4, SortedSet, zlexcount)
+        .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc("2.8.9", "key min max", "Counts the members between two members, where all scores are equal."),
-    Command::new("zrange", -4, SortedSet, zrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc(
-        "1.2.0",
-        "key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]",
-        "Returns members between two ranks, scores or members.",
-    ),
+    Command::new("zrange", -4, SortedSet, zrange)
+        .complexity("O(log(N)+M)")
+        .flags(READONLY)
+        .keys(&[one(1, key::RO | key::ACCESS)])
+        .doc(
+            "1.2.0",
+            "key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]",
+            "Returns members between two ranks, scores or members.",
+        ),
     Command::new("zrangestore", -5, SortedSet, zrangestore)
+        .complexity("O(log(N)+M)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::OW | key::UPDATE), one(2, key::RO | key::ACCESS)])
         .doc(
@@ -33,6 +40,7 @@ pub const COMMANDS: &[Command] = &[
             "Stores the members between two ranks, scores or members in a key.",
         ),
     Command::new("zrangebyscore", -4, SortedSet, zrangebyscore)
+        .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
@@ -41,6 +49,7 @@ pub const COMMANDS: &[Command] = &[
             "Returns the members with scores between two bounds.",
         ),
     Command::new("zrevrangebyscore", -4, SortedSet, zrevrangebyscore)
+        .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
@@ -49,6 +58,7 @@ pub const COMMANDS: &[Command] = &[
             "Returns the members with scores between two bounds, the highest first.",
         ),
     Command::new("zrevrange", -4, SortedSet, zrevrange)
+        .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
@@ -57,6 +67,7 @@ pub const COMMANDS: &[Command] = &[
             "Returns the members between two ranks, the highest score first.",
         ),
     Command::new("zrangebylex", -4, SortedSet, zrangebylex)
+        .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
@@ -65,6 +76,7 @@ pub const COMMANDS: &[Command] = &[
             "Returns the members between two members, where all scores are equal.",
         ),
     Command::new("zrevrangebylex", -4, SortedSet, zrevrangebylex)
+        .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
@@ -73,14 +85,17 @@ pub const COMMANDS: &[Command] = &[
             "Returns the members between two members in reverse order, where all scores are equal.",
         ),
     Command::new("zremrangebyrank", 4, SortedSet, zremrangebyrank)
+        .complexity("O(log(N)+M)")
         .flags(WRITE)
         .keys(&[one(1, key::RW | key::DELETE)])
         .doc("2.0.0", "key start stop", "Removes the members between two ranks."),
     Command::new("zremrangebyscore", 4, SortedSet, zremrangebyscore)
+        .complexity("O(log(N)+M)")
         .flags(WRITE)
         .keys(&[one(1, key::RW | key::DELETE)])
         .doc("1.2.0", "key min max", "Removes the members with scores between two bounds."),
     Command::new("zremrangebylex", 4, SortedSet, zremrangebylex)
+        .complexity("O(log(N)+M)")
         .flags(WRITE)
         .keys(&[one(1, key::RW | key::DELETE)])
         .doc("2.8.9", "key min max", "Removes the members between two members, where all scores are equal."),

@@ -12,6 +12,7 @@ use crate::value::{self, Kind, Limits};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("zadd", -4, SortedSet, zadd)
+        .complexity("O(log(N))")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
         .doc(
@@ -20,6 +21,7 @@ pub const COMMANDS: &[Command] = &[
             "Gives members of a sorted set their scores, and creates the sorted set if there is none.",
         ),
     Command::new("zincrby", 4, SortedSet, zincrby)
+        .complexity("O(log(N))")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
         .doc(
@@ -28,37 +30,43 @@ pub const COMMANDS: &[Command] = &[
             "Adds a number to the score of a member; a missing member counts as 0.",
         ),
     Command::new("zscore", 3, SortedSet, zscore)
+        .complexity("O(1)")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc("1.2.0", "key member", "Returns the score of a member."),
     Command::new("zmscore", -3, SortedSet, zmscore)
+        .complexity("O(N)")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc("6.2.0", "key member [member ...]", "Returns the scores of several members."),
-    Command::new("zcard", 2, SortedSet, zcard).flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc(
-        "1.2.0",
-        "key",
-        "Returns the number of members of a sorted set.",
-    ),
+    Command::new("zcard", 2, SortedSet, zcard)
+        .complexity("O(1)")
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO)])
+        .doc("1.2.0", "key", "Returns the number of members of a sorted set."),
     Command::new("zrank", 3, SortedSet, zrank)
+        .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc("2.0.0", "key member", "Returns the rank of a member, the lowest score first."),
     Command::new("zrevrank", 3, SortedSet, zrevrank)
+        .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc("2.0.0", "key member", "Returns the rank of a member, the highest score first."),
-    Command::new("zrem", -3, SortedSet, zrem).flags(WRITE | FAST).keys(&[one(1, key::RW | key::DELETE)]).doc(
-        "1.2.0",
-        "key member [member ...]",
-        "Removes members from a sorted set.",
-    ),
+    Command::new("zrem", -3, SortedSet, zrem)
+        .complexity("O(M*log(N))")
+        .flags(WRITE | FAST)
+        .keys(&[one(1, key::RW | key::DELETE)])
+        .doc("1.2.0", "key member [member ...]", "Removes members from a sorted set."),
     Command::new("zrandmember", -2, SortedSet, zrandmember)
+        .complexity("O(N)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
         .doc("6.2.0", "key [count [WITHSCORES]]", "Returns random members of a sorted set."),
     Command::new("zscan", -3, SortedSet, zscan)
+        .complexity("O(1)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])

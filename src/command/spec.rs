@@ -112,14 +112,14 @@ impl Group {
     const fn category(self) -> &'static str {
         match self {
             Self::Bitmap => "@bitmap",
-            Self::Cluster | Self::Server => "",
+            // Of pub/sub commands those that the flag says.
+            Self::Cluster | Self::Server | Self::PubSub => "",
             Self::Connection => "@connection",
             Self::Generic => "@keyspace",
             Self::Geo => "@geo",
             Self::Hash => "@hash",
             Self::HyperLogLog => "@hyperloglog",
             Self::List => "@list",
-            Self::PubSub => "@pubsub",
             Self::Scripting => "@scripting",
             Self::Set => "@set",
             Self::SortedSet => "@sortedset",
@@ -399,9 +399,8 @@ impl Command {
         }
     }
 
-    /// All ACL categories, those that follow from flags and group included.
+    /// All ACL categories, those that follow from flags and group included, in Redis's order.
     pub fn acl_categories(&self) -> Vec<&'static str> {
-        let mut out = Vec::new();
         let implied = [
             (flags::WRITE, "@write"),
             (flags::READONLY, "@read"),
@@ -411,26 +410,44 @@ impl Command {
             (flags::FAST, "@fast"),
             (flags::BLOCKING, "@blocking"),
         ];
-        let add = |out: &mut Vec<&'static str>, c: &'static str| {
-            if !c.is_empty() && !out.contains(&c) {
-                out.push(c);
-            }
+        let slow = if self.has(flags::FAST) { "" } else { "@slow" };
+        // A container does nothing by itself.
+        let is_container = !self.subcommands.is_empty() && self.flags == 0;
+        let group = if is_container { "" } else { self.group.category() };
+        let is = |category: &str| {
+            category == slow
+                || category == group
+                || implied.iter().any(|(flag, name)| *name == category && self.has(*flag))
+                || self.categories.contains(&category)
         };
-        for &(flag, category) in &implied {
-            if self.has(flag) {
-                add(&mut out, category);
-            }
-        }
-        if !self.has(flags::FAST) {
-            add(&mut out, "@slow");
-        }
-        add(&mut out, self.group.category());
-        for category in self.categories {
-            add(&mut out, category);
-        }
-        out
+        CATEGORIES.iter().copied().filter(|c| is(c)).collect()
     }
 }
+
+/// The ACL categories, in the order in which COMMAND names them.
+const CATEGORIES: [&str; 21] = [
+    "@keyspace",
+    "@read",
+    "@write",
+    "@set",
+    "@sortedset",
+    "@list",
+    "@hash",
+    "@string",
+    "@bitmap",
+    "@hyperloglog",
+    "@geo",
+    "@stream",
+    "@pubsub",
+    "@admin",
+    "@fast",
+    "@slow",
+    "@blocking",
+    "@dangerous",
+    "@connection",
+    "@transaction",
+    "@scripting",
+];
 
 /// One key at `at`.
 pub const fn one(at: usize, flags: u16) -> KeySpec {

@@ -8,19 +8,23 @@ use super::{Fail, Result};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("multi", 1, Transactions, multi)
+        .complexity("O(1)")
         .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY | NOT_QUEUED)
         .doc("1.2.0", "", "Starts a transaction."),
     Command::new("exec", 1, Transactions, exec)
         .flags(NOSCRIPT | LOADING | STALE | SKIP_SLOWLOG | NOT_QUEUED)
         .doc("1.2.0", "", "Runs all commands of a transaction."),
     Command::new("discard", 1, Transactions, discard)
+        .complexity("O(N)")
         .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY | NOT_QUEUED)
         .doc("2.0.0", "", "Forgets a transaction."),
     Command::new("watch", -2, Transactions, watch)
+        .complexity("O(1)")
         .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY | NOT_QUEUED)
         .keys(&[range(1, -1, 1, key::RO)])
         .doc("2.2.0", "key [key ...]", "Makes the next transaction depend on keys that must not change."),
     Command::new("unwatch", 1, Transactions, unwatch)
+        .complexity("O(1)")
         .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY)
         .doc("2.2.0", "", "Forgets the watched keys."),
 ];

@@ -223,7 +223,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("requirepass", "", Secret(at!(requirepass))).sensitive(),
     later("aclfile", "", Text(at!(aclfile))).immutable(),
     later("acllog-max-len", "128", Int(0, LONG_MAX, at!(acllog_max_len))),
-    here("acl-pubsub-default", "resetchannels", Choice(at!(acl_pubsub_default))),
+    later("acl-pubsub-default", "resetchannels", Choice(at!(acl_pubsub_default))),
     // Scripting
     later("busy-reply-threshold", "5000", Int(0, LONG_MAX, at!(busy_reply_threshold))).alias("lua-time-limit"),
     // Encodings

@@ -59,6 +59,9 @@ pub struct MemoryLimit {
     /// Whether keys may be evicted (any policy but `noeviction`).
     pub evict: AtomicBool,
     pub samples: AtomicU32,
+    /// How many keys one command evicts before it goes on although memory is still too much; the
+    /// next one continues (`maxmemory-eviction-tenacity`).
+    pub most: AtomicU64,
     /// Bytes allocated now.
     pub used: fn() -> u64,
 }
@@ -478,8 +481,7 @@ impl Executor {
         let samples = memory.samples.load(Ordering::Relaxed) as usize;
         let shared = self.shared;
         self.effects.log_wanted = shared.keyspace.log.is_wanted();
-        // Bounded, so that one command never evicts for long; the next one goes on.
-        for _ in 0..1000 {
+        for _ in 0..memory.most.load(Ordering::Relaxed) {
             if !shared.keyspace.evict_one(&mut self.rng, samples, now, &mut self.effects) {
                 return false;
             }
@@ -489,7 +491,7 @@ impl Executor {
                 return true;
             }
         }
-        (shared.memory.used)() <= limit
+        true
     }
 
     /// Deletes some keys whose time has come from one shard, as a primary does in the background.

@@ -91,23 +91,27 @@ impl AcceptLoop {
     /// Accepts until the node ends.
     pub fn run(mut self, node: &Node) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
+        // Whether more connections wait than were taken at once.
+        let mut more = false;
         while !node.shutting_down.load(Ordering::Acquire) {
             // Now and then without an event: a listener that ran out of descriptors is tried again.
-            match self.poll.poll(&mut events, Some(Duration::from_millis(500))) {
+            let wait = if more { Duration::ZERO } else { Duration::from_millis(500) };
+            match self.poll.poll(&mut events, Some(wait)) {
                 Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
                 _ => {}
             }
             self.take_listeners(node)?;
-            self.accept_tcp(node);
-            self.accept_unix(node);
+            more = self.accept_tcp(node) | self.accept_unix(node);
         }
         Ok(())
     }
 
-    fn accept_tcp(&mut self, node: &Node) {
-        let mut next = self.next_worker;
+    fn accept_tcp(&mut self, node: &Node) -> bool {
+        let (mut next, mut more) = (self.next_worker, false);
+        let at_once = node.config.load().max_new_connections_per_cycle;
         for listener in &self.tcp {
-            accept_all(
+            more |= accept_some(
+                at_once,
                 || listener.accept(),
                 |(stream, peer)| {
                     let config = node.config.load();
@@ -128,34 +132,38 @@ impl AcceptLoop {
             );
         }
         self.next_worker = next;
+        more
     }
 
-    fn accept_unix(&mut self, node: &Node) {
-        let Some(listener) = &self.unix else { return };
+    fn accept_unix(&mut self, node: &Node) -> bool {
+        let Some(listener) = &self.unix else { return false };
+        let at_once = node.config.load().max_new_connections_per_cycle;
         let next = &mut self.next_worker;
-        accept_all(
+        accept_some(
+            at_once,
             || listener.accept(),
             |(stream, _)| {
                 let path = format!("{}:0", node.config.load().unixsocket);
                 admit(node, Stream::Unix(stream), path.clone(), path, None, next);
             },
-        );
+        )
     }
 }
 
-/// Accepts until nobody waits any more.
-fn accept_all<S>(mut accept: impl FnMut() -> io::Result<S>, mut took: impl FnMut(S)) {
-    loop {
+/// Accepts until nobody waits any more (false) or so many are taken (true).
+fn accept_some<S>(at_once: u32, mut accept: impl FnMut() -> io::Result<S>, mut took: impl FnMut(S)) -> bool {
+    for _ in 0..at_once {
         match accept() {
             Ok(connection) => took(connection),
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
             Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
             Err(e) => {
                 tracing::warn!("Accepting client connection: {e}");
-                return;
+                return false;
             }
         }
     }
+    true
 }
 
 /// Hands a connection to the next worker, or refuses it with a text.

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
 
 use super::node::{Node, unix_ms};
 use super::{allocator, persistence};
@@ -24,8 +23,8 @@ pub struct Control {
     handle: Handle,
 }
 
-/// How often the clockwork turns.
-const TICK: Duration = Duration::from_millis(100);
+/// The clockwork turns at least this often, whatever `hz` says: pauses must end in time.
+const LONGEST_TICK: Duration = Duration::from_millis(100);
 
 impl Control {
     /// Starts the thread. It ends once the node is shut down, and all its tasks with it.
@@ -57,15 +56,14 @@ impl Control {
 }
 
 async fn clockwork(node: &Arc<Node>) {
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !node.shutting_down.load(Ordering::Acquire) {
-        ticks.tick().await;
         tick(node);
+        let every = Duration::from_millis(1000 / u64::from(node.config.load().hz.clamp(1, 500)));
+        tokio::time::sleep(every.min(LONGEST_TICK)).await;
     }
 }
 
-/// What happens ten times a second.
+/// What happens `hz` times a second.
 fn tick(node: &Arc<Node>) {
     node.shared.keyspace.set_access_clock((unix_ms() / 1000) as u32);
     node.memory_peak.fetch_max(allocator::used(), Ordering::Relaxed);

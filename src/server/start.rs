@@ -200,6 +200,7 @@ fn make_node(
             limit: AtomicU64::new(config.maxmemory),
             evict: AtomicBool::new(evicts(config.maxmemory_policy)),
             samples: AtomicU32::new(config.maxmemory_samples),
+            most: AtomicU64::new(eviction_batch(&config)),
             used: allocator::used,
         },
         view: ArcSwapOption::empty(),
@@ -207,6 +208,14 @@ fn make_node(
     };
     let run_id = random_hex(rng);
     Ok(Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin))
+}
+
+/// How many keys one command may evict: a hundred for each step of the tenacity, all at its end.
+pub fn eviction_batch(config: &Config) -> u64 {
+    match config.maxmemory_eviction_tenacity {
+        100.. => u64::MAX,
+        tenacity => u64::from(tenacity) * 100 + 1,
+    }
 }
 
 /// Whether keys may be evicted. Policies that spare keys without an expiry evict nothing as long as

@@ -40,7 +40,8 @@ const BATCH: usize = 32;
 /// Keys of one command that are prefetched.
 const PREFETCH_KEYS: usize = 16;
 
-/// How often a worker looks for dead keys, at how many shards, and how many keys it deletes of each.
+/// How often a worker looks for dead keys, at how many shards, and how many keys it deletes of each
+/// at the least `active-expire-effort`.
 const EXPIRY_PERIOD_MS: UnixMs = 20;
 const SHARDS_PER_PERIOD: usize = 4;
 const EXPIRY_KEYS: usize = 200;
@@ -65,6 +66,8 @@ pub struct Worker {
     next_shard: usize,
     /// The end of the log when replicas were last woken.
     log_end: u64,
+    /// `client-query-buffer-limit`, looked up once a second.
+    query_limit: usize,
     stopped: bool,
 }
 
@@ -166,6 +169,7 @@ impl Worker {
             next_expiry_ms: 0,
             next_shard: index,
             log_end: 0,
+            query_limit: usize::MAX,
             stopped: false,
         }
     }
@@ -282,6 +286,15 @@ impl Worker {
                 Ok(0) => {
                     self.close(token);
                     continue;
+                }
+                Ok(n) if kept + n > self.query_limit => {
+                    tracing::warn!(
+                        "Closing client that reached max query buffer length: id={} addr={}",
+                        c.client.id,
+                        c.client.addr
+                    );
+                    self.node.net.query_limit_closed.fetch_add(1, Ordering::Relaxed);
+                    self.close(token);
                 }
                 Ok(n) => {
                     input_bytes += n as u64;
@@ -510,12 +523,7 @@ impl Worker {
 
     fn refuse(&mut self, c: &mut Connection, fail: &Fail, s: &mut Segment, end: usize, reply: &mut Reply) {
         let text = fail.to_string();
-        if c.client.authenticated {
-            reply.error(&text);
-        } else {
-            // What commands there are is nobody's business before authentication.
-            reply.error("NOAUTH Authentication required.");
-        }
+        reply.error(&text);
         self.executor.stats.count_error(&text);
         if let Some(multi) = &mut c.client.multi {
             multi.aborted = true;
@@ -587,6 +595,7 @@ impl Worker {
                 };
                 c.need = s.need;
             }
+            c.entry.query_bytes.store(c.input.len(), Ordering::Relaxed);
             c.last_seen = second;
             c.entry.last_seen.store(second as i64, Ordering::Relaxed);
             c.entry.last_command.store(s.last_command, Ordering::Relaxed);
@@ -812,6 +821,7 @@ impl Worker {
         let second = now_ms as u64 / 1000;
         if second != self.last_second {
             self.last_second = second;
+            self.query_limit = self.node.config.load().client_query_buffer_limit as usize;
             self.close_idle(second);
         }
     }
@@ -823,13 +833,14 @@ impl Worker {
             return;
         }
         let workers = self.node.workers.get().map_or(1, Vec::len);
+        let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
         for _ in 0..SHARDS_PER_PERIOD {
             let shard = self.next_shard;
             self.next_shard += workers;
             if self.next_shard >= SHARDS {
                 self.next_shard = self.index % SHARDS;
             }
-            self.executor.expire_shard(shard, now, EXPIRY_KEYS);
+            self.executor.expire_shard(shard, now, keys);
         }
     }
 
@@ -933,6 +944,7 @@ impl Worker {
             local_addr,
             created: unix_ms(),
             authenticated: self.node.admits_without_password(),
+            resp3: self.node.config.load().client_default_resp == 3,
             user: "default".into(),
             ..Client::default()
         };

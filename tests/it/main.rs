@@ -7,12 +7,14 @@
 mod common;
 
 mod admin;
+mod clients;
 mod cluster;
 mod connection;
 mod keys;
 mod maxmemory;
 mod persistence;
 mod protocol;
+mod pubsub;
 mod replication;
 mod start;
 mod workload;

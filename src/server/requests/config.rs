@@ -124,6 +124,7 @@ fn follow(node: &Node, config: &Config) {
     memory.limit.store(config.maxmemory, Ordering::Relaxed);
     memory.evict.store(start::evicts(config.maxmemory_policy), Ordering::Relaxed);
     memory.samples.store(config.maxmemory_samples, Ordering::Relaxed);
+    memory.most.store(start::eviction_batch(config), Ordering::Relaxed);
     node.settle_gate();
     let seed = node.shared.limits.load().hash_seed;
     node.shared.limits.store(Arc::new(start::limits(config, seed)));

@@ -1,0 +1,176 @@
+//! What clients do to one another and to the server while it runs: pauses, kills, changes of the
+//! configuration that concern connections, orderly ends that are called off.
+
+use crate::common::client::Client;
+use crate::common::server::{Launch, Server, free_port};
+use crate::common::{SOON, wait_for};
+use std::io::Read;
+use std::net::{TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_pause_ends_by_itself() {
+    let server = Server::subject();
+    let mut judge = server.connect();
+    let mut other = server.connect();
+    let start = Instant::now();
+    judge.ok("CLIENT PAUSE 400");
+    other.expect("PING", "+PONG");
+    assert!(start.elapsed() >= Duration::from_millis(390), "{:?}", start.elapsed());
+    judge.ok("CLIENT PAUSE 100000 WRITE");
+    other.send(&["SET", "k", "v"]);
+    let mut third = server.connect();
+    third.expect("GET k", "nil");
+    // A transaction with a write in it waits as a whole.
+    third.ok("MULTI");
+    third.run("GET k");
+    third.expect("EXEC", "[nil]");
+    judge.ok("CLIENT UNPAUSE");
+    assert_eq!(other.read().to_string(), "+OK");
+}
+
+#[test]
+fn a_blocked_client_is_unblocked_as_asked() {
+    let server = Server::subject();
+    let mut judge = server.connect();
+    let mut blocked = server.connect();
+    let id = blocked.run("CLIENT ID").int();
+    for (how, reply) in
+        [("TIMEOUT", "nil-array"), ("ERROR", "-UNBLOCKED client unblocked via CLIENT UNBLOCK")]
+    {
+        blocked.send(&["BLPOP", "none", "0"]);
+        wait_for("it is blocked", SOON, || judge.info_int("blocked_clients") == 1);
+        judge.expect(&format!("CLIENT UNBLOCK {id} {how}"), ":1");
+        assert_eq!(blocked.read().to_string(), reply);
+        judge.expect(&format!("CLIENT UNBLOCK {id}"), ":0");
+    }
+    assert_eq!(judge.info_int("blocked_clients"), 0);
+}
+
+#[test]
+fn clients_are_killed_by_what_they_are() {
+    let server = Server::subject();
+    let mut judge = server.connect();
+    let mut listener = server.connect();
+    listener.run("SUBSCRIBE ch");
+    let mut normal = server.connect();
+    normal.run("PING");
+    judge.expect("CLIENT KILL TYPE pubsub", ":1");
+    assert!(listener.closed());
+    judge.expect("CLIENT KILL USER nobody", ":0");
+    let local = format!("127.0.0.1:{}", server.port);
+    // Nobody but the two is there, and the asker is spared.
+    wait_for("the listener is gone", SOON, || judge.run("CLIENT LIST").text().lines().count() == 2);
+    judge.expect(&format!("CLIENT KILL LADDR {local}"), ":1");
+    assert!(normal.closed());
+    judge.expect("CLIENT KILL SKIPME no", ":1");
+    assert!(judge.closed());
+}
+
+#[test]
+fn the_port_can_be_changed_while_it_runs() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let port = free_port();
+    client.ok(&format!("CONFIG SET port {port}"));
+    wait_for("the new port answers", SOON, || {
+        Client::try_connect(port).is_ok_and(|mut c| c.try_run("PING").is_ok())
+    });
+    client.expect("PING", "+PONG");
+    assert_eq!(client.info("tcp_port"), port.to_string());
+    let taken = Server::subject();
+    let refused = client.run(&format!("CONFIG SET port {}", taken.port)).text();
+    assert!(refused.contains("Unable to listen on this port"), "{refused}");
+    client.expect("CONFIG GET port", &format!("[\"port\", \"{port}\"]"));
+}
+
+#[test]
+fn a_new_password_concerns_new_connections() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.ok("CONFIG SET requirepass secret");
+    client.expect("PING", "+PONG");
+    let mut new = server.connect();
+    new.expect("PING", "-NOAUTH Authentication required.");
+    // What is no command at all is told to anybody.
+    assert!(new.run("FOO").text().starts_with("ERR unknown command 'FOO'"));
+    new.ok("AUTH secret");
+    new.expect("PING", "+PONG");
+    client.ok(r#"CONFIG SET requirepass """#);
+    server.connect().expect("PING", "+PONG");
+}
+
+/// An address of this machine that is not the loopback, if it has one.
+fn other_address() -> Option<std::net::IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent: the kernel only chooses the address that it would send from.
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback())
+}
+
+#[test]
+fn protected_mode_refuses_strangers_with_a_text() {
+    let Some(address) = other_address() else { return };
+    let server = Launch::subject().args(&["--bind", "127.0.0.1", &address.to_string()]).start();
+    let mut stranger = TcpStream::connect((address, server.port)).expect("connect");
+    let mut text = String::new();
+    stranger.read_to_string(&mut text).expect("a refusal");
+    assert!(text.starts_with("-DENIED Redis is running in protected mode"), "{text}");
+    let mut client = server.connect();
+    assert_eq!(client.info("rejected_connections"), "1");
+    client.ok("CONFIG SET protected-mode no");
+    let mut guest = TcpStream::connect((address, server.port)).expect("connect");
+    std::io::Write::write_all(&mut guest, b"PING\r\n").expect("send");
+    let mut reply = [0; 7];
+    guest.read_exact(&mut reply).expect("a reply");
+    assert_eq!(&reply, b"+PONG\r\n");
+}
+
+#[test]
+fn debug_is_forbidden_unless_it_is_allowed() {
+    let server = Launch::subject().args(&["--enable-debug-command", "no"]).start();
+    let refused = server.connect().run("DEBUG SLEEP 0").text();
+    assert!(refused.starts_with("ERR DEBUG command not allowed."), "{refused}");
+    let server = Launch::subject().args(&["--enable-debug-command", "local"]).start();
+    server.connect().ok("DEBUG SLEEP 0");
+}
+
+#[test]
+fn commands_go_by_their_new_names() {
+    let server = Launch::subject()
+        .args(&["--rename-command", "FLUSHALL", "wipe", "--rename-command", "KEYS", ""])
+        .start();
+    let mut client = server.connect();
+    client.ok("SET k v");
+    assert!(client.run("FLUSHALL").text().starts_with("ERR unknown command 'FLUSHALL'"));
+    assert!(client.run("KEYS *").text().starts_with("ERR unknown command 'KEYS'"));
+    client.ok("WIPE");
+    client.expect("DBSIZE", ":0");
+    client.expect("WIPE a", "-ERR syntax error");
+}
+
+#[test]
+fn a_client_that_sends_without_an_end_is_closed() {
+    let server = Launch::subject().args(&["--client-query-buffer-limit", "1mb"]).start();
+    let mut client = server.connect();
+    client.run("PING");
+    // The limit is looked at as input comes, with a little delay after the start.
+    let _ = client.try_send_raw(b"*2\r\n$4\r\nECHO\r\n$4000000\r\n");
+    let junk = vec![b'x'; 64 * 1024];
+    wait_for("it is closed", SOON, || (0..60).any(|_| client.try_send_raw(&junk).is_err()));
+    assert!(client.closed());
+}
+
+#[test]
+fn statistics_begin_anew() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.run("GET none");
+    client.run("NOSUCH");
+    assert!(client.info_int("keyspace_misses") > 0);
+    assert!(client.run("INFO errorstats").text().contains("errorstat_ERR:count=1"));
+    client.ok("CONFIG RESETSTAT");
+    assert_eq!(client.info("keyspace_misses"), "0");
+    assert!(!client.run("INFO commandstats").text().contains("cmdstat_get"));
+    assert!(!client.run("INFO errorstats").text().contains("errorstat_ERR"));
+}
