@@ -20,7 +20,7 @@ pub fn perform(node: &Node, request: CommandsRequest, reply: &mut Reply) {
             for name in names {
                 match find(table, &name) {
                     Some(id) => info(table, table.get(id), reply),
-                    None => reply.null_array(),
+                    None => reply.null(),
                 }
             }
         }
