@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod clients;
+pub mod cluster;
 pub mod connection;
 pub mod ctx;
 pub mod dump;
@@ -16,6 +17,7 @@ pub mod help;
 pub mod keys;
 pub mod list_moves;
 pub mod lists;
+pub mod migrate;
 pub mod object;
 pub mod persistence;
 pub mod pubsub;

@@ -26,6 +26,8 @@ pub enum Request {
         schedule: bool,
     },
     LastSave,
+    Cluster(ClusterRequest),
+    Migrate(Migrate),
     Config(ConfigRequest),
     /// COMMAND, answered from the table of commands under their present names.
     Commands(CommandsRequest),
@@ -50,6 +52,78 @@ pub enum ReplicationRequest {
         /// False inside a transaction, where the answer is given at once.
         may_wait: bool,
     },
+}
+
+/// CLUSTER, checked for form. Node ids come as they were written.
+#[derive(Debug)]
+pub enum ClusterRequest {
+    Info,
+    Nodes,
+    SlotMap,
+    Shards,
+    Links,
+    MyId,
+    MyShardId,
+    Replicas(Vec<u8>),
+    CountFailureReports(Vec<u8>),
+    Meet {
+        ip: String,
+        port: u16,
+        /// `None`: 10,000 above the port.
+        bus_port: Option<u16>,
+    },
+    Forget(Vec<u8>),
+    Replicate(Vec<u8>),
+    Failover(Failover),
+    Reset {
+        hard: bool,
+    },
+    Slots(SlotChange, Vec<u16>),
+    FlushSlots,
+    SetSlot(u16, SlotMove),
+    BumpEpoch,
+    SetConfigEpoch(i64),
+    SaveConfig,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotChange {
+    Add,
+    Delete,
+}
+
+/// How CLUSTER FAILOVER takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failover {
+    /// With the primary's help, losing nothing.
+    Graceful,
+    /// Without the primary, with the others' votes.
+    Force,
+    /// Without votes.
+    Takeover,
+}
+
+/// CLUSTER SETSLOT.
+#[derive(Debug)]
+pub enum SlotMove {
+    Migrating(Vec<u8>),
+    Importing(Vec<u8>),
+    Node(Vec<u8>),
+    Stable,
+}
+
+/// MIGRATE, checked for form.
+#[derive(Debug)]
+pub struct Migrate {
+    pub host: String,
+    pub port: u16,
+    pub db: i64,
+    pub timeout: std::time::Duration,
+    pub copy: bool,
+    pub replace: bool,
+    /// User, if one was named, and password.
+    pub auth: Option<(Option<Vec<u8>>, Vec<u8>)>,
+    pub keys: Vec<Vec<u8>>,
 }
 
 /// A user and a password in plain text.

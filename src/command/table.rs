@@ -23,6 +23,8 @@ const FAMILIES: &[&[Command]] = &[
     super::sorted_set_pops::COMMANDS,
     super::sorted_set_algebra::COMMANDS,
     super::connection::COMMANDS,
+    super::cluster::COMMANDS,
+    super::migrate::COMMANDS,
     super::persistence::COMMANDS,
     super::clients::COMMANDS,
     super::pubsub::COMMANDS,

@@ -560,11 +560,6 @@ impl<'l, 'k> Db<'l, 'k> {
         });
     }
 
-    /// Keys of one slot, dead ones included, as CLUSTER COUNTKEYSINSLOT counts.
-    pub fn slot_len(&self, slot: u16) -> usize {
-        self.table(slot).len()
-    }
-
     /// One step of a scan over the database, with every shard locked: visits one bucket and returns
     /// the next cursor, 0 at the end. Empty slots are passed over in the same step.
     ///

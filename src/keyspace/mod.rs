@@ -219,6 +219,11 @@ impl Keyspace {
         self.len(db) == 0
     }
 
+    /// Keys of one slot, dead ones included. Takes no lock.
+    pub fn slot_len(&self, db: DbIndex, slot: u16) -> usize {
+        self.existing_tables(db).map_or(0, |t| SlotTable::len_now(t.slots[table_index(slot)].get()))
+    }
+
     /// Keys with an expiry of a database.
     pub fn volatile_len(&self, db: DbIndex) -> usize {
         self.existing_tables(db)

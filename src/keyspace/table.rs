@@ -92,11 +92,11 @@ pub(super) fn prefetch<T>(p: *const T) {
 /// The entries of one slot.
 #[derive(Debug)]
 pub struct SlotTable {
-    /// Atomic, as is `buckets`, because a prefetch reads them without the shard's lock. Everybody
-    /// else holds it, so relaxed order is enough.
+    /// Atomic, as are the two below, because a prefetch and CLUSTER COUNTKEYSINSLOT read them without
+    /// the shard's lock. Everybody else holds it, so relaxed order is enough.
     first: AtomicPtr<Bucket>,
     buckets: AtomicU32,
-    len: u32,
+    len: AtomicU32,
     /// Segments behind the first.
     rest: Option<Box<Vec<*mut Bucket>>>,
     /// The snapshot that has this slot on record (see `snapshot`).
@@ -142,7 +142,7 @@ impl SlotTable {
         Self {
             first: AtomicPtr::new(std::ptr::null_mut()),
             buckets: AtomicU32::new(0),
-            len: 0,
+            len: AtomicU32::new(0),
             rest: None,
             saved_in: 0,
         }
@@ -160,12 +160,12 @@ impl SlotTable {
 
     #[inline]
     pub fn len(&self) -> usize {
-        self.len as usize
+        self.len.load(Relaxed) as usize
     }
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     #[inline(always)]
@@ -186,6 +186,12 @@ impl SlotTable {
     #[inline(always)]
     fn index_of(&self, hash: u64) -> usize {
         index_in(self.buckets(), position_bits(hash))
+    }
+
+    /// Keys of a live table, read without the lock: a moment's picture.
+    pub(super) fn len_now(table: *const Self) -> usize {
+        // SAFETY: the field is an atomic of a live table.
+        unsafe { (*table).len.load(Relaxed) as usize }
     }
 
     /// Starts loading the bucket of `hash`. Needs no lock: the address may be stale, and then the
@@ -266,12 +272,12 @@ impl SlotTable {
 
     /// Adds an entry whose key is not in the table.
     pub fn insert(&mut self, hash: u64, entry: Entry, hash_of: impl Fn(&[u8]) -> u64) {
-        if u64::from(self.len) * u64::from(LOAD.1) >= u64::from(self.buckets()) * u64::from(LOAD.0) {
+        if self.len() as u64 * u64::from(LOAD.1) >= u64::from(self.buckets()) * u64::from(LOAD.0) {
             self.grow(hash_of);
         }
         // SAFETY: there is at least one bucket now.
         unsafe { put(self.bucket_at(self.index_of(hash)), tag_of(hash), entry.into_raw()) };
-        self.len += 1;
+        self.set_len(self.len() + 1);
     }
 
     /// Takes the entry out of its place.
@@ -280,12 +286,17 @@ impl SlotTable {
         let entry = unsafe { Entry::from_raw((*place.bucket).places[place.index]) };
         // SAFETY: the chain that starts at the hash's bucket holds the place.
         unsafe { fill_hole(self.bucket_at(self.index_of(hash)), place) };
-        self.len -= 1;
+        self.set_len(self.len() - 1);
         // A quarter of the growing load, so that growing and shrinking do not chase each other.
-        if self.buckets() > 1 && self.len < self.buckets() {
+        if self.buckets() > 1 && self.len() < self.buckets() as usize {
             self.shrink(hash_of);
         }
         entry
+    }
+
+    #[inline]
+    fn set_len(&mut self, n: usize) {
+        self.len.store(n as u32, Relaxed);
     }
 
     fn set_buckets(&mut self, n: usize) {
@@ -466,7 +477,7 @@ impl SlotTable {
     /// Draws a bucket and a rank below a bound that few chains exceed, and draws again when there is
     /// no entry at that rank; entries behind the bound are reached by a fallback after many draws.
     pub fn random(&self, rng: &mut Rng) -> Option<EntryRef<'_>> {
-        if self.len == 0 {
+        if self.is_empty() {
             return None;
         }
         for _ in 0..256 {
@@ -484,7 +495,7 @@ impl SlotTable {
                 return hit;
             }
         }
-        let nth = rng.below(u64::from(self.len)) as usize;
+        let nth = rng.below(self.len() as u64) as usize;
         let mut seen = 0;
         let mut hit = None;
         self.for_each(|e| {

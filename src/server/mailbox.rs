@@ -33,6 +33,8 @@ pub enum Mail {
     Demoted,
     /// Do nothing until then (DEBUG SLEEP).
     Sleep(Instant),
+    /// Blocked clients whose slots may have gone to another node run their commands again.
+    Recheck,
     /// Clients that were postponed may try again.
     Unpaused,
     /// Close everything and end.

@@ -20,6 +20,7 @@ pub mod boot;
 pub mod bus;
 pub mod cli;
 pub mod clients;
+pub mod clustering;
 pub mod config_file;
 pub mod connection;
 pub mod control;

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::accept::Acceptor;
+use super::bus::Bus;
 use super::clients::Clients;
 use super::control::Control;
 use super::logging;
@@ -56,6 +57,8 @@ pub struct Node {
     pub pause: Mutex<Pause>,
     pub save: SaveState,
     pub replication: Replication,
+    /// The cluster bus; not set outside cluster mode.
+    pub bus: OnceLock<Arc<Bus>>,
     pub origin: Origin,
     pub hooks: Hooks,
 }
@@ -133,6 +136,7 @@ impl Node {
             pause: Mutex::default(),
             save: SaveState::new(unix_ms()),
             replication: Replication::new(seed),
+            bus: OnceLock::new(),
             origin,
             hooks: Hooks::default(),
         }
@@ -147,6 +151,13 @@ impl Node {
     pub fn active_expire(&self) -> bool {
         self.active_expire.load(Ordering::Relaxed)
             && self.shared.gate.load(Ordering::Relaxed) & (gate::PAUSED_ALL | gate::PAUSED_WRITES) == 0
+    }
+
+    /// Has every blocked client look again, because slots may have moved.
+    pub fn recheck_blocked(&self) {
+        if self.clients.blocked.load(Ordering::Relaxed) > 0 {
+            self.send_all(|| Mail::Recheck);
+        }
     }
 
     /// Whether new clients need not authenticate.

@@ -10,6 +10,7 @@ use mio::{Poll, Waker};
 use tracing::{info, warn};
 
 use super::accept::AcceptLoop;
+use super::clustering::{self, ClusterError};
 use super::control::Control;
 use super::mailbox::Mailbox;
 use super::node::{Node, Origin, unix_ms};
@@ -34,6 +35,8 @@ pub enum StartError {
     Nowhere,
     #[error("{0}")]
     Data(String),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     #[error("{what}: {source}")]
     System { what: &'static str, source: io::Error },
 }
@@ -83,6 +86,9 @@ pub fn serve(
     replication::prepare(&node);
     let loaded = persistence::load_at_start(&node).map_err(StartError::Data)?;
     replication::start(&node, loaded.and_then(|loaded| loaded.replication));
+    if node.config.load().cluster_enabled {
+        clustering::start(&node, seed.next_u64())?;
+    }
     if has_tcp {
         info!("Ready to accept connections tcp");
     }
@@ -188,7 +194,9 @@ fn make_node(
         // When the thread is gone the node is ending, and dropping here is as good.
         let _ = garbage.send(g);
     });
-    let keyspace = Keyspace::new(config.databases.clamp(1, 65535) as usize, discard);
+    // A cluster has one database.
+    let databases = if config.cluster_enabled { 1 } else { config.databases.clamp(1, 65535) as usize };
+    let keyspace = Keyspace::new(databases, discard);
     keyspace.log.set_keep(config.repl_backlog_size);
     keyspace.set_access_clock((unix_ms() / 1000) as u32);
     let shared = Shared {

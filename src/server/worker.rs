@@ -695,6 +695,7 @@ impl Worker {
                 Mail::Demoted => self.let_go(),
                 Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
                 Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
+                Mail::Recheck => self.recheck_blocked(),
                 Mail::Unpaused => {
                     let paused = |c: &Connection| matches!(c.hold, Some(Hold::Pause));
                     let tokens: Vec<usize> = self
@@ -773,6 +774,22 @@ impl Worker {
         let mut segments = [Segment::new(token, 0..0, Some(own), c)];
         self.run_segments(&[], &mut segments);
         self.send(&[], &mut segments);
+    }
+
+    /// Runs the commands of all blocked clients again: those whose slot has left are redirected,
+    /// the others go on waiting.
+    fn recheck_blocked(&mut self) {
+        let waiters: Vec<Arc<Waiter>> = self
+            .connections
+            .iter()
+            .flatten()
+            .filter_map(|c| {
+                if let Some(Hold::Keys { waiter, .. }) = &c.hold { Some(Arc::clone(waiter)) } else { None }
+            })
+            .collect();
+        for waiter in waiters {
+            self.retry(&waiter);
+        }
     }
 
     /// Runs the command of a blocked client again on its own worker.

@@ -8,6 +8,6 @@ pub fn write(node: &Node, out: &mut Lines) {
 }
 
 /// Links of the bus.
-pub fn connections(_node: &Node) -> usize {
-    0
+pub fn connections(node: &Node) -> usize {
+    node.bus.get().map_or(0, |bus| bus.link_infos().len())
 }

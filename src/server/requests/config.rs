@@ -11,7 +11,7 @@ use crate::config::{Config, get, rewrite, set};
 use crate::resp::Reply;
 use crate::server::node::Node;
 use crate::server::process::{crash, limits};
-use crate::server::{config_file, listen, start};
+use crate::server::{clustering, config_file, listen, start};
 
 pub fn perform(node: &Node, client: &Client, request: ConfigRequest, reply: &mut Reply) {
     match request {
@@ -126,6 +126,7 @@ fn follow(node: &Node, config: &Config) {
     memory.samples.store(config.maxmemory_samples, Ordering::Relaxed);
     memory.most.store(start::eviction_batch(config), Ordering::Relaxed);
     node.settle_gate();
+    clustering::configure(node, config);
     let seed = node.shared.limits.load().hash_seed;
     node.shared.limits.store(Arc::new(start::limits(config, seed)));
 }

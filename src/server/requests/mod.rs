@@ -12,10 +12,12 @@ use crate::resp::Reply;
 
 mod auth;
 mod clients;
+mod cluster;
 mod commands;
 mod config;
 mod debug;
 mod docs;
+mod migrate;
 mod persistence;
 mod pubsub;
 
@@ -35,6 +37,8 @@ pub fn perform(
         Request::PubSub(request) => pubsub::perform(node, client, request, reply),
         Request::Info { sections } => reply.verbatim("txt", &super::info::render(node, &sections)),
         Request::Replication(request) => return replication::perform(node, request, client, db, reply),
+        Request::Cluster(request) => cluster::perform(node, client, request, reply),
+        Request::Migrate(request) => migrate::perform(node, client, &request, db, reply),
         Request::Time => time(reply),
         Request::Save => persistence::save(node, reply),
         Request::BackgroundSave { schedule } => persistence::background_save(node, schedule, db, reply),
