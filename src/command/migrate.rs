@@ -12,7 +12,7 @@ const MOVED: u16 = key::RW | key::ACCESS | key::DELETE;
 pub const COMMANDS: &[Command] = &[Command::new("migrate", -6, Generic, migrate)
     .flags(WRITE | MOVABLE_KEYS)
     .keys(&[
-        KeySpec { flags: MOVED, notes: "", begin: Begin::Index(3), find: Find::Range { last: 0, step: 1, limit: 0 } },
+        KeySpec { flags: MOVED, notes: "", begin: Begin::IndexUnlessEmpty(3), find: Find::Range { last: 0, step: 1, limit: 0 } },
         KeySpec {
             flags: MOVED | key::INCOMPLETE,
             notes: "",

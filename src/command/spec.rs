@@ -164,6 +164,8 @@ pub mod key {
 pub enum Begin {
     /// At this argument.
     Index(usize),
+    /// At this argument, unless it is empty (MIGRATE with KEYS). Shown as an index.
+    IndexUnlessEmpty(usize),
     /// Behind this word, searched from the argument given (from the end when negative).
     Keyword(&'static str, i32),
 }
@@ -202,6 +204,8 @@ impl KeySpec {
     pub fn positions(&self, args: &[&[u8]], out: &mut KeyPositions) -> bool {
         let begin = match self.begin {
             Begin::Index(at) => at,
+            Begin::IndexUnlessEmpty(at) if args.get(at).is_some_and(|a| a.is_empty()) => return true,
+            Begin::IndexUnlessEmpty(at) => at,
             Begin::Keyword(word, from) => {
                 let found = if from >= 0 {
                     (from as usize..args.len()).find(|&i| args[i].eq_ignore_ascii_case(word.as_bytes()))
@@ -383,7 +387,10 @@ impl Command {
             specs => {
                 let (mut first, mut last, mut step) = (0i64, 0i64, 0i64);
                 for spec in specs {
-                    let (Begin::Index(at), Find::Range { last: l, step: s, .. }) = (spec.begin, spec.find)
+                    let (
+                        Begin::Index(at) | Begin::IndexUnlessEmpty(at),
+                        Find::Range { last: l, step: s, .. },
+                    ) = (spec.begin, spec.find)
                     else {
                         continue;
                     };

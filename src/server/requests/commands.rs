@@ -122,7 +122,9 @@ fn key_spec(spec: &KeySpec, reply: &mut Reply) {
     key_flags(spec.flags, reply);
     reply.bulk(b"begin_search");
     match spec.begin {
-        Begin::Index(index) => search("index", &[("index", index as i64)], None, reply),
+        Begin::Index(index) | Begin::IndexUnlessEmpty(index) => {
+            search("index", &[("index", index as i64)], None, reply)
+        }
         Begin::Keyword(word, from) => search("keyword", &[("startfrom", i64::from(from))], Some(word), reply),
     }
     reply.bulk(b"find_keys");
