@@ -219,7 +219,7 @@ fn slot_list(args: &[&[u8]]) -> Result<Vec<u16>> {
 }
 
 fn ranges(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<Vec<u16>> {
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         return Err(Fail::Arity(format!("cluster|{}", ctx.command.name)));
     }
     let mut slots = Vec::new();

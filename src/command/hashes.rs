@@ -223,7 +223,7 @@ fn hdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn hlen(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let len = ctx.db.hash(args[1])?.map_or(0, |h| h.len());
+    let len = ctx.db.hash(args[1])?.map_or(0, super::super::value::hash::Hash::len);
     ctx.reply.int(len as i64);
     DONE
 }

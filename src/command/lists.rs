@@ -206,7 +206,7 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
 }
 
 fn llen(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let len = ctx.db.list(args[1])?.map_or(0, |l| l.len());
+    let len = ctx.db.list(args[1])?.map_or(0, super::super::value::list::List::len);
     ctx.reply.int(len as i64);
     DONE
 }

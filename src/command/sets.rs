@@ -131,7 +131,7 @@ fn smismember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn scard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let len = ctx.db.set(args[1])?.map_or(0, |s| s.len());
+    let len = ctx.db.set(args[1])?.map_or(0, super::super::value::set::Set::len);
     ctx.reply.int(len as i64);
     DONE
 }

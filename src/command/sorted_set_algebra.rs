@@ -166,7 +166,7 @@ fn keys<'k>(ctx: &mut Ctx<'_, '_, '_>, args: &'k [&'k [u8]], at: usize) -> Resul
 
 fn operands<'a>(db: &'a Db<'_, '_>, keys: &[&[u8]]) -> Vec<Operand<'a>> {
     keys.iter()
-        .map(|key| match db.view(key).map(|entry| entry.value()) {
+        .map(|key| match db.view(key).map(super::super::keyspace::entry::EntryRef::value) {
             Some(ValueRef::SortedSet(set)) => Operand::Sorted(set),
             Some(ValueRef::Set(set)) => Operand::Plain(set),
             _ => Operand::Missing,

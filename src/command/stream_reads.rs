@@ -190,11 +190,11 @@ fn xread(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     for (key, from) in read.pairs(args) {
         let stream = ctx.db.stream(key)?;
         after.push(match from {
-            b"$" => stream.map_or(StreamId::MIN, |s| s.last_id()),
+            b"$" => stream.map_or(StreamId::MIN, super::super::value::stream::Stream::last_id),
             // The last entry itself (7.4).
             b"+" => stream
                 .and_then(|s| s.iter().next_back()?.id.previous())
-                .or(stream.map(|s| s.last_id()))
+                .or(stream.map(super::super::value::stream::Stream::last_id))
                 .unwrap_or(StreamId::MIN),
             b">" => {
                 return Err(Fail::text(

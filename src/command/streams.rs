@@ -276,7 +276,7 @@ fn xtrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn xlen(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let len = ctx.db.stream(args[1])?.map_or(0, |s| s.len());
+    let len = ctx.db.stream(args[1])?.map_or(0, super::super::value::stream::Stream::len);
     ctx.reply.int(len as i64);
     DONE
 }

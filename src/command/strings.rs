@@ -334,7 +334,7 @@ fn mset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn set_pairs(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<()> {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Fail::Arity(ctx.command.name.to_owned()));
     }
     for pair in args[1..].chunks_exact(2) {
@@ -345,7 +345,7 @@ fn set_pairs(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<()> {
 }
 
 fn msetnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Fail::Arity(ctx.command.name.to_owned()));
     }
     let any = args[1..].iter().step_by(2).any(|key| ctx.db.exists(key));
@@ -374,7 +374,7 @@ fn decrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn add(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], by: i64) -> Result {
-    let old = match ctx.db.peek(key).map(|e| e.value()) {
+    let old = match ctx.db.peek(key).map(super::super::keyspace::entry::EntryRef::value) {
         None => 0,
         Some(ValueRef::String(s)) => int(s)?,
         Some(_) => return Err(Fail::WrongType),
@@ -387,7 +387,7 @@ fn add(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], by: i64) -> Result {
 }
 
 fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let old = match ctx.db.peek(args[1]).map(|e| e.value()) {
+    let old = match ctx.db.peek(args[1]).map(super::super::keyspace::entry::EntryRef::value) {
         None => LongDouble::ZERO,
         Some(ValueRef::String(s)) => LongDouble::parse(s).ok_or(Fail::NotFloat)?,
         Some(_) => return Err(Fail::WrongType),
@@ -468,7 +468,7 @@ fn edit(
     change: impl FnOnce(&mut Vec<u8>, usize),
 ) -> Result<usize> {
     let exists = ctx.db.expect_kind(key, Kind::String)?;
-    let old = match ctx.db.peek(key).map(|e| e.value()) {
+    let old = match ctx.db.peek(key).map(super::super::keyspace::entry::EntryRef::value) {
         Some(ValueRef::String(s)) => Some(s),
         _ => None,
     };
@@ -481,7 +481,7 @@ fn edit(
         ctx.db.changed(key);
         return Ok(len);
     }
-    let mut s = match ctx.db.peek(key).map(|e| e.value()) {
+    let mut s = match ctx.db.peek(key).map(super::super::keyspace::entry::EntryRef::value) {
         Some(ValueRef::String(s)) => s.to_vec(),
         _ => Vec::new(),
     };

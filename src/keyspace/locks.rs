@@ -220,7 +220,7 @@ impl<'k> Locked<'k> {
         unsafe { &mut *tables.shards[shard].expiry.get() }
     }
 
-    pub(super) fn shard_tables<'a>(tables: &'a Tables, shard: usize) -> &'a ShardTables {
+    pub(super) fn shard_tables(tables: &Tables, shard: usize) -> &ShardTables {
         &tables.shards[shard]
     }
 

@@ -98,11 +98,11 @@ unsafe impl Sync for Tables {}
 unsafe impl Send for Tables {}
 
 impl Tables {
-    fn new() -> Box<Self> {
-        Box::new(Self {
+    fn new() -> Self {
+        Self {
             slots: (0..SLOTS).map(|_| UnsafeCell::new(SlotTable::new())).collect(),
             shards: (0..SHARDS).map(|_| ShardTables::default()).collect(),
-        })
+        }
     }
 }
 
@@ -153,7 +153,7 @@ impl Keyspace {
 
     #[inline]
     pub(crate) fn tables(&self, db: DbIndex) -> &Tables {
-        self.databases[db as usize].get_or_init(Tables::new)
+        self.databases[db as usize].get_or_init(|| Box::new(Tables::new()))
     }
 
     /// The tables of a database that has ever been used.

@@ -333,7 +333,7 @@ impl SlotTable {
                     self.first.store(p, Relaxed);
                 }
             }
-        } else if n % SEGMENT == 0 {
+        } else if n.is_multiple_of(SEGMENT) {
             self.rest.get_or_insert_default().push(new_buckets(SEGMENT));
         }
     }
@@ -350,7 +350,7 @@ impl SlotTable {
             unsafe { put(self.bucket_at(self.index_of(hash)), tag_of(hash), p) };
         }
         if last >= FIRST {
-            if last % SEGMENT == 0 {
+            if last.is_multiple_of(SEGMENT) {
                 let segment =
                     self.rest.as_mut().and_then(|r| r.pop()).expect("the segment of the last bucket");
                 // SAFETY: allocated by new_buckets(SEGMENT) and empty.

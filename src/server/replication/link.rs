@@ -341,7 +341,7 @@ impl Link {
             if result.is_ok() {
                 self.parcels.push_back(Parcel::Apply(Item::Begin));
             }
-            let told = result.as_ref().map(|()| ()).map_err(String::as_str);
+            let told = result.as_ref().copied().map_err(String::as_str);
             self.step(Event::Loaded(told)).await;
         }
     }

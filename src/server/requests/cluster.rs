@@ -37,7 +37,7 @@ pub fn perform(node: &Arc<Node>, client: &Client, request: ClusterRequest, reply
                 .ok_or_else(|| format!("ERR Invalid node address specified: {ip}:{port}"));
             bus_port.and_then(|bus_port| bus.admin(|s, now| s.meet(now, &ip, port, bus_port)))
         }
-        ClusterRequest::Forget(id) => with_id(bus, &id, |s, now, id| s.forget(now, id)),
+        ClusterRequest::Forget(id) => with_id(bus, &id, crate::cluster::state::ClusterState::forget),
         ClusterRequest::Replicate(id) => with_id(bus, &id, |s, now, id| s.replicate(now, id, &keys)),
         ClusterRequest::Failover(how) => bus.admin(|s, now| s.failover(now, mode(how))),
         ClusterRequest::Reset { hard } => bus.admin(|s, now| s.reset(now, hard, &keys)),
@@ -47,15 +47,15 @@ pub fn perform(node: &Arc<Node>, client: &Client, request: ClusterRequest, reply
         ClusterRequest::SetSlot(slot, how) => set_slot(bus, slot, &how, &keys),
         ClusterRequest::SetConfigEpoch(epoch) => bus.admin(|s, now| s.set_config_epoch(now, epoch)),
         ClusterRequest::SaveConfig => {
-            bus.admin(|s, now| s.save_config(now));
+            bus.admin(crate::cluster::state::ClusterState::save_config);
             Ok(())
         }
         ClusterRequest::BumpEpoch => {
-            let (bumped, epoch) = bus.admin(|s, now| s.bump_epoch(now));
+            let (bumped, epoch) = bus.admin(crate::cluster::state::ClusterState::bump_epoch);
             return reply.simple(&format!("{} {epoch}", if bumped { "BUMPED" } else { "STILL" }));
         }
         ClusterRequest::CountFailureReports(id) => {
-            match with_id(bus, &id, |s, now, id| s.count_failure_reports(now, id)) {
+            match with_id(bus, &id, crate::cluster::state::ClusterState::count_failure_reports) {
                 Ok(n) => return reply.int(n as i64),
                 Err(e) => Err(e),
             }

@@ -123,7 +123,7 @@ fn key_spec(spec: &KeySpec, reply: &mut Reply) {
     reply.bulk(b"begin_search");
     match spec.begin {
         Begin::Index(index) | Begin::IndexUnlessEmpty(index) => {
-            search("index", &[("index", index as i64)], None, reply)
+            search("index", &[("index", index as i64)], None, reply);
         }
         Begin::Keyword(word, from) => search("keyword", &[("startfrom", i64::from(from))], Some(word), reply),
     }
