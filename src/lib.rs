@@ -1,5 +1,18 @@
 //! Keystead: a Redis-protocol cluster node server that runs commands on every core and never forks.
 //!
+//! # Five ideas
+//!
+//! 1. **The slot is the unit.** 16,384 slot tables, also outside cluster mode, in 128 shards of one
+//!    lock each: [`keyspace`].
+//! 2. **Any worker runs any command, under the locks of its keys.** Each command declares its keys;
+//!    the executor locks their shards in ascending order: [`exec`].
+//! 3. **One log.** Every change is a RESP record, appended under those locks; replicas are cursors
+//!    into it: [`keyspace::log`].
+//! 4. **One snapshot, without a fork.** A writer saves the entry that it is about to change, a walk
+//!    saves the rest: [`keyspace::snapshot`].
+//! 5. **Everything that decides is a pure state machine.** The cluster ([`cluster`]) and replication
+//!    ([`repl`]) take events and the time, and return actions; [`server`] carries them out.
+//!
 //! # Layers
 //!
 //! A module imports only from lines above its own; `tests/layers.rs` keeps this true.
@@ -8,19 +21,43 @@
 //! |---|---|---|
 //! | 0 | [`base`] | nothing: time, seeded random numbers, glob, number text, checksums |
 //! | 1 | [`resp`], [`encoding`] | bytes |
-//! | 2 | [`value`], [`config`], [`acl`], [`pubsub`], [`cluster`], [`repl`] | their own subject; the last two are pure state machines |
+//! | 2 | [`value`], [`config`], [`pubsub`], [`cluster`], [`repl`] | their own subject; the last two are pure state machines |
 //! | 3 | [`keyspace`] | slots, shards, locks, expiry, eviction, scan, snapshot, waiters, the log |
 //! | 4 | [`persist`] | RDB |
 //! | 5 | [`command`] | one file a family; specification and handler side by side |
-//! | 6 | [`exec`] | the way of a command: sessions, transactions, propagation |
+//! | 6 | [`exec`] | the way of a command: gate, route, transactions, propagation |
 //! | 7 | [`server`] | the only one with sockets, files, clocks, threads |
+//!
+//! # A tour
+//!
+//! **Where SET runs.** A worker wakes up ([`server::worker`], `Worker::run`), gathers what its
+//! connections sent, parses up to 32 commands across them ([`resp::request::parse`]), prefetches the
+//! memory of their keys, and hands each to [`exec::Executor::execute`]. That passes the gate, checks
+//! the slot (`exec::route`), locks the key's shard and calls the handler: `set` in
+//! [`command::strings`], which calls [`keyspace::Db::set_string`], which finds the entry in a
+//! [`keyspace::table::SlotTable`]. What the command recorded goes to the log before the lock is
+//! released; the replies are sent once a round.
+//!
+//! **Where a vote is decided.** `hear_auth_request` in `cluster::election`. The vote leaves only after
+//! the `Persist` action before it is on disk: the order of actions is a contract ([`cluster::Action`]).
+//! `scripts/sim` runs that machine under a simulated faulty network and a crashing disk.
+//!
+//! **Where an fsync happens.** nodes.conf: `server::bus::nodes_file`. RDB files:
+//! [`server::persistence::write_file`].
+//!
+//! **How a replica follows.** `repl::replica` decides, `server::replication::link` reads the socket,
+//! `server::replication::apply` runs the stream on a thread of its own.
+//!
+//! **How to add a command.** A handler and its row in the family's file under [`command`]; nothing
+//! else needs to know: lookup, arity, locks, routing, refusals, propagation and COMMAND all derive from
+//! the row ([`command::spec`]). What needs more than the data and the client is a
+//! [`command::Request`], fulfilled in [`server::requests`].
 
 pub mod base;
 
 pub mod encoding;
 pub mod resp;
 
-pub mod acl;
 pub mod cluster;
 pub mod config;
 pub mod pubsub;
