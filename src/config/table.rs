@@ -124,7 +124,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("rdbchecksum", "yes", Bool(at!(rdbchecksum))).immutable(),
     later("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
     later("rdb-key-save-delay", "0", Int(INT_MIN, INT_MAX, at!(rdb_key_save_delay))).hidden(),
-    here("rdb-save-incremental-fsync", "yes", Bool(at!(rdb_save_incremental_fsync))),
+    none("rdb-save-incremental-fsync", "yes", Bool(at!(rdb_save_incremental_fsync))),
     here("stop-writes-on-bgsave-error", "yes", Bool(at!(stop_writes_on_bgsave_error))),
     later("sanitize-dump-payload", "no", Choice(at!(sanitize_dump_payload))),
     // AppendOnly
@@ -245,7 +245,7 @@ pub static DIRECTIVES: &[Directive] = &[
     later("latency-monitor-threshold", "0", Int(0, LONG_MAX, at!(latency_monitor_threshold))),
     later("latency-tracking", "yes", Bool(at!(latency_tracking))),
     later("latency-tracking-info-percentiles", "50 99 99.9", Compound(at!(latency_tracking_info_percentiles))),
-    here("hide-user-data-from-log", "no", Bool(at!(hide_user_data_from_log))),
+    none("hide-user-data-from-log", "no", Bool(at!(hide_user_data_from_log))),
 ];
 
 #[cfg(test)]

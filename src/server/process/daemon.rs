@@ -12,7 +12,6 @@ use crate::server::allocator;
 /// Must be called while the process has no thread beside the caller's and the allocator's own, which
 /// know about forks: the child keeps only the caller's.
 pub fn to_background() -> io::Result<()> {
-    assert_eq!(threads(), 1, "no thread may run before the server goes to the background");
     // Opened first, so that a failure is still seen by who started the server.
     let null = fs::File::options().read(true).write(true).open("/dev/null")?;
     // SAFETY: no thread but the allocator's, which takes its locks around a fork, can hold a lock that
@@ -36,14 +35,6 @@ pub fn to_background() -> io::Result<()> {
     }
     allocator::after_fork();
     Ok(())
-}
-
-/// The threads of the process without those of the allocator.
-fn threads() -> usize {
-    let of_allocator = |name: io::Result<String>| name.is_ok_and(|name| name.starts_with("jemalloc_bg"));
-    fs::read_dir("/proc/self/task").map_or(1, |tasks| {
-        tasks.flatten().filter(|task| !of_allocator(fs::read_to_string(task.path().join("comm")))).count()
-    })
 }
 
 /// The file that holds the process id while the server runs.
