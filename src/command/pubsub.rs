@@ -118,14 +118,21 @@ fn punsubscribe(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn publish(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    // Replicas have subscribers too. No data changed, so it is recorded explicitly.
-    ctx.record(args);
+    tell_replicas(ctx, args);
     ask(PubSubRequest::Publish(Space::Global, args[1].to_vec(), args[2].to_vec()))
 }
 
 fn spublish(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    ctx.record(args);
+    tell_replicas(ctx, args);
     ask(PubSubRequest::Publish(Space::Shard, args[1].to_vec(), args[2].to_vec()))
+}
+
+/// Replicas have listeners too. No data changed, so the message is recorded explicitly; in a cluster
+/// the bus brings it to all nodes.
+fn tell_replicas(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) {
+    if !ctx.clustered {
+        ctx.record(args);
+    }
 }
 
 fn channels(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

@@ -420,7 +420,9 @@ impl Command {
         let slow = if self.has(flags::FAST) { "" } else { "@slow" };
         // A container does nothing by itself.
         let is_container = !self.subcommands.is_empty() && self.flags == 0;
-        let group = if is_container { "" } else { self.group.category() };
+        // Generic commands that are about the connection rather than about keys (WAIT).
+        let not_of_keys = matches!(self.group, Group::Generic) && self.categories.contains(&"@connection");
+        let group = if is_container || not_of_keys { "" } else { self.group.category() };
         let is = |category: &str| {
             category == slow
                 || category == group

@@ -40,7 +40,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     Command::new("getset", 3, String, getset).complexity("O(1)")
         .flags(WRITE | DENYOOM | FAST)
-        .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE).notes("RW and UPDATE because it changes the TTL")])
+        .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
         .doc("1.0.0", "key value", "Sets a key to a new string value and returns the one before."),
     Command::new("getdel", 2, String, getdel).complexity("O(1)")
         .flags(WRITE | FAST)
@@ -48,7 +48,7 @@ pub const COMMANDS: &[Command] = &[
         .doc("6.2.0", "key", "Returns the string value of a key and deletes the key."),
     Command::new("getex", -2, String, getex).complexity("O(1)")
         .flags(WRITE | FAST)
-        .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
+        .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE).notes("RW and UPDATE because it changes the TTL")])
         .doc(
             "6.2.0",
             "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]",

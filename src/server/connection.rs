@@ -187,9 +187,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Queues bytes behind what is not sent, without sending.
+    /// Queues bytes behind what is not sent, without sending. Short messages are gathered.
     pub fn queue_message(&mut self, bytes: Arc<[u8]>) {
-        self.output.push(Chunk::Message(bytes));
+        self.output.push(if bytes.len() <= 1024 {
+            Chunk::Owned(bytes.to_vec())
+        } else {
+            Chunk::Message(bytes)
+        });
     }
 
     pub fn queue_reply(&mut self, reply: &Reply) {

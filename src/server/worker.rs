@@ -658,7 +658,13 @@ impl Worker {
     }
 
     fn read_mail(&mut self) {
+        // Messages to listeners are gathered and sent once a connection, before anything else that
+        // may happen to it.
+        let mut listeners = Vec::new();
         for mail in self.mailbox.take() {
+            if !matches!(mail, Mail::Push { .. }) {
+                self.flush_all(&mut listeners);
+            }
             match mail {
                 Mail::Accepted(stream, addr, local) => self.adopt(stream, addr, local),
                 Mail::Push { token, client, bytes } => {
@@ -667,7 +673,7 @@ impl Worker {
                         && (c.client.resp3 || c.client.subscriptions() > 0)
                     {
                         c.queue_message(bytes);
-                        self.flush_now(token);
+                        listeners.push(token);
                     }
                 }
                 Mail::Unblocked { waiter, reply } => {
@@ -722,6 +728,16 @@ impl Worker {
                     self.stopped = true;
                 }
             }
+        }
+        self.flush_all(&mut listeners);
+    }
+
+    /// Sends what was queued for these connections.
+    fn flush_all(&mut self, tokens: &mut Vec<usize>) {
+        tokens.sort_unstable();
+        tokens.dedup();
+        for token in tokens.drain(..) {
+            self.flush_now(token);
         }
     }
 

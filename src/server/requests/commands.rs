@@ -42,7 +42,9 @@ pub fn perform(node: &Node, request: CommandsRequest, reply: &mut Reply) {
                 .map(|listed| listed.name.as_str())
                 .collect();
             reply.array(names.len());
-            names.iter().for_each(|name| reply.bulk_str(name));
+            for name in names {
+                reply.bulk_str(name);
+            }
         }
         CommandsRequest::Keys { of, with_flags } => {
             let args: Vec<&[u8]> = of.iter().map(Vec::as_slice).collect();
@@ -90,12 +92,18 @@ fn info(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
     let names = flags::NAMES.iter().filter(|(flag, _)| command.has(*flag)).map(|(_, name)| *name);
     status_set(names.collect(), reply);
     let (first, last, step) = command.legacy_range();
-    [first, last, step].into_iter().for_each(|n| reply.int(n));
+    for n in [first, last, step] {
+        reply.int(n);
+    }
     status_set(command.acl_categories(), reply);
     reply.array(command.tips.len());
-    command.tips.iter().for_each(|tip| reply.bulk_str(tip));
+    for tip in command.tips {
+        reply.bulk_str(tip);
+    }
     reply.array(command.keys.len());
-    command.keys.iter().for_each(|spec| key_spec(spec, reply));
+    for spec in command.keys {
+        key_spec(spec, reply);
+    }
     reply.array(listed.subcommands.len());
     for id in &listed.subcommands {
         info(table, table.get(*id), reply);
@@ -104,7 +112,9 @@ fn info(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
 
 fn status_set(names: Vec<&str>, reply: &mut Reply) {
     reply.set(names.len());
-    names.iter().for_each(|name| reply.simple(name));
+    for name in names {
+        reply.simple(name);
+    }
 }
 
 fn key_flags(flags: u16, reply: &mut Reply) {

@@ -7,11 +7,11 @@ use super::fail;
 use crate::command::Client;
 use crate::command::request::ConfigRequest;
 use crate::config::set::{Change, SetError};
-use crate::config::{Config, get, rewrite, set};
+use crate::config::{Config, Meaning, get, rewrite, set, table};
 use crate::resp::Reply;
 use crate::server::node::Node;
 use crate::server::process::{crash, limits};
-use crate::server::{clustering, config_file, listen, start};
+use crate::server::{clustering, config_file, listen, persistence, start};
 
 pub fn perform(node: &Node, client: &Client, request: ConfigRequest, reply: &mut Reply) {
     match request {
@@ -107,6 +107,11 @@ fn take_effect(node: &Node, change: Change) -> Result<(), SetError> {
     node.config.store(Arc::new(config));
     let config = node.config.load();
     follow(node, &config);
+    for name in &changed {
+        if table::find(name.as_bytes()).is_some_and(|row| row.meaning == Meaning::Later) {
+            tracing::warn!("{name} is set, but has no effect in this release");
+        }
+    }
     if has(&["repl-backlog-size"]) {
         node.shared.keyspace.log.set_keep(config.repl_backlog_size);
     }
@@ -126,6 +131,7 @@ fn follow(node: &Node, config: &Config) {
     memory.samples.store(config.maxmemory_samples, Ordering::Relaxed);
     memory.most.store(start::eviction_batch(config), Ordering::Relaxed);
     node.settle_gate();
+    persistence::note_failure(node);
     clustering::configure(node, config);
     let seed = node.shared.limits.load().hash_seed;
     node.shared.limits.store(Arc::new(start::limits(config, seed)));

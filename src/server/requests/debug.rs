@@ -52,7 +52,9 @@ pub fn perform(node: &Node, client: &Client, words: &[Vec<u8>], db: &mut Db<'_, 
     match (name.as_slice(), &words[1..]) {
         (b"help", []) => {
             reply.array(HELP.len());
-            HELP.iter().for_each(|line| reply.simple(line));
+            for line in HELP {
+                reply.simple(line);
+            }
         }
         (b"sleep", [seconds]) => {
             let seconds = parse_f64(seconds).filter(|s| *s > 0.0).unwrap_or(0.0);
@@ -191,7 +193,7 @@ fn protocol(node: &Node, client: &Client, kind: &[u8], reply: &mut Reply) {
     match kind.to_ascii_lowercase().as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.int(12345),
-        b"double" => reply.double(3.141),
+        b"double" => reply.double(3141.0 / 1000.0),
         b"null" => reply.null(),
         b"array" => {
             reply.array(3);

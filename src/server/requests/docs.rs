@@ -25,7 +25,9 @@ pub fn describe(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
         reply.bulk(b"arguments");
         reply.array(arguments.len());
         let mut keys = 0;
-        arguments.iter().for_each(|a| argument(a, command.keys.len(), &mut keys, reply));
+        for a in &arguments {
+            argument(a, command.keys.len(), &mut keys, reply);
+        }
     }
     if !listed.subcommands.is_empty() {
         reply.bulk(b"subcommands");
@@ -72,11 +74,15 @@ fn argument(a: &Argument, specs: usize, keys: &mut usize, reply: &mut Reply) {
     if !flags.is_empty() {
         reply.bulk(b"flags");
         reply.set(flags.len());
-        flags.iter().for_each(|flag| reply.simple(flag));
+        for flag in flags {
+            reply.simple(flag);
+        }
     }
     if !a.arguments.is_empty() {
         reply.bulk(b"arguments");
         reply.array(a.arguments.len());
-        a.arguments.iter().for_each(|inner| argument(inner, specs, keys, reply));
+        for inner in &a.arguments {
+            argument(inner, specs, keys, reply);
+        }
     }
 }

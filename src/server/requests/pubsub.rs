@@ -65,7 +65,9 @@ pub fn perform(node: &Node, client: &mut Client, request: PubSubRequest, reply: 
         PubSubRequest::Channels(space, pattern) => {
             let names = node.pubsub.channels(space, pattern.as_deref());
             reply.array(names.len());
-            names.iter().for_each(|name| reply.bulk(name));
+            for name in names {
+                reply.bulk(&name);
+            }
         }
         PubSubRequest::Subscribers(space, channels) => {
             reply.array(channels.len() * 2);
