@@ -66,7 +66,7 @@ fn echo(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn select(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let index = int(args[1]).map_err(|_| Fail::text("ERR invalid DB index"))?;
+    let index = int(args[1])?;
     if ctx.clustered && index != 0 {
         return Err(Fail::text("ERR SELECT is not allowed in cluster mode"));
     }

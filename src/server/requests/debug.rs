@@ -1,13 +1,15 @@
 //! DEBUG, for tests and for simulating trouble.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::fail;
+use super::{fail, reload};
 use crate::base::glob;
 use crate::base::num::{parse_f64, parse_i64};
 use crate::command::Client;
 use crate::config::set::allowed;
+use crate::exec::After;
 use crate::keyspace::Db;
 use crate::keyspace::db::SetExpire;
 use crate::resp::Reply;
@@ -31,6 +33,8 @@ const HELP: &[&str] = &[
     "    Creates string keys prefix:0 and so on that do not exist yet.",
     "PROTOCOL <string|integer|double|null|array|set|map|attrib|push|verbatim|true|false|bignum>",
     "    Replies with a value of the type.",
+    "RELOAD",
+    "    Saves the data set, empties it, and loads it again.",
     "SEGFAULT",
     "    Lets the server crash by a bad access.",
     "SET-ACTIVE-EXPIRE <0|1>",
@@ -43,10 +47,27 @@ const HELP: &[&str] = &[
     "    Prints this help.",
 ];
 
-pub fn perform(node: &Node, client: &Client, words: &[Vec<u8>], db: &mut Db<'_, '_>, reply: &mut Reply) {
+pub fn perform(
+    node: &Arc<Node>,
+    client: &Client,
+    words: &[Vec<u8>],
+    db: &mut Db<'_, '_>,
+    reply: &mut Reply,
+) -> After {
     if !allowed(node.config.load().enable_debug_command, client.is_local()) {
-        return fail(node, client, reply, FORBIDDEN);
+        fail(node, client, reply, FORBIDDEN);
+        return After::Done;
     }
+    // It saves and loads under locks of its own, so it cannot be a part of a transaction.
+    if words.len() == 1 && words[0].eq_ignore_ascii_case(b"reload") && client.executing.is_none() {
+        return reload::begin(node, client, reply);
+    }
+    at_once(node, client, words, db, reply);
+    After::Done
+}
+
+/// What needs nothing but the locks that DEBUG holds: all of them.
+fn at_once(node: &Node, client: &Client, words: &[Vec<u8>], db: &mut Db<'_, '_>, reply: &mut Reply) {
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     let name = words[0].to_ascii_lowercase();
     match (name.as_slice(), &words[1..]) {

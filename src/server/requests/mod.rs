@@ -20,6 +20,7 @@ mod docs;
 mod migrate;
 mod persistence;
 mod pubsub;
+mod reload;
 
 /// Fulfils a request of `client`. Takes no shard lock: `db` holds what there is.
 pub fn perform(
@@ -45,7 +46,7 @@ pub fn perform(
         Request::LastSave => reply.int(node.save.last_save_s.load(Ordering::Acquire)),
         Request::Config(request) => config::perform(node, client, request, reply),
         Request::Commands(request) => commands::perform(node, request, reply),
-        Request::Debug(words) => debug::perform(node, client, &words, db, reply),
+        Request::Debug(words) => return debug::perform(node, client, &words, db, reply),
         Request::Shutdown(how) => return shutdown(node, client, how, reply),
     }
     After::Done
