@@ -241,7 +241,8 @@ pub fn note_failure(node: &Node) {
 /// Ten times a second: begins the saves that save points and BGSAVE SCHEDULE ask for.
 pub fn cron(node: &Arc<Node>) {
     let (config, state) = (node.config.load_full(), &node.save);
-    if state.is_running() || node.shared.keyspace.is_snapshot_running() {
+    let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
+    if loading || state.is_running() || node.shared.keyspace.is_snapshot_running() {
         return;
     }
     let now_s = unix_ms() / 1000;

@@ -110,6 +110,9 @@ fn pump(state: &State, mut from: TcpStream, mut to: TcpStream) {
                 if delay > 0 {
                     thread::park_timeout(Duration::from_millis(delay));
                 }
+                while state.stalled.load(Ordering::SeqCst) && !state.ended.load(Ordering::SeqCst) {
+                    thread::park_timeout(Duration::from_millis(5));
+                }
                 if to.write_all(&chunk[..n]).is_err() {
                     break;
                 }

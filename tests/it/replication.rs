@@ -308,3 +308,63 @@ fn replicas_authenticate() {
         assert!(!linked(&mut s), "{what}");
     }
 }
+
+#[test]
+fn a_replica_that_was_restarted_goes_on_where_its_file_stops() {
+    for (what, primary, replica) in pairs() {
+        let (primary, mut replica) = (primary.start(), replica.start());
+        let (mut p, mut r) = (primary.connect(), replica.connect());
+        every_type(&mut p, true);
+        follow(&mut r, primary.port);
+        converge(&mut p, &mut r);
+        let _ = r.try_run("SHUTDOWN SAVE");
+        replica.wait_exit();
+        p.pipeline(&(0..100).map(|i| format!("INCR while-away:{}", i % 7)).collect::<Vec<_>>());
+        replica.start_again_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
+        let mut r = replica.connect();
+        converge(&mut p, &mut r);
+        assert_eq!((p.info_int("sync_full"), p.info_int("sync_partial_ok")), (1, 1), "{what}");
+        r.expect("SET k v", "-READONLY You can't write against a read only replica.");
+    }
+}
+
+#[test]
+fn a_primary_that_was_restarted_is_followed_without_a_full_sync() {
+    let (mut primary, replica) = (Server::subject(), Server::real());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    every_type(&mut p, true);
+    follow(&mut r, primary.port);
+    converge(&mut p, &mut r);
+    let _ = p.try_run("SHUTDOWN SAVE");
+    primary.wait_exit();
+    primary.start_again();
+    let mut p = primary.connect();
+    p.ok("SET after restart");
+    converge(&mut p, &mut r);
+    assert_eq!((p.info_int("sync_full"), p.info_int("sync_partial_ok")), (0, 1));
+    r.expect("GET after", "\"restart\"");
+}
+
+#[test]
+fn a_primary_turned_replica_goes_on_with_its_own_history() {
+    let (one, two) = (Server::subject(), Server::subject());
+    let (mut a, mut b) = (one.connect(), two.connect());
+    every_type(&mut a, true);
+    follow(&mut b, one.port);
+    converge(&mut a, &mut b);
+    b.ok("REPLICAOF NO ONE");
+    b.ok("SET by b");
+    follow(&mut a, two.port);
+    converge(&mut b, &mut a);
+    assert_eq!((b.info_int("sync_full"), b.info_int("sync_partial_ok")), (0, 1));
+    a.expect("GET by", "\"b\"");
+    // And back, while clients of the former primary wait for something.
+    let mut blocked = two.connect();
+    blocked.send(&["BLPOP", "nothing", "0"]);
+    wait_for("the client waits", SOON, || b.info_int("blocked_clients") == 1);
+    a.ok("REPLICAOF NO ONE");
+    follow(&mut b, one.port);
+    assert!(blocked.read().to_string().starts_with("-UNBLOCKED"));
+    converge(&mut a, &mut b);
+    assert_eq!((a.info_int("sync_full"), a.info_int("sync_partial_ok")), (1, 1));
+}

@@ -85,7 +85,12 @@ pub fn take_over(node: &Arc<Node>, client: &mut Client, socket: Socket, input: V
         .feeds
         .insert(id, Feed { orders, cursor: Arc::clone(&cursor), task: None, over_soft_limit_since: None });
     let task = super::spawn(node, serve(Arc::clone(node), id, socket, queue, cursor, input));
-    if task.is_none() {
+    // Since the request was looked at, the link to our own primary may have gone.
+    let has_data = state.upstream.as_ref().is_none_or(|u| u.replica.is_up());
+    if task.is_none() || !has_data {
+        if let Some(task) = task {
+            task.abort();
+        }
         state.forget(node, id);
         return;
     }

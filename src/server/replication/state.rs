@@ -30,6 +30,9 @@ pub(super) struct State {
     /// The link to our primary; `None` on a primary.
     pub upstream: Option<Upstream>,
     pub waits: Vec<Wait>,
+    pub waits_begun: u64,
+    /// Where the replicas were last asked how far they are.
+    pub asked_at: u64,
 }
 
 /// One replica's connection.
@@ -60,6 +63,8 @@ impl State {
             feeds: BTreeMap::new(),
             upstream: None,
             waits: Vec::new(),
+            waits_begun: 0,
+            asked_at: 0,
         }
     }
 

@@ -13,6 +13,8 @@ use crate::resp::Reply;
 
 /// One of them.
 pub(super) struct Wait {
+    /// Never used again, so that the timer of a wait that is over cannot end the next one.
+    number: u64,
     worker: usize,
     token: usize,
     client: u64,
@@ -42,22 +44,28 @@ pub(super) fn begin(
         reply.int(acknowledged as i64);
         return After::Done;
     }
+    state.waits_begun += 1;
+    let number = state.waits_begun;
     state.waits.push(Wait {
+        number,
         worker: client.worker,
         token: client.token,
         client: client.id,
         offset: client.written_to,
         replicas,
     });
-    node.shared.keyspace.log.append_raw(GETACK_RECORD);
+    // Whoever is asked for more than this client wrote answers for that, too.
+    if state.asked_at < client.written_to || state.waits.len() == 1 {
+        state.asked_at = node.shared.keyspace.log.append_raw(GETACK_RECORD);
+    }
     drop(state);
     node.replication.ring();
     if timeout_ms > 0 {
-        let (node, client) = (Arc::clone(node), client.id);
+        let node = Arc::clone(node);
         super::spawn(&Arc::clone(&node), async move {
             tokio::time::sleep(Duration::from_millis(timeout_ms)).await;
             let mut state = node.replication.lock();
-            if let Some(at) = state.waits.iter().position(|w| w.client == client) {
+            if let Some(at) = state.waits.iter().position(|w| w.number == number) {
                 let wait = state.waits.swap_remove(at);
                 answer(&node, &state, &wait);
             }
