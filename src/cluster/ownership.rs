@@ -362,6 +362,40 @@ impl ClusterState {
         Ok(())
     }
 
+    /// After the start: what keys there are decides about slots that nobody has, and opens the way for
+    /// those that others have, so that an administrator can move the keys there.
+    pub fn claim_data(&mut self, now: Now, keys: &dyn Keys) {
+        self.now = now;
+        if self.me().is_replica() || keys.count() == 0 {
+            return;
+        }
+        for slot in 0..SLOTS as u16 {
+            let owner = self.slots.owner(slot);
+            if owner == Some(MYSELF)
+                || self.slots.importing.contains_key(&slot)
+                || keys.count_in_slot(slot) == 0
+            {
+                continue;
+            }
+            match owner {
+                None => {
+                    self.set_slot_owner(slot, Some(MYSELF));
+                    let text =
+                        format!("I have keys for unassigned slot {slot}. Taking responsibility for it.");
+                    self.log(Level::Warning, text);
+                }
+                Some(owner) => {
+                    self.slots.importing.insert(slot, owner);
+                    let text = format!(
+                        "I have keys for slot {slot}, but the slot is assigned to another node. Setting it to importing state."
+                    );
+                    self.log(Level::Warning, text);
+                }
+            }
+            self.changed_durably();
+        }
+    }
+
     /// CLUSTER BUMPEPOCH: whether the epoch changed, and what it is.
     pub fn bump_epoch(&mut self, now: Now) -> (bool, u64) {
         self.now = now;

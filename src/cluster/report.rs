@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::link::LinkId;
 use super::message::Kind;
 use super::node::{Address, MYSELF, Node, NodeFlags, NodeId, NodeIx};
-use super::slots::SlotBitmap;
 use super::state::{ClusterState, Stats};
 use super::view::{SlotView, View, ViewNode};
 use crate::base::crc16::SLOTS;
@@ -99,6 +98,11 @@ impl ClusterState {
 
     pub fn my_shard_id(&self) -> NodeId {
         self.me().shard_id
+    }
+
+    /// Where the primary is that this node replicates.
+    pub fn my_primary(&self) -> Option<Address> {
+        self.me().primary.map(|p| self.nodes[p].address.clone())
     }
 
     pub fn is_replica(&self) -> bool {
@@ -232,16 +236,6 @@ impl ClusterState {
                 let created = self.now.to_unix(l.created);
                 Some(LinkInfo { link: *id, inbound: id.is_inbound(), node, created })
             })
-            .collect()
-    }
-
-    /// Slots of which this node holds keys without owning them or importing them, when it starts.
-    pub fn foreign_slots(&self, holds_keys: impl Fn(u16) -> bool) -> SlotBitmap {
-        (0..SLOTS as u16)
-            .filter(|slot| {
-                self.slots.owner(*slot) != Some(MYSELF) && !self.slots.importing.contains_key(slot)
-            })
-            .filter(|slot| holds_keys(*slot))
             .collect()
     }
 

@@ -159,9 +159,14 @@ impl ClusterState {
         if todo.save {
             actions.push(Action::Persist { text: self.nodes_conf(), sync: todo.sync });
         }
-        self.follow_role(&mut actions);
-        if todo.view {
-            actions.push(Action::PublishView(self.view()));
+        // Workers must not serve as primary before the node is one, nor still when it is one no more.
+        let role = self.follow_role();
+        let promoted = matches!(role, Some(Action::BecomePrimary));
+        let view = todo.view.then(|| Action::PublishView(self.view()));
+        if promoted {
+            actions.extend(role.into_iter().chain(view));
+        } else {
+            actions.extend(view.into_iter().chain(role));
         }
         actions.extend(rest);
         actions
@@ -212,25 +217,20 @@ impl ClusterState {
     }
 
     /// Tells the driver when role, primary or the primary's address is another than it was told.
-    fn follow_role(&mut self, actions: &mut Vec<Action>) {
+    fn follow_role(&mut self) -> Option<Action> {
         let me = &self.nodes[MYSELF];
         if me.is_primary() {
-            if self.role != Role::Primary {
-                self.role = Role::Primary;
-                actions.push(Action::BecomePrimary);
-            }
-            return;
+            let before = std::mem::replace(&mut self.role, Role::Primary);
+            return (before != Role::Primary).then_some(Action::BecomePrimary);
         }
-        let Some(primary) = me.primary.map(|p| &self.nodes[p]) else { return };
+        let primary = &self.nodes[me.primary?];
         if primary.address.ip.is_empty() {
-            return;
+            return None;
         }
         let (id, ip, port) = (primary.id, primary.address.ip.clone(), primary.address.port);
         let role = Role::Replica { id, ip: ip.clone(), port };
-        if self.role != role {
-            self.role = role;
-            actions.push(Action::SetPrimary { id, ip, port });
-        }
+        let before = std::mem::replace(&mut self.role, role.clone());
+        (before != role).then_some(Action::SetPrimary { id, ip, port })
     }
 
     // What the parts of the machine share.

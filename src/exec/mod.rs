@@ -78,7 +78,9 @@ impl Shared {
 
     /// How this node treats keys whose time has come.
     pub fn expiring(&self) -> Expiring {
-        if self.is_replica.load(Ordering::Relaxed) { Expiring::Hide } else { Expiring::Delete }
+        // While writes are paused nothing may change, not even by itself: a failover relies on it.
+        let paused = self.gate.load(Ordering::Relaxed) & gate::PAUSED_WRITES != 0;
+        if paused || self.is_replica.load(Ordering::Relaxed) { Expiring::Hide } else { Expiring::Delete }
     }
 }
 
@@ -205,7 +207,13 @@ impl Executor {
             let mut route = Route::default();
             route.add(command, args);
             let view = self.view.load().as_deref();
-            if let Some(Err(fail)) = view.map(|view| route.check(view, client, asking)) {
+            // Before the node knows of the cluster it serves no key.
+            let starting = || Err(Fail::text("CLUSTERDOWN The cluster is down"));
+            let keyless = route.is_keyless();
+            if let Err(fail) = view.map_or_else(
+                || if keyless { Ok(()) } else { starting() },
+                |view| route.check(view, client, asking),
+            ) {
                 if let Some(multi) = &mut client.multi {
                     multi.aborted = true;
                 }
@@ -237,6 +245,14 @@ impl Executor {
             drop(locked);
             self.fail(id, &fail, reply);
             return After::Done;
+        }
+        // A failover waits for writes that passed the gate before it closed: they take the locks that it
+        // took in between, and stop here.
+        if bits & gate::CLUSTER != 0
+            && client.role != Role::Primary
+            && shared.gate.load(Ordering::Relaxed) & listed.needs & gate::PAUSED_WRITES != 0
+        {
+            return After::Postponed;
         }
         let hint = command.single_key().and_then(|at| Some((args.get(at).copied()?, hashed?)));
         let after = self.run(host, client, id, command, args, hint, now, &mut locked, reply, true);
@@ -288,8 +304,8 @@ impl Executor {
         let from_primary = client.role == Role::Primary;
         let expiring = if from_primary { Expiring::Ignore } else { self.shared.expiring() };
         // A replica's log is its primary's stream and nothing else.
-        self.effects.log_wanted =
-            self.shared.keyspace.log.is_wanted() && !from_primary && expiring == Expiring::Delete;
+        let replica = self.shared.is_replica.load(Ordering::Relaxed);
+        self.effects.log_wanted = self.shared.keyspace.log.is_wanted() && !from_primary && !replica;
         let dirty_before = self.effects.dirty;
         self.effects.recorded = false;
         reply.set_resp3(client.resp3);

@@ -43,6 +43,10 @@ impl<'a> Route<'a> {
         self.migrate |= command.name == "migrate";
     }
 
+    pub fn is_keyless(&self) -> bool {
+        self.slot.is_none()
+    }
+
     /// Whether this node serves the command, as far as can be told without looking at keys.
     pub fn check(&self, view: &View, client: &Client, asking: bool) -> Result<(), Fail> {
         let Some(slot) = self.slot else { return Ok(()) };

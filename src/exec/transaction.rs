@@ -68,6 +68,13 @@ impl Executor {
         if !self.may_apply(client) {
             return After::Done;
         }
+        // As in `execute`: the gate may have closed for a failover meanwhile.
+        if !from_primary && shared.gate.load(Ordering::Relaxed) & needs & gate::PAUSED_WRITES != 0 {
+            drop((locked, route));
+            client.multi = Some(multi);
+            client.asking = asking;
+            return After::Postponed;
+        }
         self.effects.log_wanted = ks.log.is_wanted() && !from_primary;
         if !from_primary && let Err(fail) = self.confirm_route(&route, None, client, asking, now, &mut locked)
         {

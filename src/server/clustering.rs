@@ -11,8 +11,7 @@ use super::node::{Node, unix_ms};
 use super::{listen, replication};
 use crate::base::crc16::key_slot;
 use crate::base::time::MonoMs;
-use crate::cluster::{NodeId, Now, ReplicationFacts, SlotBitmap, View};
-use crate::command::gate;
+use crate::cluster::{Keys, NodeId, Now, ReplicationFacts, SlotBitmap, View};
 use crate::config::Config;
 use crate::keyspace::Effects;
 use crate::pubsub::Space;
@@ -36,13 +35,12 @@ pub fn start(node: &Arc<Node>, seed: u64) -> Result<(), ClusterError> {
     let config = node.config.load_full();
     let port = bus_port(&config).ok_or(ClusterError::Port(config.port))?;
     let listeners = listen::tcp(&config, port).map_err(|(at, e)| ClusterError::Listen(port, at, e))?;
-    node.shared.set_gate(gate::CLUSTER, true);
     let member = Arc::new(Member { node: Arc::downgrade(node) });
     let (bus, file) =
         Bus::open(Path::new(&config.cluster_config_file), cluster_config(&config), seed, member)?;
     bus.link_buffer_limit.store(config.cluster_link_sendbuf_limit as usize, Ordering::Relaxed);
     assert!(node.bus.set(Arc::clone(&bus)).is_ok(), "the bus is opened once");
-    drop_foreign_keys(node, &bus);
+    bus.post(|s, now| s.claim_data(now, &Loaded(node)));
     let forwarder = Arc::downgrade(&bus);
     let forward = move |space: Space, channel: &[u8], message: &[u8]| {
         if let Some(bus) = forwarder.upgrade() {
@@ -78,13 +76,16 @@ pub fn configure(node: &Node, config: &Config) {
     }
 }
 
-/// Deletes keys of slots that belong to other nodes, which a data file may bring.
-fn drop_foreign_keys(node: &Node, bus: &Bus) {
-    let ks = &node.shared.keyspace;
-    let foreign = bus.read(|s| s.foreign_slots(|slot| ks.slot_len(0, slot) > 0));
-    for slot in foreign.iter() {
-        let keys = ks.flush_slot(&mut ks.lock_slot(slot), 0, slot);
-        tracing::warn!("Deleted {keys} keys of slot {slot}, which belongs to another node");
+/// The keys that were loaded, counted without a lock.
+struct Loaded<'a>(&'a Node);
+
+impl Keys for Loaded<'_> {
+    fn count_in_slot(&self, slot: u16) -> u64 {
+        self.0.shared.keyspace.slot_len(0, slot) as u64
+    }
+
+    fn count(&self) -> u64 {
+        self.0.shared.keyspace.len(0) as u64
     }
 }
 

@@ -202,7 +202,10 @@ fn make_node(
     let shared = Shared {
         keyspace: Arc::new(keyspace),
         commands: CommandTable::new(renames),
-        gate: AtomicU32::new(if config.maxmemory > 0 { gate::MEMORY_LIMIT } else { 0 }),
+        gate: AtomicU32::new(
+            if config.maxmemory > 0 { gate::MEMORY_LIMIT } else { 0 }
+                | if config.cluster_enabled { gate::CLUSTER } else { 0 },
+        ),
         limits: ArcSwap::from_pointee(limits(&config, rng.next_u64())),
         memory: MemoryLimit {
             limit: AtomicU64::new(config.maxmemory),

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use self::link::Outlet;
 pub use self::nodes_file::{NodesFile, NodesFileError};
@@ -38,10 +39,11 @@ use crate::cluster::{
 /// An administrator's command waits so long for its effects. Only a stuck disk takes longer.
 const ADMIN_WAIT: Duration = Duration::from_secs(2);
 
-/// The rest of the node, as the bus sees it. Called on the bus thread, except `now` and `replication`,
-/// which any thread calls with the cluster state locked: they must not call back.
+/// The rest of the node, as the bus sees it.
 ///
-/// No method may wait for a client's command: that command may be waiting for the bus in [`Bus::admin`].
+/// `now` and `replication` are called by any thread with the cluster state locked: they must not call back.
+/// What changes data or role, and may have to wait for shards' locks, is called on threads made for waiting,
+/// so that a stalled shard does not keep the bus from hearing others. The rest is called on the bus thread.
 pub trait Host: Send + Sync {
     /// Both clocks; the origin of the monotonic one is the host's.
     fn now(&self) -> Now;
@@ -151,7 +153,7 @@ impl Bus {
 
     /// An administrator's command. Returns when what it asks for is done and, where that matters, on disk.
     ///
-    /// Not for the bus thread, and not with shard locks held.
+    /// Not for the bus thread. With shard locks held it may wait in vain, which ends after a while.
     pub fn admin<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> R) -> R {
         let (result, ticket) = self.change(call);
         let deadline = Instant::now() + ADMIN_WAIT;
@@ -268,7 +270,7 @@ impl Bus {
             };
             if let Action::Persist { text, sync } = action {
                 // On another thread: a slow disk must not keep this one from hearing the others.
-                let written = tokio::task::spawn_blocking(move || {
+                let written = spawn_blocking(move || {
                     let result = file.replace(&text, sync);
                     (file, result)
                 });
@@ -280,19 +282,31 @@ impl Bus {
                     // The runtime ends.
                     Err(_) => return,
                 }
-            } else {
-                self.act(action);
+            } else if let Some(waiting) = self.act(action) {
+                // Fails only if the runtime ends, or the host panicked, which ends the process.
+                let _ = waiting.await;
             }
             self.inner.lock().carried_out += 1;
             self.progress.notify_all();
         }
     }
 
-    fn act(self: &Arc<Self>, action: Action) {
+    /// Carries out an action, or begins to: what it returns is to be waited for before the next one.
+    fn act(self: &Arc<Self>, action: Action) -> Option<JoinHandle<()>> {
+        let (bus, host) = (Arc::clone(self), Arc::clone(&self.host));
         match action {
             Action::Persist { .. } => unreachable!("carried out by its caller"),
-            Action::SetPrimary { id, ip, port } => self.host.set_primary(id, &ip, port),
-            Action::BecomePrimary => self.host.become_primary(),
+            Action::SetPrimary { id, ip, port } => {
+                return Some(spawn_blocking(move || host.set_primary(id, &ip, port)));
+            }
+            Action::BecomePrimary => return Some(spawn_blocking(move || host.become_primary())),
+            Action::FlushAll => return Some(spawn_blocking(move || host.flush_all())),
+            // Deleting may take long, and nothing depends on its end.
+            Action::DropSlotKeys(slots) => drop(spawn_blocking(move || host.drop_slots(&slots))),
+            Action::PauseClients { until } => drop(spawn_blocking(move || {
+                host.pause_writes(until);
+                bus.post(ClusterState::clients_paused);
+            })),
             Action::PublishView(view) => self.host.publish(view),
             Action::Connect { link, ip, port } => self.connect(link, &ip, port),
             Action::CloseLink(link) => {
@@ -301,16 +315,11 @@ impl Bus {
                 }
             }
             Action::Send { link, packet } => self.send(link, packet),
-            Action::DropSlotKeys(slots) => self.host.drop_slots(&slots),
-            Action::FlushAll => self.host.flush_all(),
-            Action::PauseClients { until } => {
-                self.host.pause_writes(until);
-                self.post(ClusterState::clients_paused);
-            }
             Action::UnpauseClients => self.host.unpause(),
             Action::Deliver { channel, payload, shard } => self.host.deliver(&channel, &payload, shard),
             Action::Log { level, text } => log(level, &text),
         }
+        None
     }
 
     fn connect(self: &Arc<Self>, link: LinkId, ip: &str, port: u16) {
