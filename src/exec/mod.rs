@@ -194,8 +194,12 @@ impl Executor {
         let listed = shared.commands.get(id);
         let command = listed.command;
         let bits = (shared.gate.load(Ordering::Relaxed) | client_bits(client)) & listed.needs;
-        if bits & !(gate::CLUSTER | gate::IN_MULTI) != 0 {
-            match self.pass_gate(client, id, listed, bits, now, reply) {
+        // Who is at the wrong node is told so before what this one would refuse: a primary that became a
+        // replica sends writers away.
+        let early =
+            if bits & gate::CLUSTER != 0 { bits & (gate::UNAUTHENTICATED | gate::LOADING) } else { bits };
+        if early & !(gate::CLUSTER | gate::IN_MULTI) != 0 {
+            match self.pass_gate(client, id, listed, early, now, reply) {
                 Passed::Run => {}
                 Passed::Answered => return After::Done,
                 Passed::Later => return After::Postponed,
@@ -220,7 +224,18 @@ impl Executor {
                 self.fail(id, &fail, reply);
                 return After::Done;
             }
+            let late = bits & !(early | gate::CLUSTER | gate::IN_MULTI);
             routed = Some((route, view.map(std::ptr::from_ref), asking));
+            if late != 0 {
+                match self.pass_gate(client, id, listed, late, now, reply) {
+                    Passed::Run => {}
+                    Passed::Answered => return After::Done,
+                    Passed::Later => {
+                        client.asking = asking;
+                        return After::Postponed;
+                    }
+                }
+            }
         }
         if bits & gate::IN_MULTI != 0 {
             if command.name == "exec" {

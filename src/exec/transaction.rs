@@ -55,6 +55,11 @@ impl Executor {
         }
         let from_primary = client.role == Role::Primary;
         if !from_primary {
+            if let Some(Err(fail)) = self.view.load().as_deref().map(|v| route.check(v, client, asking)) {
+                self.unwatch(client);
+                self.fail(id, &fail, reply);
+                return After::Done;
+            }
             // What was allowed when it was queued may be refused by now.
             let bits = node_bits & needs;
             if let Some(text) = self.refusal(bits, now) {
