@@ -51,6 +51,7 @@ pub fn start(node: &Arc<Node>, seed: u64) -> Result<(), ClusterError> {
     let _ = node.hooks.forward_publish.set(Box::new(forward));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ClusterError::Thread)?;
+    node.runtimes.lock().push(runtime.handle().clone());
     let thread = std::thread::Builder::new().name("bus".into());
     let watched = Arc::downgrade(node);
     thread

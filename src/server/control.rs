@@ -31,6 +31,7 @@ impl Control {
     pub fn start(node: &Arc<Node>) -> io::Result<thread::JoinHandle<()>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let control = Self { handle: runtime.handle().clone() };
+        node.runtimes.lock().push(runtime.handle().clone());
         assert!(node.control.set(control).is_ok(), "there is one control thread");
         let node = Arc::clone(node);
         thread::Builder::new().name("control".into()).spawn(move || {

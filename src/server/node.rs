@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::accept::Acceptor;
 use super::bus::Bus;
@@ -40,6 +41,8 @@ pub struct Node {
     pub workers: OnceLock<Vec<Arc<Mailbox>>>,
     /// The thread of links, timers and other things that are not clients.
     pub control: OnceLock<Control>,
+    /// Every tokio runtime of the node, which DEBUG SLEEP stops with the rest.
+    pub runtimes: Mutex<Vec<Handle>>,
     pub acceptor: OnceLock<Arc<Acceptor>>,
     /// Counters of every executor.
     pub stats: Vec<Arc<CommandStats>>,
@@ -121,6 +124,7 @@ impl Node {
             pubsub: Registry::default(),
             workers: OnceLock::new(),
             control: OnceLock::new(),
+            runtimes: Mutex::default(),
             acceptor: OnceLock::new(),
             stats: (0..executors).map(|_| Arc::new(CommandStats::new(commands))).collect(),
             net: NetStats::default(),

@@ -83,7 +83,11 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
 
 /// Saves once a save under way is through. False when it failed.
 async fn save(node: &Arc<Node>) -> bool {
-    while node.save.is_running() || node.shared.keyspace.is_snapshot_running() {
+    let patience = Duration::from_secs(u64::from(node.config.load().shutdown_timeout));
+    let deadline = tokio::time::Instant::now() + patience;
+    // A snapshot for a replica that does not take it must not hold up the end for ever: then saving
+    // fails, and the log says so.
+    while node.shared.keyspace.is_snapshot_running() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(LOOK).await;
     }
     let node = Arc::clone(node);

@@ -3,12 +3,15 @@
 use std::sync::atomic::Ordering;
 
 use super::Lines;
+use crate::command::client::Role;
 use crate::server::node::Node;
 
 pub fn write(node: &Node, out: &mut Lines) {
     let all = node.clients.all();
     let (mut input, mut output, mut pubsub, mut watching, mut watched) = (0, 0, 0, 0, 0);
+    let mut replicas = 0;
     for entry in &all {
+        replicas += usize::from(entry.role == Role::Replica);
         input = input.max(entry.query_bytes.load(Ordering::Relaxed));
         output = output.max(entry.output_bytes.load(Ordering::Relaxed));
         let state = entry.state.lock();
@@ -16,7 +19,7 @@ pub fn write(node: &Node, out: &mut Lines) {
         watching += usize::from(state.watched > 0);
         watched += state.watched;
     }
-    out.field("connected_clients", node.clients.len());
+    out.field("connected_clients", all.len() - replicas);
     out.field("cluster_connections", super::cluster::connections(node));
     out.field("maxclients", node.config.load().maxclients);
     out.field("client_recent_max_input_buffer", input);

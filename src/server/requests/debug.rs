@@ -125,8 +125,8 @@ fn sleep(node: &Node, client: &Client, time: Duration) {
     for worker in (0..node.workers.get().map_or(0, Vec::len)).filter(|w| *w != client.worker) {
         node.send(worker, Mail::Sleep(until));
     }
-    if let Some(control) = node.control.get() {
-        control.spawn(async move { sleep_until(until) });
+    for runtime in node.runtimes.lock().iter() {
+        runtime.spawn(async move { sleep_until(until) });
     }
     sleep_until(until);
 }
