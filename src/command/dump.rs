@@ -27,6 +27,7 @@ pub const COMMANDS: &[Command] = &[
         .flags(WRITE | DENYOOM | ASKING)
         .keys(&[one(1, key::OW | key::UPDATE)])
         .categories(&["@keyspace", "@dangerous"])
+        .complexity("O(1)")
         .doc(
             "3.0.0",
             "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",

@@ -15,6 +15,7 @@ pub mod gate;
 pub mod hashes;
 pub mod help;
 pub mod keys;
+pub mod lcs;
 pub mod list_moves;
 pub mod lists;
 pub mod migrate;

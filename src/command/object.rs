@@ -12,13 +12,15 @@ const SUBCOMMANDS: &[Command] = &[
         .flags(READONLY)
         .keys(&[one(2, key::RO)])
         .tips(&["nondeterministic_output"])
+        .complexity("O(1)")
         .doc("2.2.3", "key", "Returns the encoding of a value."),
     Command::new("freq", 3, Generic, freq)
         .flags(READONLY)
         .keys(&[one(2, key::RO)])
         .tips(&["nondeterministic_output"])
+        .complexity("O(1)")
         .doc("4.0.0", "key", "Returns how often a key was used, on a logarithmic scale."),
-    Command::new("help", 2, Generic, help).flags(LOADING | STALE).doc(
+    Command::new("help", 2, Generic, help).flags(LOADING | STALE).complexity("O(1)").doc(
         "6.2.0",
         "",
         "Returns what the subcommands do.",
@@ -27,11 +29,13 @@ const SUBCOMMANDS: &[Command] = &[
         .flags(READONLY)
         .keys(&[one(2, key::RO)])
         .tips(&["nondeterministic_output"])
+        .complexity("O(1)")
         .doc("2.2.3", "key", "Returns how many seconds ago a key was used."),
     Command::new("refcount", 3, Generic, refcount)
         .flags(READONLY)
         .keys(&[one(2, key::RO)])
         .tips(&["nondeterministic_output"])
+        .complexity("O(1)")
         .doc("2.2.3", "key", "Returns the number of references to a value, which is always 1."),
 ];
 
@@ -39,6 +43,7 @@ fn encoding(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match ctx.db.peek(args[2]) {
         None => ctx.reply.null(),
         Some(entry) if entry.is_raw() => ctx.reply.bulk(b"raw"),
+        Some(entry) if entry.is_text() => ctx.reply.bulk(b"embstr"),
         Some(entry) => ctx.reply.bulk_str(entry.value().encoding_name()),
     }
     DONE

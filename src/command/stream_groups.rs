@@ -11,11 +11,15 @@ use crate::value::stream::{Group, Pending};
 use crate::value::{self, StreamId};
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("xack", -4, Stream, xack).flags(WRITE | FAST).keys(&[one(1, key::RW | key::UPDATE)]).doc(
-        "5.0.0",
-        "key group id [id ...]",
-        "Takes entries out of the ones that a group has been given and not acknowledged.",
-    ),
+    Command::new("xack", -4, Stream, xack)
+        .flags(WRITE | FAST)
+        .keys(&[one(1, key::RW | key::UPDATE)])
+        .complexity("O(1)")
+        .doc(
+            "5.0.0",
+            "key group id [id ...]",
+            "Takes entries out of the ones that a group has been given and not acknowledged.",
+        ),
     Command::container("xgroup", Stream, SUBCOMMANDS).doc("5.0.0", "", "Manages consumer groups."),
 ];
 
@@ -23,6 +27,7 @@ const SUBCOMMANDS: &[Command] = &[
     Command::new("create", -5, Stream, create)
         .flags(WRITE | DENYOOM)
         .keys(&[one(2, key::RW | key::INSERT)])
+        .complexity("O(1)")
         .doc(
             "5.0.0",
             "key groupname <id | $> [MKSTREAM] [ENTRIESREAD entries_read]",
@@ -31,26 +36,32 @@ const SUBCOMMANDS: &[Command] = &[
     Command::new("createconsumer", 5, Stream, createconsumer)
         .flags(WRITE | DENYOOM)
         .keys(&[one(2, key::RW | key::INSERT)])
+        .complexity("O(1)")
         .doc("6.2.0", "key groupname consumername", "Creates a consumer of a group."),
     Command::new("delconsumer", 5, Stream, delconsumer)
         .flags(WRITE)
         .keys(&[one(2, key::RW | key::DELETE)])
+        .complexity("O(1)")
         .doc("5.0.0", "key groupname consumername", "Removes a consumer from a group."),
-    Command::new("destroy", 4, Stream, destroy).flags(WRITE).keys(&[one(2, key::RW | key::DELETE)]).doc(
-        "5.0.0",
-        "key groupname",
-        "Removes a consumer group.",
-    ),
-    Command::new("help", 2, Stream, help).flags(LOADING | STALE).doc(
+    Command::new("destroy", 4, Stream, destroy)
+        .flags(WRITE)
+        .keys(&[one(2, key::RW | key::DELETE)])
+        .complexity("O(N)")
+        .doc("5.0.0", "key groupname", "Removes a consumer group."),
+    Command::new("help", 2, Stream, help).flags(LOADING | STALE).complexity("O(1)").doc(
         "5.0.0",
         "",
         "Returns what the subcommands do.",
     ),
-    Command::new("setid", -5, Stream, setid).flags(WRITE).keys(&[one(2, key::RW | key::UPDATE)]).doc(
-        "5.0.0",
-        "key groupname <id | $> [ENTRIESREAD entries_read]",
-        "Sets the last entry that a group has been given.",
-    ),
+    Command::new("setid", -5, Stream, setid)
+        .flags(WRITE)
+        .keys(&[one(2, key::RW | key::UPDATE)])
+        .complexity("O(1)")
+        .doc(
+            "5.0.0",
+            "key groupname <id | $> [ENTRIESREAD entries_read]",
+            "Sets the last entry that a group has been given.",
+        ),
 ];
 
 /// The group and the consumer that XREADGROUP names.

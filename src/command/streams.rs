@@ -10,11 +10,11 @@ use crate::value::stream::Trim;
 use crate::value::{self, Kind, StreamId};
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("xadd", -5, Stream, xadd).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::UPDATE)]).tips(&["nondeterministic_output"]).doc("5.0.0", "key [NOMKSTREAM] [<MAXLEN | MINID> [= | ~] threshold [LIMIT count]] <* | id> field value [field value ...]", "Appends an entry to a stream, and creates the stream if there is none."),
-    Command::new("xlen", 2, Stream, xlen).flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc("5.0.0", "key", "Returns the number of entries of a stream."),
-    Command::new("xdel", -3, Stream, xdel).flags(WRITE | FAST).keys(&[one(1, key::RW | key::DELETE)]).doc("5.0.0", "key id [id ...]", "Removes entries by their ids."),
-    Command::new("xtrim", -4, Stream, xtrim).flags(WRITE).keys(&[one(1, key::RW | key::DELETE)]).tips(&["nondeterministic_output"]).doc("5.0.0", "key <MAXLEN | MINID> [= | ~] threshold [LIMIT count]", "Removes old entries from a stream."),
-    Command::new("xsetid", -3, Stream, xsetid).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::UPDATE)]).doc("5.0.0", "key last-id [ENTRIESADDED entries_added] [MAXDELETEDID max_deleted_entry_id]", "Sets the last id and the counters of a stream."),
+    Command::new("xadd", -5, Stream, xadd).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::UPDATE)]).tips(&["nondeterministic_output"]).complexity("O(1)").doc("5.0.0", "key [NOMKSTREAM] [<MAXLEN | MINID> [= | ~] threshold [LIMIT count]] <* | id> field value [field value ...]", "Appends an entry to a stream, and creates the stream if there is none."),
+    Command::new("xlen", 2, Stream, xlen).flags(READONLY | FAST).keys(&[one(1, key::RO)]).complexity("O(1)").doc("5.0.0", "key", "Returns the number of entries of a stream."),
+    Command::new("xdel", -3, Stream, xdel).flags(WRITE | FAST).keys(&[one(1, key::RW | key::DELETE)]).complexity("O(1)").doc("5.0.0", "key id [id ...]", "Removes entries by their ids."),
+    Command::new("xtrim", -4, Stream, xtrim).flags(WRITE).keys(&[one(1, key::RW | key::DELETE)]).tips(&["nondeterministic_output"]).complexity("O(N)").doc("5.0.0", "key <MAXLEN | MINID> [= | ~] threshold [LIMIT count]", "Removes old entries from a stream."),
+    Command::new("xsetid", -3, Stream, xsetid).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::UPDATE)]).complexity("O(1)").doc("5.0.0", "key last-id [ENTRIESADDED entries_added] [MAXDELETEDID max_deleted_entry_id]", "Sets the last id and the counters of a stream."),
     Command::container("xinfo", Stream, INFO).doc("5.0.0", "", "Tells about streams and their groups."),
 ];
 
@@ -23,22 +23,23 @@ const INFO: &[Command] = &[
         .flags(READONLY)
         .keys(&[one(2, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
+        .complexity("O(1)")
         .doc("5.0.0", "key groupname", "Lists the consumers of a group."),
-    Command::new("groups", 3, Stream, groups).flags(READONLY).keys(&[one(2, key::RO | key::ACCESS)]).doc(
-        "5.0.0",
-        "key",
-        "Lists the groups of a stream.",
-    ),
-    Command::new("help", 2, Stream, help).flags(LOADING | STALE).doc(
+    Command::new("groups", 3, Stream, groups)
+        .flags(READONLY)
+        .keys(&[one(2, key::RO | key::ACCESS)])
+        .complexity("O(1)")
+        .doc("5.0.0", "key", "Lists the groups of a stream."),
+    Command::new("help", 2, Stream, help).flags(LOADING | STALE).complexity("O(1)").doc(
         "5.0.0",
         "",
         "Returns what the subcommands do.",
     ),
-    Command::new("stream", -3, Stream, stream).flags(READONLY).keys(&[one(2, key::RO | key::ACCESS)]).doc(
-        "5.0.0",
-        "key [FULL [COUNT count]]",
-        "Tells about a stream.",
-    ),
+    Command::new("stream", -3, Stream, stream)
+        .flags(READONLY)
+        .keys(&[one(2, key::RO | key::ACCESS)])
+        .complexity("O(1)")
+        .doc("5.0.0", "key [FULL [COUNT count]]", "Tells about a stream."),
 ];
 
 const INVALID_ID: Fail = Fail::text("ERR Invalid stream ID specified as stream command argument");

@@ -67,6 +67,7 @@ pub const COMMANDS: &[Command] = &[
     Command::new("msetnx", -3, String, msetnx).complexity("O(N)")
         .flags(WRITE | DENYOOM)
         .keys(&[range(1, -1, 2, key::OW | key::INSERT)])
+        .tips(&["request_policy:multi_shard", "response_policy:agg_min"])
         .doc("1.0.1", "key value [key value ...]", "Sets the string values of several keys only when none of them exists."),
     Command::new("incr", 2, String, incr).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc(
         "1.0.0",
@@ -398,6 +399,9 @@ fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     let text = new.to_string();
     ctx.db.set_string(args[1], text.as_bytes(), SetExpire::Keep);
+    if text.len() <= 44 {
+        ctx.db.mark_text(args[1]);
+    }
     ctx.db.changed(args[1]);
     // Replicas get the result: their floating point may differ.
     ctx.record(&[&b"SET"[..], args[1], text.as_bytes(), b"KEEPTTL"]);

@@ -6,6 +6,7 @@ use super::spec::Command;
 /// Every family's rows.
 const FAMILIES: &[&[Command]] = &[
     super::strings::COMMANDS,
+    super::lcs::COMMANDS,
     super::keys::COMMANDS,
     super::expiry::COMMANDS,
     super::object::COMMANDS,

@@ -369,6 +369,13 @@ impl<'l, 'k> Db<'l, 'k> {
         }
     }
 
+    /// Marks a string as one that INCRBYFLOAT computed.
+    pub fn mark_text(&mut self, key: &[u8]) {
+        if let Some((h, place)) = self.locate(key) {
+            self.table_mut(h.slot).get_mut(place).set_text();
+        }
+    }
+
     /// Puts a value under a key, whatever it held before.
     pub fn insert(&mut self, key: &[u8], value: Value, expire: Option<UnixMs>) {
         let entry = match &value {

@@ -30,6 +30,8 @@ const IS_OBJECT: u32 = 1 << 25;
 const SNAPSHOT_PARITY: u32 = 1 << 26;
 /// The string was built by APPEND or SETRANGE: OBJECT ENCODING says `raw` whatever it holds.
 const IS_RAW: u32 = 1 << 27;
+/// The string was computed by INCRBYFLOAT: OBJECT ENCODING never says `int`.
+const IS_TEXT: u32 = 1 << 28;
 const ACCESS_MASK: u32 = (1 << 24) - 1;
 
 #[repr(C)]
@@ -205,7 +207,7 @@ impl Entry {
             None => Body::Inline(view.inline()),
         };
         let mut moved = Self::new(view.key(), body, expire);
-        let keep = ACCESS_MASK | SNAPSHOT_PARITY | IS_RAW;
+        let keep = ACCESS_MASK | SNAPSHOT_PARITY | IS_RAW | IS_TEXT;
         moved.set_word((moved.as_ref().word() & !keep) | (word & keep));
         moved
     }
@@ -225,10 +227,14 @@ impl Entry {
 
     pub fn set_raw(&mut self, raw: bool) {
         let word = self.as_ref().word();
-        let new = if raw { word | IS_RAW } else { word & !IS_RAW };
+        let new = (word & !(IS_RAW | IS_TEXT)) | if raw { IS_RAW } else { 0 };
         if new != word {
             self.set_word(new);
         }
+    }
+
+    pub fn set_text(&mut self) {
+        self.set_word(self.as_ref().word() | IS_TEXT);
     }
 
     /// Records an access at `clock` (seconds, 24 bits).
@@ -393,6 +399,11 @@ impl<'a> EntryRef<'a> {
             ValueRef::SortedSet(_) => Kind::SortedSet,
             ValueRef::Stream(_) => Kind::Stream,
         }
+    }
+
+    /// Whether the string was computed by INCRBYFLOAT.
+    pub fn is_text(self) -> bool {
+        self.word() & IS_TEXT != 0
     }
 
     /// Whether the string was built by APPEND or SETRANGE.
