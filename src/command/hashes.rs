@@ -334,7 +334,7 @@ fn hrandfield(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn hscan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let cursor = scan::cursor(args[2])?;
     let Some(hash) = ctx.db.hash(args[1])? else { return scan::reply_nothing(ctx.reply) };
-    let scan = Scan::parse(cursor, &args[3..], false)?;
+    let scan = Scan::parse(cursor, &args[3..], scan::Of::Hash)?;
     let mut found = Vec::new();
     let next = scan.steps(|cursor, count| {
         hash.scan(cursor, count, |field, value| {

@@ -132,7 +132,7 @@ fn keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn scan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let scan = Scan::parse(scan::cursor(args[1])?, &args[2..], true)?;
+    let scan = Scan::parse(scan::cursor(args[1])?, &args[2..], scan::Of::Keys)?;
     let mut found = Vec::new();
     let next = scan.steps(|mut cursor, count| {
         // As many steps as would do in a sparse table; a step shows one bucket.

@@ -7,6 +7,14 @@ use crate::encoding::Item;
 use crate::encoding::item::IntText;
 use crate::resp::Reply;
 
+/// What is scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    Keys,
+    Hash,
+    Members,
+}
+
 /// The arguments of a scan.
 #[derive(Debug)]
 pub(super) struct Scan<'a> {
@@ -20,12 +28,14 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// `of_keys`: SCAN itself, which knows types.
-    pub(super) fn parse(cursor: u64, options: &[&'a [u8]], of_keys: bool) -> Result<Self> {
+    pub(super) fn parse(cursor: u64, options: &[&'a [u8]], of: Of) -> Result<Self> {
         let mut scan = Self { cursor, count: 10, pattern: None, kind: None, no_values: false };
         let mut options = options.iter();
         while let Some(&option) = options.next() {
-            if !of_keys && is(option, "novalues") {
+            if is(option, "novalues") {
+                if of != Of::Hash {
+                    return Err(Fail::text("ERR NOVALUES option can only be used in HSCAN"));
+                }
                 scan.no_values = true;
                 continue;
             }
@@ -35,7 +45,7 @@ impl<'a> Scan<'a> {
                 scan.count = usize::try_from(count).ok().filter(|n| *n > 0).ok_or(Fail::Syntax)?;
             } else if is(option, "match") {
                 scan.pattern = (value != b"*").then_some(value);
-            } else if of_keys && is(option, "type") {
+            } else if of == Of::Keys && is(option, "type") {
                 scan.kind = Some(value);
             } else {
                 return Err(Fail::Syntax);

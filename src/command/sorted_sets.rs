@@ -362,7 +362,7 @@ fn zrandmember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn zscan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let cursor = scan::cursor(args[2])?;
     let Some(set) = ctx.db.sorted_set(args[1])? else { return scan::reply_nothing(ctx.reply) };
-    let scan = Scan::parse(cursor, &args[3..], false)?;
+    let scan = Scan::parse(cursor, &args[3..], scan::Of::Members)?;
     let mut found = Vec::new();
     let next = scan.steps(|cursor, count| {
         set.scan(cursor, count, |member, score| {
