@@ -48,6 +48,9 @@ pub struct Block {
     /// The command to run when a key has changed, if it is not the one that blocked; its keys stand
     /// at the same positions.
     pub argv: Option<Vec<Vec<u8>>>,
+    /// For each key the command that concerns it alone, which does when the other keys' locks are not
+    /// held; empty for a command that needs all its keys.
+    pub alone: Vec<Vec<Vec<u8>>>,
 }
 
 /// What a client gets whose wait was in vain.
@@ -109,15 +112,20 @@ impl Ctx<'_, '_, '_> {
 
     /// Waits for one of the keys at these argument positions, or answers with `in_vain` at once where
     /// waiting is not possible. A wait that ends in vain is answered with a null array throughout.
-    pub fn wait(
+    /// `alone` gives the command that concerns one key alone (see [`Block::alone`]).
+    pub fn wait<'a>(
         &mut self,
         keys: std::ops::Range<usize>,
         timeout: Option<Duration>,
         in_vain: TimeoutReply,
+        alone: impl Fn(usize) -> Vec<&'a [u8]>,
     ) -> Result<Outcome, Fail> {
         if self.may_block {
+            let own = |at| alone(at).iter().map(|arg| arg.to_vec()).collect::<Vec<_>>();
+            let alone = if keys.len() > 1 { keys.clone().map(own).collect() } else { Vec::new() };
             let timeout_reply = TimeoutReply::NullArray;
-            return Ok(Outcome::Block(Block { keys: keys.collect(), timeout, timeout_reply, argv: None }));
+            let keys = keys.collect();
+            return Ok(Outcome::Block(Block { keys, timeout, timeout_reply, argv: None, alone }));
         }
         match in_vain {
             TimeoutReply::Null => self.reply.null(),

@@ -194,7 +194,7 @@ fn blocking_pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
         ctx.record(&[pop, key]);
         return DONE;
     }
-    ctx.wait(1..last, timeout, TimeoutReply::NullArray)
+    ctx.wait(1..last, timeout, TimeoutReply::NullArray, |at| vec![args[0], args[at], args[last]])
 }
 
 fn blmove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -204,7 +204,7 @@ fn blmove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx.record(&[b"LMOVE", args[1], args[2], from.word(), to.word()]);
         return DONE;
     }
-    ctx.wait(1..2, timeout, TimeoutReply::Null)
+    ctx.wait(1..2, timeout, TimeoutReply::Null, |_| Vec::new())
 }
 
 fn brpoplpush(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -213,7 +213,7 @@ fn brpoplpush(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx.record(&[b"RPOPLPUSH", args[1], args[2]]);
         return DONE;
     }
-    ctx.wait(1..2, timeout, TimeoutReply::Null)
+    ctx.wait(1..2, timeout, TimeoutReply::Null, |_| Vec::new())
 }
 
 fn blmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -222,5 +222,8 @@ fn blmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if pop_several(ctx, &args[keys.clone()], end, count)? {
         return DONE;
     }
-    ctx.wait(keys, timeout, TimeoutReply::NullArray)
+    let end = keys.end;
+    ctx.wait(keys, timeout, TimeoutReply::NullArray, |at| {
+        [&[args[0], args[1], b"1", args[at]], &args[end..]].concat()
+    })
 }

@@ -120,7 +120,7 @@ fn blocking_pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
         ctx.record(&[end.command(), key]);
         return DONE;
     }
-    ctx.wait(1..last, timeout, TimeoutReply::NullArray)
+    ctx.wait(1..last, timeout, TimeoutReply::NullArray, |at| vec![args[0], args[at], args[last]])
 }
 
 fn zmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -137,7 +137,10 @@ fn bzmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if pop_several(ctx, &args[keys.clone()], end, count)? {
         return DONE;
     }
-    ctx.wait(keys, timeout, TimeoutReply::NullArray)
+    let end = keys.end;
+    ctx.wait(keys, timeout, TimeoutReply::NullArray, |at| {
+        [&[args[0], args[1], b"1", args[at]], &args[end..]].concat()
+    })
 }
 
 /// The keys, the end and the count of ZMPOP and BZMPOP; the number of keys is argument `at`.

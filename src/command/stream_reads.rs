@@ -178,8 +178,14 @@ impl<'a> Read<'a> {
         for (place, id) in places.iter_mut().zip(ids.unwrap_or_default()) {
             *place = id_text(*id).to_vec();
         }
-        let keys = (self.first_key..self.first_key + self.streams).collect();
-        let block = Block { keys, timeout, timeout_reply: TimeoutReply::NullArray, argv: Some(argv) };
+        let keys: Vec<usize> = (self.first_key..self.first_key + self.streams).collect();
+        let alone = |&at: &usize| {
+            let pair = [argv[at].clone(), argv[at + self.streams].clone()];
+            [&argv[..self.first_key], &pair].concat()
+        };
+        let alone = if keys.len() > 1 { keys.iter().map(alone).collect() } else { Vec::new() };
+        let timeout_reply = TimeoutReply::NullArray;
+        let block = Block { keys, timeout, timeout_reply, argv: Some(argv), alone };
         Ok(Outcome::Block(block))
     }
 }

@@ -409,7 +409,7 @@ impl Executor {
             for waiter in db.blocked_on(&key) {
                 // A value of another type is not what the client waits for.
                 if kind.is_none_or(|kind| self.awaits(&waiter, kind)) {
-                    self.serve(host, &waiter, now, locked);
+                    self.serve(host, &waiter, &key, now, locked);
                 }
             }
         }
@@ -426,15 +426,27 @@ impl Executor {
         })
     }
 
-    fn serve(&mut self, host: &mut dyn Host, waiter: &Arc<Waiter>, now: UnixMs, locked: &mut Locked<'_>) {
-        let args: Vec<&[u8]> = waiter.argv.iter().map(Vec::as_slice).collect();
+    /// Runs the command of a client that is blocked on `key`.
+    fn serve(
+        &mut self,
+        host: &mut dyn Host,
+        waiter: &Arc<Waiter>,
+        key: &[u8],
+        now: UnixMs,
+        locked: &mut Locked<'_>,
+    ) {
+        let mut args: Vec<&[u8]> = waiter.argv.iter().map(Vec::as_slice).collect();
         let Some(id) = self.shared.commands.find(args[0]) else { return };
         let command = self.shared.commands.get(id).command;
         let Some(set) = lock_set(command, &args) else { return };
         if !locked.set().contains(&set) {
-            // Another shard is needed, which may not be locked after the fact.
-            host.retry(waiter);
-            return;
+            let alone = waiter.alone.iter().find(|(own, _)| own == key);
+            let Some((_, argv)) = alone.filter(|(_, argv)| !argv.is_empty()) else {
+                // Another shard is needed, which may not be locked after the fact.
+                host.retry(waiter);
+                return;
+            };
+            args = argv.iter().map(Vec::as_slice).collect();
         }
         if !waiter.claim() {
             return;
@@ -591,6 +603,7 @@ fn register(db: &mut Db<'_, '_>, client: &Client, args: &[&[u8]], block: &Block)
         db: db.index(),
         resp3: client.resp3,
         argv: block.argv.clone().unwrap_or_else(|| args.iter().map(|a| a.to_vec()).collect()),
+        alone: block.keys.iter().map(|&at| args[at].to_vec()).zip(block.alone.iter().cloned()).collect(),
         claimed: AtomicBool::new(false),
     });
     for &at in &block.keys {

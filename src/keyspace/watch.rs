@@ -24,6 +24,8 @@ pub struct Waiter {
     pub db: DbIndex,
     pub resp3: bool,
     pub argv: Vec<Vec<u8>>,
+    /// For each key, where that is possible, the command that concerns it alone.
+    pub alone: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
     pub claimed: AtomicBool,
 }
 
