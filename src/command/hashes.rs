@@ -6,6 +6,7 @@ use super::spec::{Command, Group::Hash, flags::*, key, one};
 use super::{Fail, Result, bulk_item, int, is, random_count, random_distinct};
 use crate::base::long_double::LongDouble;
 use crate::encoding::item::IntText;
+use crate::value;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("hset", -4, Hash, hset)
@@ -223,7 +224,7 @@ fn hdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn hlen(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let len = ctx.db.hash(args[1])?.map_or(0, super::super::value::hash::Hash::len);
+    let len = ctx.db.hash(args[1])?.map_or(0, value::Hash::len);
     ctx.reply.int(len as i64);
     DONE
 }
@@ -346,5 +347,5 @@ fn hscan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             }
         })
     });
-    scan.reply(ctx.reply, next, &found)
+    Scan::reply(ctx.reply, next, &found)
 }

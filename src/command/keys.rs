@@ -127,7 +127,9 @@ fn keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
     });
     ctx.reply.array(found.len());
-    found.iter().for_each(|key| ctx.reply.bulk(key));
+    for key in &found {
+        ctx.reply.bulk(key);
+    }
     DONE
 }
 
@@ -149,7 +151,7 @@ fn scan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
         cursor
     });
-    scan.reply(ctx.reply, next, &found)
+    Scan::reply(ctx.reply, next, &found)
 }
 
 fn randomkey(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {

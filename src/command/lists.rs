@@ -3,7 +3,7 @@
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::List, flags::*, key, one};
 use super::{Fail, Result, bulk_item, clamp_range, int, is, non_negative};
-use crate::value::list::Side;
+use crate::value::{self, list::Side};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("lpush", -3, List, lpush)
@@ -206,7 +206,7 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
 }
 
 fn llen(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let len = ctx.db.list(args[1])?.map_or(0, super::super::value::list::List::len);
+    let len = ctx.db.list(args[1])?.map_or(0, value::List::len);
     ctx.reply.int(len as i64);
     DONE
 }
@@ -345,7 +345,9 @@ fn lpos(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     };
     if count.is_some() {
         ctx.reply.array(found.len());
-        found.iter().for_each(|at| ctx.reply.int(*at as i64));
+        for at in found {
+            ctx.reply.int(at as i64);
+        }
     } else {
         match found.first() {
             Some(at) => ctx.reply.int(*at as i64),

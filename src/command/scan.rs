@@ -64,11 +64,13 @@ impl<'a> Scan<'a> {
         step(self.cursor, self.count)
     }
 
-    pub(super) fn reply(&self, reply: &mut Reply, next: u64, found: &[Vec<u8>]) -> Result {
+    pub(super) fn reply(reply: &mut Reply, next: u64, found: &[Vec<u8>]) -> Result {
         reply.array(2);
         reply.bulk(itoa::Buffer::new().format(next).as_bytes());
         reply.array(found.len());
-        found.iter().for_each(|item| reply.bulk(item));
+        for item in found {
+            reply.bulk(item);
+        }
         DONE
     }
 }

@@ -6,7 +6,7 @@ use super::ctx::{Collections, Ctx, DONE};
 use super::scan::{self, Scan};
 use super::spec::{Command, Group::Set, flags::*, key, one};
 use super::{Fail, Result, bulk_item, non_negative, random_count, random_distinct};
-use crate::value::Kind;
+use crate::value::{self, Kind};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("sadd", -3, Set, sadd)
@@ -131,7 +131,7 @@ fn smismember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn scard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let len = ctx.db.set(args[1])?.map_or(0, super::super::value::set::Set::len);
+    let len = ctx.db.set(args[1])?.map_or(0, value::Set::len);
     ctx.reply.int(len as i64);
     DONE
 }
@@ -276,5 +276,5 @@ fn sscan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             }
         })
     });
-    scan.reply(ctx.reply, next, &found)
+    Scan::reply(ctx.reply, next, &found)
 }

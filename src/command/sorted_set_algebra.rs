@@ -8,7 +8,7 @@ use super::{Fail, Result, int, is, set_algebra::limit_option};
 use crate::base::num::parse_f64;
 use crate::encoding::Item;
 use crate::encoding::item::IntText;
-use crate::keyspace::Db;
+use crate::keyspace::{Db, EntryRef};
 use crate::value::{self, Limits, Set, ValueRef};
 
 pub const COMMANDS: &[Command] = &[
@@ -166,7 +166,7 @@ fn keys<'k>(ctx: &mut Ctx<'_, '_, '_>, args: &'k [&'k [u8]], at: usize) -> Resul
 
 fn operands<'a>(db: &'a Db<'_, '_>, keys: &[&[u8]]) -> Vec<Operand<'a>> {
     keys.iter()
-        .map(|key| match db.view(key).map(super::super::keyspace::entry::EntryRef::value) {
+        .map(|key| match db.view(key).map(EntryRef::value) {
             Some(ValueRef::SortedSet(set)) => Operand::Sorted(set),
             Some(ValueRef::Set(set)) => Operand::Plain(set),
             _ => Operand::Missing,

@@ -238,7 +238,7 @@ fn zmscore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn zcard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let len = ctx.db.sorted_set(args[1])?.map_or(0, super::super::value::sorted_set::SortedSet::len);
+    let len = ctx.db.sorted_set(args[1])?.map_or(0, value::SortedSet::len);
     ctx.reply.int(len as i64);
     DONE
 }
@@ -372,5 +372,5 @@ fn zscan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             }
         })
     });
-    scan.reply(ctx.reply, next, &found)
+    Scan::reply(ctx.reply, next, &found)
 }

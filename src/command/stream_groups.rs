@@ -359,7 +359,7 @@ fn group_options(words: &[&[u8]], name: &'static str, creates: bool) -> Result<(
 fn create(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (make, read) = group_options(&args[5..], "CREATE", true)?;
     let (key, name) = (args[2], args[3]);
-    let last = ctx.db.stream(key)?.map(super::super::value::stream::Stream::last_id);
+    let last = ctx.db.stream(key)?.map(value::Stream::last_id);
     if last.is_none() && !make {
         return Err(NO_KEY);
     }
@@ -389,7 +389,7 @@ fn group<'a>(ctx: &'a mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<&'a mut Gro
 fn setid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (_, read) = group_options(&args[5..], "SETID", false)?;
     group(ctx, args)?;
-    let last = ctx.db.stream(args[2])?.map_or(StreamId::MIN, super::super::value::stream::Stream::last_id);
+    let last = ctx.db.stream(args[2])?.map_or(StreamId::MIN, value::Stream::last_id);
     let from = if args[4] == b"$" { last } else { id(args[4], 0)? };
     let group = group(ctx, args)?;
     (group.last_id, group.entries_read) = (from, read);

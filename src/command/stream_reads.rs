@@ -8,8 +8,8 @@ use super::stream_groups::{GroupRead, read_group};
 use super::streams::{bulk_id, id, id_text};
 use super::{Fail, Result, bulk_item, int, is};
 use crate::resp::Reply;
-use crate::value::StreamId;
 use crate::value::stream::Entry;
+use crate::value::{self, StreamId};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("xrange", -4, Stream, xrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).complexity("O(N)").doc("5.0.0", "key start end [COUNT count]", "Returns the entries between two ids."),
@@ -96,8 +96,9 @@ pub(super) fn range_end(arg: &[u8]) -> Result<StreamId> {
 /// The arguments of XREAD and XREADGROUP.
 struct Read<'a> {
     count: usize,
-    /// `Some(None)`: for ever.
-    block: Option<Option<Duration>>,
+    /// Waits when there is nothing, for `timeout` or for ever.
+    blocks: bool,
+    timeout: Option<Duration>,
     group: Option<GroupRead<'a>>,
     /// Where the keys begin; as many ids follow them.
     first_key: usize,
@@ -106,7 +107,8 @@ struct Read<'a> {
 
 impl<'a> Read<'a> {
     fn parse(args: &[&'a [u8]], of_group: bool) -> Result<Self> {
-        let mut read = Self { count: usize::MAX, block: None, group: None, first_key: 0, streams: 0 };
+        let mut read =
+            Self { count: usize::MAX, blocks: false, timeout: None, group: None, first_key: 0, streams: 0 };
         let mut no_ack = false;
         let mut at = 1;
         while let Some(&word) = args.get(at) {
@@ -115,7 +117,8 @@ impl<'a> Read<'a> {
                 let n = crate::base::num::parse_i64(args[at + 1]);
                 let ms = n.ok_or(Fail::text("ERR timeout is not an integer or out of range"))?;
                 let ms = u64::try_from(ms).map_err(|_| Fail::text("ERR timeout is negative"))?;
-                read.block = Some((ms > 0).then(|| Duration::from_millis(ms)));
+                read.blocks = true;
+                read.timeout = (ms > 0).then(|| Duration::from_millis(ms));
                 at += 2;
             } else if more > 0 && is(word, "count") {
                 read.count = match int(args[at + 1])? {
@@ -169,10 +172,10 @@ impl<'a> Read<'a> {
 
     /// Waits with the ids that are known now in place of those that mean "from now on".
     fn wait(&self, ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], ids: Option<&[StreamId]>) -> Result {
-        let Some(timeout) = self.block.filter(|_| ctx.may_block) else {
+        if !self.blocks || !ctx.may_block {
             ctx.reply.null_array();
             return DONE;
-        };
+        }
         let mut argv: Vec<Vec<u8>> = args.iter().map(|arg| arg.to_vec()).collect();
         let places = &mut argv[self.first_key + self.streams..];
         for (place, id) in places.iter_mut().zip(ids.unwrap_or_default()) {
@@ -185,7 +188,7 @@ impl<'a> Read<'a> {
         };
         let alone = if keys.len() > 1 { keys.iter().map(alone).collect() } else { Vec::new() };
         let timeout_reply = TimeoutReply::NullArray;
-        let block = Block { keys, timeout, timeout_reply, argv: Some(argv), alone };
+        let block = Block { keys, timeout: self.timeout, timeout_reply, argv: Some(argv), alone };
         Ok(Outcome::Block(block))
     }
 }
@@ -196,11 +199,11 @@ fn xread(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     for (key, from) in read.pairs(args) {
         let stream = ctx.db.stream(key)?;
         after.push(match from {
-            b"$" => stream.map_or(StreamId::MIN, super::super::value::stream::Stream::last_id),
+            b"$" => stream.map_or(StreamId::MIN, value::Stream::last_id),
             // The last entry itself (7.4).
             b"+" => stream
                 .and_then(|s| s.iter().next_back()?.id.previous())
-                .or(stream.map(super::super::value::stream::Stream::last_id))
+                .or(stream.map(value::Stream::last_id))
                 .unwrap_or(StreamId::MIN),
             b">" => {
                 return Err(Fail::text(

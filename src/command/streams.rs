@@ -277,7 +277,7 @@ fn xtrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn xlen(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let len = ctx.db.stream(args[1])?.map_or(0, super::super::value::stream::Stream::len);
+    let len = ctx.db.stream(args[1])?.map_or(0, value::Stream::len);
     ctx.reply.int(len as i64);
     DONE
 }

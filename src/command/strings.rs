@@ -5,6 +5,7 @@ use super::spec::{Command, Group::String, flags::*, key, one, range};
 use super::{Fail, Result, int, is};
 use crate::base::long_double::LongDouble;
 use crate::base::time::UnixMs;
+use crate::keyspace::EntryRef;
 use crate::keyspace::db::SetExpire;
 use crate::value::{Kind, ValueRef};
 
@@ -162,10 +163,12 @@ struct Options {
 fn options(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]], getex: bool) -> Result<Options> {
     let mut o =
         Options { condition: Condition::Always, get: false, expire: SetExpire::Clear, persist: false };
+    // All words are read before the time is looked at.
+    let mut time: Option<(&[u8], &[u8])> = None;
     let mut i = 0;
     while i < args.len() {
         let arg = args[i];
-        let no_expire = o.expire == SetExpire::Clear && !o.persist;
+        let no_expire = o.expire == SetExpire::Clear && !o.persist && time.is_none();
         if !getex && is(arg, "nx") && o.condition != Condition::IfPresent {
             o.condition = Condition::IfMissing;
         } else if !getex && is(arg, "xx") && o.condition != Condition::IfMissing {
@@ -178,13 +181,16 @@ fn options(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]], getex: bool) -> Result<Options
             o.persist = true;
         } else if no_expire && i + 1 < args.len() && ["ex", "px", "exat", "pxat"].iter().any(|w| is(arg, w)) {
             i += 1;
-            let absolute = is(arg, "exat") || is(arg, "pxat");
-            let seconds = is(arg, "ex") || is(arg, "exat");
-            o.expire = SetExpire::At(deadline(ctx, args[i], seconds, absolute)?);
+            time = Some((arg, args[i]));
         } else {
             return Err(Fail::Syntax);
         }
         i += 1;
+    }
+    if let Some((word, time)) = time {
+        let absolute = is(word, "exat") || is(word, "pxat");
+        let seconds = is(word, "ex") || is(word, "exat");
+        o.expire = SetExpire::At(deadline(ctx, time, seconds, absolute)?);
     }
     Ok(o)
 }
@@ -375,7 +381,7 @@ fn decrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn add(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], by: i64) -> Result {
-    let old = match ctx.db.peek(key).map(super::super::keyspace::entry::EntryRef::value) {
+    let old = match ctx.db.peek(key).map(EntryRef::value) {
         None => 0,
         Some(ValueRef::String(s)) => int(s)?,
         Some(_) => return Err(Fail::WrongType),
@@ -388,7 +394,7 @@ fn add(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], by: i64) -> Result {
 }
 
 fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let old = match ctx.db.peek(args[1]).map(super::super::keyspace::entry::EntryRef::value) {
+    let old = match ctx.db.peek(args[1]).map(EntryRef::value) {
         None => LongDouble::ZERO,
         Some(ValueRef::String(s)) => LongDouble::parse(s).ok_or(Fail::NotFloat)?,
         Some(_) => return Err(Fail::WrongType),
@@ -472,7 +478,7 @@ fn edit(
     change: impl FnOnce(&mut Vec<u8>, usize),
 ) -> Result<usize> {
     let exists = ctx.db.expect_kind(key, Kind::String)?;
-    let old = match ctx.db.peek(key).map(super::super::keyspace::entry::EntryRef::value) {
+    let old = match ctx.db.peek(key).map(EntryRef::value) {
         Some(ValueRef::String(s)) => Some(s),
         _ => None,
     };
@@ -485,7 +491,7 @@ fn edit(
         ctx.db.changed(key);
         return Ok(len);
     }
-    let mut s = match ctx.db.peek(key).map(super::super::keyspace::entry::EntryRef::value) {
+    let mut s = match ctx.db.peek(key).map(EntryRef::value) {
         Some(ValueRef::String(s)) => s.to_vec(),
         _ => Vec::new(),
     };

@@ -441,12 +441,12 @@ impl Executor {
         let Some(set) = lock_set(command, &args) else { return };
         if !locked.set().contains(&set) {
             let alone = waiter.alone.iter().find(|(own, _)| own == key);
-            let Some((_, argv)) = alone.filter(|(_, argv)| !argv.is_empty()) else {
-                // Another shard is needed, which may not be locked after the fact.
-                host.retry(waiter);
-                return;
-            };
-            args = argv.iter().map(Vec::as_slice).collect();
+            match alone.filter(|(_, argv)| !argv.is_empty()) {
+                Some((_, argv)) => args = argv.iter().map(Vec::as_slice).collect(),
+                None if locked.try_extend(set) => {}
+                // Somebody works on another shard that is needed.
+                None => return host.retry(waiter),
+            }
         }
         if !waiter.claim() {
             return;

@@ -185,6 +185,25 @@ impl<'k> Locked<'k> {
         self.ks
     }
 
+    /// Locks further shards if nobody holds them. They cannot be waited for: that would break the order
+    /// in which shards are locked.
+    pub fn try_extend(&mut self, more: LockSet) -> bool {
+        let mut added = LockSet::NONE;
+        for shard in more.shards().filter(|shard| !self.set.has_shard(*shard)) {
+            if !self.ks.locks[shard].raw.try_lock() {
+                for shard in added.shards() {
+                    // SAFETY: locked just now.
+                    unsafe { self.ks.locks[shard].raw.unlock() };
+                }
+                return false;
+            }
+            added.add_shard(shard);
+        }
+        self.set = self.set.union(added);
+        self.only = None;
+        true
+    }
+
     pub fn set(&self) -> &LockSet {
         &self.set
     }
@@ -243,6 +262,20 @@ mod tests {
         assert_eq!(set.shards().collect::<Vec<_>>(), [5, 70, 127]);
         assert!(LockSet::ALL.contains(&set) && !set.contains(&LockSet::ALL));
         assert_eq!(LockSet::ALL.shards().count(), SHARDS);
+    }
+
+    #[test]
+    fn shards_are_added_only_when_all_of_them_are_free() {
+        let ks = Keyspace::new(1, Box::new(drop));
+        let mut mine = ks.lock_slot(5);
+        let theirs = ks.lock_slot(7);
+        let mut more = LockSet::of_slot(6);
+        more.add_slot(7);
+        assert!(!mine.try_extend(more) && !mine.set().has_slot(6));
+        drop(theirs);
+        assert!(mine.try_extend(more) && mine.set().contains(&more) && mine.set().has_slot(5));
+        drop(mine);
+        assert!(ks.lock_slot(5).try_extend(LockSet::ALL));
     }
 
     #[test]
