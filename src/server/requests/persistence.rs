@@ -14,7 +14,7 @@ pub fn save(node: &Arc<Node>, reply: &mut Reply) {
     } else if persistence::save_now(node) {
         reply.ok();
     } else {
-        reply.error("ERR Error saving the DB. Check the server logs.");
+        reply.error("ERR");
     }
 }
 
@@ -32,6 +32,6 @@ pub fn background_save(node: &Arc<Node>, schedule: bool, db: &mut Db<'_, '_>, re
     if persistence::save_in_background(node, db.locked()) {
         reply.simple("Background saving started");
     } else {
-        reply.error("ERR Error saving the DB. Check the server logs.");
+        reply.error("ERR");
     }
 }
