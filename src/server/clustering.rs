@@ -134,6 +134,14 @@ impl Host for Member {
             let mut effects = Effects::default();
             effects.log_wanted = ks.log.is_wanted();
             let mut locked = ks.lock_slot(slot);
+            // This runs beside what came after: the slot may be back already.
+            let back = node.shared.view.load().as_ref().is_some_and(|view| {
+                let state = view.slot(slot);
+                state.is_mine() || state.is_importing()
+            });
+            if back || node.is_replica() {
+                continue;
+            }
             let mut keys = Vec::new();
             crate::keyspace::Db::new(
                 &mut locked,
