@@ -368,3 +368,57 @@ fn a_primary_turned_replica_goes_on_with_its_own_history() {
     converge(&mut a, &mut b);
     assert_eq!((a.info_int("sync_full"), a.info_int("sync_partial_ok")), (1, 1));
 }
+
+#[test]
+fn both_ends_of_a_link_are_listed_and_can_be_killed() {
+    let (primary, replica) = (Server::subject(), Server::subject());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    follow(&mut r, primary.port);
+    converge(&mut p, &mut r);
+    assert_eq!((p.info("connected_clients"), p.info("connected_slaves")), ("1".into(), "1".into()));
+    let listed = |c: &mut Client, kind: &str| c.run(&format!("CLIENT LIST TYPE {kind}")).text();
+    assert!(listed(&mut p, "replica").contains(" flags=S "), "{}", listed(&mut p, "replica"));
+    assert!(listed(&mut r, "master").contains(" flags=M "), "{}", listed(&mut r, "master"));
+    for (cuts, (killer, kind)) in [(1, ("p", "replica")), (2, ("r", "master"))] {
+        let killer = if killer == "p" { &mut p } else { &mut r };
+        killer.expect(&format!("CLIENT KILL TYPE {kind}"), ":1");
+        wait_for("a partial sync", SOON, || p.info_int("sync_partial_ok") == cuts);
+        converge(&mut p, &mut r);
+    }
+    assert_eq!(p.info("sync_full"), "1");
+}
+
+#[test]
+fn a_file_for_the_sync_serves_replicas_that_come_late() {
+    let primary = Launch::subject().args(&["--repl-diskless-sync", "no"]).start();
+    let mut p = primary.connect();
+    every_type(&mut p, true);
+    let ours = Launch::subject().args(&["--repl-diskless-load", "on-empty-db"]).start();
+    let real = Server::real();
+    let (mut a, mut b) = (ours.connect(), real.connect());
+    follow(&mut a, primary.port);
+    follow(&mut b, primary.port);
+    converge(&mut p, &mut a);
+    converge(&mut p, &mut b);
+    assert!(primary.log().contains("Starting BGSAVE for SYNC with target: disk"));
+    let files = std::fs::read_dir(primary.dir()).expect("list the directory").flatten();
+    assert!(files.map(|f| f.file_name()).all(|name| name == "server.log"), "the file is gone");
+}
+
+#[test]
+fn a_backlog_without_replicas_is_dropped_in_time() {
+    let primary = Launch::subject().args(&["--repl-backlog-ttl", "1"]).start();
+    let replica = Server::subject();
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    follow(&mut r, primary.port);
+    converge(&mut p, &mut r);
+    let id = p.info("master_replid");
+    r.ok("REPLICAOF NO ONE");
+    wait_for("the backlog is freed", SOON, || p.info("repl_backlog_active") == "0");
+    assert_ne!(p.info("master_replid"), id);
+    // Nothing is known of what is written now, so it must come as a whole.
+    p.ok("SET unlogged v");
+    follow(&mut r, primary.port);
+    converge(&mut p, &mut r);
+    assert_eq!(p.info("sync_full"), "2");
+}

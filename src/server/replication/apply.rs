@@ -46,15 +46,25 @@ fn run(node: Arc<Node>, ticket: u64, mut queue: mpsc::Receiver<Item>, reports: U
             return;
         }
         match item {
-            Item::Begin => applier.begin(),
+            Item::Begin => {
+                applier.begin();
+                applier.list();
+            }
             Item::Stream(bytes) => applier.stream(bytes),
             Item::Barrier => {
                 applier.begin();
+                applier.unlist();
                 // The link is gone when the node follows another primary.
                 let _ = applier.reports.send(Report::Drained);
             }
         }
         applier.node.replication.ring();
+    }
+}
+
+impl Drop for Applier {
+    fn drop(&mut self) {
+        self.unlist();
     }
 }
 
@@ -77,7 +87,10 @@ impl Applier {
         let executor = Executor::new(node.shared, Arc::clone(stats), ticket);
         let client = Client {
             id: node.clients.next_id(),
-            worker: usize::MAX,
+            // No connection of a worker has this place: whoever looks for one there asks replication.
+            worker: 0,
+            token: usize::MAX,
+            created: unix_ms(),
             role: Role::Primary,
             user: "default".into(),
             authenticated: true,
@@ -104,6 +117,26 @@ impl Applier {
         self.client.db = self.node.shared.keyspace.log.position().1.unwrap_or(0);
         if let Some(upstream) = &mut self.client.upstream {
             upstream.raw.clear();
+        }
+    }
+
+    /// Shows the primary among the clients, now that its stream is followed.
+    fn list(&mut self) {
+        let mut state = self.node.replication.lock();
+        let ticket = self.client.upstream.as_ref().map_or(0, |u| u.ticket);
+        let Some(upstream) = state.upstream.as_mut().filter(|u| u.ticket == ticket) else { return };
+        let config = upstream.replica.config();
+        self.client.addr = format!("{}:{}", config.host, config.port);
+        if upstream.client.replace(self.client.id).is_none() && self.node.clients.reserve(usize::MAX) {
+            self.node.clients.add(&self.client, -1);
+        }
+    }
+
+    fn unlist(&mut self) {
+        self.node.clients.remove(self.client.id);
+        let mut state = self.node.replication.lock();
+        if let Some(upstream) = state.upstream.as_mut().filter(|u| u.client == Some(self.client.id)) {
+            upstream.client = None;
         }
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use super::super::node::Node;
+use super::super::node::{Node, unix_ms};
 use super::state::Feed;
 use super::wait;
 use crate::command::Client;
@@ -51,11 +51,12 @@ pub enum Socket {
 type Halves = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
 
 impl Socket {
-    /// Only on the control thread.
-    fn split(self) -> io::Result<Halves> {
+    /// Only on the control thread. `delay`: small packets may be gathered.
+    fn split(self, delay: bool) -> io::Result<Halves> {
         Ok(match self {
             Self::Tcp(s) => {
                 s.set_nonblocking(true)?;
+                s.set_nodelay(!delay)?;
                 let (read, write) = tokio::net::TcpStream::from_std(s)?.into_split();
                 (Box::new(read), Box::new(write))
             }
@@ -137,7 +138,7 @@ async fn serve(
     cursor: Arc<AtomicU64>,
     input: Vec<u8>,
 ) {
-    match socket.split() {
+    match socket.split(node.config.load().repl_disable_tcp_nodelay) {
         Ok((read, write)) => {
             // Whichever ends first: either way the connection is of no more use.
             tokio::select! {
@@ -163,6 +164,7 @@ async fn listen(
 ) {
     let limits = Limits { max_bulk: MAX_REQUEST, authenticated: true };
     let mut chunk = [0; 4096];
+    let entry = node.clients.get(id);
     loop {
         let mut at = 0;
         let mut argv: Vec<&[u8]> = Vec::new();
@@ -184,7 +186,12 @@ async fn listen(
         drop(argv);
         input.drain(..at);
         match read.read(&mut chunk).await {
-            Ok(n) if n > 0 && input.len() + n <= 2 * MAX_REQUEST => input.extend_from_slice(&chunk[..n]),
+            Ok(n) if n > 0 && input.len() + n <= 2 * MAX_REQUEST => {
+                input.extend_from_slice(&chunk[..n]);
+                if let Some(entry) = &entry {
+                    entry.last_seen.store(unix_ms() / 1000, Ordering::Relaxed);
+                }
+            }
             _ => return,
         }
     }

@@ -214,3 +214,45 @@ impl Write for Fanout {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything that a link got, and whether it was whole.
+    fn drain(mut pieces: mpsc::Receiver<Piece>) -> (Vec<u8>, bool) {
+        let mut out = Vec::new();
+        while let Some(piece) = pieces.blocking_recv() {
+            match piece {
+                Piece::Bytes(bytes) => out.extend_from_slice(&bytes),
+                Piece::End => return (out, true),
+            }
+        }
+        (out, false)
+    }
+
+    #[test]
+    fn a_link_that_leaves_does_not_hold_up_the_others() {
+        let (one, pieces_of_one) = mpsc::channel(CHUNKS_AHEAD);
+        let (two, pieces_of_two) = mpsc::channel(CHUNKS_AHEAD);
+        let mut fanout = Fanout { outputs: vec![one, two], chunk: Vec::new() };
+        let data: Vec<u8> = (0..5 * CHUNK as u32).map(|i| i as u8).collect();
+        fanout.write_all(&data[..CHUNK + 1]).unwrap();
+        drop(pieces_of_two);
+        fanout.write_all(&data[CHUNK + 1..]).unwrap();
+        assert_eq!(fanout.outputs.len(), 1);
+        fanout.finish();
+        assert_eq!(drain(pieces_of_one), (data, true));
+    }
+
+    #[test]
+    fn without_links_the_snapshot_ends_early_and_without_an_end_it_counts_as_broken() {
+        let (output, pieces) = mpsc::channel(CHUNKS_AHEAD);
+        let mut fanout = Fanout { outputs: vec![output], chunk: Vec::new() };
+        fanout.write_all(&[1; CHUNK]).unwrap();
+        drop(fanout);
+        assert_eq!(drain(pieces), (vec![1; CHUNK], false));
+        let mut nobody = Fanout { outputs: vec![], chunk: Vec::new() };
+        assert_eq!(nobody.write_all(&[1; CHUNK]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}

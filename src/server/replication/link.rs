@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::MissedTickBehavior;
 
@@ -106,6 +107,27 @@ pub(super) async fn drive(node: Arc<Node>, ticket: u64) {
     }
 }
 
+/// Connects, from `source` if it is given.
+async fn connect((host, port): (String, u16), source: String) -> io::Result<TcpStream> {
+    if source.is_empty() {
+        return TcpStream::connect((host.as_str(), port)).await;
+    }
+    let source: IpAddr = source.parse().map_err(io::Error::other)?;
+    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in tokio::net::lookup_host((host.as_str(), port)).await? {
+        if address.is_ipv4() != source.is_ipv4() {
+            continue;
+        }
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind((source, 0).into())?;
+        match socket.connect(address).await {
+            Ok(connection) => return Ok(connection),
+            Err(e) => failed = e,
+        }
+    }
+    Err(failed)
+}
+
 async fn connected(connecting: &mut Option<Connecting>) -> io::Result<TcpStream> {
     match connecting {
         Some(future) => future.await,
@@ -164,6 +186,7 @@ impl Link {
     async fn step(&mut self, event: Event<'_>) {
         let node = Arc::clone(&self.node);
         let (now, mut out) = (node.mono_ms(), Vec::new());
+        let mut cut = false;
         {
             let mut state = node.replication.lock();
             let Some(upstream) = state.upstream.as_mut().filter(|u| u.ticket == self.ticket) else {
@@ -173,15 +196,19 @@ impl Link {
             let replica = &mut upstream.replica;
             replica.applied(node.shared.keyspace.log.end());
             if matches!(event, Event::Tick) {
+                cut = std::mem::take(&mut upstream.cut);
                 let config = replica.config();
                 let address = (config.host.clone(), config.port);
                 replica.set_config(settings::replica(&node.config.load(), address));
             }
-            replica.step(now, event, &mut out);
+            replica.step(now, if cut { Event::Closed("it was killed") } else { event }, &mut out);
             if replica.is_up() && matches!(event, Event::Bytes(_) | Event::Loaded(_)) {
                 node.replication.heard_primary(now);
             }
             state.settle(&node);
+        }
+        if cut {
+            self.hang_up();
         }
         for action in out {
             self.carry_out(action).await;
@@ -316,11 +343,8 @@ impl Link {
             }
             Report::Drained if self.wants_connection => {
                 self.wants_connection = false;
-                let address = self.address();
-                self.connecting = Some(Box::pin(async move {
-                    let (host, port) = address;
-                    TcpStream::connect((host.as_str(), port)).await
-                }));
+                let source = self.node.config.load().bind_source_addr.clone();
+                self.connecting = Some(Box::pin(connect(self.address(), source)));
             }
             Report::Drained => {}
             Report::Broken(why) => {

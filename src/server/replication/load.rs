@@ -1,5 +1,5 @@
-//! The thread that loads the RDB of a full synchronisation: to a file first, or as it comes
-//! (`repl-diskless-load`).
+//! The thread that loads the RDB of a full synchronisation: by way of a file, so that the old data stay until the
+//! new are there as a whole; or as it comes, where there are no old data and `repl-diskless-load` allows it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -48,7 +48,9 @@ pub(super) fn start(
 
 fn run(node: &Arc<Node>, ticket: u64, position: Option<Position>, mut pipe: Pipe) -> Result<(), String> {
     let config = node.config.load_full();
-    if config.repl_diskless_load != DisklessLoad::Disabled {
+    let ks = &node.shared.keyspace;
+    let is_empty = (0..ks.databases() as u16).all(|db| ks.is_empty(db));
+    if config.repl_diskless_load == DisklessLoad::OnEmptyDb && is_empty {
         return replace(node, ticket, position, pipe);
     }
     let path = Path::new(&config.dir).join(format!("temp-{}.{ticket}.rdb", std::process::id()));
@@ -159,5 +161,32 @@ impl<R: Read> Read for WhileFollowed<'_, R> {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         self.input.read(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_breaks_off_is_no_whole_file() {
+        let pipe = || {
+            let (sender, queue) = mpsc::channel(8);
+            (sender, Pipe { queue, chunk: Vec::new(), at: 0, ended: false })
+        };
+        let (sender, mut whole) = pipe();
+        for part in ["RED", "", "IS0010"] {
+            assert!(sender.blocking_send(Chunk::Bytes(part.into())).is_ok());
+        }
+        assert!(sender.blocking_send(Chunk::End).is_ok());
+        let mut out = String::new();
+        whole.read_to_string(&mut out).unwrap();
+        assert_eq!(out, "REDIS0010");
+
+        let (sender, mut broken) = pipe();
+        assert!(sender.blocking_send(Chunk::Bytes("REDIS".into())).is_ok());
+        drop(sender);
+        let error = broken.read_to_string(&mut String::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     }
 }

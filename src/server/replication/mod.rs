@@ -136,9 +136,13 @@ impl Replication {
         self.lock().settle(node);
     }
 
-    /// Closes the connection of a replica (CLIENT KILL).
+    /// Closes the connection of a replica, or the one to our primary (CLIENT KILL).
     pub fn kill(&self, node: &Arc<Node>, client: u64) {
-        self.lock().close(node, client);
+        let mut state = self.lock();
+        if let Some(upstream) = state.upstream.as_mut().filter(|u| u.client == Some(client)) {
+            upstream.cut = true;
+        }
+        state.close(node, client);
     }
 
     /// Zeroes the counters of INFO stats (CONFIG RESETSTAT).

@@ -64,7 +64,7 @@ pub(super) fn follow_locked(
     let ticket = log.follow();
     node.shared.is_replica.store(true, Ordering::Release);
     node.replication.last_io.store(0, Ordering::Relaxed);
-    state.upstream = Some(Upstream { replica, ticket, task: None });
+    state.upstream = Some(Upstream { replica, ticket, task: None, client: None, cut: false });
     let task = super::spawn(node, link::drive(Arc::clone(node), ticket));
     if let Some(upstream) = &mut state.upstream {
         upstream.task = task;

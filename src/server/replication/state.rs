@@ -51,6 +51,10 @@ pub(super) struct Upstream {
     /// What allows this link to append to the log.
     pub ticket: u64,
     pub task: Option<AbortHandle>,
+    /// The number of the client that stands for the primary, while its stream is followed.
+    pub client: Option<u64>,
+    /// CLIENT KILL has closed it: connect again.
+    pub cut: bool,
 }
 
 impl State {
