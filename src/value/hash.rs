@@ -126,10 +126,10 @@ impl Hash {
 
     /// See [`super::Set::prefetch`].
     #[inline]
-    pub fn prefetch(&self, field: &[u8], stage: Stage) {
-        if let Repr::Table(t) = &self.0 {
-            t.prefetch(field, stage);
-        }
+    pub fn prefetch(&self, field: &[u8], stage: Stage) -> bool {
+        let Repr::Table(t) = &self.0 else { return false };
+        t.prefetch(field, stage);
+        true
     }
 
     /// Removes a field; false if it was not there.

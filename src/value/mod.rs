@@ -91,12 +91,12 @@ impl ValueRef<'_> {
 
     /// Begins to fetch the memory that an operation on a member or field will touch; see [`Set::prefetch`].
     #[inline]
-    pub fn prefetch(&self, member: &[u8], stage: Stage) {
+    pub fn prefetch(&self, member: &[u8], stage: Stage) -> bool {
         match self {
             ValueRef::Set(v) => v.prefetch(member, stage),
             ValueRef::Hash(v) => v.prefetch(member, stage),
             ValueRef::SortedSet(v) => v.prefetch(member, stage),
-            ValueRef::String(_) | ValueRef::List(_) | ValueRef::Stream(_) => {}
+            ValueRef::String(_) | ValueRef::List(_) | ValueRef::Stream(_) => false,
         }
     }
 

@@ -171,13 +171,13 @@ impl Set {
         }
     }
 
-    /// Begins to fetch the memory that an operation on `member` will touch, if the set is large. Waits for
-    /// nothing; the second stage finds more to fetch once the first has arrived.
+    /// Begins to fetch the memory that an operation on `member` will touch, if the set is large; false if
+    /// it is not. Waits for nothing; the second stage finds more to fetch once the first has arrived.
     #[inline]
-    pub fn prefetch(&self, member: &[u8], stage: Stage) {
-        if let Repr::Table(t) = &self.0 {
-            t.prefetch(member, stage);
-        }
+    pub fn prefetch(&self, member: &[u8], stage: Stage) -> bool {
+        let Repr::Table(t) = &self.0 else { return false };
+        t.prefetch(member, stage);
+        true
     }
 
     /// Members in no particular order, the same while the set does not change.

@@ -163,10 +163,10 @@ impl SortedSet {
 
     /// See [`super::Set::prefetch`].
     #[inline]
-    pub fn prefetch(&self, member: &[u8], stage: Stage) {
-        if let Repr::Full(full) = &self.0 {
-            full.table.prefetch(member, stage);
-        }
+    pub fn prefetch(&self, member: &[u8], stage: Stage) -> bool {
+        let Repr::Full(full) = &self.0 else { return false };
+        full.table.prefetch(member, stage);
+        true
     }
 
     /// Removes a member and returns its score.
