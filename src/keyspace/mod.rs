@@ -30,7 +30,6 @@ pub use entry::{Entry, EntryRef};
 pub use locks::{LockSet, Locked};
 pub use log::Log;
 
-use crate::value::Stage;
 use expiry::ExpiryIndex;
 use table::SlotTable;
 
@@ -200,25 +199,6 @@ impl Keyspace {
             // SAFETY: the shard is locked.
             unsafe { (*tables.slots[table_index(key.slot)].get()).prefetch_entry(key.hash) };
         }
-    }
-
-    /// Starts loading what an operation on a member or field of a large collection touches: the last
-    /// stages, which find their addresses in what the ones before have loaded. False if there is no
-    /// such collection.
-    #[inline]
-    pub fn prefetch_member(
-        &self,
-        db: DbIndex,
-        key: Hashed,
-        name: &[u8],
-        member: &[u8],
-        stage: Stage,
-    ) -> bool {
-        let Some(tables) = self.existing_tables(db) else { return false };
-        let _guard = self.locks[shard_of(key.slot)].lock();
-        // SAFETY: the shard is locked.
-        let table = unsafe { &*tables.slots[table_index(key.slot)].get() };
-        table.find(key.hash, name).is_some_and(|place| table.get(place).value().prefetch(member, stage))
     }
 
     pub fn set_access_clock(&self, seconds: u32) {

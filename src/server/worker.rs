@@ -20,13 +20,11 @@ use super::node::{Node, unix_ms};
 use super::{replication, requests};
 use crate::base::time::UnixMs;
 use crate::command::client::ReplyMode;
-use crate::command::spec::{Group, flags};
 use crate::command::{Client, Fail, Request, TimeoutReply};
 use crate::exec::{After, Executor, Host};
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Hashed, SHARDS};
 use crate::resp::{Limits, Parsed, ProtocolError, Reply, parse};
-use crate::value::Stage;
 
 /// The token of the mailbox's waker; listeners and connections count from 0 and up.
 pub const WAKER: Token = Token(usize::MAX);
@@ -464,35 +462,6 @@ impl Worker {
         }
         for &(db, hashed) in &keys {
             ks.prefetch_entry(db, hashed);
-        }
-        self.prefetch_members(items, argv, segments);
-    }
-
-    /// Brings the members near that fast commands of large collections are about to look up.
-    #[inline]
-    fn prefetch_members(&self, items: &[Item], argv: &[&[u8]], segments: &[Segment]) {
-        let ks = &*self.node.shared.keyspace;
-        let mut members: smallvec::SmallVec<[(u16, Hashed, &[u8], &[u8]); BATCH]> = smallvec::SmallVec::new();
-        for item in items {
-            let (What::Command(id), Some(hashed)) = (&item.what, item.hashed) else { continue };
-            let command = self.executor.shared.commands.get(*id).command;
-            let args = &argv[item.argv.clone()];
-            if args.len() < 3 || !command.has(flags::FAST) {
-                continue;
-            }
-            // The first member or field, or with a score before it, the last.
-            let member = match command.group {
-                Group::Set | Group::Hash => args[2],
-                Group::SortedSet => args[args.len() - 1],
-                _ => continue,
-            };
-            let db = segments[item.segment].db;
-            if ks.prefetch_member(db, hashed, args[1], member, Stage::Bucket) {
-                members.push((db, hashed, args[1], member));
-            }
-        }
-        for (db, hashed, key, member) in members {
-            ks.prefetch_member(db, hashed, key, member, Stage::Record);
         }
     }
 
