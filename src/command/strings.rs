@@ -439,6 +439,7 @@ fn append(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             s.truncate(len);
             s.extend_from_slice(tail);
         },
+        false,
     )?;
     ctx.reply.int(len as i64);
     DONE
@@ -464,18 +465,21 @@ fn setrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             }
             s[at..at + part.len()].copy_from_slice(part);
         },
+        true,
     )?;
     ctx.reply.int(len as i64);
     DONE
 }
 
 /// Changes a string in place where that is possible. `check` sees the old value and says where to
-/// change, or `None` to leave all as it is; `change` does it. Returns the length after it.
+/// change, or `None` to leave all as it is; `change` does it. A string that it makes from nothing is
+/// `raw` where Redis shows it so. Returns the length after it.
 fn edit(
     ctx: &mut Ctx<'_, '_, '_>,
     key: &[u8],
     check: impl FnOnce(Option<&[u8]>) -> Result<Option<usize>>,
     change: impl FnOnce(&mut Vec<u8>, usize),
+    new_is_raw: bool,
 ) -> Result<usize> {
     let exists = ctx.db.expect_kind(key, Kind::String)?;
     let old = match ctx.db.peek(key).map(EntryRef::value) {
@@ -496,7 +500,7 @@ fn edit(
         _ => Vec::new(),
     };
     change(&mut s, at);
-    ctx.db.replace_string(key, &s, exists);
+    ctx.db.replace_string(key, &s, exists || new_is_raw);
     ctx.db.changed(key);
     Ok(s.len())
 }

@@ -84,8 +84,10 @@ fn flatten(items: &[Reply]) -> Vec<String> {
 fn leaf(reply: &Reply) -> String {
     let notation = reply.to_string();
     match notation.trim_matches([',', '"']).parse::<f64>() {
-        Ok(x) if x.is_finite() => format!("number {x}"),
-        _ => notation,
+        // A packed sorted set keeps no sign of zero, so we show none: `-0` and `0` are one score.
+        Ok(x) if x.is_finite() => format!("number {}", x + 0.0),
+        // The encodings of small sets and lists, as for OBJECT outside a transaction.
+        _ => notation.replace("hashtable", "listpack").replace("quicklist", "listpack"),
     }
 }
 
