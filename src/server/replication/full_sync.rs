@@ -237,7 +237,7 @@ mod tests {
         let (two, pieces_of_two) = mpsc::channel(CHUNKS_AHEAD);
         let mut fanout = Fanout { outputs: vec![one, two], chunk: Vec::new() };
         let data: Vec<u8> = (0..5 * CHUNK as u32).map(|i| i as u8).collect();
-        fanout.write_all(&data[..CHUNK + 1]).unwrap();
+        fanout.write_all(&data[..=CHUNK]).unwrap();
         drop(pieces_of_two);
         fanout.write_all(&data[CHUNK + 1..]).unwrap();
         assert_eq!(fanout.outputs.len(), 1);
