@@ -219,6 +219,7 @@ fn a_save_that_fails_refuses_writes_until_one_succeeds() {
     assert_eq!(client.run("SAVE").to_string(), "-ERR");
     client.run("BGSAVE");
     wait_for("the save fails", SOON, || client.info("rdb_last_bgsave_status") == "err");
+    wait_for("no save runs", SOON, || client.info("rdb_bgsave_in_progress") == "0");
     let refused = client.run("SET k w").text();
     assert!(refused.starts_with("MISCONF Redis is configured to save RDB snapshots"), "{refused}");
     client.expect("GET k", "\"v\"");
