@@ -2,6 +2,7 @@
 
 use crate::common::client::Client;
 use crate::common::server::Launch;
+use crate::common::{SOON, wait_for};
 
 fn fill(client: &mut Client, keys: u32) -> usize {
     let value = "x".repeat(1000);
