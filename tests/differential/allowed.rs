@@ -87,7 +87,8 @@ fn leaf(reply: &Reply) -> String {
         // A packed sorted set keeps no sign of zero, so we show none: `-0` and `0` are one score.
         Ok(x) if x.is_finite() => format!("number {}", x + 0.0),
         // The encodings of small sets and lists, as for OBJECT outside a transaction.
-        _ => notation.replace("hashtable", "listpack").replace("quicklist", "listpack"),
+        _ if notation == "\"hashtable\"" || notation == "\"quicklist\"" => "\"listpack\"".to_owned(),
+        _ => notation,
     }
 }
 
