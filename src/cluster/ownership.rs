@@ -285,7 +285,7 @@ impl ClusterState {
     fn check_may_move(&self, slot: u16) -> Result<(), String> {
         check_slot(slot)?;
         if self.me().is_replica() {
-            return Err("ERR You can use SETSLOT only with masters.".into());
+            return Err("ERR Please use SETSLOT only with masters.".into());
         }
         Ok(())
     }
