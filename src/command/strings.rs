@@ -381,36 +381,44 @@ fn decrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn add(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], by: i64) -> Result {
-    let old = match ctx.db.peek(key).map(EntryRef::value) {
-        None => 0,
-        Some(ValueRef::String(s)) => int(s)?,
-        Some(_) => return Err(Fail::WrongType),
-    };
-    let new = old.checked_add(by).ok_or(Fail::text("ERR increment or decrement would overflow"))?;
-    ctx.db.set_string(key, itoa::Buffer::new().format(new).as_bytes(), SetExpire::Keep);
+    let mut new = 0;
+    let mut digits = itoa::Buffer::new();
+    ctx.db.update_string(key, |old| {
+        let old = match old {
+            None => 0,
+            Some(ValueRef::String(s)) => int(s)?,
+            Some(_) => return Err(Fail::WrongType),
+        };
+        new = old.checked_add(by).ok_or(Fail::text("ERR increment or decrement would overflow"))?;
+        Ok(digits.format(new))
+    })?;
     ctx.db.changed(key);
     ctx.reply.int(new);
     DONE
 }
 
 fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let old = match ctx.db.peek(args[1]).map(EntryRef::value) {
-        None => LongDouble::ZERO,
-        Some(ValueRef::String(s)) => LongDouble::parse(s).ok_or(Fail::NotFloat)?,
-        Some(_) => return Err(Fail::WrongType),
-    };
-    let new = old + LongDouble::parse(args[2]).ok_or(Fail::NotFloat)?;
-    if !new.is_finite() {
-        return Err(Fail::text("ERR increment would produce NaN or Infinity"));
-    }
-    let text = new.to_string();
-    ctx.db.set_string(args[1], text.as_bytes(), SetExpire::Keep);
+    let (key, by) = (args[1], args[2]);
+    let mut text = std::string::String::new();
+    ctx.db.update_string(key, |old| {
+        let old = match old {
+            None => LongDouble::ZERO,
+            Some(ValueRef::String(s)) => LongDouble::parse(s).ok_or(Fail::NotFloat)?,
+            Some(_) => return Err(Fail::WrongType),
+        };
+        let new = old + LongDouble::parse(by).ok_or(Fail::NotFloat)?;
+        if !new.is_finite() {
+            return Err(Fail::text("ERR increment would produce NaN or Infinity"));
+        }
+        text = new.to_string();
+        Ok(text.as_bytes())
+    })?;
     if text.len() <= 44 {
-        ctx.db.mark_text(args[1]);
+        ctx.db.mark_text(key);
     }
-    ctx.db.changed(args[1]);
+    ctx.db.changed(key);
     // Replicas get the result: their floating point may differ.
-    ctx.record(&[&b"SET"[..], args[1], text.as_bytes(), b"KEEPTTL"]);
+    ctx.record(&[&b"SET"[..], key, text.as_bytes(), b"KEEPTTL"]);
     ctx.reply.bulk(text.as_bytes());
     DONE
 }

@@ -328,10 +328,38 @@ impl<'l, 'k> Db<'l, 'k> {
     #[inline]
     pub fn set_string(&mut self, key: &[u8], bytes: &[u8], expire: SetExpire) {
         let h = self.hashed(key);
-        let Some(place) = self.table(h.slot).find(h.hash, key) else {
-            let at = if let SetExpire::At(at) = expire { Some(at) } else { None };
-            return self.add(h, Entry::new(key, Body::string(bytes), at));
-        };
+        match self.table(h.slot).find(h.hash, key) {
+            Some(place) => self.overwrite(h, place, key, bytes, expire),
+            None => self.add_string(h, key, bytes, expire),
+        }
+    }
+
+    /// Sets a key to the string that `new` makes of its value, with one look-up; its expiry stays.
+    /// An error of `new` changes nothing.
+    #[inline]
+    pub fn update_string<B: AsRef<[u8]>, E>(
+        &mut self,
+        key: &[u8],
+        new: impl FnOnce(Option<ValueRef<'_>>) -> std::result::Result<B, E>,
+    ) -> std::result::Result<(), E> {
+        match self.locate(key) {
+            Some((h, place)) => {
+                let bytes = new(Some(self.table(h.slot).get(place).value()))?;
+                self.overwrite(h, place, key, bytes.as_ref(), SetExpire::Keep);
+            }
+            // Not `add_string`: a replica may hold the key, dead and hidden.
+            None => self.set_string(key, new(None)?.as_ref(), SetExpire::Keep),
+        }
+        Ok(())
+    }
+
+    fn add_string(&mut self, h: Hashed, key: &[u8], bytes: &[u8], expire: SetExpire) {
+        let at = if let SetExpire::At(at) = expire { Some(at) } else { None };
+        self.add(h, Entry::new(key, Body::string(bytes), at));
+    }
+
+    #[inline]
+    fn overwrite(&mut self, h: Hashed, place: Place, key: &[u8], bytes: &[u8], expire: SetExpire) {
         self.before_change(h, place);
         let access = self.access;
         let old = self.table(h.slot).get(place).expire();
