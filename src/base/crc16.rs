@@ -33,24 +33,41 @@ const fn tables() -> [[u16; 256]; 8] {
     t
 }
 
+/// Folds eight bytes into a CRC.
+#[inline(always)]
+fn fold(crc: u16, word: u64) -> u16 {
+    let c = (word ^ u64::from(crc) << 48).to_be_bytes();
+    TABLES[7][usize::from(c[0])]
+        ^ TABLES[6][usize::from(c[1])]
+        ^ TABLES[5][usize::from(c[2])]
+        ^ TABLES[4][usize::from(c[3])]
+        ^ TABLES[3][usize::from(c[4])]
+        ^ TABLES[2][usize::from(c[5])]
+        ^ TABLES[1][usize::from(c[6])]
+        ^ TABLES[0][usize::from(c[7])]
+}
+
+/// Calls `f` with the words of `bytes`, eight bytes each in big-endian order. The first is filled up with
+/// zeros in front: they leave a CRC of 0 as it is.
+#[inline(always)]
+fn each_word(bytes: &[u8], mut f: impl FnMut(u64)) {
+    let odd = bytes.len() % 8;
+    if odd != 0 {
+        f(match bytes.first_chunk() {
+            Some(first) => u64::from_be_bytes(*first) >> (64 - 8 * odd),
+            None => bytes.iter().fold(0, |word, b| word << 8 | u64::from(*b)),
+        });
+    }
+    for word in bytes[odd..].as_chunks().0 {
+        f(u64::from_be_bytes(*word));
+    }
+}
+
 /// CRC-16/XMODEM: polynomial 0x1021, initial value 0, no reflection.
 #[inline]
 pub fn crc16(bytes: &[u8]) -> u16 {
-    let mut crc = 0u16;
-    let mut chunks = bytes.chunks_exact(8);
-    for c in &mut chunks {
-        crc = TABLES[7][usize::from(c[0] ^ (crc >> 8) as u8)]
-            ^ TABLES[6][usize::from(c[1] ^ crc as u8)]
-            ^ TABLES[5][usize::from(c[2])]
-            ^ TABLES[4][usize::from(c[3])]
-            ^ TABLES[3][usize::from(c[4])]
-            ^ TABLES[2][usize::from(c[5])]
-            ^ TABLES[1][usize::from(c[6])]
-            ^ TABLES[0][usize::from(c[7])];
-    }
-    for &b in chunks.remainder() {
-        crc = (crc << 8) ^ TABLES[0][usize::from((crc >> 8) as u8 ^ b)];
-    }
+    let mut crc = 0;
+    each_word(bytes, |word| crc = fold(crc, word));
     crc
 }
 
@@ -58,33 +75,27 @@ pub fn crc16(bytes: &[u8]) -> u16 {
 /// next `}` counts, if that is not empty.
 #[inline]
 pub fn key_slot(key: &[u8]) -> u16 {
-    crc16(hash_tag(key)) & (SLOTS as u16 - 1)
-}
-
-#[inline]
-fn hash_tag(key: &[u8]) -> &[u8] {
-    if has_brace(key)
-        && let Some(open) = memchr::memchr(b'{', key)
-        && let Some(len) = memchr::memchr(b'}', &key[open + 1..])
-        && len > 0
-    {
-        return &key[open + 1..open + 1 + len];
-    }
-    key
-}
-
-/// Whether `key` may hold a `{`: eight bytes at a time, since nearly no key has one. May err
-/// towards true.
-#[inline]
-fn has_brace(key: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    let mut chunks = key.chunks_exact(8);
-    let mut hit = false;
-    for c in &mut chunks {
-        let x = u64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]) ^ (ONES * b'{' as u64);
-        hit |= x.wrapping_sub(ONES) & !x & (ONES << 7) != 0;
+    let (mut crc, mut brace) = (0, 0);
+    // Nearly no key has a brace, so one pass computes the CRC of it all and looks for one.
+    each_word(key, |word| {
+        let x = word ^ (ONES * b'{' as u64);
+        brace |= x.wrapping_sub(ONES) & !x;
+        crc = fold(crc, word);
+    });
+    if brace & (ONES << 7) != 0
+        && let Some(tag) = hash_tag(key)
+    {
+        crc = crc16(tag);
     }
-    hit || chunks.remainder().contains(&b'{')
+    crc & (SLOTS as u16 - 1)
+}
+
+#[cold]
+fn hash_tag(key: &[u8]) -> Option<&[u8]> {
+    let open = memchr::memchr(b'{', key)?;
+    let len = memchr::memchr(b'}', &key[open + 1..])?;
+    (len > 0).then(|| &key[open + 1..open + 1 + len])
 }
 
 #[cfg(test)]

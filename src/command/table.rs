@@ -42,6 +42,8 @@ pub struct Listed {
     pub command: &'static Command,
     /// Conditions under which the command must be looked at before it runs (see [`super::gate`]).
     pub needs: u32,
+    /// Where its key stands, if there is exactly one.
+    pub single_key: Option<usize>,
     /// Ids of the subcommands, in the order of the declaration.
     pub subcommands: Vec<usize>,
 }
@@ -50,29 +52,64 @@ pub struct Listed {
 #[derive(Debug)]
 pub struct CommandTable {
     listed: Vec<Listed>,
-    /// Open addressing over hashes of names; the ids of [`CommandTable::listed`] plus one.
-    places: Box<[u16]>,
+    /// Open addressing over [`Spelling`]s.
+    places: Box<[Place]>,
 }
 
-/// A name's place. Cheap and good enough for some hundred names: eight bytes are folded at a time.
+/// One place of the index. A spelling of length 0 is an empty place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    spelling: Spelling,
+    id: u16,
+}
+
+/// What a look-up compares first: the first eight bytes of a name in lower case, and its length.
+/// Of names up to eight bytes that is everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Spelling {
+    word: u64,
+    len: usize,
+}
+
+impl Spelling {
+    #[inline(always)]
+    fn of(name: &[u8]) -> Self {
+        let len = name.len();
+        let word = if let Some(first) = name.first_chunk::<8>() {
+            u64::from_le_bytes(*first)
+        } else if let (Some(first), Some(last)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << (8 * (len - 4))
+        } else {
+            name.iter().rev().fold(0, |word, b| word << 8 | u64::from(*b))
+        };
+        Self { word: lower_case(word), len }
+    }
+
+    /// Where a look-up begins. Long names share their first bytes, so their length counts too.
+    #[inline(always)]
+    fn place(self) -> usize {
+        ((self.word ^ (self.len as u64) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize
+    }
+}
+
+/// Eight bytes of text in lower case: a byte from `A` to `Z` gets the bit that tells the cases apart.
 #[inline(always)]
-fn place_of(name: &[u8]) -> usize {
-    let mut word = [0u8; 8];
-    let n = name.len().min(8);
-    word[..n].copy_from_slice(&name[..n]);
-    let last = name.last().copied().unwrap_or(0) | 0x20;
-    let x = (u64::from_le_bytes(word) | 0x2020_2020_2020_2020)
-        ^ ((name.len() as u64) << 56)
-        ^ (u64::from(last) << 48);
-    (x.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53) as usize
+fn lower_case(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let seven_bits = word & (0x7f * ONES);
+    let from_a = seven_bits + (0x80 - b'A' as u64) * ONES;
+    let above_z = seven_bits + (0x7f - b'Z' as u64) * ONES;
+    let upper = from_a & !above_z & !word & (0x80 * ONES);
+    word | upper >> 2
 }
 
-const PLACES: usize = 1 << 11;
+const PLACES: usize = 1 << 10;
 
 impl CommandTable {
     /// The table with some commands renamed, or removed by an empty new name (`rename-command`).
     pub fn new(renames: &[(String, String)]) -> Self {
-        let mut table = Self { listed: Vec::new(), places: vec![0; PLACES].into_boxed_slice() };
+        let mut table =
+            Self { listed: Vec::new(), places: vec![Place::default(); PLACES].into_boxed_slice() };
         for command in FAMILIES.iter().flat_map(|f| f.iter()) {
             let renamed = renames.iter().rev().find(|(from, _)| from.eq_ignore_ascii_case(command.name));
             let name = renamed.map_or(command.name.to_owned(), |(_, to)| to.to_ascii_lowercase());
@@ -90,20 +127,28 @@ impl CommandTable {
 
     fn add(&mut self, name: String, command: &'static Command) {
         let id = self.listed.len();
-        let mut at = place_of(name.as_bytes());
-        while self.places[at] != 0 {
+        let spelling = Spelling::of(name.as_bytes());
+        let mut at = spelling.place();
+        while self.places[at].spelling.len != 0 {
             at = (at + 1) % PLACES;
         }
-        self.places[at] = id as u16 + 1;
+        self.places[at] = Place { spelling, id: id as u16 };
         let first = id + 1;
         let subcommands = (first..first + command.subcommands.len()).collect();
         let container = name.clone();
-        self.listed.push(Listed { name, command, needs: gate::needs(command), subcommands });
+        self.listed.push(Listed {
+            name,
+            command,
+            needs: gate::needs(command),
+            single_key: command.single_key(),
+            subcommands,
+        });
         for sub in command.subcommands {
             self.listed.push(Listed {
                 name: format!("{container}|{}", sub.name),
                 command: sub,
                 needs: gate::needs(sub),
+                single_key: sub.single_key(),
                 subcommands: Vec::new(),
             });
         }
@@ -112,11 +157,18 @@ impl CommandTable {
     /// The id of the command called `name`.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<usize> {
-        let mut at = place_of(name);
+        let spelling = Spelling::of(name);
+        let mut at = spelling.place();
         loop {
-            let id = usize::from(self.places[at]).checked_sub(1)?;
-            if self.listed[id].name.as_bytes().eq_ignore_ascii_case(name) {
-                return Some(id);
+            let place = &self.places[at];
+            if place.spelling == spelling {
+                let id = usize::from(place.id);
+                if name.len() <= 8 || self.listed[id].name.as_bytes().eq_ignore_ascii_case(name) {
+                    // The empty name is what every empty place holds.
+                    return (!name.is_empty()).then_some(id);
+                }
+            } else if place.spelling.len == 0 {
+                return None;
             }
             at = (at + 1) % PLACES;
         }

@@ -150,10 +150,12 @@ impl Executor {
         if !Arc::ptr_eq(&limits, &self.limits) {
             self.limits = Arc::clone(&limits);
         }
-        let (hits, misses) =
-            (std::mem::take(&mut self.effects.hits), std::mem::take(&mut self.effects.misses));
-        self.stats.add_lookups(hits, misses);
-        self.effects.expired = 0;
+    }
+
+    /// Adds what was counted to what all threads see. To be called behind each run of commands:
+    /// once a command it would cost a locked instruction each time.
+    pub fn publish_counts(&mut self) {
+        publish(&mut self.effects, &self.stats, &self.shared.keyspace);
     }
 
     /// Finds the command that `args` call: its id, or the error reply.
@@ -246,7 +248,7 @@ impl Executor {
             }
         }
         let ks = &*shared.keyspace;
-        let mut locked = match (command.single_key(), hashed) {
+        let mut locked = match (listed.single_key, hashed) {
             (Some(_), Some(h)) => ks.lock_slot(h.slot),
             // Keys that cannot be told are of a command that will refuse its arguments.
             _ => ks.lock(lock_set(command, args).unwrap_or(LockSet::NONE)),
@@ -269,7 +271,7 @@ impl Executor {
         {
             return After::Postponed;
         }
-        let hint = command.single_key().and_then(|at| Some((args.get(at).copied()?, hashed?)));
+        let hint = listed.single_key.and_then(|at| Some((args.get(at).copied()?, hashed?)));
         let after = self.run(host, client, id, command, args, hint, now, &mut locked, reply, true);
         self.commit(client);
         drop(locked);
@@ -302,7 +304,7 @@ impl Executor {
     }
 
     /// Calls the handler and deals with its outcome, under locks.
-    #[inline]
+    #[inline(always)]
     fn run(
         &mut self,
         host: &mut dyn Host,
@@ -321,7 +323,7 @@ impl Executor {
         // A replica's log is its primary's stream and nothing else.
         let replica = self.shared.is_replica.load(Ordering::Relaxed);
         self.effects.log_wanted = self.shared.keyspace.log.is_wanted() && !from_primary && !replica;
-        let dirty_before = self.effects.dirty;
+        let mut dirty_before = self.effects.dirty;
         self.effects.recorded = false;
         reply.set_resp3(client.resp3);
         let mark = reply.len();
@@ -348,7 +350,12 @@ impl Executor {
                 (host.perform(Request::Reset, client, &mut db, reply), Some(Transaction::Reset))
             }
             Ok(Outcome::Transaction(t)) => (After::Done, Some(t)),
-            Ok(Outcome::Node(request)) => (host.perform(*request, client, &mut db, reply), None),
+            Ok(Outcome::Node(request)) => {
+                // INFO and SAVE read what was counted so far.
+                publish(db.effects, &self.stats, &self.shared.keyspace);
+                dirty_before = 0;
+                (host.perform(*request, client, &mut db, reply), None)
+            }
             Err(fail) => {
                 reply.truncate(mark);
                 reply.error(&fail.to_string());
@@ -378,10 +385,6 @@ impl Executor {
     fn commit(&mut self, client: &mut Client) {
         if client.upstream.is_some() {
             self.pass_on(client);
-        }
-        if self.effects.dirty != 0 {
-            self.shared.keyspace.stats.dirty.fetch_add(self.effects.dirty, Ordering::Relaxed);
-            self.effects.dirty = 0;
         }
         if self.effects.has_records() {
             client.written_to = self.effects.append_to(&self.shared.keyspace.log);
@@ -524,11 +527,12 @@ impl Executor {
         let samples = memory.samples.load(Ordering::Relaxed) as usize;
         let shared = self.shared;
         self.effects.log_wanted = shared.keyspace.log.is_wanted();
+        let dirty = self.effects.dirty;
         for _ in 0..memory.most.load(Ordering::Relaxed) {
             if !shared.keyspace.evict_one(&mut self.rng, samples, now, &mut self.effects) {
                 return false;
             }
-            self.effects.dirty = 0;
+            self.effects.dirty = dirty;
             self.effects.ready.clear();
             if (shared.memory.used)() <= limit {
                 return true;
@@ -555,6 +559,13 @@ impl Executor {
             }
         }
         looked_at
+    }
+}
+
+fn publish(effects: &mut Effects, stats: &CommandStats, ks: &Keyspace) {
+    stats.add_lookups(std::mem::take(&mut effects.hits), std::mem::take(&mut effects.misses));
+    if effects.dirty != 0 {
+        ks.stats.dirty.fetch_add(std::mem::take(&mut effects.dirty), Ordering::Relaxed);
     }
 }
 

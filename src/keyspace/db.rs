@@ -55,7 +55,6 @@ pub struct Effects {
     pub dirty: u64,
     pub hits: u64,
     pub misses: u64,
-    pub expired: u64,
 }
 
 impl Effects {
@@ -236,7 +235,6 @@ impl<'l, 'k> Db<'l, 'k> {
     fn expire_now(&mut self, h: Hashed, place: Place) {
         let key = self.table(h.slot).get(place).key().to_vec();
         self.take_place(h, place);
-        self.effects.expired += 1;
         self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
         self.effects.record(self.index, &[&b"DEL"[..], &key]);
         self.touch_watchers(&key);

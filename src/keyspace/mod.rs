@@ -78,6 +78,37 @@ pub struct Stats {
     pub dirty: AtomicU64,
 }
 
+/// A key that a batch of commands will look up. See [`Keyspace::upcoming`].
+pub struct Upcoming<'k> {
+    table: &'k UnsafeCell<SlotTable>,
+    lock: &'k locks::ShardLock,
+    hash: u64,
+}
+
+impl std::fmt::Debug for Upcoming<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upcoming").field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
+
+/// Brings the buckets and then the entries of keys near, stage by stage, so that their cache misses
+/// overlap. Takes each shard's lock for the last stage, because it looks into a bucket that another
+/// thread may be freeing.
+#[inline]
+pub fn prefetch(keys: &[Upcoming<'_>]) {
+    if keys.len() < 2 {
+        return;
+    }
+    for k in keys {
+        SlotTable::prefetch_bucket(k.table.get(), k.hash);
+    }
+    for k in keys {
+        let _guard = k.lock.lock();
+        // SAFETY: the shard of the table is locked.
+        unsafe { (*k.table.get()).prefetch_entry(k.hash) };
+    }
+}
+
 /// The slot tables of one database, in shard-major order, and per shard what goes with them.
 pub(crate) struct Tables {
     slots: Box<[UnsafeCell<SlotTable>]>,
@@ -173,32 +204,15 @@ impl Keyspace {
         Hashed { slot: key_slot(key), hash: self.hash(key) }
     }
 
-    /// Starts loading the header of a slot of a database: the first stage of a batch.
-    #[inline]
-    pub fn prefetch_slot(&self, db: DbIndex, slot: u16) {
-        if let Some(tables) = self.existing_tables(db) {
-            table::prefetch(tables.slots[table_index(slot)].get());
-            table::prefetch(&raw const self.locks[shard_of(slot)]);
-        }
-    }
-
-    /// Starts loading the bucket of a key: the second stage.
-    #[inline]
-    pub fn prefetch_bucket(&self, db: DbIndex, key: Hashed) {
-        if let Some(tables) = self.existing_tables(db) {
-            SlotTable::prefetch_bucket(tables.slots[table_index(key.slot)].get(), key.hash);
-        }
-    }
-
-    /// Starts loading the entry of a key: the third stage. Takes the shard's lock, because it looks
-    /// into a bucket that another thread may be freeing.
-    #[inline]
-    pub fn prefetch_entry(&self, db: DbIndex, key: Hashed) {
-        if let Some(tables) = self.existing_tables(db) {
-            let _guard = self.locks[shard_of(key.slot)].lock();
-            // SAFETY: the shard is locked.
-            unsafe { (*tables.slots[table_index(key.slot)].get()).prefetch_entry(key.hash) };
-        }
+    /// Announces that a key will be looked up: starts loading its slot's header, the first stage of
+    /// [`prefetch`].
+    #[inline(always)]
+    pub fn upcoming(&self, db: DbIndex, key: Hashed) -> Option<Upcoming<'_>> {
+        let table = &self.existing_tables(db)?.slots[table_index(key.slot)];
+        let lock = &self.locks[shard_of(key.slot)];
+        table::prefetch(table.get());
+        table::prefetch(lock);
+        Some(Upcoming { table, lock, hash: key.hash })
     }
 
     pub fn set_access_clock(&self, seconds: u32) {

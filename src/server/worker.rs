@@ -23,7 +23,7 @@ use crate::command::client::ReplyMode;
 use crate::command::{Client, Fail, Request, TimeoutReply};
 use crate::exec::{After, Executor, Host};
 use crate::keyspace::watch::Waiter;
-use crate::keyspace::{Db, Hashed, SHARDS};
+use crate::keyspace::{Db, Hashed, SHARDS, Upcoming, prefetch};
 use crate::resp::{Limits, Parsed, ProtocolError, Reply, parse};
 
 /// The token of the mailbox's waker; listeners and connections count from 0 and up.
@@ -114,14 +114,35 @@ struct Item {
     end: usize,
     argv: Range<usize>,
     what: What,
-    hashed: Option<Hashed>,
 }
 
 enum What {
-    Command(usize),
+    /// The id of a command, and the hash of its key if it has exactly one.
+    Command(usize, Option<Hashed>),
+    Odd(Box<Odd>),
+}
+
+/// What is not a command that may run as it came.
+enum Odd {
     Refused(Fail),
     Inline(Vec<Vec<u8>>),
     Broken(ProtocolError),
+}
+
+/// What is parsed together: requests, their arguments, and the keys that they will look up.
+#[derive(Default)]
+struct Batch<'a> {
+    items: Vec<Item>,
+    argv: Vec<&'a [u8]>,
+    keys: Vec<Upcoming<'static>>,
+}
+
+impl Batch<'_> {
+    fn clear(&mut self) {
+        self.items.clear();
+        self.argv.clear();
+        self.keys.clear();
+    }
 }
 
 /// The executor's way to the rest of the node.
@@ -207,6 +228,7 @@ impl Worker {
                 readable.dedup();
             }
             self.executor.refresh();
+            self.executor.publish_counts();
             let mut from = 0;
             while from < readable.len() {
                 from += self.round(&mut gathered, &readable[from..]);
@@ -247,6 +269,7 @@ impl Worker {
         let mut segments = std::mem::take(&mut self.segments);
         let taken = self.gather(gathered, tokens, &mut segments);
         self.run_segments(gathered, &mut segments);
+        self.executor.publish_counts();
         self.send(gathered, &mut segments);
         segments.clear();
         self.segments = segments;
@@ -334,8 +357,7 @@ impl Worker {
         let max_bulk = config.proto_max_bulk_len as usize;
         drop(config);
         let now = unix_ms();
-        let mut argv: Vec<&[u8]> = Vec::with_capacity(BATCH * 4);
-        let mut items: Vec<Item> = Vec::with_capacity(BATCH);
+        let mut batch = Batch::default();
         let mut at = 0;
         // Inputs are read while the segments' other fields change. Few segments have their own.
         let owned: Vec<(usize, Vec<u8>)> =
@@ -350,69 +372,57 @@ impl Worker {
             }
         };
         loop {
-            argv.clear();
-            items.clear();
-            while items.len() < BATCH && at < segments.len() {
+            batch.clear();
+            while batch.items.len() < BATCH && at < segments.len() {
                 let s = &mut segments[at];
                 if s.stopped || s.exhausted {
                     at += 1;
                     continue;
                 }
                 // Before authentication each command may change how the next is parsed.
-                if !s.authenticated && items.last().is_some_and(|i| i.segment == at) {
+                if !s.authenticated && batch.items.last().is_some_and(|i| i.segment == at) {
                     break;
                 }
-                self.parse_one(input_of(s, at), at, s, max_bulk, &mut argv, &mut items);
+                self.parse_one(input_of(s, at), at, s, max_bulk, &mut batch);
             }
-            if items.is_empty() {
+            if batch.items.is_empty() {
                 break;
             }
-            self.prefetch(&items, &argv, segments);
-            self.run_batch(&items, &argv, segments, now);
+            prefetch(&batch.keys);
+            self.run_batch(&batch, segments, now);
         }
         for (i, own) in owned {
             segments[i].own = Some(own);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn parse_one<'a>(
         &self,
         input: &'a [u8],
         index: usize,
         s: &mut Segment,
         max_bulk: usize,
-        argv: &mut Vec<&'a [u8]>,
-        items: &mut Vec<Item>,
+        batch: &mut Batch<'a>,
     ) {
-        let first = argv.len();
+        let first = batch.argv.len();
         let limits = Limits { max_bulk, authenticated: s.authenticated };
         let mut end = s.parsed;
-        let what = match parse(input, &mut end, argv, &limits) {
+        let odd = match parse(input, &mut end, &mut batch.argv, &limits) {
             Ok(Parsed::Command) => {
-                let args = &argv[first..];
+                let args = &batch.argv[first..];
                 match self.executor.look_up(args) {
                     Ok(id) => {
-                        let single = self.executor.shared.commands.get(id).command.single_key();
-                        let hashed = single.and_then(|at| args.get(at)).map(|key| {
-                            let hashed = self.node.shared.keyspace.hashed(key);
-                            self.node.shared.keyspace.prefetch_slot(s.db, hashed.slot);
-                            hashed
-                        });
+                        let hashed = self.announce_keys(id, args, s.db, &mut batch.keys);
                         s.parsed = end;
-                        items.push(Item {
-                            segment: index,
-                            end,
-                            argv: first..argv.len(),
-                            what: What::Command(id),
-                            hashed,
-                        });
+                        let (argv, what) = (first..batch.argv.len(), What::Command(id, hashed));
+                        batch.items.push(Item { segment: index, end, argv, what });
                         return;
                     }
-                    Err(fail) => What::Refused(fail),
+                    Err(fail) => Odd::Refused(fail),
                 }
             }
-            Ok(Parsed::Inline(words)) => What::Inline(words),
+            Ok(Parsed::Inline(words)) => Odd::Inline(words),
             Ok(Parsed::Empty) => {
                 s.parsed = end;
                 s.consumed = s.consumed.max(end);
@@ -425,100 +435,121 @@ impl Worker {
             }
             Err(e) => {
                 s.exhausted = true;
-                What::Broken(e)
+                Odd::Broken(e)
             }
         };
         s.parsed = end;
-        items.push(Item { segment: index, end, argv: first..argv.len(), what, hashed: None });
+        let (argv, what) = (first..batch.argv.len(), What::Odd(Box::new(odd)));
+        batch.items.push(Item { segment: index, end, argv, what });
     }
 
-    /// Brings buckets and entries of the batch's keys near, stage by stage.
-    #[inline]
-    fn prefetch(&self, items: &[Item], argv: &[&[u8]], segments: &[Segment]) {
-        let ks = &*self.node.shared.keyspace;
-        let mut keys: smallvec::SmallVec<[(u16, Hashed); BATCH * 2]> = smallvec::SmallVec::new();
-        for item in items {
-            let db = segments[item.segment].db;
-            if let Some(hashed) = item.hashed {
-                keys.push((db, hashed));
-            } else if let What::Command(id) = item.what {
-                let command = self.executor.shared.commands.get(id).command;
-                if command.keys.is_empty() {
-                    continue;
-                }
-                let args = &argv[item.argv.clone()];
-                for at in command.key_positions(args).unwrap_or_default().into_iter().take(PREFETCH_KEYS) {
-                    let hashed = ks.hashed(args[at]);
-                    ks.prefetch_slot(db, hashed.slot);
-                    keys.push((db, hashed));
-                }
+    /// Adds the keys of a command to those that the batch will look up. Returns the hash of its key
+    /// if it has exactly one.
+    #[inline(always)]
+    fn announce_keys(
+        &self,
+        id: usize,
+        args: &[&[u8]],
+        db: u16,
+        keys: &mut Vec<Upcoming<'static>>,
+    ) -> Option<Hashed> {
+        let shared = self.executor.shared;
+        let listed = shared.commands.get(id);
+        if let Some(at) = listed.single_key {
+            let hashed = shared.keyspace.hashed(args.get(at)?);
+            keys.extend(shared.keyspace.upcoming(db, hashed));
+            return Some(hashed);
+        }
+        if !listed.command.keys.is_empty() {
+            let positions = listed.command.key_positions(args).unwrap_or_default();
+            for at in positions.into_iter().take(PREFETCH_KEYS) {
+                keys.extend(shared.keyspace.upcoming(db, shared.keyspace.hashed(args[at])));
             }
         }
-        if keys.len() < 2 {
-            return;
-        }
-        for &(db, hashed) in &keys {
-            ks.prefetch_bucket(db, hashed);
-        }
-        for &(db, hashed) in &keys {
-            ks.prefetch_entry(db, hashed);
-        }
+        None
     }
 
-    fn run_batch(&mut self, items: &[Item], argv: &[&[u8]], segments: &mut [Segment], now: UnixMs) {
+    fn run_batch(&mut self, batch: &Batch<'_>, segments: &mut [Segment], now: UnixMs) {
         let started = Instant::now();
         let mut reply = std::mem::take(&mut self.reply);
         let mut ran = 0u32;
-        for item in items {
-            let s = &mut segments[item.segment];
+        for items in batch.items.chunk_by(|a, b| a.segment == b.segment) {
+            let s = &mut segments[items[0].segment];
             if s.stopped {
                 continue;
             }
-            self.run_item(item, &argv[item.argv.clone()], s, now, &mut reply);
-            ran += 1;
+            let Some(mut c) = self.connections[s.token].take() else {
+                s.stopped = true;
+                continue;
+            };
+            if s.reply.is_empty() {
+                s.reply.start = reply.len();
+            }
+            for item in items {
+                self.run_item(item, &batch.argv[item.argv.clone()], &mut c, s, now, &mut reply);
+                ran += 1;
+                if s.stopped {
+                    break;
+                }
+            }
+            s.reply.end = reply.len();
+            self.connections[s.token] = Some(c);
         }
         self.reply = reply;
         // One clock read a batch: each command is counted with its share of the batch's time.
         let share = started.elapsed().as_nanos() as u64 / u64::from(ran.max(1));
-        for item in items {
-            if let What::Command(id) = item.what
-                && item.end <= segments[item.segment].consumed
-            {
-                self.executor.stats.count_call(id, share);
-            }
+        self.executor.stats.count_calls(batch.items.iter().filter_map(|item| match item.what {
+            What::Command(id, _) if item.end <= segments[item.segment].consumed => Some((id, share)),
+            _ => None,
+        }));
+    }
+
+    #[inline(always)]
+    fn run_item(
+        &mut self,
+        item: &Item,
+        args: &[&[u8]],
+        c: &mut Connection,
+        s: &mut Segment,
+        now: UnixMs,
+        reply: &mut Reply,
+    ) {
+        let before = reply.len();
+        match &item.what {
+            What::Command(id, hashed) => self.run_command(c, *id, args, *hashed, s, item.end, now, reply),
+            What::Odd(odd) => self.run_odd(odd, c, s, item.end, now, reply),
+        }
+        if c.client.reply_mode != ReplyMode::On {
+            apply_reply_mode(&mut c.client, before, reply);
         }
     }
 
-    #[inline]
-    fn run_item(&mut self, item: &Item, args: &[&[u8]], s: &mut Segment, now: UnixMs, reply: &mut Reply) {
-        let Some(mut c) = self.connections[s.token].take() else {
-            s.stopped = true;
-            return;
-        };
-        let before = reply.len();
-        if s.reply.is_empty() {
-            s.reply.start = before;
-        }
-        match &item.what {
-            What::Command(id) => self.run_command(&mut c, *id, args, item.hashed, s, item.end, now, reply),
-            What::Inline(words) => {
+    #[cold]
+    fn run_odd(
+        &mut self,
+        odd: &Odd,
+        c: &mut Connection,
+        s: &mut Segment,
+        end: usize,
+        now: UnixMs,
+        reply: &mut Reply,
+    ) {
+        match odd {
+            Odd::Inline(words) => {
                 let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                 match self.executor.look_up(&args) {
-                    Ok(id) => self.run_command(&mut c, id, &args, None, s, item.end, now, reply),
-                    Err(fail) => self.refuse(&mut c, &fail, s, item.end, reply),
+                    Ok(id) => self.run_command(c, id, &args, None, s, end, now, reply),
+                    Err(fail) => self.refuse(c, &fail, s, end, reply),
                 }
             }
-            What::Refused(fail) => self.refuse(&mut c, fail, s, item.end, reply),
-            What::Broken(e) => {
+            Odd::Refused(fail) => self.refuse(c, fail, s, end, reply),
+            Odd::Broken(e) => {
                 reply.error(&format!("ERR {e}"));
                 self.executor.stats.count_error("ERR");
                 c.closing = true;
                 s.stopped = true;
             }
         }
-        apply_reply_mode(&mut c.client, before, reply);
-        s.reply.end = reply.len();
-        self.connections[s.token] = Some(c);
     }
 
     fn refuse(&mut self, c: &mut Connection, fail: &Fail, s: &mut Segment, end: usize, reply: &mut Reply) {
@@ -531,7 +562,7 @@ impl Worker {
         s.consumed = end;
     }
 
-    #[inline]
+    #[inline(always)]
     fn run_command(
         &mut self,
         c: &mut Connection,
@@ -1058,6 +1089,7 @@ fn write_timeout(kind: TimeoutReply, reply: &mut Reply) {
 
 /// CLIENT REPLY: takes back the reply of a client that wants none.
 #[inline]
+#[cold]
 fn apply_reply_mode(client: &mut Client, before: usize, reply: &mut Reply) {
     match client.reply_mode {
         ReplyMode::On => {}

@@ -176,6 +176,7 @@ impl Applier {
                     }
                 }
             }
+            self.executor.publish_counts();
         }
         input.drain(..at);
         self.input = input;
@@ -205,8 +206,7 @@ impl Applier {
     }
 
     fn execute(&mut self, id: usize, args: &[&[u8]]) {
-        let command = self.node.shared.commands.get(id).command;
-        let key = command.single_key().and_then(|at| args.get(at));
+        let key = self.node.shared.commands.get(id).single_key.and_then(|at| args.get(at));
         let hashed = key.map(|key| self.node.shared.keyspace.hashed(key));
         let mut host = NodeHost { node: &self.node };
         self.reply.clear();
