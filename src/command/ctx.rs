@@ -20,7 +20,7 @@ pub enum Outcome {
     Done,
     /// No reply yet: the client waits for one of these keys, or for the time to pass, and then the
     /// command runs again or answers with what [`Block::timeout_reply`] says.
-    Block(Block),
+    Block(Box<Block>),
     /// EXEC, DISCARD and their like concern the executor itself.
     Transaction(Transaction),
     /// The node is to do something that needs more than the data; it writes the reply.
@@ -125,7 +125,7 @@ impl Ctx<'_, '_, '_> {
             let alone = if keys.len() > 1 { keys.clone().map(own).collect() } else { Vec::new() };
             let timeout_reply = TimeoutReply::NullArray;
             let keys = keys.collect();
-            return Ok(Outcome::Block(Block { keys, timeout, timeout_reply, argv: None, alone }));
+            return Ok(Outcome::Block(Box::new(Block { keys, timeout, timeout_reply, argv: None, alone })));
         }
         match in_vain {
             TimeoutReply::Null => self.reply.null(),

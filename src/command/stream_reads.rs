@@ -189,7 +189,7 @@ impl<'a> Read<'a> {
         let alone = if keys.len() > 1 { keys.iter().map(alone).collect() } else { Vec::new() };
         let timeout_reply = TimeoutReply::NullArray;
         let block = Block { keys, timeout: self.timeout, timeout_reply, argv: Some(argv), alone };
-        Ok(Outcome::Block(block))
+        Ok(Outcome::Block(Box::new(block)))
     }
 }
 

@@ -108,8 +108,8 @@ pub trait Host {
 pub enum After {
     /// The reply is complete.
     Done,
-    /// The client waits; `waiter` is registered with its keys.
-    Blocked { waiter: Arc<Waiter>, timeout: Option<Duration>, timeout_reply: TimeoutReply },
+    /// The client waits.
+    Blocked(Box<Blocked>),
     /// The connection waits for something else that its host knows (WAIT, a paused node); nothing
     /// more of it is run until the host says so.
     Suspended,
@@ -117,6 +117,15 @@ pub enum After {
     Postponed,
     /// The connection leaves its worker for a replication link.
     Detached,
+}
+
+/// How a client waits.
+#[derive(Debug)]
+pub struct Blocked {
+    /// Registered with the keys.
+    pub waiter: Arc<Waiter>,
+    pub timeout: Option<Duration>,
+    pub timeout_reply: TimeoutReply,
 }
 
 /// Runs commands on one thread.
@@ -159,17 +168,25 @@ impl Executor {
     }
 
     /// Finds the command that `args` call: its id, or the error reply.
-    #[inline]
+    #[inline(always)]
     pub fn look_up(&self, args: &[&[u8]]) -> Result<usize, Fail> {
+        if let Some(id) = self.shared.commands.find(args[0]) {
+            let listed = self.shared.commands.get(id);
+            if listed.subcommands.is_empty() && listed.command.accepts(args.len()) {
+                return Ok(id);
+            }
+        }
+        self.look_up_odd(args)
+    }
+
+    #[cold]
+    fn look_up_odd(&self, args: &[&[u8]]) -> Result<usize, Fail> {
         let Some(id) = self.shared.commands.find(args[0]) else { return Err(refusal::unknown_command(args)) };
         let listed = self.shared.commands.get(id);
         if !listed.subcommands.is_empty() && args.len() > 1 {
             return self.look_up_sub(id, listed, args);
         }
-        if !listed.command.accepts(args.len()) {
-            return Err(Fail::Arity(listed.name.clone()));
-        }
-        Ok(id)
+        if listed.command.accepts(args.len()) { Ok(id) } else { Err(Fail::Arity(listed.name.clone())) }
     }
 
     fn look_up_sub(&self, container: usize, listed: &Listed, args: &[&[u8]]) -> Result<usize, Fail> {
@@ -342,27 +359,29 @@ impl Executor {
             clustered: self.shared.gate.load(Ordering::Relaxed) & gate::CLUSTER != 0,
             may_block: may_block && !from_primary,
         };
-        let result = (command.run)(&mut ctx, args);
-        let (after, transaction) = match result {
-            Ok(Outcome::Done) => (After::Done, None),
-            Ok(Outcome::Block(block)) => (register(&mut db, client, args, &block), None),
-            Ok(Outcome::Transaction(Transaction::Reset)) => {
-                (host.perform(Request::Reset, client, &mut db, reply), Some(Transaction::Reset))
+        let (mut after, mut transaction) = (After::Done, None);
+        match (command.run)(&mut ctx, args) {
+            Ok(Outcome::Done) => {}
+            Ok(Outcome::Block(block)) => after = register(&mut db, client, args, &block),
+            Ok(Outcome::Transaction(t)) => {
+                transaction = Some(t);
+                if matches!(t, Transaction::Reset) {
+                    after = host.perform(Request::Reset, client, &mut db, reply);
+                }
             }
-            Ok(Outcome::Transaction(t)) => (After::Done, Some(t)),
             Ok(Outcome::Node(request)) => {
                 // INFO and SAVE read what was counted so far.
                 publish(db.effects, &self.stats, &self.shared.keyspace);
                 dirty_before = 0;
-                (host.perform(*request, client, &mut db, reply), None)
+                after = host.perform(*request, client, &mut db, reply);
             }
             Err(fail) => {
+                let text = fail.to_string();
                 reply.truncate(mark);
-                reply.error(&fail.to_string());
-                self.stats.count_failed(id, &fail.to_string());
-                (After::Done, None)
+                reply.error(&text);
+                self.stats.count_failed(id, &text);
             }
-        };
+        }
         if self.effects.dirty != dirty_before && !self.effects.recorded && self.effects.log_wanted {
             self.effects.record(client.db, args);
         }
@@ -620,5 +639,5 @@ fn register(db: &mut Db<'_, '_>, client: &Client, args: &[&[u8]], block: &Block)
     for &at in &block.keys {
         db.block(args[at], &waiter);
     }
-    After::Blocked { waiter, timeout: block.timeout, timeout_reply: block.timeout_reply }
+    After::Blocked(Box::new(Blocked { waiter, timeout: block.timeout, timeout_reply: block.timeout_reply }))
 }

@@ -521,7 +521,7 @@ impl<'l, 'k> Db<'l, 'k> {
 
     /// Says that `key` was changed: counts it, marks transactions that watch it, and notes that
     /// clients blocked on it may go on.
-    #[inline]
+    #[inline(always)]
     pub fn changed(&mut self, key: &[u8]) {
         self.effects.dirty += 1;
         let slot = self.hashed(key).slot;

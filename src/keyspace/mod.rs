@@ -188,6 +188,7 @@ impl Keyspace {
     }
 
     /// The tables of a database that has ever been used.
+    #[inline(always)]
     pub(crate) fn existing_tables(&self, db: DbIndex) -> Option<&Tables> {
         self.databases[db as usize].get().map(|t| &**t)
     }

@@ -53,7 +53,7 @@ pub enum ProtocolError {
 
 /// Parses one request at `*pos`. The arguments are appended to `argv` as slices of `buf`; on
 /// [`Parsed::Incomplete`] and on an error `argv` and `*pos` are as before.
-#[inline]
+#[inline(always)]
 pub fn parse<'a>(
     buf: &'a [u8],
     pos: &mut usize,

@@ -21,7 +21,7 @@ use super::{replication, requests};
 use crate::base::time::UnixMs;
 use crate::command::client::ReplyMode;
 use crate::command::{Client, Fail, Request, TimeoutReply};
-use crate::exec::{After, Executor, Host};
+use crate::exec::{After, Blocked, Executor, Host};
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Hashed, SHARDS, Upcoming, prefetch};
 use crate::resp::{Limits, Parsed, ProtocolError, Reply, parse};
@@ -457,7 +457,9 @@ impl Worker {
         let listed = shared.commands.get(id);
         if let Some(at) = listed.single_key {
             let hashed = shared.keyspace.hashed(args.get(at)?);
-            keys.extend(shared.keyspace.upcoming(db, hashed));
+            if let Some(key) = shared.keyspace.upcoming(db, hashed) {
+                keys.push(key);
+            }
             return Some(hashed);
         }
         if !listed.command.keys.is_empty() {
@@ -581,7 +583,8 @@ impl Worker {
         s.last_command = id;
         match self.executor.execute(&mut host, &mut c.client, id, args, hashed, now, reply) {
             After::Done => {}
-            After::Blocked { waiter, timeout, timeout_reply } => {
+            After::Blocked(blocked) => {
+                let Blocked { waiter, timeout, timeout_reply } = *blocked;
                 let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
                 c.hold = Some(Hold::Keys { waiter, deadline, timeout_reply });
                 c.entry.blocked.store(true, Ordering::Release);
