@@ -274,16 +274,17 @@ impl ClusterState {
     }
 
     /// A primary that an administrator names as the other end of a move.
-    fn move_partner(&self, id: &NodeId, unknown: &str) -> Result<NodeIx, String> {
-        let ix = self.nodes.find(id).ok_or_else(|| format!("ERR {unknown} {id}"))?;
+    fn move_partner(&self, id: &[u8], unknown: &str) -> Result<NodeIx, String> {
+        let ix = NodeId::parse(id).and_then(|id| self.nodes.find(&id));
+        let ix = ix.ok_or_else(|| format!("ERR {unknown} {}", String::from_utf8_lossy(id)))?;
         if self.nodes[ix].is_replica() {
             return Err("ERR Target node is not a master".into());
         }
         Ok(ix)
     }
 
-    fn check_may_move(&self, slot: u16) -> Result<(), String> {
-        check_slot(slot)?;
+    /// Whether SETSLOT is for this node at all.
+    pub fn check_may_move(&self) -> Result<(), String> {
         if self.me().is_replica() {
             return Err("ERR Please use SETSLOT only with masters.".into());
         }
@@ -291,9 +292,10 @@ impl ClusterState {
     }
 
     /// CLUSTER SETSLOT slot MIGRATING id.
-    pub fn set_slot_migrating(&mut self, now: Now, slot: u16, target: &NodeId) -> Result<(), String> {
+    pub fn set_slot_migrating(&mut self, now: Now, slot: u16, target: &[u8]) -> Result<(), String> {
         self.now = now;
-        self.check_may_move(slot)?;
+        self.check_may_move()?;
+        check_slot(slot)?;
         if self.slots.owner(slot) != Some(MYSELF) {
             return Err(format!("ERR I'm not the owner of hash slot {slot}"));
         }
@@ -304,9 +306,10 @@ impl ClusterState {
     }
 
     /// CLUSTER SETSLOT slot IMPORTING id.
-    pub fn set_slot_importing(&mut self, now: Now, slot: u16, source: &NodeId) -> Result<(), String> {
+    pub fn set_slot_importing(&mut self, now: Now, slot: u16, source: &[u8]) -> Result<(), String> {
         self.now = now;
-        self.check_may_move(slot)?;
+        self.check_may_move()?;
+        check_slot(slot)?;
         if self.slots.owner(slot) == Some(MYSELF) {
             return Err(format!("ERR I'm already the owner of hash slot {slot}"));
         }
@@ -319,7 +322,8 @@ impl ClusterState {
     /// CLUSTER SETSLOT slot STABLE.
     pub fn set_slot_stable(&mut self, now: Now, slot: u16) -> Result<(), String> {
         self.now = now;
-        self.check_may_move(slot)?;
+        self.check_may_move()?;
+        check_slot(slot)?;
         self.slots.migrating.remove(&slot);
         self.slots.importing.remove(&slot);
         self.changed();
@@ -327,9 +331,10 @@ impl ClusterState {
     }
 
     /// CLUSTER SETSLOT slot NODE id: ends a move on either side.
-    pub fn set_slot_node(&mut self, now: Now, slot: u16, id: &NodeId, keys: &dyn Keys) -> Result<(), String> {
+    pub fn set_slot_node(&mut self, now: Now, slot: u16, id: &[u8], keys: &dyn Keys) -> Result<(), String> {
         self.now = now;
-        self.check_may_move(slot)?;
+        self.check_may_move()?;
+        check_slot(slot)?;
         let node = self.move_partner(id, "Unknown node")?;
         let was_mine = self.slots.owner(slot) == Some(MYSELF);
         let count = keys.count_in_slot(slot);
@@ -352,6 +357,7 @@ impl ClusterState {
         }
         // A primary that gave its last slot away follows who got it.
         if was_mine && node != MYSELF && self.me().slot_count == 0 && self.config.allow_replica_migration {
+            let id = self.nodes[node].id;
             self.log(
                 Level::Notice,
                 format!("Configuration change detected. Reconfiguring myself as a replica of {id}"),

@@ -52,7 +52,7 @@ impl NodeInfo {
     }
 }
 
-/// One row of CLUSTER SLOTS: the primary, then its replicas that have not failed.
+/// One row of CLUSTER SLOTS: the primary, then its replicas that have data and have not failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SlotRange {
     pub start: u16,
@@ -175,9 +175,10 @@ impl ClusterState {
         rows.sort_unstable();
         rows.into_iter()
             .map(|(start, end, owner)| {
-                let replicas = self.nodes.replicas_of(owner).filter(|(_, n)| !n.has_failed());
-                let nodes = std::iter::once(owner).chain(replicas.map(|(ix, _)| ix));
-                SlotRange { start, end, nodes: nodes.map(|ix| self.node_info(ix)).collect() }
+                let replicas = self.nodes.replicas_of(owner).map(|(ix, _)| self.node_info(ix));
+                let mut nodes = vec![self.node_info(owner)];
+                nodes.extend(replicas.filter(|r| !r.has_failed() && r.replication_offset > 0));
+                SlotRange { start, end, nodes }
             })
             .collect()
     }

@@ -250,19 +250,19 @@ impl Keys for OneKeyIn {
 #[test]
 fn a_slot_moves_as_redis_cli_moves_it() {
     let mut state = node();
-    state.set_slot_migrating(NOW, 3, &id('6')).unwrap();
+    state.set_slot_migrating(NOW, 3, id('6').as_bytes()).unwrap();
     let view = state.view();
     assert!(view.slot(3).is_mine() && view.slot(3).is_migrating());
     assert_eq!(view.ask(3).as_deref(), Some("ASK 3 10.0.0.6:7006"));
-    let held = state.set_slot_node(NOW, 3, &id('6'), &OneKeyIn(3));
+    let held = state.set_slot_node(NOW, 3, id('6').as_bytes(), &OneKeyIn(3));
     assert!(held.unwrap_err().contains("while I still hold keys for this hash slot"));
-    state.set_slot_node(NOW, 3, &id('6'), &NoKeys).unwrap();
+    state.set_slot_node(NOW, 3, id('6').as_bytes(), &NoKeys).unwrap();
     assert_eq!(state.view().moved(3).as_deref(), Some("MOVED 3 10.0.0.6:7006"));
     assert!(!state.view().moving);
     // And one the other way: the new owner's claim gets a higher epoch, on disk before it is told.
-    state.set_slot_importing(NOW, 12, &id('6')).unwrap();
+    state.set_slot_importing(NOW, 12, id('6').as_bytes()).unwrap();
     state.take_actions();
-    state.set_slot_node(NOW, 12, &id('5'), &NoKeys).unwrap();
+    state.set_slot_node(NOW, 12, id('5').as_bytes(), &NoKeys).unwrap();
     let actions = state.take_actions();
     assert!(persists_first(&actions));
     assert_eq!(sent(&actions), [Kind::Pong; 3]);
@@ -279,11 +279,11 @@ fn errors_are_those_of_redis() {
         (state.add_slots(NOW, &[16000]), "Slot 16000 is already busy".to_string()),
         (state.del_slots(NOW, &[1, 1]), "Slot 1 specified multiple times".into()),
         (state.del_slots(NOW, &[16384]), "Invalid or out of range slot".into()),
-        (state.set_slot_migrating(NOW, 10, &unknown), "I'm not the owner of hash slot 10".into()),
-        (state.set_slot_migrating(NOW, 1, &unknown), format!("I don't know about node {f40}")),
-        (state.set_slot_migrating(NOW, 1, &replica), "Target node is not a master".into()),
-        (state.set_slot_importing(NOW, 1, &replica), "I'm already the owner of hash slot 1".into()),
-        (state.set_slot_node(NOW, 1, &unknown, &NoKeys), format!("Unknown node {f40}")),
+        (state.set_slot_migrating(NOW, 10, unknown.as_bytes()), "I'm not the owner of hash slot 10".into()),
+        (state.set_slot_migrating(NOW, 1, unknown.as_bytes()), format!("I don't know about node {f40}")),
+        (state.set_slot_migrating(NOW, 1, replica.as_bytes()), "Target node is not a master".into()),
+        (state.set_slot_importing(NOW, 1, replica.as_bytes()), "I'm already the owner of hash slot 1".into()),
+        (state.set_slot_node(NOW, 1, unknown.as_bytes(), &NoKeys), format!("Unknown node {f40}")),
         (state.replicate(NOW, &id('5'), &NoKeys), "Can't replicate myself".into()),
         (state.replicate(NOW, &replica, &NoKeys), "I can only replicate a master, not a replica.".into()),
         (

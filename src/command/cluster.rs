@@ -165,27 +165,24 @@ const fn row(
 }
 
 fn ask(ctx: &Ctx<'_, '_, '_>, request: ClusterRequest) -> Result {
-    if !ctx.clustered {
-        return Err(DISABLED);
-    }
+    clustered(ctx)?;
     Ctx::node(Request::Cluster(request))
 }
 
-const DISABLED: Fail = Fail::text("ERR This instance has cluster support disabled");
+/// Outside cluster mode that is the answer, whatever the arguments are.
+fn clustered(ctx: &Ctx<'_, '_, '_>) -> Result<()> {
+    if ctx.clustered { Ok(()) } else { Err(Fail::text("ERR This instance has cluster support disabled")) }
+}
 
 fn asking(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    if !ctx.clustered {
-        return Err(DISABLED);
-    }
+    clustered(ctx)?;
     ctx.client.asking = true;
     ctx.reply.ok();
     DONE
 }
 
 fn readonly(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    if !ctx.clustered {
-        return Err(DISABLED);
-    }
+    clustered(ctx)?;
     ctx.client.readonly = true;
     ctx.client.version += 1;
     ctx.reply.ok();
@@ -193,9 +190,7 @@ fn readonly(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn readwrite(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    if !ctx.clustered {
-        return Err(DISABLED);
-    }
+    clustered(ctx)?;
     ctx.client.readonly = false;
     ctx.client.version += 1;
     ctx.reply.ok();
@@ -212,6 +207,12 @@ fn slot(arg: &[u8]) -> Result<u16> {
         Ok(n) if (0..SLOTS as i64).contains(&n) => Ok(n as u16),
         _ => Err(Fail::text("ERR Invalid or out of range slot")),
     }
+}
+
+/// A slot to look at; a number that is none is `invalid`.
+fn slot_in(arg: &[u8], invalid: &'static str) -> Result<u16> {
+    let n = int(arg)?;
+    u16::try_from(n).ok().filter(|n| usize::from(*n) < SLOTS).ok_or(Fail::text(invalid))
 }
 
 fn slot_list(args: &[&[u8]]) -> Result<Vec<u16>> {
@@ -236,21 +237,25 @@ fn ranges(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<Vec<u16>> {
 }
 
 fn add_slots(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    clustered(ctx)?;
     let slots = slot_list(&args[2..])?;
     ask(ctx, ClusterRequest::Slots(SlotChange::Add, slots))
 }
 
 fn add_slot_ranges(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    clustered(ctx)?;
     let slots = ranges(ctx, &args[2..])?;
     ask(ctx, ClusterRequest::Slots(SlotChange::Add, slots))
 }
 
 fn del_slots(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    clustered(ctx)?;
     let slots = slot_list(&args[2..])?;
     ask(ctx, ClusterRequest::Slots(SlotChange::Delete, slots))
 }
 
 fn del_slot_ranges(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    clustered(ctx)?;
     let slots = ranges(ctx, &args[2..])?;
     ask(ctx, ClusterRequest::Slots(SlotChange::Delete, slots))
 }
@@ -268,20 +273,18 @@ fn count_failure_reports(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn count_keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    if !ctx.clustered {
-        return Err(DISABLED);
-    }
-    let slot = slot(args[2])?;
+    clustered(ctx)?;
+    let slot = slot_in(args[2], "ERR Invalid slot")?;
     ctx.reply.int(ctx.db.keyspace().slot_len(0, slot) as i64);
     DONE
 }
 
 fn keys_in_slot(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    if !ctx.clustered {
-        return Err(DISABLED);
-    }
-    let (slot, max) = (slot(args[2])?, int(args[3])?);
-    let Ok(max) = usize::try_from(max) else { return Err(Fail::text("ERR Invalid slot or number of keys")) };
+    clustered(ctx)?;
+    const INVALID: &str = "ERR Invalid slot or number of keys";
+    let (slot, max) = (slot_in(args[2], INVALID), int(args[3]));
+    let Ok(max) = usize::try_from(max?) else { return Err(Fail::text(INVALID)) };
+    let slot = slot?;
     let mut keys = Vec::new();
     ctx.db.for_each_in_slot(slot, |e| {
         if keys.len() < max {
@@ -296,19 +299,19 @@ fn keys_in_slot(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn slot_of_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    if !ctx.clustered {
-        return Err(DISABLED);
-    }
+    clustered(ctx)?;
     ctx.reply.int(i64::from(key_slot(args[2])));
     DONE
 }
 
 fn failover(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let how = match args.get(2) {
-        None => Failover::Graceful,
-        Some(w) if args.len() == 3 && is(w, "force") => Failover::Force,
-        Some(w) if args.len() == 3 && is(w, "takeover") => Failover::Takeover,
-        _ => return Err(Fail::Syntax),
+    clustered(ctx)?;
+    let how = match args[2..] {
+        [] => Failover::Graceful,
+        [w] if is(w, "force") => Failover::Force,
+        [w] if is(w, "takeover") => Failover::Takeover,
+        [_] => return Err(Fail::Syntax),
+        _ => return Err(unknown_form(args)),
     };
     ask(ctx, ClusterRequest::Failover(how))
 }
@@ -358,13 +361,15 @@ fn save_config(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn meet(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    clustered(ctx)?;
     let text = |at: usize| String::from_utf8_lossy(args[at]).into_owned();
     if args.len() > 5 {
-        return Err(Fail::Arity("cluster|meet".into()));
+        return Err(unknown_form(args));
     }
     let port = |at: usize, what: &str| match int(args[at]) {
-        Ok(n) if (1..=65535).contains(&n) => Ok(n as u16),
-        _ => Err(Fail::owned(format!("ERR Invalid {what} port specified: {}", text(at)))),
+        Ok(n @ 1..=65535) => Ok(n as u16),
+        Ok(_) => Err(Fail::owned(format!("ERR Invalid node address specified: {}:{}", text(2), text(3)))),
+        Err(_) => Err(Fail::owned(format!("ERR Invalid {what} port specified: {}", text(at)))),
     };
     let base = port(3, "base")?;
     let bus = if args.len() == 5 { Some(port(4, "bus")?) } else { None };
@@ -372,21 +377,28 @@ fn meet(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn reset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let hard = match args.get(2) {
-        None => false,
-        Some(w) if args.len() == 3 && is(w, "hard") => true,
-        Some(w) if args.len() == 3 && is(w, "soft") => false,
-        _ => return Err(Fail::Syntax),
+    clustered(ctx)?;
+    let hard = match args[2..] {
+        [] => false,
+        [w] if is(w, "hard") => true,
+        [w] if is(w, "soft") => false,
+        [_] => return Err(Fail::Syntax),
+        _ => return Err(unknown_form(args)),
     };
     ask(ctx, ClusterRequest::Reset { hard })
 }
 
 fn set_config_epoch(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    clustered(ctx)?;
     let epoch = int(args[2])?;
     ask(ctx, ClusterRequest::SetConfigEpoch(epoch))
 }
 
 fn set_slot(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    ask(ctx, ClusterRequest::SetSlot(slot_move(args)))
+}
+
+fn slot_move(args: &[&[u8]]) -> Result<(u16, SlotMove)> {
     let slot = slot(args[2])?;
     let how = match args[3..] {
         [word, id] if is(word, "migrating") => SlotMove::Migrating(id.to_vec()),
@@ -399,5 +411,11 @@ fn set_slot(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             ));
         }
     };
-    ask(ctx, ClusterRequest::SetSlot(slot, how))
+    Ok((slot, how))
+}
+
+/// More arguments than any form of the subcommand has.
+fn unknown_form(args: &[&[u8]]) -> Fail {
+    let sub = String::from_utf8_lossy(args[1]);
+    Fail::owned(format!("ERR unknown subcommand or wrong number of arguments for '{sub}'. Try CLUSTER HELP."))
 }

@@ -27,6 +27,8 @@ pub const PAUSED_ALL: u32 = 1 << 8;
 pub const UNAUTHENTICATED: u32 = 1 << 16;
 pub const SUBSCRIBED: u32 = 1 << 17;
 pub const IN_MULTI: u32 = 1 << 18;
+/// The command before was ASKING.
+pub const ASKING: u32 = 1 << 19;
 
 /// The conditions that concern a command.
 pub const fn needs(c: &Command) -> u32 {
@@ -48,6 +50,9 @@ pub const fn needs(c: &Command) -> u32 {
     }
     if !c.keys.is_empty() {
         bits |= CLUSTER;
+    }
+    if !matches!(c.name.as_bytes(), b"asking") {
+        bits |= ASKING;
     }
     if !c.has(flags::NO_AUTH) {
         bits |= UNAUTHENTICATED;

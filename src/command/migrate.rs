@@ -66,10 +66,10 @@ fn migrate(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     let (db, timeout) = (int(args[4])?, int(args[5])?);
     let timeout = Duration::from_millis(if timeout <= 0 { 1000 } else { timeout as u64 });
-    let port = int(args[2])?;
     Ctx::node(Request::Migrate(Migrate {
         host: String::from_utf8_lossy(args[1]).into_owned(),
-        port: u16::try_from(port).map_err(|_| Fail::NotInteger)?,
+        // Nobody listens on port 0, so that what is no port is refused by the network like a wrong one.
+        port: int(args[2]).ok().and_then(|port| u16::try_from(port).ok()).unwrap_or(0),
         db,
         timeout,
         copy,

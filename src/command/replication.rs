@@ -48,7 +48,10 @@ fn node(request: ReplicationRequest) -> Result {
     Ctx::node(Request::Replication(request))
 }
 
-fn replicaof(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+fn replicaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if ctx.clustered {
+        return Err(Fail::text("ERR REPLICAOF not allowed in cluster mode."));
+    }
     if is(args[1], "no") && is(args[2], "one") {
         return node(ReplicationRequest::Follow(None));
     }
@@ -67,6 +70,10 @@ fn replconf(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn psync(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    // The primary that hands over so gives it up at an error, and goes on as primary.
+    if args.get(3).is_some_and(|word| is(word, "failover")) {
+        return Err(Fail::text("ERR PSYNC FAILOVER is not supported"));
+    }
     let from = parse_i64(args[2]).ok_or(Fail::NotInteger)?;
     node(ReplicationRequest::Sync(SyncRequest::Psync { id: args[1].to_vec(), from }))
 }

@@ -3,6 +3,7 @@
 //! A handler checks and parses its arguments into one of these; the server fulfils it and writes
 //! the reply. So handlers know nothing of sockets, files, threads or other clients.
 
+use super::Fail;
 use super::client::{Role, SyncRequest};
 pub use crate::pubsub::Space;
 
@@ -80,7 +81,8 @@ pub enum ClusterRequest {
     },
     Slots(SlotChange, Vec<u16>),
     FlushSlots,
-    SetSlot(u16, SlotMove),
+    /// A replica refuses before it looks at mistakes in the arguments.
+    SetSlot(Result<(u16, SlotMove), Fail>),
     BumpEpoch,
     SetConfigEpoch(i64),
     SaveConfig,

@@ -217,16 +217,23 @@ impl Executor {
         // replica sends writers away.
         let early =
             if bits & gate::CLUSTER != 0 { bits & (gate::UNAUTHENTICATED | gate::LOADING) } else { bits };
-        if early & !(gate::CLUSTER | gate::IN_MULTI) != 0 {
+        // ASKING is for one command, whatever becomes of it, or for the transaction that it begins.
+        let asking = bits & gate::ASKING != 0;
+        if asking && bits & gate::IN_MULTI == 0 && command.name != "multi" {
+            client.asking = false;
+        }
+        if early & !NOT_REFUSING != 0 {
             match self.pass_gate(client, id, listed, early, now, reply) {
                 Passed::Run => {}
                 Passed::Answered => return After::Done,
-                Passed::Later => return After::Postponed,
+                Passed::Later => {
+                    client.asking = asking;
+                    return After::Postponed;
+                }
             }
         }
         let mut routed = None;
         if bits & gate::CLUSTER != 0 && client.role != Role::Primary {
-            let asking = std::mem::take(&mut client.asking);
             let mut route = Route::default();
             route.add(command, args);
             let view = self.view.load().as_deref();
@@ -243,7 +250,7 @@ impl Executor {
                 self.fail(id, &fail, reply);
                 return After::Done;
             }
-            let late = bits & !(early | gate::CLUSTER | gate::IN_MULTI);
+            let late = bits & !(early | NOT_REFUSING);
             routed = Some((route, view.map(std::ptr::from_ref), asking));
             if late != 0 {
                 match self.pass_gate(client, id, listed, late, now, reply) {
@@ -259,6 +266,15 @@ impl Executor {
         if bits & gate::IN_MULTI != 0 {
             if command.name == "exec" {
                 return self.exec_transaction(host, client, id, now, reply);
+            }
+            if let Some((route, view, asking)) = &routed
+                && let Err(fail) = self.confirm_queued(route, *view, client, *asking, now)
+            {
+                if let Some(multi) = &mut client.multi {
+                    multi.aborted = true;
+                }
+                self.fail(id, &fail, reply);
+                return After::Done;
             }
             if self.queue(client, id, listed, args, reply) {
                 return After::Done;
@@ -286,6 +302,7 @@ impl Executor {
             && client.role != Role::Primary
             && shared.gate.load(Ordering::Relaxed) & listed.needs & gate::PAUSED_WRITES != 0
         {
+            client.asking = asking;
             return After::Postponed;
         }
         let hint = listed.single_key.and_then(|at| Some((args.get(at).copied()?, hashed?)));
@@ -318,6 +335,22 @@ impl Executor {
             route.check_keys(view, &mut Db::new(locked, client.db, now, expiring, &mut self.effects))?;
         }
         Ok(())
+    }
+
+    /// A command that is about to be queued is told as early as the slot is moving where its keys are.
+    fn confirm_queued(
+        &mut self,
+        route: &Route<'_>,
+        routed_by: Option<*const View>,
+        client: &Client,
+        asking: bool,
+        now: UnixMs,
+    ) -> Result<(), Fail> {
+        let moving = self.view.load().as_deref().is_some_and(|view| view.moving);
+        let Some(slot) = route.slot().filter(|_| moving) else { return Ok(()) };
+        let shared = self.shared;
+        let mut locked = shared.keyspace.lock_slot(slot);
+        self.confirm_route(route, routed_by, client, asking, now, &mut locked)
     }
 
     /// Calls the handler and deals with its outcome, under locks.
@@ -607,8 +640,14 @@ fn client_bits(client: &Client) -> u32 {
     if client.is_subscribed_resp2() {
         bits |= gate::SUBSCRIBED;
     }
+    if client.asking {
+        bits |= gate::ASKING;
+    }
     bits
 }
+
+/// Conditions that change a command's way and refuse nothing.
+const NOT_REFUSING: u32 = gate::CLUSTER | gate::IN_MULTI | gate::ASKING;
 
 /// The shards that a command needs. `None` when its keys cannot be told.
 fn lock_set(command: &Command, args: &[&[u8]]) -> Option<LockSet> {

@@ -43,6 +43,11 @@ impl<'a> Route<'a> {
         self.migrate |= command.name == "migrate";
     }
 
+    /// The slot of the keys.
+    pub fn slot(&self) -> Option<u16> {
+        self.slot
+    }
+
     pub fn is_keyless(&self) -> bool {
         self.slot.is_none()
     }
@@ -50,12 +55,12 @@ impl<'a> Route<'a> {
     /// Whether this node serves the command, as far as can be told without looking at keys.
     pub fn check(&self, view: &View, client: &Client, asking: bool) -> Result<(), Fail> {
         let Some(slot) = self.slot else { return Ok(()) };
-        if self.crosses {
-            return Err(Fail::text("CROSSSLOT Keys in request don't hash to the same slot"));
-        }
         let state = view.slot(slot);
         if state.owner().is_none() {
             return Err(Fail::text("CLUSTERDOWN Hash slot not served"));
+        }
+        if self.crosses {
+            return Err(Fail::text("CROSSSLOT Keys in request don't hash to the same slot"));
         }
         if !view.is_ok() {
             if self.channel {
@@ -95,7 +100,9 @@ impl<'a> Route<'a> {
         }
         let try_again = Fail::text("TRYAGAIN Multiple keys request during rehashing of slot");
         if importing {
-            return if self.keys.len() > 1 { Err(try_again) } else { Ok(()) };
+            // One key named twice is one key.
+            let several = self.keys.iter().any(|key| *key != self.keys[0]);
+            return if several { Err(try_again) } else { Ok(()) };
         }
         if present > 0 {
             return Err(try_again);

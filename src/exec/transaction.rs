@@ -124,6 +124,7 @@ impl Executor {
             self.stats.count_call(queued.id, started.elapsed().as_nanos() as u64);
         }
         client.executing = None;
+        client.asking = false;
         client.version += 1;
         self.wrap_records(&mut before);
         if !self.effects.ready.is_empty() {
@@ -162,6 +163,7 @@ impl Executor {
             Transaction::Discard | Transaction::Reset => {
                 client.version += 1;
                 client.multi = None;
+                client.asking = false;
                 self.unwatch(client);
             }
         }

@@ -126,6 +126,12 @@ impl Replica {
         }
     }
 
+    /// This link follows another one of the same node: what was up until now is down from now on.
+    pub fn after(mut self, now: MonoMs, former: &Self) -> Self {
+        self.down_since = if former.is_up() { Some(now) } else { former.down_since };
+        self
+    }
+
     pub fn config(&self) -> &Config {
         &self.config
     }

@@ -119,7 +119,7 @@ impl Bus {
     ) -> Result<(Arc<Self>, NodesFile), BusError> {
         let (file, text) = NodesFile::open(path)?;
         let (rng, now) = (Rng::new(seed), host.now());
-        let state = if text.trim().is_empty() {
+        let state = if text.is_empty() {
             let state = ClusterState::new(config, rng, now);
             tracing::info!("No cluster configuration found, I'm {}", state.my_id());
             state

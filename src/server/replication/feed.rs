@@ -171,10 +171,10 @@ async fn listen(
         loop {
             argv.clear();
             match parse(&input, &mut at, &mut argv, &limits) {
-                Ok(Parsed::Command) => hear(node, id, &argv),
-                Ok(Parsed::Inline(words)) => {
-                    hear(node, id, &words.iter().map(Vec::as_slice).collect::<Vec<_>>());
-                }
+                Ok(Parsed::Command) if hear(node, id, &argv) => {}
+                Ok(Parsed::Inline(words))
+                    if hear(node, id, &words.iter().map(Vec::as_slice).collect::<Vec<_>>()) => {}
+                Ok(Parsed::Command | Parsed::Inline(_)) => return,
                 Ok(Parsed::Empty) => node.replication.lock().primary.newline(node.mono_ms(), id),
                 Ok(Parsed::Incomplete { .. }) => break,
                 Err(e) => {
@@ -197,17 +197,27 @@ async fn listen(
     }
 }
 
-/// One request of a replica. Others than REPLCONF are not for this connection.
-fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) {
-    let [name, args @ ..] = words else { return };
-    if !name.eq_ignore_ascii_case(b"replconf") {
-        return;
+/// One request of a replica. False for what would be answered: answers have no place in the stream.
+fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) -> bool {
+    let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);
+    match words {
+        [name, what, ..] if is(name, b"replconf") && (is(what, b"ack") || is(what, b"getack")) => {
+            let mut state = node.replication.lock();
+            let mut out = Vec::new();
+            state.primary.replconf(node.mono_ms(), id, "", &words[1..], &mut out);
+            state.carry_out(node, out);
+            wait::serve(node, &mut state);
+            true
+        }
+        // It is being served; to ask again changes nothing.
+        [name, ..] if is(name, b"psync") || is(name, b"sync") => true,
+        [] => true,
+        [name, ..] => {
+            let name = String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
+            tracing::warn!("Replica generated a reply to command '{name}', disconnecting it");
+            false
+        }
     }
-    let mut state = node.replication.lock();
-    let mut out = Vec::new();
-    state.primary.replconf(node.mono_ms(), id, "", args, &mut out);
-    state.carry_out(node, out);
-    wait::serve(node, &mut state);
 }
 
 async fn talk(

@@ -67,9 +67,6 @@ fn change_role(
     db: &mut Db<'_, '_>,
     reply: &mut Reply,
 ) {
-    if node.config.load().cluster_enabled {
-        return reply.error("ERR REPLICAOF not allowed in cluster mode.");
-    }
     if client.role == Role::Replica {
         return reply.error("ERR Command is not valid when client is a replica.");
     }

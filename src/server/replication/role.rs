@@ -36,6 +36,7 @@ pub(super) fn follow_locked(
 ) -> bool {
     assert!(locked.set().contains(&LockSet::ALL), "roles change with every shard locked");
     let log = &node.shared.keyspace.log;
+    let mut former = None;
     let position = match state.upstream.take() {
         Some(old)
             if (old.replica.config().host.as_str(), old.replica.config().port) == (&address.0, address.1) =>
@@ -48,7 +49,9 @@ pub(super) fn follow_locked(
                 task.abort();
             }
             old.replica.applied(log.end());
-            old.replica.position()
+            let position = old.replica.position();
+            former = Some(old.replica);
+            position
         }
         None => {
             tracing::info!(
@@ -60,7 +63,10 @@ pub(super) fn follow_locked(
     };
     let config = node.config.load();
     let now = node.mono_ms();
-    let replica = Replica::new(now, settings::replica(&config, address.clone()), position);
+    let mut replica = Replica::new(now, settings::replica(&config, address.clone()), position);
+    if let Some(former) = former {
+        replica = replica.after(now, &former);
+    }
     let ticket = log.follow();
     node.shared.is_replica.store(true, Ordering::Release);
     node.replication.last_io.store(0, Ordering::Relaxed);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::fail;
 use crate::cluster::report::{NodeInfo, Shard};
 use crate::cluster::{ClusterState, Endpoint, FailoverMode, Keys, NodeId, Now};
-use crate::command::Client;
 use crate::command::request::{ClusterRequest, Failover, SlotChange, SlotMove};
+use crate::command::{Client, Fail};
 use crate::keyspace::Keyspace;
 use crate::resp::Reply;
 use crate::server::bus::Bus;
@@ -44,7 +44,7 @@ pub fn perform(node: &Arc<Node>, client: &Client, request: ClusterRequest, reply
         ClusterRequest::Slots(SlotChange::Add, slots) => bus.admin(|s, now| s.add_slots(now, &slots)),
         ClusterRequest::Slots(SlotChange::Delete, slots) => bus.admin(|s, now| s.del_slots(now, &slots)),
         ClusterRequest::FlushSlots => bus.admin(|s, now| s.flush_slots(now, &keys)),
-        ClusterRequest::SetSlot(slot, how) => set_slot(bus, slot, &how, &keys),
+        ClusterRequest::SetSlot(wanted) => set_slot(bus, wanted, &keys),
         ClusterRequest::SetConfigEpoch(epoch) => bus.admin(|s, now| s.set_config_epoch(now, epoch)),
         ClusterRequest::SaveConfig => {
             bus.admin(crate::cluster::state::ClusterState::save_config);
@@ -92,24 +92,17 @@ fn with_id<R>(
     }
 }
 
-fn set_slot(bus: &Bus, slot: u16, how: &SlotMove, keys: &SlotCounts<'_>) -> Result<(), String> {
-    let unknown = |id: &[u8]| format!("ERR I don't know about node {}", String::from_utf8_lossy(id));
-    match how {
-        SlotMove::Stable => bus.admin(|s, now| s.set_slot_stable(now, slot)),
-        SlotMove::Migrating(id) => {
-            let target = NodeId::parse(id).ok_or_else(|| unknown(id))?;
-            bus.admin(|s, now| s.set_slot_migrating(now, slot, &target))
+fn set_slot(bus: &Bus, wanted: Result<(u16, SlotMove), Fail>, keys: &SlotCounts<'_>) -> Result<(), String> {
+    bus.admin(|s, now| {
+        s.check_may_move()?;
+        let (slot, how) = wanted.map_err(|fail| fail.to_string())?;
+        match how {
+            SlotMove::Stable => s.set_slot_stable(now, slot),
+            SlotMove::Migrating(id) => s.set_slot_migrating(now, slot, &id),
+            SlotMove::Importing(id) => s.set_slot_importing(now, slot, &id),
+            SlotMove::Node(id) => s.set_slot_node(now, slot, &id, keys),
         }
-        SlotMove::Importing(id) => {
-            let source = NodeId::parse(id).ok_or_else(|| unknown(id))?;
-            bus.admin(|s, now| s.set_slot_importing(now, slot, &source))
-        }
-        SlotMove::Node(id) => {
-            let owner = NodeId::parse(id)
-                .ok_or_else(|| format!("ERR Unknown node {}", String::from_utf8_lossy(id)))?;
-            bus.admin(|s, now| s.set_slot_node(now, slot, &owner, keys))
-        }
-    }
+    })
 }
 
 fn show(bus: &Bus, what: &ClusterRequest, reply: &mut Reply) {
@@ -139,13 +132,13 @@ fn bulk_lines(lines: &[String], reply: &mut Reply) {
     }
 }
 
-/// What stands in a node's first place: the address that clients are to use.
-fn endpoint(node: &NodeInfo, preferred: Endpoint, reply: &mut Reply) {
+/// The host that clients are to use; empty where they shall keep the one that they have.
+fn endpoint(node: &NodeInfo, preferred: Endpoint) -> &str {
     match preferred {
-        Endpoint::Ip => reply.bulk_str(&node.address.ip),
-        Endpoint::Hostname if node.hostname.is_empty() => reply.bulk_str("?"),
-        Endpoint::Hostname => reply.bulk_str(&node.hostname),
-        Endpoint::Unknown => reply.null(),
+        Endpoint::Ip => &node.address.ip,
+        Endpoint::Hostname if node.hostname.is_empty() => "?",
+        Endpoint::Hostname => &node.hostname,
+        Endpoint::Unknown => "",
     }
 }
 
@@ -158,7 +151,10 @@ fn slots(bus: &Bus, reply: &mut Reply) {
         reply.int(i64::from(range.end));
         for node in &range.nodes {
             reply.array(4);
-            endpoint(node, preferred, reply);
+            match endpoint(node, preferred) {
+                "" if preferred == Endpoint::Unknown => reply.null(),
+                host => reply.bulk_str(host),
+            }
             reply.int(i64::from(node.address.port));
             reply.bulk_str(node.id.as_str());
             // The addresses that are not in the first place.
@@ -198,7 +194,7 @@ fn shard(shard: &Shard, preferred: Endpoint, reply: &mut Reply) {
         reply.bulk_str("ip");
         reply.bulk_str(&node.address.ip);
         reply.bulk_str("endpoint");
-        endpoint(node, preferred, reply);
+        reply.bulk_str(endpoint(node, preferred));
         if named {
             reply.bulk_str("hostname");
             reply.bulk_str(&node.hostname);

@@ -31,10 +31,8 @@ pub fn perform(node: &Arc<Node>, client: &Client, m: &Migrate, db: &mut Db<'_, '
         write_command(&mut batch, &words);
         head += 1;
     }
-    if !clustered {
-        write_command(&mut batch, &[&b"SELECT"[..], m.db.to_string().as_bytes()]);
-        head += 1;
-    }
+    write_command(&mut batch, &[&b"SELECT"[..], m.db.to_string().as_bytes()]);
+    head += 1;
     let now = db.now;
     for key in &m.keys {
         let Some(entry) = db.peek(key) else { continue };
@@ -62,7 +60,7 @@ pub fn perform(node: &Arc<Node>, client: &Client, m: &Migrate, db: &mut Db<'_, '
             return super::fail(node, client, reply, "IOERR error or timeout writing to target instance");
         }
         Err(Trouble::Read) => {
-            return super::fail(node, client, reply, "IOERR error or timeout reading from target instance");
+            return super::fail(node, client, reply, "IOERR error or timeout reading to target instance");
         }
     };
     // A refused AUTH or SELECT concerns all keys.
@@ -105,7 +103,11 @@ fn exchange(m: &Migrate, batch: &[u8], answers: usize) -> Result<Vec<String>, Tr
         stream.set_write_timeout(Some(m.timeout))?;
         Ok(stream)
     };
-    let mut stream = connect().map_err(|_| Trouble::Connect)?;
+    // Redis learns that nobody listens when it writes, and says so.
+    let mut stream = connect().map_err(|e| match e.kind() {
+        io::ErrorKind::ConnectionRefused => Trouble::Write,
+        _ => Trouble::Connect,
+    })?;
     stream.write_all(batch).map_err(|_| Trouble::Write)?;
     let mut lines = Vec::with_capacity(answers);
     let (mut line, mut buf) = (Vec::new(), [0u8; 4096]);
