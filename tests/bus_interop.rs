@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::server::{Launch, Server};
-use common::{SOON, heavy, wait_for};
+use common::{SOON, light, wait_for};
 use keystead::cluster::{
     ClusterState, Config, FailoverMode, NoKeys, NodeId, Now, ReplicationFacts, SlotBitmap, View,
 };
@@ -194,7 +194,7 @@ fn wait_whole(real: &[Server], ours: &[&Ours], count: usize) {
 
 #[test]
 fn ours_joins_real_nodes_and_both_see_the_same() {
-    let _heavy = heavy();
+    let _light = light();
     let real = [real_node(), real_node()];
     let ours = Ours::start("join");
     form(&real, &[&ours]);
@@ -233,7 +233,7 @@ fn ours_joins_real_nodes_and_both_see_the_same() {
 
 #[test]
 fn a_real_replica_is_elected_with_our_votes() {
-    let _heavy = heavy();
+    let _light = light();
     let mut real = [real_node(), real_node(), real_node()];
     let ours = [Ours::start("vote1"), Ours::start("vote2")];
     let (primaries, replica) = real.split_at_mut(1);
@@ -261,7 +261,7 @@ fn a_real_replica_is_elected_with_our_votes() {
 
 #[test]
 fn our_replica_is_elected_by_real_primaries() {
-    let _heavy = heavy();
+    let _light = light();
     let mut real = [real_node(), real_node(), real_node()];
     let ours = Ours::start("elected");
     form(&real, &[]);
@@ -295,7 +295,7 @@ fn our_replica_is_elected_by_real_primaries() {
 
 #[test]
 fn a_manual_failover_goes_both_ways() {
-    let _heavy = heavy();
+    let _light = light();
     let real = [real_node(), real_node(), real_node()];
     let ours = Ours::start("manual");
     form(&real, &[]);
@@ -325,7 +325,7 @@ fn a_manual_failover_goes_both_ways() {
 
 #[test]
 fn real_redis_reads_our_nodes_conf_and_the_other_way_round() {
-    let _heavy = heavy();
+    let _light = light();
     let mut real = [real_node(), real_node()];
     let mut ours = Ours::start("conf");
     form(&real, &[&ours]);

@@ -347,12 +347,17 @@ impl ClusterState {
             self.slots.migrating.remove(&slot);
         }
         self.set_slot_owner(slot, Some(node));
+        // What this node gains it must not forget. That another one has the slot it would hear again.
+        if node == MYSELF {
+            self.changed_durably();
+        } else {
+            self.changed();
+        }
         // The new owner's claim must beat the old one's, and the others should learn of it at once.
         if node == MYSELF && self.slots.importing.remove(&slot).is_some() {
             if self.bump_epoch_without_consensus() {
                 self.log(Level::Warning, format!("configEpoch updated after importing slot {slot}"));
             }
-            self.changed_durably();
             self.broadcast_pong(|_| true);
         }
         // A primary that gave its last slot away follows who got it.
@@ -363,8 +368,8 @@ impl ClusterState {
                 format!("Configuration change detected. Reconfiguring myself as a replica of {id}"),
             );
             self.follow_primary(node);
+            self.changed_durably();
         }
-        self.changed_durably();
         Ok(())
     }
 

@@ -9,24 +9,37 @@ pub mod client;
 pub mod proxy;
 pub mod server;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 /// How long an ordinary condition may take before a test fails. Generous: machines of CI are slow.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// Tests that start many processes or keep a core busy take this, so that they do not run beside
-/// each other and turn each other's deadlines into noise.
-pub fn heavy() -> MutexGuard<'static, ()> {
-    static HEAVY: Mutex<()> = Mutex::new(());
-    HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Tests that measure time or keep a core busy take this, so that they do not run beside each other or
+/// beside [`light`] ones and turn each other's deadlines into noise.
+pub fn heavy() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Tests that start many processes and mostly wait for them: side by side, but not beside a [`heavy`] one.
+pub fn light() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Between two looks at a condition: soon first, then less often, so that looking costs the servers
+/// little on a small machine.
+const LOOK_FIRST: Duration = Duration::from_millis(5);
+const LOOK_LAST: Duration = Duration::from_millis(80);
 
 /// Polls `condition` until it holds; panics with `what` once `deadline` has passed.
 pub fn wait_for(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
+    let mut pause = LOOK_FIRST;
     while !condition() {
         assert!(start.elapsed() < deadline, "not within {deadline:?}: {what}");
-        std::thread::park_timeout(Duration::from_millis(10));
+        std::thread::park_timeout(pause);
+        pause = (pause * 5 / 4).min(LOOK_LAST);
     }
 }

@@ -36,7 +36,8 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// The server under test, without saving by itself and with DEBUG allowed.
+    /// The server under test, without saving by itself, with DEBUG allowed, and without the five seconds
+    /// that a full synchronisation otherwise waits for more replicas.
     pub fn subject() -> Launch {
         Launch::program(subject())
     }
@@ -47,7 +48,9 @@ impl Launch {
 
     pub fn program(program: PathBuf) -> Launch {
         let launch = Launch { program, args: Vec::new(), dir: None };
-        launch.args(&["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"])
+        launch
+            .args(&["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"])
+            .args(&["--repl-diskless-sync-delay", "0"])
     }
 
     pub fn args(mut self, args: &[&str]) -> Launch {

@@ -406,6 +406,20 @@ fn a_file_for_the_sync_serves_replicas_that_come_late() {
 }
 
 #[test]
+fn a_full_sync_waits_for_more_replicas() {
+    let primary = Launch::subject().args(&["--repl-diskless-sync-delay", "2"]).start();
+    let (ours, real) = (Server::subject(), Server::real());
+    let (mut p, mut a, mut b) = (primary.connect(), ours.connect(), real.connect());
+    every_type(&mut p, true);
+    follow(&mut a, primary.port);
+    follow(&mut b, primary.port);
+    converge(&mut p, &mut a);
+    converge(&mut p, &mut b);
+    assert_eq!(primary.log().matches("Starting BGSAVE for SYNC").count(), 1, "one snapshot for both");
+    assert_eq!(p.info("sync_full"), "2");
+}
+
+#[test]
 fn a_backlog_without_replicas_is_dropped_in_time() {
     let primary = Launch::subject().args(&["--repl-backlog-ttl", "1"]).start();
     let replica = Server::subject();

@@ -5,7 +5,9 @@
 //! wants of the node goes to a [`Host`].
 //!
 //! All actions, whoever's event caused them, pass through one queue and are carried out one after the
-//! other, so that nothing overtakes a write of nodes.conf that it must wait for.
+//! other, so that nothing overtakes a write of nodes.conf that it must wait for. The bus thread carries
+//! them out; a worker that waits for its command's effects may do so in its place, where that saves it
+//! from waiting for two other threads to wake up (moving a slot takes half a dozen such commands).
 //!
 //! - `nodes_file`: **where nodes.conf is written and fsynced**
 //! - `link`: connections
@@ -43,7 +45,8 @@ const ADMIN_WAIT: Duration = Duration::from_secs(2);
 ///
 /// `now` and `replication` are called by any thread with the cluster state locked: they must not call back.
 /// What changes data or role, and may have to wait for shards' locks, is called on threads made for waiting,
-/// so that a stalled shard does not keep the bus from hearing others. The rest is called on the bus thread.
+/// so that a stalled shard does not keep the bus from hearing others. The rest is called on the bus thread, or
+/// by a worker that waits for its command's effects.
 pub trait Host: Send + Sync {
     /// Both clocks; the origin of the monotonic one is the host's.
     fn now(&self) -> Now;
@@ -93,11 +96,15 @@ pub struct Bus {
     pub link_buffer_limit: AtomicUsize,
     links_over_limit: AtomicU64,
     host: Arc<dyn Host>,
+    /// nodes.conf, once the bus runs. Before [`Bus::inner`] where both are locked.
+    file: Mutex<Option<NodesFile>>,
 }
 
 struct Inner {
     state: ClusterState,
     queue: VecDeque<Action>,
+    /// An action is being carried out: no other may begin.
+    busy: bool,
     /// Actions ever queued, and carried out.
     put_in: u64,
     carried_out: u64,
@@ -132,7 +139,13 @@ impl Bus {
         // Workers need a view before the first command.
         host.publish(state.view());
         let bus = Self {
-            inner: Mutex::new(Inner { state, queue: VecDeque::new(), put_in: 0, carried_out: 0 }),
+            inner: Mutex::new(Inner {
+                state,
+                queue: VecDeque::new(),
+                busy: false,
+                put_in: 0,
+                carried_out: 0,
+            }),
             progress: Condvar::new(),
             queued: Notify::new(),
             sooner: Notify::new(),
@@ -142,6 +155,7 @@ impl Bus {
             link_buffer_limit: AtomicUsize::new(0),
             links_over_limit: AtomicU64::new(0),
             host,
+            file: Mutex::default(),
         };
         Ok((Arc::new(bus), file))
     }
@@ -156,6 +170,7 @@ impl Bus {
     /// Not for the bus thread. With shard locks held it may wait in vain, which ends after a while.
     pub fn admin<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> R) -> R {
         let (result, ticket) = self.change(call);
+        self.carry_out_here();
         let deadline = Instant::now() + ADMIN_WAIT;
         let mut inner = self.inner.lock();
         while inner.carried_out < ticket {
@@ -168,7 +183,9 @@ impl Bus {
 
     /// As [`admin`](Self::admin) without waiting: for PUBLISH, and for changes of the configuration.
     pub fn post<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> R) -> R {
-        self.change(call).0
+        let result = self.change(call).0;
+        self.queued.notify_one();
+        result
     }
 
     /// CLUSTER LINKS: each link and the bytes that wait on it.
@@ -186,6 +203,7 @@ impl Bus {
 
     fn step(&self, event: Event) {
         self.apply(|state, now| ((), state.step(now, event)));
+        self.queued.notify_one();
     }
 
     fn change<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> R) -> (R, u64) {
@@ -195,20 +213,18 @@ impl Bus {
         })
     }
 
-    /// Changes the state under its lock and queues what follows from it.
+    /// Changes the state under its lock and queues what follows from it; the caller sees to it that
+    /// somebody carries it out.
     fn apply<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> (R, Vec<Action>)) -> (R, u64) {
         let mut inner = self.inner.lock();
         let now = self.host.now();
         inner.state.set_replication_facts(self.host.replication());
         let (result, actions) = call(&mut inner.state, now);
         inner.put_in += actions.len() as u64;
-        let (ticket, any) = (inner.put_in, !actions.is_empty());
+        let ticket = inner.put_in;
         inner.queue.extend(actions);
         let next_tick = inner.state.next_tick();
         drop(inner);
-        if any {
-            self.queued.notify_one();
-        }
         if next_tick < self.timer.load(Ordering::Acquire) {
             self.sooner.notify_one();
         }
@@ -225,7 +241,8 @@ impl Bus {
             let listener = TcpListener::from_std(listener)?;
             tokio::spawn(Arc::clone(&self).accept(listener));
         }
-        tokio::spawn(Arc::clone(&self).carry_out(file));
+        *self.file.lock() = Some(file);
+        tokio::spawn(Arc::clone(&self).carry_out());
         self.keep_time().await;
         Ok(())
     }
@@ -261,33 +278,76 @@ impl Bus {
         }
     }
 
-    async fn carry_out(self: Arc<Self>, mut file: NodesFile) {
+    async fn carry_out(self: Arc<Self>) {
         loop {
-            let next = self.inner.lock().queue.pop_front();
-            let Some(action) = next else {
+            let Some(action) = self.next_action(|_| true) else {
                 self.queued.notified().await;
                 continue;
             };
             if let Action::Persist { text, sync } = action {
                 // On another thread: a slow disk must not keep this one from hearing the others.
+                let bus = Arc::clone(&self);
                 let written = spawn_blocking(move || {
-                    let result = file.replace(&text, sync);
-                    (file, result)
+                    let mut file = bus.file.lock();
+                    bus.persist(file.as_mut().expect("the bus runs"), &text, sync);
                 });
-                match written.await {
-                    Ok((back, Ok(()))) => file = back,
-                    Ok((_, Err(error))) => {
-                        return self.host.fatal(&format!("Fatal: can't update cluster config file: {error}"));
-                    }
+                if written.await.is_err() {
                     // The runtime ends.
-                    Err(_) => return,
+                    return;
                 }
             } else if let Some(waiting) = self.act(action) {
                 // Fails only if the runtime ends, or the host panicked, which ends the process.
                 let _ = waiting.await;
             }
-            self.inner.lock().carried_out += 1;
-            self.progress.notify_all();
+            self.action_done();
+        }
+    }
+
+    /// Carries out on this thread, which may wait, what is next and needs no other. The rest is the bus
+    /// thread's.
+    fn carry_out_here(&self) {
+        if let Some(file) = &mut *self.file.lock() {
+            let here = |action: &Action| {
+                matches!(
+                    action,
+                    Action::Persist { .. }
+                        | Action::PublishView(_)
+                        | Action::Send { .. }
+                        | Action::CloseLink(_)
+                        | Action::Log { .. }
+                )
+            };
+            while let Some(action) = self.next_action(here) {
+                match action {
+                    Action::Persist { text, sync } => self.persist(file, &text, sync),
+                    other => self.act_at_once(other),
+                }
+                self.action_done();
+            }
+        }
+        self.queued.notify_one();
+    }
+
+    /// Takes the first action in the queue if it is wanted and none is under way.
+    fn next_action(&self, wanted: impl Fn(&Action) -> bool) -> Option<Action> {
+        let mut inner = self.inner.lock();
+        if inner.busy || !inner.queue.front().is_some_and(wanted) {
+            return None;
+        }
+        inner.busy = true;
+        inner.queue.pop_front()
+    }
+
+    fn action_done(&self) {
+        let mut inner = self.inner.lock();
+        inner.busy = false;
+        inner.carried_out += 1;
+        self.progress.notify_all();
+    }
+
+    fn persist(&self, file: &mut NodesFile, text: &str, sync: bool) {
+        if let Err(error) = file.replace(text, sync) {
+            self.host.fatal(&format!("Fatal: can't update cluster config file: {error}"));
         }
     }
 
@@ -307,8 +367,16 @@ impl Bus {
                 host.pause_writes(until);
                 bus.post(ClusterState::clients_paused);
             })),
-            Action::PublishView(view) => self.host.publish(view),
             Action::Connect { link, ip, port } => self.connect(link, &ip, port),
+            other => self.act_at_once(other),
+        }
+        None
+    }
+
+    /// Carries out an action that needs neither a wait nor the bus thread.
+    fn act_at_once(&self, action: Action) {
+        match action {
+            Action::PublishView(view) => self.host.publish(view),
             Action::CloseLink(link) => {
                 if let Some(outlet) = self.links.lock().remove(&link) {
                     outlet.close();
@@ -318,8 +386,8 @@ impl Bus {
             Action::UnpauseClients => self.host.unpause(),
             Action::Deliver { channel, payload, shard } => self.host.deliver(&channel, &payload, shard),
             Action::Log { level, text } => log(level, &text),
+            _ => unreachable!("its caller's"),
         }
-        None
     }
 
     fn connect(self: &Arc<Self>, link: LinkId, ip: &str, port: u16) {
@@ -344,7 +412,7 @@ impl Bus {
         });
     }
 
-    fn send(self: &Arc<Self>, link: LinkId, packet: bytes::Bytes) {
+    fn send(&self, link: LinkId, packet: bytes::Bytes) {
         let links = self.links.lock();
         let Some(outlet) = links.get(&link) else { return };
         let waiting = outlet.send(packet);
