@@ -20,7 +20,7 @@ pub struct Limits {
 pub enum Parsed {
     /// A command; its arguments were appended to the caller's list and the position moved on.
     Command,
-    /// An inline command, unquoted. The position moved on.
+    /// An inline command with quoted words, unquoted. The position moved on.
     Inline(Vec<Vec<u8>>),
     /// A request of no arguments, which is skipped without a reply. The position moved on.
     Empty,
@@ -81,7 +81,7 @@ pub fn parse<'a>(
                 }
             }
         }
-        Some(_) => inline(input, pos),
+        Some(_) => inline(input, pos, argv),
     }
 }
 
@@ -173,7 +173,7 @@ fn multibulk<'a>(
     Ok(Multibulk::Done(at))
 }
 
-fn inline(input: &[u8], pos: &mut usize) -> Result<Parsed, ProtocolError> {
+fn inline<'a>(input: &'a [u8], pos: &mut usize, argv: &mut Vec<&'a [u8]>) -> Result<Parsed, ProtocolError> {
     let Some(end) = memchr::memchr(b'\n', input) else {
         if input.len() > MAX_LINE {
             return Err(ProtocolError::LongInline);
@@ -181,6 +181,12 @@ fn inline(input: &[u8], pos: &mut usize) -> Result<Parsed, ProtocolError> {
         return Ok(Parsed::Incomplete { need: input.len() + 1 });
     };
     let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
+    if memchr::memchr3(b'"', b'\'', 0, line).is_none() {
+        let before = argv.len();
+        argv.extend(line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()));
+        *pos += end + 1;
+        return Ok(if argv.len() == before { Parsed::Empty } else { Parsed::Command });
+    }
     let words = split_words(line).ok_or(ProtocolError::UnbalancedQuotes)?;
     *pos += end + 1;
     Ok(if words.is_empty() { Parsed::Empty } else { Parsed::Inline(words) })
