@@ -42,6 +42,10 @@ pub const fn needs(c: &Command) -> u32 {
     if c.has(flags::WRITE) {
         bits |= READ_ONLY | SAVE_FAILED | FEW_REPLICAS;
     }
+    if matches!(c.name.as_bytes(), b"ping") {
+        // So that who only looks whether the node is well hears of it, too.
+        bits |= SAVE_FAILED;
+    }
     if c.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0 {
         bits |= PAUSED_WRITES;
     }

@@ -149,7 +149,7 @@ fn config_get(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn config_set(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let pairs = args[2..].chunks_exact(2);
     if !pairs.remainder().is_empty() {
-        return Err(Fail::Arity("config|set".into()));
+        return Err(Fail::Syntax);
     }
     let pairs = pairs.map(|p| (p[0].to_vec(), p[1].to_vec())).collect();
     Ctx::node(Request::Config(ConfigRequest::Set(pairs)))

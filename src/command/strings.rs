@@ -1,5 +1,6 @@
 //! The string family.
 
+use super::client::Role;
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::String, flags::*, key, one, range};
 use super::{Fail, Result, int, is};
@@ -423,24 +424,26 @@ fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-/// The longest string (`proto-max-bulk-len` in its default; the reply could not be sent otherwise).
-const MAX_STRING: usize = 512 << 20;
+/// The longest string that the client may build. Our primary has checked what it sends.
+fn longest(ctx: &Ctx<'_, '_, '_>) -> usize {
+    if ctx.client.role == Role::Primary { usize::MAX } else { ctx.limits.max_string }
+}
 
-fn check_length(len: Option<usize>) -> Result<()> {
+fn check_length(len: Option<usize>, longest: usize) -> Result<()> {
     match len {
-        Some(len) if len <= MAX_STRING => Ok(()),
+        Some(len) if len <= longest => Ok(()),
         _ => Err(Fail::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)")),
     }
 }
 
 fn append(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (key, tail) = (args[1], args[2]);
+    let (key, tail, longest) = (args[1], args[2], longest(ctx));
     let len = edit(
         ctx,
         key,
         |old| {
             let len = old.map_or(0, <[u8]>::len);
-            check_length(len.checked_add(tail.len()))?;
+            check_length(len.checked_add(tail.len()), longest)?;
             Ok(Some(len))
         },
         |s, len| {
@@ -457,6 +460,7 @@ fn setrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (key, part) = (args[1], args[3]);
     let offset = int(args[2])?;
     let Ok(offset) = usize::try_from(offset) else { return Err(Fail::text("ERR offset is out of range")) };
+    let longest = longest(ctx);
     let len = edit(
         ctx,
         key,
@@ -464,7 +468,7 @@ fn setrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             if part.is_empty() {
                 return Ok(None);
             }
-            check_length(offset.checked_add(part.len()))?;
+            check_length(offset.checked_add(part.len()), longest)?;
             Ok(Some(offset))
         },
         |s, at| {

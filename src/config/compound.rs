@@ -113,13 +113,10 @@ impl Bind {
 
 impl Compound for Bind {
     fn read(&mut self, words: &[&[u8]], _first: bool) -> Result<(), String> {
-        if words.is_empty() {
-            return Err("wrong number of arguments".into());
-        }
         if words.len() > BIND_MAX {
             return Err("Too many bind addresses specified.".into());
         }
-        // A single empty word: no TCP address at all.
+        // No word, or a single empty one: no TCP address at all.
         self.0 = match words {
             [b""] => vec![],
             words => words.iter().map(|w| text(w).map(str::to_owned)).collect::<Result<_, _>>()?,
@@ -220,7 +217,8 @@ impl OutputLimits {
 impl Compound for OutputLimits {
     fn read(&mut self, words: &[&[u8]], _first: bool) -> Result<(), String> {
         let (quads, odd) = words.as_chunks::<4>();
-        if !odd.is_empty() || quads.is_empty() {
+        // One empty word is what CONFIG SET gives: it names no class.
+        if !odd.is_empty() && !matches!(words, [b""]) {
             return Err("Wrong number of arguments in buffer limit configuration.".into());
         }
         for [class, hard, soft, seconds] in quads {
@@ -408,6 +406,10 @@ pub struct ShutdownOn {
 
 impl Compound for ShutdownOn {
     fn read(&mut self, words: &[&[u8]], _first: bool) -> Result<(), String> {
+        const ONE_OF: &str = "argument(s) must be one of the following: default, save, nosave, now, force";
+        if words.is_empty() {
+            return Err(ONE_OF.into());
+        }
         let mut on = Self::default();
         for word in words {
             match word.to_ascii_lowercase().as_slice() {
@@ -416,11 +418,7 @@ impl Compound for ShutdownOn {
                 b"nosave" => on.nosave = true,
                 b"now" => on.now = true,
                 b"force" => on.force = true,
-                _ => {
-                    return Err(
-                        "argument(s) must be one of the following: default, save, nosave, now, force".into(),
-                    );
-                }
+                _ => return Err(ONE_OF.into()),
             }
         }
         if on.save && on.nosave {

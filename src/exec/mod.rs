@@ -186,15 +186,22 @@ impl Executor {
         if !listed.subcommands.is_empty() && args.len() > 1 {
             return self.look_up_sub(id, listed, args);
         }
-        if listed.command.accepts(args.len()) { Ok(id) } else { Err(Fail::Arity(listed.name.clone())) }
+        self.fitting(id, listed, args)
+    }
+
+    fn fitting(&self, id: usize, listed: &Listed, args: &[&[u8]]) -> Result<usize, Fail> {
+        if !listed.command.accepts(args.len()) {
+            self.stats.reject(id);
+            return Err(Fail::Arity(listed.name.clone()));
+        }
+        Ok(id)
     }
 
     fn look_up_sub(&self, container: usize, listed: &Listed, args: &[&[u8]]) -> Result<usize, Fail> {
         let Some(id) = self.shared.commands.find_sub(container, args[1]) else {
             return Err(refusal::unknown_subcommand(&listed.name, args[1]));
         };
-        let sub = self.shared.commands.get(id);
-        if sub.command.accepts(args.len()) { Ok(id) } else { Err(Fail::Arity(sub.name.clone())) }
+        self.fitting(id, self.shared.commands.get(id), args)
     }
 
     /// Runs one command for `client`. `hashed` is the hash of its single key, if the caller has it.

@@ -72,6 +72,11 @@ impl CommandStats {
         self.commands.iter().map(|c| c.calls.load(Ordering::Relaxed)).sum()
     }
 
+    /// Nanoseconds of all calls.
+    pub fn nanos(&self) -> u64 {
+        self.commands.iter().map(|c| c.nanos.load(Ordering::Relaxed)).sum()
+    }
+
     /// Counts a call that ended in an error reply.
     pub fn count_failed(&self, id: usize, text: &str) {
         bump(&self.commands[id].failed, 1);
@@ -80,8 +85,13 @@ impl CommandStats {
 
     /// Counts a call that was refused before it ran.
     pub fn count_rejected(&self, id: usize, text: &str) {
-        bump(&self.commands[id].rejected, 1);
+        self.reject(id);
         self.count_error(text);
+    }
+
+    /// As [`count_rejected`](Self::count_rejected), for a refusal whose text is counted elsewhere.
+    pub fn reject(&self, id: usize) {
+        bump(&self.commands[id].rejected, 1);
     }
 
     /// Counts an error reply by its code, the first word.

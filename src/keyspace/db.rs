@@ -454,12 +454,13 @@ impl<'l, 'k> Db<'l, 'k> {
             return;
         }
         let shard = shard_of(h.slot);
-        let counter = &Locked::shard_tables(self.tables, shard).volatile;
+        let counts = Locked::shard_tables(self.tables, shard);
         match (old, new) {
-            (None, Some(_)) => bump(counter, 1),
-            (Some(_), None) => bump(counter, -1),
+            (None, Some(_)) => bump(&counts.volatile, 1),
+            (Some(_), None) => bump(&counts.volatile, -1),
             _ => {}
         }
+        shift(&counts.deadlines, new.unwrap_or(0).wrapping_sub(old.unwrap_or(0)));
         if let Some(at) = new
             && old.is_none_or(|old| at < old)
         {
@@ -490,8 +491,9 @@ impl<'l, 'k> Db<'l, 'k> {
         let entry = self.table_mut(h.slot).remove(place, h.hash, |k| ks.hash(k));
         let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
         bump(&shard.keys, -1);
-        if entry.as_ref().expire().is_some() {
+        if let Some(at) = entry.as_ref().expire() {
             bump(&shard.volatile, -1);
+            shift(&shard.deadlines, at.wrapping_neg());
         }
         entry
     }
@@ -721,6 +723,12 @@ fn bump(counter: &std::sync::atomic::AtomicUsize, by: isize) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
 }
 
+/// As [`bump`], for a sum of times.
+#[inline]
+fn shift(sum: &std::sync::atomic::AtomicU64, by: UnixMs) {
+    sum.store(sum.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
+}
+
 impl Keyspace {
     /// Empties a database. Every shard must be locked. Returns how many keys there were.
     pub fn flush(&self, locked: &mut Locked<'_>, db: DbIndex) -> usize {
@@ -742,6 +750,7 @@ impl Keyspace {
             let counts = Locked::shard_tables(tables, shard);
             counts.keys.store(0, Ordering::Relaxed);
             counts.volatile.store(0, Ordering::Relaxed);
+            counts.deadlines.store(0, Ordering::Relaxed);
         }
         keys
     }
@@ -749,10 +758,11 @@ impl Keyspace {
     /// Empties one slot of a database, whose shard is locked (a slot that was lost to another node).
     pub fn flush_slot(&self, locked: &mut Locked<'_>, db: DbIndex, slot: u16) -> usize {
         let Some(tables) = self.existing_tables(db) else { return 0 };
-        let (mut keys, mut volatile) = (0isize, 0isize);
+        let (mut keys, mut volatile, mut deadlines) = (0isize, 0isize, 0 as UnixMs);
         locked.table(tables, slot).for_each(|e| {
             keys += 1;
             volatile += isize::from(e.expire().is_some());
+            deadlines = deadlines.wrapping_add(e.expire().unwrap_or(0));
         });
         self.empty_slots(locked, tables, db, &[slot]);
         let shard = shard_of(slot);
@@ -760,6 +770,7 @@ impl Keyspace {
         let counts = Locked::shard_tables(tables, shard);
         bump(&counts.keys, -keys);
         bump(&counts.volatile, -volatile);
+        shift(&counts.deadlines, deadlines.wrapping_neg());
         keys as usize
     }
 
@@ -784,6 +795,7 @@ impl Keyspace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::crc16::key_slot;
 
     fn with<R>(ks: &Keyspace, now: UnixMs, f: impl FnOnce(&mut Db<'_, '_>) -> R) -> (R, Effects) {
         let mut effects = Effects { log_wanted: true, ..Effects::default() };
@@ -791,6 +803,35 @@ mod tests {
         let r = f(&mut Db::new(&mut locked, 0, now, Expiring::Delete, &mut effects));
         drop(locked);
         (r, effects)
+    }
+
+    #[test]
+    fn the_mean_deadline_follows_every_change() {
+        let ks = Keyspace::new(1, Box::new(drop));
+        assert_eq!(ks.mean_deadline(0), None);
+        with(&ks, 1, |db| {
+            db.set_string(b"{a}1", b"v", SetExpire::At(1000));
+            db.set_string(b"b", b"v", SetExpire::At(3000));
+            db.set_string(b"stays", b"v", SetExpire::Clear);
+        });
+        assert_eq!(ks.mean_deadline(0), Some(2000));
+        with(&ks, 1, |db| {
+            db.set_expire(b"b", Some(5000));
+            db.set_string(b"stays", b"v", SetExpire::At(6000));
+        });
+        assert_eq!(ks.mean_deadline(0), Some(4000));
+        with(&ks, 1, |db| {
+            db.set_expire(b"b", None);
+            db.remove(b"stays");
+            db.set_string(b"{a}2", b"v", SetExpire::At(3000));
+        });
+        assert_eq!(ks.mean_deadline(0), Some(2000));
+        ks.flush_slot(&mut ks.lock_all(), 0, key_slot(b"a"));
+        assert_eq!(ks.mean_deadline(0), None);
+        with(&ks, 1, |db| db.set_string(b"c", b"v", SetExpire::At(7000)));
+        ks.flush(&mut ks.lock_all(), 0);
+        with(&ks, 1, |db| db.set_string(b"c", b"v", SetExpire::At(8000)));
+        assert_eq!(ks.mean_deadline(0), Some(8000));
     }
 
     #[test]

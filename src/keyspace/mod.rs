@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::base::crc16::{SLOTS, key_slot};
+use crate::base::time::UnixMs;
 
 pub mod db;
 pub mod entry;
@@ -122,6 +123,9 @@ pub(crate) struct ShardTables {
     /// Keys, and keys with an expiry. Written under the shard's lock, read by anybody.
     keys: AtomicUsize,
     volatile: AtomicUsize,
+    /// The sum of the times, in milliseconds, at which keys of this shard expire. It may wrap: a mean of
+    /// absurd times is absurd anyway.
+    deadlines: AtomicU64,
 }
 
 // SAFETY: the cells are reached only through `Locked`, which holds the lock of their shard.
@@ -243,6 +247,16 @@ impl Keyspace {
     pub fn volatile_len(&self, db: DbIndex) -> usize {
         self.existing_tables(db)
             .map_or(0, |t| t.shards.iter().map(|s| s.volatile.load(Ordering::Relaxed)).sum())
+    }
+
+    /// The mean time at which the keys with an expiry of a database expire; `None` if there are none.
+    pub fn mean_deadline(&self, db: DbIndex) -> Option<UnixMs> {
+        let (mut keys, mut sum) = (0, 0i128);
+        for shard in &self.existing_tables(db)?.shards {
+            keys += shard.volatile.load(Ordering::Relaxed) as i128;
+            sum += i128::from(shard.deadlines.load(Ordering::Relaxed) as i64);
+        }
+        (keys > 0).then(|| (sum / keys) as UnixMs)
     }
 
     /// Hands over what takes long to drop.

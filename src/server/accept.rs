@@ -7,13 +7,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::net::{TcpListener, UnixListener};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::connection::Stream;
+use super::listen;
 use super::mailbox::Mail;
 use super::node::Node;
+use super::os_error::words;
+use crate::config::Config;
 
 /// The refusal of protected mode, as Redis words it.
 const DENIED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. If you want to connect from external computers to Redis you may adopt one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting to Redis from the same host the server is running, however MAKE SURE Redis is not publicly accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the protected mode by editing the Redis configuration file, and setting the protected mode option to 'no', and then restarting the server. 3) If you started the server manually just for testing, restart it with the '--protected-mode no' option. 4) Setup a an authentication password for the default user. NOTE: You only need to do one of the above things in order for the server to start accepting connections from the outside.\r\n";
@@ -27,8 +30,8 @@ const UNIX: Token = Token(usize::MAX - 1);
 #[derive(Debug)]
 pub struct Acceptor {
     waker: Waker,
-    /// TCP listeners to use from now on (CONFIG SET port, bind).
-    replacement: Mutex<Option<Vec<std::net::TcpListener>>>,
+    registry: Registry,
+    tcp: Mutex<Vec<TcpListener>>,
 }
 
 impl Acceptor {
@@ -38,23 +41,61 @@ impl Acceptor {
         let _ = self.waker.wake();
     }
 
-    pub fn replace_tcp(&self, listeners: Vec<std::net::TcpListener>) {
-        *self.replacement.lock() = Some(listeners);
-        self.wake();
+    /// Listens as `new` says instead of as `old` said (CONFIG SET port, bind). After an error it listens as
+    /// before.
+    pub fn listen_anew(&self, old: &Config, new: &Config) -> Result<(), listen::TcpError> {
+        let mut tcp = self.tcp.lock();
+        if new.port != old.port {
+            // The old listeners go once the new ones are there: nobody is turned away.
+            let listeners = listen::tcp(new, new.port)?;
+            self.close(&mut tcp);
+            *tcp = self.open(listeners);
+            return Ok(());
+        }
+        // On one port old addresses may stand in the way of new ones (`*` and any other).
+        self.close(&mut tcp);
+        let listeners = listen::tcp(new, new.port);
+        let (listeners, outcome) = match listeners {
+            Ok(listeners) => (listeners, Ok(())),
+            Err(error) => {
+                let restored = listen::tcp(old, old.port)
+                    .inspect_err(|e| tracing::warn!("Nobody can connect any more: {e}"));
+                (restored.unwrap_or_default(), Err(error))
+            }
+        };
+        *tcp = self.open(listeners);
+        outcome
+    }
+
+    fn open(&self, listeners: Vec<std::net::TcpListener>) -> Vec<TcpListener> {
+        let mut tcp: Vec<_> = listeners.into_iter().map(TcpListener::from_std).collect();
+        for (i, listener) in tcp.iter_mut().enumerate() {
+            if let Err(e) = self.registry.register(listener, Token(i), Interest::READABLE) {
+                tracing::warn!("A listening socket cannot be watched: {}", words(&e));
+            }
+        }
+        tcp
+    }
+
+    fn close(&self, tcp: &mut Vec<TcpListener>) {
+        for mut listener in tcp.drain(..) {
+            // Closing would do, too.
+            let _ = self.registry.deregister(&mut listener);
+        }
     }
 }
 
 /// Everything the accepting thread works with.
 pub struct AcceptLoop {
     poll: Poll,
-    tcp: Vec<TcpListener>,
+    acceptor: Arc<Acceptor>,
     unix: Option<UnixListener>,
     next_worker: usize,
 }
 
 impl std::fmt::Debug for AcceptLoop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AcceptLoop").field("tcp", &self.tcp).finish_non_exhaustive()
+        f.debug_struct("AcceptLoop").field("acceptor", &self.acceptor).finish_non_exhaustive()
     }
 }
 
@@ -66,26 +107,15 @@ impl AcceptLoop {
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let acceptor = Acceptor { waker, replacement: Mutex::new(Some(tcp)) };
-        assert!(node.acceptor.set(Arc::new(acceptor)).is_ok(), "there is one acceptor");
+        let acceptor =
+            Arc::new(Acceptor { waker, registry: poll.registry().try_clone()?, tcp: Mutex::default() });
+        *acceptor.tcp.lock() = acceptor.open(tcp);
+        assert!(node.acceptor.set(Arc::clone(&acceptor)).is_ok(), "there is one acceptor");
         let mut unix = unix.map(UnixListener::from_std);
         if let Some(listener) = &mut unix {
             poll.registry().register(listener, UNIX, Interest::READABLE)?;
         }
-        let mut new = Self { poll, tcp: Vec::new(), unix, next_worker: 0 };
-        new.take_listeners(node)?;
-        Ok(new)
-    }
-
-    fn take_listeners(&mut self, node: &Node) -> io::Result<()> {
-        let Some(acceptor) = node.acceptor.get() else { return Ok(()) };
-        let Some(listeners) = acceptor.replacement.lock().take() else { return Ok(()) };
-        // The old ones close here; their port may be among the new ones, which listen already.
-        self.tcp = listeners.into_iter().map(TcpListener::from_std).collect();
-        for (i, listener) in self.tcp.iter_mut().enumerate() {
-            self.poll.registry().register(listener, Token(i), Interest::READABLE)?;
-        }
-        Ok(())
+        Ok(Self { poll, acceptor, unix, next_worker: 0 })
     }
 
     /// Accepts until the node ends.
@@ -100,7 +130,6 @@ impl AcceptLoop {
                 Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
                 _ => {}
             }
-            self.take_listeners(node)?;
             more = self.accept_tcp(node) | self.accept_unix(node);
         }
         Ok(())
@@ -109,7 +138,7 @@ impl AcceptLoop {
     fn accept_tcp(&mut self, node: &Node) -> bool {
         let (mut next, mut more) = (self.next_worker, false);
         let at_once = node.config.load().max_new_connections_per_cycle;
-        for listener in &self.tcp {
+        for listener in self.acceptor.tcp.lock().iter() {
             more |= accept_some(
                 at_once,
                 || listener.accept(),
@@ -126,6 +155,7 @@ impl AcceptLoop {
                     let guarded = config.protected_mode && config.requirepass.0.is_empty();
                     let refusal =
                         if guarded && !peer.ip().to_canonical().is_loopback() { Some(DENIED) } else { None };
+                    tracing::debug!("Accepted {peer}");
                     let local = stream.local_addr().map(|a| a.to_string()).unwrap_or_default();
                     admit(node, Stream::Tcp(stream), peer.to_string(), local, refusal, &mut next);
                 },
@@ -144,6 +174,7 @@ impl AcceptLoop {
             || listener.accept(),
             |(stream, _)| {
                 let path = format!("{}:0", node.config.load().unixsocket);
+                tracing::debug!("Accepted connection to {path}");
                 admit(node, Stream::Unix(stream), path.clone(), path, None, next);
             },
         )
@@ -158,7 +189,7 @@ fn accept_some<S>(at_once: u32, mut accept: impl FnMut() -> io::Result<S>, mut t
             Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
             Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
             Err(e) => {
-                tracing::warn!("Accepting client connection: {e}");
+                tracing::warn!("Accepting client connection: {}", words(&e));
                 return false;
             }
         }

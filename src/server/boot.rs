@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use tracing::{info, warn};
@@ -17,12 +18,12 @@ use super::process::daemon::{self, PidFile};
 use super::process::limits::{self, OomScore};
 use super::process::signals::{self, Request};
 use super::process::supervise::Supervisor;
-use super::{shutdown, start};
+use super::{os_error, shutdown, start};
 use crate::base::version;
-use crate::command::CommandTable;
 use crate::command::request::Shutdown;
+use crate::command::{CommandTable, gate};
 use crate::config::compound::ShutdownOn;
-use crate::config::{FileError, Loaded};
+use crate::config::{FileError, Line, Loaded, file};
 
 /// The whole life of the process.
 pub fn run() -> ExitCode {
@@ -66,24 +67,27 @@ struct Prepared {
 /// terminal. The error is the text for stderr.
 fn prepare(invocation: &Invocation, mut loaded: Loaded) -> Result<Prepared, String> {
     let renames = renames(&loaded).map_err(|error| error.to_string())?;
-    users(&loaded).map_err(|error| error.to_string())?;
+    users(&loaded.users).map_err(|error| error.to_string())?;
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let config_file = invocation.config_file.as_ref().map(absolute);
     // The directory first: log, pid file and sockets are relative to it, as in Redis.
     std::env::set_current_dir(&loaded.config.dir)
-        .map_err(|error| loaded.error("dir", os_message(&error)).to_string())?;
+        .map_err(|error| loaded.error("dir", os_error::words(&error)).to_string())?;
     if let Some(path) = std::env::current_dir().ok().and_then(|path| path.to_str().map(str::to_owned)) {
         // Absolute, as CONFIG GET shows it.
         loaded.config.dir = path;
     }
+    user_file(&loaded)?;
     let config = &loaded.config;
     let log = Log::new(&config.logfile, config.loglevel, config.log_format)
-        .map_err(|error| loaded.error("logfile", format!("Can't open the log file: {error}")).to_string())?;
+        .map_err(|error| format!("Can't open the log file: {}", os_error::words(&error)))
+        .map_err(|text| loaded.error("logfile", text).to_string())?;
     let supervisor = Supervisor::find(config.supervised);
     // A supervisor watches the process that it started.
     let background = config.daemonize && !supervisor.as_ref().is_ok_and(Supervisor::is_some);
     if background {
-        daemon::to_background().map_err(|error| format!("Can't go to the background: {error}\n"))?;
+        daemon::to_background()
+            .map_err(|error| format!("Can't go to the background: {}\n", os_error::words(&error)))?;
     }
     log.install();
     crash::install(log.file().map(PathBuf::as_path));
@@ -112,23 +116,29 @@ fn renames(loaded: &Loaded) -> Result<Vec<(String, String)>, FileError> {
     Ok(renames)
 }
 
+/// The `aclfile`, read by the same rule: a node must not come up open to everybody because it left the users
+/// of that file unread.
+fn user_file(loaded: &Loaded) -> Result<(), String> {
+    let path = &loaded.config.aclfile;
+    if path.is_empty() {
+        return Ok(());
+    }
+    let failed = |text: String| format!("Error loading ACLs, opening file '{path}': {text}\n");
+    let text = std::fs::read(path).map_err(|error| failed(os_error::words(&error)))?;
+    let content = file::load(&text, false, &mut |_| Ok(vec![])).map_err(|error| error.to_string())?;
+    users(&content.users).map_err(|error| error.to_string())
+}
+
 /// Refuses `user` lines that ask for more than this release has: one user who may do everything. The
 /// line that CONFIG REWRITE of a Redis without users leaves behind says just that.
-fn users(loaded: &Loaded) -> Result<(), FileError> {
+fn users(lines: &[Line]) -> Result<(), FileError> {
     const EVERYTHING: [&[u8]; 7] =
         [b"default", b"on", b"nopass", b"sanitize-payload", b"~*", b"&*", b"+@all"];
-    let refused =
-        loaded.users.iter().find(|line| !line.words[1..].iter().all(|w| EVERYTHING.contains(&&w[..])));
+    let refused = lines.iter().find(|line| !line.words[1..].iter().all(|w| EVERYTHING.contains(&&w[..])));
     match refused {
         Some(line) => Err(line.error("users are not supported in this release: use requirepass")),
         None => Ok(()),
     }
-}
-
-/// The operating system's words for an error, without its number.
-fn os_message(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 impl Prepared {
@@ -162,7 +172,7 @@ impl Prepared {
         let is_replica = config.replicaof.0.is_some();
         let mut oom_score = OomScore::default();
         if let Err(error) = oom_score.apply(config, is_replica) {
-            warn!("Unable to write oom_score_adj: {error}");
+            warn!("Unable to write oom_score_adj: {}", os_error::words(&error));
         }
         let pid_file = PidFile::path(&config.pidfile, self.background).and_then(|path| pid_file(&path));
         self.log.set_role(if is_replica { Role::Replica } else { Role::Primary });
@@ -174,16 +184,15 @@ impl Prepared {
             supervisor: supervisor.clone(),
             oom_score: Mutex::new(oom_score),
         };
-        let served = start::serve(self.loaded.config, &self.renames, origin, |node| {
-            tell(supervisor.ready());
-            watch_signals(node);
-        });
+        tell(supervisor.status("Loading"));
+        let ready = || tell(supervisor.ready());
+        let served = start::serve(self.loaded.config, &self.renames, origin, watch_signals, ready);
 
         tell(supervisor.stopping());
         if let Some(file) = pid_file {
             info!("Removing the pid file.");
             if let Err(error) = file.remove() {
-                warn!("Can't remove the pid file: {error}");
+                warn!("Can't remove the pid file: {}", os_error::words(&error));
             }
         }
         match served {
@@ -201,13 +210,13 @@ impl Prepared {
 
 fn pid_file(path: &Path) -> Option<PidFile> {
     PidFile::create(path)
-        .inspect_err(|error| warn!("Failed to write PID file {}: {error}", path.display()))
+        .inspect_err(|error| warn!("Failed to write PID file {}: {}", path.display(), os_error::words(error)))
         .ok()
 }
 
 fn tell(told: io::Result<()>) {
     if let Err(error) = told {
-        warn!("Can't notify the supervisor: {error}");
+        warn!("Can't notify the supervisor: {}", os_error::words(&error));
     }
 }
 
@@ -223,7 +232,11 @@ fn watch_signals(node: &Arc<Node>) {
                 return;
             }
         };
-        warn!("Received {name} scheduling shutdown...");
+        if node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0 {
+            warn!("Received shutdown signal during loading, exiting now.");
+        } else {
+            warn!("Received {name} scheduling shutdown...");
+        }
         let ShutdownOn { save, nosave, now, force } = on;
         shutdown::begin(&node, Shutdown { save, nosave, now, force, abort: false }, None);
     });

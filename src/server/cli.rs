@@ -30,7 +30,7 @@ pub struct Invocation {
     /// Read configuration from standard input, after the file.
     pub stdin: bool,
     /// Configuration text from the directives of the command line; empty without one, otherwise
-    /// it begins with a line end.
+    /// it begins with a line end, so that nothing is glued to the last line of a file.
     pub directives: Vec<u8>,
 }
 
@@ -82,6 +82,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Asked {
     if rest.iter().any(|argument| argument == "--sentinel") {
         return Asked::Refuse("Sentinel mode is not part of this release\n".into());
     }
+    if let Some(check @ ("--test-memory" | "--check-system")) = rest.first().and_then(|first| first.to_str())
+    {
+        return Asked::Refuse(format!("{check} is not offered here: use a tool made for it\n"));
+    }
     let directives = directives(rest.into_iter().map(OsString::into_vec));
     Asked::Serve(Invocation { config_file, stdin, directives })
 }
@@ -117,6 +121,9 @@ fn directives(arguments: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
                 }
             }
             _ => {
+                if text.is_empty() {
+                    text.push(b'\n');
+                }
                 text.extend(quote(&argument));
                 text.push(b' ');
                 value_expected = false;
@@ -200,6 +207,7 @@ mod tests {
                 &["--port", "abc"],
                 "at line 2\n>>> 'port \"abc\"'\nargument couldn't be parsed into an integer",
             ),
+            (&["c.conf", "x"], "at line 2\n>>> '\"x\"'\nBad directive"),
             (&["--port=7"], "at line 2\n>>> 'port=7'\nBad directive"),
         ] {
             let error = load(&served(line).directives, false, &mut |_| Ok(vec![])).unwrap_err();
@@ -218,6 +226,8 @@ mod tests {
             let Asked::Print(text) = asked(&[line]) else { panic!("{line}") };
             assert!(text.contains("Usage: keystead-server [CONFIG-FILE] [--DIRECTIVE VALUE...]"), "{text}");
         }
-        assert!(matches!(asked(&["s.conf", "--sentinel"]), Asked::Refuse(_)));
+        for refused in [&["s.conf", "--sentinel"][..], &["--test-memory", "100"], &["--check-system"]] {
+            assert!(matches!(asked(refused), Asked::Refuse(_)), "{refused:?}");
+        }
     }
 }

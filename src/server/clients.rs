@@ -28,6 +28,8 @@ pub struct ClientEntry {
     pub output_bytes: AtomicUsize,
     /// The client waits for keys, and CLIENT UNBLOCK may end that.
     pub blocked: AtomicBool,
+    /// Its wait, if it waits, ends by time.
+    pub times_out: AtomicBool,
     /// A copy of the client's own state, made when it changed.
     pub state: Mutex<ClientState>,
 }
@@ -91,6 +93,7 @@ impl Clients {
             query_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
+            times_out: AtomicBool::new(false),
             state: Mutex::new(ClientState::of(client, false)),
         });
         self.entries.insert(client.id, Arc::clone(&entry));

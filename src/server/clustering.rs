@@ -21,8 +21,8 @@ use crate::pubsub::Space;
 pub enum ClusterError {
     #[error("Port number too high for cluster mode: {0} + 10000 is above 65535")]
     Port(u16),
-    #[error("Failed listening on port {0} (cluster), aborting: {1}: {2}")]
-    Listen(u16, String, std::io::Error),
+    #[error("Failed listening on port {0} (cluster), aborting.")]
+    Listen(u16),
     #[error(transparent)]
     Bus(#[from] BusError),
     #[error("Unable to start the cluster bus: {0}")]
@@ -34,7 +34,10 @@ pub enum ClusterError {
 pub fn start(node: &Arc<Node>, seed: u64) -> Result<(), ClusterError> {
     let config = node.config.load_full();
     let port = bus_port(&config).ok_or(ClusterError::Port(config.port))?;
-    let listeners = listen::tcp(&config, port).map_err(|(at, e)| ClusterError::Listen(port, at, e))?;
+    let listeners = listen::tcp(&config, port).map_err(|error| {
+        tracing::warn!("{error}");
+        ClusterError::Listen(port)
+    })?;
     let member = Arc::new(Member { node: Arc::downgrade(node) });
     let (bus, file) =
         Bus::open(Path::new(&config.cluster_config_file), cluster_config(&config), seed, member)?;

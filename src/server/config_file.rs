@@ -5,14 +5,15 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::cli::Invocation;
+use super::os_error::words;
 use crate::config::{Loaded, file};
 
 /// Why the configuration could not be read. The text goes to stderr before the exit.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    #[error("Fatal error, can't open config file '{}': {error}\n", path.display())]
+    #[error("Fatal error, can't open config file '{}': {}\n", path.display(), words(error))]
     Open { path: PathBuf, error: io::Error },
-    #[error("Fatal error, can't read the configuration from standard input: {0}\n")]
+    #[error("Fatal error, can't read the configuration from standard input: {}\n", words(.0))]
     Stdin(io::Error),
     #[error(transparent)]
     Line(#[from] file::FileError),
@@ -36,7 +37,9 @@ pub fn read(invocation: &Invocation) -> Result<Loaded, ReadError> {
 fn included(pattern: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
     let open = |path: &Path| match fs::read(path) {
         Ok(content) => Ok((path.display().to_string(), content)),
-        Err(error) => Err(format!("Fatal error, can't open config file '{}': {error}", path.display())),
+        Err(error) => {
+            Err(format!("Fatal error, can't open config file '{}': {}", path.display(), words(&error)))
+        }
     };
     if !pattern.contains(['*', '?', '[']) {
         return Ok(vec![open(Path::new(pattern))?]);
@@ -130,7 +133,10 @@ mod tests {
 
         folder.write("main.conf", &format!("include {root}/gone.conf"));
         let error = read(&invocation).unwrap_err().to_string();
-        assert!(error.contains("at line 1") && error.contains("gone.conf': No such file"), "{error}");
+        assert!(
+            error.contains("at line 1") && error.ends_with("gone.conf': No such file or directory\n"),
+            "{error}"
+        );
         fs::remove_file(&main).unwrap();
         let error = read(&invocation).unwrap_err().to_string();
         assert!(error.starts_with("Fatal error, can't open config file '"), "{error}");

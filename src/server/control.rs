@@ -74,6 +74,11 @@ fn tick(node: &Arc<Node>) {
     let commands = node.stats.iter().map(|s| s.calls()).sum();
     let mut rates = node.rates.lock();
     rates.commands.sample(now, commands);
+    rates.command_nanos.sample(now, node.stats.iter().map(|s| s.nanos()).sum());
     rates.input_bytes.sample(now, node.net.input_bytes.load(Ordering::Relaxed));
     rates.output_bytes.sample(now, node.net.output_bytes.load(Ordering::Relaxed));
+    rates.rounds.sample(now, node.net.rounds.load(Ordering::Relaxed));
+    let (from_primary, to_replicas) = node.replication.traffic();
+    rates.repl_input_bytes.sample(now, from_primary);
+    rates.repl_output_bytes.sample(now, to_replicas);
 }

@@ -8,10 +8,19 @@ use std::os::unix::net::UnixListener;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::os_error::words;
 use crate::config::Config;
 
+/// An address that cannot be listened on, as `address:port`.
+#[derive(Debug, thiserror::Error)]
+#[error("Could not create server TCP listening socket {address}: {}", words(source))]
+pub struct TcpError {
+    pub address: String,
+    pub source: io::Error,
+}
+
 /// Opens a listener on every address of `bind`. An address marked optional may be missing.
-pub fn tcp(config: &Config, port: u16) -> Result<Vec<std::net::TcpListener>, (String, io::Error)> {
+pub fn tcp(config: &Config, port: u16) -> Result<Vec<std::net::TcpListener>, TcpError> {
     let mut listeners = Vec::new();
     if port == 0 {
         return Ok(listeners);
@@ -23,13 +32,13 @@ pub fn tcp(config: &Config, port: u16) -> Result<Vec<std::net::TcpListener>, (St
             text => match resolve(text) {
                 Ok(ip) => ip,
                 Err(_) if optional => continue,
-                Err(e) => return Err((format!("{text}:{port}"), e)),
+                Err(source) => return Err(TcpError { address: format!("{text}:{port}"), source }),
             },
         };
         match open(SocketAddr::new(ip, port), config.tcp_backlog) {
             Ok(l) => listeners.push(l),
             Err(e) if optional && is_missing_address(&e) => {}
-            Err(e) => return Err((format!("{address}:{port}"), e)),
+            Err(source) => return Err(TcpError { address: format!("{address}:{port}"), source }),
         }
     }
     Ok(listeners)

@@ -12,6 +12,7 @@
 //! - [`replication`]: replicas, the link to our primary, full synchronisation;
 //! - [`shutdown`]: the orderly end;
 //! - [`cli`], [`logging`], [`process`]: command line, log, and the node as a process;
+//! - [`os_error`]: the system's errors in its words;
 //! - [`allocator`]: memory, counted.
 
 pub mod accept;
@@ -29,6 +30,7 @@ pub mod listen;
 pub mod logging;
 pub mod mailbox;
 pub mod node;
+pub mod os_error;
 pub mod pause;
 pub mod persistence;
 pub mod process;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -57,6 +57,8 @@ pub struct Node {
     pub shutting_down: AtomicBool,
     pub shutdown: ShutdownState,
     pub active_expire: AtomicBool,
+    /// Until when, on the clock of [`mono_ms`](Self::mono_ms), DEBUG SLEEP has stopped everything.
+    pub asleep_until_ms: AtomicU64,
     pub pause: Mutex<Pause>,
     pub save: SaveState,
     pub replication: Replication,
@@ -98,6 +100,8 @@ pub struct NetStats {
     /// Clients closed for what they sent, or did not read.
     pub query_limit_closed: AtomicU64,
     pub output_limit_closed: AtomicU64,
+    /// Passwords that were wrong.
+    pub auth_failed: AtomicU64,
 }
 
 impl std::fmt::Debug for Node {
@@ -137,6 +141,7 @@ impl Node {
             shutting_down: AtomicBool::new(false),
             shutdown: ShutdownState::default(),
             active_expire: AtomicBool::new(true),
+            asleep_until_ms: AtomicU64::new(0),
             pause: Mutex::default(),
             save: SaveState::new(unix_ms()),
             replication: Replication::new(seed),
@@ -149,6 +154,15 @@ impl Node {
     /// Milliseconds since the node started, on the monotonic clock.
     pub fn mono_ms(&self) -> MonoMs {
         self.started.elapsed().as_millis() as MonoMs
+    }
+
+    /// Holds a thread that is neither a worker nor a runtime's while DEBUG SLEEP lasts.
+    #[inline]
+    pub fn sleep_along(&self) {
+        let until = self.asleep_until_ms.load(Ordering::Acquire);
+        if until > 0 {
+            std::thread::sleep(Duration::from_millis(until.saturating_sub(self.mono_ms())));
+        }
     }
 
     /// Whether dead keys are deleted in the background (`DEBUG SET-ACTIVE-EXPIRE`, CLIENT PAUSE).
@@ -208,14 +222,15 @@ impl Node {
             &net.rounds,
             &net.query_limit_closed,
             &net.output_limit_closed,
+            &net.auth_failed,
             &self.clients.accepted,
             &self.clients.rejected,
             &keys.expired_keys,
             &keys.evicted_keys,
+            &self.save.saves,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
-        self.memory_peak.store((self.shared.memory.used)(), Ordering::Relaxed);
         *self.rates.lock() = Rates::default();
         self.replication.reset_stats();
     }

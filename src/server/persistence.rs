@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::node::{Node, unix_ms};
+use super::os_error::words;
 use super::replication::SavedPosition;
 use crate::base::time::UnixMs;
 use crate::base::version;
@@ -21,6 +23,16 @@ use crate::repl::ReplId;
 
 /// Bytes after which a save asks the disk to begin writing, so that the final fsync is short.
 const SYNC_EVERY: u64 = 32 << 20;
+
+/// The pause that a directive for tests asks for after the keys of this range of numbers: microseconds for each,
+/// or, if it is negative, one microsecond after so many.
+fn delay(directive: i32, keys: Range<u64>) -> Duration {
+    let each = u64::from(directive.unsigned_abs());
+    Duration::from_micros(match directive {
+        0.. => (keys.end - keys.start).saturating_mul(each),
+        _ => keys.end / each - keys.start / each,
+    })
+}
 
 /// What INFO and the cron know of saving.
 #[derive(Debug)]
@@ -39,6 +51,28 @@ pub struct SaveState {
     pub scheduled: AtomicBool,
     pub loaded_keys: AtomicU64,
     pub load_expired: AtomicU64,
+    /// Keys of the snapshot under way or the last one, and how many of them are encoded.
+    pub keys_total: AtomicU64,
+    pub keys_done: Arc<AtomicU64>,
+    pub loading: LoadProgress,
+}
+
+/// How far a load under way is.
+#[derive(Debug, Default)]
+pub struct LoadProgress {
+    /// Unix milliseconds.
+    pub since_ms: AtomicI64,
+    /// Bytes of the file; 0 for a stream whose length is not known.
+    pub total: AtomicU64,
+    pub done: AtomicU64,
+}
+
+impl LoadProgress {
+    fn begin(&self, total: u64) {
+        self.since_ms.store(unix_ms(), Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
+    }
 }
 
 impl SaveState {
@@ -53,6 +87,9 @@ impl SaveState {
             scheduled: AtomicBool::new(false),
             loaded_keys: AtomicU64::new(0),
             load_expired: AtomicU64::new(0),
+            keys_total: AtomicU64::new(0),
+            keys_done: Arc::default(),
+            loading: LoadProgress::default(),
         }
     }
 
@@ -70,6 +107,10 @@ pub struct Picture {
     /// The end of the log when the picture was taken.
     offset: u64,
     replication: Option<SavedPosition>,
+    /// Keys encoded so far.
+    done: Arc<AtomicU64>,
+    /// `rdb-key-save-delay`
+    pause: i32,
 }
 
 /// Takes a picture of everything. All shards are locked. `None` while another one is being written.
@@ -77,18 +118,24 @@ pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
     let config = node.config.load();
     let (options, idle) = (Options { compress: config.rdbcompression }, config.maxmemory_policy.is_lru());
     let ks = Arc::clone(&node.shared.keyspace);
+    let done = Arc::clone(&node.save.keys_done);
     let encode: Arc<Encode> = Arc::new(move |entry, out: &mut Vec<u8>| {
+        done.fetch_add(1, Ordering::Relaxed);
         let idle_s = idle.then(|| u64::from(ks.idle_seconds(entry.access())));
         let meta = Meta { expire: entry.expire(), idle_s, freq: None };
         rdb::encode_entry(out, entry.key(), entry.value(), &meta, options);
     });
     let ks = &node.shared.keyspace;
     let walk = ks.begin_snapshot(locked, encode)?;
+    node.save.keys_done.store(0, Ordering::Relaxed);
+    node.save.keys_total.store(walk.keys() as u64, Ordering::Relaxed);
     Some(Picture {
         walk,
         dirty: ks.stats.dirty.load(Ordering::Relaxed),
         offset: ks.log.end(),
         replication: node.replication.saved_position(node),
+        done: Arc::clone(&node.save.keys_done),
+        pause: config.rdb_key_save_delay,
     })
 }
 
@@ -113,7 +160,7 @@ impl Picture {
             aof_base: false,
         })?;
         let sizes: Vec<_> = self.walk.databases().to_vec();
-        let (mut block, mut current) = (Vec::with_capacity(128 << 10), None);
+        let (mut block, mut current, mut before) = (Vec::with_capacity(128 << 10), None, 0);
         while let Some(db) = self.walk.next_chunk(&mut block) {
             if current != Some(db) {
                 let (keys, expires) = sizes.iter().find(|s| s.0 == db).map_or((0, 0), |s| (s.1, s.2));
@@ -122,6 +169,11 @@ impl Picture {
             }
             writer.entries(&block)?;
             block.clear();
+            if self.pause != 0 {
+                let done = self.done.load(Ordering::Relaxed);
+                std::thread::sleep(delay(self.pause, before..done));
+                before = done;
+            }
         }
         writer.finish()
     }
@@ -198,7 +250,7 @@ pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
             true
         }
         Err(e) => {
-            tracing::warn!("Can't save in background: {e}");
+            tracing::warn!("Can't save in background: {}", words(&e));
             node.save.running_since_ms.store(0, Ordering::Release);
             node.save.last_ok.store(false, Ordering::Release);
             false
@@ -220,7 +272,9 @@ fn run_save(node: &Node, picture: Picture) -> bool {
             state.saves.fetch_add(1, Ordering::Relaxed);
             node.shared.keyspace.stats.dirty.fetch_sub(dirty, Ordering::Relaxed);
         }
-        Err(e) => tracing::warn!("Write error saving DB on disk ({}): {e}", path(&config).display()),
+        Err(e) => {
+            tracing::warn!("Write error saving DB on disk ({}): {}", path(&config).display(), words(e));
+        }
     }
     state.last_duration_s.store(started.elapsed().as_secs() as i64, Ordering::Relaxed);
     state.last_ok.store(result.is_ok(), Ordering::Release);
@@ -260,6 +314,9 @@ pub fn cron(node: &Arc<Node>) {
     save_in_background(node, &node.shared.keyspace.lock_all());
 }
 
+/// How many keys are loaded between two looks at whether to go on.
+const PROGRESS_KEYS: u64 = 1024;
+
 /// What a file brought besides its keys.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -271,13 +328,22 @@ pub struct Loaded {
 
 /// Reads RDB into the keyspace. The caller holds no lock and has set the gate to LOADING.
 ///
-/// On a primary, keys whose time has come are left out.
-pub fn load<R: Read>(node: &Node, input: R, on_progress: &mut dyn FnMut(u64)) -> Result<Loaded, rdb::Error> {
+/// On a primary, keys whose time has come are left out. It ends early, with a part of the data, once
+/// `keep_on` is false. `total`: bytes of the input, if they are known.
+pub fn load<R: Read>(
+    node: &Node,
+    input: R,
+    total: Option<u64>,
+    keep_on: &dyn Fn() -> bool,
+) -> Result<Loaded, rdb::Error> {
     let ks = &node.shared.keyspace;
-    let verify = node.config.load().rdbchecksum;
+    let config = node.config.load();
+    let (verify, pause) = (config.rdbchecksum, config.key_load_delay);
+    drop(config);
     let limits = node.shared.limits.load();
     let mut reader = Reader::with_checksum(input, limits.as_ref().clone(), verify)?;
-    let (mut loaded, mut effects) = (Loaded::default(), Effects::default());
+    node.save.loading.begin(total.unwrap_or(0));
+    let (mut loaded, mut effects, mut functions) = (Loaded::default(), Effects::default(), 0);
     let (mut id, mut offset, mut stream_db) = (None, None, 0);
     let is_replica = node.shared.is_replica.load(Ordering::Acquire);
     let now = unix_ms();
@@ -312,12 +378,31 @@ pub fn load<R: Read>(node: &Node, input: R, on_progress: &mut dyn FnMut(u64)) ->
                     db.set_idle_seconds(&entry.key, u32::try_from(idle).unwrap_or(u32::MAX));
                 }
                 loaded.keys += 1;
-                if loaded.keys % 4096 == 0 {
-                    on_progress(reader.offset());
+                if pause != 0 {
+                    std::thread::sleep(delay(pause, loaded.keys - 1..loaded.keys));
                 }
+                if loaded.keys % PROGRESS_KEYS == 0 {
+                    node.save.loading.done.store(reader.offset(), Ordering::Relaxed);
+                    node.sleep_along();
+                    if !keep_on() {
+                        break;
+                    }
+                }
+            }
+            Record::Function(_) => functions += 1,
+            Record::ModuleAux { module } => {
+                tracing::warn!("Data of the module {module} are left out: this server has no modules");
             }
             _ => {}
         }
+    }
+    if functions > 0 {
+        tracing::warn!(
+            "{functions} function libraries are left out: this release has no functions, and files that it saves do not hold them"
+        );
+    }
+    if reader.empty_keys_skipped() > 0 {
+        tracing::warn!("{} keys with an empty value are left out", reader.empty_keys_skipped());
     }
     loaded.replication = id.zip(offset).map(|(id, offset)| SavedPosition { id, offset, db: stream_db });
     Ok(loaded)
@@ -327,25 +412,30 @@ fn reader_error<R>(_reader: &Reader<R>, expected: &'static str) -> rdb::Error {
     rdb::Error { offset: 0, key: None, problem: rdb::Problem::Malformed { expected, why: "there are fewer" } }
 }
 
-/// Loads the data file at the start. A file that is not there is an empty keyspace.
+/// Loads the data file at the start and opens the gate. A file that is not there is an empty keyspace; so is
+/// one that is given up because the node is to end.
 pub fn load_at_start(node: &Node) -> Result<Option<Loaded>, String> {
     let path = path(&node.config.load());
     let file = match File::open(&path) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            node.shared.set_gate(gate::LOADING, false);
+            return Ok(None);
+        }
         Err(e) => {
-            return Err(format!(
-                "Fatal error loading the DB, check server logs. Exiting. ({}: {e})",
-                path.display()
-            ));
+            return Err(format!("Fatal error loading the DB {}: {}. Exiting.", path.display(), words(&e)));
         }
     };
     let started = Instant::now();
-    node.shared.set_gate(gate::LOADING, true);
-    let result = load(node, file, &mut |_| {});
-    node.shared.set_gate(gate::LOADING, false);
+    let total = file.metadata().ok().map(|m| m.len());
+    let result = load(node, file, total, &|| !node.shutting_down.load(Ordering::Acquire));
+    if node.shutting_down.load(Ordering::Acquire) {
+        // It stays closed: a part of the data is not to be seen, nor saved.
+        return Ok(None);
+    }
     match result {
         Ok(loaded) => {
+            node.shared.set_gate(gate::LOADING, false);
             node.save.loaded_keys.store(loaded.keys, Ordering::Relaxed);
             node.save.load_expired.store(loaded.expired, Ordering::Relaxed);
             tracing::info!(

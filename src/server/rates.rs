@@ -35,8 +35,12 @@ impl Rate {
 #[derive(Debug, Default)]
 pub struct Rates {
     pub commands: Rate,
+    pub command_nanos: Rate,
     pub input_bytes: Rate,
     pub output_bytes: Rate,
+    pub repl_input_bytes: Rate,
+    pub repl_output_bytes: Rate,
+    pub rounds: Rate,
 }
 
 #[cfg(test)]

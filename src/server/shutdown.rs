@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::mailbox::Mail;
 use super::node::Node;
 use super::persistence;
+use crate::command::gate;
 use crate::command::request::Shutdown;
 use crate::resp::Reply;
 
@@ -26,8 +27,18 @@ pub struct ShutdownState {
 struct Inner {
     under_way: bool,
     aborted: bool,
+    /// Until when replicas are waited for.
+    deadline: Option<Instant>,
     /// Worker, token and number of the clients whose SHUTDOWN waits.
     waiting: Vec<(usize, usize, u64)>,
+}
+
+impl ShutdownState {
+    /// How long replicas are still waited for, in milliseconds; `None` unless the node is about to end.
+    pub fn remaining_ms(&self) -> Option<u128> {
+        let deadline = self.inner.lock().deadline?;
+        Some(deadline.saturating_duration_since(Instant::now()).as_millis())
+    }
 }
 
 /// How often waiting is looked after.
@@ -58,17 +69,20 @@ pub fn abort(node: &Node) -> bool {
 }
 
 async fn run(node: &Arc<Node>, how: Shutdown) {
+    tracing::info!("User requested shutdown...");
     if !how.now && lags(node) && !wait_for_replicas(node).await {
         tracing::warn!("Shutdown manually aborted.");
         return give_up(node);
     }
-    tracing::info!("User requested shutdown...");
+    // What is not yet loaded must not replace the file that it is loaded from.
+    let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
     let wanted = how.save || (!how.nosave && !node.config.load().save.0.is_empty());
-    if wanted {
+    if wanted && !loading {
         tracing::info!("Saving the final RDB snapshot before exiting.");
         if !save(node).await {
             if !how.force {
                 tracing::warn!("Error trying to save the DB, can't exit.");
+                tracing::warn!("Errors trying to shut down the server. Check the logs for more information.");
                 return give_up(node);
             }
             tracing::warn!("Error trying to save the DB, but forced to exit.");
@@ -104,8 +118,9 @@ async fn wait_for_replicas(node: &Node) -> bool {
     let seconds = u64::from(node.config.load().shutdown_timeout);
     tracing::info!("Waiting for replicas before shutting down.");
     node.pause_clients(seconds * 1000 + 1000, false);
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds);
-    while lags(node) && tokio::time::Instant::now() < deadline {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    node.shutdown.inner.lock().deadline = Some(deadline);
+    while lags(node) && Instant::now() < deadline {
         if node.shutdown.inner.lock().aborted {
             return false;
         }
@@ -122,6 +137,7 @@ fn give_up(node: &Node) {
     node.unpause_clients();
     let mut state = node.shutdown.inner.lock();
     state.under_way = false;
+    state.deadline = None;
     for (worker, token, client) in state.waiting.drain(..) {
         let mut reply = Reply::new();
         reply.error("ERR Errors trying to SHUTDOWN. Check logs.");

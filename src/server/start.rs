@@ -16,7 +16,7 @@ use super::mailbox::Mailbox;
 use super::node::{Node, Origin, unix_ms};
 use super::process::crash;
 use super::worker::{WAKER, Worker};
-use super::{allocator, info as info_text, listen, persistence, replication};
+use super::{allocator, info as info_text, listen, os_error, persistence, replication};
 use crate::base::rng::Rng;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
@@ -27,9 +27,9 @@ use crate::keyspace::{Garbage, Keyspace};
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("Could not create server TCP listening socket {address}: bind: {source}")]
-    Bind { address: String, source: io::Error },
-    #[error("Failed opening Unix socket: bind: {0}")]
+    #[error("Failed listening on port {0} (tcp), aborting.")]
+    Listen(u16),
+    #[error("Failed opening Unix socket: bind: {}", os_error::words(.0))]
     UnixSocket(io::Error),
     #[error("Configured to not listen anywhere, exiting.")]
     Nowhere,
@@ -37,7 +37,7 @@ pub enum StartError {
     Data(String),
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", os_error::words(source))]
     System { what: &'static str, source: io::Error },
 }
 
@@ -45,15 +45,19 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
     move |source| StartError::System { what, source }
 }
 
-/// Starts a node and serves until it is shut down. `on_ready` is called once, when clients may come.
+/// Starts a node and serves until it is shut down. `on_start` is called once, when it can be shut down but has
+/// no data yet; `on_ready` once, when clients may come.
 pub fn serve(
     config: Config,
     renames: &[(String, String)],
     origin: Origin,
-    on_ready: impl FnOnce(&Arc<Node>),
+    on_start: impl FnOnce(&Arc<Node>),
+    on_ready: impl FnOnce(),
 ) -> Result<(), StartError> {
-    let tcp = listen::tcp(&config, config.port)
-        .map_err(|(address, source)| StartError::Bind { address, source })?;
+    let tcp = listen::tcp(&config, config.port).map_err(|error| {
+        warn!("{error}");
+        StartError::Listen(config.port)
+    })?;
     let unix = listen::unix(&config).map_err(StartError::UnixSocket)?;
     if tcp.is_empty() && unix.is_none() {
         return Err(StartError::Nowhere);
@@ -78,34 +82,47 @@ pub fn serve(
     let for_thread = Arc::clone(&node);
     let accept = move || {
         if let Err(e) = accepting.run(&for_thread) {
-            warn!("Connections can no longer be accepted: {e}");
+            warn!("Connections can no longer be accepted: {}", os_error::words(&e));
         }
     };
     let accept = thread::Builder::new().name("accept".into()).spawn(accept);
     threads.push(accept.map_err(system("cannot start the accepting thread"))?);
     replication::prepare(&node);
-    let loaded = persistence::load_at_start(&node).map_err(StartError::Data)?;
-    replication::start(&node, loaded.and_then(|loaded| loaded.replication));
-    if node.config.load().cluster_enabled {
-        clustering::start(&node, seed.next_u64())?;
+    on_start(&node);
+    let served = fill(&node, &mut seed);
+    if served.is_ok() && !node.shutting_down.load(Ordering::Acquire) {
+        if has_tcp {
+            info!("Ready to accept connections tcp");
+        }
+        if has_unix {
+            info!("Ready to accept connections unix");
+        }
+        on_ready();
     }
-    if has_tcp {
-        info!("Ready to accept connections tcp");
+    if served.is_ok() {
+        for thread in threads {
+            // A thread that panicked has ended the process already.
+            let _ = thread.join();
+        }
     }
     if has_unix {
-        info!("Ready to accept connections unix");
-    }
-    on_ready(&node);
-    for thread in threads {
-        // A thread that panicked has ended the process already.
-        let _ = thread.join();
-    }
-    let config = node.config.load();
-    if !config.unixsocket.is_empty() {
         info!("Removing the unix socket file.");
-        if let Err(e) = std::fs::remove_file(&config.unixsocket) {
-            warn!("The unix socket file cannot be removed: {e}");
+        if let Err(e) = std::fs::remove_file(&node.config.load().unixsocket) {
+            warn!("The unix socket file cannot be removed: {}", os_error::words(&e));
         }
+    }
+    served
+}
+
+/// Brings the data, and the node into its place among others.
+fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
+    let loaded = persistence::load_at_start(node).map_err(StartError::Data)?;
+    if node.shutting_down.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    replication::start(node, loaded.and_then(|loaded| loaded.replication));
+    if node.config.load().cluster_enabled {
+        clustering::start(node, seed.next_u64())?;
     }
     Ok(())
 }
@@ -203,7 +220,9 @@ fn make_node(
         keyspace: Arc::new(keyspace),
         commands: CommandTable::new(renames),
         gate: AtomicU32::new(
-            if config.maxmemory > 0 { gate::MEMORY_LIMIT } else { 0 }
+            // Until the data file is read; there may be clients before.
+            gate::LOADING
+                | if config.maxmemory > 0 { gate::MEMORY_LIMIT } else { 0 }
                 | if config.cluster_enabled { gate::CLUSTER } else { 0 },
         ),
         limits: ArcSwap::from_pointee(limits(&config, rng.next_u64())),
@@ -254,6 +273,7 @@ pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
         zset_max_listpack_value: config.zset_max_listpack_value as usize,
         stream_node_max_bytes: config.stream_node_max_bytes as usize,
         stream_node_max_entries: config.stream_node_max_entries,
+        max_string: config.proto_max_bulk_len as usize,
         hash_seed,
     }
 }

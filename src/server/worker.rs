@@ -58,6 +58,8 @@ pub struct Worker {
     /// Tokens that may have more to read than the last read took.
     ready: Vec<usize>,
     reply: Reply,
+    /// Room for the input of a round.
+    gathered: Vec<u8>,
     /// Kept for its allocation.
     segments: Vec<Segment>,
     last_second: u64,
@@ -184,6 +186,7 @@ impl Worker {
             free: Vec::new(),
             ready: Vec::new(),
             reply: Reply::new(),
+            gathered: vec![0; GATHER_SIZE],
             segments: Vec::new(),
             last_second: 0,
             last_ms: 0,
@@ -199,7 +202,7 @@ impl Worker {
     pub fn run(mut self) {
         super::process::crash::guard_thread();
         let mut events = Events::with_capacity(1024);
-        let mut gathered = vec![0u8; GATHER_SIZE];
+        let mut gathered = std::mem::take(&mut self.gathered);
         while !self.stopped {
             let timeout = if self.ready.is_empty() { self.idle_timeout() } else { Duration::ZERO };
             if let Err(e) = self.poll.poll(&mut events, Some(timeout))
@@ -227,6 +230,7 @@ impl Worker {
                 readable.sort_unstable();
                 readable.dedup();
             }
+            self.node.net.rounds.fetch_add(1, Ordering::Relaxed);
             self.executor.refresh();
             self.executor.publish_counts();
             let mut from = 0;
@@ -587,6 +591,7 @@ impl Worker {
                 let Blocked { waiter, timeout, timeout_reply } = *blocked;
                 let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
                 c.hold = Some(Hold::Keys { waiter, deadline, timeout_reply });
+                c.entry.times_out.store(timeout.is_some(), Ordering::Relaxed);
                 c.entry.blocked.store(true, Ordering::Release);
                 self.node.clients.blocked.fetch_add(1, Ordering::Relaxed);
                 s.stopped = true;
@@ -679,8 +684,8 @@ impl Worker {
         if !over_soft {
             c.over_soft_limit_since = None;
         }
-        let since = *c.over_soft_limit_since.get_or_insert(self.last_second);
-        if over_hard || (over_soft && self.last_second.saturating_sub(since) >= limit.soft_seconds) {
+        let since = over_soft.then(|| *c.over_soft_limit_since.get_or_insert(self.last_second));
+        if over_hard || since.is_some_and(|at| self.last_second.saturating_sub(at) > limit.soft_seconds) {
             tracing::warn!(
                 "Client id={} addr={} scheduled to be closed ASAP for overcoming of output buffer limits.",
                 c.client.id,
@@ -984,7 +989,7 @@ impl Worker {
             let idle = second.saturating_sub(c.last_seen);
             if timeout > 0 && idle > timeout && c.hold.is_none() && c.client.subscriptions() == 0 {
                 self.close(token);
-            } else if !c.output.is_empty() {
+            } else if !c.output.is_empty() || c.over_soft_limit_since.is_some() {
                 self.check_output(token);
             }
         }
@@ -1049,6 +1054,7 @@ impl Worker {
 
     fn close(&mut self, token: usize) {
         let Some(mut c) = self.connections[token].take() else { return };
+        tracing::debug!("Client closed connection id={} addr={}", c.client.id, c.client.addr);
         c.stream.deregister(self.poll.registry());
         self.free.push(token);
         self.node.clients.remove(c.client.id);

@@ -137,7 +137,8 @@ impl Kind {
     }
 }
 
-/// Thresholds at which a compact encoding becomes a full one. The fields are the directives of the same name.
+/// Thresholds at which a compact encoding becomes a full one, and what else limits values. The fields are the
+/// directives of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub hash_max_listpack_entries: usize,
@@ -152,6 +153,8 @@ pub struct Limits {
     pub zset_max_listpack_value: usize,
     pub stream_node_max_bytes: usize,
     pub stream_node_max_entries: u64,
+    /// The longest string that a command may build: `proto-max-bulk-len`.
+    pub max_string: usize,
     /// Seeds the hash tables of large collections, so that clients cannot choose colliding members.
     /// No directive: a server draws it once when it starts.
     pub hash_seed: u64,
@@ -171,6 +174,7 @@ impl Default for Limits {
             zset_max_listpack_value: 64,
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
+            max_string: 512 << 20,
             hash_seed: 0,
         }
     }

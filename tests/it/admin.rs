@@ -128,6 +128,114 @@ fn term_and_int_save_and_end_with_exit_code_zero() {
 }
 
 #[test]
+fn a_shutdown_waits_for_a_lagging_replica_and_can_be_called_off() {
+    let mut server = Launch::subject().args(&["--repl-diskless-sync-delay", "0"]).start();
+    let mut replica = Launch::subject().args(&["--replicaof", &format!("127.0.0.1 {}", server.port)]).start();
+    wait_for("the replica follows", SOON, || {
+        replica.connect().info("master_link_status") == "up"
+            && server.connect().info("slave0").contains("online")
+    });
+    replica.signal("STOP");
+    let (mut client, mut asker, mut writer) = (server.connect(), server.connect(), server.connect());
+    client.ok("SET k v");
+    asker.send(&["SHUTDOWN"]);
+    wait_for("it waits", SOON, || client.info_int("shutdown_in_milliseconds") > 0);
+    writer.send(&["SET", "k", "w"]);
+    client.ok("SHUTDOWN ABORT");
+    assert_eq!(asker.read().text(), "ERR Errors trying to SHUTDOWN. Check logs.");
+    assert_eq!(writer.read().to_string(), "+OK", "writes were paused, and go on");
+    assert_eq!(client.info("shutdown_in_milliseconds"), "");
+    assert_eq!(client.run("SHUTDOWN ABORT").text(), "ERR No shutdown in progress.");
+    asker.send(&["SHUTDOWN"]);
+    wait_for("it waits again", SOON, || client.info_int("shutdown_in_milliseconds") > 0);
+    replica.signal("CONT");
+    assert_eq!(server.wait_exit().code(), Some(0));
+    replica.connect().expect("GET k", "\"w\"");
+    replica.kill();
+}
+
+#[test]
+fn config_set_changes_everything_or_nothing() {
+    let server = Launch::subject().args(&["--enable-protected-configs", "yes"]).start();
+    let mut client = server.connect();
+    let taken = Server::subject();
+    let score = || fs::read_to_string(format!("/proc/{}/oom_score_adj", server.pid())).expect("the score");
+    let (before, dir) = (score(), client.run("CONFIG GET dir").to_string());
+    client.ok("SET k v");
+    for (sets, about, message) in [
+        ("dir /no/such/folder", "dir", "No such file or directory"),
+        (&format!("port {}", taken.port), "port", "Unable to listen on this port. Check server logs."),
+        ("bind 1.2.3.4 dir /", "bind", "Failed to bind to specified addresses."),
+    ] {
+        let line =
+            format!("CONFIG SET oom-score-adj relative oom-score-adj-values \"10 20 30\" hz 20 {sets}");
+        let want = format!("ERR CONFIG SET failed (possibly related to argument '{about}') - {message}");
+        assert_eq!(client.run(&line).text(), want);
+        assert_eq!(score(), before, "{sets}");
+        assert_eq!(client.run("CONFIG GET dir").to_string(), dir, "{sets}");
+        client.ok("SAVE");
+        assert!(server.dir().join("dump.rdb").exists(), "{sets}: the process has left its directory");
+        fs::remove_file(server.dir().join("dump.rdb")).expect("remove the file");
+        client.expect("CONFIG GET hz", "[\"hz\", \"10\"]");
+        server.connect().expect("PING", "+PONG");
+    }
+    client.expect("CONFIG SET hz 20 timeout", "-ERR syntax error");
+}
+
+#[test]
+fn the_addresses_change_while_the_port_stays() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    for (bind, open) in
+        [("127.0.0.1 127.0.0.2", true), ("127.0.0.1", false), ("*", true), ("127.0.0.1 -::1", false)]
+    {
+        client.ok(&format!("CONFIG SET bind \"{bind}\""));
+        server.connect().expect("PING", "+PONG");
+        let reached = std::net::TcpStream::connect(("127.0.0.2", server.port)).is_ok();
+        assert_eq!(reached, open, "{bind}");
+    }
+}
+
+#[test]
+fn resetstat_zeroes_counters_and_nothing_else() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.cmd(&["SET", "big", &"x".repeat(8 << 20)]);
+    client.ok("SET e v EX 100");
+    wait_for("the peak is seen", SOON, || client.info_int("used_memory_peak") > 8 << 20);
+    client.run("DEL big");
+    client.run("GET");
+    client.ok("SAVE");
+    assert!(
+        client
+            .run("INFO commandstats")
+            .text()
+            .contains("cmdstat_get:calls=0,usec=0,usec_per_call=0.00,rejected_calls=1,")
+    );
+    let ttl = client.info("db0").split_once("avg_ttl=").map_or(0, |(_, ttl)| ttl.parse().expect("a number"));
+    assert!((90_000..=100_000).contains(&ttl), "{ttl}");
+    assert!(client.info_int("eventloop_cycles") > 0 && client.info_int("eventloop_duration_sum") > 0);
+    client.ok("CONFIG RESETSTAT");
+    for (field, left) in [("rdb_saves", 0), ("total_error_replies", 0), ("total_connections_received", 0)] {
+        assert_eq!(client.info_int(field), left, "{field}");
+    }
+    assert!(!client.run("INFO commandstats").text().contains("cmdstat_get"));
+    assert!(client.info_int("used_memory_peak") > 8 << 20, "the peak is no counter");
+}
+
+#[test]
+fn log_lines_name_the_present_role() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let letter = || server.log().lines().last().and_then(|l| l.split([':', ' ']).nth(1).map(str::to_owned));
+    client.ok("REPLICAOF 127.0.0.1 1");
+    wait_for("a line of a replica", SOON, || letter().as_deref() == Some("S"));
+    client.ok("REPLICAOF NO ONE");
+    client.ok("SAVE");
+    assert_eq!(letter().as_deref(), Some("M"), "{}", server.log());
+}
+
+#[test]
 fn shutdown_save_and_nosave_do_as_they_say() {
     let mut server = Server::subject();
     server.connect().ok("SET k v");
@@ -260,6 +368,13 @@ fn a_configuration_file_is_read_and_rewritten_with_its_comments() {
     assert!(rewritten.contains("maxmemory 30mb"), "{rewritten}");
     assert!(rewritten.contains("timeout 7"), "{rewritten}");
     assert!(client.info("config_file").ends_with("node.conf"));
+    fs::remove_file(&path).expect("remove the file");
+    client.ok("CONFIG REWRITE");
+    let anew = fs::read_to_string(&path).expect("a file that was gone is made anew");
+    assert!(anew.starts_with("\n# Generated by CONFIG REWRITE\n") && anew.contains("timeout 7\n"), "{anew}");
+    fs::remove_file(&path).expect("remove the file");
+    fs::create_dir(&path).expect("create a directory");
+    assert_eq!(client.run("CONFIG REWRITE").text(), "ERR Rewriting config file: Is a directory");
     let _ = client.try_run("SHUTDOWN NOSAVE");
     let _ = child.wait();
     let _ = fs::remove_dir_all(dir);

@@ -3,7 +3,7 @@
 use crate::common::client::Client;
 use crate::common::server::{Launch, Server, subject_is_real};
 use crate::common::{SOON, heavy, wait_for};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn maxclients_refuses_with_a_text() {
@@ -76,6 +76,46 @@ fn a_subscriber_that_does_not_read_is_dropped_at_its_output_limit() {
     let message = "x".repeat(100_000);
     wait_for("the subscriber is dropped", SOON, || judge.cmd(&["PUBLISH", "ch", &message]).int() == 0);
     wait_for("it sees the end", SOON, || deaf.closed());
+}
+
+/// Lets time pass, where time is what a test is about.
+fn pass(time: Duration) {
+    let start = Instant::now();
+    wait_for("time passes", SOON, || start.elapsed() >= time);
+}
+
+/// What waited once, long ago, and was read meanwhile does not count.
+#[test]
+fn a_soft_limit_gives_its_time_anew() {
+    let server = Server::subject();
+    let mut judge = server.connect();
+    judge.ok(r#"CONFIG SET client-output-buffer-limit "pubsub 0 1mb 2""#);
+    let mut slow = server.connect();
+    slow.run("SUBSCRIBE ch");
+    let message = "x".repeat(100_000);
+    // More than the kernel keeps, less than the limit.
+    let mut sent = 0;
+    wait_for("something waits", SOON, || {
+        sent += 1;
+        judge.cmd(&["PUBLISH", "ch", &message]);
+        judge
+            .run("CLIENT LIST TYPE pubsub")
+            .text()
+            .split(" omem=")
+            .nth(1)
+            .is_some_and(|rest| !rest.starts_with("0 "))
+    });
+    pass(Duration::from_millis(1100));
+    for _ in 0..sent {
+        slow.read();
+    }
+    pass(Duration::from_secs(3));
+    let start = Instant::now();
+    for _ in 0..200 {
+        assert_eq!(judge.cmd(&["PUBLISH", "ch", &message]).int(), 1);
+    }
+    wait_for("the subscriber is dropped", SOON, || judge.cmd(&["PUBLISH", "ch", ""]).int() == 0);
+    assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::common::server::{Launch, Server};
 use crate::common::{SOON, heavy, wait_for};
 use crate::workload::{Load, digest, every_type};
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 #[test]
@@ -222,9 +223,67 @@ fn a_save_that_fails_refuses_writes_until_one_succeeds() {
     wait_for("no save runs", SOON, || client.info("rdb_bgsave_in_progress") == "0");
     let refused = client.run("SET k w").text();
     assert!(refused.starts_with("MISCONF Redis is configured to save RDB snapshots"), "{refused}");
+    assert!(client.run("PING").text().starts_with("MISCONF "), "who asks for its health is told");
     client.expect("GET k", "\"v\"");
     client.ok("CONFIG SET dbfilename dump.rdb");
     client.expect("BGSAVE", "+Background saving started");
     wait_for("the save succeeds", SOON, || client.info("rdb_last_bgsave_status") == "ok");
     client.ok("SET k w");
+}
+
+/// As on a full disk.
+#[test]
+fn a_save_that_does_not_fit_keeps_the_old_file() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.ok("SET k v");
+    client.ok("SAVE");
+    let old = fs::read(server.dir().join("dump.rdb")).expect("the file");
+    client.run("DEBUG POPULATE 20000 key 100");
+    let limit = Command::new("prlimit").args(["--fsize=100000", "--pid", &server.pid().to_string()]).status();
+    assert!(limit.is_ok_and(|status| status.success()), "prlimit");
+    assert_eq!(client.run("SAVE").to_string(), "-ERR");
+    client.expect("BGSAVE", "+Background saving started");
+    wait_for("it fails", SOON, || {
+        client.info("rdb_last_bgsave_status") == "err" && client.info("rdb_bgsave_in_progress") == "0"
+    });
+    assert!(fs::read(server.dir().join("dump.rdb")).expect("the file") == old);
+    let left = fs::read_dir(server.dir())
+        .expect("list")
+        .flatten()
+        .filter(|f| f.path().extension() == Some("rdb".as_ref()));
+    assert_eq!(left.count(), 1, "no temporary file is left");
+}
+
+#[test]
+fn functions_of_a_file_are_not_lost_in_silence() {
+    let real = Launch::real().start();
+    let mut client = real.connect();
+    client.cmd(&[
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=lib\nredis.register_function('f', function() return 1 end)",
+    ]);
+    client.ok("SET k v");
+    client.ok("SAVE");
+    let mut server = Server::subject();
+    server.kill();
+    fs::copy(real.dir().join("dump.rdb"), server.dir().join("dump.rdb")).expect("copy the file");
+    server.start_again();
+    server.connect().expect("GET k", "\"v\"");
+    assert!(server.log().contains("# 1 function libraries are left out"), "{}", server.log());
+}
+
+#[test]
+fn a_save_under_way_shows_how_far_it_is() {
+    let server = Launch::subject().args(&["--rdb-key-save-delay", "200"]).start();
+    let mut client = server.connect();
+    client.run("DEBUG POPULATE 20000 key 10");
+    client.expect("BGSAVE", "+Background saving started");
+    client.expect("BGSAVE SCHEDULE", "-ERR Background save already in progress");
+    wait_for("a part is done", SOON, || {
+        (1..20_000).contains(&client.info_int("current_save_keys_processed"))
+    });
+    assert_eq!(client.info_int("current_save_keys_total"), 20_000);
+    assert_eq!(client.info_int("rdb_bgsave_in_progress"), 1);
 }

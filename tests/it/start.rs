@@ -1,7 +1,7 @@
 //! How a server starts: mistakes in the configuration, the background, supervisors.
 
 use crate::common::client::Client;
-use crate::common::server::{free_port, fresh_dir, real, subject, subject_is_real};
+use crate::common::server::{Server, free_port, fresh_dir, real, subject, subject_is_real};
 use crate::common::{SOON, wait_for};
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -49,6 +49,7 @@ fn mistakes_of_a_file_are_told_as_redis_tells_them() {
         "port 0x10",
         "port +1",
         "\"port\" 1a",
+        "shutdown-on-sigint",
         "daemonize maybe",
         "appendfsync sometimes",
         "maxmemory 12xx",
@@ -133,12 +134,70 @@ fn mistakes_of_the_command_line_are_told_as_redis_tells_them() {
         &["--save", "60", "1", "5"],
         &["--bind", "127.0.0.1", "--hz", "fast"],
         &["good.conf", "--hz", "fast"],
+        &["good.conf", "not-a-name"],
         &["good.conf", "--port", "1", "--appendfsync", "soon", "--port", "x"],
     ] {
         let ours = complaint(&subject(), args, &dir);
         assert_eq!(ours, complaint(&real(), args, &dir), "{args:?}");
     }
     fs::remove_dir_all(dir).expect("remove the folder");
+}
+
+/// The users of such a file would be left out, and the node open to everybody.
+#[test]
+fn a_file_with_users_stops_the_start() {
+    let dir = fresh_dir();
+    let acl = dir.join("users.acl");
+    let mut args = vec!["--port", "0", "--aclfile", acl.to_str().expect("a path")];
+    let output = run(&subject(), &args, &dir);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.starts_with("Error loading ACLs, opening file '"), "{text}");
+    assert!(text.ends_with("users.acl': No such file or directory\n"), "{text}");
+    fs::write(&acl, "user default on nopass ~* &* +@all\nuser bob on >secret ~* +get\n").expect("write");
+    args.extend(["--maxclients", "100"]);
+    assert!(complaint(&subject(), &args, &dir).contains("at line 2\n>>> 'user bob on >secret ~* +get'\n"));
+    fs::remove_dir_all(dir).expect("remove the folder");
+}
+
+#[test]
+fn a_signal_during_the_load_ends_the_start_and_keeps_the_file() {
+    let mut filled = Server::subject();
+    filled.connect().run("DEBUG POPULATE 20000 key 10");
+    filled.connect().ok("SAVE");
+    filled.kill();
+    let file = fs::read(filled.dir().join("dump.rdb")).expect("the file");
+    for ending in ["TERM", "INT", "SHUTDOWN", "SHUTDOWN SAVE"] {
+        let port = free_port();
+        let mut child = Command::new(subject())
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--key-load-delay", "1000"])
+            .args(["--save", "3600 1", "--pidfile", "node.pid", "--unixsocket", "node.sock"])
+            .current_dir(filled.dir())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("start the server");
+        let mut client = None;
+        wait_for("a connection", SOON, || {
+            client = Client::try_connect(port).ok();
+            client.is_some()
+        });
+        let mut client = client.expect("a connection");
+        assert_eq!(client.run("GET key:1").text(), "LOADING Redis is loading the dataset in memory");
+        wait_for("it is under way", SOON, || client.info_int("loading_loaded_bytes") > 0);
+        assert_eq!(client.info_int("loading_total_bytes"), file.len() as i64);
+        if ending.starts_with("SHUTDOWN") {
+            assert!(client.try_run(ending).is_err(), "{ending}: the connection closes without a reply");
+        } else {
+            let kill = Command::new("kill").arg(format!("-{ending}")).arg(child.id().to_string()).status();
+            assert!(kill.is_ok_and(|status| status.success()));
+        }
+        wait_for("the end", SOON, || child.try_wait().expect("wait").is_some());
+        assert_eq!(child.wait().expect("the status").code(), Some(0), "{ending}");
+        assert!(fs::read(filled.dir().join("dump.rdb")).expect("the file") == file, "{ending}");
+        for name in ["node.pid", "node.sock"] {
+            assert!(!filled.dir().join(name).exists(), "{ending}: {name} is left");
+        }
+    }
 }
 
 #[test]

@@ -9,11 +9,13 @@ use crate::server::node::Node;
 pub fn write(node: &Node, out: &mut Lines) {
     let all = node.clients.all();
     let (mut input, mut output, mut pubsub, mut watching, mut watched) = (0, 0, 0, 0, 0);
-    let mut replicas = 0;
+    let (mut replicas, mut timed) = (0, 0);
     for entry in &all {
         replicas += usize::from(entry.role == Role::Replica);
         input = input.max(entry.query_bytes.load(Ordering::Relaxed));
         output = output.max(entry.output_bytes.load(Ordering::Relaxed));
+        timed +=
+            usize::from(entry.blocked.load(Ordering::Relaxed) && entry.times_out.load(Ordering::Relaxed));
         let state = entry.state.lock();
         pubsub += usize::from(state.channels + state.patterns + state.shard_channels > 0);
         watching += usize::from(state.watched > 0);
@@ -28,7 +30,7 @@ pub fn write(node: &Node, out: &mut Lines) {
     out.field("tracking_clients", 0);
     out.field("pubsub_clients", pubsub);
     out.field("watching_clients", watching);
-    out.field("clients_in_timeout_table", 0);
+    out.field("clients_in_timeout_table", timed);
     out.field("total_watched_keys", watched);
     out.field("total_blocking_keys", 0);
     out.field("total_blocking_keys_on_nokey", 0);

@@ -21,6 +21,18 @@ pub fn write(_node: &Node, out: &mut Lines) {
     field("used_cpu_user_main_thread", main_user);
 }
 
+/// Microseconds that the workers have run. Source: the first field of schedstat, in proc(5).
+pub fn workers_us() -> u64 {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let read = |path: std::path::PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let workers = tasks.filter(|task| read(task.path().join("comm")).starts_with("worker-"));
+    let nanos = workers.map(|task| {
+        let text = read(task.path().join("schedstat"));
+        text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0)
+    });
+    nanos.sum::<u64>() / 1000
+}
+
 /// Seconds: user, system, and the same of children that ended. Source: proc(5).
 fn times(path: &str) -> [f64; 4] {
     let text = fs::read_to_string(path).unwrap_or_default();

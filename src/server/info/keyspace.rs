@@ -1,7 +1,7 @@
 //! The section of databases.
 
 use super::Lines;
-use crate::server::node::Node;
+use crate::server::node::{Node, unix_ms};
 
 pub fn write(node: &Node, out: &mut Lines) {
     let keyspace = &node.shared.keyspace;
@@ -11,6 +11,7 @@ pub fn write(node: &Node, out: &mut Lines) {
             continue;
         }
         let expires = keyspace.volatile_len(db);
-        out.field(format_args!("db{db}"), format_args!("keys={keys},expires={expires},avg_ttl=0"));
+        let ttl = keyspace.mean_deadline(db).map_or(0, |at| (at - unix_ms()).max(0));
+        out.field(format_args!("db{db}"), format_args!("keys={keys},expires={expires},avg_ttl={ttl}"));
     }
 }

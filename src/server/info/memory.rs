@@ -71,9 +71,9 @@ pub fn write(node: &Node, out: &mut Lines) {
 }
 
 /// Bytes of the tables that find the keys, as far as they are fixed: one header a slot of each
-/// database in use.
+/// database in use. Those of the first one are there from the start.
 fn key_tables(keyspace: &Keyspace) -> u64 {
-    let used = (0..keyspace.databases() as u16).filter(|db| !keyspace.is_empty(*db)).count();
+    let used = (1..keyspace.databases() as u16).filter(|db| !keyspace.is_empty(*db)).count();
     (used * crate::base::crc16::SLOTS * 16) as u64
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Lines;
 use crate::command::gate;
 use crate::server::node::{Node, unix_ms};
+use crate::server::persistence::LoadProgress;
 
 pub fn write(node: &Node, out: &mut Lines) {
     let gates = node.shared.gate.load(Ordering::Relaxed);
@@ -14,8 +15,8 @@ pub fn write(node: &Node, out: &mut Lines) {
     out.field("current_cow_size", 0);
     out.field("current_cow_size_age", 0);
     out.field("current_fork_perc", "0.00");
-    out.field("current_save_keys_processed", 0);
-    out.field("current_save_keys_total", 0);
+    out.field("current_save_keys_processed", node.save.keys_done.load(Ordering::Relaxed));
+    out.field("current_save_keys_total", node.save.keys_total.load(Ordering::Relaxed));
     out.field("rdb_changes_since_last_save", node.shared.keyspace.stats.dirty.load(Ordering::Relaxed));
     let save = &node.save;
     let running_since = save.running_since_ms.load(Ordering::Relaxed);
@@ -41,4 +42,24 @@ pub fn write(node: &Node, out: &mut Lines) {
     out.field("aof_last_cow_size", 0);
     out.field("module_fork_in_progress", 0);
     out.field("module_fork_last_cow_size", 0);
+    if gates & gate::LOADING != 0 {
+        write_loading(&node.save.loading, out);
+    }
+}
+
+/// How far the load under way is.
+fn write_loading(progress: &LoadProgress, out: &mut Lines) {
+    let since_ms = progress.since_ms.load(Ordering::Relaxed);
+    let done = progress.done.load(Ordering::Relaxed);
+    // The end of a stream is not known: then it is always near.
+    let total = progress.total.load(Ordering::Relaxed).max(done);
+    let elapsed_s = (unix_ms() - since_ms).max(0) as f64 / 1000.0;
+    let share = if total == 0 { 0.0 } else { done as f64 / total as f64 };
+    let eta = if share == 0.0 { 1.0 } else { elapsed_s * (1.0 - share) / share };
+    out.field("loading_start_time", since_ms / 1000);
+    out.field("loading_total_bytes", total);
+    out.field("loading_rdb_used_mem", 0);
+    out.field("loading_loaded_bytes", done);
+    out.field("loading_loaded_perc", format_args!("{:.2}", share * 100.0));
+    out.field("loading_eta_seconds", eta as u64);
 }

@@ -36,6 +36,9 @@ pub fn write(node: &Node, out: &mut Lines) {
     out.field("server_time_usec", micros);
     out.field("uptime_in_seconds", uptime);
     out.field("uptime_in_days", uptime / 86_400);
+    if let Some(ms) = node.shutdown.remaining_ms() {
+        out.field("shutdown_in_milliseconds", ms);
+    }
     out.field("hz", config.hz);
     out.field("configured_hz", config.hz);
     out.field("lru_clock", (unix_ms() / 1000) & 0xff_ffff);

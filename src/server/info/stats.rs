@@ -14,6 +14,7 @@ pub fn write(node: &Node, out: &mut Lines) {
     let hits: u64 = node.stats.iter().map(|s| get(&s.hits)).sum();
     let misses: u64 = node.stats.iter().map(|s| get(&s.misses)).sum();
     let errors: u64 = node.stats.iter().map(|s| s.errors.lock().values().sum::<u64>()).sum();
+    let command_us: u64 = node.stats.iter().map(|s| s.nanos()).sum::<u64>() / 1000;
     let kilo = |rate: u64| format!("{:.2}", rate as f64 / 1024.0);
     out.field("total_connections_received", get(&node.clients.accepted));
     out.field("total_commands_processed", calls);
@@ -23,8 +24,8 @@ pub fn write(node: &Node, out: &mut Lines) {
     super::replication::write_traffic(node, out);
     out.field("instantaneous_input_kbps", kilo(rates.input_bytes.per_second()));
     out.field("instantaneous_output_kbps", kilo(rates.output_bytes.per_second()));
-    out.field("instantaneous_input_repl_kbps", "0.00");
-    out.field("instantaneous_output_repl_kbps", "0.00");
+    out.field("instantaneous_input_repl_kbps", kilo(rates.repl_input_bytes.per_second()));
+    out.field("instantaneous_output_repl_kbps", kilo(rates.repl_output_bytes.per_second()));
     out.field("rejected_connections", get(&node.clients.rejected));
     super::replication::write_syncs(node, out);
     out.field("expired_subkeys", 0);
@@ -67,11 +68,14 @@ pub fn write(node: &Node, out: &mut Lines) {
     out.field("reply_buffer_shrinks", 0);
     out.field("reply_buffer_expands", 0);
     out.field("eventloop_cycles", get(&node.net.rounds));
-    out.field("eventloop_duration_sum", 0);
-    out.field("eventloop_duration_cmd_sum", 0);
-    out.field("instantaneous_eventloop_cycles_per_sec", 0);
-    out.field("instantaneous_eventloop_duration_usec", 0);
-    out.field("acl_access_denied_auth", 0);
+    out.field("eventloop_duration_sum", super::cpu::workers_us().max(command_us));
+    out.field("eventloop_duration_cmd_sum", command_us);
+    out.field("instantaneous_eventloop_cycles_per_sec", rates.rounds.per_second());
+    // Of the commands alone: the rest is not measured from moment to moment.
+    let busy_us = rates.command_nanos.per_second() / 1000;
+    let each = busy_us.checked_div(rates.rounds.per_second()).unwrap_or(0);
+    out.field("instantaneous_eventloop_duration_usec", each);
+    out.field("acl_access_denied_auth", get(&node.net.auth_failed));
     out.field("acl_access_denied_cmd", 0);
     out.field("acl_access_denied_key", 0);
     out.field("acl_access_denied_channel", 0);

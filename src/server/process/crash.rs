@@ -57,11 +57,18 @@ const SIGNAL_STACK_BYTES: usize = 256 * 1024;
 /// Gives the calling thread a stack for reports. To be called once by every thread of the server;
 /// the report of a thread without it may end before the stack trace.
 pub fn guard_thread() {
-    let stack = Box::leak(vec![0_u8; SIGNAL_STACK_BYTES].into_boxed_slice());
-    let stack = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
-    // SAFETY: the memory is never freed, because the kernel may use it as long as the thread lives;
+    // Not from the allocator: it takes no memory before it is used, and is no part of what data take.
+    // SAFETY: a new mapping. It is never unmapped, because the kernel may use it as long as the thread lives;
     // threads of the server live as long as the process.
-    unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) };
+    unsafe {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let memory = libc::mmap(std::ptr::null_mut(), SIGNAL_STACK_BYTES, access, kind, -1, 0);
+        if memory == libc::MAP_FAILED {
+            return;
+        }
+        let stack = libc::stack_t { ss_sp: memory, ss_flags: 0, ss_size: SIGNAL_STACK_BYTES };
+        libc::sigaltstack(&raw const stack, std::ptr::null_mut());
+    }
 }
 
 /// Follows `crash-log-enabled` and `use-exit-on-panic`, at the start and when they change.

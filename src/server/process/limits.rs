@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::config::choice::OomScoreAdj;
+use crate::server::os_error::words;
 
 /// Descriptors for everything that is not a client: files, links, listeners.
 const RESERVED_FILES: u64 = 32;
@@ -21,7 +22,8 @@ pub fn raise_open_files(maxclients: u32, own: u64) -> Result<u32, String> {
         Ok(limit) => limit,
         Err(error) => {
             warn!(
-                "Unable to obtain the current NOFILE limit ({error}), assuming 1024 and setting the max clients configuration accordingly."
+                "Unable to obtain the current NOFILE limit ({}), assuming 1024 and setting the max clients configuration accordingly.",
+                words(&error)
             );
             return Ok((1024 - reserved) as u32);
         }
@@ -51,7 +53,7 @@ pub fn raise_open_files(maxclients: u32, own: u64) -> Result<u32, String> {
     }
     let fitting = (reached - reserved) as u32;
     warn!("You requested maxclients of {maxclients} requiring at least {wanted} max file descriptors.");
-    warn!("Server can't set maximum open files to {wanted} because of OS error: {refusal}.");
+    warn!("Server can't set maximum open files to {wanted} because of OS error: {}.", words(&refusal));
     warn!(
         "Current maximum open files is {reached}. maxclients has been reduced to {fitting} to compensate \
          for low ulimit. If you need higher maxclients increase 'ulimit -n'."

@@ -3,6 +3,7 @@
 use std::io;
 use std::thread;
 
+use libc::SIGXFSZ;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
@@ -18,9 +19,10 @@ pub enum Request {
 }
 
 /// Ignores the signals that would end the process for no good reason: a closed terminal, a peer that
-/// hung up, and SIGUSR1, by which other servers reopen their log (ours is opened for each line).
+/// hung up, a file that reached its limit of size (the write fails instead), and SIGUSR1, by which other servers
+/// reopen their log (ours is opened for each line).
 pub fn ignore() {
-    for signal in [SIGHUP, SIGPIPE, SIGUSR1] {
+    for signal in [SIGHUP, SIGPIPE, SIGXFSZ, SIGUSR1] {
         // SAFETY: no handler is installed, the kernel drops the signal.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
@@ -85,7 +87,7 @@ mod tests {
         // SAFETY: the process is our child and not yet waited for.
         let send = |signal| assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
         until("watching");
-        for ignored in [SIGHUP, SIGUSR1, SIGPIPE] {
+        for ignored in [SIGHUP, SIGUSR1, SIGPIPE, SIGXFSZ] {
             send(ignored);
         }
         send(SIGTERM);

@@ -183,6 +183,7 @@ impl Applier {
     }
 
     fn apply(&mut self, raw: &[u8], args: &[&[u8]]) {
+        self.node.sleep_along();
         if let [name, what, ..] = args
             && name.eq_ignore_ascii_case(b"replconf")
         {

@@ -51,7 +51,7 @@ fn run(node: &Arc<Node>, ticket: u64, position: Option<Position>, mut pipe: Pipe
     let ks = &node.shared.keyspace;
     let is_empty = (0..ks.databases() as u16).all(|db| ks.is_empty(db));
     if config.repl_diskless_load == DisklessLoad::OnEmptyDb && is_empty {
-        return replace(node, ticket, position, pipe);
+        return replace(node, ticket, position, pipe, None);
     }
     let path = Path::new(&config.dir).join(format!("temp-{}.{ticket}.rdb", std::process::id()));
     let spooled = (|| {
@@ -64,15 +64,17 @@ fn run(node: &Arc<Node>, ticket: u64, position: Option<Position>, mut pipe: Pipe
         Ok(file)
     })();
     let file = spooled.map_err(|e: io::Error| format!("the temporary file: {e}"))?;
-    replace(node, ticket, position, file)
+    let length = file.metadata().ok().map(|m| m.len());
+    replace(node, ticket, position, file, length)
 }
 
-/// Puts the data of `input` in the place of what is there.
+/// Puts the data of `input`, which has this length if it is known, in the place of what is there.
 fn replace(
     node: &Arc<Node>,
     ticket: u64,
     position: Option<Position>,
     input: impl Read,
+    length: Option<u64>,
 ) -> Result<(), String> {
     let _one_at_a_time = node.replication.loading.lock();
     {
@@ -89,7 +91,7 @@ fn replace(
         flush(node, &mut locked);
     }
     let input = WhileFollowed { node, ticket, input };
-    let result = persistence::load(node, input, &mut |_| {});
+    let result = persistence::load(node, input, length, &|| true);
     let mut locked = node.shared.keyspace.lock_all();
     let mut state = node.replication.lock();
     let followed = state.upstream.as_ref().is_some_and(|u| u.ticket == ticket);

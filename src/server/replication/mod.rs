@@ -191,7 +191,7 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
         }
         node.shared.keyspace.log.set_keep(config.repl_backlog_size);
         if let Some(address) = primary {
-            role::follow_locked(node, &locked, &mut state, address);
+            role::follow_locked(node, &locked, &mut state, address, file.is_some());
         }
     }
     let weak = Arc::downgrade(node);

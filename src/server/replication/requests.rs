@@ -80,7 +80,7 @@ fn change_role(
         }
         Some((host, port)) => {
             let line = format!("REPLICAOF {host}:{port} enabled (user request from '{user}')");
-            if !role::follow_locked(node, db.locked(), &mut state, (host, port)) {
+            if !role::follow_locked(node, db.locked(), &mut state, (host, port), true) {
                 tracing::info!(
                     "REPLICAOF would result into synchronization with the master we are already connected with. No operation performed."
                 );

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::super::logging;
 use super::super::mailbox::Mail;
 use super::super::node::Node;
+use super::super::os_error::words;
 use super::link;
 use super::settings;
 use super::state::{State, Upstream};
@@ -18,7 +19,7 @@ use crate::repl::replica::{Position, Replica};
 /// Nothing changes if the node follows it already. The caller holds no lock.
 pub fn follow(node: &Arc<Node>, address: (String, u16)) {
     let locked = node.shared.keyspace.lock_all();
-    follow_locked(node, &locked, &mut node.replication.lock(), address);
+    follow_locked(node, &locked, &mut node.replication.lock(), address, true);
 }
 
 /// Follows nobody, with the data that are there. The caller holds no lock.
@@ -27,12 +28,14 @@ pub fn promote(node: &Arc<Node>) {
     promote_locked(node, &locked, &mut node.replication.lock());
 }
 
-/// As [`follow`]; false if the node follows that primary already.
+/// As [`follow`]; false if the node follows that primary already. `has_history`: the data are a point in a
+/// history that the primary may share.
 pub(super) fn follow_locked(
     node: &Arc<Node>,
     locked: &Locked<'_>,
     state: &mut State,
     address: (String, u16),
+    has_history: bool,
 ) -> bool {
     assert!(locked.set().contains(&LockSet::ALL), "roles change with every shard locked");
     let log = &node.shared.keyspace.log;
@@ -53,6 +56,7 @@ pub(super) fn follow_locked(
             former = Some(old.replica);
             position
         }
+        None if !has_history => None,
         None => {
             tracing::info!(
                 "Before turning into a replica, using my own master parameters to synthesize a cached master: \
@@ -109,7 +113,7 @@ fn show(node: &Node, role: logging::Role) {
         log.set_role(role);
     }
     if let Err(e) = node.origin.oom_score.lock().apply(&node.config.load(), role == logging::Role::Replica) {
-        tracing::warn!("Unable to write oom_score_adj: {e}");
+        tracing::warn!("Unable to write oom_score_adj: {}", words(&e));
     }
 }
 

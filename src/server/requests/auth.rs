@@ -1,5 +1,7 @@
 //! AUTH, HELLO and RESET: who a client is and which protocol it speaks.
 
+use std::sync::atomic::Ordering;
+
 use subtle::ConstantTimeEq;
 
 use super::{fail, pubsub};
@@ -24,6 +26,7 @@ fn authenticate(node: &Node, client: &mut Client, credentials: &Credentials) -> 
     let known = credentials.user.as_ref().is_none_or(|user| user == b"default");
     let right = password.is_empty() || bool::from(password.as_slice().ct_eq(&credentials.password));
     if !(known && right) {
+        node.net.auth_failed.fetch_add(1, Ordering::Relaxed);
         return Err(WRONG);
     }
     client.authenticated = true;

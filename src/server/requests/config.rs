@@ -10,8 +10,9 @@ use crate::config::set::{Change, SetError};
 use crate::config::{Config, Meaning, get, rewrite, set, table};
 use crate::resp::Reply;
 use crate::server::node::Node;
+use crate::server::os_error::words;
 use crate::server::process::{crash, limits};
-use crate::server::{clustering, config_file, listen, persistence, start};
+use crate::server::{clustering, config_file, persistence, start};
 
 pub fn perform(node: &Node, client: &Client, request: ConfigRequest, reply: &mut Reply) {
     match request {
@@ -47,7 +48,7 @@ pub fn perform(node: &Node, client: &Client, request: ConfigRequest, reply: &mut
 fn rewrite_file(node: &Node) -> Result<(), String> {
     let path = node.origin.config_file.as_ref().ok_or("ERR The server is running without a config file")?;
     let _one_at_a_time = node.config_change.lock();
-    let written = std::fs::read(path)
+    let written = config_file::read_or_empty(path)
         .and_then(|old| config_file::replace(path, &rewrite::rewrite(&old, &node.config.load(), None)));
     match written {
         Ok(()) => {
@@ -55,8 +56,8 @@ fn rewrite_file(node: &Node) -> Result<(), String> {
             Ok(())
         }
         Err(e) => {
-            tracing::warn!("CONFIG REWRITE failed: {e}");
-            Err(format!("ERR Rewriting config file: {e}"))
+            tracing::warn!("CONFIG REWRITE failed: {}", words(&e));
+            Err(format!("ERR Rewriting config file: {}", words(&e)))
         }
     }
 }
@@ -66,15 +67,6 @@ fn rewrite_file(node: &Node) -> Result<(), String> {
 fn take_effect(node: &Node, change: Change) -> Result<(), SetError> {
     let Change { mut config, changed } = change;
     let has = |names: &[&str]| changed.iter().any(|name| names.contains(name));
-    let mut listeners = None;
-    if has(&["port", "bind"]) {
-        let moved = |(_, e): (String, std::io::Error)| {
-            tracing::warn!("Could not listen as CONFIG SET asks: {e}");
-            let name = if has(&["port"]) { "port" } else { "bind" };
-            SetError::failed(name, "Unable to listen on this port. Check server logs.")
-        };
-        listeners = Some(listen::tcp(&config, config.port).map_err(moved)?);
-    }
     if has(&["maxclients"]) {
         let fits = limits::raise_open_files(config.maxclients, start::own_files(&config));
         match fits {
@@ -88,21 +80,15 @@ fn take_effect(node: &Node, change: Change) -> Result<(), SetError> {
             Err(text) => return Err(SetError::failed("maxclients", text)),
         }
     }
-    if has(&["oom-score-adj", "oom-score-adj-values"])
-        && let Err(e) = node.origin.oom_score.lock().apply(&config, node.is_replica())
-    {
-        tracing::warn!("Unable to write oom_score_adj: {e}");
-        return Err(SetError::failed(
-            "oom-score-adj",
-            "Failed to apply new oom_score_adj configuration, check server logs.",
-        ));
-    }
     if has(&["dir"]) {
-        let moved = std::env::set_current_dir(&config.dir).and_then(|()| std::env::current_dir());
-        config.dir = moved.map_err(|e| SetError::failed("dir", e.to_string()))?.display().to_string();
+        config.dir = enter(&config.dir)?;
     }
-    if let (Some(listeners), Some(acceptor)) = (listeners, node.acceptor.get()) {
-        acceptor.replace_tcp(listeners);
+    if let Err(error) = touch_system(node, &config, &changed) {
+        if has(&["dir"]) {
+            // It was there a moment ago.
+            let _ = enter(&node.config.load().dir);
+        }
+        return Err(error);
     }
     node.config.store(Arc::new(config));
     let config = node.config.load();
@@ -114,6 +100,40 @@ fn take_effect(node: &Node, change: Change) -> Result<(), SetError> {
     }
     if has(&["repl-backlog-size"]) {
         node.shared.keyspace.log.set_keep(config.repl_backlog_size);
+    }
+    Ok(())
+}
+
+/// Goes to the directory; returns its absolute path.
+fn enter(dir: &str) -> Result<String, SetError> {
+    let moved = std::env::set_current_dir(dir).and_then(|()| std::env::current_dir());
+    Ok(moved.map_err(|e| SetError::failed("dir", words(&e)))?.display().to_string())
+}
+
+/// Changes that the system may refuse, beside the directory. Each is taken back when a later one fails.
+fn touch_system(node: &Node, config: &Config, changed: &[&str]) -> Result<(), SetError> {
+    let has = |names: &[&str]| changed.iter().any(|name| names.contains(name));
+    let score = has(&["oom-score-adj", "oom-score-adj-values"]);
+    if score && let Err(e) = node.origin.oom_score.lock().apply(config, node.is_replica()) {
+        tracing::warn!("Unable to write oom_score_adj: {}", words(&e));
+        return Err(SetError::failed(
+            "oom-score-adj",
+            "Failed to apply new oom_score_adj configuration, check server logs.",
+        ));
+    }
+    if has(&["port", "bind"])
+        && let Some(acceptor) = node.acceptor.get()
+        && let Err(e) = acceptor.listen_anew(&node.config.load(), config)
+    {
+        tracing::warn!("{e}");
+        if score && let Err(e) = node.origin.oom_score.lock().apply(&node.config.load(), node.is_replica()) {
+            tracing::warn!("Unable to write oom_score_adj: {}", words(&e));
+        }
+        return Err(if has(&["port"]) {
+            SetError::failed("port", "Unable to listen on this port. Check server logs.")
+        } else {
+            SetError::failed("bind", "Failed to bind to specified addresses.")
+        });
     }
     Ok(())
 }

@@ -128,6 +128,7 @@ fn sleep(node: &Node, client: &Client, time: Duration) {
     for runtime in node.runtimes.lock().iter() {
         runtime.spawn(async move { sleep_until(until) });
     }
+    node.asleep_until_ms.store(node.mono_ms().saturating_add(time.as_millis() as u64), Ordering::Release);
     sleep_until(until);
 }
 

@@ -10,6 +10,7 @@ use crate::exec::After;
 use crate::resp::Reply;
 use crate::server::mailbox::Mail;
 use crate::server::node::Node;
+use crate::server::os_error::words;
 use crate::server::persistence;
 
 /// Starts it on a thread of its own, since the client's worker holds the locks that it needs. Other
@@ -55,6 +56,7 @@ fn save_and_load(node: &Node) -> Result<(), String> {
         keyspace.flush(&mut locked, db);
     }
     drop(locked);
-    let file = File::open(persistence::path(&node.config.load())).map_err(|e| e.to_string())?;
-    persistence::load(node, file, &mut |_| {}).map(|_| ()).map_err(|e| e.to_string())
+    let file = File::open(persistence::path(&node.config.load())).map_err(|e| words(&e))?;
+    let total = file.metadata().ok().map(|m| m.len());
+    persistence::load(node, file, total, &|| true).map(|_| ()).map_err(|e| e.to_string())
 }
