@@ -111,6 +111,12 @@ impl View {
         self.slots[usize::from(slot) % SLOTS]
     }
 
+    /// Whether whatever concerns this slot is served here, whoever asks.
+    #[inline]
+    pub fn serves(&self, slot: u16) -> bool {
+        self.is_ok() && !self.moving && self.slot(slot).is_mine()
+    }
+
     pub fn is_ok(&self) -> bool {
         self.down.is_none()
     }

@@ -241,21 +241,24 @@ impl Executor {
         }
         let mut routed = None;
         if bits & gate::CLUSTER != 0 && client.role != Role::Primary {
-            let mut route = Route::default();
-            route.add(command, args);
             let view = self.view.load().as_deref();
-            // Before the node knows of the cluster it serves no key.
-            let starting = || Err(Fail::text("CLUSTERDOWN The cluster is down"));
-            let keyless = route.is_keyless();
-            if let Err(fail) = view.map_or_else(
-                || if keyless { Ok(()) } else { starting() },
-                |view| route.check(view, client, asking),
-            ) {
-                if let Some(multi) = &mut client.multi {
-                    multi.aborted = true;
+            // The common case: one key, in a slot that is ours and stays.
+            let mine = matches!((view, hashed), (Some(view), Some(h)) if view.serves(h.slot));
+            let mut route = None;
+            if !mine || bits & gate::IN_MULTI != 0 {
+                let route = route.insert(Route::of(command, args));
+                // Before the node knows of the cluster it serves no key.
+                let starting = || Err(Fail::text("CLUSTERDOWN The cluster is down"));
+                if let Err(fail) = view.map_or_else(
+                    || if route.is_keyless() { Ok(()) } else { starting() },
+                    |view| route.check(view, client, asking),
+                ) {
+                    if let Some(multi) = &mut client.multi {
+                        multi.aborted = true;
+                    }
+                    self.fail(id, &fail, reply);
+                    return After::Done;
                 }
-                self.fail(id, &fail, reply);
-                return After::Done;
             }
             let late = bits & !(early | NOT_REFUSING);
             routed = Some((route, view.map(std::ptr::from_ref), asking));
@@ -274,7 +277,7 @@ impl Executor {
             if command.name == "exec" {
                 return self.exec_transaction(host, client, id, now, reply);
             }
-            if let Some((route, view, asking)) = &routed
+            if let Some((Some(route), view, asking)) = &routed
                 && let Err(fail) = self.confirm_queued(route, *view, client, *asking, now)
             {
                 if let Some(multi) = &mut client.multi {
@@ -297,6 +300,8 @@ impl Executor {
             return After::Done;
         }
         if let Some((route, view, asking)) = routed
+            && (route.is_some() || self.view.load().as_deref().map(std::ptr::from_ref) != view)
+            && let route = route.unwrap_or_else(|| Route::of(command, args))
             && let Err(fail) = self.confirm_route(&route, view, client, asking, now, &mut locked)
         {
             drop(locked);

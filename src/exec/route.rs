@@ -25,6 +25,13 @@ pub(super) struct Route<'a> {
 }
 
 impl<'a> Route<'a> {
+    /// The route of one command.
+    pub fn of(command: &Command, args: &[&'a [u8]]) -> Self {
+        let mut route = Self::default();
+        route.add(command, args);
+        route
+    }
+
     /// Takes a command into account.
     pub fn add(&mut self, command: &Command, args: &[&'a [u8]]) {
         let mut positions = KeyPositions::new();
