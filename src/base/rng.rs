@@ -1,7 +1,7 @@
 //! A small seeded generator. Everything that must replay from a seed draws from here.
 
 /// SplitMix64 (Steele, Lea, Flood 2014): 64 bits of state, full period, passes BigCrush.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rng(u64);
 
 impl Rng {

@@ -6,7 +6,7 @@ use super::ctx::{Ctx, DONE};
 use super::help::help;
 use super::request::{ClientKind, ClientRequest, KillFilter, ListFilter, Request};
 use super::spec::{Command, Group::Connection, flags::*};
-use super::{Fail, Result, int, is};
+use super::{Fail, Result, int, is, wrong_arguments};
 
 pub const COMMANDS: &[Command] =
     &[Command::container("client", Connection, CLIENT).doc("2.4.0", "", "Commands about connections.")];
@@ -19,10 +19,6 @@ const CLIENT: &[Command] = &[
         .flags(OWN)
         .complexity("O(1)")
         .doc("2.6.9", "", "Returns the name of the connection."),
-    Command::new("getredir", 2, Connection, getredir)
-        .flags(OWN)
-        .complexity("O(1)")
-        .doc("6.0.0", "", "Returns the client to which tracking messages are sent."),
     Command::new("help", 2, Connection, client_help)
         .flags(LOADING | STALE)
         .complexity("O(1)")
@@ -76,10 +72,6 @@ const CLIENT: &[Command] = &[
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .complexity("O(1)")
         .doc("2.6.9", "connection-name", "Names the connection."),
-    Command::new("trackinginfo", 2, Connection, trackinginfo)
-        .flags(OWN)
-        .complexity("O(1)")
-        .doc("6.2.0", "", "Describes how the connection is tracked."),
     Command::new("unblock", -3, Connection, unblock)
         .flags(OTHERS)
         .complexity("O(log N) where N is the number of clients")
@@ -138,24 +130,6 @@ fn setinfo(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-/// No connection is tracked: client-side caching is not served.
-fn getredir(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    ctx.reply.int(-1);
-    DONE
-}
-
-fn trackinginfo(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    ctx.reply.map(3);
-    ctx.reply.bulk(b"flags");
-    ctx.reply.set(1);
-    ctx.reply.bulk(b"off");
-    ctx.reply.bulk(b"redirect");
-    ctx.reply.int(-1);
-    ctx.reply.bulk(b"prefixes");
-    ctx.reply.array(0);
-    DONE
-}
-
 fn on_or_off(word: &[u8]) -> Result<bool> {
     if is(word, "on") {
         Ok(true)
@@ -210,10 +184,10 @@ fn list(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [] => ListFilter::All,
         [word, name] if is(word, "type") => ListFilter::Kind(kind(name)?),
         [word, ids @ ..] if is(word, "id") && !ids.is_empty() => {
-            let ids = ids.iter().map(|id| match int(id) {
-                Ok(n) if n > 0 => Ok(n as u64),
-                _ => Err(Fail::text("ERR Invalid client ID")),
-            });
+            // No client has a number below 1: such a one is found by nobody.
+            let number = |n| u64::try_from(n).unwrap_or(0);
+            let ids =
+                ids.iter().map(|id| int(id).map(number).map_err(|_| Fail::text("ERR Invalid client ID")));
             ListFilter::Ids(ids.collect::<Result<_>>()?)
         }
         _ => return Err(Fail::Syntax),
@@ -254,6 +228,10 @@ fn kill(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         } else if is(pair[0], "laddr") {
             filter.local_address = Some(value.to_vec());
         } else if is(pair[0], "user") {
+            // There is one user so far.
+            if value != b"default" {
+                return Err(Fail::owned(format!("ERR No such user '{}'", String::from_utf8_lossy(value))));
+            }
             filter.user = Some(value.to_vec());
         } else if is(pair[0], "skipme") {
             filter.skip_me = match value {
@@ -274,7 +252,7 @@ fn pause(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [word] if is(word, "all") => true,
         [word] if is(word, "write") => false,
         [_] => return Err(Fail::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-        _ => return Err(Fail::Syntax),
+        _ => return Err(wrong_arguments("CLIENT", args[1])),
     };
     let ms = int(args[2]).map_err(|_| Fail::text("ERR timeout is not an integer or out of range"))?;
     let for_ms = u64::try_from(ms).map_err(|_| Fail::text("ERR timeout is negative"))?;
@@ -291,7 +269,7 @@ fn unblock(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [word] if is(word, "timeout") => false,
         [word] if is(word, "error") => true,
         [_] => return Err(Fail::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
-        _ => return Err(Fail::Syntax),
+        _ => return Err(wrong_arguments("CLIENT", args[1])),
     };
     // No client has a number below 1: such a one is found by nobody.
     let id = u64::try_from(int(args[2])?).unwrap_or(0);

@@ -3,7 +3,7 @@
 use super::ctx::{Ctx, DONE, Outcome, Transaction};
 use super::request::{Credentials, Hello, Request};
 use super::spec::{Command, Group::Connection, flags::*};
-use super::{Fail, Result, int, is};
+use super::{Fail, Result, int, is, small_int};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("ping", -1, Connection, ping)
@@ -66,7 +66,7 @@ fn echo(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn select(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let index = int(args[1])?;
+    let index = i64::from(small_int(args[1])?);
     if ctx.clustered && index != 0 {
         return Err(Fail::text("ERR SELECT is not allowed in cluster mode"));
     }

@@ -91,10 +91,7 @@ fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return DONE;
     }
     ctx.db.insert(key, value, at);
-    if let Some(seconds) = idle {
-        // The clock has 24 bits.
-        ctx.db.set_idle_seconds(key, seconds.min(0xff_ffff) as u32);
-    }
+    ctx.db.set_usage(key, idle, freq);
     ctx.db.changed(key);
     if let Some(at) = at.filter(|_| !absolute) {
         let mut text = itoa::Buffer::new();

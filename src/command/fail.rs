@@ -23,6 +23,9 @@ pub enum Fail {
     Arity(String),
     #[error("ERR invalid expire time in '{0}' command")]
     ExpireTime(String),
+    /// A line of HTTP: somebody makes a browser speak to the node. Not worth an answer.
+    #[error("ERR a request of another protocol")]
+    OtherProtocol,
     #[error("{0}")]
     Text(Cow<'static, str>),
 }

@@ -3,7 +3,7 @@
 use super::ctx::{Ctx, DONE};
 use super::scan::{self, Scan};
 use super::spec::{Command, Group::Generic, flags::*, key, one, range};
-use super::{Fail, Result, int, is};
+use super::{Fail, Result, is, small_int};
 use crate::base::glob;
 use crate::base::time::UnixMs;
 use crate::encoding::Item;
@@ -166,8 +166,11 @@ fn randomkey(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 struct Held {
     value: Value,
     expire: Option<UnixMs>,
-    /// OBJECT ENCODING says `raw` whatever the string.
+    /// What OBJECT ENCODING says of a string beside its bytes.
     raw: bool,
+    text: bool,
+    /// How it was used, if that goes with it.
+    access: Option<u32>,
 }
 
 impl Held {
@@ -178,19 +181,27 @@ impl Held {
             (None, ValueRef::String(s)) => Value::String(std::sync::Arc::new(s.to_vec())),
             (None, _) => return None,
         };
-        Some(Self { value, expire: entry.expire(), raw: entry.is_raw() })
+        let (raw, text) = (entry.is_raw(), entry.is_text());
+        Some(Self { value, expire: entry.expire(), raw, text, access: None })
     }
 
     fn take(db: &mut Db<'_, '_>, key: &[u8]) -> Option<Self> {
-        let raw = db.peek(key)?.is_raw();
+        let entry = db.peek(key)?;
+        let (raw, text, access) = (entry.is_raw(), entry.is_text(), Some(entry.access()));
         let (value, expire) = db.take(key)?;
-        Some(Self { value, expire, raw })
+        Some(Self { value, expire, raw, text, access })
     }
 
     fn put(self, db: &mut Db<'_, '_>, key: &[u8]) {
         db.insert(key, self.value, self.expire);
         if self.raw {
             db.mark_raw(key);
+        }
+        if self.text {
+            db.mark_text(key);
+        }
+        if let Some(access) = self.access {
+            db.set_access(key, access);
         }
         db.changed(key);
     }
@@ -226,11 +237,9 @@ fn move_to(ctx: &mut Ctx<'_, '_, '_>, from: &[u8], to: &[u8]) -> Result<()> {
 
 /// The number of a database as COPY and MOVE take it.
 fn database(ctx: &Ctx<'_, '_, '_>, arg: &[u8]) -> Result<u16> {
-    let databases = ctx.db.keyspace().databases() as i64;
-    match int(arg)? {
-        index if (0..databases).contains(&index) => Ok(index as u16),
-        _ => Err(Fail::text("ERR DB index is out of range")),
-    }
+    let index = small_int(arg)?;
+    let exists = (0..ctx.db.keyspace().databases() as i32).contains(&index);
+    if exists { Ok(index as u16) } else { Err(Fail::text("ERR DB index is out of range")) }
 }
 
 const SAME: Fail = Fail::text("ERR source and destination objects are the same");

@@ -217,8 +217,8 @@ fn brpoplpush(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn blmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let timeout = timeout(args[1])?;
     let (keys, end, count) = several(args, 2)?;
+    let timeout = timeout(args[1])?;
     if pop_several(ctx, &args[keys.clone()], end, count)? {
         return DONE;
     }

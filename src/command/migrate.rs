@@ -4,21 +4,18 @@ use std::time::Duration;
 
 use super::ctx::Ctx;
 use super::request::{Migrate, Request};
-use super::spec::{Begin, Command, Find, Group::Generic, KeySpec, flags::*, key};
+use super::spec::{Begin, Command, Group::Generic, KeySpec, Keyword, behind, flags::*, key, one};
 use super::{Fail, Result, int, is};
 
 const MOVED: u16 = key::RW | key::ACCESS | key::DELETE;
 
+const KEYS: Keyword = Keyword { word: "keys", told_from: -2, from: 6, options: &[("auth", 1), ("auth2", 2)] };
+
 pub const COMMANDS: &[Command] = &[Command::new("migrate", -6, Generic, migrate)
     .flags(WRITE | MOVABLE_KEYS)
     .keys(&[
-        KeySpec { flags: MOVED, notes: "", begin: Begin::IndexUnlessEmpty(3), find: Find::Range { last: 0, step: 1, limit: 0 } },
-        KeySpec {
-            flags: MOVED | key::INCOMPLETE,
-            notes: "",
-            begin: Begin::Keyword("KEYS", -2),
-            find: Find::Range { last: -1, step: 1, limit: 0 },
-        },
+        KeySpec { begin: Begin::IndexUnless(3, KEYS), ..one(3, MOVED) },
+        behind(KEYS, 0, MOVED | key::INCOMPLETE),
     ])
     .categories(&["@dangerous"])
     .tips(&["nondeterministic_output"])

@@ -78,11 +78,20 @@ pub fn at_least_one(arg: &[u8], text: &'static str) -> Result<usize> {
     }
 }
 
+/// An integer of 32 bits: the number of a database.
+pub fn small_int(arg: &[u8]) -> Result<i32> {
+    i32::try_from(int(arg)?)
+        .map_err(|_| Fail::text("ERR value is out of range, value must between -2147483648 and 2147483647"))
+}
+
 /// How many random elements are wanted: a positive count of different ones, or a negative one of
 /// any. Unlike Redis, which would build any reply, the number is bounded.
 pub fn random_count(arg: &[u8]) -> Result<i64> {
     const MOST: i64 = 1 << 28;
     match int(arg)? {
+        i64::MIN => Err(Fail::text(
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        )),
         n if n < -MOST => Err(Fail::text("ERR value is out of range")),
         n => Ok(n),
     }
@@ -144,11 +153,7 @@ impl<T> RandomElement for (Item<'_>, T) {
 /// How long a blocking command waits, in seconds; `None`: for ever.
 pub fn timeout(arg: &[u8]) -> Result<Option<Duration>> {
     const WRONG: Fail = Fail::text("ERR timeout is not a float or out of range");
-    let ms = crate::base::num::parse_f64(arg).ok_or(WRONG)? * 1000.0;
-    timeout_ms(ms.ceil())
-}
-
-fn timeout_ms(ms: f64) -> Result<Option<Duration>> {
+    let ms = (crate::base::num::parse_f64(arg).ok_or(WRONG)? * 1000.0).ceil();
     if ms < 0.0 {
         return Err(Fail::text("ERR timeout is negative"));
     }
@@ -173,6 +178,20 @@ pub fn bulk_item(reply: &mut Reply, item: Item<'_>) {
         Item::Bytes(bytes) => reply.bulk(bytes),
         Item::Int(n) => reply.bulk_int(n),
     }
+}
+
+/// The answer to a subcommand with arguments that it does not take.
+pub fn wrong_arguments(container: &str, word: &[u8]) -> Fail {
+    let word = String::from_utf8_lossy(word);
+    Fail::owned(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{word}'. Try {container} HELP."
+    ))
+}
+
+/// What follows leading white space as C counts it.
+pub fn trim_start(text: &[u8]) -> &[u8] {
+    let blank = text.iter().take_while(|b| matches!(b, b' ' | b'\t'..=b'\r')).count();
+    &text[blank..]
 }
 
 /// Whether an argument is this word, in any case.

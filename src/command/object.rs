@@ -3,6 +3,8 @@
 use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group::Generic, flags::*, key, one};
 use super::{Fail, Result};
+use crate::base::num::parse_i64;
+use crate::value::ValueRef;
 
 pub const COMMANDS: &[Command] =
     &[Command::container("object", Generic, SUBCOMMANDS).doc("2.2.3", "", "Tells how a value is kept.")];
@@ -36,7 +38,7 @@ const SUBCOMMANDS: &[Command] = &[
         .keys(&[one(2, key::RO)])
         .tips(&["nondeterministic_output"])
         .complexity("O(1)")
-        .doc("2.2.3", "key", "Returns the number of references to a value, which is always 1."),
+        .doc("2.2.3", "key", "Returns the number of references to a value."),
 ];
 
 fn encoding(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -50,32 +52,52 @@ fn encoding(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn idletime(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let keyspace = ctx.db.keyspace();
+    let usage = &ctx.db.keyspace().usage;
     match ctx.db.peek(args[2]) {
         None => ctx.reply.null(),
-        Some(entry) => ctx.reply.int(i64::from(keyspace.idle_seconds(entry.access()))),
+        Some(_) if usage.counts() => {
+            return Err(Fail::text(
+                "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
+            ));
+        }
+        Some(entry) => ctx.reply.int(i64::from(usage.idle_seconds(entry.access()))),
     }
     DONE
 }
 
 fn freq(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    if !ctx.db.exists(args[2]) {
-        ctx.reply.null();
-        return DONE;
-    }
-    // Eviction by frequency is not offered, so it is not counted.
-    Err(Fail::text(
-        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
-    ))
-}
-
-fn refcount(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    if ctx.db.exists(args[2]) {
-        ctx.reply.int(1);
-    } else {
-        ctx.reply.null();
+    let usage = &ctx.db.keyspace().usage;
+    match ctx.db.peek(args[2]) {
+        None => ctx.reply.null(),
+        Some(_) if !usage.counts() => {
+            return Err(Fail::text(
+                "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
+            ));
+        }
+        Some(entry) => ctx.reply.int(i64::from(usage.frequency(entry.access()))),
     }
     DONE
+}
+
+/// Values are not shared, so each has one reference. Redis shares small integers unless their use is
+/// tracked, and says so with the largest number; clients see the same here.
+fn refcount(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let tracked = ctx.db.keyspace().usage.tracks_each_value();
+    match ctx.db.peek(args[2]) {
+        None => ctx.reply.null(),
+        Some(entry) => {
+            let shared = !tracked && !entry.is_raw() && !entry.is_text() && is_small_integer(entry.value());
+            ctx.reply.int(if shared { i64::from(i32::MAX) } else { 1 });
+        }
+    }
+    DONE
+}
+
+fn is_small_integer(value: ValueRef<'_>) -> bool {
+    match value {
+        ValueRef::String(s) => s.len() <= 4 && parse_i64(s).is_some_and(|n| n >= 0),
+        _ => false,
+    }
 }
 
 fn help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {

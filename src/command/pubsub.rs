@@ -1,12 +1,12 @@
 //! The pub/sub family. Who is subscribed to what is the node's affair.
 
-use super::Result;
 use super::ctx::{Ctx, DONE};
 use super::help::help;
 use super::request::{PubSubRequest, Request, Space};
 use super::spec::{Command, Group::PubSub, KeySpec, flags::*, key, one, range};
+use super::{Result, wrong_arguments};
 
-const LISTENING: u32 = PUBSUB_FLAGS | IN_SUBSCRIBED;
+const LISTENING: u32 = PUBSUB_FLAGS | IN_SUBSCRIBED | PUSHES;
 const PUBSUB_FLAGS: u32 = PUBSUB | NOSCRIPT | LOADING | STALE;
 const ASKING_FLAGS: u32 = PUBSUB | LOADING | STALE;
 
@@ -145,10 +145,7 @@ fn shardchannels(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn list(space: Space, args: &[&[u8]]) -> Result {
     if args.len() > 3 {
-        let word = String::from_utf8_lossy(args[1]);
-        return Err(super::Fail::owned(format!(
-            "ERR unknown subcommand or wrong number of arguments for '{word}'. Try PUBSUB HELP."
-        )));
+        return Err(wrong_arguments("PUBSUB", args[1]));
     }
     ask(PubSubRequest::Channels(space, args.get(2).map(|p| p.to_vec())))
 }

@@ -132,8 +132,8 @@ fn zmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn bzmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let timeout = timeout(args[1])?;
     let (keys, end, count) = several(args, 2)?;
+    let timeout = timeout(args[1])?;
     if pop_several(ctx, &args[keys.clone()], end, count)? {
         return DONE;
     }

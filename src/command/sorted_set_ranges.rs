@@ -5,7 +5,7 @@ use std::ops::{Bound, Range};
 use super::ctx::{Collections, Ctx, DONE};
 use super::sorted_sets::{open_members, show_member};
 use super::spec::{Command, Group::SortedSet, flags::*, key, one};
-use super::{Fail, Result, clamp_range, int, is};
+use super::{Fail, Result, clamp_range, int, is, trim_start};
 use crate::encoding::item::IntText;
 use crate::value::sorted_set::LexBound;
 use crate::value::{self, Value};
@@ -139,7 +139,8 @@ impl<'a> Ends<'a> {
     }
 }
 
-/// `1.5`, `(1.5` for exclusive, infinities. Nothing reads as zero, as `strtod` has it.
+/// `1.5`, `(1.5` for exclusive, infinities. As `strtod` has it, white space may stand in front, and nothing
+/// reads as zero.
 fn score_bound(arg: &[u8]) -> Result<Bound<f64>> {
     let (exclusive, text) = match arg {
         [b'(', rest @ ..] => (true, rest),
@@ -148,7 +149,7 @@ fn score_bound(arg: &[u8]) -> Result<Bound<f64>> {
     let x = if text.is_empty() {
         0.0
     } else {
-        crate::base::num::parse_f64(text).ok_or(Fail::text("ERR min or max is not a float"))?
+        crate::base::num::parse_f64(trim_start(text)).ok_or(Fail::text("ERR min or max is not a float"))?
     };
     Ok(if exclusive { Bound::Excluded(x) } else { Bound::Included(x) })
 }

@@ -40,6 +40,9 @@ pub mod flags {
     /// Runs at once inside MULTI instead of being queued.
     pub const NOT_QUEUED: u32 = 1 << 26;
 
+    /// What it answers are messages out of band, which CLIENT REPLY does not silence.
+    pub const PUSHES: u32 = 1 << 27;
+
     /// Names of the flags that COMMAND shows.
     pub const NAMES: &[(u32, &str)] = &[
         (WRITE, "write"),
@@ -164,10 +167,37 @@ pub mod key {
 pub enum Begin {
     /// At this argument.
     Index(usize),
-    /// At this argument, unless it is empty (MIGRATE with KEYS). Shown as an index.
-    IndexUnlessEmpty(usize),
-    /// Behind this word, searched from the argument given (from the end when negative).
-    Keyword(&'static str, i32),
+    /// At this argument, unless the keyword is there (MIGRATE with KEYS). Shown as an index.
+    IndexUnless(usize, Keyword),
+    /// Behind this word.
+    Keyword(Keyword),
+}
+
+/// A word in front of keys. It is found exactly where the handler finds it: the locks depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyword {
+    /// Lower case.
+    pub word: &'static str,
+    /// Where COMMAND says that the search begins; from the end when negative.
+    pub told_from: i32,
+    /// Where it begins.
+    pub from: usize,
+    /// Options in front of it, with the number of words that belong to each: those may be anything.
+    pub options: &'static [(&'static str, usize)],
+}
+
+impl Keyword {
+    fn find(&self, args: &[&[u8]]) -> Option<usize> {
+        let is = |at: usize, word: &str| args[at].eq_ignore_ascii_case(word.as_bytes());
+        let mut at = self.from;
+        while at < args.len() {
+            if is(at, self.word) {
+                return Some(at);
+            }
+            at += 1 + self.options.iter().find(|(word, _)| is(at, word)).map_or(0, |(_, words)| *words);
+        }
+        None
+    }
 }
 
 /// Which arguments from there on are keys.
@@ -200,26 +230,16 @@ impl KeySpec {
     }
 
     /// Appends the positions of the keys in `args` (the command's name is argument 0). Stops where
-    /// the arguments end. False when a key count is not a number or too large.
+    /// the arguments end. False when a key count is not a number, 0, or too large.
     pub fn positions(&self, args: &[&[u8]], out: &mut KeyPositions) -> bool {
         let begin = match self.begin {
             Begin::Index(at) => at,
-            Begin::IndexUnlessEmpty(at) if args.get(at).is_some_and(|a| a.is_empty()) => return true,
-            Begin::IndexUnlessEmpty(at) => at,
-            Begin::Keyword(word, from) => {
-                let found = if from >= 0 {
-                    (from as usize..args.len()).find(|&i| args[i].eq_ignore_ascii_case(word.as_bytes()))
-                } else {
-                    let last = args.len().saturating_sub(from.unsigned_abs() as usize);
-                    (1..=last)
-                        .rev()
-                        .find(|&i| args.get(i).is_some_and(|a| a.eq_ignore_ascii_case(word.as_bytes())))
-                };
-                match found {
-                    Some(at) => at + 1,
-                    None => return true,
-                }
-            }
+            Begin::IndexUnless(_, keyword) if keyword.find(args).is_some() => return true,
+            Begin::IndexUnless(at, _) => at,
+            Begin::Keyword(keyword) => match keyword.find(args) {
+                Some(at) => at + 1,
+                None => return true,
+            },
         };
         match self.find {
             Find::Range { last, step, limit } => {
@@ -244,7 +264,7 @@ impl KeySpec {
                     return false;
                 };
                 let first = begin + first;
-                if n > args.len().saturating_sub(first).div_ceil(step) {
+                if n == 0 || n > args.len().saturating_sub(first).div_ceil(step) {
                     return false;
                 }
                 out.extend((0..n).map(|i| first + i * step));
@@ -387,10 +407,8 @@ impl Command {
             specs => {
                 let (mut first, mut last, mut step) = (0i64, 0i64, 0i64);
                 for spec in specs {
-                    let (
-                        Begin::Index(at) | Begin::IndexUnlessEmpty(at),
-                        Find::Range { last: l, step: s, .. },
-                    ) = (spec.begin, spec.find)
+                    let (Begin::Index(at) | Begin::IndexUnless(at, _), Find::Range { last: l, step: s, .. }) =
+                        (spec.begin, spec.find)
                     else {
                         continue;
                     };
@@ -473,11 +491,11 @@ pub const fn counted(at: usize, flags: u16) -> KeySpec {
     KeySpec { flags, begin: Begin::Index(at), find: Find::Count { count: 0, first: 1, step: 1 }, notes: "" }
 }
 
-/// Keys behind `word`: half of what is left when `limit` is 2 (XREAD).
-pub const fn behind(word: &'static str, from: i32, limit: usize, flags: u16) -> KeySpec {
+/// Keys behind a word: half of what is left when `limit` is 2 (XREAD).
+pub const fn behind(keyword: Keyword, limit: usize, flags: u16) -> KeySpec {
     KeySpec {
         flags,
-        begin: Begin::Keyword(word, from),
+        begin: Begin::Keyword(keyword),
         find: Find::Range { last: -1, step: 1, limit },
         notes: "",
     }
@@ -501,8 +519,23 @@ mod tests {
         assert_eq!(keys(range(1, -2, 1, key::RW), "blpop a b 0"), [1, 2]);
         assert_eq!(keys(range(1, 1, 1, key::RW), "rename a b"), [1, 2]);
         assert_eq!(keys(counted(2, key::RO), "zunionstore d 2 a b weights 1 2"), [3, 4]);
-        assert_eq!(keys(behind("streams", 1, 2, key::RO), "xread count 2 streams a b 0 0"), [4, 5]);
-        assert_eq!(keys(behind("keys", -2, 0, key::RW), "migrate h p  0 5 copy keys a b"), [8, 9]);
         assert_eq!(keys(counted(1, key::RO), "zunion 5 a"), [] as [usize; 0]);
+    }
+
+    #[test]
+    fn a_value_that_looks_like_the_keyword_is_passed_over() {
+        let streams =
+            Keyword { word: "streams", told_from: 4, from: 1, options: &[("group", 2), ("count", 1)] };
+        let read = |line| keys(behind(streams, 2, key::RO), line);
+        assert_eq!(read("xreadgroup count 2 group g c streams a b 0 0"), [7, 8]);
+        assert_eq!(read("xreadgroup count 2 group streams streams streams a 0"), [7]);
+        let word = Keyword { word: "keys", told_from: -2, from: 6, options: &[("auth", 1)] };
+        let migrate = |line| {
+            let first = KeySpec { begin: Begin::IndexUnless(3, word), ..one(3, key::RW) };
+            [keys(first, line), keys(behind(word, 0, key::RW), line)].concat()
+        };
+        assert_eq!(migrate("migrate h p  0 5 copy keys a keys b"), [8, 9, 10]);
+        assert_eq!(migrate("migrate h p  0 5 auth keys keys a"), [9]);
+        assert_eq!(migrate("migrate h p  0 5 copy"), [3]);
     }
 }

@@ -4,7 +4,7 @@ use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Stream, flags::*, key, one};
 use super::stream_reads::{open_stream, show_entries, show_entry};
 use super::streams::{bulk_id, id};
-use super::{Fail, Result, int, is};
+use super::{Fail, Result, int, is, wrong_arguments};
 use crate::base::time::UnixMs;
 use crate::resp::Reply;
 use crate::value::stream::{Group, Pending};
@@ -333,9 +333,9 @@ const NO_KEY: Fail = Fail::text(
 );
 
 /// The words behind an id: MKSTREAM (of CREATE) and ENTRIESREAD.
-fn group_options(words: &[&[u8]], name: &'static str, creates: bool) -> Result<(bool, Option<u64>)> {
+fn group_options(args: &[&[u8]], creates: bool) -> Result<(bool, Option<u64>)> {
     let (mut make, mut read) = (false, None);
-    let mut words = words.iter();
+    let mut words = args[5..].iter();
     while let Some(&word) = words.next() {
         if creates && is(word, "mkstream") {
             make = true;
@@ -348,16 +348,14 @@ fn group_options(words: &[&[u8]], name: &'static str, creates: bool) -> Result<(
                 ),
             };
         } else {
-            return Err(Fail::owned(format!(
-                "ERR unknown subcommand or wrong number of arguments for '{name}'. Try XGROUP HELP."
-            )));
+            return Err(wrong_arguments("XGROUP", args[1]));
         }
     }
     Ok((make, read))
 }
 
 fn create(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (make, read) = group_options(&args[5..], "CREATE", true)?;
+    let (make, read) = group_options(args, true)?;
     let (key, name) = (args[2], args[3]);
     let last = ctx.db.stream(key)?.map(value::Stream::last_id);
     if last.is_none() && !make {
@@ -387,10 +385,15 @@ fn group<'a>(ctx: &'a mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<&'a mut Gro
 }
 
 fn setid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (_, read) = group_options(&args[5..], "SETID", false)?;
+    let (_, read) = group_options(args, false)?;
     group(ctx, args)?;
     let last = ctx.db.stream(args[2])?.map_or(StreamId::MIN, value::Stream::last_id);
-    let from = if args[4] == b"$" { last } else { id(args[4], 0)? };
+    let from = match args[4] {
+        b"$" => last,
+        b"-" => StreamId::MIN,
+        b"+" => StreamId::MAX,
+        arg => id(arg, 0)?,
+    };
     let group = group(ctx, args)?;
     (group.last_id, group.entries_read) = (from, read);
     ctx.db.changed(args[2]);

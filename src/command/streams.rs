@@ -4,7 +4,7 @@
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Stream, flags::*, key, one};
 use super::stream_reads::show_entry;
-use super::{Fail, Result, int, is};
+use super::{Fail, Result, int, is, trim_start, wrong_arguments};
 use crate::resp::Reply;
 use crate::value::stream::Trim;
 use crate::value::{self, Kind, StreamId};
@@ -53,12 +53,14 @@ pub(super) fn id(arg: &[u8], default_seq: u64) -> Result<StreamId> {
     ms.zip(seq).map(|(ms, seq)| StreamId::new(ms, seq)).ok_or(INVALID_ID)
 }
 
-/// An unsigned number; leading zeros are allowed, as `strtoull` has it.
+/// An unsigned number; white space, a plus sign and zeros may stand in front, as `strtoull` has it.
 fn number(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
+    let text = trim_start(text);
+    let digits = text.strip_prefix(b"+").unwrap_or(text);
+    if digits.is_empty() {
         return None;
     }
-    text.iter().try_fold(0u64, |n, &b| n.checked_mul(10)?.checked_add(u64::from((b as char).to_digit(10)?)))
+    digits.iter().try_fold(0u64, |n, &b| n.checked_mul(10)?.checked_add(u64::from((b as char).to_digit(10)?)))
 }
 
 pub(super) fn bulk_id(reply: &mut Reply, id: StreamId) {
@@ -102,7 +104,7 @@ impl Options {
             if adds && word == b"*" {
                 break;
             } else if !behind.is_empty() && (max_len || is(word, "minid")) {
-                if matches!((trim, max_len), (Some(Trim::MinId(_)), true) | (Some(Trim::MaxLen(_)), false)) {
+                if trim.is_some() {
                     return Err(Fail::text(
                         "ERR syntax error, MAXLEN and MINID options at the same time are not compatible",
                     ));
@@ -355,7 +357,7 @@ fn stream(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             0 => usize::MAX,
             n => usize::try_from(n).unwrap_or(FULL_COUNT),
         }),
-        _ => return Err(Fail::Syntax),
+        _ => return Err(wrong_arguments("XINFO", args[1])),
     };
     let stream = ctx.db.stream(args[2])?.ok_or(Fail::NoSuchKey)?;
     let reply = &mut *ctx.reply;

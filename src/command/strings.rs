@@ -153,47 +153,52 @@ enum Condition {
 }
 
 /// The options of SET and GETEX.
-struct Options {
+struct Options<'a> {
     condition: Condition,
     get: bool,
-    expire: SetExpire,
-    persist: bool,
+    /// The word that says until when the key lives, and the number behind it if it takes one.
+    when: Option<(&'static str, &'a [u8])>,
 }
 
-/// Parses what stands behind the value of SET, or behind the key of GETEX.
-fn options(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]], getex: bool) -> Result<Options> {
-    let mut o =
-        Options { condition: Condition::Always, get: false, expire: SetExpire::Clear, persist: false };
-    // All words are read before the time is looked at.
-    let mut time: Option<(&[u8], &[u8])> = None;
-    let mut i = 0;
-    while i < args.len() {
-        let arg = args[i];
-        let no_expire = o.expire == SetExpire::Clear && !o.persist && time.is_none();
-        if !getex && is(arg, "nx") && o.condition != Condition::IfPresent {
-            o.condition = Condition::IfMissing;
-        } else if !getex && is(arg, "xx") && o.condition != Condition::IfMissing {
-            o.condition = Condition::IfPresent;
-        } else if !getex && is(arg, "get") {
-            o.get = true;
-        } else if !getex && is(arg, "keepttl") && no_expire {
-            o.expire = SetExpire::Keep;
-        } else if getex && is(arg, "persist") && no_expire {
-            o.persist = true;
-        } else if no_expire && i + 1 < args.len() && ["ex", "px", "exat", "pxat"].iter().any(|w| is(arg, w)) {
-            i += 1;
-            time = Some((arg, args[i]));
-        } else {
-            return Err(Fail::Syntax);
+impl<'a> Options<'a> {
+    /// Parses what stands behind the value of SET, or behind the key of GETEX. A word may be repeated,
+    /// the last one counts; two ways to say when exclude each other.
+    fn parse(args: &[&'a [u8]], getex: bool) -> Result<Self> {
+        let mut o = Self { condition: Condition::Always, get: false, when: None };
+        let words = ["ex", "px", "exat", "pxat", if getex { "persist" } else { "keepttl" }];
+        let mut args = args.iter();
+        while let Some(&arg) = args.next() {
+            if !getex && is(arg, "nx") && o.condition != Condition::IfPresent {
+                o.condition = Condition::IfMissing;
+            } else if !getex && is(arg, "xx") && o.condition != Condition::IfMissing {
+                o.condition = Condition::IfPresent;
+            } else if !getex && is(arg, "get") {
+                o.get = true;
+            } else {
+                let word = words.into_iter().find(|w| is(arg, w)).ok_or(Fail::Syntax)?;
+                if o.when.is_some_and(|(said, _)| said != word) {
+                    return Err(Fail::Syntax);
+                }
+                let time = match word {
+                    "keepttl" | "persist" => b"",
+                    _ => *args.next().ok_or(Fail::Syntax)?,
+                };
+                o.when = Some((word, time));
+            }
         }
-        i += 1;
+        Ok(o)
     }
-    if let Some((word, time)) = time {
-        let absolute = is(word, "exat") || is(word, "pxat");
-        let seconds = is(word, "ex") || is(word, "exat");
-        o.expire = SetExpire::At(deadline(ctx, time, seconds, absolute)?);
+
+    fn expire(&self, ctx: &Ctx<'_, '_, '_>) -> Result<SetExpire> {
+        match self.when {
+            None | Some(("persist", _)) => Ok(SetExpire::Clear),
+            Some(("keepttl", _)) => Ok(SetExpire::Keep),
+            Some((word, time)) => {
+                let seconds = !word.starts_with('p');
+                Ok(SetExpire::At(deadline(ctx, time, seconds, word.ends_with("at"))?))
+            }
+        }
     }
-    Ok(o)
 }
 
 /// The moment that an expiry argument of a string command means.
@@ -214,7 +219,8 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx.reply.ok();
         return DONE;
     }
-    let o = options(ctx, &args[3..], false)?;
+    let o = Options::parse(&args[3..], false)?;
+    let expire = o.expire(ctx)?;
     if o.get {
         // The old value is the reply, whether or not the new one is set.
         reply_string(ctx, args[1])?;
@@ -225,7 +231,7 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
         return DONE;
     }
-    put(ctx, args[1], args[2], o.expire);
+    put(ctx, args[1], args[2], expire);
     if !o.get {
         ctx.reply.ok();
     }
@@ -298,12 +304,12 @@ fn getdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let o = options(ctx, &args[2..], true)?;
+    let o = Options::parse(&args[2..], true)?;
     let key = args[1];
     if !reply_string(ctx, key)? {
         return DONE;
     }
-    match o.expire {
+    match o.expire(ctx)? {
         SetExpire::At(at) if at < ctx.db.now => {
             ctx.db.remove(key);
             ctx.record(&[&b"DEL"[..], key]);
@@ -314,7 +320,7 @@ fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             ctx.record(&[&b"PEXPIREAT"[..], key, itoa::Buffer::new().format(at).as_bytes()]);
             ctx.db.changed(key);
         }
-        _ if o.persist && ctx.db.expire_of(key) != Some(None) => {
+        _ if o.when.is_some() && ctx.db.expire_of(key) != Some(None) => {
             ctx.db.set_expire(key, None);
             ctx.record(&[&b"PERSIST"[..], key]);
             ctx.db.changed(key);
@@ -494,13 +500,15 @@ fn edit(
     new_is_raw: bool,
 ) -> Result<usize> {
     let exists = ctx.db.expect_kind(key, Kind::String)?;
-    let old = match ctx.db.peek(key).map(EntryRef::value) {
+    let entry = ctx.db.peek(key);
+    let old = match entry.map(EntryRef::value) {
         Some(ValueRef::String(s)) => Some(s),
         _ => None,
     };
+    let in_place = entry.is_some_and(|e| e.object().is_some());
     let len = old.map_or(0, <[u8]>::len);
     let Some(at) = check(old)? else { return Ok(len) };
-    if let Some(Some(crate::value::Value::String(shared))) = ctx.db.write(key) {
+    if in_place && let Some(Some(crate::value::Value::String(shared))) = ctx.db.write(key) {
         let s = std::sync::Arc::make_mut(shared);
         change(s, at);
         let len = s.len();

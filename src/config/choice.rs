@@ -191,6 +191,11 @@ choice! {
 }
 
 impl MaxmemoryPolicy {
+    /// The policy that `self as u8` came from.
+    pub fn from_number(number: u8) -> Self {
+        Self::NAMES.get(usize::from(number)).map_or(Self::NoEviction, |(_, policy)| *policy)
+    }
+
     /// Whether only keys with an expiry may leave.
     pub fn is_volatile(self) -> bool {
         matches!(self, Self::VolatileLru | Self::VolatileLfu | Self::VolatileRandom | Self::VolatileTtl)

@@ -4,7 +4,7 @@
 //! on every command, whoever sent it, goes through [`Executor::execute`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Cache};
@@ -18,6 +18,7 @@ use crate::command::table::Listed;
 use crate::command::{
     Block, Client, Command, CommandTable, Ctx, Fail, Group, Outcome, Request, TimeoutReply, Transaction, gate,
 };
+use crate::config::choice::MaxmemoryPolicy;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked};
@@ -56,8 +57,8 @@ impl std::fmt::Debug for Shared {
 pub struct MemoryLimit {
     /// Bytes; 0: none.
     pub limit: AtomicU64,
-    /// Whether keys may be evicted (any policy but `noeviction`).
-    pub evict: AtomicBool,
+    /// `maxmemory-policy`, by its number.
+    pub policy: AtomicU8,
     pub samples: AtomicU32,
     /// How many keys one command evicts before it goes on although memory is still too much; the
     /// next one continues (`maxmemory-eviction-tenacity`).
@@ -150,7 +151,7 @@ impl Executor {
     pub fn new(shared: &'static Shared, stats: Arc<CommandStats>, seed: u64) -> Self {
         let limits = shared.limits.load_full();
         let view = Cache::new(&shared.view);
-        Self { shared, stats, effects: Effects::default(), rng: Rng::new(seed), limits, view }
+        Self { shared, stats, effects: Effects::seeded(!seed), rng: Rng::new(seed), limits, view }
     }
 
     /// To be called once per wake-up: what may have changed since the last one.
@@ -485,10 +486,11 @@ impl Executor {
     /// Whether a blocked client's command works on values of this type.
     fn awaits(&self, waiter: &Waiter, kind: Kind) -> bool {
         let id = self.shared.commands.find(&waiter.argv[0]);
-        id.is_some_and(|id| match self.shared.commands.get(id).command.group {
+        id.map(|id| self.shared.commands.get(id).command).is_some_and(|command| match command.group {
             Group::List => kind == Kind::List,
             Group::SortedSet => kind == Kind::SortedSet,
-            Group::Stream => kind == Kind::Stream,
+            // A group is gone with its stream, so its readers are told.
+            Group::Stream => kind == Kind::Stream || command.name == "xreadgroup",
             _ => true,
         })
     }
@@ -585,15 +587,16 @@ impl Executor {
         if limit == 0 || (memory.used)() <= limit {
             return true;
         }
-        if !memory.evict.load(Ordering::Relaxed) || self.shared.is_replica.load(Ordering::Relaxed) {
+        if self.shared.is_replica.load(Ordering::Relaxed) {
             return false;
         }
+        let policy = MaxmemoryPolicy::from_number(memory.policy.load(Ordering::Relaxed));
         let samples = memory.samples.load(Ordering::Relaxed) as usize;
         let shared = self.shared;
         self.effects.log_wanted = shared.keyspace.log.is_wanted();
         let dirty = self.effects.dirty;
         for _ in 0..memory.most.load(Ordering::Relaxed) {
-            if !shared.keyspace.evict_one(&mut self.rng, samples, now, &mut self.effects) {
+            if !shared.keyspace.evict_one(policy, &mut self.rng, samples, now, &mut self.effects) {
                 return false;
             }
             self.effects.dirty = dirty;

@@ -5,11 +5,14 @@ use crate::base::time::UnixMs;
 use crate::command::client::{Client, Queued, Role};
 use crate::command::spec::flags;
 use crate::command::table::Listed;
-use crate::command::{Fail, gate};
+use crate::command::{Command, Fail, gate, is};
 use crate::resp::Reply;
 
 /// The reply to a name that is no command.
 pub(super) fn unknown_command(args: &[&[u8]]) -> Fail {
+    if ["post", "host:"].iter().any(|word| is(args[0], word)) {
+        return Fail::OtherProtocol;
+    }
     let mut text = String::from("ERR unknown command '");
     text.push_str(&shown(args[0], 128));
     text.push_str("', with args beginning with: ");
@@ -70,9 +73,7 @@ impl Executor {
             None => None,
         };
         if let Some(fail) = refusal {
-            if let Some(multi) = &mut client.multi {
-                multi.aborted = true;
-            }
+            let fail = self.note_refusal(client, Some(listed.command), fail);
             self.fail(id, &fail, reply);
             return Passed::Answered;
         }
@@ -80,6 +81,34 @@ impl Executor {
             return Passed::Later;
         }
         Passed::Run
+    }
+
+    /// What a refusal means for a transaction: EXEC will refuse it too, and a refused EXEC ends it. `command`
+    /// is not known when it was refused for its number of arguments. Returns what is answered.
+    pub fn note_refusal(
+        &mut self,
+        client: &mut Client,
+        command: Option<&'static Command>,
+        fail: Fail,
+    ) -> Fail {
+        let commands = &self.shared.commands;
+        let named = |name: &str| commands.find(name.as_bytes()).map(|id| commands.get(id).command);
+        let command = match &fail {
+            Fail::Arity(name) => command.or_else(|| named(name)),
+            _ => command,
+        };
+        if command.is_some_and(|c| c.name == "exec") {
+            client.multi = None;
+            client.version += 1;
+            self.unwatch(client);
+            let why = fail.to_string();
+            let why = why.strip_prefix("ERR ").unwrap_or(&why);
+            return Fail::owned(format!("EXECABORT Transaction discarded because of: {why}"));
+        }
+        if let Some(multi) = &mut client.multi {
+            multi.aborted = true;
+        }
+        fail
     }
 
     /// The text for the first condition that refuses the command.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::entry::{Body, Entry, EntryRef, INLINE_MAX};
-use super::expiry::Reference;
+use super::expiry::{ExpiryIndex, Reference};
 use super::locks::{LockSet, Locked};
 use super::table::{Place, SlotTable};
+use super::usage;
 use super::watch::{Dirty, Waiter};
 use super::{
     DbIndex, Garbage, Hashed, Keyspace, SHARDS, SLOTS_PER_SHARD, Tables, shard_of, slot_at, table_index,
@@ -55,9 +56,15 @@ pub struct Effects {
     pub dirty: u64,
     pub hits: u64,
     pub misses: u64,
+    /// Draws whether a use counts under an LFU policy.
+    pub rng: Rng,
 }
 
 impl Effects {
+    pub fn seeded(seed: u64) -> Self {
+        Self { rng: Rng::new(seed), ..Self::default() }
+    }
+
     /// Records a command for the log.
     pub fn record<A: AsRef<[u8]>>(&mut self, db: DbIndex, args: &[A]) {
         if self.log_wanted {
@@ -150,7 +157,7 @@ impl<'l, 'k> Db<'l, 'k> {
         let ks = locked.keyspace();
         Self {
             tables: ks.tables(index),
-            access: ks.access_clock.load(Ordering::Relaxed),
+            access: ks.usage.stamp(),
             locked,
             ks,
             index,
@@ -249,7 +256,7 @@ impl<'l, 'k> Db<'l, 'k> {
         };
         self.effects.hits += 1;
         if self.touch {
-            let access = self.access;
+            let access = self.used(h, place);
             self.table_mut(h.slot).get_mut(place).set_access(access);
         }
         Some(self.table(h.slot).get(place))
@@ -295,20 +302,18 @@ impl<'l, 'k> Db<'l, 'k> {
     /// As [`Db::write`], with `new` put in first when the key is missing.
     #[inline]
     pub fn write_or_insert(&mut self, key: &[u8], new: impl FnOnce() -> Value) -> Option<&mut Value> {
-        let (h, place) = match self.locate(key) {
-            Some(found) => found,
-            None => {
-                self.insert(key, new(), None);
-                self.locate(key).expect("inserted just now, without an expiry")
-            }
-        };
-        self.open(h, place)
+        if let Some((h, place)) = self.locate(key) {
+            return self.open(h, place);
+        }
+        self.insert(key, new(), None);
+        let (h, place) = self.locate(key).expect("inserted just now, without an expiry");
+        self.table_mut(h.slot).get_mut(place).object_mut()
     }
 
     #[inline]
     fn open(&mut self, h: Hashed, place: Place) -> Option<&mut Value> {
         self.before_change(h, place);
-        let access = self.access;
+        let access = self.used(h, place);
         let entry = self.table_mut(h.slot).get_mut(place);
         entry.set_access(access);
         entry.object_mut()
@@ -359,7 +364,7 @@ impl<'l, 'k> Db<'l, 'k> {
     #[inline]
     fn overwrite(&mut self, h: Hashed, place: Place, key: &[u8], bytes: &[u8], expire: SetExpire) {
         self.before_change(h, place);
-        let access = self.access;
+        let access = self.used(h, place);
         let old = self.table(h.slot).get(place).expire();
         let at = match expire {
             SetExpire::Clear => None,
@@ -373,7 +378,7 @@ impl<'l, 'k> Db<'l, 'k> {
                 return;
             }
         }
-        self.swap_entry(h, place, Entry::new(key, Body::string(bytes), at), old);
+        self.swap_entry(h, place, Entry::new(key, Body::string(bytes), at), old, access);
     }
 
     /// Changes a string that exists by giving it other bytes; its expiry stays. `raw` marks a
@@ -414,17 +419,40 @@ impl<'l, 'k> Db<'l, 'k> {
             Some(place) => {
                 self.before_change(h, place);
                 let old = self.table(h.slot).get(place).expire();
-                self.swap_entry(h, place, entry, old);
+                self.swap_entry(h, place, entry, old, self.access);
             }
         }
     }
 
-    /// Overwrites the access clock of a key (RESTORE IDLETIME).
-    pub fn set_idle_seconds(&mut self, key: &[u8], seconds: u32) {
+    /// Overwrites what is remembered of a key's use, as RESTORE or a file tells it: its frequency under an
+    /// LFU policy, otherwise the seconds since.
+    pub fn set_usage(&mut self, key: &[u8], idle_seconds: Option<u64>, frequency: Option<u8>) {
+        let access = match (usage::is_counted(self.access), idle_seconds, frequency) {
+            (true, _, Some(frequency)) => self.ks.usage.with_count(frequency),
+            // The clock has 24 bits.
+            (false, Some(seconds), _) => self.access.wrapping_sub(seconds.min(0xff_ffff) as u32),
+            _ => return,
+        };
+        self.set_access(key, access);
+    }
+
+    /// Overwrites what is remembered of a key's use with what [`EntryRef::access`] said of another one.
+    pub fn set_access(&mut self, key: &[u8], access: u32) {
         if let Some((h, place)) = self.locate(key) {
-            let access = self.access.wrapping_sub(seconds);
             self.table_mut(h.slot).get_mut(place).set_access(access);
         }
+    }
+
+    /// What an entry that is used now is stamped with.
+    #[inline(always)]
+    fn used(&mut self, h: Hashed, place: Place) -> u32 {
+        if usage::is_counted(self.access) { self.count_use(h, place) } else { self.access }
+    }
+
+    #[cold]
+    fn count_use(&mut self, h: Hashed, place: Place) -> u32 {
+        let access = self.table(h.slot).get(place).access();
+        self.ks.usage.count(access, &mut self.effects.rng)
     }
 
     /// Adds an entry whose key is not there.
@@ -439,8 +467,15 @@ impl<'l, 'k> Db<'l, 'k> {
         self.note_expire(h, None, expire);
     }
 
-    fn swap_entry(&mut self, h: Hashed, place: Place, mut entry: Entry, old_expire: Option<UnixMs>) {
-        entry.set_access(self.access);
+    fn swap_entry(
+        &mut self,
+        h: Hashed,
+        place: Place,
+        mut entry: Entry,
+        old_expire: Option<UnixMs>,
+        access: u32,
+    ) {
+        entry.set_access(access);
         entry.set_parity(self.ks.parity());
         let expire = entry.as_ref().expire();
         let old = self.table_mut(h.slot).replace(place, entry);
@@ -693,6 +728,10 @@ impl<'l, 'k> Db<'l, 'k> {
         for at in later {
             self.locked.expiry_mut(self.tables, shard).file(at, reference);
         }
+    }
+
+    pub(super) fn expiry_index(&mut self, shard: usize) -> &mut ExpiryIndex {
+        self.locked.expiry_mut(self.tables, shard)
     }
 
     /// Rebuilds a shard's index when most of its references are stale.

@@ -1,21 +1,42 @@
-//! Eviction under `maxmemory`: the least recently used of a sample goes.
+//! Eviction under `maxmemory`: of some keys of one shard the one that the policy can best do without
+//! goes.
+//!
+//! Keys of any kind are drawn from the tables, keys with an expiry from the index by time. The one
+//! that ends soonest needs no drawing: it stands first in that index.
 
 use std::sync::atomic::Ordering;
 
 use super::db::Expiring;
+use super::entry::EntryRef;
+use super::expiry::Reference;
 use super::{Db, DbIndex, Effects, Keyspace, SHARDS, SLOTS_PER_SHARD, slot_at};
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
+use crate::config::choice::MaxmemoryPolicy;
 
 impl Keyspace {
-    /// Evicts one key of any database, chosen as the one idle for longest among `samples` random
-    /// keys of a random shard, and logs its deletion. False when there is no key. The caller
-    /// holds no lock.
-    pub fn evict_one(&self, rng: &mut Rng, samples: usize, now: UnixMs, effects: &mut Effects) -> bool {
-        let Some((db, shard)) = self.random_shard(rng) else { return false };
+    /// Evicts one key of any database as `policy` has it, chosen among `samples` keys of a random shard,
+    /// and logs its deletion. False when there is no key that may go. The caller holds no lock.
+    pub fn evict_one(
+        &self,
+        policy: MaxmemoryPolicy,
+        rng: &mut Rng,
+        samples: usize,
+        now: UnixMs,
+        effects: &mut Effects,
+    ) -> bool {
+        if policy == MaxmemoryPolicy::NoEviction {
+            return false;
+        }
+        let Some((db, shard)) = self.random_shard(rng, policy.is_volatile()) else { return false };
         let mut locked = self.lock_shard(shard);
         let mut db = Db::new(&mut locked, db, now, Expiring::Ignore, effects);
-        let Some(victim) = db.idlest(shard, rng, samples) else { return true };
+        let victim = match policy {
+            MaxmemoryPolicy::VolatileTtl => db.soonest_to_end(shard),
+            _ => db.least_used(policy, shard, rng, samples),
+        };
+        // Keys may have gone between the choice of the shard and its lock.
+        let Some(victim) = victim else { return true };
         db.remove(&victim);
         db.changed(&victim);
         db.record(&[&b"DEL"[..], &victim]);
@@ -24,17 +45,20 @@ impl Keyspace {
         true
     }
 
-    /// A shard of a database that has keys, by their share of all keys.
-    fn random_shard(&self, rng: &mut Rng) -> Option<(DbIndex, usize)> {
-        let total: usize = (0..self.databases() as DbIndex).map(|db| self.len(db)).sum();
+    /// A shard of a database that has keys (with an expiry, if `volatile`), by their share of all those.
+    fn random_shard(&self, rng: &mut Rng, volatile: bool) -> Option<(DbIndex, usize)> {
+        let databases = 0..self.databases() as DbIndex;
+        let total: usize =
+            databases.clone().map(|db| if volatile { self.volatile_len(db) } else { self.len(db) }).sum();
         if total == 0 {
             return None;
         }
         let mut nth = rng.below(total as u64) as usize;
-        for db in 0..self.databases() as DbIndex {
+        for db in databases {
             let Some(tables) = self.existing_tables(db) else { continue };
-            for shard in 0..SHARDS {
-                let keys = tables.shards[shard].keys.load(Ordering::Relaxed);
+            for (shard, counts) in tables.shards.iter().enumerate() {
+                let counter = if volatile { &counts.volatile } else { &counts.keys };
+                let keys = counter.load(Ordering::Relaxed);
                 if nth < keys {
                     return Some((db, shard));
                 }
@@ -47,29 +71,202 @@ impl Keyspace {
 }
 
 impl Db<'_, '_> {
-    /// The key of `shard` that was idle for longest among some random ones.
-    fn idlest(&self, shard: usize, rng: &mut Rng, samples: usize) -> Option<Vec<u8>> {
+    /// The key of `shard` that `policy` can best do without among some that may go.
+    fn least_used(
+        &mut self,
+        policy: MaxmemoryPolicy,
+        shard: usize,
+        rng: &mut Rng,
+        samples: usize,
+    ) -> Option<Vec<u8>> {
+        let ranked = policy.is_lru() || policy.is_lfu();
+        let usage = &self.keyspace().usage;
+        // The higher, the sooner it goes.
+        let rank = |entry: EntryRef<'_>| match policy {
+            _ if policy.is_lfu() => 255 - u32::from(usage.frequency(entry.access())),
+            _ if policy.is_lru() => usage.idle_seconds(entry.access()),
+            _ => 0,
+        };
         let mut victim: Option<(u32, Vec<u8>)> = None;
+        let mut consider = |entry: EntryRef<'_>| {
+            let rank = rank(entry);
+            if victim.as_ref().is_none_or(|(most, _)| rank > *most) {
+                victim = Some((rank, entry.key().to_vec()));
+            }
+        };
+        let samples = if ranked { samples.max(1) } else { 1 };
+        if policy.is_volatile() {
+            self.draw_volatile(shard, rng, samples, &mut consider);
+        } else {
+            self.draw_any(shard, rng, samples, &mut consider);
+        }
+        victim.map(|v| v.1)
+    }
+
+    /// Shows some random entries of a shard.
+    fn draw_any(&self, shard: usize, rng: &mut Rng, samples: usize, consider: &mut impl FnMut(EntryRef<'_>)) {
         let start = rng.below(SLOTS_PER_SHARD as u64) as usize;
-        let mut left = samples.max(1);
-        // Each non-empty slot gives one sample; the round repeats until there are enough.
-        for round in 0..samples.max(1) {
+        let mut left = samples;
+        // Each slot that is not empty gives one; the round repeats until there are enough.
+        while left > 0 {
+            let before = left;
             for i in 0..SLOTS_PER_SHARD {
                 let slot = slot_at(shard * SLOTS_PER_SHARD + (start + i) % SLOTS_PER_SHARD);
                 let Some(entry) = self.table(slot).random(rng) else { continue };
-                let idle = self.keyspace().idle_seconds(entry.access());
-                if victim.as_ref().is_none_or(|(most, _)| idle > *most) {
-                    victim = Some((idle, entry.key().to_vec()));
-                }
+                consider(entry);
                 left -= 1;
                 if left == 0 {
-                    return victim.map(|v| v.1);
+                    return;
                 }
             }
-            if round == 0 && victim.is_none() {
-                return None;
+            if left == before {
+                return;
             }
         }
-        victim.map(|v| v.1)
+    }
+
+    /// Shows some random entries of a shard that have an expiry. When drawing meets none, since most
+    /// references are stale, the first in time is shown.
+    fn draw_volatile(
+        &mut self,
+        shard: usize,
+        rng: &mut Rng,
+        samples: usize,
+        consider: &mut impl FnMut(EntryRef<'_>),
+    ) {
+        let mut left = samples;
+        for _ in 0..samples * 4 {
+            let Some((_, reference)) = self.expiry_index(shard).random(rng) else { return };
+            if let Some(entry) = self.volatile_entry(shard, reference) {
+                consider(entry);
+                left -= 1;
+                if left == 0 {
+                    return;
+                }
+            }
+        }
+        if left == samples
+            && let Some(key) = self.soonest_to_end(shard)
+            && let Some(entry) = self.view(&key)
+        {
+            consider(entry);
+        }
+    }
+
+    /// The entry with an expiry that a reference stands for.
+    fn volatile_entry(&self, shard: usize, reference: Reference) -> Option<EntryRef<'_>> {
+        let table = self.table(slot_at(shard * SLOTS_PER_SHARD + reference.slot_in_shard()));
+        Some(table.get(table.find_by(reference.hash(), |e| e.expire().is_some())?))
+    }
+
+    /// The key of `shard` whose time comes first, to the tick of the index. References that stand before
+    /// their key's time are put right on the way.
+    fn soonest_to_end(&mut self, shard: usize) -> Option<Vec<u8>> {
+        while let Some((tick, reference)) = self.expiry_index(shard).first() {
+            let found =
+                self.volatile_entry(shard, reference).and_then(|e| Some((e.expire()?, e.key().to_vec())));
+            match found {
+                Some((at, key)) if super::expiry::tick_of(at) <= tick => return Some(key),
+                found => {
+                    let index = self.expiry_index(shard);
+                    index.forget_first();
+                    if let Some((at, _)) = found {
+                        index.file(at, reference);
+                    }
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::db::SetExpire;
+
+    /// A hundred keys that stay and a hundred that end, the later the higher their number; the ones
+    /// below ten of each kind were used most recently and most often.
+    fn filled(policy: MaxmemoryPolicy) -> Keyspace {
+        let ks = Keyspace::new(1, Box::new(drop));
+        ks.usage.configure(policy, true, 0, 1);
+        ks.usage.set_clock(1_000_000);
+        let mut effects = Effects::default();
+        let mut locked = ks.lock_all();
+        for i in 0..100 {
+            let mut db = Db::new(&mut locked, 0, 0, Expiring::Delete, &mut effects);
+            db.set_string(format!("stays:{i}").as_bytes(), b"v", SetExpire::Clear);
+            db.set_string(format!("ends:{i}").as_bytes(), b"v", SetExpire::At(1_000_000 + i * 1000));
+        }
+        ks.usage.set_clock(1_000_010);
+        for i in 0..10 {
+            for _ in 0..20 {
+                let mut db = Db::new(&mut locked, 0, 0, Expiring::Delete, &mut effects);
+                assert!(db.read(format!("stays:{i}").as_bytes()).is_some());
+                assert!(db.read(format!("ends:{i}").as_bytes()).is_some());
+            }
+        }
+        drop(locked);
+        ks
+    }
+
+    /// Evicts `n` keys one by one; returns those that are left.
+    fn left_after(policy: MaxmemoryPolicy, n: usize) -> Vec<String> {
+        let ks = filled(policy);
+        let (mut rng, mut effects) = (Rng::new(3), Effects::default());
+        for _ in 0..n {
+            assert!(ks.evict_one(policy, &mut rng, 1000, 0, &mut effects));
+        }
+        let mut keys = Vec::new();
+        let mut locked = ks.lock_all();
+        Db::new(&mut locked, 0, 0, Expiring::Ignore, &mut effects)
+            .for_each(|e| keys.push(String::from_utf8_lossy(e.key()).into_owned()));
+        assert_eq!(keys.len(), 200 - n);
+        keys
+    }
+
+    fn count(keys: &[String], kind: &str, numbers: std::ops::Range<u32>) -> usize {
+        numbers.filter(|i| keys.contains(&format!("{kind}:{i}"))).count()
+    }
+
+    #[test]
+    fn each_policy_spares_what_it_must() {
+        use MaxmemoryPolicy::*;
+        for policy in [VolatileLru, VolatileLfu, VolatileRandom, VolatileTtl] {
+            assert_eq!(count(&left_after(policy, 60), "stays", 0..100), 100, "{policy:?}");
+        }
+        // Keys are compared within a shard, and a shard may hold nothing but used ones.
+        for policy in [AllkeysLru, AllkeysLfu] {
+            let left = left_after(policy, 60);
+            let used = count(&left, "stays", 0..10) + count(&left, "ends", 0..10);
+            assert!(used >= 16, "{policy:?} left {used} of 20 used keys");
+            assert!(count(&left, "stays", 10..100) < 90, "{policy:?}");
+        }
+        for policy in [VolatileLru, VolatileLfu] {
+            let used = count(&left_after(policy, 60), "ends", 0..10);
+            assert!(used >= 7, "{policy:?} left {used} of 10 used keys");
+        }
+        let left = left_after(AllkeysRandom, 100);
+        assert!(count(&left, "stays", 0..100) > 20 && count(&left, "ends", 0..100) > 20);
+    }
+
+    #[test]
+    fn the_ones_that_end_soonest_go_first() {
+        let left = left_after(MaxmemoryPolicy::VolatileTtl, 50);
+        let (early, late) = (count(&left, "ends", 0..50), count(&left, "ends", 50..100));
+        assert!(early + 10 < late, "{early} early and {late} late ones are left");
+    }
+
+    #[test]
+    fn a_policy_without_a_victim_says_so() {
+        let ks = filled(MaxmemoryPolicy::VolatileRandom);
+        let (mut rng, mut effects) = (Rng::new(3), Effects::default());
+        for _ in 0..100 {
+            assert!(ks.evict_one(MaxmemoryPolicy::VolatileRandom, &mut rng, 5, 0, &mut effects));
+        }
+        assert_eq!((ks.len(0), ks.volatile_len(0)), (100, 0));
+        assert!(!ks.evict_one(MaxmemoryPolicy::VolatileRandom, &mut rng, 5, 0, &mut effects));
+        assert!(!ks.evict_one(MaxmemoryPolicy::NoEviction, &mut rng, 5, 0, &mut effects));
+        assert!(ks.evict_one(MaxmemoryPolicy::AllkeysRandom, &mut rng, 5, 0, &mut effects));
     }
 }

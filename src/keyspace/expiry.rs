@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 
 /// References are filed by ticks of 128 ms.
@@ -38,7 +39,7 @@ pub struct ExpiryIndex {
     len: usize,
 }
 
-fn tick_of(at: UnixMs) -> u64 {
+pub(super) fn tick_of(at: UnixMs) -> u64 {
     (at.max(0) as u64) >> TICK_SHIFT
 }
 
@@ -77,6 +78,30 @@ impl ExpiryIndex {
         }
         self.len -= due.len();
         due
+    }
+
+    /// A random reference with its tick: of the ticks in use, crowded ones count no more than others.
+    pub fn random(&self, rng: &mut Rng) -> Option<(u64, Reference)> {
+        let (first, last) = (*self.ticks.first_key_value()?.0, *self.ticks.last_key_value()?.0);
+        let from = first + rng.below(last - first + 1);
+        let (tick, list) = self.ticks.range(from..).next()?;
+        Some((*tick, list[rng.below(list.len() as u64) as usize]))
+    }
+
+    /// The last reference of the first tick.
+    pub fn first(&self) -> Option<(u64, Reference)> {
+        let (tick, list) = self.ticks.first_key_value()?;
+        Some((*tick, *list.last()?))
+    }
+
+    /// Takes out what [`ExpiryIndex::first`] shows.
+    pub fn forget_first(&mut self) {
+        let Some(mut first) = self.ticks.first_entry() else { return };
+        first.get_mut().pop();
+        self.len -= 1;
+        if first.get().is_empty() {
+            first.remove();
+        }
     }
 
     pub fn clear(&mut self) {

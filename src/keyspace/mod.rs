@@ -24,12 +24,14 @@ pub mod locks;
 pub mod log;
 pub mod snapshot;
 pub mod table;
+pub mod usage;
 pub mod watch;
 
 pub use db::{Db, Effects};
 pub use entry::{Entry, EntryRef};
 pub use locks::{LockSet, Locked};
 pub use log::Log;
+pub use usage::Usage;
 
 use expiry::ExpiryIndex;
 use table::SlotTable;
@@ -53,8 +55,8 @@ pub struct Keyspace {
     locks: Box<[locks::ShardLock]>,
     databases: Box<[OnceLock<Box<Tables>>]>,
     hasher: foldhash::quality::RandomState,
-    /// Seconds, 24 bits: stamped on entries that are read or written. Advanced by the server's timer.
-    access_clock: AtomicU32,
+    /// What entries that are read or written are stamped with. Advanced by the server's timer.
+    pub usage: Usage,
     /// The number of the latest snapshot. Changes only while every shard is locked.
     snapshot_number: AtomicU32,
     snapshot: snapshot::Shared,
@@ -171,7 +173,7 @@ impl Keyspace {
             locks: (0..SHARDS).map(|_| locks::ShardLock::default()).collect(),
             databases: (0..databases).map(|_| OnceLock::new()).collect(),
             hasher: foldhash::quality::RandomState::default(),
-            access_clock: AtomicU32::new(0),
+            usage: Usage::default(),
             snapshot_number: AtomicU32::new(0),
             snapshot: snapshot::Shared::default(),
             log: Log::default(),
@@ -218,15 +220,6 @@ impl Keyspace {
         table::prefetch(table.get());
         table::prefetch(lock);
         Some(Upcoming { table, lock, hash: key.hash })
-    }
-
-    pub fn set_access_clock(&self, seconds: u32) {
-        self.access_clock.store(seconds & 0xff_ffff, Ordering::Relaxed);
-    }
-
-    /// Seconds since `access` was stamped.
-    pub fn idle_seconds(&self, access: u32) -> u32 {
-        self.access_clock.load(Ordering::Relaxed).wrapping_sub(access) & 0xff_ffff
     }
 
     /// Keys of a database. Exact when every shard is locked, otherwise a moment's picture.

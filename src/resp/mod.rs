@@ -4,4 +4,4 @@ pub mod reply;
 pub mod request;
 
 pub use reply::Reply;
-pub use request::{Limits, Parsed, ProtocolError, parse};
+pub use request::{Limits, Parsed, Progress, ProtocolError, parse};

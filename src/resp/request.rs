@@ -173,15 +173,66 @@ fn multibulk<'a>(
     Ok(Multibulk::Done(at))
 }
 
+/// How far an incomplete request was looked through, so that one of very many arguments is not read
+/// from its start again at every piece that comes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// Where the next argument begins, from the start of the request.
+    at: usize,
+    /// Arguments to come; `None` before the first line was read.
+    left: Option<i64>,
+}
+
+impl Progress {
+    /// Goes on as far as `input` reaches, which begins with the request. How many bytes are needed, at
+    /// least; `None` when [`parse`] has something to say: all is there, or something is wrong.
+    pub fn advance(&mut self, input: &[u8], limits: &Limits) -> Option<usize> {
+        let mut left = match (self.left, input.first()) {
+            (Some(left), _) => left,
+            (None, Some(b'*')) => match number_line(input, 1) {
+                Line::Number(n, next) => {
+                    self.at = next;
+                    n
+                }
+                Line::Bad | Line::Open => return None,
+            },
+            (None, _) => return None,
+        };
+        while left > 0 {
+            match input.get(self.at) {
+                Some(b'$') => {}
+                Some(_) => return None,
+                None => break,
+            }
+            match number_line(input, self.at + 1) {
+                Line::Number(len, start) if (0..=limits.max_bulk as i64).contains(&len) => {
+                    let end = start + len as usize + 2;
+                    if end > input.len() {
+                        self.left = Some(left);
+                        return Some(end);
+                    }
+                    self.at = end;
+                    left -= 1;
+                }
+                Line::Open if input.len() - self.at <= MAX_LINE => break,
+                _ => return None,
+            }
+        }
+        self.left = Some(left);
+        (left > 0).then_some(input.len() + 1)
+    }
+}
+
 fn inline<'a>(input: &'a [u8], pos: &mut usize, argv: &mut Vec<&'a [u8]>) -> Result<Parsed, ProtocolError> {
-    let Some(end) = memchr::memchr(b'\n', input) else {
+    // A NUL hides the line's end, as it does from `strchr`.
+    let Some(end) = memchr::memchr2(b'\n', 0, input).filter(|at| input[*at] != 0) else {
         if input.len() > MAX_LINE {
             return Err(ProtocolError::LongInline);
         }
         return Ok(Parsed::Incomplete { need: input.len() + 1 });
     };
     let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
-    if memchr::memchr3(b'"', b'\'', 0, line).is_none() {
+    if memchr::memchr2(b'"', b'\'', line).is_none() {
         let before = argv.len();
         argv.extend(line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()));
         *pos += end + 1;
@@ -204,21 +255,18 @@ pub fn split_words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
             b'\'' => single_quoted(&rest[1..])?,
             _ => bare(rest)?,
         };
-        if !after.is_empty() && !after[0].is_ascii_whitespace() && after[0] != 0 {
+        if !after.is_empty() && !after[0].is_ascii_whitespace() {
             return None;
         }
         words.push(word);
         rest = after.trim_ascii_start();
-        if rest.first() == Some(&0) {
-            break;
-        }
     }
     Some(words)
 }
 
 /// A word without quotes at its start; quotes inside begin a quoted part, as in `a"b c"`.
 fn bare(rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let end = rest.iter().position(|b| b.is_ascii_whitespace() || matches!(b, 0 | b'"' | b'\''));
+    let end = rest.iter().position(|b| b.is_ascii_whitespace() || matches!(b, b'"' | b'\''));
     let Some(end) = end else { return Some((rest.to_vec(), &[])) };
     let mut word = rest[..end].to_vec();
     let (tail, after) = match rest[end] {
@@ -360,6 +408,28 @@ mod tests {
             parse(b"*1\r\n$16385\r\n", &mut 0, &mut argv, &closed),
             Err(ProtocolError::UnauthenticatedBulk)
         );
+    }
+
+    #[test]
+    fn progress_through_a_request_ends_where_parsing_does() {
+        let mut request = Vec::new();
+        let args: Vec<Vec<u8>> = (0..1000).map(|i| vec![b'x'; i % 40]).collect();
+        write_command(&mut request, &args);
+        let mut progress = Progress::default();
+        for end in (16..request.len()).step_by(7) {
+            let need = progress.advance(&request[..end], &OPEN).expect("not complete yet");
+            assert!(need > end && need <= request.len());
+        }
+        assert_eq!(progress.advance(&request, &OPEN), None);
+        // What is wrong is left to parse, at whatever place.
+        for wrong in
+            [&b"*3\r\n$1\r\na\r\n!"[..], b"*3\r\n$1\r\na\r\n$-1\r\n", b"*3\r\n$1\r\na\r\n$999999999999\r\n"]
+        {
+            let mut progress = Progress::default();
+            assert!(progress.advance(&wrong[..10], &OPEN).is_some());
+            assert_eq!(progress.advance(wrong, &OPEN), None);
+            assert!(all(wrong).is_err());
+        }
     }
 
     #[test]

@@ -14,8 +14,8 @@ use super::clients::ClientEntry;
 use super::replication::Socket;
 use crate::command::{Client, TimeoutReply};
 use crate::keyspace::watch::Waiter;
-use crate::resp::Reply;
 use crate::resp::reply::Piece;
+use crate::resp::{Progress, Reply};
 
 /// A socket of either family.
 #[derive(Debug)]
@@ -174,6 +174,8 @@ pub struct Connection {
     pub input: Vec<u8>,
     /// Bytes that `input` must hold before parsing it again is of use.
     pub need: usize,
+    /// How far the long request that `input` begins with was looked through.
+    pub progress: Option<Progress>,
     pub output: Outbox,
     pub hold: Option<Hold>,
     /// Close once the output is sent.

@@ -66,7 +66,7 @@ async fn clockwork(node: &Arc<Node>) {
 
 /// What happens `hz` times a second.
 fn tick(node: &Arc<Node>) {
-    node.shared.keyspace.set_access_clock((unix_ms() / 1000) as u32);
+    node.shared.keyspace.usage.set_clock(unix_ms() as u64 / 1000);
     node.memory_peak.fetch_max(allocator::used(), Ordering::Relaxed);
     node.end_pause_in_time();
     persistence::cron(node);

@@ -116,13 +116,14 @@ pub struct Picture {
 /// Takes a picture of everything. All shards are locked. `None` while another one is being written.
 pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
     let config = node.config.load();
-    let (options, idle) = (Options { compress: config.rdbcompression }, config.maxmemory_policy.is_lru());
+    let (options, policy) = (Options { compress: config.rdbcompression }, config.maxmemory_policy);
     let ks = Arc::clone(&node.shared.keyspace);
     let done = Arc::clone(&node.save.keys_done);
     let encode: Arc<Encode> = Arc::new(move |entry, out: &mut Vec<u8>| {
         done.fetch_add(1, Ordering::Relaxed);
-        let idle_s = idle.then(|| u64::from(ks.idle_seconds(entry.access())));
-        let meta = Meta { expire: entry.expire(), idle_s, freq: None };
+        let idle_s = policy.is_lru().then(|| u64::from(ks.usage.idle_seconds(entry.access())));
+        let freq = policy.is_lfu().then(|| ks.usage.frequency(entry.access()));
+        let meta = Meta { expire: entry.expire(), idle_s, freq };
         rdb::encode_entry(out, entry.key(), entry.value(), &meta, options);
     });
     let ks = &node.shared.keyspace;
@@ -374,9 +375,7 @@ pub fn load<R: Read>(
                 let mut locked = ks.lock_slot(ks.hashed(&entry.key).slot);
                 let mut db = Db::new(&mut locked, index, now, Expiring::Ignore, &mut effects);
                 db.insert(&entry.key, entry.value, entry.expire);
-                if let Some(idle) = entry.idle_s {
-                    db.set_idle_seconds(&entry.key, u32::try_from(idle).unwrap_or(u32::MAX));
-                }
+                db.set_usage(&entry.key, entry.idle_s, entry.freq);
                 loaded.keys += 1;
                 if pause != 0 {
                     std::thread::sleep(delay(pause, loaded.keys - 1..loaded.keys));

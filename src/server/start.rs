@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -20,9 +20,8 @@ use super::{allocator, info as info_text, listen, os_error, persistence, replica
 use crate::base::rng::Rng;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
-use crate::config::choice::MaxmemoryPolicy;
 use crate::exec::{MemoryLimit, Shared};
-use crate::keyspace::{Garbage, Keyspace};
+use crate::keyspace::{Garbage, Keyspace, Usage};
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -215,7 +214,7 @@ fn make_node(
     let databases = if config.cluster_enabled { 1 } else { config.databases.clamp(1, 65535) as usize };
     let keyspace = Keyspace::new(databases, discard);
     keyspace.log.set_keep(config.repl_backlog_size);
-    keyspace.set_access_clock((unix_ms() / 1000) as u32);
+    configure_usage(&keyspace.usage, &config);
     let shared = Shared {
         keyspace: Arc::new(keyspace),
         commands: CommandTable::new(renames),
@@ -228,7 +227,7 @@ fn make_node(
         limits: ArcSwap::from_pointee(limits(&config, rng.next_u64())),
         memory: MemoryLimit {
             limit: AtomicU64::new(config.maxmemory),
-            evict: AtomicBool::new(evicts(config.maxmemory_policy)),
+            policy: AtomicU8::new(config.maxmemory_policy as u8),
             samples: AtomicU32::new(config.maxmemory_samples),
             most: AtomicU64::new(eviction_batch(&config)),
             used: allocator::used,
@@ -248,10 +247,11 @@ pub fn eviction_batch(config: &Config) -> u64 {
     }
 }
 
-/// Whether keys may be evicted. Policies that spare keys without an expiry evict nothing as long as
-/// they cannot be told apart: better an error than lost data.
-pub fn evicts(policy: MaxmemoryPolicy) -> bool {
-    policy != MaxmemoryPolicy::NoEviction && !policy.is_volatile()
+/// How uses of keys are remembered.
+pub fn configure_usage(usage: &Usage, config: &Config) {
+    let limited = config.maxmemory > 0;
+    usage.configure(config.maxmemory_policy, limited, config.lfu_log_factor, config.lfu_decay_time);
+    usage.set_clock(unix_ms() as u64 / 1000);
 }
 
 /// Forty random hexadecimal digits, as run ids and replication ids are.

@@ -20,11 +20,12 @@ use super::node::{Node, unix_ms};
 use super::{replication, requests};
 use crate::base::time::UnixMs;
 use crate::command::client::ReplyMode;
+use crate::command::spec::flags;
 use crate::command::{Client, Fail, Request, TimeoutReply};
 use crate::exec::{After, Blocked, Executor, Host};
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Hashed, SHARDS, Upcoming, prefetch};
-use crate::resp::{Limits, Parsed, ProtocolError, Reply, parse};
+use crate::resp::{Limits, Parsed, Progress, ProtocolError, Reply, parse};
 
 /// The token of the mailbox's waker; listeners and connections count from 0 and up.
 pub const WAKER: Token = Token(usize::MAX);
@@ -35,6 +36,8 @@ pub const FIRST_LISTENER: usize = usize::MAX - 64;
 const READ_SIZE: usize = 16 * 1024;
 /// Room for the input of one round.
 const GATHER_SIZE: usize = 1 << 20;
+/// A request that is not complete after so many bytes is looked through piece by piece.
+const LONG_REQUEST: usize = 4 * READ_SIZE;
 /// Commands parsed and prefetched together.
 const BATCH: usize = 32;
 /// Keys of one command that are prefetched.
@@ -87,6 +90,8 @@ struct Segment {
     own: Option<Vec<u8>>,
     /// How far it was parsed, from the start of the segment.
     parsed: usize,
+    /// How far the request that is not complete was looked through, if it is a long one.
+    progress: Option<Progress>,
     /// How far it was run: where input goes back to the connection from.
     consumed: usize,
     need: usize,
@@ -375,6 +380,15 @@ impl Worker {
                 Err(_) => &gathered[s.range.clone()],
             }
         };
+        for (i, own) in &owned {
+            let s = &mut segments[*i];
+            let limits = Limits { max_bulk, authenticated: s.authenticated };
+            if let Some(mut progress) = s.progress.take()
+                && let Some(need) = progress.advance(own, &limits)
+            {
+                (s.progress, s.need, s.exhausted) = (Some(progress), need, true);
+            }
+        }
         loop {
             batch.clear();
             while batch.items.len() < BATCH && at < segments.len() {
@@ -435,6 +449,10 @@ impl Worker {
             Ok(Parsed::Incomplete { need }) => {
                 s.need = need;
                 s.exhausted = true;
+                if input.len() - s.parsed > LONG_REQUEST {
+                    let mut progress = Progress::default();
+                    s.progress = progress.advance(&input[s.parsed..], &limits).map(|_| progress);
+                }
                 return;
             }
             Err(e) => {
@@ -526,7 +544,8 @@ impl Worker {
             What::Odd(odd) => self.run_odd(odd, c, s, item.end, now, reply),
         }
         if c.client.reply_mode != ReplyMode::On {
-            apply_reply_mode(&mut c.client, before, reply);
+            let pushes = matches!(item.what, What::Command(id, _) if self.executor.shared.commands.get(id).command.has(flags::PUSHES));
+            apply_reply_mode(&mut c.client, if pushes { reply.len() } else { before }, reply);
         }
     }
 
@@ -559,13 +578,19 @@ impl Worker {
     }
 
     fn refuse(&mut self, c: &mut Connection, fail: &Fail, s: &mut Segment, end: usize, reply: &mut Reply) {
-        let text = fail.to_string();
+        s.consumed = end;
+        if *fail == Fail::OtherProtocol {
+            tracing::warn!(
+                "Possible SECURITY ATTACK detected: HTTP from {}, connection closed",
+                c.client.addr
+            );
+            c.closing = true;
+            s.stopped = true;
+            return;
+        }
+        let text = self.executor.note_refusal(&mut c.client, None, fail.clone()).to_string();
         reply.error(&text);
         self.executor.stats.count_error(&text);
-        if let Some(multi) = &mut c.client.multi {
-            multi.aborted = true;
-        }
-        s.consumed = end;
     }
 
     #[inline(always)]
@@ -633,6 +658,8 @@ impl Worker {
                     left.to_vec()
                 };
                 c.need = s.need;
+                // It counts from the start of the request, which must be where the input begins.
+                c.progress = s.progress.filter(|_| s.consumed == s.parsed);
             }
             c.entry.query_bytes.store(c.input.len(), Ordering::Relaxed);
             c.last_seen = second;
@@ -1027,6 +1054,7 @@ impl Worker {
             entry,
             input: Vec::new(),
             need: 0,
+            progress: None,
             output: Outbox::default(),
             hold: None,
             closing: false,
@@ -1071,11 +1099,14 @@ impl Worker {
 
 impl Segment {
     fn new(token: usize, range: Range<usize>, own: Option<Vec<u8>>, c: &Connection) -> Self {
+        // Only input that was kept has been looked through.
+        let has_own = own.is_some();
         Self {
             token,
             range,
             own,
             parsed: 0,
+            progress: c.progress.filter(|_| has_own),
             consumed: 0,
             need: 0,
             stopped: false,
@@ -1096,7 +1127,7 @@ fn write_timeout(kind: TimeoutReply, reply: &mut Reply) {
     }
 }
 
-/// CLIENT REPLY: takes back the reply of a client that wants none.
+/// CLIENT REPLY: takes back the reply from `before` on of a client that wants none.
 #[inline]
 #[cold]
 fn apply_reply_mode(client: &mut Client, before: usize, reply: &mut Reply) {

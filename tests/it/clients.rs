@@ -47,6 +47,59 @@ fn a_blocked_client_is_unblocked_as_asked() {
     assert_eq!(judge.info_int("blocked_clients"), 0);
 }
 
+/// As Redis 7.2 and later tell it; before, the answer was UNBLOCKED.
+#[test]
+fn a_reader_of_a_group_is_told_that_its_stream_is_gone() {
+    let server = Server::subject();
+    let mut judge = server.connect();
+    let mut reader = server.connect();
+    let no_group =
+        "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option".to_owned();
+    let wrong_type = "-WRONGTYPE Operation against a key holding the wrong kind of value".to_owned();
+    for (change, reply) in [("DEL s", &no_group), ("XGROUP DESTROY s g", &no_group), ("SET s x", &wrong_type)]
+    {
+        judge.run("DEL s");
+        judge.ok("XGROUP CREATE s g $ MKSTREAM");
+        reader.send(&["XREADGROUP", "GROUP", "g", "c", "BLOCK", "0", "STREAMS", "s", ">"]);
+        wait_for("it is blocked", SOON, || judge.info_int("blocked_clients") == 1);
+        judge.run(change);
+        assert_eq!(&reader.read().to_string(), reply, "{change}");
+    }
+    // Who reads without a group waits on.
+    judge.run("DEL s");
+    reader.send(&["XREAD", "BLOCK", "0", "STREAMS", "s", "$"]);
+    wait_for("it is blocked", SOON, || judge.info_int("blocked_clients") == 1);
+    judge.ok("SET s x");
+    judge.run("DEL s");
+    judge.run("XADD s 1-1 f v");
+    assert_eq!(reader.read().to_string(), "[[\"s\", [[\"1-1\", [\"f\", \"v\"]]]]]");
+}
+
+/// Reading such a request from its start again at every piece took a minute.
+#[test]
+fn a_command_of_very_many_arguments_may_come_in_small_pieces() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let mut words = vec![b"MSET".to_vec()];
+    words.extend((0..200_000).map(|i| format!("{i:0100}").into_bytes()));
+    let request = crate::common::client::encode(&words);
+    let start = Instant::now();
+    for piece in request.chunks(16 * 1024) {
+        client.send_raw(piece);
+    }
+    // The next one comes with its end.
+    client.send_raw(b"PING\r\n");
+    assert_eq!(client.read().to_string(), "+OK");
+    assert_eq!(client.read().to_string(), "+PONG");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    client.expect("DBSIZE", ":100000");
+    // A mistake far behind the start is told at once.
+    client.send_raw(&request[..request.len() - 200_000]);
+    client.send_raw(&[b'!'; 200]);
+    assert!(client.read().to_string().starts_with("-ERR Protocol error: expected '$', got"));
+    assert!(client.closed());
+}
+
 #[test]
 fn clients_are_killed_by_what_they_are() {
     let server = Server::subject();
@@ -57,7 +110,7 @@ fn clients_are_killed_by_what_they_are() {
     normal.run("PING");
     judge.expect("CLIENT KILL TYPE pubsub", ":1");
     assert!(listener.closed());
-    judge.expect("CLIENT KILL USER nobody", ":0");
+    judge.expect("CLIENT KILL USER nobody", "-ERR No such user 'nobody'");
     let local = format!("127.0.0.1:{}", server.port);
     // Nobody but the two is there, and the asker is spared.
     wait_for("the listener is gone", SOON, || judge.run("CLIENT LIST").text().lines().count() == 2);

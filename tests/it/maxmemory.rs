@@ -1,4 +1,4 @@
-//! `maxmemory` with noeviction and allkeys-lru.
+//! `maxmemory` under its policies.
 
 use crate::common::client::Client;
 use crate::common::server::Launch;
@@ -63,4 +63,70 @@ fn allkeys_lru_keeps_what_is_used() {
     assert!(kept >= 80, "{kept} of the 100 used keys are left");
     let old = (0..1000).filter(|i| client.run(&format!("EXISTS key:{i}")).int() == 1).count();
     assert!(old < 500, "{old} of the 1000 oldest keys are left");
+}
+
+/// Keys with an expiry leave; the others stay, and when only those are left writes are refused.
+#[test]
+fn volatile_policies_spare_keys_that_stay() {
+    for policy in ["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"] {
+        let server = Launch::subject().args(&["--maxmemory", "40mb", "--maxmemory-policy", policy]).start();
+        let mut client = server.connect();
+        let value = "x".repeat(1000);
+        let lines: Vec<String> = (0..1000).map(|i| format!("SET stays:{i} {value}")).collect();
+        client.pipeline(&lines);
+        for round in 0..30 {
+            let key = |i| round * 1000 + i;
+            let lines: Vec<String> =
+                (0..1000).map(|i| format!("SET ends:{} {value} EX {}", key(i), 1000 + key(i))).collect();
+            for reply in client.pipeline(&lines) {
+                assert_eq!(reply.to_string(), "+OK", "{policy}");
+            }
+        }
+        assert!(client.info_int("evicted_keys") > 1000, "{policy}");
+        let stays: Vec<String> = (0..1000).map(|i| format!("EXISTS stays:{i}")).collect();
+        assert!(client.pipeline(&stays).iter().all(|r| r.int() == 1), "{policy}");
+        if policy == "volatile-ttl" {
+            let early: Vec<String> = (0..1000).map(|i| format!("EXISTS ends:{i}")).collect();
+            let left: i64 = client.pipeline(&early).iter().map(|r| r.int()).sum();
+            assert!(left < 100, "{left} of the 1000 that end first are left");
+        }
+        client.ok("CONFIG SET maxmemory 1mb maxmemory-eviction-tenacity 100");
+        let reply = (0..50).map(|_| client.run("SET new v").to_string()).last();
+        assert_eq!(
+            reply.as_deref(),
+            Some("-OOM command not allowed when used memory > 'maxmemory'."),
+            "{policy}"
+        );
+        assert!(client.pipeline(&stays).iter().all(|r| r.int() == 1), "{policy}");
+    }
+}
+
+/// What is used often stays, though other keys were used more recently.
+#[test]
+fn allkeys_lfu_keeps_what_is_used_often() {
+    let server =
+        Launch::subject().args(&["--maxmemory", "40mb", "--maxmemory-policy", "allkeys-lfu"]).start();
+    let mut client = server.connect();
+    let value = "x".repeat(1000);
+    let mut lines: Vec<String> = (0..100).map(|i| format!("SET often:{i} {value}")).collect();
+    for _ in 0..200 {
+        lines.extend((0..100).map(|i| format!("GET often:{i}")));
+    }
+    client.pipeline(&lines);
+    assert!(client.run("OBJECT FREQ often:0").int() > 7);
+    for round in 0..60 {
+        let lines: Vec<String> =
+            (0..1000).map(|i| format!("SET once:{} {value}", round * 1000 + i)).collect();
+        for reply in client.pipeline(&lines) {
+            assert_eq!(reply.to_string(), "+OK");
+        }
+    }
+    assert!(client.info_int("evicted_keys") > 10_000);
+    let kept = (0..100).filter(|i| client.run(&format!("EXISTS often:{i}")).int() == 1).count();
+    assert!(kept >= 95, "{kept} of the 100 used keys are left");
+    // The count goes with the key into files.
+    client.ok("CONFIG SET maxmemory 0");
+    let before = client.run("OBJECT FREQ often:0").int();
+    client.ok("DEBUG RELOAD");
+    assert_eq!(client.run("OBJECT FREQ often:0").int(), before);
 }

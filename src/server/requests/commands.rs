@@ -96,15 +96,18 @@ fn info(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
         reply.int(n);
     }
     status_set(command.acl_categories(), reply);
-    reply.array(command.tips.len());
+    reply.set(command.tips.len());
     for tip in command.tips {
         reply.bulk_str(tip);
     }
-    reply.array(command.keys.len());
+    reply.set(command.keys.len());
     for spec in command.keys {
         key_spec(spec, reply);
     }
-    reply.array(listed.subcommands.len());
+    match listed.subcommands.len() {
+        0 => reply.set(0),
+        n => reply.array(n),
+    }
     for id in &listed.subcommands {
         info(table, table.get(*id), reply);
     }
@@ -132,10 +135,12 @@ fn key_spec(spec: &KeySpec, reply: &mut Reply) {
     key_flags(spec.flags, reply);
     reply.bulk(b"begin_search");
     match spec.begin {
-        Begin::Index(index) | Begin::IndexUnlessEmpty(index) => {
+        Begin::Index(index) | Begin::IndexUnless(index, _) => {
             search("index", &[("index", index as i64)], None, reply);
         }
-        Begin::Keyword(word, from) => search("keyword", &[("startfrom", i64::from(from))], Some(word), reply),
+        Begin::Keyword(k) => {
+            search("keyword", &[("startfrom", i64::from(k.told_from))], Some(k.word), reply);
+        }
     }
     reply.bulk(b"find_keys");
     match spec.find {

@@ -147,7 +147,8 @@ fn follow(node: &Node, config: &Config) {
     crash::configure(config.crash_log_enabled, config.use_exit_on_panic);
     let memory = &node.shared.memory;
     memory.limit.store(config.maxmemory, Ordering::Relaxed);
-    memory.evict.store(start::evicts(config.maxmemory_policy), Ordering::Relaxed);
+    memory.policy.store(config.maxmemory_policy as u8, Ordering::Relaxed);
+    start::configure_usage(&node.shared.keyspace.usage, config);
     memory.samples.store(config.maxmemory_samples, Ordering::Relaxed);
     memory.most.store(start::eviction_batch(config), Ordering::Relaxed);
     node.settle_gate();

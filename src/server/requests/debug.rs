@@ -171,7 +171,7 @@ fn hex(digest: &Digest) -> String {
 fn object(node: &Node, client: &Client, key: &[u8], db: &mut Db<'_, '_>, reply: &mut Reply) {
     let keyspace = db.keyspace();
     let Some(entry) = db.peek(key) else { return fail(node, client, reply, "ERR no such key") };
-    let idle = keyspace.idle_seconds(entry.access());
+    let idle = keyspace.usage.idle_seconds(entry.access());
     reply.simple(&format!(
         "Value at:0x0 refcount:1 encoding:{} serializedlength:0 lru:{} lru_seconds_idle:{idle}",
         entry.value().encoding_name(),
