@@ -141,6 +141,7 @@ fn set_expiry(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], unit: Unit, from: UnixM
         ctx.reply.int(0);
         return DONE;
     };
+    ctx.db.touch(key);
     if !condition.allows(old, at) {
         ctx.reply.int(0);
         return DONE;
@@ -186,6 +187,7 @@ fn show(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], number: impl Fn(UnixMs) -> i64) -
 }
 
 fn persist(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    ctx.db.touch(args[1]);
     let volatile = matches!(ctx.db.expire_of(args[1]), Some(Some(_)));
     if volatile {
         ctx.db.set_expire(args[1], None);

@@ -103,15 +103,21 @@ fn unlink(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     del(ctx, args)
 }
 
+/// To ask whether a key is there is no use of it.
 fn exists(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let n = args[1..].iter().filter(|key| ctx.db.entry(key).is_some()).count();
-    ctx.reply.int(n as i64);
-    DONE
+    ctx.db.set_touch(false);
+    count_found(ctx, args)
 }
 
 fn touch(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     ctx.db.set_touch(true);
-    exists(ctx, args)
+    count_found(ctx, args)
+}
+
+fn count_found(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let n = args[1..].iter().filter(|key| ctx.db.entry(key).is_some()).count();
+    ctx.reply.int(n as i64);
+    DONE
 }
 
 fn type_of(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -186,6 +192,7 @@ impl Held {
     }
 
     fn take(db: &mut Db<'_, '_>, key: &[u8]) -> Option<Self> {
+        db.touch(key);
         let entry = db.peek(key)?;
         let (raw, text, access) = (entry.is_raw(), entry.is_text(), Some(entry.access()));
         let (value, expire) = db.take(key)?;

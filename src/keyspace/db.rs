@@ -443,6 +443,14 @@ impl<'l, 'k> Db<'l, 'k> {
         }
     }
 
+    /// Notes a use of a key that is neither read nor changed in its value (EXPIRE, RENAME).
+    pub fn touch(&mut self, key: &[u8]) {
+        if let Some((h, place)) = self.locate(key) {
+            let access = self.used(h, place);
+            self.table_mut(h.slot).get_mut(place).set_access(access);
+        }
+    }
+
     /// What an entry that is used now is stamped with.
     #[inline(always)]
     fn used(&mut self, h: Hashed, place: Place) -> u32 {
