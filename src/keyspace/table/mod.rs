@@ -10,18 +10,22 @@
 //! in that order, so a scan returns every entry that is present from start to end, whatever is
 //! inserted, deleted, split or merged meanwhile.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error, realloc};
+use std::alloc::{dealloc, handle_alloc_error, realloc};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicPtr, AtomicU32};
 
 use super::entry::{Entry, EntryRef};
-use crate::base::rng::Rng;
+use bucket::{Bucket, CHAINED, fill_hole, layout, matches, new_buckets, put, same, tag_of};
+
+mod bucket;
+mod scan;
 
 /// Buckets of the first segment at most. It grows in size classes, by reallocation: at most 56 KiB are moved.
-const FIRST: usize = 1024;
+/// Under Miri it is small, so that few keys go through every case.
+const FIRST: usize = if cfg!(miri) { 16 } else { 1024 };
 
 /// Buckets of each further segment, for a slot with thousands of keys.
-const SEGMENT: usize = 64;
+const SEGMENT: usize = if cfg!(miri) { 4 } else { 64 };
 
 /// Bits of the hash that choose the bucket; also the width of a scan position.
 pub const POSITION_BITS: u32 = 48;
@@ -29,57 +33,9 @@ pub const POSITION_BITS: u32 = 48;
 /// Entries a bucket holds on average before the table grows, as a fraction: 5 of 7.
 const LOAD: (u32, u32) = (5, 1);
 
-#[repr(C, align(64))]
-struct Bucket {
-    /// Bytes 0 to 6: tags, 0 for an empty place. Byte 7: 1 when place 6 points to the next bucket of the chain.
-    meta: u64,
-    places: [*mut u8; 7],
-}
-
-const ONES: u64 = 0x0001_0101_0101_0101;
-const HIGHS: u64 = 0x0080_8080_8080_8080;
-const CHAINED: u64 = 1 << 56;
-
-/// Never 0, so that an empty place matches no tag.
-#[inline(always)]
-fn tag_of(hash: u64) -> u64 {
-    (hash & 0x7f) | 0x80
-}
-
-#[inline(always)]
-fn position_bits(hash: u64) -> u64 {
-    hash >> (64 - POSITION_BITS)
-}
-
-/// A mask with the high bit of each byte of `meta` that may equal `tag`; false hits are possible, misses are not.
-#[inline(always)]
-fn matches(meta: u64, tag: u64) -> u64 {
-    let x = (meta & !(0xff << 56)) ^ (tag * ONES);
-    x.wrapping_sub(ONES) & !x & HIGHS
-}
-
-impl Bucket {
-    fn capacity(&self) -> usize {
-        if self.meta & CHAINED != 0 { 6 } else { 7 }
-    }
-
-    fn tag(&self, i: usize) -> u64 {
-        (self.meta >> (8 * i)) & 0xff
-    }
-
-    fn set(&mut self, i: usize, tag: u64, entry: *mut u8) {
-        self.meta = (self.meta & !(0xff << (8 * i))) | tag << (8 * i);
-        self.places[i] = entry;
-    }
-
-    fn next(&self) -> *mut Bucket {
-        if self.meta & CHAINED != 0 { self.places[6].cast() } else { std::ptr::null_mut() }
-    }
-}
-
 /// Hints the processor to load the line at `p`. Any address is allowed.
 #[inline(always)]
-pub(super) fn prefetch<T>(p: *const T) {
+pub(in crate::keyspace) fn prefetch<T>(p: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing and cannot fault.
     unsafe {
@@ -87,29 +43,6 @@ pub(super) fn prefetch<T>(p: *const T) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = p;
-}
-
-/// Whether two keys are equal, in words of eight bytes: they nearly always are where their tags are,
-/// and a call for so few bytes costs more than the comparison.
-#[inline(always)]
-fn same(a: &[u8], b: &[u8]) -> bool {
-    if a.len() != b.len() {
-        return false;
-    }
-    let ((a_words, a_rest), (b_words, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    let mut differ = 0;
-    for (x, y) in a_words.iter().zip(b_words) {
-        differ |= u64::from_ne_bytes(*x) ^ u64::from_ne_bytes(*y);
-    }
-    if let (Some(x), Some(y)) = (a.last_chunk::<8>(), b.last_chunk::<8>()) {
-        // The last words overlap those before.
-        differ |= u64::from_ne_bytes(*x) ^ u64::from_ne_bytes(*y);
-    } else {
-        for (x, y) in a_rest.iter().zip(b_rest) {
-            differ |= u64::from(x ^ y);
-        }
-    }
-    differ == 0
 }
 
 /// The entries of one slot.
@@ -123,7 +56,7 @@ pub struct SlotTable {
     /// Segments behind the first.
     rest: Option<Box<Vec<*mut Bucket>>>,
     /// The snapshot that has this slot on record (see `snapshot`).
-    pub(super) saved_in: u32,
+    pub(in crate::keyspace) saved_in: u32,
 }
 
 // SAFETY: the table owns its buckets and entries; whoever holds the shard's lock has the only access.
@@ -136,22 +69,9 @@ pub struct Place {
     index: usize,
 }
 
-fn layout(buckets: usize) -> Layout {
-    Layout::array::<Bucket>(buckets).expect("a segment has at most 1024 buckets")
-}
-
 /// Buckets allocated for a first segment of `n`: the allocator's size classes.
 fn first_capacity(n: usize) -> usize {
     if n <= 8 { n } else { n.next_multiple_of(1 << ((n - 1).ilog2() - 2)) }
-}
-
-fn new_buckets(n: usize) -> *mut Bucket {
-    // SAFETY: the layout is not empty. All zero is a valid empty bucket.
-    let p = unsafe { alloc_zeroed(layout(n)) };
-    if p.is_null() {
-        handle_alloc_error(layout(n));
-    }
-    p.cast()
 }
 
 impl Default for SlotTable {
@@ -212,7 +132,7 @@ impl SlotTable {
     }
 
     /// Keys of a live table, read without the lock: a moment's picture.
-    pub(super) fn len_now(table: *const Self) -> usize {
+    pub(in crate::keyspace) fn len_now(table: *const Self) -> usize {
         // SAFETY: the field is an atomic of a live table.
         unsafe { (*table).len.load(Relaxed) as usize }
     }
@@ -220,7 +140,7 @@ impl SlotTable {
     /// Starts loading the bucket of `hash`. Needs no lock: the address may be stale, and then the
     /// prefetch is wasted, but nothing is read through it. `table` points to a live table.
     #[inline]
-    pub(super) fn prefetch_bucket(table: *const Self, hash: u64) {
+    pub(in crate::keyspace) fn prefetch_bucket(table: *const Self, hash: u64) {
         // SAFETY: the two fields are atomics of a live table, so reading them races with nobody.
         let (first, buckets) = unsafe { ((*table).first.load(Relaxed), (*table).buckets.load(Relaxed)) };
         if buckets != 0 {
@@ -231,7 +151,7 @@ impl SlotTable {
 
     /// Starts loading the entry of `hash`, if its bucket has one that may be it.
     #[inline]
-    pub(super) fn prefetch_entry(&self, hash: u64) {
+    pub(in crate::keyspace) fn prefetch_entry(&self, hash: u64) {
         if self.buckets() != 0 {
             // SAFETY: the bucket exists.
             let bucket = unsafe { &*self.bucket_at(self.index_of(hash)) };
@@ -432,105 +352,6 @@ impl SlotTable {
         entries
     }
 
-    fn each_in_bucket<'a>(&'a self, bucket: usize, f: &mut impl FnMut(EntryRef<'a>)) {
-        let mut b = self.bucket_at(bucket);
-        // SAFETY: the chain is live; a place with a tag holds a live entry.
-        unsafe {
-            while !b.is_null() {
-                for i in 0..(*b).capacity() {
-                    if (*b).tag(i) != 0 {
-                        f(EntryRef::from_raw((*b).places[i]));
-                    }
-                }
-                b = (*b).next();
-            }
-        }
-    }
-
-    pub fn for_each<'a>(&'a self, mut f: impl FnMut(EntryRef<'a>)) {
-        for i in 0..self.buckets() as usize {
-            self.each_in_bucket(i, &mut f);
-        }
-    }
-
-    /// As [`SlotTable::scan`], with entries that may be changed in place.
-    pub(super) fn scan_mut(&mut self, at: u64, f: &mut impl FnMut(&mut Entry)) -> Option<u64> {
-        if self.buckets() == 0 {
-            return None;
-        }
-        let mut b = self.bucket_at(index_in(self.buckets(), reverse(at)));
-        // SAFETY: as in `each_in_bucket`, with the only access to the table.
-        unsafe {
-            while !b.is_null() {
-                for i in 0..(*b).capacity() {
-                    if (*b).tag(i) != 0 {
-                        f(&mut *(&raw mut (*b).places[i]).cast::<Entry>());
-                    }
-                }
-                b = (*b).next();
-            }
-        }
-        self.position_after(at)
-    }
-
-    /// Visits the bucket at scan position `at` (0 to start). Returns the next position, `None` at the end.
-    pub fn scan<'a>(&'a self, at: u64, f: &mut impl FnMut(EntryRef<'a>)) -> Option<u64> {
-        if self.buckets() == 0 {
-            return None;
-        }
-        let at = at & ((1 << POSITION_BITS) - 1);
-        self.each_in_bucket(index_in(self.buckets(), reverse(at)), f);
-        self.position_after(at)
-    }
-
-    /// The position behind the bucket at `at`, `None` behind the last.
-    fn position_after(&self, at: u64) -> Option<u64> {
-        let index = index_in(self.buckets(), reverse(at));
-        // The run of a bucket that is told apart by `depth` bits is 2^(POSITION_BITS - depth) wide.
-        let level = self.buckets().ilog2();
-        let split = (self.buckets() as usize) - (1 << level);
-        let depth = if index < split || index >= 1 << level { level + 1 } else { level };
-        let width = 1u64 << (POSITION_BITS - depth);
-        let next = (at & !(width - 1)) + width;
-        (next < 1 << POSITION_BITS).then_some(next)
-    }
-
-    /// A uniformly random entry. `None` when the table is empty.
-    ///
-    /// Draws a bucket and a rank below a bound that few chains exceed, and draws again when there is
-    /// no entry at that rank; entries behind the bound are reached by a fallback after many draws.
-    pub fn random(&self, rng: &mut Rng) -> Option<EntryRef<'_>> {
-        if self.is_empty() {
-            return None;
-        }
-        for _ in 0..256 {
-            let bucket = rng.below(u64::from(self.buckets())) as usize;
-            let rank = rng.below(16) as usize;
-            let mut seen = 0;
-            let mut hit = None;
-            self.each_in_bucket(bucket, &mut |e| {
-                if seen == rank {
-                    hit = Some(e);
-                }
-                seen += 1;
-            });
-            if hit.is_some() {
-                return hit;
-            }
-        }
-        let nth = rng.below(self.len() as u64) as usize;
-        let mut seen = 0;
-        let mut hit = None;
-        self.for_each(|e| {
-            if seen == nth {
-                hit = Some(e);
-            }
-            seen += 1;
-        });
-        hit
-    }
-
-    /// Bytes of the buckets.
     pub fn bucket_bytes(&self) -> usize {
         let rest = self.rest.as_ref().map_or(0, |r| r.len() * SEGMENT);
         (first_capacity((self.buckets() as usize).min(FIRST)) + rest) * size_of::<Bucket>()
@@ -558,174 +379,17 @@ impl Drop for SlotTable {
 }
 
 #[inline(always)]
+fn position_bits(hash: u64) -> u64 {
+    hash >> (64 - POSITION_BITS)
+}
+
+/// The number of the bucket, of so many, that a hash with these position bits belongs to.
+#[inline(always)]
 fn index_in(buckets: u32, bits: u64) -> usize {
     let level = buckets.ilog2();
     let index = bits & ((2 << level) - 1);
     if index < u64::from(buckets) { index as usize } else { (bits & ((1 << level) - 1)) as usize }
 }
 
-fn reverse(position: u64) -> u64 {
-    position.reverse_bits() >> (64 - POSITION_BITS)
-}
-
-/// Adds an entry to the chain that starts at `bucket`.
-///
-/// # Safety
-/// `bucket` is live and `entry` is owned by the caller.
-unsafe fn put(mut bucket: *mut Bucket, tag: u64, entry: *mut u8) {
-    // SAFETY: walks live buckets; a fresh bucket is zeroed.
-    unsafe {
-        loop {
-            let b = &mut *bucket;
-            for i in 0..b.capacity() {
-                if b.tag(i) == 0 {
-                    b.set(i, tag, entry);
-                    return;
-                }
-            }
-            if b.meta & CHAINED == 0 {
-                let next = new_buckets(1);
-                (*next).set(0, b.tag(6), b.places[6]);
-                b.set(6, 0, next.cast());
-                b.meta |= CHAINED;
-            }
-            bucket = b.next();
-        }
-    }
-}
-
-/// Closes the hole at `place` with the last entry of its chain, which starts at `head`, and frees
-/// the last bucket if that empties it.
-///
-/// # Safety
-/// `place` is a place of the chain at `head` whose entry was moved out.
-unsafe fn fill_hole(head: *mut Bucket, place: Place) {
-    // SAFETY: walks live buckets of one chain.
-    unsafe {
-        let (mut before, mut last) = (std::ptr::null_mut::<Bucket>(), head);
-        while (*last).meta & CHAINED != 0 {
-            before = last;
-            last = (*last).next();
-        }
-        let tail =
-            (0..7).rev().find(|&i| (*last).tag(i) != 0).expect("the last bucket of a chain is never empty");
-        let (tag, entry) = ((*last).tag(tail), (*last).places[tail]);
-        (*place.bucket).set(place.index, tag, entry);
-        (*last).set(tail, 0, std::ptr::null_mut());
-        if !before.is_null() && (0..7).all(|i| (*last).tag(i) == 0) {
-            (*before).meta &= !CHAINED;
-            (*before).set(6, 0, std::ptr::null_mut());
-            dealloc(last.cast(), layout(1));
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::keyspace::entry::Body;
-    use std::collections::{BTreeMap, HashSet};
-
-    fn hash_of(key: &[u8]) -> u64 {
-        let mut x = Rng::new(u64::from_le_bytes(key.try_into().unwrap()));
-        x.next_u64()
-    }
-
-    fn insert(t: &mut SlotTable, k: u64) {
-        let key = k.to_le_bytes();
-        t.insert(hash_of(&key), Entry::new(&key, Body::Inline(b"v"), None), hash_of);
-    }
-
-    fn remove(t: &mut SlotTable, k: u64) -> bool {
-        let key = k.to_le_bytes();
-        let Some(place) = t.find(hash_of(&key), &key) else { return false };
-        drop(t.remove(place, hash_of(&key), hash_of));
-        true
-    }
-
-    fn id(e: EntryRef<'_>) -> u64 {
-        u64::from_le_bytes(e.key().try_into().unwrap())
-    }
-
-    #[test]
-    fn behaves_as_a_map_through_growth_and_shrinking() {
-        let (mut t, mut model, mut rng) = (SlotTable::new(), BTreeMap::new(), Rng::new(3));
-        for round in 0..60_000u64 {
-            let k = rng.below(12_000);
-            // First it grows, then it shrinks to nothing.
-            if rng.chance(if round < 40_000 { 3 } else { 1 }, 4) {
-                if model.insert(k, ()).is_none() {
-                    insert(&mut t, k);
-                }
-            } else {
-                assert_eq!(remove(&mut t, k), model.remove(&k).is_some());
-            }
-            assert_eq!(t.len(), model.len());
-        }
-        let mut seen: Vec<_> = vec![];
-        t.for_each(|e| seen.push(id(e)));
-        seen.sort_unstable();
-        assert!(seen.iter().eq(model.keys()));
-        for k in model.keys() {
-            assert!(remove(&mut t, *k));
-        }
-        assert_eq!(t.buckets(), 1);
-    }
-
-    #[test]
-    fn a_scan_returns_what_stays_whatever_else_happens() {
-        let mut rng = Rng::new(11);
-        for (start, churn_up) in [(2000u64, true), (2000, false), (0, true)] {
-            let mut t = SlotTable::new();
-            let stays: HashSet<u64> = (0..300).map(|i| i * 7919 + 1_000_000).collect();
-            for k in 0..start {
-                insert(&mut t, k);
-            }
-            for &k in &stays {
-                insert(&mut t, k);
-            }
-            let mut seen = HashSet::new();
-            let (mut at, mut steps) = (Some(0), 0);
-            while let Some(position) = at {
-                at = t.scan(position, &mut |e| {
-                    seen.insert(id(e));
-                });
-                steps += 1;
-                assert!(steps < 100_000, "a scan ends");
-                for _ in 0..8 {
-                    let k = rng.below(20_000);
-                    let present = t.find(hash_of(&k.to_le_bytes()), &k.to_le_bytes()).is_some();
-                    if present && !(churn_up && rng.chance(3, 4)) {
-                        remove(&mut t, k);
-                    } else if !present && churn_up && steps < 3000 {
-                        insert(&mut t, k);
-                    }
-                }
-            }
-            assert!(stays.is_subset(&seen));
-        }
-    }
-
-    #[test]
-    fn random_entries_are_nearly_uniform() {
-        let mut t = SlotTable::new();
-        for k in 0..100 {
-            insert(&mut t, k);
-        }
-        let (mut counts, mut rng) = ([0u32; 100], Rng::new(5));
-        for _ in 0..100_000 {
-            counts[id(t.random(&mut rng).unwrap()) as usize] += 1;
-        }
-        // Expected 1000 each, standard deviation 32.
-        assert!(counts.iter().all(|c| (820..1180).contains(c)), "{counts:?}");
-    }
-
-    #[test]
-    fn five_thousand_keys_cost_under_sixteen_bucket_bytes_each() {
-        let mut t = SlotTable::new();
-        for k in 0..5000 {
-            insert(&mut t, k);
-        }
-        assert!(t.bucket_bytes() < 16 * 5000, "{}", t.bucket_bytes());
-    }
-}
+mod tests;

@@ -1,0 +1,109 @@
+//! Walks over a slot's table: all of it, step by step, and at random.
+
+use super::{POSITION_BITS, SlotTable, index_in};
+use crate::base::rng::Rng;
+use crate::keyspace::entry::{Entry, EntryRef};
+
+impl SlotTable {
+    fn each_in_bucket<'a>(&'a self, bucket: usize, f: &mut impl FnMut(EntryRef<'a>)) {
+        let mut b = self.bucket_at(bucket);
+        // SAFETY: the chain is live; a place with a tag holds a live entry.
+        unsafe {
+            while !b.is_null() {
+                for i in 0..(*b).capacity() {
+                    if (*b).tag(i) != 0 {
+                        f(EntryRef::from_raw((*b).places[i]));
+                    }
+                }
+                b = (*b).next();
+            }
+        }
+    }
+
+    pub fn for_each<'a>(&'a self, mut f: impl FnMut(EntryRef<'a>)) {
+        for i in 0..self.buckets() as usize {
+            self.each_in_bucket(i, &mut f);
+        }
+    }
+
+    /// As [`SlotTable::scan`], with entries that may be changed in place.
+    pub(in crate::keyspace) fn scan_mut(&mut self, at: u64, f: &mut impl FnMut(&mut Entry)) -> Option<u64> {
+        if self.buckets() == 0 {
+            return None;
+        }
+        let mut b = self.bucket_at(index_in(self.buckets(), reverse(at)));
+        // SAFETY: as in `each_in_bucket`, with the only access to the table.
+        unsafe {
+            while !b.is_null() {
+                for i in 0..(*b).capacity() {
+                    if (*b).tag(i) != 0 {
+                        f(&mut *(&raw mut (*b).places[i]).cast::<Entry>());
+                    }
+                }
+                b = (*b).next();
+            }
+        }
+        self.position_after(at)
+    }
+
+    /// Visits the bucket at scan position `at` (0 to start). Returns the next position, `None` at the end.
+    pub fn scan<'a>(&'a self, at: u64, f: &mut impl FnMut(EntryRef<'a>)) -> Option<u64> {
+        if self.buckets() == 0 {
+            return None;
+        }
+        let at = at & ((1 << POSITION_BITS) - 1);
+        self.each_in_bucket(index_in(self.buckets(), reverse(at)), f);
+        self.position_after(at)
+    }
+
+    /// The position behind the bucket at `at`, `None` behind the last.
+    fn position_after(&self, at: u64) -> Option<u64> {
+        let index = index_in(self.buckets(), reverse(at));
+        // The run of a bucket that is told apart by `depth` bits is 2^(POSITION_BITS - depth) wide.
+        let level = self.buckets().ilog2();
+        let split = (self.buckets() as usize) - (1 << level);
+        let depth = if index < split || index >= 1 << level { level + 1 } else { level };
+        let width = 1u64 << (POSITION_BITS - depth);
+        let next = (at & !(width - 1)) + width;
+        (next < 1 << POSITION_BITS).then_some(next)
+    }
+
+    /// A uniformly random entry. `None` when the table is empty.
+    ///
+    /// Draws a bucket and a rank below a bound that few chains exceed, and draws again when there is
+    /// no entry at that rank; entries behind the bound are reached by a fallback after many draws.
+    pub fn random(&self, rng: &mut Rng) -> Option<EntryRef<'_>> {
+        if self.is_empty() {
+            return None;
+        }
+        for _ in 0..256 {
+            let bucket = rng.below(u64::from(self.buckets())) as usize;
+            let rank = rng.below(16) as usize;
+            let mut seen = 0;
+            let mut hit = None;
+            self.each_in_bucket(bucket, &mut |e| {
+                if seen == rank {
+                    hit = Some(e);
+                }
+                seen += 1;
+            });
+            if hit.is_some() {
+                return hit;
+            }
+        }
+        let nth = rng.below(self.len() as u64) as usize;
+        let mut seen = 0;
+        let mut hit = None;
+        self.for_each(|e| {
+            if seen == nth {
+                hit = Some(e);
+            }
+            seen += 1;
+        });
+        hit
+    }
+}
+
+fn reverse(position: u64) -> u64 {
+    position.reverse_bits() >> (64 - POSITION_BITS)
+}
