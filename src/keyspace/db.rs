@@ -12,7 +12,7 @@ use super::expiry::{ExpiryIndex, Reference};
 use super::locks::{LockSet, Locked};
 use super::table::{Place, SlotTable};
 use super::usage;
-use super::watch::{Dirty, Waiter};
+use super::watch::{Dirty, Waiter, Watchers};
 use super::{
     DbIndex, Garbage, Hashed, Keyspace, SHARDS, SLOTS_PER_SHARD, Tables, shard_of, slot_at, table_index,
 };
@@ -602,18 +602,31 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Queues a client behind those that wait for `key` already.
     pub fn block(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
         let shard = shard_of(self.hashed(key).slot);
-        self.locked.side_mut(shard).watchers.block(key, waiter);
+        self.waiting_at(shard, |watchers| watchers.block(key, waiter));
     }
 
     pub fn unblock(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
         let shard = shard_of(self.hashed(key).slot);
-        self.locked.side_mut(shard).watchers.unblock(key, waiter);
+        self.waiting_at(shard, |watchers| watchers.unblock(key, waiter));
     }
 
     /// The clients that wait for `key`, first come first.
     pub fn blocked_on(&mut self, key: &[u8]) -> Vec<Arc<Waiter>> {
         let (shard, index) = (shard_of(self.hashed(key).slot), self.index);
-        self.locked.side_mut(shard).watchers.blocked_on(index, key)
+        self.waiting_at(shard, |watchers| watchers.blocked_on(index, key))
+    }
+
+    /// Changes who waits for keys of a shard, and keeps the count of those keys right.
+    fn waiting_at<R>(&mut self, shard: usize, change: impl FnOnce(&mut Watchers) -> R) -> R {
+        let watchers = &mut self.locked.side_mut(shard).watchers;
+        let before = watchers.blocked_keys();
+        let result = change(watchers);
+        let counter = &self.ks.stats.blocking_keys;
+        match watchers.blocked_keys().wrapping_sub(before) {
+            0 => {}
+            grown => _ = counter.fetch_add(grown, Ordering::Relaxed),
+        }
+        result
     }
 
     /// Visits every live key of the shards that are locked.

@@ -79,6 +79,8 @@ pub struct Stats {
     pub evicted_keys: AtomicU64,
     /// Changes since the last save, as `rdb_changes_since_last_save`.
     pub dirty: AtomicU64,
+    /// Keys that clients wait for.
+    pub blocking_keys: AtomicUsize,
 }
 
 /// A key that a batch of commands will look up. See [`Keyspace::upcoming`].

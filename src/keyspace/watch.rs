@@ -103,6 +103,11 @@ impl Watchers {
         self.blocked.entry((waiter.db, key.into())).or_default().push_back(Arc::clone(waiter));
     }
 
+    /// Keys that clients are blocked on.
+    pub fn blocked_keys(&self) -> usize {
+        self.blocked.len()
+    }
+
     /// The clients blocked on `key` in the order of their coming; those already answered are dropped.
     pub fn blocked_on(&mut self, db: DbIndex, key: &[u8]) -> Vec<Arc<Waiter>> {
         let key = (db, key.into());

@@ -18,7 +18,7 @@ use super::process::daemon::{self, PidFile};
 use super::process::limits::{self, OomScore};
 use super::process::signals::{self, Request};
 use super::process::supervise::Supervisor;
-use super::{os_error, shutdown, start};
+use super::{os_error, persistence, shutdown, start};
 use crate::base::version;
 use crate::command::request::Shutdown;
 use crate::command::{CommandTable, gate};
@@ -189,6 +189,7 @@ impl Prepared {
         let served = start::serve(self.loaded.config, &self.renames, origin, watch_signals, ready);
 
         tell(supervisor.stopping());
+        persistence::remove_unfinished();
         if let Some(file) = pid_file {
             info!("Removing the pid file.");
             if let Err(error) = file.remove() {
@@ -229,6 +230,7 @@ fn watch_signals(node: &Arc<Node>) {
             Request::Interrupt => ("SIGINT", config.shutdown_on_sigint),
             Request::ExitNow => {
                 warn!("Received SIGINT again: exiting now.");
+                persistence::remove_unfinished();
                 return;
             }
         };

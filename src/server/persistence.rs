@@ -205,7 +205,7 @@ impl Write for PacedFile {
 /// Writes a picture to `path`: to a temporary file beside it, synced, then renamed.
 pub fn write_file(picture: Picture, path: &Path, checksum: bool, used_memory: u64) -> io::Result<()> {
     let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temp = dir.join(format!("temp-{}-{}.rdb", std::process::id(), picture.offset));
+    let temp = dir.join(format!("{}{}.rdb", temporary_prefix(), picture.offset));
     let result = (|| {
         let file = PacedFile { file: File::create(&temp)?, since_sync: 0 };
         let file = picture.write(file, checksum, used_memory)?.file;
@@ -218,6 +218,21 @@ pub fn write_file(picture: Picture, path: &Path, checksum: bool, used_memory: u6
         let _ = fs::remove_file(&temp);
     }
     result
+}
+
+/// How the names of this process's temporary files begin.
+pub fn temporary_prefix() -> String {
+    format!("temp-{}-", std::process::id())
+}
+
+/// Removes what a save leaves behind that the end of the process cuts short.
+pub fn remove_unfinished() {
+    for file in fs::read_dir(".").into_iter().flatten().flatten() {
+        if file.file_name().to_str().is_some_and(|name| name.starts_with(&temporary_prefix())) {
+            // It may be finished, and gone, at this moment.
+            let _ = fs::remove_file(file.path());
+        }
+    }
 }
 
 /// Where the data file is, relative to the working directory, which `dir` has set.

@@ -276,7 +276,7 @@ fn functions_of_a_file_are_not_lost_in_silence() {
 
 #[test]
 fn a_save_under_way_shows_how_far_it_is() {
-    let server = Launch::subject().args(&["--rdb-key-save-delay", "200"]).start();
+    let mut server = Launch::subject().args(&["--rdb-key-save-delay", "200"]).start();
     let mut client = server.connect();
     client.run("DEBUG POPULATE 20000 key 10");
     client.expect("BGSAVE", "+Background saving started");
@@ -286,4 +286,9 @@ fn a_save_under_way_shows_how_far_it_is() {
     });
     assert_eq!(client.info_int("current_save_keys_total"), 20_000);
     assert_eq!(client.info_int("rdb_bgsave_in_progress"), 1);
+    // An end without saving does not wait for it, and leaves nothing of it.
+    assert!(client.try_run("SHUTDOWN NOSAVE").is_err());
+    assert_eq!(server.wait_exit().code(), Some(0));
+    let mut left = fs::read_dir(server.dir()).expect("list").flatten();
+    assert!(!left.any(|f| f.path().extension() == Some("rdb".as_ref())), "a temporary file is left");
 }

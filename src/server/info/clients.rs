@@ -32,6 +32,7 @@ pub fn write(node: &Node, out: &mut Lines) {
     out.field("watching_clients", watching);
     out.field("clients_in_timeout_table", timed);
     out.field("total_watched_keys", watched);
-    out.field("total_blocking_keys", 0);
+    let blocking = node.shared.keyspace.stats.blocking_keys.load(Ordering::Relaxed);
+    out.field("total_blocking_keys", blocking);
     out.field("total_blocking_keys_on_nokey", 0);
 }

@@ -116,8 +116,8 @@ fn to_sockets(node: &Arc<Node>, picture: Picture, ids: &[LinkId], mark: Vec<u8>)
 /// Writes the RDB to a file, then sends that to whoever waits for it.
 fn to_disk(node: &Arc<Node>, picture: Picture) -> io::Result<()> {
     let config = node.config.load_full();
-    let path =
-        Path::new(&config.dir).join(format!("temp-sync-{}-{}.rdb", std::process::id(), picture.offset()));
+    let name = format!("{}sync-{}.rdb", persistence::temporary_prefix(), picture.offset());
+    let path = Path::new(&config.dir).join(name);
     let file = Temporary(path);
     let used = (node.shared.memory.used)();
     picture.write(io::BufWriter::new(File::create(&file.0)?), config.rdbchecksum, used)?.flush()?;
