@@ -31,8 +31,9 @@
 //! # A tour
 //!
 //! **Where SET runs.** A worker wakes up ([`server::worker`], `Worker::run`), gathers what its
-//! connections sent, parses up to 32 commands across them ([`resp::request::parse`]), prefetches the
-//! memory of their keys, and hands each to [`exec::Executor::execute`]. That passes the gate, checks
+//! connections sent (`worker::segment`), parses up to 32 commands across them ([`resp::request::parse`]),
+//! prefetches the memory of their keys, and hands each to [`exec::Executor::execute`]
+//! (`worker::batch`). That passes the gate, checks
 //! the slot (`exec::route`), locks the key's shard and calls the handler: `set` in
 //! [`command::strings`], which calls [`keyspace::Db::set_string`], which finds the entry in a
 //! [`keyspace::table::SlotTable`]. What the command recorded goes to the log before the lock is

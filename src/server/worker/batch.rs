@@ -1,0 +1,373 @@
+//! The middle of a round: commands are parsed, prefetched and run in batches.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::segment::Segment;
+use super::{NodeHost, READ_SIZE, Worker};
+use crate::base::time::UnixMs;
+use crate::command::client::ReplyMode;
+use crate::command::spec::flags;
+use crate::command::{Client, Fail};
+use crate::exec::{After, Blocked};
+use crate::keyspace::{Hashed, Upcoming, prefetch};
+use crate::resp::{Limits, Parsed, Progress, ProtocolError, Reply, parse};
+use crate::server::clients::ClientState;
+use crate::server::connection::{Connection, Hold};
+use crate::server::node::unix_ms;
+
+/// A request that is not complete after so many bytes is looked through piece by piece.
+const LONG_REQUEST: usize = 4 * READ_SIZE;
+/// Commands parsed and prefetched together.
+const BATCH: usize = 32;
+/// Keys of one command that are prefetched.
+const PREFETCH_KEYS: usize = 16;
+
+/// One parsed request.
+pub(super) struct Item {
+    segment: usize,
+    /// Where the next request begins in the segment.
+    end: usize,
+    argv: Range<usize>,
+    what: What,
+}
+
+pub(super) enum What {
+    /// The id of a command, and the hash of its key if it has exactly one.
+    Command(usize, Option<Hashed>),
+    Odd(Box<Odd>),
+}
+
+/// What is not a command that may run as it came.
+pub(super) enum Odd {
+    Refused(Fail),
+    Inline(Vec<Vec<u8>>),
+    Broken(ProtocolError),
+}
+
+/// What is parsed together: requests, their arguments, and the keys that they will look up.
+#[derive(Default)]
+pub(super) struct Batch<'a> {
+    items: Vec<Item>,
+    argv: Vec<&'a [u8]>,
+    keys: Vec<Upcoming<'static>>,
+}
+
+impl Batch<'_> {
+    pub(super) fn clear(&mut self) {
+        self.items.clear();
+        self.argv.clear();
+        self.keys.clear();
+    }
+}
+
+impl Worker {
+    /// Parses and runs everything in the segments, in batches.
+    pub(super) fn run_segments(&mut self, gathered: &[u8], segments: &mut [Segment]) {
+        let config = self.node.config.load();
+        let max_bulk = config.proto_max_bulk_len as usize;
+        drop(config);
+        let now = unix_ms();
+        let mut batch = Batch::default();
+        let mut at = 0;
+        // Inputs are read while the segments' other fields change. Few segments have their own.
+        let owned: Vec<(usize, Vec<u8>)> =
+            segments.iter_mut().enumerate().filter_map(|(i, s)| Some((i, s.own.take()?))).collect();
+        let input_of = |s: &Segment, i: usize| -> &[u8] {
+            if owned.is_empty() {
+                return &gathered[s.range.clone()];
+            }
+            match owned.binary_search_by_key(&i, |o| o.0) {
+                Ok(at) => &owned[at].1,
+                Err(_) => &gathered[s.range.clone()],
+            }
+        };
+        for (i, own) in &owned {
+            let s = &mut segments[*i];
+            let limits = Limits { max_bulk, authenticated: s.authenticated };
+            if let Some(mut progress) = s.progress.take()
+                && let Some(need) = progress.advance(own, &limits)
+            {
+                (s.progress, s.need, s.exhausted) = (Some(progress), need, true);
+            }
+        }
+        loop {
+            batch.clear();
+            while batch.items.len() < BATCH && at < segments.len() {
+                let s = &mut segments[at];
+                if s.stopped || s.exhausted {
+                    at += 1;
+                    continue;
+                }
+                // Before authentication each command may change how the next is parsed.
+                if !s.authenticated && batch.items.last().is_some_and(|i| i.segment == at) {
+                    break;
+                }
+                self.parse_one(input_of(s, at), at, s, max_bulk, &mut batch);
+            }
+            if batch.items.is_empty() {
+                break;
+            }
+            prefetch(&batch.keys);
+            self.run_batch(&batch, segments, now);
+        }
+        for (i, own) in owned {
+            segments[i].own = Some(own);
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn parse_one<'a>(
+        &self,
+        input: &'a [u8],
+        index: usize,
+        s: &mut Segment,
+        max_bulk: usize,
+        batch: &mut Batch<'a>,
+    ) {
+        let first = batch.argv.len();
+        let limits = Limits { max_bulk, authenticated: s.authenticated };
+        let mut end = s.parsed;
+        let odd = match parse(input, &mut end, &mut batch.argv, &limits) {
+            Ok(Parsed::Command) => {
+                let args = &batch.argv[first..];
+                match self.executor.look_up(args) {
+                    Ok(id) => {
+                        let hashed = self.announce_keys(id, args, s.db, &mut batch.keys);
+                        s.parsed = end;
+                        let (argv, what) = (first..batch.argv.len(), What::Command(id, hashed));
+                        batch.items.push(Item { segment: index, end, argv, what });
+                        return;
+                    }
+                    Err(fail) => Odd::Refused(fail),
+                }
+            }
+            Ok(Parsed::Inline(words)) => Odd::Inline(words),
+            Ok(Parsed::Empty) => {
+                s.parsed = end;
+                s.consumed = s.consumed.max(end);
+                return;
+            }
+            Ok(Parsed::Incomplete { need }) => {
+                s.need = need;
+                s.exhausted = true;
+                if input.len() - s.parsed > LONG_REQUEST {
+                    let mut progress = Progress::default();
+                    s.progress = progress.advance(&input[s.parsed..], &limits).map(|_| progress);
+                }
+                return;
+            }
+            Err(e) => {
+                s.exhausted = true;
+                Odd::Broken(e)
+            }
+        };
+        s.parsed = end;
+        let (argv, what) = (first..batch.argv.len(), What::Odd(Box::new(odd)));
+        batch.items.push(Item { segment: index, end, argv, what });
+    }
+
+    /// Adds the keys of a command to those that the batch will look up. Returns the hash of its key
+    /// if it has exactly one.
+    #[inline(always)]
+    pub(super) fn announce_keys(
+        &self,
+        id: usize,
+        args: &[&[u8]],
+        db: u16,
+        keys: &mut Vec<Upcoming<'static>>,
+    ) -> Option<Hashed> {
+        let shared = self.executor.shared;
+        let listed = shared.commands.get(id);
+        if let Some(at) = listed.single_key {
+            let hashed = shared.keyspace.hashed(args.get(at)?);
+            if let Some(key) = shared.keyspace.upcoming(db, hashed) {
+                keys.push(key);
+            }
+            return Some(hashed);
+        }
+        if !listed.command.keys.is_empty() {
+            let positions = listed.command.key_positions(args).unwrap_or_default();
+            for at in positions.into_iter().take(PREFETCH_KEYS) {
+                keys.extend(shared.keyspace.upcoming(db, shared.keyspace.hashed(args[at])));
+            }
+        }
+        None
+    }
+
+    pub(super) fn run_batch(&mut self, batch: &Batch<'_>, segments: &mut [Segment], now: UnixMs) {
+        let started = Instant::now();
+        let mut reply = std::mem::take(&mut self.reply);
+        let mut ran = 0u32;
+        for items in batch.items.chunk_by(|a, b| a.segment == b.segment) {
+            let s = &mut segments[items[0].segment];
+            if s.stopped {
+                continue;
+            }
+            let Some(mut c) = self.connections[s.token].take() else {
+                s.stopped = true;
+                continue;
+            };
+            if s.reply.is_empty() {
+                s.reply.start = reply.len();
+            }
+            for item in items {
+                self.run_item(item, &batch.argv[item.argv.clone()], &mut c, s, now, &mut reply);
+                ran += 1;
+                if s.stopped {
+                    break;
+                }
+            }
+            s.reply.end = reply.len();
+            self.connections[s.token] = Some(c);
+        }
+        self.reply = reply;
+        // One clock read a batch: each command is counted with its share of the batch's time.
+        let share = started.elapsed().as_nanos() as u64 / u64::from(ran.max(1));
+        self.executor.stats.count_calls(batch.items.iter().filter_map(|item| match item.what {
+            What::Command(id, _) if item.end <= segments[item.segment].consumed => Some((id, share)),
+            _ => None,
+        }));
+    }
+
+    #[inline(always)]
+    pub(super) fn run_item(
+        &mut self,
+        item: &Item,
+        args: &[&[u8]],
+        c: &mut Connection,
+        s: &mut Segment,
+        now: UnixMs,
+        reply: &mut Reply,
+    ) {
+        let before = reply.len();
+        match &item.what {
+            What::Command(id, hashed) => self.run_command(c, *id, args, *hashed, s, item.end, now, reply),
+            What::Odd(odd) => self.run_odd(odd, c, s, item.end, now, reply),
+        }
+        if c.client.reply_mode != ReplyMode::On {
+            let pushes = matches!(item.what, What::Command(id, _) if self.executor.shared.commands.get(id).command.has(flags::PUSHES));
+            apply_reply_mode(&mut c.client, if pushes { reply.len() } else { before }, reply);
+        }
+    }
+
+    #[cold]
+    pub(super) fn run_odd(
+        &mut self,
+        odd: &Odd,
+        c: &mut Connection,
+        s: &mut Segment,
+        end: usize,
+        now: UnixMs,
+        reply: &mut Reply,
+    ) {
+        match odd {
+            Odd::Inline(words) => {
+                let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                match self.executor.look_up(&args) {
+                    Ok(id) => self.run_command(c, id, &args, None, s, end, now, reply),
+                    Err(fail) => self.refuse(c, &fail, s, end, reply),
+                }
+            }
+            Odd::Refused(fail) => self.refuse(c, fail, s, end, reply),
+            Odd::Broken(e) => {
+                reply.error(&format!("ERR {e}"));
+                self.executor.stats.count_error("ERR");
+                c.closing = true;
+                s.stopped = true;
+            }
+        }
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        c: &mut Connection,
+        fail: &Fail,
+        s: &mut Segment,
+        end: usize,
+        reply: &mut Reply,
+    ) {
+        s.consumed = end;
+        if *fail == Fail::OtherProtocol {
+            tracing::warn!(
+                "Possible SECURITY ATTACK detected: HTTP from {}, connection closed",
+                c.client.addr
+            );
+            c.closing = true;
+            s.stopped = true;
+            return;
+        }
+        let text = self.executor.note_refusal(&mut c.client, None, fail.clone()).to_string();
+        reply.error(&text);
+        self.executor.stats.count_error(&text);
+    }
+
+    #[inline(always)]
+    pub(super) fn run_command(
+        &mut self,
+        c: &mut Connection,
+        id: usize,
+        args: &[&[u8]],
+        hashed: Option<Hashed>,
+        s: &mut Segment,
+        end: usize,
+        now: UnixMs,
+        reply: &mut Reply,
+    ) {
+        let mut host = NodeHost { node: &self.node };
+        let version = c.client.version;
+        let begin = std::mem::replace(&mut s.consumed, end);
+        s.commands += 1;
+        s.last_command = id;
+        match self.executor.execute(&mut host, &mut c.client, id, args, hashed, now, reply) {
+            After::Done => {}
+            After::Blocked(blocked) => {
+                let Blocked { waiter, timeout, timeout_reply } = *blocked;
+                let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+                c.hold = Some(Hold::Keys { waiter, deadline, timeout_reply });
+                c.entry.times_out.store(timeout.is_some(), Ordering::Relaxed);
+                c.entry.blocked.store(true, Ordering::Release);
+                self.node.clients.blocked.fetch_add(1, Ordering::Relaxed);
+                s.stopped = true;
+            }
+            After::Suspended => {
+                c.hold = Some(Hold::Host);
+                s.stopped = true;
+            }
+            After::Postponed => {
+                c.hold = Some(Hold::Pause);
+                s.consumed = begin;
+                s.stopped = true;
+            }
+            After::Detached => s.stopped = true,
+        }
+        if c.client.close_after_reply {
+            c.closing = true;
+            s.stopped = true;
+        }
+        s.authenticated = c.client.authenticated;
+        s.db = c.client.db;
+        if c.client.version != version {
+            *c.entry.state.lock() = ClientState::of(&c.client, c.hold.is_some());
+        }
+    }
+}
+
+/// CLIENT REPLY: takes back the reply from `before` on of a client that wants none.
+#[inline]
+#[cold]
+fn apply_reply_mode(client: &mut Client, before: usize, reply: &mut Reply) {
+    match client.reply_mode {
+        ReplyMode::On => {}
+        ReplyMode::Off => reply.truncate(before),
+        ReplyMode::SkipNext => {
+            reply.truncate(before);
+            client.reply_mode = ReplyMode::Skip;
+        }
+        ReplyMode::Skip => {
+            reply.truncate(before);
+            client.reply_mode = ReplyMode::On;
+        }
+    }
+}

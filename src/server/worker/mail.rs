@@ -1,0 +1,107 @@
+//! What other threads want of a worker's connections.
+
+use std::time::Instant;
+
+use super::Worker;
+use crate::server::connection::{Connection, Hold};
+use crate::server::mailbox::Mail;
+
+impl Worker {
+    pub(super) fn read_mail(&mut self) {
+        // Messages to listeners are gathered and sent once a connection, before anything else that
+        // may happen to it.
+        let mut listeners = Vec::new();
+        for mail in self.mailbox.take() {
+            if !matches!(mail, Mail::Push { .. }) {
+                self.flush_all(&mut listeners);
+            }
+            match mail {
+                Mail::Accepted(stream, addr, local) => self.adopt(stream, addr, local),
+                Mail::Push { token, client, bytes } => {
+                    if let Some(c) = self.connection(token, client)
+                        // Who has just left its last channel takes whatever comes for a reply.
+                        && (c.client.resp3 || c.client.subscriptions() > 0)
+                    {
+                        c.queue_message(bytes);
+                        listeners.push(token);
+                    }
+                }
+                Mail::Unblocked { waiter, reply } => {
+                    if self.end_hold(waiter.token, waiter.client) {
+                        self.answer(waiter.token, &reply);
+                    }
+                }
+                Mail::Retry { waiter } => self.retry(&waiter),
+                Mail::Resume { token, client, reply } => {
+                    if self.end_hold(token, client) {
+                        self.answer(token, &reply);
+                    }
+                }
+                Mail::Kill { token, client, after_reply } => {
+                    if let Some(c) = self.connection(token, client) {
+                        if after_reply && !c.output.is_empty() {
+                            c.closing = true;
+                        } else {
+                            self.close(token);
+                        }
+                    } else {
+                        self.node.replication.kill(&self.node, client);
+                    }
+                }
+                Mail::Demoted => self.let_go(),
+                Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
+                Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
+                Mail::Recheck => self.recheck_blocked(),
+                Mail::Unpaused => {
+                    let paused = |c: &Connection| matches!(c.hold, Some(Hold::Pause));
+                    let tokens: Vec<usize> = self
+                        .connections
+                        .iter()
+                        .flatten()
+                        .filter(|c| paused(c))
+                        .map(|c| c.client.token)
+                        .collect();
+                    for token in tokens {
+                        if let Some(c) = self.connections[token].as_mut() {
+                            c.hold = None;
+                        }
+                        self.go_on(token);
+                    }
+                }
+                Mail::Shutdown => {
+                    for token in 0..self.connections.len() {
+                        if let Some(c) = self.connections[token].as_mut() {
+                            let _ = c.flush();
+                        }
+                        self.close(token);
+                    }
+                    self.stopped = true;
+                }
+            }
+        }
+        self.flush_all(&mut listeners);
+    }
+
+    /// Sends what was queued for these connections.
+    pub(super) fn flush_all(&mut self, tokens: &mut Vec<usize>) {
+        tokens.sort_unstable();
+        tokens.dedup();
+        for token in tokens.drain(..) {
+            self.flush_now(token);
+        }
+    }
+
+    pub(super) fn connection(&mut self, token: usize, client: u64) -> Option<&mut Connection> {
+        let c = self.connections.get_mut(token)?.as_deref_mut()?;
+        (c.client.id == client).then_some(c)
+    }
+
+    pub(super) fn flush_now(&mut self, token: usize) {
+        let Some(c) = self.connections[token].as_mut() else { return };
+        if c.flush().is_err() || (c.closing && c.output.is_empty()) {
+            self.close(token);
+        } else if !c.output.is_empty() {
+            self.check_output(token);
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! A worker: the thread that reads clients' commands, runs them and writes the replies.
+//!
+//! Each wake-up is one round: **gather** what all ready connections have sent, **parse** up to 32
+//! commands across them, **prefetch** the memory that they will touch in stages, **run** them in
+//! order, and **send** once a connection. Prefetching across connections is what hides the cache
+//! misses that otherwise dominate a command.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+
+use super::connection::{Connection, Hold, Outbox, Stream};
+use super::mailbox::{Mail, Mailbox};
+use super::node::{Node, unix_ms};
+use super::{replication, requests};
+use crate::base::time::UnixMs;
+use crate::command::{Client, Request};
+use crate::exec::{After, Executor, Host};
+use crate::keyspace::watch::Waiter;
+use crate::keyspace::{Db, SHARDS};
+use crate::resp::Reply;
+
+mod batch;
+mod mail;
+mod segment;
+mod waiting;
+
+use segment::Segment;
+
+/// The token of the mailbox's waker; listeners and connections count from 0 and up.
+pub const WAKER: Token = Token(usize::MAX);
+/// Listeners have tokens from here on.
+pub const FIRST_LISTENER: usize = usize::MAX - 64;
+
+/// What is read from a connection at once.
+const READ_SIZE: usize = 16 * 1024;
+/// Room for the input of one round.
+const GATHER_SIZE: usize = 1 << 20;
+
+/// How often a worker looks for dead keys, at how many shards, and how many keys it deletes of each
+/// at the least `active-expire-effort`.
+const EXPIRY_PERIOD_MS: UnixMs = 20;
+const SHARDS_PER_PERIOD: usize = 4;
+const EXPIRY_KEYS: usize = 200;
+
+/// One worker's own state.
+pub struct Worker {
+    pub index: usize,
+    pub node: Arc<Node>,
+    pub poll: Poll,
+    pub mailbox: Arc<Mailbox>,
+    executor: Executor,
+    connections: Vec<Option<Box<Connection>>>,
+    free: Vec<usize>,
+    /// Tokens that may have more to read than the last read took.
+    ready: Vec<usize>,
+    reply: Reply,
+    /// Room for the input of a round.
+    gathered: Vec<u8>,
+    /// Kept for its allocation.
+    segments: Vec<Segment>,
+    last_second: u64,
+    last_ms: UnixMs,
+    next_expiry_ms: UnixMs,
+    next_shard: usize,
+    /// The end of the log when replicas were last woken.
+    log_end: u64,
+    /// `client-query-buffer-limit`, looked up once a second.
+    query_limit: usize,
+    stopped: bool,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+/// The executor's way to the rest of the node.
+#[derive(Debug)]
+pub struct NodeHost<'a> {
+    pub node: &'a Arc<Node>,
+}
+
+impl Host for NodeHost<'_> {
+    fn perform(
+        &mut self,
+        request: Request,
+        client: &mut Client,
+        db: &mut Db<'_, '_>,
+        reply: &mut Reply,
+    ) -> After {
+        requests::perform(self.node, request, client, db, reply)
+    }
+
+    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply) {
+        self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply });
+    }
+
+    fn retry(&mut self, waiter: &Arc<Waiter>) {
+        self.node.send(waiter.worker, Mail::Retry { waiter: Arc::clone(waiter) });
+    }
+}
+
+impl Worker {
+    pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
+        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed);
+        Self {
+            index,
+            node,
+            poll,
+            mailbox,
+            executor,
+            connections: Vec::new(),
+            free: Vec::new(),
+            ready: Vec::new(),
+            reply: Reply::new(),
+            gathered: vec![0; GATHER_SIZE],
+            segments: Vec::new(),
+            last_second: 0,
+            last_ms: 0,
+            next_expiry_ms: 0,
+            next_shard: index,
+            log_end: 0,
+            query_limit: usize::MAX,
+            stopped: false,
+        }
+    }
+
+    /// Serves until the node ends.
+    pub fn run(mut self) {
+        super::process::crash::guard_thread();
+        let mut events = Events::with_capacity(1024);
+        let mut gathered = std::mem::take(&mut self.gathered);
+        while !self.stopped {
+            let timeout = if self.ready.is_empty() { self.idle_timeout() } else { Duration::ZERO };
+            if let Err(e) = self.poll.poll(&mut events, Some(timeout))
+                && e.kind() != ErrorKind::Interrupted
+            {
+                tracing::warn!("worker {} cannot wait for events: {e}", self.index);
+            }
+            let mut readable = std::mem::take(&mut self.ready);
+            let carried_over = !readable.is_empty();
+            for event in &events {
+                let Token(token) = event.token();
+                if token >= FIRST_LISTENER {
+                    continue;
+                }
+                if event.is_writable() {
+                    self.on_writable(token);
+                }
+                if event.is_readable() || event.is_error() || event.is_read_closed() {
+                    readable.push(token);
+                }
+            }
+            if carried_over {
+                // A connection may be carried over and have an event too. Twice in a round it would
+                // have its later input parsed without what the earlier left over.
+                readable.sort_unstable();
+                readable.dedup();
+            }
+            self.node.net.rounds.fetch_add(1, Ordering::Relaxed);
+            self.executor.refresh();
+            self.executor.publish_counts();
+            let mut from = 0;
+            while from < readable.len() {
+                from += self.round(&mut gathered, &readable[from..]);
+            }
+            self.read_mail();
+            self.on_time();
+            self.feed_replicas();
+        }
+    }
+
+    /// Wakes the replicas' links when this wake-up has brought something for them.
+    #[inline]
+    fn feed_replicas(&mut self) {
+        let end = self.node.shared.keyspace.log.end();
+        if end != self.log_end {
+            self.log_end = end;
+            self.node.replication.ring();
+        }
+    }
+
+    /// How long to sleep when nothing happens: blocked clients have deadlines.
+    fn idle_timeout(&self) -> Duration {
+        let mut timeout = Duration::from_millis(100);
+        if self.node.clients.blocked.load(Ordering::Relaxed) == 0 {
+            return timeout;
+        }
+        let now = Instant::now();
+        for c in self.connections.iter().flatten() {
+            if let Some(Hold::Keys { deadline: Some(at), .. }) = &c.hold {
+                timeout = timeout.min(at.saturating_duration_since(now));
+            }
+        }
+        timeout
+    }
+
+    /// Reads, runs and answers as many of `tokens` as fit one round; returns how many.
+    fn round(&mut self, gathered: &mut [u8], tokens: &[usize]) -> usize {
+        let mut segments = std::mem::take(&mut self.segments);
+        let taken = self.gather(gathered, tokens, &mut segments);
+        self.run_segments(gathered, &mut segments);
+        self.executor.publish_counts();
+        self.send(gathered, &mut segments);
+        segments.clear();
+        self.segments = segments;
+        taken
+    }
+
+    /// What happens by time: deadlines of blocked clients, idle clients, dead keys.
+    fn on_time(&mut self) {
+        let now_ms = unix_ms();
+        if now_ms == self.last_ms {
+            return;
+        }
+        self.last_ms = now_ms;
+        if self.node.clients.blocked.load(Ordering::Relaxed) > 0 {
+            self.time_out_blocked(Instant::now(), now_ms);
+        }
+        if now_ms >= self.next_expiry_ms {
+            self.next_expiry_ms = now_ms + EXPIRY_PERIOD_MS;
+            self.expire_some(now_ms);
+        }
+        let second = now_ms as u64 / 1000;
+        if second != self.last_second {
+            self.last_second = second;
+            self.query_limit = self.node.config.load().client_query_buffer_limit as usize;
+            self.close_idle(second);
+        }
+    }
+
+    /// This worker's part of active expiry: its share of the shards, each with a bounded number of
+    /// keys, so that all shards are visited within a second.
+    fn expire_some(&mut self, now: UnixMs) {
+        if self.node.shared.is_replica.load(Ordering::Relaxed) || !self.node.active_expire() {
+            return;
+        }
+        let workers = self.node.workers.get().map_or(1, Vec::len);
+        let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
+        for _ in 0..SHARDS_PER_PERIOD {
+            let shard = self.next_shard;
+            self.next_shard += workers;
+            if self.next_shard >= SHARDS {
+                self.next_shard = self.index % SHARDS;
+            }
+            self.executor.expire_shard(shard, now, keys);
+        }
+    }
+
+    /// Closes clients that were silent for longer than `timeout` seconds.
+    fn close_idle(&mut self, second: u64) {
+        let timeout = u64::from(self.node.config.load().timeout);
+        for token in 0..self.connections.len() {
+            let Some(c) = self.connections[token].as_ref() else { continue };
+            let idle = second.saturating_sub(c.last_seen);
+            if timeout > 0 && idle > timeout && c.hold.is_none() && c.client.subscriptions() == 0 {
+                self.close(token);
+            } else if !c.output.is_empty() || c.over_soft_limit_since.is_some() {
+                self.check_output(token);
+            }
+        }
+    }
+
+    /// Takes a new connection on.
+    fn adopt(&mut self, mut stream: Stream, addr: String, local_addr: String) {
+        let token = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() - 1
+        });
+        if let Err(e) = stream.register(self.poll.registry(), Token(token)) {
+            tracing::warn!("Error registering fd event for the new client: {e}");
+            self.free.push(token);
+            self.node.clients.release();
+            return;
+        }
+        let fd = stream.fd();
+        let client = Client {
+            id: self.node.clients.next_id(),
+            worker: self.index,
+            token,
+            addr,
+            local_addr,
+            created: unix_ms(),
+            authenticated: self.node.admits_without_password(),
+            resp3: self.node.config.load().client_default_resp == 3,
+            user: "default".into(),
+            ..Client::default()
+        };
+        let entry = self.node.clients.add(&client, fd);
+        self.connections[token] = Some(Box::new(Connection {
+            stream,
+            client,
+            entry,
+            input: Vec::new(),
+            need: 0,
+            progress: None,
+            output: Outbox::default(),
+            hold: None,
+            closing: false,
+            last_seen: self.last_second,
+            over_soft_limit_since: None,
+            more_to_read: false,
+        }));
+        // It may have sent something before it was registered.
+        self.ready.push(token);
+    }
+
+    /// Hands a connection that asked for our data to the control thread.
+    fn detach(&mut self, token: usize) {
+        let Some(mut c) = self.connections[token].take() else { return };
+        c.stream.deregister(self.poll.registry());
+        self.free.push(token);
+        self.executor.unwatch(&mut c.client);
+        requests::on_detach(&self.node, &mut c.client);
+        c.client.token = usize::MAX;
+        // Under its new role, in the place of the former entry.
+        self.node.clients.add(&c.client, c.stream.fd());
+        let Connection { stream, mut client, input, output, .. } = *c;
+        replication::take_over(&self.node, &mut client, stream.into_std(), input, output.into_bytes());
+    }
+
+    fn close(&mut self, token: usize) {
+        let Some(mut c) = self.connections[token].take() else { return };
+        tracing::debug!("Client closed connection id={} addr={}", c.client.id, c.client.addr);
+        c.stream.deregister(self.poll.registry());
+        self.free.push(token);
+        self.node.clients.remove(c.client.id);
+        let waited = matches!(c.hold, Some(Hold::Host));
+        if let Some(Hold::Keys { waiter, .. }) = c.hold.take() {
+            self.node.clients.blocked.fetch_sub(1, Ordering::Relaxed);
+            waiter.claimed.store(true, Ordering::Release);
+            self.executor.forget_waiter(&waiter, unix_ms());
+        }
+        self.executor.unwatch(&mut c.client);
+        requests::on_close(&self.node, &mut c.client, waited);
+    }
+}

@@ -1,0 +1,171 @@
+//! Clients that wait: for a key, for the node, for the end of a pause.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::Worker;
+use super::segment::Segment;
+use crate::base::time::UnixMs;
+use crate::command::TimeoutReply;
+use crate::command::client::ReplyMode;
+use crate::keyspace::watch::Waiter;
+use crate::resp::Reply;
+use crate::server::connection::Hold;
+use crate::server::node::unix_ms;
+
+impl Worker {
+    /// Ends a client's wait. False when it is gone or does not wait.
+    pub(super) fn end_hold(&mut self, token: usize, client: u64) -> bool {
+        let Some(c) = self.connection(token, client) else { return false };
+        let hold = c.hold.take();
+        if matches!(hold, Some(Hold::Keys { .. })) {
+            c.entry.blocked.store(false, Ordering::Release);
+            self.node.clients.blocked.fetch_sub(1, Ordering::Relaxed);
+        }
+        hold.is_some()
+    }
+
+    /// Sends a reply to a client that waited, and goes on with what it sent meanwhile.
+    pub(super) fn answer(&mut self, token: usize, reply: &Reply) {
+        if let Some(c) = self.connections[token].as_mut() {
+            if c.client.reply_mode == ReplyMode::On {
+                c.queue_reply(reply);
+            }
+            self.flush_now(token);
+        }
+        self.go_on(token);
+    }
+
+    /// Runs a connection's kept input, as if it had just come.
+    pub(super) fn go_on(&mut self, token: usize) {
+        let Some(c) = self.connections[token].as_mut() else { return };
+        if c.more_to_read {
+            self.ready.push(token);
+        }
+        if c.input.is_empty() {
+            return;
+        }
+        let own = std::mem::take(&mut c.input);
+        let mut segments = [Segment::new(token, 0..0, Some(own), c)];
+        self.run_segments(&[], &mut segments);
+        self.send(&[], &mut segments);
+    }
+
+    /// Runs the commands of all blocked clients again: those whose slot has left are redirected,
+    /// the others go on waiting.
+    pub(super) fn recheck_blocked(&mut self) {
+        let waiters: Vec<Arc<Waiter>> = self
+            .connections
+            .iter()
+            .flatten()
+            .filter_map(|c| {
+                if let Some(Hold::Keys { waiter, .. }) = &c.hold { Some(Arc::clone(waiter)) } else { None }
+            })
+            .collect();
+        for waiter in waiters {
+            self.retry(&waiter);
+        }
+    }
+
+    /// Runs the command of a blocked client again on its own worker.
+    pub(super) fn retry(&mut self, waiter: &Arc<Waiter>) {
+        let Some(c) = self.connection(waiter.token, waiter.client) else { return };
+        let Some(Hold::Keys { waiter: current, deadline, .. }) = &c.hold else { return };
+        if !Arc::ptr_eq(current, waiter) || !waiter.claim() {
+            return;
+        }
+        let deadline = *deadline;
+        let now = unix_ms();
+        self.executor.forget_waiter(waiter, now);
+        self.end_hold(waiter.token, waiter.client);
+        let Some(mut c) = self.connections[waiter.token].take() else { return };
+        let args: Vec<&[u8]> = waiter.argv.iter().map(Vec::as_slice).collect();
+        let mut reply = Reply::new();
+        if let Ok(id) = self.executor.look_up(&args) {
+            let mut s = Segment::new(waiter.token, 0..0, None, &c);
+            self.run_command(&mut c, id, &args, None, &mut s, 0, now, &mut reply);
+        }
+        // The wait goes on until the time that it began with.
+        if let Some(Hold::Keys { deadline: at, .. }) = &mut c.hold {
+            *at = deadline;
+        }
+        let done = c.hold.is_none();
+        self.connections[waiter.token] = Some(c);
+        if done {
+            self.answer(waiter.token, &reply);
+        }
+    }
+
+    pub(super) fn time_out_blocked(&mut self, now: Instant, now_ms: UnixMs) {
+        for token in 0..self.connections.len() {
+            let Some(c) = self.connections[token].as_mut() else { continue };
+            let Some(Hold::Keys { waiter, deadline: Some(at), timeout_reply }) = &c.hold else { continue };
+            // A claimed waiter is being served at this moment; its answer is on its way.
+            if *at > now || !waiter.claim() {
+                continue;
+            }
+            let (waiter, kind) = (Arc::clone(waiter), *timeout_reply);
+            let mut reply = Reply::new();
+            reply.set_resp3(c.client.resp3);
+            write_timeout(kind, &mut reply);
+            self.executor.forget_waiter(&waiter, now_ms);
+            self.end_hold(token, waiter.client);
+            self.answer(token, &reply);
+        }
+    }
+
+    /// Ends the wait of a client as its timeout would, or with an error.
+    pub(super) fn unblock(&mut self, token: usize, client: u64, with_error: bool) {
+        let Some(c) = self.connection(token, client) else { return };
+        let Some(Hold::Keys { waiter, timeout_reply, .. }) = &c.hold else { return };
+        if !waiter.claim() {
+            return;
+        }
+        let (waiter, kind) = (Arc::clone(waiter), *timeout_reply);
+        let mut reply = Reply::new();
+        reply.set_resp3(c.client.resp3);
+        if with_error {
+            reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+        } else {
+            write_timeout(kind, &mut reply);
+        }
+        self.executor.forget_waiter(&waiter, unix_ms());
+        self.end_hold(token, client);
+        self.answer(token, &reply);
+    }
+
+    /// Ends every wait with an error, and the connection with it: what the client waited for cannot
+    /// happen on a replica.
+    pub(super) fn let_go(&mut self) {
+        for token in 0..self.connections.len() {
+            let Some(c) = self.connections[token].as_ref() else { continue };
+            let waiter = match &c.hold {
+                Some(Hold::Keys { waiter, .. }) if waiter.claim() => Some(Arc::clone(waiter)),
+                Some(Hold::Host) => None,
+                _ => continue,
+            };
+            let client = c.client.id;
+            if let Some(waiter) = waiter {
+                self.executor.forget_waiter(&waiter, unix_ms());
+            }
+            self.end_hold(token, client);
+            let mut reply = Reply::new();
+            reply.error(
+                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+            );
+            if let Some(c) = self.connections[token].as_mut() {
+                c.closing = true;
+                c.input.clear();
+            }
+            self.answer(token, &reply);
+        }
+    }
+}
+
+fn write_timeout(kind: TimeoutReply, reply: &mut Reply) {
+    match kind {
+        TimeoutReply::Null => reply.null(),
+        TimeoutReply::NullArray => reply.null_array(),
+    }
+}
