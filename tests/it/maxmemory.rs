@@ -1,6 +1,6 @@
 //! `maxmemory` under its policies.
 
-use crate::common::client::Client;
+use crate::common::client::{Client, Reply};
 use crate::common::server::Launch;
 use crate::common::{SOON, wait_for};
 
@@ -87,7 +87,7 @@ fn volatile_policies_spare_keys_that_stay() {
         assert!(client.pipeline(&stays).iter().all(|r| r.int() == 1), "{policy}");
         if policy == "volatile-ttl" {
             let early: Vec<String> = (0..1000).map(|i| format!("EXISTS ends:{i}")).collect();
-            let left: i64 = client.pipeline(&early).iter().map(|r| r.int()).sum();
+            let left: i64 = client.pipeline(&early).iter().map(Reply::int).sum();
             assert!(left < 100, "{left} of the 1000 that end first are left");
         }
         client.ok("CONFIG SET maxmemory 1mb maxmemory-eviction-tenacity 100");

@@ -1,0 +1,88 @@
+//! What running a command brings about besides its reply.
+
+use crate::base::rng::Rng;
+use crate::keyspace::{DbIndex, Log};
+use crate::resp::request::write_command;
+
+/// What running a command brought about besides its reply. Reused from command to command.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Whether somebody reads the log.
+    pub log_wanted: bool,
+    /// RESP records for the log, and the database of each run of them.
+    records: Vec<u8>,
+    runs: Vec<(DbIndex, usize)>,
+    /// A handler has recorded what replicas must do, so the command itself is not.
+    pub recorded: bool,
+    /// Keys that clients are blocked on and that changed.
+    pub ready: Vec<(DbIndex, Vec<u8>)>,
+    /// Changes made.
+    pub dirty: u64,
+    pub hits: u64,
+    pub misses: u64,
+    /// Draws whether a use counts under an LFU policy.
+    pub rng: Rng,
+}
+
+impl Effects {
+    pub fn seeded(seed: u64) -> Self {
+        Self { rng: Rng::new(seed), ..Self::default() }
+    }
+
+    /// Records a command for the log.
+    pub fn record<A: AsRef<[u8]>>(&mut self, db: DbIndex, args: &[A]) {
+        if self.log_wanted {
+            write_command(&mut self.records, args);
+            self.close_run(db);
+        }
+    }
+
+    fn close_run(&mut self, db: DbIndex) {
+        match self.runs.last_mut() {
+            Some((last, end)) if *last == db => *end = self.records.len(),
+            _ => self.runs.push((db, self.records.len())),
+        }
+    }
+
+    /// Whether anything is recorded.
+    pub fn has_records(&self) -> bool {
+        !self.records.is_empty()
+    }
+
+    /// Appends what is recorded to the log as one unit, and forgets it.
+    pub fn append_to(&mut self, log: &Log) -> u64 {
+        let mut from = 0;
+        let runs: smallvec::SmallVec<[(DbIndex, &[u8]); 4]> = self
+            .runs
+            .iter()
+            .map(|&(db, end)| (db, &self.records[std::mem::replace(&mut from, end)..end]))
+            .collect();
+        let end = log.append_unit(&runs);
+        drop(runs);
+        self.discard_records();
+        end
+    }
+
+    pub fn discard_records(&mut self) {
+        self.records.clear();
+        self.runs.clear();
+    }
+
+    /// Takes the records out, to put others in front of or around them (MULTI).
+    pub fn take_records(&mut self) -> Vec<(DbIndex, Vec<u8>)> {
+        let mut from = 0;
+        let runs = self
+            .runs
+            .iter()
+            .map(|&(db, end)| (db, self.records[std::mem::replace(&mut from, end)..end].to_vec()))
+            .collect();
+        self.discard_records();
+        runs
+    }
+
+    /// Adds bytes that are already records.
+    pub fn record_raw(&mut self, db: DbIndex, bytes: &[u8]) {
+        self.records.extend_from_slice(bytes);
+        self.close_run(db);
+    }
+}

@@ -1,0 +1,515 @@
+//! What a command sees of the data: the keys of one database, under the locks it holds.
+//!
+//! Every change goes through here, so that the snapshot, the expiry index, the counters and the
+//! watchers are right without a handler knowing of them. A handler that changed a key says so with
+//! [`Db::changed`].
+
+use std::sync::atomic::Ordering;
+
+use super::entry::{Body, Entry, EntryRef, INLINE_MAX};
+use super::expiry::Reference;
+use super::locks::{LockSet, Locked};
+use super::table::{Place, SlotTable};
+use super::usage;
+use super::{DbIndex, Garbage, Hashed, Keyspace, SLOTS_PER_SHARD, Tables, shard_of, table_index};
+use crate::base::time::UnixMs;
+use crate::value::{Kind, Value, ValueRef};
+
+mod dying;
+mod effects;
+mod flush;
+mod walk;
+mod watchers;
+
+pub use effects::Effects;
+
+/// What happens to a key whose time has come when a command meets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiring {
+    /// It is deleted, and a DEL is logged: on a primary.
+    Delete,
+    /// It reads as missing but stays until the primary deletes it: on a replica.
+    Hide,
+    /// It is there: a replica that applies its primary's stream.
+    Ignore,
+}
+
+/// The expiry of a string that is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetExpire {
+    Clear,
+    Keep,
+    At(UnixMs),
+}
+
+/// One database under locks. See the module.
+pub struct Db<'l, 'k> {
+    locked: &'l mut Locked<'k>,
+    ks: &'k Keyspace,
+    tables: &'k Tables,
+    index: DbIndex,
+    pub now: UnixMs,
+    expiring: Expiring,
+    access: u32,
+    /// Whether reads stamp the access clock (CLIENT NO-TOUCH).
+    touch: bool,
+    /// The key whose hash the router has computed already, by address.
+    hint: (*const u8, Hashed),
+    pub effects: &'l mut Effects,
+}
+
+impl std::fmt::Debug for Db<'_, '_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+impl<'l, 'k> Db<'l, 'k> {
+    #[inline]
+    pub fn new(
+        locked: &'l mut Locked<'k>,
+        index: DbIndex,
+        now: UnixMs,
+        expiring: Expiring,
+        effects: &'l mut Effects,
+    ) -> Self {
+        let ks = locked.keyspace();
+        Self {
+            tables: ks.tables(index),
+            access: ks.usage.stamp(),
+            locked,
+            ks,
+            index,
+            now,
+            expiring,
+            touch: true,
+            hint: (std::ptr::null(), Hashed { slot: 0, hash: 0 }),
+            effects,
+        }
+    }
+
+    /// Tells the hash of the first key, which the router knows.
+    #[inline]
+    pub fn set_hint(&mut self, key: &[u8], hashed: Hashed) {
+        self.hint = (key.as_ptr(), hashed);
+    }
+
+    pub fn set_touch(&mut self, touch: bool) {
+        self.touch = touch;
+    }
+
+    pub fn index(&self) -> DbIndex {
+        self.index
+    }
+
+    /// Goes on in another database.
+    pub fn select(&mut self, index: DbIndex) {
+        self.index = index;
+        self.tables = self.ks.tables(index);
+    }
+
+    pub fn keyspace(&self) -> &'k Keyspace {
+        self.ks
+    }
+
+    pub fn locked(&mut self) -> &mut Locked<'k> {
+        self.locked
+    }
+
+    pub fn lock_set(&self) -> &LockSet {
+        self.locked.set()
+    }
+
+    pub fn expiring(&self) -> Expiring {
+        self.expiring
+    }
+
+    #[inline(always)]
+    fn hashed(&self, key: &[u8]) -> Hashed {
+        if self.hint.0 == key.as_ptr() && !key.is_empty() { self.hint.1 } else { self.ks.hashed(key) }
+    }
+
+    #[inline(always)]
+    pub(in crate::keyspace) fn table(&self, slot: u16) -> &SlotTable {
+        self.locked.table(self.tables, slot)
+    }
+
+    #[inline(always)]
+    fn table_mut(&mut self, slot: u16) -> &mut SlotTable {
+        self.locked.table_mut(self.tables, slot)
+    }
+
+    /// Finds a live key. A dead one is deleted or hidden.
+    #[inline(always)]
+    fn locate(&mut self, key: &[u8]) -> Option<(Hashed, Place)> {
+        let h = self.hashed(key);
+        let table = self.table(h.slot);
+        let place = table.find(h.hash, key)?;
+        if let Some(at) = table.get(place).expire()
+            && self.now > at
+            && self.expiring != Expiring::Ignore
+        {
+            if self.expiring == Expiring::Delete {
+                self.expire_now(h, place);
+            }
+            return None;
+        }
+        Some((h, place))
+    }
+
+    #[cold]
+    fn expire_now(&mut self, h: Hashed, place: Place) {
+        let key = self.table(h.slot).get(place).key().to_vec();
+        self.take_place(h, place);
+        self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
+        self.effects.record(self.index, &[&b"DEL"[..], &key]);
+        self.touch_watchers(&key);
+    }
+
+    /// Looks a key up for reading: counts a hit or a miss and stamps the access clock.
+    #[inline]
+    pub fn entry(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        let Some((h, place)) = self.locate(key) else {
+            self.effects.misses += 1;
+            return None;
+        };
+        self.effects.hits += 1;
+        if self.touch {
+            let access = self.used(h, place);
+            self.table_mut(h.slot).get_mut(place).set_access(access);
+        }
+        Some(self.table(h.slot).get(place))
+    }
+
+    #[inline]
+    pub fn read(&mut self, key: &[u8]) -> Option<ValueRef<'_>> {
+        self.entry(key).map(EntryRef::value)
+    }
+
+    /// Looks a key up without a trace: no hit, no access (TTL, TYPE, OBJECT, writers that look first).
+    #[inline]
+    pub fn peek(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        let (h, place) = self.locate(key)?;
+        Some(self.table(h.slot).get(place))
+    }
+
+    /// Looks a key up without changing anything, so that several can be looked at side by side; a
+    /// dead one reads as missing.
+    pub fn view(&self, key: &[u8]) -> Option<EntryRef<'_>> {
+        let h = self.hashed(key);
+        let table = self.table(h.slot);
+        let entry = table.get(table.find(h.hash, key)?);
+        (self.expiring == Expiring::Ignore || !entry.is_expired(self.now)).then_some(entry)
+    }
+
+    pub fn exists(&mut self, key: &[u8]) -> bool {
+        self.peek(key).is_some()
+    }
+
+    pub fn kind(&mut self, key: &[u8]) -> Option<Kind> {
+        self.peek(key).map(EntryRef::kind)
+    }
+
+    /// A key for modification in place: `None` when it is missing, `Some(None)` when it holds an
+    /// inline string, which is changed by [`Db::set_string`].
+    #[inline]
+    pub fn write(&mut self, key: &[u8]) -> Option<Option<&mut Value>> {
+        let (h, place) = self.locate(key)?;
+        Some(self.open(h, place))
+    }
+
+    /// As [`Db::write`], with `new` put in first when the key is missing.
+    #[inline]
+    pub fn write_or_insert(&mut self, key: &[u8], new: impl FnOnce() -> Value) -> Option<&mut Value> {
+        if let Some((h, place)) = self.locate(key) {
+            return self.open(h, place);
+        }
+        self.insert(key, new(), None);
+        let (h, place) = self.locate(key).expect("inserted just now, without an expiry");
+        self.table_mut(h.slot).get_mut(place).object_mut()
+    }
+
+    #[inline]
+    fn open(&mut self, h: Hashed, place: Place) -> Option<&mut Value> {
+        self.before_change(h, place);
+        let access = self.used(h, place);
+        let entry = self.table_mut(h.slot).get_mut(place);
+        entry.set_access(access);
+        entry.object_mut()
+    }
+
+    /// Saves the entry for a snapshot that has not reached it.
+    #[inline(always)]
+    fn before_change(&mut self, h: Hashed, place: Place) {
+        if self.table(h.slot).saved_in != self.ks.snapshot_number() {
+            self.ks.preserve(self.locked, self.index, h.slot, place);
+        }
+    }
+
+    /// Sets a string, whatever the key held before.
+    #[inline]
+    pub fn set_string(&mut self, key: &[u8], bytes: &[u8], expire: SetExpire) {
+        let h = self.hashed(key);
+        match self.table(h.slot).find(h.hash, key) {
+            Some(place) => self.overwrite(h, place, key, bytes, expire),
+            None => self.add_string(h, key, bytes, expire),
+        }
+    }
+
+    /// Sets a key to the string that `new` makes of its value, with one look-up; its expiry stays.
+    /// An error of `new` changes nothing.
+    #[inline]
+    pub fn update_string<B: AsRef<[u8]>, E>(
+        &mut self,
+        key: &[u8],
+        new: impl FnOnce(Option<ValueRef<'_>>) -> std::result::Result<B, E>,
+    ) -> std::result::Result<(), E> {
+        match self.locate(key) {
+            Some((h, place)) => {
+                let bytes = new(Some(self.table(h.slot).get(place).value()))?;
+                self.overwrite(h, place, key, bytes.as_ref(), SetExpire::Keep);
+            }
+            // Not `add_string`: a replica may hold the key, dead and hidden.
+            None => self.set_string(key, new(None)?.as_ref(), SetExpire::Keep),
+        }
+        Ok(())
+    }
+
+    fn add_string(&mut self, h: Hashed, key: &[u8], bytes: &[u8], expire: SetExpire) {
+        let at = if let SetExpire::At(at) = expire { Some(at) } else { None };
+        self.add(h, Entry::new(key, Body::string(bytes), at));
+    }
+
+    #[inline]
+    fn overwrite(&mut self, h: Hashed, place: Place, key: &[u8], bytes: &[u8], expire: SetExpire) {
+        self.before_change(h, place);
+        let access = self.used(h, place);
+        let old = self.table(h.slot).get(place).expire();
+        let at = match expire {
+            SetExpire::Clear => None,
+            SetExpire::Keep => old.filter(|at| self.now <= *at),
+            SetExpire::At(at) => Some(at),
+        };
+        if at == old {
+            let entry = self.table_mut(h.slot).get_mut(place);
+            entry.set_access(access);
+            if entry.overwrite_inline(bytes) {
+                return;
+            }
+        }
+        self.swap_entry(h, place, Entry::new(key, Body::string(bytes), at), old, access);
+    }
+
+    /// Changes a string that exists by giving it other bytes; its expiry stays. `raw` marks a
+    /// string that APPEND or SETRANGE built.
+    pub fn replace_string(&mut self, key: &[u8], bytes: &[u8], raw: bool) {
+        self.set_string(key, bytes, SetExpire::Keep);
+        if raw
+            && bytes.len() <= INLINE_MAX
+            && let Some((h, place)) = self.locate(key)
+        {
+            self.table_mut(h.slot).get_mut(place).set_raw(true);
+        }
+    }
+
+    /// Marks a string as one that APPEND or SETRANGE built (it moved here from another key).
+    pub fn mark_raw(&mut self, key: &[u8]) {
+        if let Some((h, place)) = self.locate(key) {
+            self.table_mut(h.slot).get_mut(place).set_raw(true);
+        }
+    }
+
+    /// Marks a string as one that INCRBYFLOAT computed.
+    pub fn mark_text(&mut self, key: &[u8]) {
+        if let Some((h, place)) = self.locate(key) {
+            self.table_mut(h.slot).get_mut(place).set_text();
+        }
+    }
+
+    /// Puts a value under a key, whatever it held before.
+    pub fn insert(&mut self, key: &[u8], value: Value, expire: Option<UnixMs>) {
+        let entry = match &value {
+            Value::String(s) if s.len() <= INLINE_MAX => Entry::new(key, Body::Inline(s), expire),
+            _ => Entry::new(key, Body::Object(value), expire),
+        };
+        let h = self.hashed(key);
+        match self.table(h.slot).find(h.hash, key) {
+            None => self.add(h, entry),
+            Some(place) => {
+                self.before_change(h, place);
+                let old = self.table(h.slot).get(place).expire();
+                self.swap_entry(h, place, entry, old, self.access);
+            }
+        }
+    }
+
+    /// Overwrites what is remembered of a key's use, as RESTORE or a file tells it: its frequency under an
+    /// LFU policy, otherwise the seconds since.
+    pub fn set_usage(&mut self, key: &[u8], idle_seconds: Option<u64>, frequency: Option<u8>) {
+        let access = match (usage::is_counted(self.access), idle_seconds, frequency) {
+            (true, _, Some(frequency)) => self.ks.usage.with_count(frequency),
+            // The clock has 24 bits.
+            (false, Some(seconds), _) => self.access.wrapping_sub(seconds.min(0xff_ffff) as u32),
+            _ => return,
+        };
+        self.set_access(key, access);
+    }
+
+    /// Overwrites what is remembered of a key's use with what [`EntryRef::access`] said of another one.
+    pub fn set_access(&mut self, key: &[u8], access: u32) {
+        if let Some((h, place)) = self.locate(key) {
+            self.table_mut(h.slot).get_mut(place).set_access(access);
+        }
+    }
+
+    /// Notes a use of a key that is neither read nor changed in its value (EXPIRE, RENAME).
+    pub fn touch(&mut self, key: &[u8]) {
+        if let Some((h, place)) = self.locate(key) {
+            let access = self.used(h, place);
+            self.table_mut(h.slot).get_mut(place).set_access(access);
+        }
+    }
+
+    /// What an entry that is used now is stamped with.
+    #[inline(always)]
+    fn used(&mut self, h: Hashed, place: Place) -> u32 {
+        if usage::is_counted(self.access) { self.count_use(h, place) } else { self.access }
+    }
+
+    #[cold]
+    fn count_use(&mut self, h: Hashed, place: Place) -> u32 {
+        let access = self.table(h.slot).get(place).access();
+        self.ks.usage.count(access, &mut self.effects.rng)
+    }
+
+    /// Adds an entry whose key is not there.
+    fn add(&mut self, h: Hashed, mut entry: Entry) {
+        entry.set_access(self.access);
+        entry.set_parity(self.ks.parity());
+        let expire = entry.as_ref().expire();
+        let ks = self.ks;
+        self.table_mut(h.slot).insert(h.hash, entry, |k| ks.hash(k));
+        let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
+        bump(&shard.keys, 1);
+        self.note_expire(h, None, expire);
+    }
+
+    fn swap_entry(
+        &mut self,
+        h: Hashed,
+        place: Place,
+        mut entry: Entry,
+        old_expire: Option<UnixMs>,
+        access: u32,
+    ) {
+        entry.set_access(access);
+        entry.set_parity(self.ks.parity());
+        let expire = entry.as_ref().expire();
+        let old = self.table_mut(h.slot).replace(place, entry);
+        self.dispose(old);
+        self.note_expire(h, old_expire, expire);
+    }
+
+    /// Keeps the expiry index and its count right when an entry's expiry changes.
+    fn note_expire(&mut self, h: Hashed, old: Option<UnixMs>, new: Option<UnixMs>) {
+        if old.is_none() && new.is_none() {
+            return;
+        }
+        let shard = shard_of(h.slot);
+        let counts = Locked::shard_tables(self.tables, shard);
+        match (old, new) {
+            (None, Some(_)) => bump(&counts.volatile, 1),
+            (Some(_), None) => bump(&counts.volatile, -1),
+            _ => {}
+        }
+        shift(&counts.deadlines, new.unwrap_or(0).wrapping_sub(old.unwrap_or(0)));
+        if let Some(at) = new
+            && old.is_none_or(|old| at < old)
+        {
+            let reference = Reference::new(table_index(h.slot) % SLOTS_PER_SHARD, h.hash);
+            self.locked.expiry_mut(self.tables, shard).file(at, reference);
+        }
+    }
+
+    /// Deletes a key. False when it was not there (or dead).
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        let Some((h, place)) = self.locate(key) else { return false };
+        let entry = self.take_place(h, place);
+        self.dispose(entry);
+        true
+    }
+
+    /// Takes a value out: its value and expiry.
+    pub fn take(&mut self, key: &[u8]) -> Option<(Value, Option<UnixMs>)> {
+        let (h, place) = self.locate(key)?;
+        let entry = self.take_place(h, place);
+        let expire = entry.as_ref().expire();
+        Some((entry.into_value(), expire))
+    }
+
+    fn take_place(&mut self, h: Hashed, place: Place) -> Entry {
+        self.before_change(h, place);
+        let ks = self.ks;
+        let entry = self.table_mut(h.slot).remove(place, h.hash, |k| ks.hash(k));
+        let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
+        bump(&shard.keys, -1);
+        if let Some(at) = entry.as_ref().expire() {
+            bump(&shard.volatile, -1);
+            shift(&shard.deadlines, at.wrapping_neg());
+        }
+        entry
+    }
+
+    /// Drops an entry here, or on another thread when that would take long.
+    #[inline]
+    fn dispose(&self, entry: Entry) {
+        if entry.as_ref().object().is_some_and(Value::is_heavy) {
+            self.ks.discard(Garbage::Value(entry.into_value()));
+        }
+    }
+
+    /// The expiry of a key: `None` for a missing key, `Some(None)` for one that stays.
+    pub fn expire_of(&mut self, key: &[u8]) -> Option<Option<UnixMs>> {
+        self.peek(key).map(EntryRef::expire)
+    }
+
+    /// Sets or clears the expiry of a key. False when it is not there.
+    pub fn set_expire(&mut self, key: &[u8], expire: Option<UnixMs>) -> bool {
+        let Some((h, place)) = self.locate(key) else { return false };
+        self.before_change(h, place);
+        let old = self.table(h.slot).get(place).expire();
+        self.table_mut(h.slot).get_mut(place).set_expire(expire);
+        self.note_expire(h, old, expire);
+        true
+    }
+
+    /// Records a command in the log in place of the one that runs.
+    pub fn record<A: AsRef<[u8]>>(&mut self, args: &[A]) {
+        self.effects.recorded = true;
+        self.effects.record(self.index, args);
+    }
+
+    /// Keys of the database.
+    pub fn len(&self) -> usize {
+        self.ks.len(self.index)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Adds to a counter that is written under a lock only: no read-modify-write needed.
+#[inline]
+fn bump(counter: &std::sync::atomic::AtomicUsize, by: isize) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
+}
+
+/// As [`bump`], for a sum of times.
+#[inline]
+fn shift(sum: &std::sync::atomic::AtomicU64, by: UnixMs) {
+    sum.store(sum.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests;
