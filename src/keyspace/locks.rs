@@ -167,20 +167,23 @@ impl Keyspace {
 impl Drop for Locked<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: exactly the shards of the set were locked by this value's maker.
-        unsafe {
-            if let Some(shard) = self.only {
-                self.ks.locks[shard].raw.unlock();
-                return;
-            }
-            for shard in self.set.shards() {
-                self.ks.locks[shard].raw.unlock();
-            }
+        match self.only {
+            // SAFETY: exactly the shards of the set were locked by this value's maker.
+            Some(shard) => unsafe { self.ks.locks[shard].raw.unlock() },
+            None => self.unlock_all(),
         }
     }
 }
 
 impl<'k> Locked<'k> {
+    #[inline(never)]
+    fn unlock_all(&mut self) {
+        for shard in self.set.shards() {
+            // SAFETY: as in `drop`, whose part this is.
+            unsafe { self.ks.locks[shard].raw.unlock() };
+        }
+    }
+
     pub fn keyspace(&self) -> &'k Keyspace {
         self.ks
     }

@@ -280,7 +280,7 @@ impl<'l, 'k> Db<'l, 'k> {
         self.add(h, Entry::new(key, Body::string(bytes), at));
     }
 
-    #[inline]
+    #[inline(always)]
     fn overwrite(&mut self, h: Hashed, place: Place, key: &[u8], bytes: &[u8], expire: SetExpire) {
         self.before_change(h, place);
         let access = self.used(h, place);
