@@ -250,7 +250,10 @@ impl ClusterState {
         let Some(old) = self.me().primary else { return };
         self.make_primary(MYSELF);
         for slot in self.nodes[old].slots.clone().iter() {
-            self.set_slot_owner(slot, Some(MYSELF));
+            // What it had given away is somebody else's, of whom we have not heard yet.
+            if !self.slots.unclaimed.get(slot) {
+                self.set_slot_owner(slot, Some(MYSELF));
+            }
         }
         self.election = Election::default();
         self.reset_manual_failover();

@@ -46,11 +46,14 @@ impl ClusterState {
         }
     }
 
-    /// `claimer` says, with its config epoch, that these slots are its own: the higher epoch wins.
+    /// `claimer` says, with its config epoch, that these slots are its own: the higher epoch wins, and over
+    /// an owner that does not claim the slot any more, any. Without the latter a slot given to a node with
+    /// a lower epoch would stay, for whoever heard that node first, with the one that gave it away.
     pub(super) fn hear_slots(&mut self, claimer: NodeIx, epoch: u64, claimed: &SlotBitmap) {
         if claimer == MYSELF {
             return;
         }
+        self.note_unclaimed(claimer, claimed);
         let my_primary = self.my_shards_primary();
         let mut taken_from_my_shard = 0;
         let mut lost = SlotBitmap::default();
@@ -60,7 +63,8 @@ impl ClusterState {
             if owner == Some(claimer) || self.slots.importing.contains_key(&slot) {
                 continue;
             }
-            if owner.is_some_and(|o| self.nodes[o].config_epoch >= epoch) {
+            let claimed_by_owner = !self.slots.unclaimed.get(slot);
+            if claimed_by_owner && owner.is_some_and(|o| self.nodes[o].config_epoch >= epoch) {
                 continue;
             }
             if owner == Some(MYSELF) {
@@ -93,12 +97,24 @@ impl ClusterState {
         }
     }
 
+    /// Which of the slots that we believe to be a node's it does not claim itself.
+    pub(super) fn note_unclaimed(&mut self, owner: NodeIx, claimed: &SlotBitmap) {
+        for slot in self.nodes[owner].slots.iter() {
+            if claimed.get(slot) {
+                self.slots.unclaimed.clear(slot);
+            } else {
+                self.slots.unclaimed.set(slot);
+            }
+        }
+    }
+
     /// The sender believes in an owner that was replaced: tell it by whom.
     pub(super) fn correct_outdated_claim(&mut self, sender: NodeIx, epoch: u64, claimed: &SlotBitmap) {
         let claimer = self.nodes[sender].primary.unwrap_or(sender);
         let newer = claimed.iter().find_map(|slot| {
             let owner = self.slots.owner(slot)?;
-            (owner != claimer && owner != sender && self.nodes[owner].config_epoch > epoch).then_some(owner)
+            let other = owner != claimer && owner != sender && !self.slots.unclaimed.get(slot);
+            (other && self.nodes[owner].config_epoch > epoch).then_some(owner)
         });
         if let (Some(owner), Some(link)) = (newer, self.nodes[sender].outbound) {
             let id = self.nodes[owner].id;
@@ -108,8 +124,8 @@ impl ClusterState {
                 format!("Node {to} has old slots configuration, sending an UPDATE message about {id}"),
             );
             let node = &self.nodes[owner];
-            let body =
-                Body::Update { config_epoch: node.config_epoch, node: node.id, slots: node.slots.clone() };
+            let slots = node.slots.iter().filter(|slot| !self.slots.unclaimed.get(*slot)).collect();
+            let body = Body::Update { config_epoch: node.config_epoch, node: node.id, slots };
             self.send(link, body);
         }
     }

@@ -244,6 +244,9 @@ impl ClusterState {
         let claimer = if self.nodes[sender].is_primary() { Some(sender) } else { self.nodes[sender].primary };
         let Some(claimer) = claimer else { return };
         if self.nodes[claimer].slots == header.slots {
+            if claimer == sender && !self.slots.unclaimed.is_empty() {
+                self.note_unclaimed(sender, &header.slots);
+            }
             return;
         }
         if claimer == sender {

@@ -156,6 +156,15 @@ impl ClusterState {
         self.nodes.by_name().map(|(ix, _)| self.node_info(ix)).collect()
     }
 
+    /// Slots that are on their way from or to this node, ascending.
+    pub fn open_slots(&self) -> Vec<u16> {
+        let mut slots: Vec<u16> =
+            self.slots.migrating.keys().chain(self.slots.importing.keys()).copied().collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots
+    }
+
     /// CLUSTER REPLICAS: lines as of CLUSTER NODES.
     pub fn replicas_lines(&self, id: &NodeId) -> Result<Vec<String>, String> {
         let ix = self.nodes.find(id).ok_or_else(|| format!("ERR Unknown node {id}"))?;

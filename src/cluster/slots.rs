@@ -46,6 +46,10 @@ impl SlotBitmap {
         self.0.iter().map(|b| b.count_ones()).sum()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|b| *b == 0)
+    }
+
     /// Set slots in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u16> {
         self.0.iter().enumerate().filter(|(_, b)| **b != 0).flat_map(|(i, b)| {
@@ -104,6 +108,9 @@ const UNOWNED: u16 = u16::MAX;
 #[derive(Clone, Debug)]
 pub struct SlotMap {
     owners: Box<[u16]>,
+    /// Slots whose owner, as we believe, does not say so any more: whoever claims one next has it. Until
+    /// then clients are better sent to the former owner than refused.
+    pub unclaimed: SlotBitmap,
     /// Own slots that an administrator moves to another node.
     pub migrating: BTreeMap<u16, NodeIx>,
     /// Others' slots that an administrator moves here.
@@ -112,7 +119,13 @@ pub struct SlotMap {
 
 impl Default for SlotMap {
     fn default() -> Self {
-        Self { owners: vec![UNOWNED; SLOTS].into(), migrating: BTreeMap::new(), importing: BTreeMap::new() }
+        let unclaimed = SlotBitmap::default();
+        Self {
+            owners: vec![UNOWNED; SLOTS].into(),
+            unclaimed,
+            migrating: BTreeMap::new(),
+            importing: BTreeMap::new(),
+        }
     }
 }
 
@@ -124,6 +137,7 @@ impl SlotMap {
 
     pub fn set_owner(&mut self, slot: u16, owner: Option<NodeIx>) {
         self.owners[usize::from(slot)] = owner.map_or(UNOWNED, |n| n.0);
+        self.unclaimed.clear(slot);
     }
 
     pub fn unowned(&self) -> usize {

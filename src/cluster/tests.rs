@@ -148,6 +148,23 @@ fn slots_taken_by_a_higher_epoch_are_dropped_and_by_a_lower_one_answered_with_an
     assert_eq!(sent(&actions), [Kind::Pong, Kind::Update]);
 }
 
+/// Found by the simulator's moving slots: 7 gave slot 20 to 6, whose epoch is lower, and is heard first.
+#[test]
+fn a_slot_that_its_owner_claims_no_more_goes_to_whoever_does() {
+    let mut state = node();
+    hear(&mut state, header('7', 7, &[(21, 16383)], None), ping());
+    assert_eq!(
+        state.slot_owner(20),
+        Some(id('7')),
+        "better a redirection too many than a slot without owner"
+    );
+    state.step(NOW, Event::Closed { link: IN });
+    state.step(NOW, Event::Accepted { link: IN, peer_ip: String::new(), local_ip: String::new() });
+    let actions = hear(&mut state, header('6', 6, &[(10, 20)], None), ping());
+    assert_eq!(state.slot_owner(20), Some(id('6')));
+    assert_eq!(sent(&actions), [Kind::Pong], "nothing is said for 7 that it does not say itself");
+}
+
 #[test]
 fn a_primary_that_lost_its_last_slot_follows_who_took_it() {
     let mut state = node();

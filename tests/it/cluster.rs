@@ -471,6 +471,23 @@ fn redirections_have_redis_texts() {
     a.ok("ASKING");
     a.ok("SET {foo}new v");
     a.expect("GET {foo}new", &format!("-MOVED 12182 127.0.0.1:{}", cluster.nodes[2].port));
+    // ASKING is for one command, or for the transaction that it begins; one key named twice is one key.
+    let elsewhere = format!("-MOVED 12182 127.0.0.1:{}", cluster.nodes[2].port);
+    a.ok("ASKING");
+    a.expect("PING", "+PONG");
+    a.expect("GET {foo}new", &elsewhere);
+    a.ok("ASKING");
+    a.expect("MGET {foo}none {foo}none", "[nil, nil]");
+    a.ok("ASKING");
+    a.ok("MULTI");
+    a.expect("GET {foo}new", "+QUEUED");
+    a.expect("GET {foo}new", "+QUEUED");
+    a.expect("EXEC", "[\"v\", \"v\"]");
+    a.expect("GET {foo}new", &elsewhere);
+    c.ok("MULTI");
+    c.expect("GET {foo}here", "+QUEUED");
+    c.expect("GET {foo}new", &format!("-ASK 12182 127.0.0.1:{}", cluster.nodes[0].port));
+    assert!(c.run("EXEC").text().starts_with("EXECABORT"));
     c.expect("CLUSTER COUNTKEYSINSLOT 12182", ":1");
     c.expect("CLUSTER GETKEYSINSLOT 12182 10", "[\"{foo}here\"]");
     c.ok(&format!("MIGRATE 127.0.0.1 {} {{foo}}here 0 5000", cluster.nodes[0].port));
@@ -480,6 +497,54 @@ fn redirections_have_redis_texts() {
     c.ok(&format!("CLUSTER SETSLOT 12182 NODE {id_a}"));
     a.expect("MGET {foo}here {foo}new", "[\"v\", \"v\"]");
     c.expect("GET {foo}here", &format!("-MOVED 12182 127.0.0.1:{}", cluster.nodes[0].port));
+}
+
+/// Each was compared with Redis: its texts, and which of several mistakes it tells.
+#[test]
+fn mistakes_are_answered_with_redis_texts() {
+    let _light = light();
+    let cluster = Cluster::create(Launch::subject, Launch::subject);
+    let (p, r) = cluster.pairs()[0];
+    let (mut primary, mut replica) = (cluster.nodes[p].connect(), cluster.nodes[r].connect());
+    let alone = Server::subject();
+    let mut lone = alone.connect();
+    let unknown = "9".repeat(40);
+    let (own, of_replica) = (primary.run("CLUSTER MYID").text(), replica.run("CLUSTER MYID").text());
+    let masters = "-ERR Please use SETSLOT only with masters.";
+    for (line, on_primary, on_replica) in [
+        ("COUNTKEYSINSLOT x", "-ERR value is not an integer or out of range", ""),
+        ("COUNTKEYSINSLOT 16384", "-ERR Invalid slot", ""),
+        ("GETKEYSINSLOT -1 1", "-ERR Invalid slot or number of keys", ""),
+        ("GETKEYSINSLOT 1 -1", "-ERR Invalid slot or number of keys", ""),
+        ("ADDSLOTS 16384", "-ERR Invalid or out of range slot", ""),
+        ("ADDSLOTSRANGE 5 2", "-ERR start slot number 5 is greater than end slot number 2", ""),
+        ("MEET 127.0.0.1 0", "-ERR Invalid node address specified: 127.0.0.1:0", ""),
+        ("MEET nohost 6000", "-ERR Invalid node address specified: nohost:6000", ""),
+        ("FORGET $own", "-ERR I tried hard but I can't forget myself...", "-ERR Can't forget my master!"),
+        ("REPLICATE $unknown", &format!("-ERR Unknown node {unknown}"), ""),
+        ("REPLICAS $replica", "-ERR The specified node is not a master", ""),
+        ("SETSLOT x STABLE", "-ERR Invalid or out of range slot", masters),
+        (
+            "SETSLOT 1 STABLE x",
+            "-ERR Invalid CLUSTER SETSLOT action or number of arguments. Try CLUSTER HELP",
+            masters,
+        ),
+        ("SETSLOT 1 NODE x", "-ERR Unknown node x", masters),
+        ("SETSLOT 1 NODE $replica", "-ERR Target node is not a master", masters),
+        (
+            "FAILOVER FORCE x",
+            "-ERR unknown subcommand or wrong number of arguments for 'FAILOVER'. Try CLUSTER HELP.",
+            "",
+        ),
+        ("FAILOVER x", "-ERR syntax error", ""),
+        ("RESET x", "-ERR syntax error", ""),
+    ] {
+        let line = line.replace("$own", &own).replace("$replica", &of_replica).replace("$unknown", &unknown);
+        let line = format!("CLUSTER {line}");
+        primary.expect(&line, on_primary);
+        replica.expect(&line, if on_replica.is_empty() { on_primary } else { on_replica });
+        lone.expect(&line, "-ERR This instance has cluster support disabled");
+    }
 }
 
 #[test]

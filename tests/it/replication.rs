@@ -419,6 +419,30 @@ fn a_full_sync_waits_for_more_replicas() {
     assert_eq!(p.info("sync_full"), "2");
 }
 
+/// An answer would end up in the middle of the stream.
+#[test]
+fn a_replica_that_asks_for_anything_is_cut_off() {
+    let server = Server::subject();
+    for (line, cut) in
+        [("PING", true), ("GET k", true), ("REPLCONF ACK 0", false), ("REPLCONF GETACK *", false)]
+    {
+        let mut replica = server.connect();
+        assert!(replica.run("PSYNC ? -1").text().starts_with("FULLRESYNC"), "{line}");
+        let attached = |c: &mut Client| c.info("connected_slaves") == "1";
+        let mut other = server.connect();
+        wait_for("it is listed", SOON, || attached(&mut other));
+        replica.send(&line.split(' ').collect::<Vec<_>>());
+        if cut {
+            wait_for("it is cut off", SOON, || !attached(&mut other));
+        } else {
+            other.ok("SET k v");
+            assert!(attached(&mut other), "{line}");
+            drop(replica);
+            wait_for("it is gone", SOON, || !attached(&mut other));
+        }
+    }
+}
+
 #[test]
 fn a_backlog_without_replicas_is_dropped_in_time() {
     let primary = Launch::subject().args(&["--repl-backlog-ttl", "1"]).start();

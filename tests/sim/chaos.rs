@@ -20,6 +20,9 @@ const HEAL_MS: u64 = 60_000;
 pub struct Totals {
     pub failovers: u64,
     pub crashes: u64,
+    pub moves: u64,
+    /// Slots that nobody owned after a move was disturbed.
+    pub orphans: u64,
     pub steps: u64,
     pub virtual_ms: u64,
 }
@@ -28,6 +31,8 @@ impl Totals {
     pub fn add(&mut self, other: &Self) {
         self.failovers += other.failovers;
         self.crashes += other.crashes;
+        self.moves += other.moves;
+        self.orphans += other.orphans;
         self.steps += other.steps;
         self.virtual_ms += other.virtual_ms;
     }
@@ -38,8 +43,8 @@ impl fmt::Display for Totals {
         let minutes = self.virtual_ms / 60_000;
         write!(
             f,
-            "{minutes} virtual minutes, {} steps, {} crashes, {} promotions",
-            self.steps, self.crashes, self.failovers
+            "{minutes} virtual minutes, {} steps, {} crashes, {} promotions, {} slots moved, {} to be fixed",
+            self.steps, self.crashes, self.failovers, self.moves, self.orphans
         )
     }
 }
@@ -58,17 +63,34 @@ pub fn run(seed: u64, nodes: Option<usize>, fault: Fault, trace: bool) -> Result
         w.hunt = true;
         w.sync_ms = 200;
     }
+    // In half of the seeds administrators move slots; then epochs come from them, too, and two nodes may
+    // have the same one for a moment.
+    let moving = dice.chance(1, 2) && fault == Fault::None;
+    w.checker.epochs_collide = moving;
     let mut crashes = 0;
     let start = w.now;
     while w.now < start + CHAOS_MS && w.checker.violation.is_none() {
         w.run_for(dice.below(1500));
+        if moving {
+            w.begin_move();
+        }
         crashes += u64::from(trouble(&mut w, &mut dice));
     }
     w.hunt = false;
     w.heal();
     w.latency_ms = 5;
     w.sync_ms = 5;
-    let whole = w.run_until_looking(200, HEAL_MS, |w| converged(w).is_ok());
+    if moving {
+        // Moves under way end, and the nodes get a moment to learn of each other what happened.
+        w.run_for(HEAL_MS / 4);
+        w.settle_open_slots();
+    }
+    let mut whole = w.run_until_looking(200, HEAL_MS, |w| converged(w).is_ok());
+    let mut orphans = 0;
+    if moving && !whole {
+        orphans = w.adopt_orphan_slots();
+        whole = orphans > 0 && w.run_until_looking(200, HEAL_MS, |w| converged(w).is_ok());
+    }
     if let Some(violation) = w.checker.violation {
         return Err(violation);
     }
@@ -77,7 +99,7 @@ pub fn run(seed: u64, nodes: Option<usize>, fault: Fault, trace: bool) -> Result
         return Err(format!("not whole {} s after the end of all faults: {text}", HEAL_MS / 1000));
     }
     let virtual_ms = w.now - start;
-    Ok(Totals { failovers: w.failovers, crashes, steps: w.steps, virtual_ms })
+    Ok(Totals { failovers: w.failovers, crashes, moves: w.moves, orphans, steps: w.steps, virtual_ms })
 }
 
 /// One fault. True for a crash.

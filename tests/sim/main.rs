@@ -6,10 +6,12 @@
 //! - `world`: nodes, their driver, network, disk, clock
 //! - `check`: what must hold at every moment, and in the end
 //! - `chaos`: what a seed does to a cluster
+//! - `moves`: slots that go from one primary to another meanwhile
 //! - `scenarios`: scripted cases
 
 mod chaos;
 mod check;
+mod moves;
 mod scenarios;
 mod world;
 
@@ -39,6 +41,8 @@ fn seeds() {
     println!("{} seeds in {:.1} s: {totals}", to - from, start.elapsed().as_secs_f64());
     assert!(failed.is_empty(), "seeds {failed:?} failed");
     assert!(to - from < 50 || totals.failovers > 0, "no seed had a failover: nothing was tested");
+    assert!(to - from < 50 || totals.moves > 0, "no seed moved a slot");
+    assert!(totals.orphans <= 1 + totals.moves / 200, "slots get lost when they move");
 }
 
 /// The checkers must be able to find what they look for: a driver that lets a vote leave before it is

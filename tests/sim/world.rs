@@ -9,6 +9,7 @@ use keystead::cluster::message::Kind;
 use keystead::cluster::{Action, ClusterState, Config, Event, LinkId, NodeId, Now, ReplicationFacts};
 
 use crate::check::Checker;
+use crate::moves::Move;
 
 /// A mistake to make on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +63,7 @@ pub struct SimNode {
     unix_skew: i64,
 }
 
-enum Item {
+pub enum Item {
     Packet(Bytes),
     Close,
 }
@@ -80,7 +81,7 @@ struct Conn {
     held: [VecDeque<Item>; 2],
 }
 
-enum Happening {
+pub enum Happening {
     Crash {
         node: usize,
         incarnation: u32,
@@ -124,6 +125,8 @@ enum Happening {
         from: usize,
         to: usize,
     },
+    /// The next command of an administrator who moves a slot.
+    Move(Move),
 }
 
 struct Scheduled {
@@ -164,6 +167,10 @@ pub struct World {
     pub steps: u64,
     /// Promotions seen.
     pub failovers: u64,
+    /// Slots moved, as their administrators think.
+    pub moves: u64,
+    /// A move is under way.
+    pub moving: bool,
     conns: Vec<Conn>,
     /// `blocked[a][b]`: nothing gets from a to b.
     blocked: Vec<Vec<bool>>,
@@ -188,6 +195,8 @@ impl World {
             hunt: false,
             steps: 0,
             failovers: 0,
+            moves: 0,
+            moving: false,
             conns: Vec::new(),
             blocked: vec![vec![false; count]; count],
             queue: BinaryHeap::new(),
@@ -275,7 +284,7 @@ impl World {
         }
     }
 
-    fn at(&mut self, at: u64, what: Happening) {
+    pub fn at(&mut self, at: u64, what: Happening) {
         self.seq += 1;
         self.queue.push(Reverse(Scheduled { at: at.max(self.now), seq: self.seq, what }));
     }
@@ -507,11 +516,21 @@ impl World {
                 }
             }
             Happening::Heal { from, to } => self.unblock(from, to),
+            Happening::Move(m) => self.go_on_moving(m),
         }
     }
 
-    fn lives(&self, node: usize, incarnation: u32) -> bool {
+    pub fn lives(&self, node: usize, incarnation: u32) -> bool {
         self.nodes[node].state.is_some() && self.nodes[node].incarnation == incarnation
+    }
+
+    pub fn incarnation(&self, node: usize) -> u32 {
+        self.nodes[node].incarnation
+    }
+
+    /// Whether a node has actions that wait for its disk.
+    pub fn is_behind(&self, node: usize) -> bool {
+        self.nodes[node].syncing.is_some() || !self.nodes[node].queue.is_empty()
     }
 
     fn start(&mut self, node: usize, keep_data: bool) {
