@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::cli::Invocation;
@@ -74,6 +75,9 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 fn write_beside(temporary: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).open(temporary)?;
     if let Ok(old) = fs::metadata(path) {
+        // Who is not allowed to give it back to its owner leaves it as his own. Before the mode, which
+        // this may reduce.
+        let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
         file.set_permissions(old.permissions())?;
     }
     file.write_all(text)?;

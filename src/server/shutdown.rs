@@ -60,24 +60,26 @@ pub fn begin(node: &Arc<Node>, how: Shutdown, client: Option<(usize, usize, u64)
     }
 }
 
-/// SHUTDOWN ABORT. False when there is nothing to abort.
+/// SHUTDOWN ABORT. False when there is nothing to abort, or no more.
 pub fn abort(node: &Node) -> bool {
     let mut state = node.shutdown.inner.lock();
-    let possible = state.under_way;
+    let possible = state.under_way && !node.shutting_down.load(Ordering::Acquire);
     state.aborted |= possible;
     possible
 }
 
 async fn run(node: &Arc<Node>, how: Shutdown) {
     tracing::info!("User requested shutdown...");
-    if !how.now && lags(node) && !wait_for_replicas(node).await {
-        tracing::warn!("Shutdown manually aborted.");
-        return give_up(node);
-    }
     // What is not yet loaded must not replace the file that it is loaded from.
     let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
     let wanted = how.save || (!how.nosave && !node.config.load().save.0.is_empty());
-    if wanted && !loading {
+    let saves = wanted && !loading;
+    stop_writes(node).await;
+    if !how.now && lags(node) {
+        wait_for_replicas(node).await;
+    }
+    let called_off = || node.shutdown.inner.lock().aborted;
+    if saves && !called_off() {
         tracing::info!("Saving the final RDB snapshot before exiting.");
         if !save(node).await {
             if !how.force {
@@ -88,11 +90,32 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
             tracing::warn!("Error trying to save the DB, but forced to exit.");
         }
     }
+    let state = node.shutdown.inner.lock();
+    if state.aborted {
+        drop(state);
+        tracing::warn!("Shutdown manually aborted.");
+        return give_up(node);
+    }
     node.shutting_down.store(true, Ordering::Release);
+    drop(state);
     if let Some(acceptor) = node.acceptor.get() {
         acceptor.wake();
     }
     node.send_all(|| Mail::Shutdown);
+}
+
+/// Longer than any end takes.
+const FOREVER_MS: u64 = u64::MAX / 2;
+
+/// Pauses writes. On return nobody is inside one any more: what is answered with success is in the data that the
+/// replicas wait for and that are saved.
+async fn stop_writes(node: &Arc<Node>) {
+    node.pause_clients(FOREVER_MS, false);
+    let (passed, mut all_passed) = tokio::sync::mpsc::channel::<()>(1);
+    node.send_all(|| Mail::Settle(passed.clone()));
+    drop(passed);
+    // Nothing ever comes: it ends when every worker has dropped its own.
+    all_passed.recv().await;
 }
 
 /// Saves once a save under way is through. False when it failed.
@@ -113,23 +136,21 @@ fn lags(node: &Node) -> bool {
     node.hooks.replicas_lag.get().is_some_and(|lag| lag())
 }
 
-/// Pauses writes until the replicas have everything or the time is over. False when aborted.
-async fn wait_for_replicas(node: &Node) -> bool {
+/// Waits until the replicas have everything, the time is over, or it is called off.
+async fn wait_for_replicas(node: &Node) {
     let seconds = u64::from(node.config.load().shutdown_timeout);
     tracing::info!("Waiting for replicas before shutting down.");
-    node.pause_clients(seconds * 1000 + 1000, false);
     let deadline = Instant::now() + Duration::from_secs(seconds);
     node.shutdown.inner.lock().deadline = Some(deadline);
     while lags(node) && Instant::now() < deadline {
         if node.shutdown.inner.lock().aborted {
-            return false;
+            return;
         }
         tokio::time::sleep(LOOK).await;
     }
     if lags(node) {
         tracing::warn!("Lagging replicas at shutdown: they did not catch up in time.");
     }
-    !node.shutdown.inner.lock().aborted
 }
 
 /// The node goes on; those who asked for its end are told.

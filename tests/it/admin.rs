@@ -154,6 +154,36 @@ fn a_shutdown_waits_for_a_lagging_replica_and_can_be_called_off() {
     replica.kill();
 }
 
+/// Whatever was answered with success before the end is in the file.
+#[test]
+fn the_last_save_has_every_acknowledged_write() {
+    for ending in ["TERM", "SHUTDOWN SAVE"] {
+        let mut server = Launch::subject().args(&["--rdb-key-save-delay", "50"]).start();
+        let mut client = server.connect();
+        client.run("DEBUG POPULATE 20000 key 10");
+        client.ok(r#"CONFIG SET save "3600 1000000""#);
+        let mut writer = server.connect();
+        let writing = std::thread::spawn(move || {
+            let mut acknowledged = 0;
+            while let Ok(reply) = writer.try_run("INCR n") {
+                acknowledged = reply.int();
+            }
+            acknowledged
+        });
+        wait_for("writes", SOON, || client.run("GET n").text().parse::<u32>().is_ok_and(|n| n > 100));
+        if ending == "TERM" {
+            server.signal("TERM");
+        } else {
+            assert!(client.try_run(ending).is_err());
+        }
+        assert_eq!(server.wait_exit().code(), Some(0));
+        let acknowledged = writing.join().expect("the writer");
+        server.start_again();
+        let saved = server.connect().run("GET n").text().parse::<i64>().expect("a number");
+        assert!(saved >= acknowledged, "{ending}: {saved} saved, {acknowledged} acknowledged");
+    }
+}
+
 #[test]
 fn config_set_changes_everything_or_nothing() {
     let server = Launch::subject().args(&["--enable-protected-configs", "yes"]).start();

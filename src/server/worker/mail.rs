@@ -52,6 +52,7 @@ impl Worker {
                 Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
                 Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
                 Mail::Recheck => self.recheck_blocked(),
+                Mail::Settle(sender) => drop(sender),
                 Mail::Unpaused => {
                     let paused = |c: &Connection| matches!(c.hold, Some(Hold::Pause));
                     let tokens: Vec<usize> = self
