@@ -111,10 +111,7 @@ fn a_soft_limit_gives_its_time_anew() {
     }
     pass(Duration::from_secs(3));
     let start = Instant::now();
-    for _ in 0..200 {
-        assert_eq!(judge.cmd(&["PUBLISH", "ch", &message]).int(), 1);
-    }
-    wait_for("the subscriber is dropped", SOON, || judge.cmd(&["PUBLISH", "ch", ""]).int() == 0);
+    wait_for("the subscriber is dropped", SOON, || judge.cmd(&["PUBLISH", "ch", &message]).int() == 0);
     assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
