@@ -134,6 +134,16 @@ impl Ctx<'_, '_, '_> {
         DONE
     }
 
+    /// Ends a command that took `removed` elements out of the collection under `key`, which is `empty` now
+    /// or not.
+    pub fn reply_removed(&mut self, key: &[u8], removed: usize, empty: bool) -> Result<Outcome, Fail> {
+        if removed > 0 {
+            self.remove_if_empty(key, empty);
+        }
+        self.reply.int(removed as i64);
+        DONE
+    }
+
     /// After a change of the collection under `key`: an empty one goes, as no key holds nothing.
     #[inline]
     pub fn remove_if_empty(&mut self, key: &[u8], empty: bool) {

@@ -3,7 +3,7 @@
 use super::ctx::{Collections, Ctx, DONE};
 use super::scan::{self, Scan};
 use super::spec::{Command, Group::Hash, flags::*, key, one};
-use super::{Fail, Result, bulk_item, int, is, random_count, random_distinct};
+use super::{Fail, Result, bulk_item, int, is, random};
 use crate::base::long_double::LongDouble;
 use crate::encoding::item::IntText;
 use crate::value;
@@ -211,16 +211,9 @@ fn hdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx.reply.int(0);
         return DONE;
     };
-    let mut removed = 0;
-    for field in &args[2..] {
-        removed += i64::from(hash.remove(field));
-    }
+    let removed = args[2..].iter().filter(|field| hash.remove(field)).count();
     let empty = hash.is_empty();
-    if removed > 0 {
-        ctx.remove_if_empty(args[1], empty);
-    }
-    ctx.reply.int(removed);
-    DONE
+    ctx.reply_removed(args[1], removed, empty)
 }
 
 fn hlen(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -282,24 +275,21 @@ fn hincrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn hrandfield(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (count, with_values) = match args {
         [_, _] => (None, false),
-        [_, _, count] => (Some(random_count(count)?), false),
+        [_, _, count] => (Some(random::count(count)?), false),
         [_, _, count, word] => {
-            let count = random_count(count)?;
+            let count = random::count(count)?;
             if !is(word, "withvalues") {
                 return Err(Fail::Syntax);
             }
             (Some(count), true)
         }
         _ => {
-            random_count(args[2])?;
+            random::count(args[2])?;
             return Err(Fail::Syntax);
         }
     };
     let Some(hash) = ctx.db.hash(args[1])? else {
-        match count {
-            Some(_) => ctx.reply.array(0),
-            None => ctx.reply.null(),
-        }
+        random::reply_nothing(ctx.reply, count);
         return DONE;
     };
     let Some(count) = count else {
@@ -308,27 +298,26 @@ fn hrandfield(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
         return DONE;
     };
-    let n = if count < 0 { count.unsigned_abs() as usize } else { (count as usize).min(hash.len()) };
     // RESP3 has an array for each pair, RESP2 one flat array.
     let nested = ctx.reply.is_resp3() && with_values;
-    ctx.reply.array(if with_values && !nested { 2 * n } else { n });
-    let reply = &mut *ctx.reply;
-    let mut show = |(field, value)| {
-        if nested {
-            reply.array(2);
-        }
-        bulk_item(reply, field);
-        if with_values {
-            bulk_item(reply, value);
-        }
-    };
-    if count < 0 {
-        for _ in 0..n {
-            hash.random(ctx.rng).map(&mut show);
-        }
-    } else {
-        random_distinct(ctx.rng, n, hash.len(), |rng| hash.random(rng), || hash.iter(), show);
-    }
+    random::reply_elements(
+        ctx.reply,
+        ctx.rng,
+        count,
+        hash.len(),
+        |reply, n| reply.array(if with_values && !nested { 2 * n } else { n }),
+        |rng| hash.random(rng),
+        || hash.iter(),
+        |reply, (field, value)| {
+            if nested {
+                reply.array(2);
+            }
+            bulk_item(reply, field);
+            if with_values {
+                bulk_item(reply, value);
+            }
+        },
+    );
     DONE
 }
 

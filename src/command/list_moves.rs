@@ -1,12 +1,10 @@
 //! Lists as queues: elements that move between keys, and clients that wait for one.
-//!
-//! Every blocking command first tries at once; when there is nothing it asks to be blocked and runs
-//! again when one of its keys has changed. Replicas get the command that does not block.
 
 use super::ctx::{Collections, Ctx, DONE, TimeoutReply};
 use super::lists::End;
+use super::queues::{self, QueueEnd};
 use super::spec::{Command, Group::List, counted, flags::*, key, one, range};
-use super::{Fail, Result, at_least_one, bulk_item, is, timeout};
+use super::{Result, timeout};
 use crate::value::Kind;
 
 pub const COMMANDS: &[Command] = &[
@@ -124,77 +122,15 @@ fn move_element(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], from: End, to: End) -
 }
 
 fn lmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (keys, end, count) = several(args, 1)?;
-    if !pop_several(ctx, &args[keys], end, count)? {
-        ctx.reply.null_array();
-    }
-    DONE
-}
-
-/// The keys, the end and the count of LMPOP and BLMPOP; the number of keys is argument `at`.
-fn several(args: &[&[u8]], at: usize) -> Result<(std::ops::Range<usize>, End, usize)> {
-    let n = at_least_one(args[at], "ERR numkeys should be greater than 0")?;
-    let keys = at + 1..(at + 1).saturating_add(n);
-    let end = End::parse(args.get(keys.end).ok_or(Fail::Syntax)?)?;
-    let count = match &args[keys.end + 1..] {
-        [] => 1,
-        [word, count] if is(word, "count") => at_least_one(count, "ERR count should be greater than 0")?,
-        _ => return Err(Fail::Syntax),
-    };
-    Ok((keys, end, count))
-}
-
-/// Takes up to `count` elements out of the first list that has any. False, with no reply, when none has.
-fn pop_several(ctx: &mut Ctx<'_, '_, '_>, keys: &[&[u8]], end: End, count: usize) -> Result<bool> {
-    for key in keys {
-        let Some(list) = ctx.db.list_mut(key)? else { continue };
-        let n = count.min(list.len());
-        ctx.reply.array(2);
-        ctx.reply.bulk(key);
-        ctx.reply.array(n);
-        for _ in 0..n {
-            let reply = &mut *ctx.reply;
-            match end {
-                End::Left => list.pop_front_with(|item| bulk_item(reply, item)),
-                End::Right => list.pop_back_with(|item| bulk_item(reply, item)),
-            };
-        }
-        let empty = list.is_empty();
-        ctx.remove_if_empty(key, empty);
-        let pop: &[u8] = if end == End::Left { b"LPOP" } else { b"RPOP" };
-        ctx.record(&[pop, key, itoa::Buffer::new().format(n).as_bytes()]);
-        return Ok(true);
-    }
-    Ok(false)
+    queues::mpop::<End>(ctx, args)
 }
 
 fn blpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    blocking_pop(ctx, args, End::Left)
+    queues::bpop(ctx, args, End::Left)
 }
 
 fn brpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    blocking_pop(ctx, args, End::Right)
-}
-
-fn blocking_pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
-    let last = args.len() - 1;
-    let timeout = timeout(args[last])?;
-    for key in &args[1..last] {
-        let Some(list) = ctx.db.list_mut(key)? else { continue };
-        let reply = &mut *ctx.reply;
-        reply.array(2);
-        reply.bulk(key);
-        match end {
-            End::Left => list.pop_front_with(|item| bulk_item(reply, item)),
-            End::Right => list.pop_back_with(|item| bulk_item(reply, item)),
-        };
-        let empty = list.is_empty();
-        ctx.remove_if_empty(key, empty);
-        let pop: &[u8] = if end == End::Left { b"LPOP" } else { b"RPOP" };
-        ctx.record(&[pop, key]);
-        return DONE;
-    }
-    ctx.wait(1..last, timeout, TimeoutReply::NullArray, |at| vec![args[0], args[at], args[last]])
+    queues::bpop(ctx, args, End::Right)
 }
 
 fn blmove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -217,13 +153,5 @@ fn brpoplpush(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn blmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (keys, end, count) = several(args, 2)?;
-    let timeout = timeout(args[1])?;
-    if pop_several(ctx, &args[keys.clone()], end, count)? {
-        return DONE;
-    }
-    let end = keys.end;
-    ctx.wait(keys, timeout, TimeoutReply::NullArray, |at| {
-        [&[args[0], args[1], b"1", args[at]], &args[end..]].concat()
-    })
+    queues::bmpop::<End>(ctx, args)
 }

@@ -1,8 +1,10 @@
 //! The list family: all that concerns one list and never waits. See [`super::list_moves`] for the rest.
 
 use super::ctx::{Collections, Ctx, DONE};
+use super::queues::QueueEnd;
 use super::spec::{Command, Group::List, flags::*, key, one};
 use super::{Fail, Result, bulk_item, clamp_range, int, is, non_negative};
+use crate::encoding::Item;
 use crate::value::{self, list::Side};
 
 pub const COMMANDS: &[Command] = &[
@@ -101,14 +103,46 @@ pub(super) enum End {
     Right,
 }
 
-impl End {
-    pub(super) fn parse(arg: &[u8]) -> Result<Self> {
+impl QueueEnd for End {
+    fn parse(arg: &[u8]) -> Result<Self> {
         if is(arg, "left") {
             Ok(End::Left)
         } else if is(arg, "right") {
             Ok(End::Right)
         } else {
             Err(Fail::Syntax)
+        }
+    }
+
+    fn command(self) -> &'static [u8] {
+        match self {
+            End::Left => b"LPOP",
+            End::Right => b"RPOP",
+        }
+    }
+
+    fn take(self, ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: Option<usize>) -> Result<Option<usize>> {
+        let Some(list) = ctx.db.list_mut(key)? else { return Ok(None) };
+        let n = count.unwrap_or(1).min(list.len());
+        ctx.reply.array(2);
+        ctx.reply.bulk(key);
+        if count.is_some() {
+            ctx.reply.array(n);
+        }
+        for _ in 0..n {
+            self.pop(list, |item| bulk_item(ctx.reply, item));
+        }
+        let empty = list.is_empty();
+        ctx.remove_if_empty(key, empty);
+        Ok(Some(n))
+    }
+}
+
+impl End {
+    fn pop<R>(self, list: &mut value::List, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
+        match self {
+            End::Left => list.pop_front_with(f),
+            End::Right => list.pop_back_with(f),
         }
     }
 
@@ -194,11 +228,7 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
         None => 1,
     };
     for _ in 0..n {
-        let reply = &mut *ctx.reply;
-        match end {
-            End::Left => list.pop_front_with(|item| bulk_item(reply, item)),
-            End::Right => list.pop_back_with(|item| bulk_item(reply, item)),
-        };
+        end.pop(list, |item| bulk_item(ctx.reply, item));
     }
     let empty = list.is_empty();
     ctx.remove_if_empty(args[1], empty);

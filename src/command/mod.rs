@@ -22,6 +22,8 @@ pub mod migrate;
 pub mod object;
 pub mod persistence;
 pub mod pubsub;
+mod queues;
+mod random;
 pub mod replication;
 pub mod request;
 mod scan;
@@ -51,7 +53,6 @@ pub use table::CommandTable;
 use std::time::Duration;
 
 use crate::base::num::parse_i64;
-use crate::base::rng::Rng;
 use crate::encoding::Item;
 use crate::resp::Reply;
 
@@ -82,72 +83,6 @@ pub fn at_least_one(arg: &[u8], text: &'static str) -> Result<usize> {
 pub fn small_int(arg: &[u8]) -> Result<i32> {
     i32::try_from(int(arg)?)
         .map_err(|_| Fail::text("ERR value is out of range, value must between -2147483648 and 2147483647"))
-}
-
-/// How many random elements are wanted: a positive count of different ones, or a negative one of
-/// any. Unlike Redis, which would build any reply, the number is bounded.
-pub fn random_count(arg: &[u8]) -> Result<i64> {
-    const MOST: i64 = 1 << 28;
-    match int(arg)? {
-        i64::MIN => Err(Fail::text(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        )),
-        n if n < -MOST => Err(Fail::text("ERR value is out of range")),
-        n => Ok(n),
-    }
-}
-
-/// Shows `n` different elements out of `len` to `show`, every choice of them with the same probability.
-/// `one` draws an element, `all` goes through all of them.
-pub fn random_distinct<T: Clone + RandomElement, I: Iterator<Item = T>>(
-    rng: &mut Rng,
-    n: usize,
-    len: usize,
-    mut one: impl FnMut(&mut Rng) -> Option<T>,
-    all: impl FnOnce() -> I,
-    show: impl FnMut(T),
-) {
-    if n >= len {
-        all().for_each(show);
-    } else if n.saturating_mul(3) > len {
-        // Many of them: drawn from all by the first steps of a shuffle.
-        let mut elements: Vec<T> = all().collect();
-        for i in 0..n {
-            let j = i + rng.below((elements.len() - i) as u64) as usize;
-            elements.swap(i, j);
-        }
-        elements.truncate(n);
-        elements.into_iter().for_each(show);
-    } else {
-        // Few: drawn again when drawn before.
-        let mut seen = std::collections::HashSet::with_capacity(n);
-        let mut drawn = Vec::with_capacity(n);
-        while drawn.len() < n {
-            let Some(element) = one(rng) else { break };
-            if seen.insert(element.identity()) {
-                drawn.push(element);
-            }
-        }
-        drawn.into_iter().for_each(show);
-    }
-}
-
-/// An element that [`random_distinct`] draws.
-pub trait RandomElement {
-    /// What tells it from the others.
-    fn identity(&self) -> Vec<u8>;
-}
-
-impl RandomElement for Item<'_> {
-    fn identity(&self) -> Vec<u8> {
-        self.to_vec()
-    }
-}
-
-impl<T> RandomElement for (Item<'_>, T) {
-    fn identity(&self) -> Vec<u8> {
-        self.0.to_vec()
-    }
 }
 
 /// How long a blocking command waits, in seconds; `None`: for ever.

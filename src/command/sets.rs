@@ -5,7 +5,9 @@ use smallvec::SmallVec;
 use super::ctx::{Collections, Ctx, DONE};
 use super::scan::{self, Scan};
 use super::spec::{Command, Group::Set, flags::*, key, one};
-use super::{Fail, Result, bulk_item, non_negative, random_count, random_distinct};
+use super::{Fail, Result, bulk_item, non_negative, random};
+use crate::base::rng::Rng;
+use crate::resp::Reply;
 use crate::value::{self, Kind};
 
 pub const COMMANDS: &[Command] = &[
@@ -93,16 +95,9 @@ fn srem(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx.reply.int(0);
         return DONE;
     };
-    let mut removed = 0;
-    for member in &args[2..] {
-        removed += i64::from(set.remove(member));
-    }
+    let removed = args[2..].iter().filter(|member| set.remove(member)).count();
     let empty = set.is_empty();
-    if removed > 0 {
-        ctx.remove_if_empty(args[1], empty);
-    }
-    ctx.reply.int(removed);
-    DONE
+    ctx.reply_removed(args[1], removed, empty)
 }
 
 fn smembers(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -196,45 +191,21 @@ fn pop_many(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: usize) -> Result {
 fn srandmember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let count = match args {
         [_, _] => None,
-        [_, _, count] => Some(random_count(count)?),
+        [_, _, count] => Some(random::count(count)?),
         _ => return Err(Fail::Syntax),
     };
     let Some(set) = ctx.db.set(args[1])? else {
-        match count {
-            Some(_) => ctx.reply.array(0),
-            None => ctx.reply.null(),
+        random::reply_nothing(ctx.reply, count);
+        return DONE;
+    };
+    let Some(count) = count else {
+        if let Some(member) = set.random(ctx.rng) {
+            bulk_item(ctx.reply, member);
         }
         return DONE;
     };
-    match count {
-        None => {
-            if let Some(member) = set.random(ctx.rng) {
-                bulk_item(ctx.reply, member);
-            }
-        }
-        Some(n @ ..0) => {
-            ctx.reply.array(n.unsigned_abs() as usize);
-            for _ in 0..n.unsigned_abs() {
-                if let Some(member) = set.random(ctx.rng) {
-                    bulk_item(ctx.reply, member);
-                }
-            }
-        }
-        Some(n) => {
-            let n = (n as usize).min(set.len());
-            ctx.reply.array(n);
-            random_distinct(
-                ctx.rng,
-                n,
-                set.len(),
-                |rng| set.random(rng),
-                || set.iter(),
-                |member| {
-                    bulk_item(ctx.reply, member);
-                },
-            );
-        }
-    }
+    let (open, one, all) = (Reply::array, |rng: &mut Rng| set.random(rng), || set.iter());
+    random::reply_elements(ctx.reply, ctx.rng, count, set.len(), open, one, all, bulk_item);
     DONE
 }
 

@@ -1,9 +1,10 @@
 //! Sorted sets as queues: the lowest or highest members are taken out, and clients may wait for one.
 
-use super::ctx::{Collections, Ctx, DONE, TimeoutReply};
+use super::ctx::{Collections, Ctx, DONE};
+use super::queues::{self, QueueEnd};
 use super::sorted_sets::{open_members, show_member};
 use super::spec::{Command, Group::SortedSet, counted, flags::*, key, one, range};
-use super::{Fail, Result, at_least_one, bulk_item, is, non_negative, timeout};
+use super::{Fail, Result, bulk_item, is, non_negative};
 use crate::encoding::Item;
 use crate::value;
 
@@ -23,7 +24,7 @@ enum End {
     Highest,
 }
 
-impl End {
+impl QueueEnd for End {
     fn parse(arg: &[u8]) -> Result<Self> {
         if is(arg, "min") {
             Ok(End::Lowest)
@@ -34,15 +35,40 @@ impl End {
         }
     }
 
-    /// The command that takes this end without waiting.
-    const fn command(self) -> &'static [u8] {
+    fn command(self) -> &'static [u8] {
         match self {
             End::Lowest => b"ZPOPMIN",
             End::Highest => b"ZPOPMAX",
         }
     }
 
-    fn take<R>(self, set: &mut value::SortedSet, f: impl FnOnce(Item<'_>, f64) -> R) -> Option<R> {
+    fn take(self, ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: Option<usize>) -> Result<Option<usize>> {
+        let Some(set) = ctx.db.sorted_set_mut(key)? else { return Ok(None) };
+        let n = count.unwrap_or(1).min(set.len());
+        let reply = &mut *ctx.reply;
+        reply.array(if count.is_some() { 2 } else { 3 });
+        reply.bulk(key);
+        if count.is_some() {
+            reply.array(n);
+        }
+        for _ in 0..n {
+            self.pop(set, |member, score| {
+                // Pairs of a count are nested in both protocols.
+                if count.is_some() {
+                    reply.array(2);
+                }
+                bulk_item(reply, member);
+                reply.double(score);
+            });
+        }
+        let empty = set.is_empty();
+        ctx.remove_if_empty(key, empty);
+        Ok(Some(n))
+    }
+}
+
+impl End {
+    fn pop<R>(self, set: &mut value::SortedSet, f: impl FnOnce(Item<'_>, f64) -> R) -> Option<R> {
         match self {
             End::Lowest => set.pop_first_with(f),
             End::Highest => set.pop_last_with(f),
@@ -77,7 +103,7 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
         // Without a count the pair stands alone.
         None => {
             reply.array(2);
-            end.take(set, |member, score| {
+            end.pop(set, |member, score| {
                 bulk_item(reply, member);
                 reply.double(score);
             });
@@ -86,7 +112,7 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
             let n = n.min(set.len());
             open_members(reply, n, true);
             for _ in 0..n {
-                end.take(set, |member, score| show_member(reply, (member, score), true));
+                end.pop(set, |member, score| show_member(reply, (member, score), true));
             }
         }
     }
@@ -96,87 +122,17 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
 }
 
 fn bzpopmin(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    blocking_pop(ctx, args, End::Lowest)
+    queues::bpop(ctx, args, End::Lowest)
 }
 
 fn bzpopmax(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    blocking_pop(ctx, args, End::Highest)
-}
-
-fn blocking_pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
-    let last = args.len() - 1;
-    let timeout = timeout(args[last])?;
-    for key in &args[1..last] {
-        let Some(set) = ctx.db.sorted_set_mut(key)? else { continue };
-        let reply = &mut *ctx.reply;
-        reply.array(3);
-        reply.bulk(key);
-        end.take(set, |member, score| {
-            bulk_item(reply, member);
-            reply.double(score);
-        });
-        let empty = set.is_empty();
-        ctx.remove_if_empty(key, empty);
-        ctx.record(&[end.command(), key]);
-        return DONE;
-    }
-    ctx.wait(1..last, timeout, TimeoutReply::NullArray, |at| vec![args[0], args[at], args[last]])
+    queues::bpop(ctx, args, End::Highest)
 }
 
 fn zmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (keys, end, count) = several(args, 1)?;
-    if !pop_several(ctx, &args[keys], end, count)? {
-        ctx.reply.null_array();
-    }
-    DONE
+    queues::mpop::<End>(ctx, args)
 }
 
 fn bzmpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (keys, end, count) = several(args, 2)?;
-    let timeout = timeout(args[1])?;
-    if pop_several(ctx, &args[keys.clone()], end, count)? {
-        return DONE;
-    }
-    let end = keys.end;
-    ctx.wait(keys, timeout, TimeoutReply::NullArray, |at| {
-        [&[args[0], args[1], b"1", args[at]], &args[end..]].concat()
-    })
-}
-
-/// The keys, the end and the count of ZMPOP and BZMPOP; the number of keys is argument `at`.
-fn several(args: &[&[u8]], at: usize) -> Result<(std::ops::Range<usize>, End, usize)> {
-    let n = at_least_one(args[at], "ERR numkeys should be greater than 0")?;
-    let keys = at + 1..(at + 1).saturating_add(n);
-    let end = End::parse(args.get(keys.end).ok_or(Fail::Syntax)?)?;
-    let count = match &args[keys.end + 1..] {
-        [] => 1,
-        [word, count] if is(word, "count") => at_least_one(count, "ERR count should be greater than 0")?,
-        _ => return Err(Fail::Syntax),
-    };
-    Ok((keys, end, count))
-}
-
-/// Takes up to `count` members out of the first set that has any. False, with no reply, when none has.
-fn pop_several(ctx: &mut Ctx<'_, '_, '_>, keys: &[&[u8]], end: End, count: usize) -> Result<bool> {
-    for key in keys {
-        let Some(set) = ctx.db.sorted_set_mut(key)? else { continue };
-        let n = count.min(set.len());
-        let reply = &mut *ctx.reply;
-        reply.array(2);
-        reply.bulk(key);
-        reply.array(n);
-        for _ in 0..n {
-            end.take(set, |member, score| {
-                // Pairs are nested in both protocols.
-                reply.array(2);
-                bulk_item(reply, member);
-                reply.double(score);
-            });
-        }
-        let empty = set.is_empty();
-        ctx.remove_if_empty(key, empty);
-        ctx.record(&[end.command(), key, itoa::Buffer::new().format(n).as_bytes()]);
-        return Ok(true);
-    }
-    Ok(false)
+    queues::bmpop::<End>(ctx, args)
 }

@@ -3,7 +3,7 @@
 use super::ctx::{Collections, Ctx, DONE};
 use super::scan::{self, Scan};
 use super::spec::{Command, Group::SortedSet, flags::*, key, one};
-use super::{Fail, Result, bulk_item, is, random_count, random_distinct};
+use super::{Fail, Result, bulk_item, is, random};
 use crate::base::num::{format_f64, parse_f64};
 use crate::encoding::Item;
 use crate::resp::Reply;
@@ -284,16 +284,9 @@ fn zrem(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx.reply.int(0);
         return DONE;
     };
-    let mut removed = 0;
-    for member in &args[2..] {
-        removed += i64::from(set.remove(member).is_some());
-    }
+    let removed = args[2..].iter().filter(|member| set.remove(member).is_some()).count();
     let empty = set.is_empty();
-    if removed > 0 {
-        ctx.remove_if_empty(args[1], empty);
-    }
-    ctx.reply.int(removed);
-    DONE
+    ctx.reply_removed(args[1], removed, empty)
 }
 
 /// The array around `n` members, with their scores or without: in RESP3 each pair is an array of its own.
@@ -313,49 +306,32 @@ pub(super) fn show_member(reply: &mut Reply, (member, score): (Item<'_>, f64), w
 }
 
 fn zrandmember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let count = args.get(2).map(|count| random_count(count)).transpose()?;
+    let count = args.get(2).map(|count| random::count(count)).transpose()?;
     let with_scores = match args.get(3..).unwrap_or_default() {
         [] => false,
         [word] if is(word, "withscores") => true,
         _ => return Err(Fail::Syntax),
     };
     let Some(set) = ctx.db.sorted_set(args[1])? else {
-        match count {
-            Some(_) => ctx.reply.array(0),
-            None => ctx.reply.null(),
+        random::reply_nothing(ctx.reply, count);
+        return DONE;
+    };
+    let Some(count) = count else {
+        if let Some((member, _)) = set.random(ctx.rng) {
+            bulk_item(ctx.reply, member);
         }
         return DONE;
     };
-    let reply = &mut *ctx.reply;
-    match count {
-        None => {
-            if let Some((member, _)) = set.random(ctx.rng) {
-                bulk_item(reply, member);
-            }
-        }
-        Some(n @ ..0) => {
-            open_members(reply, n.unsigned_abs() as usize, with_scores);
-            for _ in 0..n.unsigned_abs() {
-                if let Some(pair) = set.random(ctx.rng) {
-                    show_member(reply, pair, with_scores);
-                }
-            }
-        }
-        Some(n) => {
-            let n = (n as usize).min(set.len());
-            open_members(reply, n, with_scores);
-            random_distinct(
-                ctx.rng,
-                n,
-                set.len(),
-                |rng| set.random(rng),
-                || set.iter(),
-                |pair| {
-                    show_member(reply, pair, with_scores);
-                },
-            );
-        }
-    }
+    random::reply_elements(
+        ctx.reply,
+        ctx.rng,
+        count,
+        set.len(),
+        |reply, n| open_members(reply, n, with_scores),
+        |rng| set.random(rng),
+        || set.iter(),
+        |reply, pair| show_member(reply, pair, with_scores),
+    );
     DONE
 }
 

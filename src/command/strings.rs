@@ -520,9 +520,10 @@ fn edit(
         _ => Vec::new(),
     };
     change(&mut s, at);
-    ctx.db.replace_string(key, &s, exists || new_is_raw);
+    let len = s.len();
+    ctx.db.replace_string(key, s, exists || new_is_raw);
     ctx.db.changed(key);
-    Ok(s.len())
+    Ok(len)
 }
 
 fn strlen(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::db::Expiring;
 use super::entry::EntryRef;
-use super::expiry::Reference;
+use super::expiry::{Reference, tick_of};
 use super::{Db, DbIndex, Effects, Keyspace, SHARDS, SLOTS_PER_SHARD, slot_at};
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
@@ -163,17 +163,17 @@ impl Db<'_, '_> {
     /// their key's time are put right on the way.
     fn soonest_to_end(&mut self, shard: usize) -> Option<Vec<u8>> {
         while let Some((tick, reference)) = self.expiry_index(shard).first() {
-            let found =
-                self.volatile_entry(shard, reference).and_then(|e| Some((e.expire()?, e.key().to_vec())));
-            match found {
-                Some((at, key)) if super::expiry::tick_of(at) <= tick => return Some(key),
-                found => {
-                    let index = self.expiry_index(shard);
-                    index.forget_first();
-                    if let Some((at, _)) = found {
-                        index.file(at, reference);
-                    }
-                }
+            let table = self.table(slot_at(shard * SLOTS_PER_SHARD + reference.slot_in_shard()));
+            // Several keys may look the same to a reference.
+            let due = |e: EntryRef<'_>| e.expire().is_some_and(|at| tick_of(at) <= tick);
+            if let Some(place) = table.find_by(reference.hash(), due) {
+                return Some(table.get(place).key().to_vec());
+            }
+            let later = self.volatile_entry(shard, reference).and_then(EntryRef::expire);
+            let index = self.expiry_index(shard);
+            index.forget_first();
+            if let Some(at) = later {
+                index.file(at, reference);
             }
         }
         None

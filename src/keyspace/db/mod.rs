@@ -4,6 +4,7 @@
 //! watchers are right without a handler knowing of them. A handler that changed a key says so with
 //! [`Db::changed`].
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::entry::{Body, Entry, EntryRef, INLINE_MAX};
@@ -302,12 +303,13 @@ impl<'l, 'k> Db<'l, 'k> {
 
     /// Changes a string that exists by giving it other bytes; its expiry stays. `raw` marks a
     /// string that APPEND or SETRANGE built.
-    pub fn replace_string(&mut self, key: &[u8], bytes: &[u8], raw: bool) {
-        self.set_string(key, bytes, SetExpire::Keep);
-        if raw
-            && bytes.len() <= INLINE_MAX
-            && let Some((h, place)) = self.locate(key)
-        {
+    pub fn replace_string(&mut self, key: &[u8], bytes: Vec<u8>, raw: bool) {
+        if bytes.len() > INLINE_MAX {
+            let expire = self.expire_of(key).flatten();
+            return self.insert(key, Value::String(Arc::new(bytes)), expire);
+        }
+        self.set_string(key, &bytes, SetExpire::Keep);
+        if raw && let Some((h, place)) = self.locate(key) {
             self.table_mut(h.slot).get_mut(place).set_raw(true);
         }
     }
