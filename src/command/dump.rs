@@ -24,7 +24,7 @@ pub const COMMANDS: &[Command] = &[
             "Creates a key from what DUMP returned.",
         ),
     Command::new("restore-asking", -4, Group::Server, restore)
-        .flags(WRITE | DENYOOM | ASKING)
+        .flags(WRITE | DENYOOM | ASKING | SYSTEM)
         .keys(&[one(1, key::OW | key::UPDATE)])
         .categories(&["@keyspace", "@dangerous"])
         .complexity("O(1)")

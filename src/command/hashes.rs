@@ -24,6 +24,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RW | key::INSERT)])
         .doc("2.0.0", "key field value", "Sets a field of a hash only when the field does not exist."),
     Command::new("hmset", -4, Hash, hmset)
+        .deprecated("4.0.0", "`HSET`")
         .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
@@ -90,7 +91,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
         .doc(
             "2.6.0",
-            "key field increment",
+            "key field increment:double",
             "Adds a floating point number to the value of a field; a missing field counts as 0.",
         ),
     Command::new("hstrlen", 3, Hash, hstrlen)

@@ -18,6 +18,7 @@ pub const COMMANDS: &[Command] = &[
             "Takes an element from one end of a list and puts it at an end of another one.",
         ),
     Command::new("rpoplpush", 3, List, rpoplpush)
+        .deprecated("6.2.0", "`LMOVE` from `RIGHT` to `LEFT`")
         .complexity("O(1)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
@@ -41,7 +42,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)])
         .doc(
             "2.0.0",
-            "key [key ...] timeout",
+            "key [key ...] timeout:double",
             "Takes the first element of the first list that has any, and waits for one.",
         ),
     Command::new("brpop", -3, List, brpop)
@@ -50,7 +51,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)])
         .doc(
             "2.0.0",
-            "key [key ...] timeout",
+            "key [key ...] timeout:double",
             "Takes the last element of the first list that has any, and waits for one.",
         ),
     Command::new("blmove", 6, List, blmove)
@@ -59,21 +60,26 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
         .doc(
             "6.2.0",
-            "source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout",
+            "source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout:double",
             "Moves an element as LMOVE does, and waits for one.",
         ),
     Command::new("brpoplpush", 4, List, brpoplpush)
+        .deprecated("6.2.0", "`BLMOVE` from `RIGHT` to `LEFT`")
         .complexity("O(1)")
         .flags(WRITE | DENYOOM | NOSCRIPT | BLOCKING)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
-        .doc("2.2.0", "source destination timeout", "Moves an element as RPOPLPUSH does, and waits for one."),
+        .doc(
+            "2.2.0",
+            "source destination timeout:double",
+            "Moves an element as RPOPLPUSH does, and waits for one.",
+        ),
     Command::new("blmpop", -5, List, blmpop)
         .complexity("O(N+M)")
         .flags(WRITE | BLOCKING | MOVABLE_KEYS)
         .keys(&[counted(2, key::RW | key::ACCESS | key::DELETE)])
         .doc(
             "7.0.0",
-            "timeout numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
+            "timeout:double numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
             "Takes elements as LMPOP does, and waits for some.",
         ),
 ];

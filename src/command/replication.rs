@@ -14,6 +14,7 @@ pub const COMMANDS: &[Command] = &[
         .flags(ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING | LOCK_ALL)
         .doc("5.0.0", "host port | NO ONE", "Makes the node follow a primary, or be one."),
     Command::new("slaveof", 3, Server, replicaof)
+        .deprecated("5.0.0", "`REPLICAOF`")
         .complexity("O(1)")
         .flags(ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING | LOCK_ALL)
         .doc("1.0.0", "host port | NO ONE", "Makes the node follow a primary, or be one."),
@@ -24,7 +25,7 @@ pub const COMMANDS: &[Command] = &[
         .doc("2.8.12", "", "Tells the part that the node plays in replication."),
     Command::new("replconf", -1, Server, replconf)
         .complexity("O(1)")
-        .flags(ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY)
+        .flags(ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY | SYSTEM)
         .doc("3.0.0", "", "What replicas and primaries tell each other."),
     Command::new("psync", -3, Server, psync).flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT).doc(
         "2.8.0",

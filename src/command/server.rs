@@ -48,11 +48,9 @@ pub const COMMANDS: &[Command] = &[
         .flags(ADMIN | NOSCRIPT | LOADING | STALE | NO_MULTI | ALLOW_BUSY)
         .complexity("O(N) where N is the number of keys, if they are saved")
         .doc("1.0.0", "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Ends the server."),
-    Command::new("debug", -2, Server, debug).flags(ADMIN | NOSCRIPT | LOADING | STALE | LOCK_ALL).doc(
-        "1.0.0",
-        "subcommand [argument [argument ...]]",
-        "For tests and developers.",
-    ),
+    Command::new("debug", -2, Server, debug)
+        .flags(ADMIN | NOSCRIPT | LOADING | STALE | LOCK_ALL | SYSTEM)
+        .doc("1.0.0", "subcommand [argument [argument ...]]", "For tests and developers."),
 ];
 
 const ADMINISTER: u32 = ADMIN | NOSCRIPT | LOADING | STALE;

@@ -20,14 +20,18 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("2.8.9", "key min max", "Counts the members between two members, where all scores are equal."),
+        .doc(
+            "2.8.9",
+            "key min:string max:string",
+            "Counts the members between two members, where all scores are equal.",
+        ),
     Command::new("zrange", -4, SortedSet, zrange)
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
             "1.2.0",
-            "key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]",
+            "key start:string stop:string [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]",
             "Returns members between two ranks, scores or members.",
         ),
     Command::new("zrangestore", -5, SortedSet, zrangestore)
@@ -36,10 +40,11 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::OW | key::UPDATE), one(2, key::RO | key::ACCESS)])
         .doc(
             "6.2.0",
-            "dst src min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]",
+            "dst:key src:key min:string max:string [BYSCORE | BYLEX] [REV] [LIMIT offset count]",
             "Stores the members between two ranks, scores or members in a key.",
         ),
     Command::new("zrangebyscore", -4, SortedSet, zrangebyscore)
+        .deprecated("6.2.0", "`ZRANGE` with `BYSCORE`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
@@ -49,6 +54,7 @@ pub const COMMANDS: &[Command] = &[
             "Returns the members with scores between two bounds.",
         ),
     Command::new("zrevrangebyscore", -4, SortedSet, zrevrangebyscore)
+        .deprecated("6.2.0", "`ZRANGE` with `REV` and `BYSCORE`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
@@ -58,6 +64,7 @@ pub const COMMANDS: &[Command] = &[
             "Returns the members with scores between two bounds, the highest first.",
         ),
     Command::new("zrevrange", -4, SortedSet, zrevrange)
+        .deprecated("6.2.0", "`ZRANGE` with `REV`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
@@ -67,21 +74,23 @@ pub const COMMANDS: &[Command] = &[
             "Returns the members between two ranks, the highest score first.",
         ),
     Command::new("zrangebylex", -4, SortedSet, zrangebylex)
+        .deprecated("6.2.0", "`ZRANGE` with `BYLEX`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
             "2.8.9",
-            "key min max [LIMIT offset count]",
+            "key min:string max:string [LIMIT offset count]",
             "Returns the members between two members, where all scores are equal.",
         ),
     Command::new("zrevrangebylex", -4, SortedSet, zrevrangebylex)
+        .deprecated("6.2.0", "`ZRANGE` with `REV` and `BYLEX`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
             "2.8.9",
-            "key max min [LIMIT offset count]",
+            "key max:string min:string [LIMIT offset count]",
             "Returns the members between two members in reverse order, where all scores are equal.",
         ),
     Command::new("zremrangebyrank", 4, SortedSet, zremrangebyrank)
@@ -98,7 +107,11 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(log(N)+M)")
         .flags(WRITE)
         .keys(&[one(1, key::RW | key::DELETE)])
-        .doc("2.8.9", "key min max", "Removes the members between two members, where all scores are equal."),
+        .doc(
+            "2.8.9",
+            "key min:string max:string",
+            "Removes the members between two members, where all scores are equal.",
+        ),
 ];
 
 /// What the ends of a range are.

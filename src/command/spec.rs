@@ -43,6 +43,9 @@ pub mod flags {
     /// What it answers are messages out of band, which CLIENT REPLY does not silence.
     pub const PUSHES: u32 = 1 << 27;
 
+    /// For servers among themselves and developers.
+    pub const SYSTEM: u32 = 1 << 28;
+
     /// Names of the flags that COMMAND shows.
     pub const NAMES: &[(u32, &str)] = &[
         (WRITE, "write"),
@@ -293,6 +296,8 @@ pub struct Command {
     pub syntax: &'static str,
     /// Time that a call takes, in big O; empty: not told.
     pub complexity: &'static str,
+    /// Since when there is something better, and what.
+    pub deprecated: Option<(&'static str, &'static str)>,
     pub run: Handler,
     pub subcommands: &'static [Command],
 }
@@ -311,6 +316,7 @@ impl Command {
             summary: "",
             syntax: "",
             complexity: "",
+            deprecated: None,
             run,
             subcommands: &[],
         }
@@ -354,6 +360,11 @@ impl Command {
         self.since = since;
         self.syntax = syntax;
         self.summary = summary;
+        self
+    }
+
+    pub const fn deprecated(mut self, since: &'static str, instead: &'static str) -> Self {
+        self.deprecated = Some((since, instead));
         self
     }
 

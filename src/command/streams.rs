@@ -14,7 +14,7 @@ pub const COMMANDS: &[Command] = &[
     Command::new("xlen", 2, Stream, xlen).flags(READONLY | FAST).keys(&[one(1, key::RO)]).complexity("O(1)").doc("5.0.0", "key", "Returns the number of entries of a stream."),
     Command::new("xdel", -3, Stream, xdel).flags(WRITE | FAST).keys(&[one(1, key::RW | key::DELETE)]).complexity("O(1)").doc("5.0.0", "key id [id ...]", "Removes entries by their ids."),
     Command::new("xtrim", -4, Stream, xtrim).flags(WRITE).keys(&[one(1, key::RW | key::DELETE)]).tips(&["nondeterministic_output"]).complexity("O(N)").doc("5.0.0", "key <MAXLEN | MINID> [= | ~] threshold [LIMIT count]", "Removes old entries from a stream."),
-    Command::new("xsetid", -3, Stream, xsetid).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::UPDATE)]).complexity("O(1)").doc("5.0.0", "key last-id [ENTRIESADDED entries_added] [MAXDELETEDID max_deleted_entry_id]", "Sets the last id and the counters of a stream."),
+    Command::new("xsetid", -3, Stream, xsetid).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::UPDATE)]).complexity("O(1)").doc("5.0.0", "key last-id [ENTRIESADDED entries-added] [MAXDELETEDID max_deleted_entry_id]", "Sets the last id and the counters of a stream."),
     Command::container("xinfo", Stream, INFO).doc("5.0.0", "", "Tells about streams and their groups."),
 ];
 

@@ -40,7 +40,7 @@ pub const COMMANDS: &[Command] = &[
         "key milliseconds value",
         "Sets the string value and the expiry in milliseconds of a key.",
     ),
-    Command::new("getset", 3, String, getset).complexity("O(1)")
+    Command::new("getset", 3, String, getset).deprecated("6.2.0", "`SET` with `GET`").complexity("O(1)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
         .doc("1.0.0", "key value", "Sets a key to a new string value and returns the one before."),
@@ -93,7 +93,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     Command::new("incrbyfloat", 3, String, incrbyfloat).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc(
         "2.6.0",
-        "key increment",
+        "key increment:double",
         "Adds a floating point number to the value of a key; a missing key counts as 0.",
     ),
     Command::new("append", 3, String, append).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::INSERT)]).doc(
@@ -111,7 +111,7 @@ pub const COMMANDS: &[Command] = &[
         "key start end",
         "Returns a part of the string value of a key.",
     ),
-    Command::new("substr", 4, String, getrange).complexity("O(N)").flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc(
+    Command::new("substr", 4, String, getrange).deprecated("2.0.0", "`GETRANGE`").complexity("O(N)").flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc(
         "1.0.0",
         "key start end",
         "Returns a part of the string value of a key: the old name of GETRANGE.",

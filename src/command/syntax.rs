@@ -1,6 +1,6 @@
 //! The arguments of a command as COMMAND DOCS describes them, read from the syntax that the
 //! command's row states: `[x]` is optional, `<a | b>` one of several, `x [x ...]` one or more,
-//! words in upper case are tokens.
+//! words in upper case are tokens. A type follows from the name, unless it is told as in `timeout:double`.
 
 /// One argument, or a group of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,15 +153,13 @@ fn pure_token(token: String) -> Argument {
     }
 }
 
-fn plain(name: &str) -> Argument {
-    Argument {
-        name: name.to_owned(),
-        kind: kind(name),
-        token: None,
-        optional: false,
-        multiple: false,
-        arguments: vec![],
-    }
+fn plain(word: &str) -> Argument {
+    let told = word.split_once(':').and_then(|(name, kind)| {
+        let kind = ["double", "integer", "key", "string"].into_iter().find(|k| *k == kind)?;
+        Some((name, kind))
+    });
+    let (name, kind) = told.unwrap_or_else(|| (word, kind(word)));
+    Argument { name: name.to_owned(), kind, token: None, optional: false, multiple: false, arguments: vec![] }
 }
 
 fn is_token(word: &str) -> bool {
@@ -174,11 +172,11 @@ fn kind(name: &str) -> &'static str {
     match name {
         "key" | "key1" | "key2" | "newkey" | "source" | "destination" | "sourcekey" | "destkey" => "key",
         "pattern" => "pattern",
-        "score" | "weight" | "min" | "max" | "longitude" | "latitude" | "radius" => "double",
+        "score" | "min" | "max" | "longitude" | "latitude" | "radius" => "double",
         "numkeys" | "index" | "seconds" | "milliseconds" | "start" | "stop" | "end" | "offset" | "count"
         | "cursor" | "timeout" | "length" | "len" | "ttl" | "port" | "db" | "destination-db"
-        | "decrement" | "client-id" | "protover" | "slot" | "numreplicas" | "maxage" | "bit" | "rank"
-        | "num-matches" => "integer",
+        | "increment" | "decrement" | "limit" | "weight" | "frequency" | "entries-added" | "client-id"
+        | "protover" | "slot" | "numreplicas" | "maxage" | "bit" | "rank" | "num-matches" => "integer",
         name if name.starts_with("unix-time") => "unix-time",
         _ => "string",
     }
@@ -212,6 +210,7 @@ mod tests {
                 "key [NX | XX] [EX seconds | KEEPTTL]",
                 "key/key nx-xx/oneof(NX:nx/pure-token XX:xx/pure-token)? seconds-keepttl/oneof(EX:seconds/integer KEEPTTL:keepttl/pure-token)?",
             ),
+            ("timeout:double ip:port", "timeout/double ip:port/string"),
             ("[LIMIT offset count]", "LIMIT:limit/block(offset/integer count/integer)?"),
             ("TYPE <A | B>", "TYPE:a-b/oneof(A:a/pure-token B:b/pure-token)"),
         ] {

@@ -1,6 +1,7 @@
 //! COMMAND DOCS: a command's documentation from its row.
 
 use crate::command::CommandTable;
+use crate::command::spec::flags;
 use crate::command::syntax::{Argument, arguments};
 use crate::command::table::Listed;
 use crate::resp::Reply;
@@ -9,8 +10,15 @@ use crate::resp::Reply;
 pub fn describe(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
     let command = listed.command;
     let arguments = arguments(command.syntax);
+    let labels: Vec<&str> =
+        [(command.deprecated.is_some(), "deprecated"), (command.has(flags::SYSTEM), "syscmd")]
+            .into_iter()
+            .filter_map(|(on, name)| on.then_some(name))
+            .collect();
     let fields = 3
         + usize::from(!command.complexity.is_empty())
+        + usize::from(!labels.is_empty())
+        + 2 * usize::from(command.deprecated.is_some())
         + usize::from(!arguments.is_empty())
         + usize::from(!listed.subcommands.is_empty());
     reply.bulk_str(&listed.name);
@@ -20,6 +28,15 @@ pub fn describe(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
     text("group", command.group.name(), reply);
     if !command.complexity.is_empty() {
         text("complexity", command.complexity, reply);
+    }
+    if !labels.is_empty() {
+        reply.bulk(b"doc_flags");
+        reply.set(labels.len());
+        labels.iter().for_each(|label| reply.simple(label));
+    }
+    if let Some((since, instead)) = command.deprecated {
+        text("deprecated_since", since, reply);
+        text("replaced_by", instead, reply);
     }
     if !arguments.is_empty() {
         reply.bulk(b"arguments");
