@@ -13,7 +13,7 @@ const RANDOM_PING_ROUNDS: u64 = 10;
 const RANDOM_PING_SAMPLE: usize = 5;
 
 /// Slots gained by moves are on disk so much later at most: one sync for many.
-const GAIN_SYNC_MS: MonoMs = 1000;
+const GAIN_SYNC_MS: MonoMs = 5000;
 
 impl ClusterState {
     pub(super) fn tick(&mut self) {

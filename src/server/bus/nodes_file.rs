@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 /// Why nodes.conf cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +23,13 @@ pub struct NodesFile {
     path: PathBuf,
     /// Holds the lock. A replaced file is locked before it takes the name, so that no moment is free.
     locked: File,
+    /// Closes replaced files. The last close of a file without a name waits until what was written to it
+    /// has left for the disk, which on a busy machine takes seconds that nobody has.
+    replaced: SyncSender<File>,
 }
+
+/// Replaced files that may wait to be closed.
+const REPLACED_MAX: usize = 64;
 
 impl NodesFile {
     /// Opens or creates the file and locks it. Also returns its text, empty for a new node.
@@ -33,7 +40,10 @@ impl NodesFile {
         lock(&file, path)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(fail)?;
-        Ok((Self { path: path.to_owned(), locked: file }, text))
+        let (replaced, closing) = sync_channel::<File>(REPLACED_MAX);
+        let closer = std::thread::Builder::new().name("nodes.conf".into());
+        closer.spawn(move || closing.into_iter().for_each(drop)).map_err(fail)?;
+        Ok((Self { path: path.to_owned(), locked: file, replaced }, text))
     }
 
     /// Replaces the content; with `sync` it is on disk when this returns.
@@ -46,7 +56,12 @@ impl NodesFile {
         }
         file.try_lock().map_err(io::Error::other)?;
         std::fs::rename(&temporary, &self.path)?;
-        self.locked = file;
+        let old = std::mem::replace(&mut self.locked, file);
+        match self.replaced.try_send(old) {
+            Ok(()) => {}
+            // So many wait that this one is closed here.
+            Err(TrySendError::Full(old) | TrySendError::Disconnected(old)) => drop(old),
+        }
         if sync {
             let directory = self.path.parent().filter(|p| !p.as_os_str().is_empty());
             File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
