@@ -31,7 +31,7 @@
 //! # A tour
 //!
 //! **Where SET runs.** A worker wakes up ([`server::worker`], `Worker::run`), gathers what its
-//! connections sent (`worker::segment`), parses up to 32 commands across them ([`resp::request::parse`]),
+//! connections sent (`worker::segment`), parses up to 64 commands across them ([`resp::request::parse`]),
 //! prefetches the memory of their keys, and hands each to [`exec::Executor::execute`]
 //! (`worker::batch`). That passes the gate, checks
 //! the slot (`exec::route`), locks the key's shard and calls the handler: `set` in

