@@ -5,7 +5,7 @@ use crate::common::proxy::Proxy;
 use crate::common::server::{Launch, Server};
 use crate::common::{SOON, heavy, wait_for};
 use crate::workload::{Load, digest, every_type};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn follow(replica: &mut Client, port: u16) {
     replica.ok(&format!("REPLICAOF 127.0.0.1 {port}"));
@@ -137,6 +137,7 @@ fn a_gap_larger_than_the_backlog_takes_a_full_sync() {
     }
 }
 
+/// For five seconds, or as many as FOLLOW_SECONDS says.
 #[test]
 fn a_real_and_our_replica_follow_the_same_primary_through_cut_links_under_load() {
     let _serial = heavy();
@@ -148,20 +149,29 @@ fn a_real_and_our_replica_follow_the_same_primary_through_cut_links_under_load()
     follow(&mut a, to_real.port);
     follow(&mut b, to_ours.port);
     wait_for("both links are up", Duration::from_secs(60), || linked(&mut a) && linked(&mut b));
-    for cut in 1..=5 {
+    let seconds = std::env::var("FOLLOW_SECONDS").map_or(5, |s| s.parse().expect("a number of seconds"));
+    let (began, sixth) = (Instant::now(), Duration::from_secs(seconds) / 6);
+    let load_goes_on = |until: Duration| {
         let written = load.written();
-        wait_for("the load goes on", Duration::from_secs(60), || load.written() > written + 2000);
+        wait_for("the load goes on", until + Duration::from_secs(60), || {
+            load.written() > written + 2000 && began.elapsed() >= until
+        });
+    };
+    for cut in 1..=5 {
+        load_goes_on(sixth * cut as u32);
         to_real.cut();
         to_ours.cut();
         wait_for("both are back by partial syncs", Duration::from_secs(60), || {
             p.info_int("sync_partial_ok") >= 2 * cut && linked(&mut a) && linked(&mut b)
         });
     }
+    load_goes_on(sixth * 6);
     let written = load.end();
     converge(&mut p, &mut a);
     converge(&mut p, &mut b);
     assert!(p.info_int("sync_full") <= 2, "full syncs: {}", p.info("sync_full"));
-    println!("{written} commands through five cuts, {} partial syncs", p.info("sync_partial_ok"));
+    let took = began.elapsed().as_secs();
+    println!("{written} commands in {took} s through five cuts, {} partial syncs", p.info("sync_partial_ok"));
 }
 
 #[test]
