@@ -12,9 +12,6 @@ const RANDOM_PING_ROUNDS: u64 = 10;
 /// the one heard longest ago of so many.
 const RANDOM_PING_SAMPLE: usize = 5;
 
-/// Slots gained by moves are on disk so much later at most: one sync for many.
-const GAIN_SYNC_MS: MonoMs = 5000;
-
 impl ClusterState {
     pub(super) fn tick(&mut self) {
         let now = self.now.mono;
@@ -42,12 +39,6 @@ impl ClusterState {
             self.keep_in_touch(ix);
         }
         self.migrate_to_orphan();
-        let now = self.now.mono;
-        if self.gained_since.is_some_and(|since| now >= since + GAIN_SYNC_MS) {
-            self.gained_since = None;
-            self.todo.save = true;
-            self.todo.sync = true;
-        }
     }
 
     fn drop_stale_handshakes(&mut self) {

@@ -363,11 +363,11 @@ impl ClusterState {
             self.slots.migrating.remove(&slot);
         }
         self.set_slot_owner(slot, Some(node));
-        self.changed();
-        // That another one has the slot this node would hear again; what it gains it must not forget.
-        // But slots move by the thousand, and while a slow disk is waited for, the node seems dead.
+        // What this node gains it must not forget. That another one has the slot it would hear again.
         if node == MYSELF {
-            self.gained_since.get_or_insert(now.mono);
+            self.changed_durably();
+        } else {
+            self.changed();
         }
         // The new owner's claim must beat the old one's, and the others should learn of it at once.
         if node == MYSELF && self.slots.importing.remove(&slot).is_some() {

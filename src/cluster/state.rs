@@ -66,8 +66,6 @@ pub struct ClusterState {
     pub(super) now: Now,
     pub(super) nodes: Nodes,
     pub(super) slots: SlotMap,
-    /// Since when a slot that was gained by a move waits to be on disk.
-    pub(super) gained_since: Option<MonoMs>,
     /// The highest epoch seen anywhere: the clock of elections.
     pub(super) current_epoch: u64,
     /// Epoch of our last vote. Never two votes in one epoch.
@@ -104,7 +102,6 @@ impl ClusterState {
             now,
             nodes: Nodes::new(myself),
             slots: SlotMap::default(),
-            gained_since: None,
             current_epoch: 0,
             last_vote_epoch: 0,
             down: Some(Down::Waiting),
