@@ -158,7 +158,7 @@ fn a_real_and_our_replica_follow_the_same_primary_through_cut_links_under_load()
         });
     };
     for cut in 1..=5 {
-        load_goes_on(sixth * cut as u32);
+        load_goes_on(sixth * u32::try_from(cut).expect("five at most"));
         to_real.cut();
         to_ours.cut();
         wait_for("both are back by partial syncs", Duration::from_secs(60), || {
