@@ -4,11 +4,13 @@
 //! `scripts/sim SEED [--nodes N]` replays one seed with its trace, `scripts/sim --seeds A..B` runs many.
 //!
 //! - `world`: nodes, their driver, network, disk, clock
+//! - `bystander`: what a real node would make of what ours say
 //! - `check`: what must hold at every moment, and in the end
 //! - `chaos`: what a seed does to a cluster
 //! - `moves`: slots that go from one primary to another meanwhile
 //! - `scenarios`: scripted cases
 
+mod bystander;
 mod chaos;
 mod check;
 mod moves;
@@ -57,4 +59,4 @@ fn a_vote_that_leaves_before_it_is_on_disk_is_found() {
     println!("found by seed {seed}: {violation}");
 }
 
-const PLANTED_SEEDS: u64 = 300;
+const PLANTED_SEEDS: u64 = 2000;
