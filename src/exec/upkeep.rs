@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Executor;
+use super::{Executor, Host};
 use crate::base::time::UnixMs;
 use crate::config::choice::MaxmemoryPolicy;
 use crate::keyspace::Db;
@@ -10,7 +10,7 @@ use crate::keyspace::db::Expiring;
 
 impl Executor {
     /// Evicts until memory is below its limit. False when nothing is left to evict.
-    pub fn make_room(&mut self, now: UnixMs) -> bool {
+    pub fn make_room(&mut self, host: &mut dyn Host, now: UnixMs) -> bool {
         let memory = &self.shared.memory;
         let limit = memory.limit.load(Ordering::Relaxed);
         if limit == 0 || (memory.used)() <= limit {
@@ -29,7 +29,7 @@ impl Executor {
                 return false;
             }
             self.effects.dirty = dirty;
-            self.effects.ready.clear();
+            self.serve_unlocked(host, now);
             if (shared.memory.used)() <= limit {
                 return true;
             }
@@ -38,7 +38,7 @@ impl Executor {
     }
 
     /// Deletes some keys whose time has come from one shard, as a primary does in the background.
-    pub fn expire_shard(&mut self, shard: usize, now: UnixMs, max: usize) -> usize {
+    pub fn expire_shard(&mut self, host: &mut dyn Host, shard: usize, now: UnixMs, max: usize) -> usize {
         let shared = self.shared;
         let ks = &*shared.keyspace;
         let mut looked_at = 0;
@@ -49,10 +49,11 @@ impl Executor {
             let mut locked = ks.lock_slot(shard as u16);
             self.effects.log_wanted = ks.log.is_wanted();
             looked_at += Db::new(&mut locked, db, now, Expiring::Delete, &mut self.effects).expire_due(max);
-            self.effects.ready.clear();
             if self.effects.has_records() {
-                self.effects.append_to(&ks.log);
+                self.effects.append_to(&ks.log, false);
             }
+            drop(locked);
+            self.serve_unlocked(host, now);
         }
         looked_at
     }
