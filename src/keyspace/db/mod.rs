@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::entry::{Body, Entry, EntryRef, INLINE_MAX};
+use super::event;
 use super::expiry::Reference;
 use super::locks::{LockSet, Locked};
 use super::table::{Place, SlotTable};
@@ -22,7 +23,7 @@ mod flush;
 mod walk;
 mod watchers;
 
-pub use effects::Effects;
+pub use effects::{Effects, Notice};
 
 /// What happens to a key whose time has come when a command meets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +165,7 @@ impl<'l, 'k> Db<'l, 'k> {
         self.take_place(h, place);
         self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
         self.effects.record(self.index, &[&b"DEL"[..], &key]);
-        self.touch_watchers(&key);
+        self.changed(&key, event::EXPIRED);
     }
 
     /// Looks a key up for reading: counts a hit or a miss and stamps the access clock.
