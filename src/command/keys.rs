@@ -121,7 +121,7 @@ fn count_found(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn type_of(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    ctx.reply.simple(ctx.db.kind(args[1]).map_or("none", |kind| kind.name()));
+    ctx.reply.simple(ctx.db.glance(args[1]).map_or("none", |entry| entry.kind().name()));
     DONE
 }
 
@@ -181,7 +181,7 @@ struct Held {
 
 impl Held {
     fn copy_of(db: &mut Db<'_, '_>, key: &[u8]) -> Option<Self> {
-        let entry = db.peek(key)?;
+        let entry = db.entry(key)?;
         let value = match (entry.object(), entry.value()) {
             (Some(value), _) => value.clone(),
             (None, ValueRef::String(s)) => Value::String(std::sync::Arc::new(s.to_vec())),
