@@ -31,19 +31,6 @@ impl Executor {
         }
     }
 
-    /// As [`serve_blocked`](Self::serve_blocked), for keys that changed under locks that are released.
-    pub(super) fn serve_unlocked(&mut self, host: &mut dyn Host, now: UnixMs) {
-        if self.effects.ready.is_empty() {
-            return;
-        }
-        let mut set = LockSet::NONE;
-        for (_, key) in &self.effects.ready {
-            set.add_slot(crate::base::crc16::key_slot(key));
-        }
-        let shared = self.shared;
-        self.serve_blocked(host, now, &mut shared.keyspace.lock(set));
-    }
-
     /// Whether a blocked client's command works on values of this type.
     fn awaits(&self, waiter: &Waiter, kind: Kind) -> bool {
         let id = self.shared.commands.find(&waiter.argv[0]);

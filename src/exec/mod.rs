@@ -16,7 +16,7 @@ use crate::command::client::Role;
 use crate::command::spec::flags;
 use crate::command::table::Listed;
 use crate::command::{Client, Command, CommandTable, Fail, Request, TimeoutReply, gate};
-use crate::keyspace::db::Expiring;
+use crate::keyspace::db::{Expiring, Notice};
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked};
 use crate::resp::Reply;
@@ -25,6 +25,7 @@ use crate::value::Limits;
 mod admit;
 mod blocked;
 mod call;
+mod notices;
 mod route;
 pub mod stats;
 mod transaction;
@@ -102,6 +103,9 @@ pub trait Host {
     /// Sends a blocked client what its command answered. `written_to` is the end of the log behind what the
     /// command wrote; 0 when it wrote nothing.
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64);
+
+    /// Publishes an event of a key. Must take no shard lock.
+    fn notify(&mut self, notice: &Notice);
 
     /// Asks the owner of a blocked client to run its command again.
     fn retry(&mut self, waiter: &Arc<Waiter>);

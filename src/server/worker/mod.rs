@@ -15,6 +15,7 @@ use mio::{Events, Poll, Token};
 use crate::base::time::UnixMs;
 use crate::command::{Client, Request};
 use crate::exec::{After, Executor, Host};
+use crate::keyspace::db::Notice;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, SHARDS};
 use crate::resp::Reply;
@@ -99,6 +100,10 @@ impl Host for NodeHost<'_> {
 
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64) {
         self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply, written_to });
+    }
+
+    fn notify(&mut self, notice: &Notice) {
+        self.node.publish_notice(notice);
     }
 
     fn retry(&mut self, waiter: &Arc<Waiter>) {
