@@ -209,8 +209,9 @@ impl Executor {
         client: &Client,
         now: UnixMs,
     ) -> Result<(), Fail> {
-        let moving = self.view.load().as_deref().is_some_and(|view| view.moving);
-        let Some(slot) = route.slot().filter(|_| moving) else { return Ok(()) };
+        let view = self.view.load().as_deref();
+        let moving = |slot: &u16| view.is_some_and(|view| view.slot(*slot).is_moving());
+        let Some(slot) = route.slot().filter(moving) else { return Ok(()) };
         let shared = self.shared;
         let mut locked = shared.keyspace.lock_slot(slot);
         self.confirm_route(route, admitted.view, client, admitted.asking, now, &mut locked)
@@ -253,7 +254,7 @@ impl Executor {
         if routed_by != Some(std::ptr::from_ref(view)) {
             route.check(view, client, asking)?;
         }
-        if view.moving {
+        if route.slot().is_some_and(|slot| view.slot(slot).is_moving()) {
             let expiring = self.shared.expiring();
             route.check_keys(view, &mut Db::new(locked, client.db, now, expiring, &mut self.effects))?;
         }
