@@ -300,10 +300,10 @@ mod tests {
                 }
                 assert!(ks.slot_len(0, slot) <= 50);
                 if round % 10 == 9 {
-                    ks.flush_slot(&mut ks.lock_slot(slot), 0, slot);
+                    ks.flush_slot(&mut ks.lock_slot(slot), 0, slot, &mut Effects::default());
                 }
                 if round == rounds / 2 {
-                    ks.flush(&mut ks.lock_all(), 0);
+                    ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
                 }
             }
         };
