@@ -280,7 +280,6 @@ impl ClusterState {
             config_epoch: self.me().config_epoch,
             primary,
             is_replica: self.is_replica(),
-            moving: !self.slots.migrating.is_empty() || !self.slots.importing.is_empty(),
             down: self.down,
             migrating_to: self.slots.migrating.iter().map(|(s, n)| (*s, *n)).collect(),
             allow_reads_when_down: self.config.allow_reads_when_down,

@@ -9,7 +9,7 @@ use super::config::Config;
 use super::election::Election;
 use super::link::{Link, LinkId};
 use super::manual::ManualFailover;
-use super::message::{Body, Header, Kind, Message, mflag};
+use super::message::{self, Body, Header, Kind, Message, mflag};
 use super::node::{MYSELF, Node, NodeFlags, NodeId, NodeIx, Nodes, Shard};
 use super::slots::SlotMap;
 use super::view::Down;
@@ -332,6 +332,12 @@ impl ClusterState {
     /// PUBLISH and SPUBLISH reach the other nodes: all, or those of this shard.
     pub fn publish(&mut self, now: Now, channel: &[u8], payload: &[u8], shard: bool) {
         self.now = now;
+        if message::HEADER_LEN + 8 + channel.len() + payload.len() > message::PACKET_MAX {
+            // With a raised `proto-max-bulk-len`. It would cost the links to everybody who hears it.
+            let bytes = payload.len();
+            self.log(Level::Warning, format!("A published message of {bytes} bytes stays on this node"));
+            return;
+        }
         let (channel, payload) = (channel.to_vec(), payload.to_vec());
         let body =
             if shard { Body::PublishShard { channel, payload } } else { Body::Publish { channel, payload } };
