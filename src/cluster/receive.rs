@@ -31,7 +31,7 @@ impl ClusterState {
             }
         };
         if let Some(kind) = message.body.kind() {
-            self.stats.received[kind as usize] += 1;
+            self.count_received(kind as u16);
         }
         if message.header.sender == self.me().id {
             return self.receive_own(link, &message);
@@ -54,6 +54,13 @@ impl ClusterState {
                     self.hear_other(sender, &message, body);
                 }
             }
+        }
+    }
+
+    /// A packet of this type came. Types of later versions are not counted.
+    pub fn count_received(&mut self, kind: u16) {
+        if let Some(count) = self.stats.received.get_mut(usize::from(kind)) {
+            *count += 1;
         }
     }
 
