@@ -16,5 +16,6 @@ mod persistence;
 mod protocol;
 mod pubsub;
 mod replication;
+mod slots;
 mod start;
 mod workload;
