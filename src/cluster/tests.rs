@@ -545,3 +545,39 @@ fn a_7_0_peer_is_told_host_names_alone_and_a_later_one_all() {
     assert_eq!((&then[0].hostname, then[0].shard_id), (&hostname, Some(state.my_shard_id())));
     assert_eq!(state.node_infos()[1].human_name, "", "it took its name back");
 }
+
+/// As 7.4 does it: the id, and in brackets the human name, which is empty without one.
+#[test]
+fn lines_of_the_log_name_nodes_by_their_human_names() {
+    let mut state = node();
+    let logged = |actions: &[Action]| -> Vec<String> {
+        let texts = actions.iter().filter_map(|a| match a {
+            Action::Log { text, .. } => Some(text.clone()),
+            _ => None,
+        });
+        texts.collect()
+    };
+    let seven = Extensions { human_name: Some("human-7".into()), ..shard('e') };
+    hear(&mut state, header('7', 7, &[(20, 16383)], None), telling(seven));
+    state.step(NOW, Event::Closed { link: IN });
+    state.step(NOW, Event::Accepted { link: IN, peer_ip: String::new(), local_ip: String::new() });
+    let fail = hear(&mut state, header('6', 6, &[(10, 19)], None), Body::Fail(id('7')));
+    let (six, seven, eight) = (id('6'), id('7'), id('8'));
+    assert_eq!(logged(&fail)[0], format!("FAIL message received from {six} () about {seven} (human-7)"));
+    state.step(NOW, Event::Closed { link: IN });
+    state.step(NOW, Event::Accepted { link: IN, peer_ip: String::new(), local_ip: String::new() });
+    let vote = hear(&mut state, request(10, &[(20, 16383)]), Body::AuthRequest);
+    assert_eq!(logged(&vote), [format!("Failover auth granted to {eight} () for epoch 10")]);
+    let late = hear(&mut state, request(9, &[(20, 16383)]), Body::AuthRequest);
+    assert_eq!(logged(&late), [format!("Failover auth denied to {eight} (): reqEpoch (9) < curEpoch(10)")]);
+    // The winner, and the former primary as its replica.
+    let won = Header { current_epoch: 10, ..header('8', 10, &[(20, 16383)], None) };
+    hear(&mut state, won, telling(shard('e')));
+    state.step(NOW, Event::Closed { link: IN });
+    state.step(NOW, Event::Accepted { link: IN, peer_ip: String::new(), local_ip: String::new() });
+    let lost = hear(&mut state, header('6', 11, &[(0, 19)], None), ping());
+    assert_eq!(
+        logged(&lost)[0],
+        format!("Configuration change detected. Reconfiguring myself as a replica of {six} ()")
+    );
+}
