@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Executor, Host};
 use crate::base::time::UnixMs;
+use crate::command::gate;
 use crate::config::choice::MaxmemoryPolicy;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::{Db, Locked};
@@ -18,6 +19,10 @@ impl Executor {
         }
         if self.shared.is_replica.load(Ordering::Relaxed) {
             return false;
+        }
+        // As `expiring`: while a failover waits, nothing changes. What is being loaded is not complete.
+        if self.shared.gate.load(Ordering::Relaxed) & (gate::PAUSED_WRITES | gate::LOADING) != 0 {
+            return true;
         }
         let policy = MaxmemoryPolicy::from_number(memory.policy.load(Ordering::Relaxed));
         let samples = memory.samples.load(Ordering::Relaxed) as usize;
