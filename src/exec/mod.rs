@@ -285,7 +285,7 @@ impl Executor {
                 return self.exec_transaction(host, client, id, now, reply);
             }
             if let Some((Some(route), view, asking)) = &routed
-                && let Err(fail) = self.confirm_queued(route, *view, client, *asking, now)
+                && let Err(fail) = self.confirm_queued(host, route, *view, client, *asking, now)
             {
                 if let Some(multi) = &mut client.multi {
                     multi.aborted = true;
@@ -311,6 +311,7 @@ impl Executor {
             && let route = route.unwrap_or_else(|| Route::of(command, args))
             && let Err(fail) = self.confirm_route(&route, view, client, asking, now, &mut locked)
         {
+            self.settle(host, now, &mut locked);
             drop(locked);
             self.fail(id, &fail, reply);
             return After::Done;
@@ -359,6 +360,7 @@ impl Executor {
     /// A command that is about to be queued is told as early as the slot is moving where its keys are.
     fn confirm_queued(
         &mut self,
+        host: &mut dyn Host,
         route: &Route<'_>,
         routed_by: Option<*const View>,
         client: &Client,
@@ -369,7 +371,9 @@ impl Executor {
         let Some(slot) = route.slot().filter(|_| moving) else { return Ok(()) };
         let shared = self.shared;
         let mut locked = shared.keyspace.lock_slot(slot);
-        self.confirm_route(route, routed_by, client, asking, now, &mut locked)
+        let confirmed = self.confirm_route(route, routed_by, client, asking, now, &mut locked);
+        self.settle(host, now, &mut locked);
+        confirmed
     }
 
     /// Calls the handler and deals with its outcome, under locks.

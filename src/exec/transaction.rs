@@ -83,6 +83,7 @@ impl Executor {
         self.effects.log_wanted = ks.log.is_wanted() && !from_primary;
         if !from_primary && let Err(fail) = self.confirm_route(&route, None, client, asking, now, &mut locked)
         {
+            self.settle(host, now, &mut locked);
             drop(locked);
             self.unwatch(client);
             self.fail(id, &fail, reply);
@@ -94,8 +95,7 @@ impl Executor {
         }
         let dirty = client.dirty.as_ref().is_some_and(|d| d.load(Ordering::Acquire));
         if dirty {
-            self.publish_notices(host);
-            self.commit(client);
+            self.settle(host, now, &mut locked);
             drop(locked);
             self.unwatch(client);
             reply.null_array();

@@ -57,8 +57,8 @@ impl Executor {
         looked_at
     }
 
-    /// Ends what the node did by itself, under the locks of it: clients that waited for keys which went are told,
-    /// events are published, and the log has it all as one unit.
+    /// Ends what the node did by itself, be it only that a look met a dead key, under the locks of it: clients
+    /// that waited for keys which went are told, events are published, and the log has it all as one unit.
     pub(super) fn settle(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
         if !self.effects.ready.is_empty() {
             self.serve_blocked(host, now, locked);
