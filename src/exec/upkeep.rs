@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 
 use super::{Executor, Host};
 use crate::base::time::UnixMs;
-use crate::command::gate;
 use crate::config::choice::MaxmemoryPolicy;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::{Db, Locked};
@@ -19,10 +18,6 @@ impl Executor {
         }
         if self.shared.is_replica.load(Ordering::Relaxed) {
             return false;
-        }
-        // As `expiring`: while a failover waits, nothing changes. What is being loaded is not complete.
-        if self.shared.gate.load(Ordering::Relaxed) & (gate::PAUSED_WRITES | gate::LOADING) != 0 {
-            return true;
         }
         let policy = MaxmemoryPolicy::from_number(memory.policy.load(Ordering::Relaxed));
         let samples = memory.samples.load(Ordering::Relaxed) as usize;
@@ -57,15 +52,15 @@ impl Executor {
         looked_at
     }
 
-    /// Ends what the node did by itself, be it only that a look met a dead key, under the locks of it: clients
-    /// that waited for keys which went are told, events are published, and the log has it all as one unit.
+    /// Ends what the node did by itself, be it only that a look met a dead key, under the locks of it: each
+    /// record is a unit of the log, events are published, and clients that waited for keys which went are told.
     pub(super) fn settle(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
-        if !self.effects.ready.is_empty() {
-            self.serve_blocked(host, now, locked);
-        }
         self.publish_notices(host);
         if self.effects.has_records() {
-            self.effects.append_to(&self.shared.keyspace.log);
+            self.effects.append_to(&self.shared.keyspace.log, false);
+        }
+        if !self.effects.ready.is_empty() {
+            self.serve_blocked(host, now, locked);
         }
     }
 }

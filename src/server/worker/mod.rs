@@ -23,7 +23,7 @@ use crate::server::commands;
 use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream};
 use crate::server::net::mailbox::{Mail, Mailbox};
-use crate::server::node::{Node, unix_ms};
+use crate::server::node::{Node, clock_ns, unix_ms};
 
 mod batch;
 mod mail;
@@ -98,8 +98,8 @@ impl Host for NodeHost<'_> {
         commands::perform(self.node, request, client, db, reply)
     }
 
-    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply) {
-        self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply });
+    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64) {
+        self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply, written_to });
     }
 
     fn notify(&mut self, notice: &Notice) {
@@ -113,7 +113,7 @@ impl Host for NodeHost<'_> {
 
 impl Worker {
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
-        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed);
+        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed, clock_ns);
         Self {
             index,
             node,
@@ -287,18 +287,18 @@ impl Worker {
             return;
         }
         let fd = stream.fd();
-        let client = Client {
+        let mut client = Client {
             id: self.node.clients.next_id(),
             worker: self.index,
             token,
             addr,
             local_addr,
             created: unix_ms(),
-            authenticated: self.node.admits_without_password(),
             resp3: self.node.config.load().client_default_resp == 3,
             user: "default".into(),
             ..Client::default()
         };
+        client.set_authenticated(self.node.admits_without_password());
         let entry = self.node.clients.add(&client, fd);
         self.connections[token] = Some(Box::new(Connection {
             stream,
