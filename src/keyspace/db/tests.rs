@@ -159,7 +159,7 @@ fn waiter() -> Arc<Waiter> {
         db: 0,
         resp3: false,
         no_touch: false,
-        user: String::new(),
+        user: "".into(),
         argv: Vec::new(),
         alone: Vec::new(),
         claimed: false.into(),

@@ -239,8 +239,6 @@ impl Worker {
         if now_ms >= self.next_expiry_ms {
             self.next_expiry_ms = now_ms + EXPIRY_PERIOD_MS;
             self.expire_some(now_ms);
-            // A limit that was lowered, or a promotion, leaves too much behind though nobody writes.
-            self.executor.make_room(&mut NodeHost { node: &self.node }, now_ms);
         }
         let second = now_ms as u64 / 1000;
         if second != self.last_second {
