@@ -195,7 +195,7 @@ impl Executor {
             return Err(self.exec_transaction(host, client, call, reply));
         }
         if let Some(route) = &admitted.route
-            && let Err(fail) = self.confirm_queued(host, route, admitted, client, call.now)
+            && let Err(fail) = self.confirm_queued(route, admitted, client, call.now)
         {
             return Err(self.send_away(client, call.id, &fail, reply));
         }
@@ -205,7 +205,6 @@ impl Executor {
     /// A command that is about to be queued is told as early as the slot is moving where its keys are.
     fn confirm_queued(
         &mut self,
-        host: &mut dyn Host,
         route: &Route<'_>,
         admitted: &Admitted<'_>,
         client: &Client,
@@ -216,9 +215,7 @@ impl Executor {
         let Some(slot) = route.slot().filter(moving) else { return Ok(()) };
         let shared = self.shared;
         let mut locked = shared.keyspace.lock_slot(slot);
-        let confirmed = self.confirm_route(route, admitted.view, client, admitted.asking, now, &mut locked);
-        self.settle(host, now, &mut locked);
-        confirmed
+        self.confirm_route(route, admitted.view, client, admitted.asking, now, &mut locked)
     }
 
     /// Looks at the route again now that the locks are held.
@@ -260,8 +257,7 @@ impl Executor {
         }
         if route.slot().is_some_and(|slot| view.slot(slot).is_moving()) {
             let expiring = self.shared.expiring();
-            self.effects.log_wanted = self.shared.keyspace.log.is_wanted();
-            route.check_keys(view, &mut Db::new(locked, client.db, now, expiring, &mut self.effects))?;
+            route.check_keys(view, &Db::new(locked, client.db, now, expiring, &mut self.effects))?;
         }
         Ok(())
     }

@@ -260,7 +260,6 @@ impl Executor {
         }
         let mut locked = self.lock_for(&call);
         if let Err(after) = self.look_again(client, &call, listed, &admitted, &mut locked, reply) {
-            self.settle(host, now, &mut locked);
             return after;
         }
         let ended = self.call(Origin::of(client), &call, host, client, &mut locked, reply);

@@ -89,7 +89,6 @@ impl Executor {
             return After::Postponed;
         }
         if let Err(fail) = self.confirm_exec(client, &multi, asking, call.now, &mut locked) {
-            self.settle(host, call.now, &mut locked);
             drop(locked);
             self.unwatch(client);
             self.reject(call.id, &fail, reply);

@@ -73,9 +73,9 @@ impl Executor {
         looked_at
     }
 
-    /// Ends what the node did by itself, be it only that a look met a dead key, under the locks of it: each
-    /// record is a unit of the log, events are published, and clients that waited for keys which went are told.
-    pub(super) fn settle(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
+    /// Ends what the node did by itself, under its locks: each record is a unit of the log, events are published,
+    /// and clients that waited for keys which went are told.
+    fn settle(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
         self.publish_notices(host);
         if self.effects.has_records() {
             self.effects.append_to(&self.shared.keyspace.log, false);

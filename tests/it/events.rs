@@ -80,3 +80,56 @@ fn a_file_that_is_loaded_makes_no_events() {
     client.ok("SET k w");
     assert_eq!((next(&mut listener), next(&mut listener)), ("0__:new made:0".into(), "0__:set k".into()));
 }
+
+/// Two nodes of a cluster that know each other; the first one has all slots.
+fn two_nodes() -> [Server; 2] {
+    let launch = || Launch::subject().cluster().args(&["--enable-debug-command", "yes"]).start();
+    let nodes = [launch(), launch()];
+    nodes[0].connect().ok("CLUSTER ADDSLOTSRANGE 0 16383");
+    nodes[0].connect().ok(&format!("CLUSTER MEET 127.0.0.1 {}", nodes[1].port));
+    for node in &nodes {
+        let mut client = node.connect();
+        wait_for("the cluster is whole", SOON, || {
+            let info = client.run("CLUSTER INFO").text();
+            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:2")
+        });
+    }
+    nodes
+}
+
+#[test]
+fn a_node_of_a_cluster_tells_of_its_own_keys_only() {
+    let nodes = two_nodes();
+    let (mut here, mut there) = (listen(&nodes[0], "EA"), listen(&nodes[1], "EA"));
+    let mut client = nodes[0].connect();
+    client.ok("SET k v");
+    client.run("PUBLISH __keyevent@9__:mine x");
+    assert_eq!((next(&mut here), next(&mut here)), ("0__:set k".into(), "9__:mine x".into()));
+    assert_eq!(next(&mut there), "9__:mine x", "messages go to all nodes, events do not");
+}
+
+/// The look at the keys of a slot that moves deleted a dead stream and left its readers to the next command,
+/// which did not hold their locks: an assertion ended the node.
+#[test]
+fn a_key_that_dies_in_a_slot_that_moves_goes_with_the_next_command_on_it() {
+    let nodes = two_nodes();
+    let target = nodes[1].connect().run("CLUSTER MYID").text();
+    let (mut client, mut reader) = (nodes[0].connect(), nodes[0].connect());
+    client.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    client.ok("XGROUP CREATE x g $ MKSTREAM");
+    client.expect("XGROUP CREATECONSUMER x g c", ":1");
+    reader.send(&["XREADGROUP", "GROUP", "g", "c", "BLOCK", "0", "STREAMS", "x", ">"]);
+    wait_for("the reader waits", SOON, || client.info_int("blocked_clients") == 1);
+    client.expect("PEXPIRE x 30", ":1");
+    client.ok("SET timer v PX 60");
+    wait_for("its time has come", SOON, || client.run("EXISTS timer").int() == 0);
+    let mut listener = listen(&nodes[0], "EA");
+    let slot = client.run("CLUSTER KEYSLOT x").int();
+    client.ok(&format!("CLUSTER SETSLOT {slot} MIGRATING {target}"));
+    client.expect("TYPE x", &format!("-ASK {slot} 127.0.0.1:{}", nodes[1].port));
+    client.ok("SET other v");
+    client.ok(&format!("CLUSTER SETSLOT {slot} STABLE"));
+    client.expect("TYPE x", "+none");
+    assert_eq!((next(&mut listener), next(&mut listener)), ("0__:set other".into(), "0__:expired x".into()));
+    assert!(reader.read().to_string().starts_with('-'));
+}
