@@ -108,8 +108,8 @@ fn a_node_of_a_cluster_tells_of_its_own_keys_only() {
     assert_eq!(next(&mut there), "9__:mine x", "messages go to all nodes, events do not");
 }
 
-/// The look at the keys of a slot that moves deleted a dead stream and left its readers to the next command,
-/// which did not hold their locks: an assertion ended the node.
+/// To look whether the keys of a slot that moves are here is no command on them: a dead one stays for the next
+/// command, under whose locks its end is logged and told.
 #[test]
 fn a_key_that_dies_in_a_slot_that_moves_goes_with_the_next_command_on_it() {
     let nodes = two_nodes();
@@ -118,18 +118,20 @@ fn a_key_that_dies_in_a_slot_that_moves_goes_with_the_next_command_on_it() {
     client.ok("DEBUG SET-ACTIVE-EXPIRE 0");
     client.ok("XGROUP CREATE x g $ MKSTREAM");
     client.expect("XGROUP CREATECONSUMER x g c", ":1");
+    let mut listener = listen(&nodes[0], "Ex$");
     reader.send(&["XREADGROUP", "GROUP", "g", "c", "BLOCK", "0", "STREAMS", "x", ">"]);
     wait_for("the reader waits", SOON, || client.info_int("blocked_clients") == 1);
     client.expect("PEXPIRE x 30", ":1");
     client.ok("SET timer v PX 60");
     wait_for("its time has come", SOON, || client.run("EXISTS timer").int() == 0);
-    let mut listener = listen(&nodes[0], "EA");
     let slot = client.run("CLUSTER KEYSLOT x").int();
     client.ok(&format!("CLUSTER SETSLOT {slot} MIGRATING {target}"));
     client.expect("TYPE x", &format!("-ASK {slot} 127.0.0.1:{}", nodes[1].port));
     client.ok("SET other v");
     client.ok(&format!("CLUSTER SETSLOT {slot} STABLE"));
     client.expect("TYPE x", "+none");
-    assert_eq!((next(&mut listener), next(&mut listener)), ("0__:set other".into(), "0__:expired x".into()));
+    for expected in ["0__:set timer", "0__:expired timer", "0__:set other", "0__:expired x"] {
+        assert_eq!(next(&mut listener), expected);
+    }
     assert!(reader.read().to_string().starts_with('-'));
 }
