@@ -43,6 +43,9 @@ pub mod flags {
     /// What it answers are messages out of band, which CLIENT REPLY does not silence.
     pub const PUSHES: u32 = 1 << 27;
 
+    /// Reads the node's counters: what its thread has counted so far is added to them first.
+    pub const READS_COUNTERS: u32 = 1 << 29;
+
     /// For servers among themselves and developers.
     pub const SYSTEM: u32 = 1 << 28;
 
@@ -300,6 +303,15 @@ pub struct Command {
     pub deprecated: Option<(&'static str, &'static str)>,
     pub run: Handler,
     pub subcommands: &'static [Command],
+    /// What the process must be for the command to exist.
+    pub modes: &'static [Mode],
+}
+
+/// What a process is: a node with data, or a Sentinel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Data,
+    Sentinel,
 }
 
 impl Command {
@@ -319,6 +331,7 @@ impl Command {
             deprecated: None,
             run,
             subcommands: &[],
+            modes: &[Mode::Data],
         }
     }
 
@@ -361,6 +374,17 @@ impl Command {
         self.syntax = syntax;
         self.summary = summary;
         self
+    }
+
+    /// Exists in these modes and no others.
+    pub const fn modes(mut self, modes: &'static [Mode]) -> Self {
+        self.modes = modes;
+        self
+    }
+
+    /// Whether a process in `mode` has the command.
+    pub fn exists_in(&self, mode: Mode) -> bool {
+        self.modes.contains(&mode)
     }
 
     pub const fn deprecated(mut self, since: &'static str, instead: &'static str) -> Self {

@@ -82,6 +82,7 @@ impl Executor {
             command,
             clustered: self.shared.gate.load(Ordering::Relaxed) & gate::CLUSTER != 0,
             may_block: true,
+            node: &*self.node,
         };
         match (command.run)(&mut ctx, &args) {
             Ok(Outcome::Block(_)) => {

@@ -3,6 +3,7 @@
 //! An [`Executor`] belongs to one thread. Workers decode requests and look commands up; from there
 //! on every command, whoever sent it, goes through [`Executor::execute`].
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,9 +16,7 @@ use crate::cluster::view::View;
 use crate::command::client::Role;
 use crate::command::spec::flags;
 use crate::command::table::Listed;
-use crate::command::{
-    Client, Command, CommandTable, Ctx, Fail, Outcome, Request, TimeoutReply, Transaction, gate,
-};
+use crate::command::{Client, Command, CommandTable, Ctx, Fail, Outcome, TimeoutReply, Transaction, gate};
 use crate::keyspace::db::Expiring;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked};
@@ -89,16 +88,6 @@ impl Shared {
 
 /// What the executor needs of whoever runs it.
 pub trait Host {
-    /// Fulfils a request and writes the reply. Must take no shard lock: it may be called with
-    /// locks held, which `db` knows. A request that waits says so in what it returns.
-    fn perform(
-        &mut self,
-        request: Request,
-        client: &mut Client,
-        db: &mut Db<'_, '_>,
-        reply: &mut Reply,
-    ) -> After;
-
     /// Sends a blocked client what its command answered.
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply);
 
@@ -135,6 +124,8 @@ pub struct Blocked {
 pub struct Executor {
     pub shared: &'static Shared,
     pub stats: Arc<CommandStats>,
+    /// What commands of the server's own find as [`Ctx::node`].
+    node: Box<dyn Any + Send>,
     effects: Effects,
     rng: Rng,
     limits: Arc<Limits>,
@@ -149,11 +140,17 @@ impl std::fmt::Debug for Executor {
 }
 
 impl Executor {
-    /// `shared` lives as long as the process: commands reach it without counting references.
-    pub fn new(shared: &'static Shared, stats: Arc<CommandStats>, seed: u64) -> Self {
+    /// `shared` lives as long as the process: commands reach it without counting references. `node` is
+    /// the state that the server's own commands ask for.
+    pub fn new(
+        shared: &'static Shared,
+        node: Box<dyn Any + Send>,
+        stats: Arc<CommandStats>,
+        seed: u64,
+    ) -> Self {
         let limits = shared.limits.load_full();
         let view = Cache::new(&shared.view);
-        Self { shared, stats, effects: Effects::seeded(!seed), rng: Rng::new(seed), limits, view }
+        Self { shared, node, stats, effects: Effects::seeded(!seed), rng: Rng::new(seed), limits, view }
     }
 
     /// To be called once per wake-up: what may have changed since the last one.
@@ -167,7 +164,12 @@ impl Executor {
     /// Adds what was counted to what all threads see. To be called behind each run of commands:
     /// once a command it would cost a locked instruction each time.
     pub fn publish_counts(&mut self) {
-        publish(&mut self.effects, &self.stats, &self.shared.keyspace);
+        let effects = &mut self.effects;
+        self.stats.add_lookups(std::mem::take(&mut effects.hits), std::mem::take(&mut effects.misses));
+        if effects.dirty != 0 {
+            let dirty = std::mem::take(&mut effects.dirty);
+            self.shared.keyspace.stats.dirty.fetch_add(dirty, Ordering::Relaxed);
+        }
     }
 
     /// Finds the command that `args` call: its id, or the error reply.
@@ -388,7 +390,10 @@ impl Executor {
         // A replica's log is its primary's stream and nothing else.
         let replica = self.shared.is_replica.load(Ordering::Relaxed);
         self.effects.log_wanted = self.shared.keyspace.log.is_wanted() && !from_primary && !replica;
-        let mut dirty_before = self.effects.dirty;
+        if command.has(flags::READS_COUNTERS) {
+            self.publish_counts();
+        }
+        let dirty_before = self.effects.dirty;
         self.effects.recorded = false;
         reply.set_resp3(client.resp3);
         let mark = reply.len();
@@ -406,23 +411,15 @@ impl Executor {
             command,
             clustered: self.shared.gate.load(Ordering::Relaxed) & gate::CLUSTER != 0,
             may_block: may_block && !from_primary,
+            node: &*self.node,
         };
         let (mut after, mut transaction) = (After::Done, None);
         match (command.run)(&mut ctx, args) {
             Ok(Outcome::Done) => {}
             Ok(Outcome::Block(block)) => after = register(&mut db, client, args, &block),
-            Ok(Outcome::Transaction(t)) => {
-                transaction = Some(t);
-                if matches!(t, Transaction::Reset) {
-                    after = host.perform(Request::Reset, client, &mut db, reply);
-                }
-            }
-            Ok(Outcome::Node(request)) => {
-                // INFO and SAVE read what was counted so far.
-                publish(db.effects, &self.stats, &self.shared.keyspace);
-                dirty_before = 0;
-                after = host.perform(*request, client, &mut db, reply);
-            }
+            Ok(Outcome::Transaction(t)) => transaction = Some(t),
+            Ok(Outcome::Suspended) => after = After::Suspended,
+            Ok(Outcome::Detached) => after = After::Detached,
             Err(fail) => {
                 let text = fail.to_string();
                 reply.truncate(mark);
@@ -473,13 +470,6 @@ impl Executor {
         let text = fail.to_string();
         reply.error(&text);
         self.stats.count_rejected(id, &text);
-    }
-}
-
-fn publish(effects: &mut Effects, stats: &CommandStats, ks: &Keyspace) {
-    stats.add_lookups(std::mem::take(&mut effects.hits), std::mem::take(&mut effects.misses));
-    if effects.dirty != 0 {
-        ks.stats.dirty.fetch_add(std::mem::take(&mut effects.dirty), Ordering::Relaxed);
     }
 }
 

@@ -11,11 +11,22 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::command::gate;
-use crate::command::request::Shutdown;
 use crate::resp::Reply;
 use crate::server::disk::rdb_file;
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
+
+/// SHUTDOWN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shutdown {
+    pub save: bool,
+    pub nosave: bool,
+    /// Do not wait for replicas that lag behind.
+    pub now: bool,
+    /// End even if saving fails.
+    pub force: bool,
+    pub abort: bool,
+}
 
 /// A shutdown under way, and the clients that asked for it.
 #[derive(Debug, Default)]

@@ -10,10 +10,12 @@ use mio::{Poll, Waker};
 use tracing::{info, warn};
 
 use crate::base::rng::Rng;
+use crate::command::spec::Mode;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
 use crate::exec::{MemoryLimit, Shared};
 use crate::keyspace::{Garbage, Keyspace, Usage};
+use crate::server::commands;
 use crate::server::commands::info as info_text;
 use crate::server::control::Control;
 use crate::server::control::clustering;
@@ -222,7 +224,7 @@ fn make_node(
     configure_usage(&keyspace.usage, &config);
     let shared = Shared {
         keyspace: Arc::new(keyspace),
-        commands: CommandTable::new(renames),
+        commands: CommandTable::new(Mode::Data, commands::FAMILIES, renames),
         gate: AtomicU32::new(
             // Until the data file is read; there may be clients before.
             gate::LOADING

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::command::Client;
-use crate::command::request::ConfigRequest;
+use crate::command::help::help;
+use crate::command::spec::{Group::Server, flags::*};
+use crate::command::{Command, Ctx, DONE, Fail, Result};
 use crate::config::set::{Change, SetError};
-use crate::config::{Config, Meaning, get, rewrite, set, table};
-use crate::resp::Reply;
-use crate::server::commands::fail;
+use crate::config::{self, Config, Meaning, table};
+use crate::server::commands::node;
 use crate::server::control::clustering;
 use crate::server::disk::{config_file, rdb_file};
 use crate::server::node::Node;
@@ -16,42 +16,86 @@ use crate::server::process::os_error::words;
 use crate::server::process::{crash, limits};
 use crate::server::start;
 
-pub fn perform(node: &Node, client: &Client, request: ConfigRequest, reply: &mut Reply) {
-    match request {
-        ConfigRequest::Get(patterns) => {
-            let patterns: Vec<&[u8]> = patterns.iter().map(Vec::as_slice).collect();
-            let found = get::get(&node.config.load(), &patterns);
-            reply.map(found.len());
-            for (name, value) in found {
-                reply.bulk(&name);
-                reply.bulk(&value);
-            }
-        }
-        ConfigRequest::Set(pairs) => {
-            let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|(n, v)| (&n[..], &v[..])).collect();
-            let _one_at_a_time = node.config_change.lock();
-            let changed = set::set(&node.config.load(), &pairs, client.is_local());
-            match changed.and_then(|change| take_effect(node, change)) {
-                Ok(()) => reply.ok(),
-                Err(e) => fail(node, client, reply, &format!("ERR {e}")),
-            }
-        }
-        ConfigRequest::Rewrite => match rewrite_file(node) {
-            Ok(()) => reply.ok(),
-            Err(text) => fail(node, client, reply, &text),
-        },
-        ConfigRequest::ResetStat => {
-            node.reset_stats();
-            reply.ok();
-        }
+pub const COMMANDS: &[Command] =
+    &[Command::container("config", Server, CONFIG).doc("2.0.0", "", "Commands about the configuration.")];
+
+const ADMINISTER: u32 = ADMIN | NOSCRIPT | LOADING | STALE;
+
+const CONFIG: &[Command] = &[
+    Command::new("get", -3, Server, get)
+        .flags(ADMINISTER)
+        .complexity("O(N) where N is the number of directives asked for")
+        .doc("2.0.0", "parameter [parameter ...]", "Returns directives by name or pattern."),
+    Command::new("help", 2, Server, config_help).flags(LOADING | STALE).complexity("O(1)").doc(
+        "5.0.0",
+        "",
+        "Lists the subcommands.",
+    ),
+    Command::new("resetstat", 2, Server, resetstat)
+        .flags(ADMINISTER | READS_COUNTERS)
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .complexity("O(1)")
+        .doc("2.0.0", "", "Sets the counters of INFO to zero."),
+    Command::new("rewrite", 2, Server, rewrite)
+        .flags(ADMINISTER)
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .complexity("O(1)")
+        .doc("2.8.0", "", "Writes what has been set to the configuration file."),
+    Command::new("set", -4, Server, set)
+        .flags(ADMINISTER)
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .complexity("O(N) where N is the number of directives")
+        .doc("2.0.0", "parameter value [parameter value ...]", "Sets directives, all or none."),
+];
+
+fn get(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let found = config::get::get(&node(ctx).config.load(), &args[2..]);
+    ctx.reply.map(found.len());
+    for (name, value) in found {
+        ctx.reply.bulk(&name);
+        ctx.reply.bulk(&value);
     }
+    DONE
 }
 
-fn rewrite_file(node: &Node) -> Result<(), String> {
-    let path = node.origin.config_file.as_ref().ok_or("ERR The server is running without a config file")?;
+fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (pairs, []) = args[2..].as_chunks::<2>() else { return Err(Fail::Syntax) };
+    let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
+    let node = node(ctx);
     let _one_at_a_time = node.config_change.lock();
-    let written = config_file::read_or_empty(path)
-        .and_then(|old| config_file::replace(path, &rewrite::rewrite(&old, &node.config.load(), None)));
+    let changed = config::set::set(&node.config.load(), &pairs, ctx.client.is_local());
+    changed.and_then(|change| take_effect(node, change)).map_err(|e| Fail::owned(format!("ERR {e}")))?;
+    ctx.reply.ok();
+    DONE
+}
+
+fn rewrite(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    rewrite_file(node(ctx))?;
+    ctx.reply.ok();
+    DONE
+}
+
+fn resetstat(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    node(ctx).reset_stats();
+    ctx.reply.ok();
+    DONE
+}
+
+fn config_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    help(ctx.reply, "config", CONFIG);
+    DONE
+}
+
+fn rewrite_file(node: &Node) -> Result<()> {
+    let path = node
+        .origin
+        .config_file
+        .as_ref()
+        .ok_or(Fail::text("ERR The server is running without a config file"))?;
+    let _one_at_a_time = node.config_change.lock();
+    let written = config_file::read_or_empty(path).and_then(|old| {
+        config_file::replace(path, &config::rewrite::rewrite(&old, &node.config.load(), None))
+    });
     match written {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
@@ -59,14 +103,14 @@ fn rewrite_file(node: &Node) -> Result<(), String> {
         }
         Err(e) => {
             tracing::warn!("CONFIG REWRITE failed: {}", words(&e));
-            Err(format!("ERR Rewriting config file: {}", words(&e)))
+            Err(Fail::owned(format!("ERR Rewriting config file: {}", words(&e))))
         }
     }
 }
 
 /// Brings a change into effect and publishes it. What can fail comes first, so that a failure
 /// leaves everything as it was.
-fn take_effect(node: &Node, change: Change) -> Result<(), SetError> {
+fn take_effect(node: &Node, change: Change) -> std::result::Result<(), SetError> {
     let Change { mut config, changed } = change;
     let has = |names: &[&str]| changed.iter().any(|name| names.contains(name));
     if has(&["maxclients"]) {
@@ -107,13 +151,13 @@ fn take_effect(node: &Node, change: Change) -> Result<(), SetError> {
 }
 
 /// Goes to the directory; returns its absolute path.
-fn enter(dir: &str) -> Result<String, SetError> {
+fn enter(dir: &str) -> std::result::Result<String, SetError> {
     let moved = std::env::set_current_dir(dir).and_then(|()| std::env::current_dir());
     Ok(moved.map_err(|e| SetError::failed("dir", words(&e)))?.display().to_string())
 }
 
 /// Changes that the system may refuse, beside the directory. Each is taken back when a later one fails.
-fn touch_system(node: &Node, config: &Config, changed: &[&str]) -> Result<(), SetError> {
+fn touch_system(node: &Node, config: &Config, changed: &[&str]) -> std::result::Result<(), SetError> {
     let has = |names: &[&str]| changed.iter().any(|name| names.contains(name));
     let score = has(&["oom-score-adj", "oom-score-adj-values"]);
     if score && let Err(e) = node.origin.oom_score.lock().apply(config, node.is_replica()) {

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use crate::base::time::UnixMs;
-use crate::command::{Client, Request};
-use crate::exec::{After, Executor, Host};
+use crate::command::Client;
+use crate::exec::{Executor, Host};
+use crate::keyspace::SHARDS;
 use crate::keyspace::watch::Waiter;
-use crate::keyspace::{Db, SHARDS};
 use crate::resp::Reply;
 use crate::server::commands;
 use crate::server::control::replication;
@@ -87,16 +87,6 @@ pub struct NodeHost<'a> {
 }
 
 impl Host for NodeHost<'_> {
-    fn perform(
-        &mut self,
-        request: Request,
-        client: &mut Client,
-        db: &mut Db<'_, '_>,
-        reply: &mut Reply,
-    ) -> After {
-        commands::perform(self.node, request, client, db, reply)
-    }
-
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply) {
         self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply });
     }
@@ -108,7 +98,8 @@ impl Host for NodeHost<'_> {
 
 impl Worker {
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
-        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed);
+        let executor =
+            Executor::new(node.shared, Box::new(Arc::clone(&node)), Arc::clone(&node.stats[index]), seed);
         Self {
             index,
             node,

@@ -6,6 +6,9 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::command::spec::{Group::Server, flags::*};
+use crate::command::{Command, Ctx, DONE, Result};
+use crate::server::commands::node;
 use crate::server::node::Node;
 
 mod clients;
@@ -18,6 +21,20 @@ mod persistence;
 mod replication;
 mod server;
 mod stats;
+
+pub const COMMANDS: &[Command] = &[Command::new("info", -1, Server, info)
+    .flags(LOADING | STALE | READS_COUNTERS)
+    .categories(&["@dangerous"])
+    .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
+    .complexity("O(1)")
+    .doc("1.0.0", "[section [section ...]]", "Describes the server and its counters.")];
+
+fn info(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let sections: Vec<String> =
+        args[1..].iter().map(|a| String::from_utf8_lossy(a).to_ascii_lowercase()).collect();
+    ctx.reply.verbatim("txt", &render(node(ctx), &sections));
+    DONE
+}
 
 /// Lines under construction.
 #[derive(Debug, Default)]

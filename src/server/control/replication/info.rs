@@ -73,7 +73,7 @@ impl Replication {
 }
 
 /// The reply to ROLE.
-pub(super) fn role(node: &Node, reply: &mut Reply) {
+pub fn role(node: &Node, reply: &mut Reply) {
     let end = node.shared.keyspace.log.end();
     let mut state = node.replication.lock();
     if let Some(upstream) = &mut state.upstream {

@@ -10,7 +10,7 @@
 //! | `apply` | the thread that applies our primary's stream |
 //! | `load` | the thread that loads our primary's RDB |
 //! | `wait` | clients that wait for replicas (WAIT) |
-//! | `requests`, `info` | what commands ask, and what INFO says |
+//! | `requests`, `info` | what commands do, and what INFO and ROLE say |
 //!
 //! # Locks
 //!
@@ -46,9 +46,10 @@ use crate::server::node::Node;
 use state::State;
 
 pub use feed::{Socket, take_over};
-pub use info::Facts;
-pub use requests::{on_close, perform};
+pub use info::{Facts, role};
+pub use requests::{change_role, on_close, replconf};
 pub use role::{follow, promote};
+pub use wait::{Waiting, begin as wait};
 
 /// The machines' clock.
 const TICK: Duration = Duration::from_millis(100);
@@ -134,6 +135,12 @@ impl Replication {
     /// Brings the gate's conditions that depend on the role and on replicas up to date.
     pub fn settle(&self, node: &Node) {
         self.lock().settle(node);
+    }
+
+    /// Whether there is something to hand on to replicas: always, unless a primary is followed whose data have
+    /// not come.
+    pub fn has_data(&self) -> bool {
+        self.lock().upstream.as_ref().is_none_or(|u| u.replica.is_up())
     }
 
     /// Closes the connection of a replica, or the one to our primary (CLIENT KILL).

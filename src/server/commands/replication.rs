@@ -1,12 +1,11 @@
-//! Replication: the commands by which replicas find their primary and speak with it, and those that
-//! tell of it. All of them are the node's affair.
+//! The commands by which replicas find their primary and speak with it, and those that tell of it.
 
-use super::client::SyncRequest;
-use super::ctx::Ctx;
-use super::request::{ReplicationRequest, Request};
-use super::spec::{Command, Group::Generic, Group::Server, flags::*};
-use super::{Fail, Result, is};
 use crate::base::num::parse_i64;
+use crate::command::client::{Role, SyncRequest};
+use crate::command::spec::{Group::Generic, Group::Server, flags::*};
+use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is};
+use crate::server::commands::node;
+use crate::server::control::replication::{self, Waiting};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("replicaof", 3, Server, replicaof)
@@ -45,51 +44,77 @@ pub const COMMANDS: &[Command] = &[
         .doc("3.0.0", "numreplicas timeout", "Waits until replicas have applied what the connection wrote."),
 ];
 
-fn node(request: ReplicationRequest) -> Result {
-    Ctx::node(Request::Replication(request))
-}
-
 fn replicaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if ctx.clustered {
         return Err(Fail::text("ERR REPLICAOF not allowed in cluster mode."));
     }
-    if is(args[1], "no") && is(args[2], "one") {
-        return node(ReplicationRequest::Follow(None));
+    let address = if is(args[1], "no") && is(args[2], "one") {
+        None
+    } else {
+        let port = parse_i64(args[2]).and_then(|p| u16::try_from(p).ok());
+        let port = port.ok_or(Fail::text("ERR Invalid master port"))?;
+        let host = std::str::from_utf8(args[1]).map_err(|_| Fail::text("ERR Invalid master host"))?;
+        Some((host.to_owned(), port))
+    };
+    if ctx.client.role == Role::Replica {
+        return Err(Fail::text("ERR Command is not valid when client is a replica."));
     }
-    let port = parse_i64(args[2]).and_then(|p| u16::try_from(p).ok());
-    let port = port.ok_or(Fail::text("ERR Invalid master port"))?;
-    let host = std::str::from_utf8(args[1]).map_err(|_| Fail::text("ERR Invalid master host"))?;
-    node(ReplicationRequest::Follow(Some((host.to_owned(), port))))
+    match replication::change_role(node(ctx), ctx.client, address, ctx.db.locked()) {
+        true => ctx.reply.ok(),
+        false => ctx.reply.simple("OK Already connected to specified master"),
+    }
+    DONE
 }
 
-fn role(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    node(ReplicationRequest::Role)
+fn role(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    replication::role(node(ctx), ctx.reply);
+    DONE
 }
 
-fn replconf(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    node(ReplicationRequest::Replconf(args[1..].iter().map(|a| a.to_vec()).collect()))
+fn replconf(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if replication::replconf(node(ctx), ctx.client, &args[1..])? {
+        ctx.reply.ok();
+    }
+    DONE
 }
 
-fn psync(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+fn psync(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     // The primary that hands over so gives it up at an error, and goes on as primary.
     if args.get(3).is_some_and(|word| is(word, "failover")) {
         return Err(Fail::text("ERR PSYNC FAILOVER is not supported"));
     }
     let from = parse_i64(args[2]).ok_or(Fail::NotInteger)?;
-    node(ReplicationRequest::Sync(SyncRequest::Psync { id: args[1].to_vec(), from }))
+    become_replica(ctx, SyncRequest::Psync { id: args[1].to_vec(), from })
 }
 
-fn sync(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    node(ReplicationRequest::Sync(SyncRequest::Sync))
+fn sync(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    become_replica(ctx, SyncRequest::Sync)
+}
+
+fn become_replica(ctx: &mut Ctx<'_, '_, '_>, request: SyncRequest) -> Result {
+    let (node, client) = (node(ctx), &mut *ctx.client);
+    if client.role != Role::Normal {
+        return DONE;
+    }
+    if !node.replication.has_data() {
+        return Err(Fail::text("NOMASTERLINK Can't SYNC while not connected with my master"));
+    }
+    client.sync = Some(request);
+    client.role = Role::Replica;
+    client.version += 1;
+    Ok(Outcome::Detached)
 }
 
 fn wait(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let replicas = parse_i64(args[1]).ok_or(Fail::NotInteger)?;
     let timeout = parse_i64(args[2]).ok_or(Fail::text("ERR timeout is not an integer or out of range"))?;
     let timeout_ms = u64::try_from(timeout).map_err(|_| Fail::text("ERR timeout is negative"))?;
-    node(ReplicationRequest::Wait {
-        replicas: usize::try_from(replicas).unwrap_or(0),
-        timeout_ms,
-        may_wait: ctx.may_block,
-    })
+    let replicas = usize::try_from(replicas).unwrap_or(0);
+    match replication::wait(node(ctx), ctx.client, replicas, timeout_ms, ctx.may_block)? {
+        Waiting::Over(acknowledged) => {
+            ctx.reply.int(acknowledged as i64);
+            DONE
+        }
+        Waiting::Begun => Ok(Outcome::Suspended),
+    }
 }
