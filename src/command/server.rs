@@ -16,13 +16,15 @@ pub const COMMANDS: &[Command] = &[
         .categories(&["@keyspace", "@dangerous"])
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .complexity("O(N) where N is the number of keys")
-        .doc("1.0.0", "[ASYNC | SYNC]", "Deletes all keys of the database."),
+        .history(&[("4.0.0", "The mode `ASYNC`."), ("6.2.0", "The mode `SYNC`.")])
+        .doc("1.0.0", "[flush-type=<ASYNC@4.0.0 | SYNC@6.2.0>]", "Deletes all keys of the database."),
     Command::new("flushall", -1, Server, flushall)
         .flags(WRITE | LOCK_ALL)
         .categories(&["@keyspace", "@dangerous"])
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .complexity("O(N) where N is the number of keys")
-        .doc("1.0.0", "[ASYNC | SYNC]", "Deletes all keys of all databases."),
+        .history(&[("4.0.0", "The mode `ASYNC`."), ("6.2.0", "The mode `SYNC`.")])
+        .doc("1.0.0", "[flush-type=<ASYNC@4.0.0 | SYNC@6.2.0>]", "Deletes all keys of all databases."),
 ];
 
 fn dbsize(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {

@@ -15,84 +15,55 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("2.0.0", "key min max", "Counts the members with scores between two bounds."),
+        .doc("2.0.0", "key min:double max:double", "Counts the members with scores between two bounds."),
     Command::new("zlexcount", 4, SortedSet, zlexcount)
         .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc(
-            "2.8.9",
-            "key min:string max:string",
-            "Counts the members between two members, where all scores are equal.",
-        ),
+        .doc("2.8.9", "key min max", "Counts the members between two members, where all scores are equal."),
     Command::new("zrange", -4, SortedSet, zrange)
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc(
-            "1.2.0",
-            "key start:string stop:string [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]",
-            "Returns members between two ranks, scores or members.",
-        ),
+        .history(&[("6.2.0", "The options `REV`, `BYSCORE`, `BYLEX` and `LIMIT`.")])
+        .doc("1.2.0", "key start:string stop:string [sortby@6.2.0=<BYSCORE | BYLEX>] [REV@6.2.0] [LIMIT limit@6.2.0=(offset count)] [WITHSCORES]", "Returns members between two ranks, scores or members."),
     Command::new("zrangestore", -5, SortedSet, zrangestore)
         .complexity("O(log(N)+M)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::OW | key::UPDATE), one(2, key::RO | key::ACCESS)])
-        .doc(
-            "6.2.0",
-            "dst:key src:key min:string max:string [BYSCORE | BYLEX] [REV] [LIMIT offset count]",
-            "Stores the members between two ranks, scores or members in a key.",
-        ),
+        .doc("6.2.0", "dst src min max [sortby=<BYSCORE | BYLEX>] [REV] [LIMIT (offset count)]", "Stores the members between two ranks, scores or members in a key."),
     Command::new("zrangebyscore", -4, SortedSet, zrangebyscore)
         .deprecated("6.2.0", "`ZRANGE` with `BYSCORE`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc(
-            "1.0.5",
-            "key min max [WITHSCORES] [LIMIT offset count]",
-            "Returns the members with scores between two bounds.",
-        ),
+        .history(&[("2.0.0", "The option `WITHSCORES`.")])
+        .doc("1.0.5", "key min:double max:double [WITHSCORES@2.0.0] [LIMIT (offset count)]", "Returns the members with scores between two bounds."),
     Command::new("zrevrangebyscore", -4, SortedSet, zrevrangebyscore)
         .deprecated("6.2.0", "`ZRANGE` with `REV` and `BYSCORE`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc(
-            "2.2.0",
-            "key max min [WITHSCORES] [LIMIT offset count]",
-            "Returns the members with scores between two bounds, the highest first.",
-        ),
+        .history(&[("2.1.6", "`WITHSCORES` may be anywhere among the options.")])
+        .doc("2.2.0", "key max:double min:double [WITHSCORES] [LIMIT (offset count)]", "Returns the members with scores between two bounds, the highest first."),
     Command::new("zrevrange", -4, SortedSet, zrevrange)
         .deprecated("6.2.0", "`ZRANGE` with `REV`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc(
-            "1.2.0",
-            "key start stop [WITHSCORES]",
-            "Returns the members between two ranks, the highest score first.",
-        ),
+        .doc("1.2.0", "key start stop [WITHSCORES]", "Returns the members between two ranks, the highest score first."),
     Command::new("zrangebylex", -4, SortedSet, zrangebylex)
         .deprecated("6.2.0", "`ZRANGE` with `BYLEX`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc(
-            "2.8.9",
-            "key min:string max:string [LIMIT offset count]",
-            "Returns the members between two members, where all scores are equal.",
-        ),
+        .doc("2.8.9", "key min max [LIMIT (offset count)]", "Returns the members between two members, where all scores are equal."),
     Command::new("zrevrangebylex", -4, SortedSet, zrevrangebylex)
         .deprecated("6.2.0", "`ZRANGE` with `REV` and `BYLEX`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc(
-            "2.8.9",
-            "key max:string min:string [LIMIT offset count]",
-            "Returns the members between two members in reverse order, where all scores are equal.",
-        ),
+        .doc("2.8.9", "key max min [LIMIT (offset count)]", "Returns the members between two members in reverse order, where all scores are equal."),
     Command::new("zremrangebyrank", 4, SortedSet, zremrangebyrank)
         .complexity("O(log(N)+M)")
         .flags(WRITE)
@@ -102,16 +73,12 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(log(N)+M)")
         .flags(WRITE)
         .keys(&[one(1, key::RW | key::DELETE)])
-        .doc("1.2.0", "key min max", "Removes the members with scores between two bounds."),
+        .doc("1.2.0", "key min:double max:double", "Removes the members with scores between two bounds."),
     Command::new("zremrangebylex", 4, SortedSet, zremrangebylex)
         .complexity("O(log(N)+M)")
         .flags(WRITE)
         .keys(&[one(1, key::RW | key::DELETE)])
-        .doc(
-            "2.8.9",
-            "key min:string max:string",
-            "Removes the members between two members, where all scores are equal.",
-        ),
+        .doc("2.8.9", "key min max", "Removes the members between two members, where all scores are equal."),
 ];
 
 /// What the ends of a range are.

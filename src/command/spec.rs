@@ -295,10 +295,12 @@ pub struct Command {
     pub tips: &'static [&'static str],
     pub since: &'static str,
     pub summary: &'static str,
-    /// Arguments as the documentation writes them.
+    /// Arguments, in the notation of [`super::syntax`].
     pub syntax: &'static str,
     /// Time that a call takes, in big O; empty: not told.
     pub complexity: &'static str,
+    /// What changed for clients, with the version that changed it.
+    pub history: &'static [(&'static str, &'static str)],
     /// Since when there is something better, and what.
     pub deprecated: Option<(&'static str, &'static str)>,
     pub run: Handler,
@@ -328,6 +330,7 @@ impl Command {
             summary: "",
             syntax: "",
             complexity: "",
+            history: &[],
             deprecated: None,
             run,
             subcommands: &[],
@@ -373,6 +376,12 @@ impl Command {
         self.since = since;
         self.syntax = syntax;
         self.summary = summary;
+        self
+    }
+
+    /// What changed for clients since the command came.
+    pub const fn history(mut self, history: &'static [(&'static str, &'static str)]) -> Self {
+        self.history = history;
         self
     }
 

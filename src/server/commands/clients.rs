@@ -38,41 +38,36 @@ const CLIENT: &[Command] = &[
         .tips(&["nondeterministic_output"])
         .complexity("O(1)")
         .doc("6.2.0", "", "Describes the connection."),
-    Command::new("kill", -3, Connection, kill).flags(OTHERS).complexity("O(N) where N is the number of clients").doc(
-        "2.4.0",
-        "<ip:port | <[ID client-id] | [TYPE <NORMAL | MASTER | SLAVE | REPLICA | PUBSUB>] | [USER username] | [ADDR ip:port] | [LADDR ip:port] | [SKIPME <YES | NO>] | [MAXAGE maxage] [[ID client-id] | [TYPE <NORMAL | MASTER | SLAVE | REPLICA | PUBSUB>] | [USER username] | [ADDR ip:port] | [LADDR ip:port] | [SKIPME <YES | NO>] | [MAXAGE maxage] ...]>>",
-        "Closes connections.",
-    ),
+    Command::new("kill", -3, Connection, kill).flags(OTHERS).complexity("O(N) where N is the number of clients").history(&[("2.8.12", "The form with filters."), ("2.8.12", "The option `ID`."), ("3.2.0", "The value `master` of `TYPE`."), ("5.0.0", "The value `replica` of `TYPE`, for `slave`."), ("6.2.0", "The option `LADDR`."), ("7.4.0", "The option `MAXAGE`.")])
+        .doc("2.4.0", "filter=<old-format~ip:port!2.8.12 | new-format=<[ID client-id@2.8.12] | [TYPE client-type@2.8.12=<NORMAL | MASTER@3.2.0 | SLAVE | REPLICA@5.0.0 | PUBSUB>] | [USER username] | [ADDR addr~ip:port] | [LADDR laddr~ip:port@6.2.0] | [SKIPME <YES | NO>] | [MAXAGE maxage@7.4.0]> ...>", "Closes connections."),
     Command::new("list", -2, Connection, list)
         .flags(OTHERS)
         .tips(&["nondeterministic_output"])
         .complexity("O(N) where N is the number of clients")
-        .doc(
-            "2.4.0",
-            "[TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id [client-id ...]]",
-            "Describes all connections, or some.",
-        ),
+        .history(&[("2.8.12", "Each client's number, `id`."), ("5.0.0", "The option `TYPE`."), ("6.0.0", "The field `user`."), ("6.2.0", "The fields `argv-mem`, `tot-mem`, `laddr` and `redir`, and the option `ID`."), ("7.0.0", "The fields `resp`, `multi-mem`, `rbs` and `rbp`."), ("7.0.3", "The field `ssub`.")])
+        .doc("2.4.0", "[TYPE client-type@5.0.0=<NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id@6.2.0 ...]", "Describes all connections, or some."),
     Command::new("no-evict", 3, Connection, no_evict)
         .flags(OTHERS)
         .complexity("O(1)")
-        .doc("7.0.0", "<ON | OFF>", "Protects the connection when clients' buffers take too much memory."),
+        .doc("7.0.0", "enabled=<ON | OFF>", "Protects the connection when clients' buffers take too much memory."),
     Command::new("no-touch", 3, Connection, no_touch)
         .flags(OWN)
         .complexity("O(1)")
-        .doc("7.2.0", "<ON | OFF>", "Keeps the connection's reads from counting as uses of keys."),
+        .doc("7.2.0", "enabled=<ON | OFF>", "Keeps the connection's reads from counting as uses of keys."),
     Command::new("pause", -3, Connection, pause)
         .flags(OTHERS)
         .complexity("O(1)")
-        .doc("3.0.0", "timeout [WRITE | ALL]", "Makes clients' commands wait."),
+        .history(&[("6.2.0", "The mode `WRITE`.")])
+        .doc("3.0.0", "timeout:integer [mode@6.2.0=<WRITE | ALL>]", "Makes clients' commands wait."),
     Command::new("reply", 3, Connection, reply)
         .flags(OWN)
         .complexity("O(1)")
-        .doc("3.2.0", "<ON | OFF | SKIP>", "Says whether replies are sent."),
+        .doc("3.2.0", "action=<ON | OFF | SKIP>", "Says whether replies are sent."),
     Command::new("setinfo", 4, Connection, setinfo)
         .flags(OWN)
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .complexity("O(1)")
-        .doc("7.2.0", "<LIB-NAME libname | LIB-VER libver>", "Tells the client library of the connection."),
+        .doc("7.2.0", "attr=<LIB-NAME libname | LIB-VER libver>", "Tells the client library of the connection."),
     Command::new("setname", 3, Connection, setname)
         .flags(OWN)
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
@@ -81,7 +76,7 @@ const CLIENT: &[Command] = &[
     Command::new("unblock", -3, Connection, unblock)
         .flags(OTHERS)
         .complexity("O(log N) where N is the number of clients")
-        .doc("5.0.0", "client-id [TIMEOUT | ERROR]", "Ends the wait of a blocked client."),
+        .doc("5.0.0", "client-id [unblock-type=<TIMEOUT | ERROR>]", "Ends the wait of a blocked client."),
     Command::new("unpause", 2, Connection, unpause)
         .flags(OTHERS)
         .complexity("O(N) where N is the number of clients that wait")

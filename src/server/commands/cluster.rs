@@ -4,7 +4,6 @@
 use crate::base::crc16::{SLOTS, key_slot};
 use crate::cluster::report::{NodeInfo, Shard};
 use crate::cluster::{ClusterState, Endpoint, FailoverMode, Keys, NodeId, Now};
-use crate::command::ctx::Handler;
 use crate::command::help::help;
 use crate::command::spec::{Group::Cluster, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Result, int, is};
@@ -36,139 +35,134 @@ const SHOWS: u32 = LOADING | STALE;
 const CHANGES: u32 = ADMIN | NO_ASYNC_LOADING | STALE;
 
 const CLUSTER: &[Command] = &[
-    row("addslots", -3, CHANGES, add_slots, "3.0.0", "slot [slot ...]", "Assigns slots to this node."),
-    row(
-        "addslotsrange",
-        -4,
-        CHANGES,
-        add_slot_ranges,
-        "7.0.0",
-        "start-slot end-slot [start-slot end-slot ...]",
-        "Assigns ranges of slots to this node.",
-    ),
-    row("bumpepoch", 2, CHANGES, bump_epoch, "3.0.0", "", "Raises the configuration epoch of this node."),
-    row(
-        "count-failure-reports",
-        3,
-        ADMIN | STALE,
-        count_failure_reports,
-        "3.0.0",
-        "node-id",
-        "Counts the nodes that report another one as failing.",
-    ),
-    row("countkeysinslot", 3, STALE, count_keys, "3.0.0", "slot", "Counts the keys of a slot."),
-    row(
-        "delslots",
-        -3,
-        CHANGES,
-        del_slots,
-        "3.0.0",
-        "slot [slot ...]",
-        "Makes slots unassigned, as this node knows.",
-    ),
-    row(
-        "delslotsrange",
-        -4,
-        CHANGES,
-        del_slot_ranges,
-        "7.0.0",
-        "start-slot end-slot [start-slot end-slot ...]",
-        "Makes ranges of slots unassigned, as this node knows.",
-    ),
-    row(
-        "failover",
-        -2,
-        CHANGES,
-        failover,
-        "3.0.0",
-        "[FORCE | TAKEOVER]",
-        "Makes this replica take over from its primary.",
-    ),
-    row("flushslots", 2, CHANGES, flush_slots, "3.0.0", "", "Makes all slots of this node unassigned."),
-    row("forget", 3, CHANGES, forget, "3.0.0", "node-id", "Removes a node from those that this one knows."),
-    row(
-        "getkeysinslot",
-        4,
-        STALE | LOCK_ALL,
-        keys_in_slot,
-        "3.0.0",
-        "slot count",
-        "Returns names of keys of a slot.",
-    ),
-    row("help", 2, SHOWS, cluster_help, "5.0.0", "", "Lists the subcommands."),
-    row("info", 2, STALE, info, "3.0.0", "", "Describes the state of the cluster."),
-    row("keyslot", 3, STALE, slot_of_key, "3.0.0", "key", "Returns the slot of a key."),
-    row("links", 2, STALE, links, "7.0.0", "", "Lists the connections to other nodes."),
-    row(
-        "meet",
-        -4,
-        CHANGES,
-        meet,
-        "3.0.0",
-        "ip port [cluster-bus-port]",
-        "Makes this node know another one.",
-    ),
-    row("myid", 2, STALE, my_id, "3.0.0", "", "Returns the id of this node."),
-    row("myshardid", 2, STALE, my_shard_id, "7.2.0", "", "Returns the id of this node's shard."),
-    row("nodes", 2, STALE, nodes, "3.0.0", "", "Describes all nodes as this one sees them."),
-    row("replicas", 3, ADMIN | STALE, replicas, "5.0.0", "node-id", "Lists the replicas of a primary."),
-    row("replicate", 3, CHANGES, replicate, "3.0.0", "node-id", "Makes this node a replica of a primary."),
-    row(
-        "reset",
-        -2,
-        ADMIN | STALE | NOSCRIPT,
-        reset,
-        "3.0.0",
-        "[HARD | SOFT]",
-        "Makes this node forget the cluster.",
-    ),
-    row("saveconfig", 2, CHANGES, save_config, "3.0.0", "", "Writes the cluster's configuration file."),
-    row(
-        "set-config-epoch",
-        3,
-        CHANGES,
-        set_config_epoch,
-        "3.0.0",
-        "config-epoch",
-        "Sets the configuration epoch of a new node.",
-    ),
-    row(
-        "setslot",
-        -4,
-        CHANGES,
-        set_slot,
-        "3.0.0",
-        "slot <IMPORTING node-id | MIGRATING node-id | NODE node-id | STABLE>",
-        "Begins, ends or settles the move of a slot.",
-    ),
-    row("shards", 2, LOADING | STALE, shards, "7.0.0", "", "Lists the shards with their slots and nodes."),
-    row(
-        "slaves",
-        3,
-        ADMIN | STALE,
-        replicas,
-        "3.0.0",
-        "node-id",
-        "Lists the replicas of a primary, by the old name.",
-    ),
-    row("slots", 2, LOADING | STALE, slots, "3.0.0", "", "Lists the ranges of slots with their nodes."),
-];
-
-const fn row(
-    name: &'static str,
-    arity: i32,
-    flags: u32,
-    run: Handler,
-    since: &'static str,
-    syntax: &'static str,
-    summary: &'static str,
-) -> Command {
-    Command::new(name, arity, Cluster, run)
-        .flags(flags)
+    Command::new("addslots", -3, Cluster, add_slots)
+        .flags(CHANGES)
+        .complexity("O(N) where N is the number of slots")
+        .doc("3.0.0", "slot ...", "Assigns slots to this node."),
+    Command::new("addslotsrange", -4, Cluster, add_slot_ranges)
+        .flags(CHANGES)
+        .complexity("O(N) where N is the number of slots")
+        .doc("7.0.0", "range=(start-slot end-slot) ...", "Assigns ranges of slots to this node."),
+    Command::new("bumpepoch", 2, Cluster, bump_epoch)
+        .flags(CHANGES)
         .tips(&["nondeterministic_output"])
-        .complexity("O(N) where N is what the reply lists, O(1) without a list")
-        .doc(since, syntax, summary)
-}
+        .complexity("O(1)")
+        .doc("3.0.0", "", "Raises the configuration epoch of this node."),
+    Command::new("count-failure-reports", 3, Cluster, count_failure_reports)
+        .flags(ADMIN | STALE)
+        .tips(&["nondeterministic_output"])
+        .complexity("O(N) where N is the number of reports")
+        .doc("3.0.0", "node-id", "Counts the nodes that report another one as failing."),
+    Command::new("countkeysinslot", 3, Cluster, count_keys)
+        .flags(STALE)
+        .complexity("O(1)")
+        .doc("3.0.0", "slot", "Counts the keys of a slot."),
+    Command::new("delslots", -3, Cluster, del_slots)
+        .flags(CHANGES)
+        .complexity("O(N) where N is the number of slots")
+        .doc("3.0.0", "slot ...", "Makes slots unassigned, as this node knows."),
+    Command::new("delslotsrange", -4, Cluster, del_slot_ranges)
+        .flags(CHANGES)
+        .complexity("O(N) where N is the number of slots")
+        .doc("7.0.0", "range=(start-slot end-slot) ...", "Makes ranges of slots unassigned, as this node knows."),
+    Command::new("failover", -2, Cluster, failover)
+        .flags(CHANGES)
+        .complexity("O(1)")
+        .doc("3.0.0", "[options=<FORCE | TAKEOVER>]", "Makes this replica take over from its primary."),
+    Command::new("flushslots", 2, Cluster, flush_slots)
+        .flags(CHANGES)
+        .complexity("O(1)")
+        .doc("3.0.0", "", "Makes all slots of this node unassigned."),
+    Command::new("forget", 3, Cluster, forget)
+        .flags(CHANGES)
+        .complexity("O(1)")
+        .doc("3.0.0", "node-id", "Removes a node from those that this one knows."),
+    Command::new("getkeysinslot", 4, Cluster, keys_in_slot)
+        .flags(STALE | LOCK_ALL)
+        .tips(&["nondeterministic_output"])
+        .complexity("O(N) where N is the number of keys asked for")
+        .doc("3.0.0", "slot count", "Returns names of keys of a slot."),
+    Command::new("help", 2, Cluster, cluster_help)
+        .flags(SHOWS)
+        .complexity("O(1)")
+        .doc("5.0.0", "", "Lists the subcommands."),
+    Command::new("info", 2, Cluster, info)
+        .flags(STALE)
+        .tips(&["nondeterministic_output"])
+        .complexity("O(1)")
+        .doc("3.0.0", "", "Describes the state of the cluster."),
+    Command::new("keyslot", 3, Cluster, slot_of_key)
+        .flags(STALE)
+        .complexity("O(N) where N is the length of the key")
+        .doc("3.0.0", "key:string", "Returns the slot of a key."),
+    Command::new("links", 2, Cluster, links)
+        .flags(STALE)
+        .tips(&["nondeterministic_output"])
+        .complexity("O(N) where N is the number of nodes")
+        .doc("7.0.0", "", "Lists the connections to other nodes."),
+    Command::new("meet", -4, Cluster, meet)
+        .flags(CHANGES)
+        .complexity("O(1)")
+        .history(&[("4.0.0", "The argument for the port of the bus.")])
+        .doc("3.0.0", "ip port [cluster-bus-port@4.0.0]", "Makes this node know another one."),
+    Command::new("myid", 2, Cluster, my_id)
+        .flags(STALE)
+        .complexity("O(1)")
+        .doc("3.0.0", "", "Returns the id of this node."),
+    Command::new("myshardid", 2, Cluster, my_shard_id)
+        .flags(STALE)
+        .tips(&["nondeterministic_output"])
+        .complexity("O(1)")
+        .doc("7.2.0", "", "Returns the id of this node's shard."),
+    Command::new("nodes", 2, Cluster, nodes)
+        .flags(STALE)
+        .tips(&["nondeterministic_output"])
+        .complexity("O(N) where N is the number of nodes")
+        .doc("3.0.0", "", "Describes all nodes as this one sees them."),
+    Command::new("replicas", 3, Cluster, replicas)
+        .flags(ADMIN | STALE)
+        .tips(&["nondeterministic_output"])
+        .complexity("O(N) where N is the number of replicas")
+        .doc("5.0.0", "node-id", "Lists the replicas of a primary."),
+    Command::new("replicate", 3, Cluster, replicate)
+        .flags(CHANGES)
+        .complexity("O(1)")
+        .doc("3.0.0", "node-id", "Makes this node a replica of a primary."),
+    Command::new("reset", -2, Cluster, reset)
+        .flags(ADMIN | STALE | NOSCRIPT)
+        .complexity("O(N) where N is the number of nodes and, of a replica, of its keys")
+        .doc("3.0.0", "[reset-type=<HARD | SOFT>]", "Makes this node forget the cluster."),
+    Command::new("saveconfig", 2, Cluster, save_config)
+        .flags(CHANGES)
+        .complexity("O(1)")
+        .doc("3.0.0", "", "Writes the cluster's configuration file."),
+    Command::new("set-config-epoch", 3, Cluster, set_config_epoch)
+        .flags(CHANGES)
+        .complexity("O(1)")
+        .doc("3.0.0", "config-epoch", "Sets the configuration epoch of a new node."),
+    Command::new("setslot", -4, Cluster, set_slot)
+        .flags(CHANGES)
+        .complexity("O(1)")
+        .doc("3.0.0", "slot subcommand=<IMPORTING importing~node-id | MIGRATING migrating~node-id | NODE node~node-id | STABLE>", "Begins, ends or settles the move of a slot."),
+    Command::new("shards", 2, Cluster, shards)
+        .flags(LOADING | STALE)
+        .tips(&["nondeterministic_output"])
+        .complexity("O(N) where N is the number of nodes")
+        .doc("7.0.0", "", "Lists the shards with their slots and nodes."),
+    Command::new("slaves", 3, Cluster, replicas)
+        .flags(ADMIN | STALE)
+        .tips(&["nondeterministic_output"])
+        .deprecated("5.0.0", "`CLUSTER REPLICAS`")
+        .complexity("O(N) where N is the number of replicas")
+        .doc("3.0.0", "node-id", "Lists the replicas of a primary, by the old name."),
+    Command::new("slots", 2, Cluster, slots)
+        .flags(LOADING | STALE)
+        .tips(&["nondeterministic_output"])
+        .deprecated("7.0.0", "`CLUSTER SHARDS`")
+        .complexity("O(N) where N is the number of ranges")
+        .history(&[("4.0.0", "The ids of nodes."), ("7.0.0", "More about the addresses of nodes.")])
+        .doc("3.0.0", "", "Lists the ranges of slots with their nodes."),
+];
 
 const DISABLED: Fail = Fail::text("ERR This instance has cluster support disabled");
 

@@ -27,19 +27,19 @@ const COMMAND: &[Command] = &[
         .categories(&["@connection"])
         .tips(&["nondeterministic_output_order"])
         .complexity("O(N) where N is the number of commands")
-        .doc("7.0.0", "[command-name [command-name ...]]", "Documents commands."),
+        .doc("7.0.0", "[command-name ...]", "Documents commands."),
     Command::new("getkeys", -4, Server, command_getkeys)
         .flags(LOADING | STALE)
         .categories(&["@connection"])
         .complexity("O(N) where N is the number of arguments")
-        .doc("2.8.13", "command [arg [arg ...]]", "Picks the keys from a whole command."),
+        .doc("2.8.13", "command [arg ...]", "Picks the keys from a whole command."),
     Command::new("getkeysandflags", -4, Server, command_getkeysandflags)
         .flags(LOADING | STALE)
         .categories(&["@connection"])
         .complexity("O(N) where N is the number of arguments")
         .doc(
             "7.0.0",
-            "command [arg [arg ...]]",
+            "command [arg ...]",
             "Picks the keys from a whole command, and says what it does with each.",
         ),
     Command::new("help", 2, Server, command_help)
@@ -52,7 +52,8 @@ const COMMAND: &[Command] = &[
         .categories(&["@connection"])
         .tips(&["nondeterministic_output_order"])
         .complexity("O(N) where N is the number of commands")
-        .doc("2.8.13", "[command-name [command-name ...]]", "Describes commands."),
+        .history(&[("7.0.0", "Several commands may be named, or none.")])
+        .doc("2.8.13", "[command-name ...]", "Describes commands."),
     Command::new("list", -2, Server, command_list)
         .flags(LOADING | STALE)
         .categories(&["@connection"])

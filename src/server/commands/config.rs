@@ -25,7 +25,8 @@ const CONFIG: &[Command] = &[
     Command::new("get", -3, Server, get)
         .flags(ADMINISTER)
         .complexity("O(N) where N is the number of directives asked for")
-        .doc("2.0.0", "parameter [parameter ...]", "Returns directives by name or pattern."),
+        .history(&[("7.0.0", "Several parameters at once.")])
+        .doc("2.0.0", "parameter ...", "Returns directives by name or pattern."),
     Command::new("help", 2, Server, config_help).flags(LOADING | STALE).complexity("O(1)").doc(
         "5.0.0",
         "",
@@ -45,7 +46,8 @@ const CONFIG: &[Command] = &[
         .flags(ADMINISTER)
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .complexity("O(N) where N is the number of directives")
-        .doc("2.0.0", "parameter value [parameter value ...]", "Sets directives, all or none."),
+        .history(&[("7.0.0", "Several parameters at once.")])
+        .doc("2.0.0", "data=(parameter value) ...", "Sets directives, all or none."),
 ];
 
 fn get(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

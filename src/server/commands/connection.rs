@@ -16,13 +16,15 @@ pub const COMMANDS: &[Command] = &[
     Command::new("auth", -2, Connection, auth)
         .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
         .complexity("O(N) where N is the number of passwords of the user")
-        .doc("1.0.0", "[username] password", "Authenticates the connection."),
+        .history(&[("6.0.0", "The argument for the name of a user (ACL).")])
+        .doc("1.0.0", "[username@6.0.0] password", "Authenticates the connection."),
     Command::new("hello", -1, Connection, hello)
         .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
         .complexity("O(1)")
+        .history(&[("6.2.0", "The version may be left out.")])
         .doc(
             "6.0.0",
-            "[protover [AUTH username password] [SETNAME clientname]]",
+            "[arguments=(protover [AUTH (username password)] [SETNAME clientname])]",
             "Agrees on the protocol, and says who the server is.",
         ),
     Command::new("reset", 1, Connection, reset)

@@ -17,7 +17,7 @@ use crate::value::digest::Digest;
 
 pub const COMMANDS: &[Command] = &[Command::new("debug", -2, Server, debug)
     .flags(ADMIN | NOSCRIPT | LOADING | STALE | LOCK_ALL | READS_COUNTERS | SYSTEM)
-    .doc("1.0.0", "subcommand [argument [argument ...]]", "For tests and developers.")];
+    .doc("1.0.0", "", "For tests and developers.")];
 
 const FORBIDDEN: Fail = Fail::text(
     "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",

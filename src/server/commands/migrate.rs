@@ -26,11 +26,8 @@ pub const COMMANDS: &[Command] = &[Command::new("migrate", -6, Generic, migrate)
     .categories(&["@dangerous"])
     .tips(&["nondeterministic_output"])
     .complexity("O(N) where N is the size of the values")
-    .doc(
-        "2.6.0",
-        "host port <key | \"\"> destination-db timeout [COPY] [REPLACE] [AUTH password | AUTH2 username password] [KEYS key [key ...]]",
-        "Moves keys to another node; each is at one of the two at any moment.",
-    )];
+    .history(&[("3.0.0", "The options `COPY` and `REPLACE`."), ("3.0.6", "The option `KEYS`."), ("4.0.7", "The option `AUTH`."), ("6.0.0", "The option `AUTH2`.")])
+        .doc("2.6.0", "host port key-selector=<key | empty-string=> destination-db timeout:integer [COPY@3.0.0] [REPLACE@3.0.0] [authentication=<AUTH auth~password@4.0.7 | AUTH2 auth2@6.0.0=(username password)>] [KEYS keys~key@3.0.6 ...]", "Moves keys to another node; each is at one of the two at any moment.")];
 
 /// The longest error that a peer is heard out for.
 const MAX_LINE: usize = 4096;

@@ -15,7 +15,8 @@ pub const COMMANDS: &[Command] = &[
     Command::new("bgsave", -1, Server, bgsave)
         .complexity("O(1)")
         .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | LOCK_ALL | READS_COUNTERS)
-        .doc("1.0.0", "[SCHEDULE]", "Saves the data to disk in the background."),
+        .history(&[("3.2.2", "The option `SCHEDULE`.")])
+        .doc("1.0.0", "[SCHEDULE@3.2.2]", "Saves the data to disk in the background."),
     Command::new("lastsave", 1, Server, lastsave)
         .complexity("O(1)")
         .flags(LOADING | STALE | FAST)

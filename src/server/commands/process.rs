@@ -16,7 +16,12 @@ pub const COMMANDS: &[Command] = &[
     Command::new("shutdown", -1, Server, shutdown)
         .flags(ADMIN | NOSCRIPT | LOADING | STALE | NO_MULTI | ALLOW_BUSY | READS_COUNTERS)
         .complexity("O(N) where N is the number of keys, if they are saved")
-        .doc("1.0.0", "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Ends the server."),
+        .history(&[("7.0.0", "The options `NOW`, `FORCE` and `ABORT`.")])
+        .doc(
+            "1.0.0",
+            "[save-selector=<NOSAVE | SAVE>] [NOW@7.0.0] [FORCE@7.0.0] [ABORT@7.0.0]",
+            "Ends the server.",
+        ),
 ];
 
 fn time(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {

@@ -22,33 +22,29 @@ pub const COMMANDS: &[Command] = &[
     Command::new("subscribe", -2, PubSub, subscribe)
         .flags(LISTENING)
         .complexity("O(N) where N is the number of channels")
-        .doc("2.0.0", "channel [channel ...]", "Listens to channels."),
+        .doc("2.0.0", "channel ...", "Listens to channels."),
     Command::new("unsubscribe", -1, PubSub, unsubscribe)
         .flags(LISTENING)
         .complexity("O(N) where N is the number of channels")
-        .doc("2.0.0", "[channel [channel ...]]", "Stops listening to channels."),
+        .doc("2.0.0", "[channel ...]", "Stops listening to channels."),
     Command::new("psubscribe", -2, PubSub, psubscribe)
         .flags(LISTENING)
         .complexity("O(N) where N is the number of patterns")
-        .doc("2.0.0", "pattern [pattern ...]", "Listens to all channels that match patterns."),
+        .doc("2.0.0", "pattern ...", "Listens to all channels that match patterns."),
     Command::new("punsubscribe", -1, PubSub, punsubscribe)
         .flags(LISTENING)
         .complexity("O(N) where N is the number of patterns")
-        .doc("2.0.0", "[pattern [pattern ...]]", "Stops listening to patterns."),
+        .doc("2.0.0", "[pattern ...]", "Stops listening to patterns."),
     Command::new("ssubscribe", -2, PubSub, ssubscribe)
         .flags(LISTENING)
         .keys(&[range(1, -1, 1, key::NOT_KEY)])
         .complexity("O(N) where N is the number of channels")
-        .doc("7.0.0", "shardchannel [shardchannel ...]", "Listens to channels that belong to slots."),
+        .doc("7.0.0", "shardchannel ...", "Listens to channels that belong to slots."),
     Command::new("sunsubscribe", -1, PubSub, sunsubscribe)
         .flags(LISTENING)
         .keys(&[range(1, -1, 1, key::NOT_KEY)])
         .complexity("O(N) where N is the number of channels")
-        .doc(
-            "7.0.0",
-            "[shardchannel [shardchannel ...]]",
-            "Stops listening to channels that belong to slots.",
-        ),
+        .doc("7.0.0", "[shardchannel ...]", "Stops listening to channels that belong to slots."),
     Command::new("publish", 3, PubSub, publish)
         .flags(PUBSUB | LOADING | STALE | FAST)
         .complexity("O(N+M) where N is the number of listeners of the channel and M that of all patterns")
@@ -79,7 +75,7 @@ const SUBCOMMANDS: &[Command] = &[
     Command::new("numsub", -2, PubSub, numsub)
         .flags(ASKING_FLAGS)
         .complexity("O(N) where N is the number of channels asked for")
-        .doc("2.8.0", "[channel [channel ...]]", "Counts the listeners of channels."),
+        .doc("2.8.0", "[channel ...]", "Counts the listeners of channels."),
     Command::new("shardchannels", -2, PubSub, shardchannels)
         .flags(ASKING_FLAGS)
         .complexity("O(N) where N is the number of channels")
@@ -87,7 +83,7 @@ const SUBCOMMANDS: &[Command] = &[
     Command::new("shardnumsub", -2, PubSub, shardnumsub)
         .flags(ASKING_FLAGS)
         .complexity("O(N) where N is the number of channels asked for")
-        .doc("7.0.0", "[shardchannel [shardchannel ...]]", "Counts the listeners of channels of slots."),
+        .doc("7.0.0", "[shardchannel ...]", "Counts the listeners of channels of slots."),
 ];
 
 fn subscribe(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

@@ -11,12 +11,20 @@ pub const COMMANDS: &[Command] = &[
     Command::new("replicaof", 3, Server, replicaof)
         .complexity("O(1)")
         .flags(ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING | LOCK_ALL)
-        .doc("5.0.0", "host port | NO ONE", "Makes the node follow a primary, or be one."),
+        .doc(
+            "5.0.0",
+            "args=<host-port=(host port) | no-one=(NO ONE)>",
+            "Makes the node follow a primary, or be one.",
+        ),
     Command::new("slaveof", 3, Server, replicaof)
         .deprecated("5.0.0", "`REPLICAOF`")
         .complexity("O(1)")
         .flags(ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING | LOCK_ALL)
-        .doc("1.0.0", "host port | NO ONE", "Makes the node follow a primary, or be one."),
+        .doc(
+            "1.0.0",
+            "args=<host-port=(host port) | no-one=(NO ONE)>",
+            "Makes the node follow a primary, or be one.",
+        ),
     Command::new("role", 1, Server, role)
         .complexity("O(1)")
         .flags(NOSCRIPT | LOADING | STALE | FAST)
@@ -41,7 +49,11 @@ pub const COMMANDS: &[Command] = &[
         .flags(BLOCKING)
         .categories(&["@connection"])
         .tips(&["request_policy:all_shards", "response_policy:agg_min"])
-        .doc("3.0.0", "numreplicas timeout", "Waits until replicas have applied what the connection wrote."),
+        .doc(
+            "3.0.0",
+            "numreplicas timeout:integer",
+            "Waits until replicas have applied what the connection wrote.",
+        ),
 ];
 
 fn replicaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

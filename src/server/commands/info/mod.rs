@@ -27,7 +27,8 @@ pub const COMMANDS: &[Command] = &[Command::new("info", -1, Server, info)
     .categories(&["@dangerous"])
     .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
     .complexity("O(1)")
-    .doc("1.0.0", "[section [section ...]]", "Describes the server and its counters.")];
+    .history(&[("7.0.0", "Several sections at once.")])
+    .doc("1.0.0", "[section ...]", "Describes the server and its counters.")];
 
 fn info(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let sections: Vec<String> =
