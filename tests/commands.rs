@@ -13,7 +13,8 @@ use common::server::Server;
 use serde_json::{Map, Value, json};
 
 /// Where a command differs from Redis 7.4.1 on purpose: its name, the part that differs, and why.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+const EXCEPTIONS: &[(&str, &str, &str)] =
+    &[("zrank", "arity", "ZRANK WITHSCORE comes with the values of 7.4"), ("zrevrank", "arity", "as ZRANK")];
 
 /// What was seen on Redis 7.4.1, by command.
 fn facts(file: &str) -> BTreeMap<String, Map<String, Value>> {
@@ -25,7 +26,15 @@ fn facts(file: &str) -> BTreeMap<String, Map<String, Value>> {
         };
         (take_text(&mut row, "name"), row)
     };
-    text.lines().map(row).collect()
+    text.lines().map(row).map(|(name, row)| (name, without_words(row))).collect()
+}
+
+/// Of what Redis recommends instead of a command only that it does.
+fn without_words(mut row: Map<String, Value>) -> Map<String, Value> {
+    if let Some(words) = row.get_mut("replaced_by") {
+        *words = json!(true);
+    }
+    row
 }
 
 fn take_text(row: &mut Map<String, Value>, field: &str) -> String {
@@ -70,7 +79,8 @@ fn told(command: &Reply, out: &mut BTreeMap<String, Map<String, Value>>) {
 }
 
 fn key_spec(spec: &Reply) -> Value {
-    let part = |_: &str, v: &Reply| Some(if matches!(v, Reply::Int(_)) { number(v) } else { json!(v.text()) });
+    let part =
+        |_: &str, v: &Reply| Some(if matches!(v, Reply::Int(_)) { number(v) } else { json!(v.text()) });
     let mut has_notes = false;
     if let Reply::Map(pairs) = spec {
         has_notes = pairs.iter().any(|(name, _)| name.text() == "notes");
@@ -100,6 +110,8 @@ fn documented(name: &str, docs: &Reply, out: &mut BTreeMap<String, Map<String, V
         }
         "arguments" => Some(arguments(value)),
         "doc_flags" => Some(names(value)),
+        // The words are our own.
+        "replaced_by" => Some(json!(!value.text().is_empty())),
         "history" => Some(value.items().iter().map(|entry| json!(entry.items()[0].text())).collect()),
         _ => Some(json!(value.text())),
     });

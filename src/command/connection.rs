@@ -6,7 +6,7 @@ use super::{Fail, Result, small_int};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("ping", -1, Connection, ping)
-        .flags(FAST | IN_SUBSCRIBED)
+        .flags(FAST | IN_SUBSCRIBED | TELLS_SAVE_FAILED)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .complexity("O(1)")
         .doc("1.0.0", "[message]", "Answers PONG, or the message."),
@@ -21,6 +21,7 @@ pub const COMMANDS: &[Command] = &[
         "Changes the database of the connection.",
     ),
     Command::new("quit", -1, Connection, quit)
+        .deprecated("7.2.0", "closing the connection")
         .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY | IN_SUBSCRIBED | NOT_QUEUED)
         .complexity("O(1)")
         .doc("1.0.0", "", "Closes the connection."),

@@ -4,6 +4,7 @@ use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group, Group::Generic, flags::*, key, one};
 use super::{Fail, Result, int, is};
 use crate::keyspace::db::Expiring;
+use crate::keyspace::event;
 use crate::persist::rdb::{Options, payload};
 
 pub const COMMANDS: &[Command] = &[
@@ -18,15 +19,33 @@ pub const COMMANDS: &[Command] = &[
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::OW | key::UPDATE)])
         .categories(&["@dangerous"])
-        .history(&[("3.0.0", "The option `REPLACE`."), ("5.0.0", "The option `ABSTTL`."), ("5.0.0", "The options `IDLETIME` and `FREQ`.")])
-        .doc("2.6.0", "key ttl serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME seconds@5.0.0] [FREQ frequency@5.0.0]", "Creates a key from what DUMP returned."),
+        .history(&[
+            ("3.0.0", "The option `REPLACE`."),
+            ("5.0.0", "The option `ABSTTL`."),
+            ("5.0.0", "The options `IDLETIME` and `FREQ`."),
+        ])
+        .doc(
+            "2.6.0",
+            "key ttl serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME \
+             seconds@5.0.0] [FREQ frequency@5.0.0]",
+            "Creates a key from what DUMP returned.",
+        ),
     Command::new("restore-asking", -4, Group::Server, restore)
         .flags(WRITE | DENYOOM | ASKING | SYSTEM)
         .keys(&[one(1, key::OW | key::UPDATE)])
         .categories(&["@keyspace", "@dangerous"])
         .complexity("O(1)")
-        .history(&[("3.0.0", "The option `REPLACE`."), ("5.0.0", "The option `ABSTTL`."), ("5.0.0", "The options `IDLETIME` and `FREQ`.")])
-        .doc("3.0.0", "key ttl serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME seconds@5.0.0] [FREQ frequency@5.0.0]", "Creates a key as RESTORE does, in a slot that this node imports."),
+        .history(&[
+            ("3.0.0", "The option `REPLACE`."),
+            ("5.0.0", "The option `ABSTTL`."),
+            ("5.0.0", "The options `IDLETIME` and `FREQ`."),
+        ])
+        .doc(
+            "3.0.0",
+            "key ttl serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME \
+             seconds@5.0.0] [FREQ frequency@5.0.0]",
+            "Creates a key as RESTORE does, in a slot that this node imports.",
+        ),
 ];
 
 fn dump(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -78,15 +97,16 @@ fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if at.is_some_and(|at| at <= ctx.db.now) && ctx.db.expiring() == Expiring::Delete {
         // Dead on arrival, but it did replace what was there.
         if ctx.db.remove(key) {
-            ctx.db.changed(key);
+            ctx.db.changed(key, event::DEL);
             ctx.record(&[b"DEL", key]);
         }
         ctx.reply.ok();
         return DONE;
     }
+    ctx.db.remove(key);
     ctx.db.insert(key, value, at);
     ctx.db.set_usage(key, idle, freq);
-    ctx.db.changed(key);
+    ctx.db.changed(key, event::RESTORE);
     if let Some(at) = at.filter(|_| !absolute) {
         let mut text = itoa::Buffer::new();
         let mut record: Vec<&[u8]> = vec![b"RESTORE", key, text.format(at).as_bytes(), bytes];

@@ -38,7 +38,7 @@ pub const COMMANDS: &[Command] = &[
         ),
     Command::new("blpop", -3, List, blpop)
         .complexity("O(N)")
-        .flags(WRITE | NOSCRIPT | BLOCKING)
+        .flags(WRITE | BLOCKING)
         .keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)])
         .history(&[("6.0.0", "The timeout may be a fraction of a second.")])
         .doc(
@@ -48,7 +48,7 @@ pub const COMMANDS: &[Command] = &[
         ),
     Command::new("brpop", -3, List, brpop)
         .complexity("O(N)")
-        .flags(WRITE | NOSCRIPT | BLOCKING)
+        .flags(WRITE | BLOCKING)
         .keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)])
         .history(&[("6.0.0", "The timeout may be a fraction of a second.")])
         .doc(
@@ -58,7 +58,7 @@ pub const COMMANDS: &[Command] = &[
         ),
     Command::new("blmove", 6, List, blmove)
         .complexity("O(1)")
-        .flags(WRITE | DENYOOM | NOSCRIPT | BLOCKING)
+        .flags(WRITE | DENYOOM | BLOCKING)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
         .doc(
             "6.2.0",
@@ -68,7 +68,7 @@ pub const COMMANDS: &[Command] = &[
     Command::new("brpoplpush", 4, List, brpoplpush)
         .deprecated("6.2.0", "`BLMOVE` from `RIGHT` to `LEFT`")
         .complexity("O(1)")
-        .flags(WRITE | DENYOOM | NOSCRIPT | BLOCKING)
+        .flags(WRITE | DENYOOM | BLOCKING)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
         .history(&[("6.0.0", "The timeout may be a fraction of a second.")])
         .doc("2.2.0", "source destination timeout", "Moves an element as RPOPLPUSH does, and waits for one."),
@@ -111,17 +111,14 @@ fn move_element(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], from: End, to: End) -
         End::Right => list.pop_back(),
     };
     let Some(element) = element else { return Ok(false) };
-    let empty = list.is_empty();
-    // A list that rotates is never empty in between.
-    if source != destination {
-        ctx.remove_if_empty(source, empty);
-    }
+    let emptied = list.is_empty() && source != destination;
     let list = ctx.db.list_or_new(destination)?;
     match to {
         End::Left => list.push_front(&element, ctx.limits),
         End::Right => list.push_back(&element, ctx.limits),
     }
-    ctx.db.changed(destination);
+    ctx.db.changed(destination, to.push_event());
+    ctx.remove_if_empty(source, emptied, from.pop_event());
     ctx.reply.bulk(&element);
     Ok(true)
 }

@@ -6,14 +6,15 @@ use super::sorted_sets::{open_members, show_member};
 use super::spec::{Command, Group::SortedSet, counted, flags::*, key, one, range};
 use super::{Fail, Result, bulk_item, is, non_negative};
 use crate::encoding::Item;
+use crate::keyspace::{Event, event};
 use crate::value;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("zpopmin", -2, SortedSet, zpopmin).complexity("O(log(N)*M)").flags(WRITE | FAST).keys(&[one(1, key::RW | key::ACCESS | key::DELETE)]).doc("5.0.0", "key [count]", "Takes the members with the lowest scores out of a sorted set."),
     Command::new("zpopmax", -2, SortedSet, zpopmax).complexity("O(log(N)*M)").flags(WRITE | FAST).keys(&[one(1, key::RW | key::ACCESS | key::DELETE)]).doc("5.0.0", "key [count]", "Takes the members with the highest scores out of a sorted set."),
-    Command::new("bzpopmin", -3, SortedSet, bzpopmin).complexity("O(log(N))").flags(WRITE | NOSCRIPT | BLOCKING | FAST).keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)]).history(&[("6.0.0", "The timeout may be a fraction of a second.")])
+    Command::new("bzpopmin", -3, SortedSet, bzpopmin).complexity("O(log(N))").flags(WRITE | BLOCKING | FAST).keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)]).history(&[("6.0.0", "The timeout may be a fraction of a second.")])
         .doc("5.0.0", "key ... timeout", "Takes the member with the lowest score out of the first sorted set that has any, and waits for one."),
-    Command::new("bzpopmax", -3, SortedSet, bzpopmax).complexity("O(log(N))").flags(WRITE | NOSCRIPT | BLOCKING | FAST).keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)]).history(&[("6.0.0", "The timeout may be a fraction of a second.")])
+    Command::new("bzpopmax", -3, SortedSet, bzpopmax).complexity("O(log(N))").flags(WRITE | BLOCKING | FAST).keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)]).history(&[("6.0.0", "The timeout may be a fraction of a second.")])
         .doc("5.0.0", "key ... timeout", "Takes the member with the highest score out of the first sorted set that has any, and waits for one."),
     Command::new("zmpop", -4, SortedSet, zmpop).complexity("O(K) + O(M*log(N))").flags(WRITE | MOVABLE_KEYS).keys(&[counted(1, key::RW | key::ACCESS | key::DELETE)]).doc("7.0.0", "numkeys key ... where=<MIN | MAX> [COUNT count]", "Takes members out of the first sorted set of several that has any."),
     Command::new("bzmpop", -5, SortedSet, bzmpop).complexity("O(K) + O(M*log(N))").flags(WRITE | BLOCKING | MOVABLE_KEYS).keys(&[counted(2, key::RW | key::ACCESS | key::DELETE)]).doc("7.0.0", "timeout numkeys key ... where=<MIN | MAX> [COUNT count]", "Takes members as ZMPOP does, and waits for some."),
@@ -64,12 +65,19 @@ impl QueueEnd for End {
             });
         }
         let empty = set.is_empty();
-        ctx.remove_if_empty(key, empty);
+        ctx.remove_if_empty(key, empty, self.event());
         Ok(Some(n))
     }
 }
 
 impl End {
+    const fn event(self) -> Event {
+        match self {
+            End::Lowest => event::ZPOPMIN,
+            End::Highest => event::ZPOPMAX,
+        }
+    }
+
     fn pop<R>(self, set: &mut value::SortedSet, f: impl FnOnce(Item<'_>, f64) -> R) -> Option<R> {
         match self {
             End::Lowest => set.pop_first_with(f),
@@ -119,7 +127,7 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
         }
     }
     let empty = set.is_empty();
-    ctx.remove_if_empty(args[1], empty);
+    ctx.remove_if_empty(args[1], empty, end.event());
     DONE
 }
 

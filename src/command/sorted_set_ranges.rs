@@ -7,6 +7,7 @@ use super::sorted_sets::{open_members, show_member};
 use super::spec::{Command, Group::SortedSet, flags::*, key, one};
 use super::{Fail, Result, clamp_range, int, is, trim_start};
 use crate::encoding::item::IntText;
+use crate::keyspace::{Event, event};
 use crate::value::sorted_set::LexBound;
 use crate::value::{self, Value};
 
@@ -26,44 +27,73 @@ pub const COMMANDS: &[Command] = &[
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .history(&[("6.2.0", "The options `REV`, `BYSCORE`, `BYLEX` and `LIMIT`.")])
-        .doc("1.2.0", "key start:string stop:string [sortby@6.2.0=<BYSCORE | BYLEX>] [REV@6.2.0] [LIMIT limit@6.2.0=(offset count)] [WITHSCORES]", "Returns members between two ranks, scores or members."),
+        .doc(
+            "1.2.0",
+            "key start:string stop:string [sortby@6.2.0=<BYSCORE | BYLEX>] [REV@6.2.0] \
+             [LIMIT limit@6.2.0=(offset count)] [WITHSCORES]",
+            "Returns members between two ranks, scores or members.",
+        ),
     Command::new("zrangestore", -5, SortedSet, zrangestore)
         .complexity("O(log(N)+M)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::OW | key::UPDATE), one(2, key::RO | key::ACCESS)])
-        .doc("6.2.0", "dst src min max [sortby=<BYSCORE | BYLEX>] [REV] [LIMIT (offset count)]", "Stores the members between two ranks, scores or members in a key."),
+        .doc(
+            "6.2.0",
+            "dst src min max [sortby=<BYSCORE | BYLEX>] [REV] [LIMIT (offset count)]",
+            "Stores the members between two ranks, scores or members in a key.",
+        ),
     Command::new("zrangebyscore", -4, SortedSet, zrangebyscore)
         .deprecated("6.2.0", "`ZRANGE` with `BYSCORE`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .history(&[("2.0.0", "The option `WITHSCORES`.")])
-        .doc("1.0.5", "key min:double max:double [WITHSCORES@2.0.0] [LIMIT (offset count)]", "Returns the members with scores between two bounds."),
+        .doc(
+            "1.0.5",
+            "key min:double max:double [WITHSCORES@2.0.0] [LIMIT (offset count)]",
+            "Returns the members with scores between two bounds.",
+        ),
     Command::new("zrevrangebyscore", -4, SortedSet, zrevrangebyscore)
         .deprecated("6.2.0", "`ZRANGE` with `REV` and `BYSCORE`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .history(&[("2.1.6", "`WITHSCORES` may be anywhere among the options.")])
-        .doc("2.2.0", "key max:double min:double [WITHSCORES] [LIMIT (offset count)]", "Returns the members with scores between two bounds, the highest first."),
+        .doc(
+            "2.2.0",
+            "key max:double min:double [WITHSCORES] [LIMIT (offset count)]",
+            "Returns the members with scores between two bounds, the highest first.",
+        ),
     Command::new("zrevrange", -4, SortedSet, zrevrange)
         .deprecated("6.2.0", "`ZRANGE` with `REV`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("1.2.0", "key start stop [WITHSCORES]", "Returns the members between two ranks, the highest score first."),
+        .doc(
+            "1.2.0",
+            "key start stop [WITHSCORES]",
+            "Returns the members between two ranks, the highest score first.",
+        ),
     Command::new("zrangebylex", -4, SortedSet, zrangebylex)
         .deprecated("6.2.0", "`ZRANGE` with `BYLEX`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("2.8.9", "key min max [LIMIT (offset count)]", "Returns the members between two members, where all scores are equal."),
+        .doc(
+            "2.8.9",
+            "key min max [LIMIT (offset count)]",
+            "Returns the members between two members, where all scores are equal.",
+        ),
     Command::new("zrevrangebylex", -4, SortedSet, zrevrangebylex)
         .deprecated("6.2.0", "`ZRANGE` with `REV` and `BYLEX`")
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("2.8.9", "key max min [LIMIT (offset count)]", "Returns the members between two members in reverse order, where all scores are equal."),
+        .doc(
+            "2.8.9",
+            "key max min [LIMIT (offset count)]",
+            "Returns the members between two members in reverse order, where all scores are equal.",
+        ),
     Command::new("zremrangebyrank", 4, SortedSet, zremrangebyrank)
         .complexity("O(log(N)+M)")
         .flags(WRITE)
@@ -257,17 +287,17 @@ fn zrangestore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             result.add(member.text(&mut buf), score, limits);
         }
     }
-    store(ctx, args[1], result)
+    store(ctx, args[1], result, event::ZRANGESTORE)
 }
 
 /// Puts a result under a key, or deletes the key for an empty one, and replies with its length.
-pub(super) fn store(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], result: value::SortedSet) -> Result {
+pub(super) fn store(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], result: value::SortedSet, event: Event) -> Result {
     let len = result.len();
     if len > 0 {
         ctx.db.insert(key, Value::SortedSet(Box::new(result)), None);
-        ctx.db.changed(key);
+        ctx.db.changed(key, event);
     } else if ctx.db.remove(key) {
-        ctx.db.changed(key);
+        ctx.db.changed(key, event::DEL);
     }
     ctx.reply.int(len as i64);
     DONE
@@ -310,7 +340,12 @@ fn remove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], by: By) -> Result {
     let removed = set.remove_range(ranks);
     let empty = set.is_empty();
     if removed > 0 {
-        ctx.remove_if_empty(args[1], empty);
+        let event = match by {
+            By::Rank => event::ZREMRANGEBYRANK,
+            By::Score => event::ZREMRANGEBYSCORE,
+            By::Member => event::ZREMRANGEBYLEX,
+        };
+        ctx.remove_if_empty(args[1], empty, event);
     }
     ctx.reply.int(removed as i64);
     DONE

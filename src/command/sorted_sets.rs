@@ -6,6 +6,7 @@ use super::spec::{Command, Group::SortedSet, flags::*, key, one};
 use super::{Fail, Result, bulk_item, is, random};
 use crate::base::num::{format_f64, parse_f64};
 use crate::encoding::Item;
+use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::sorted_set::Added;
 use crate::value::{self, Kind, Limits};
@@ -15,13 +16,26 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(log(N))")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
-        .history(&[("2.4.0", "Several members at once."), ("3.0.2", "The options `XX`, `NX`, `CH` and `INCR`."), ("6.2.0", "The options `GT` and `LT`.")])
-        .doc("1.2.0", "key [condition@3.0.2=<NX | XX>] [comparison@6.2.0=<GT | LT>] [change@3.0.2=CH] [increment@3.0.2=INCR] data=(score member) ...", "Gives members of a sorted set their scores, and creates the sorted set if there is none."),
+        .history(&[
+            ("2.4.0", "Several members at once."),
+            ("3.0.2", "The options `XX`, `NX`, `CH` and `INCR`."),
+            ("6.2.0", "The options `GT` and `LT`."),
+        ])
+        .doc(
+            "1.2.0",
+            "key [condition@3.0.2=<NX | XX>] [comparison@6.2.0=<GT | LT>] \
+             [change@3.0.2=CH] [increment@3.0.2=INCR] data=(score member) ...",
+            "Gives members of a sorted set their scores, and creates the sorted set if there is none.",
+        ),
     Command::new("zincrby", 4, SortedSet, zincrby)
         .complexity("O(log(N))")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
-        .doc("1.2.0", "key increment member", "Adds a number to the score of a member; a missing member counts as 0."),
+        .doc(
+            "1.2.0",
+            "key increment member",
+            "Adds a number to the score of a member; a missing member counts as 0.",
+        ),
     Command::new("zscore", 3, SortedSet, zscore)
         .complexity("O(1)")
         .flags(READONLY | FAST)
@@ -66,7 +80,11 @@ pub const COMMANDS: &[Command] = &[
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
-        .doc("2.8.0", "key cursor [MATCH pattern] [COUNT count]", "Goes through the members of a sorted set step by step."),
+        .doc(
+            "2.8.0",
+            "key cursor [MATCH pattern] [COUNT count]",
+            "Goes through the members of a sorted set step by step.",
+        ),
 ];
 
 /// The options of ZADD.
@@ -144,7 +162,7 @@ fn zadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
     }
     if new + changed > 0 {
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::ZADD);
     }
     ctx.reply.int(if o.count_changes { new + changed } else { new });
     DONE
@@ -166,7 +184,7 @@ fn increment(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], member: &[u8], by: f64, o: O
         Outcome::Kept => ctx.reply.null(),
         Outcome::Same(score) => ctx.reply.double(score),
         Outcome::New(score) | Outcome::Changed(score) => {
-            ctx.db.changed(key);
+            ctx.db.changed(key, event::ZINCR);
             ctx.reply.double(score);
         }
     }
@@ -278,7 +296,7 @@ fn zrem(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     };
     let removed = args[2..].iter().filter(|member| set.remove(member).is_some()).count();
     let empty = set.is_empty();
-    ctx.reply_removed(args[1], removed, empty)
+    ctx.reply_removed(args[1], removed, empty, event::ZREM)
 }
 
 /// The array around `n` members, with their scores or without: in RESP3 each pair is an array of its own.

@@ -5,19 +5,63 @@ use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Stream, flags::*, key, one};
 use super::stream_reads::show_entry;
 use super::{Fail, Result, int, is, trim_start, wrong_arguments};
+use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::stream::Trim;
 use crate::value::{self, Kind, StreamId};
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("xadd", -5, Stream, xadd).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::UPDATE)]).tips(&["nondeterministic_output"]).complexity("O(1)").history(&[("6.2.0", "The options `NOMKSTREAM`, `MINID` and `LIMIT`."), ("7.0.0", "Ids whose second part is left to the server.")])
-        .doc("5.0.0", "key [NOMKSTREAM@6.2.0] [trim=(strategy=<MAXLEN | MINID@6.2.0> [operator=<equal== | approximately=~>] threshold [LIMIT count@6.2.0])] id-selector=<auto-id=* | id> data=(field value) ...", "Appends an entry to a stream, and creates the stream if there is none."),
-    Command::new("xlen", 2, Stream, xlen).flags(READONLY | FAST).keys(&[one(1, key::RO)]).complexity("O(1)").doc("5.0.0", "key", "Returns the number of entries of a stream."),
-    Command::new("xdel", -3, Stream, xdel).flags(WRITE | FAST).keys(&[one(1, key::RW | key::DELETE)]).complexity("O(1)").doc("5.0.0", "key id ...", "Removes entries by their ids."),
-    Command::new("xtrim", -4, Stream, xtrim).flags(WRITE).keys(&[one(1, key::RW | key::DELETE)]).tips(&["nondeterministic_output"]).complexity("O(N)").history(&[("6.2.0", "The options `MINID` and `LIMIT`.")])
-        .doc("5.0.0", "key trim=(strategy=<MAXLEN | MINID@6.2.0> [operator=<equal== | approximately=~>] threshold [LIMIT count@6.2.0])", "Removes old entries from a stream."),
-    Command::new("xsetid", -3, Stream, xsetid).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::UPDATE)]).complexity("O(1)").history(&[("7.0.0", "The options `ENTRIESADDED` and `MAXDELETEDID`.")])
-        .doc("5.0.0", "key last-id [ENTRIESADDED entries-added@7.0.0] [MAXDELETEDID max-deleted-id@7.0.0]", "Sets the last id and the counters of a stream."),
+    Command::new("xadd", -5, Stream, xadd)
+        .flags(WRITE | DENYOOM | FAST)
+        .keys(
+            &[one(1, key::RW | key::UPDATE).notes("UPDATE because entries may be removed at the other end")],
+        )
+        .tips(&["nondeterministic_output"])
+        .complexity("O(1)")
+        .history(&[
+            ("6.2.0", "The options `NOMKSTREAM`, `MINID` and `LIMIT`."),
+            ("7.0.0", "Ids whose second part is left to the server."),
+        ])
+        .doc(
+            "5.0.0",
+            "key [NOMKSTREAM@6.2.0] [trim=(strategy=<MAXLEN | MINID@6.2.0> \
+             [operator=<equal== | approximately=~>] threshold [LIMIT count@6.2.0])] \
+             id-selector=<auto-id=* | id> data=(field value) ...",
+            "Appends an entry to a stream, and creates the stream if there is none.",
+        ),
+    Command::new("xlen", 2, Stream, xlen)
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO)])
+        .complexity("O(1)")
+        .doc("5.0.0", "key", "Returns the number of entries of a stream."),
+    Command::new("xdel", -3, Stream, xdel)
+        .flags(WRITE | FAST)
+        .keys(&[one(1, key::RW | key::DELETE)])
+        .complexity("O(1)")
+        .doc("5.0.0", "key id ...", "Removes entries by their ids."),
+    Command::new("xtrim", -4, Stream, xtrim)
+        .flags(WRITE)
+        .keys(&[one(1, key::RW | key::DELETE)])
+        .tips(&["nondeterministic_output"])
+        .complexity("O(N)")
+        .history(&[("6.2.0", "The options `MINID` and `LIMIT`.")])
+        .doc(
+            "5.0.0",
+            "key trim=(strategy=<MAXLEN | MINID@6.2.0> [operator=<equal== | \
+             approximately=~>] threshold [LIMIT count@6.2.0])",
+            "Removes old entries from a stream.",
+        ),
+    Command::new("xsetid", -3, Stream, xsetid)
+        .flags(WRITE | DENYOOM | FAST)
+        .keys(&[one(1, key::RW | key::UPDATE)])
+        .complexity("O(1)")
+        .history(&[("7.0.0", "The options `ENTRIESADDED` and `MAXDELETEDID`.")])
+        .doc(
+            "5.0.0",
+            "key last-id [ENTRIESADDED entries-added@7.0.0] [MAXDELETEDID \
+             max-deleted-id@7.0.0]",
+            "Sets the last id and the counters of a stream.",
+        ),
     Command::container("xinfo", Stream, INFO).doc("5.0.0", "", "Tells about streams and their groups."),
 ];
 
@@ -217,11 +261,12 @@ fn xadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     ))?;
     let stream = ctx.db.stream_or_new(key)?;
     stream.append(id, fields, ctx.limits);
-    if let Some(trim) = &o.trim {
-        stream.trim(trim.keep, trim.approximate, trim.limit);
-    }
+    let trimmed = o.trim.as_ref().map_or(0, |trim| stream.trim(trim.keep, trim.approximate, trim.limit));
     let kept = Kept::of(stream);
-    ctx.db.changed(key);
+    ctx.db.changed(key, event::XADD);
+    if trimmed > 0 {
+        ctx.db.notify(key, event::XTRIM);
+    }
     bulk_id(ctx.reply, id);
     let exact = matches!(new, NewId::Exact(_)) && !o.trim.as_ref().is_some_and(|t| t.approximate);
     if !exact && ctx.db.effects.log_wanted {
@@ -270,7 +315,7 @@ fn xtrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let removed = stream.trim(trim.keep, trim.approximate, trim.limit);
     let kept = Kept::of(stream);
     if removed > 0 {
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::XTRIM);
         if trim.approximate {
             let [strategy, mark, threshold] = kept.words(&trim);
             ctx.record(&[b"XTRIM", args[1], &strategy, &mark, &threshold]);
@@ -295,7 +340,7 @@ fn xdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let ids = args[2..].iter().map(|arg| id(arg, 0)).collect::<Result<Vec<_>>>()?;
     let removed = ids.into_iter().filter(|id| stream.remove(*id)).count();
     if removed > 0 {
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::XDEL);
     }
     ctx.reply.int(removed as i64);
     DONE
@@ -343,7 +388,7 @@ fn xsetid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let added = added.unwrap_or(stream.entries_added());
     let max_deleted = max_deleted.filter(|id| *id != StreamId::MIN).unwrap_or(stream.max_deleted_id());
     stream.set_counters(last, added, max_deleted);
-    ctx.db.changed(args[1]);
+    ctx.db.changed(args[1], event::XSETID);
     ctx.reply.ok();
     DONE
 }

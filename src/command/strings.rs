@@ -6,8 +6,8 @@ use super::spec::{Command, Group::String, flags::*, key, one, range};
 use super::{Fail, Result, int, is};
 use crate::base::long_double::LongDouble;
 use crate::base::time::UnixMs;
-use crate::keyspace::EntryRef;
 use crate::keyspace::db::SetExpire;
+use crate::keyspace::{EntryRef, Event, event};
 use crate::value::{Kind, ValueRef};
 
 pub const COMMANDS: &[Command] = &[
@@ -17,10 +17,12 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE | key::VARIABLE_FLAGS)
             .notes("RW and ACCESS due to the optional `GET` argument")])
         .history(&[("2.6.12", "The options `EX`, `PX`, `NX` and `XX`."), ("6.0.0", "The option `KEEPTTL`."), ("6.2.0", "The options `GET`, `EXAT` and `PXAT`."), ("7.0.0", "`NX` and `GET` together.")])
-        .doc("1.0.0", "key value [condition@2.6.12=<NX | XX>] [GET@6.2.0] [expiration=<EX seconds@2.6.12 | PX milliseconds@2.6.12 | EXAT unix-time-seconds@6.2.0 | PXAT unix-time-milliseconds@6.2.0 | KEEPTTL@6.0.0>]", "Sets the string value of a key, whatever its type was, and creates the key if it does not exist."),
-    Command::new("setnx", 3, String, setnx).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::OW | key::INSERT)]).doc("1.0.0", "key value", "Sets the string value of a key only when the key does not exist."),
-    Command::new("setex", 4, String, setex).complexity("O(1)").flags(WRITE | DENYOOM).keys(&[one(1, key::OW | key::UPDATE)]).doc("2.0.0", "key seconds value", "Sets the string value and the expiry of a key."),
-    Command::new("psetex", 4, String, psetex).complexity("O(1)").flags(WRITE | DENYOOM).keys(&[one(1, key::OW | key::UPDATE)]).doc("2.6.0", "key milliseconds value", "Sets the string value and the expiry in milliseconds of a key."),
+        .doc("1.0.0", "key value [condition@2.6.12=<NX | XX>] [GET@6.2.0] [expiration=<EX \
+             seconds@2.6.12 | PX milliseconds@2.6.12 | EXAT unix-time-seconds@6.2.0 | \
+             PXAT unix-time-milliseconds@6.2.0 | KEEPTTL@6.0.0>]", "Sets the string value of a key, whatever its type was, and creates the key if it does not exist."),
+    Command::new("setnx", 3, String, setnx).deprecated("2.6.12", "`SET` with `NX`").complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::OW | key::INSERT)]).doc("1.0.0", "key value", "Sets the string value of a key only when the key does not exist."),
+    Command::new("setex", 4, String, setex).deprecated("2.6.12", "`SET` with `EX`").complexity("O(1)").flags(WRITE | DENYOOM).keys(&[one(1, key::OW | key::UPDATE)]).doc("2.0.0", "key seconds value", "Sets the string value and the expiry of a key."),
+    Command::new("psetex", 4, String, psetex).deprecated("2.6.12", "`SET` with `PX`").complexity("O(1)").flags(WRITE | DENYOOM).keys(&[one(1, key::OW | key::UPDATE)]).doc("2.6.0", "key milliseconds value", "Sets the string value and the expiry in milliseconds of a key."),
     Command::new("getset", 3, String, getset).deprecated("6.2.0", "`SET` with `GET`").complexity("O(1)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
@@ -32,7 +34,8 @@ pub const COMMANDS: &[Command] = &[
     Command::new("getex", -2, String, getex).complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE).notes("RW and UPDATE because it changes the TTL")])
-        .doc("6.2.0", "key [expiration=<EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST>]", "Returns the string value of a key and sets or clears its expiry."),
+        .doc("6.2.0", "key [expiration=<EX seconds | PX milliseconds | EXAT unix-time-seconds | \
+             PXAT unix-time-milliseconds | PERSIST>]", "Returns the string value of a key and sets or clears its expiry."),
     Command::new("mget", -2, String, mget).complexity("O(N)")
         .flags(READONLY | FAST)
         .keys(&[range(1, -1, 1, key::RO | key::ACCESS)])
@@ -46,7 +49,6 @@ pub const COMMANDS: &[Command] = &[
     Command::new("msetnx", -3, String, msetnx).complexity("O(N)")
         .flags(WRITE | DENYOOM)
         .keys(&[range(1, -1, 2, key::OW | key::INSERT)])
-        .tips(&["request_policy:multi_shard", "response_policy:agg_min"])
         .doc("1.0.1", "data=(key value) ...", "Sets the string values of several keys only when none of them exists."),
     Command::new("incr", 2, String, incr).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc("1.0.0", "key", "Adds one to the integer value of a key; a missing key counts as 0."),
     Command::new("decr", 2, String, decr).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc("1.0.0", "key", "Takes one from the integer value of a key; a missing key counts as 0."),
@@ -152,7 +154,7 @@ fn deadline(ctx: &Ctx<'_, '_, '_>, arg: &[u8], seconds: bool, absolute: bool) ->
 fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if args.len() == 3 {
         ctx.db.set_string(args[1], args[2], SetExpire::Clear);
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::SET);
         ctx.reply.ok();
         return DONE;
     }
@@ -198,7 +200,10 @@ fn put(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], expire: SetExpire) {
             ctx.record(&[&b"SET"[..], key, value]);
         }
     }
-    ctx.db.changed(key);
+    ctx.db.changed(key, event::SET);
+    if matches!(expire, SetExpire::At(_)) {
+        ctx.db.notify(key, event::EXPIRE);
+    }
 }
 
 fn setnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -234,7 +239,7 @@ fn getset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn getdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if reply_string(ctx, args[1])? {
         ctx.db.remove(args[1]);
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::DEL);
         ctx.record(&[&b"DEL"[..], args[1]]);
     }
     DONE
@@ -250,17 +255,17 @@ fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         SetExpire::At(at) if at < ctx.db.now => {
             ctx.db.remove(key);
             ctx.record(&[&b"DEL"[..], key]);
-            ctx.db.changed(key);
+            ctx.db.changed(key, event::DEL);
         }
         SetExpire::At(at) => {
             ctx.db.set_expire(key, Some(at));
             ctx.record(&[&b"PEXPIREAT"[..], key, itoa::Buffer::new().format(at).as_bytes()]);
-            ctx.db.changed(key);
+            ctx.db.changed(key, event::EXPIRE);
         }
         _ if o.when.is_some() && ctx.db.expire_of(key) != Some(None) => {
             ctx.db.set_expire(key, None);
             ctx.record(&[&b"PERSIST"[..], key]);
-            ctx.db.changed(key);
+            ctx.db.changed(key, event::PERSIST);
         }
         _ => {}
     }
@@ -290,7 +295,7 @@ fn set_pairs(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<()> {
     }
     for pair in args[1..].chunks_exact(2) {
         ctx.db.set_string(pair[0], pair[1], SetExpire::Clear);
-        ctx.db.changed(pair[0]);
+        ctx.db.changed(pair[0], event::SET);
     }
     Ok(())
 }
@@ -336,7 +341,7 @@ fn add(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], by: i64) -> Result {
         new = old.checked_add(by).ok_or(Fail::text("ERR increment or decrement would overflow"))?;
         Ok(digits.format(new))
     })?;
-    ctx.db.changed(key);
+    ctx.db.changed(key, event::INCRBY);
     ctx.reply.int(new);
     DONE
 }
@@ -360,7 +365,7 @@ fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if text.len() <= 44 {
         ctx.db.mark_text(key);
     }
-    ctx.db.changed(key);
+    ctx.db.changed(key, event::INCRBYFLOAT);
     // Replicas get the result: their floating point may differ.
     ctx.record(&[&b"SET"[..], key, text.as_bytes(), b"KEEPTTL"]);
     ctx.reply.bulk(text.as_bytes());
@@ -394,6 +399,7 @@ fn append(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             s.extend_from_slice(tail);
         },
         false,
+        event::APPEND,
     )?;
     ctx.reply.int(len as i64);
     DONE
@@ -421,6 +427,7 @@ fn setrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             s[at..at + part.len()].copy_from_slice(part);
         },
         true,
+        event::SETRANGE,
     )?;
     ctx.reply.int(len as i64);
     DONE
@@ -435,6 +442,7 @@ fn edit(
     check: impl FnOnce(Option<&[u8]>) -> Result<Option<usize>>,
     change: impl FnOnce(&mut Vec<u8>, usize),
     new_is_raw: bool,
+    event: Event,
 ) -> Result<usize> {
     let exists = ctx.db.expect_kind(key, Kind::String)?;
     let entry = ctx.db.peek(key);
@@ -449,7 +457,7 @@ fn edit(
         let s = std::sync::Arc::make_mut(shared);
         change(s, at);
         let len = s.len();
-        ctx.db.changed(key);
+        ctx.db.changed(key, event);
         return Ok(len);
     }
     let mut s = match ctx.db.peek(key).map(EntryRef::value) {
@@ -459,7 +467,7 @@ fn edit(
     change(&mut s, at);
     let len = s.len();
     ctx.db.replace_string(key, s, exists || new_is_raw);
-    ctx.db.changed(key);
+    ctx.db.changed(key, event);
     Ok(len)
 }
 

@@ -222,6 +222,7 @@ fn make_node(
     let keyspace = Keyspace::new(databases, discard);
     keyspace.log.set_keep(config.repl_backlog_size);
     configure_usage(&keyspace.usage, &config);
+    keyspace.events.set(config.notify_keyspace_events);
     let shared = Shared {
         keyspace: Arc::new(keyspace),
         commands: CommandTable::new(Mode::Data, commands::FAMILIES, renames),

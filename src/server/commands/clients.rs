@@ -17,57 +17,96 @@ use crate::server::node::{Node, unix_ms};
 pub const COMMANDS: &[Command] =
     &[Command::container("client", Connection, CLIENT).doc("2.4.0", "", "Commands about connections.")];
 
-const OWN: u32 = NOSCRIPT | LOADING | STALE;
-const OTHERS: u32 = ADMIN | NOSCRIPT | LOADING | STALE;
+const OWN: Flags = NOSCRIPT | LOADING | STALE;
+const OTHERS: Flags = ADMIN | NOSCRIPT | LOADING | STALE;
 
 const CLIENT: &[Command] = &[
-    Command::new("getname", 2, Connection, getname)
-        .flags(OWN)
-        .complexity("O(1)")
-        .doc("2.6.9", "", "Returns the name of the connection."),
-    Command::new("help", 2, Connection, client_help)
-        .flags(LOADING | STALE)
-        .complexity("O(1)")
-        .doc("5.0.0", "", "Lists the subcommands."),
-    Command::new("id", 2, Connection, id)
-        .flags(OWN)
-        .complexity("O(1)")
-        .doc("5.0.0", "", "Returns the number of the connection."),
+    Command::new("getname", 2, Connection, getname).flags(OWN).complexity("O(1)").doc(
+        "2.6.9",
+        "",
+        "Returns the name of the connection.",
+    ),
+    Command::new("help", 2, Connection, client_help).flags(LOADING | STALE).complexity("O(1)").doc(
+        "5.0.0",
+        "",
+        "Lists the subcommands.",
+    ),
+    Command::new("id", 2, Connection, id).flags(OWN).complexity("O(1)").doc(
+        "5.0.0",
+        "",
+        "Returns the number of the connection.",
+    ),
     Command::new("info", 2, Connection, info)
         .flags(OWN)
         .tips(&["nondeterministic_output"])
         .complexity("O(1)")
         .doc("6.2.0", "", "Describes the connection."),
-    Command::new("kill", -3, Connection, kill).flags(OTHERS).complexity("O(N) where N is the number of clients").history(&[("2.8.12", "The form with filters."), ("2.8.12", "The option `ID`."), ("3.2.0", "The value `master` of `TYPE`."), ("5.0.0", "The value `replica` of `TYPE`, for `slave`."), ("6.2.0", "The option `LADDR`."), ("7.4.0", "The option `MAXAGE`.")])
-        .doc("2.4.0", "filter=<old-format~ip:port!2.8.12 | new-format=<[ID client-id@2.8.12] | [TYPE client-type@2.8.12=<NORMAL | MASTER@3.2.0 | SLAVE | REPLICA@5.0.0 | PUBSUB>] | [USER username] | [ADDR addr~ip:port] | [LADDR laddr~ip:port@6.2.0] | [SKIPME <YES | NO>] | [MAXAGE maxage@7.4.0]> ...>", "Closes connections."),
+    Command::new("kill", -3, Connection, kill)
+        .flags(OTHERS)
+        .complexity("O(N) where N is the number of clients")
+        .history(&[
+            ("2.8.12", "The form with filters."),
+            ("2.8.12", "The option `ID`."),
+            ("3.2.0", "The value `master` of `TYPE`."),
+            ("5.0.0", "The value `replica` of `TYPE`, for `slave`."),
+            ("6.2.0", "The option `LADDR`."),
+            ("7.4.0", "The option `MAXAGE`."),
+        ])
+        .doc(
+            "2.4.0",
+            "filter=<old-format~ip:port!2.8.12 | new-format=<[ID client-id@2.8.12] | \
+             [TYPE client-type@2.8.12=<NORMAL | MASTER@3.2.0 | SLAVE | REPLICA@5.0.0 | \
+             PUBSUB>] | [USER username] | [ADDR addr~ip:port] | [LADDR \
+             laddr~ip:port@6.2.0] | [SKIPME <YES | NO>] | [MAXAGE maxage@7.4.0]> ...>",
+            "Closes connections.",
+        ),
     Command::new("list", -2, Connection, list)
         .flags(OTHERS)
         .tips(&["nondeterministic_output"])
         .complexity("O(N) where N is the number of clients")
-        .history(&[("2.8.12", "Each client's number, `id`."), ("5.0.0", "The option `TYPE`."), ("6.0.0", "The field `user`."), ("6.2.0", "The fields `argv-mem`, `tot-mem`, `laddr` and `redir`, and the option `ID`."), ("7.0.0", "The fields `resp`, `multi-mem`, `rbs` and `rbp`."), ("7.0.3", "The field `ssub`.")])
-        .doc("2.4.0", "[TYPE client-type@5.0.0=<NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id@6.2.0 ...]", "Describes all connections, or some."),
-    Command::new("no-evict", 3, Connection, no_evict)
-        .flags(OTHERS)
-        .complexity("O(1)")
-        .doc("7.0.0", "enabled=<ON | OFF>", "Protects the connection when clients' buffers take too much memory."),
-    Command::new("no-touch", 3, Connection, no_touch)
-        .flags(OWN)
-        .complexity("O(1)")
-        .doc("7.2.0", "enabled=<ON | OFF>", "Keeps the connection's reads from counting as uses of keys."),
+        .history(&[
+            ("2.8.12", "Each client's number, `id`."),
+            ("5.0.0", "The option `TYPE`."),
+            ("6.0.0", "The field `user`."),
+            ("6.2.0", "The fields `argv-mem`, `tot-mem`, `laddr` and `redir`, and the option `ID`."),
+            ("7.0.0", "The fields `resp`, `multi-mem`, `rbs` and `rbp`."),
+            ("7.0.3", "The field `ssub`."),
+        ])
+        .doc(
+            "2.4.0",
+            "[TYPE client-type@5.0.0=<NORMAL | MASTER | REPLICA | PUBSUB>] [ID \
+             client-id@6.2.0 ...]",
+            "Describes all connections, or some.",
+        ),
+    Command::new("no-evict", 3, Connection, no_evict).flags(OTHERS).complexity("O(1)").doc(
+        "7.0.0",
+        "enabled=<ON | OFF>",
+        "Protects the connection when clients' buffers take too much memory.",
+    ),
+    Command::new("no-touch", 3, Connection, no_touch).flags(OWN).complexity("O(1)").doc(
+        "7.2.0",
+        "enabled=<ON | OFF>",
+        "Keeps the connection's reads from counting as uses of keys.",
+    ),
     Command::new("pause", -3, Connection, pause)
         .flags(OTHERS)
         .complexity("O(1)")
         .history(&[("6.2.0", "The mode `WRITE`.")])
         .doc("3.0.0", "timeout:integer [mode@6.2.0=<WRITE | ALL>]", "Makes clients' commands wait."),
-    Command::new("reply", 3, Connection, reply)
-        .flags(OWN)
-        .complexity("O(1)")
-        .doc("3.2.0", "action=<ON | OFF | SKIP>", "Says whether replies are sent."),
+    Command::new("reply", 3, Connection, reply).flags(OWN).complexity("O(1)").doc(
+        "3.2.0",
+        "action=<ON | OFF | SKIP>",
+        "Says whether replies are sent.",
+    ),
     Command::new("setinfo", 4, Connection, setinfo)
         .flags(OWN)
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .complexity("O(1)")
-        .doc("7.2.0", "attr=<LIB-NAME libname | LIB-VER libver>", "Tells the client library of the connection."),
+        .doc(
+            "7.2.0",
+            "attr=<LIB-NAME libname | LIB-VER libver>",
+            "Tells the client library of the connection.",
+        ),
     Command::new("setname", 3, Connection, setname)
         .flags(OWN)
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])

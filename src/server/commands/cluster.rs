@@ -15,7 +15,7 @@ use crate::server::control::bus::Bus;
 pub const COMMANDS: &[Command] = &[
     Command::container("cluster", Cluster, CLUSTER).doc("3.0.0", "", "Commands about the cluster."),
     Command::new("asking", 1, Cluster, asking)
-        .flags(FAST)
+        .flags(FAST | KEEPS_ASKING)
         .categories(&["@connection"])
         .complexity("O(1)")
         .doc("3.0.0", "", "Lets the next command use a slot that is being imported."),
@@ -31,8 +31,8 @@ pub const COMMANDS: &[Command] = &[
         .doc("3.0.0", "", "Ends READONLY."),
 ];
 
-const SHOWS: u32 = LOADING | STALE;
-const CHANGES: u32 = ADMIN | NO_ASYNC_LOADING | STALE;
+const SHOWS: Flags = LOADING | STALE;
+const CHANGES: Flags = ADMIN | NO_ASYNC_LOADING | STALE;
 
 const CLUSTER: &[Command] = &[
     Command::new("addslots", -3, Cluster, add_slots)
@@ -53,10 +53,11 @@ const CLUSTER: &[Command] = &[
         .tips(&["nondeterministic_output"])
         .complexity("O(N) where N is the number of reports")
         .doc("3.0.0", "node-id", "Counts the nodes that report another one as failing."),
-    Command::new("countkeysinslot", 3, Cluster, count_keys)
-        .flags(STALE)
-        .complexity("O(1)")
-        .doc("3.0.0", "slot", "Counts the keys of a slot."),
+    Command::new("countkeysinslot", 3, Cluster, count_keys).flags(STALE).complexity("O(1)").doc(
+        "3.0.0",
+        "slot",
+        "Counts the keys of a slot.",
+    ),
     Command::new("delslots", -3, Cluster, del_slots)
         .flags(CHANGES)
         .complexity("O(N) where N is the number of slots")
@@ -64,28 +65,36 @@ const CLUSTER: &[Command] = &[
     Command::new("delslotsrange", -4, Cluster, del_slot_ranges)
         .flags(CHANGES)
         .complexity("O(N) where N is the number of slots")
-        .doc("7.0.0", "range=(start-slot end-slot) ...", "Makes ranges of slots unassigned, as this node knows."),
-    Command::new("failover", -2, Cluster, failover)
-        .flags(CHANGES)
-        .complexity("O(1)")
-        .doc("3.0.0", "[options=<FORCE | TAKEOVER>]", "Makes this replica take over from its primary."),
-    Command::new("flushslots", 2, Cluster, flush_slots)
-        .flags(CHANGES)
-        .complexity("O(1)")
-        .doc("3.0.0", "", "Makes all slots of this node unassigned."),
-    Command::new("forget", 3, Cluster, forget)
-        .flags(CHANGES)
-        .complexity("O(1)")
-        .doc("3.0.0", "node-id", "Removes a node from those that this one knows."),
+        .doc(
+            "7.0.0",
+            "range=(start-slot end-slot) ...",
+            "Makes ranges of slots unassigned, as this node knows.",
+        ),
+    Command::new("failover", -2, Cluster, failover).flags(CHANGES).complexity("O(1)").doc(
+        "3.0.0",
+        "[options=<FORCE | TAKEOVER>]",
+        "Makes this replica take over from its primary.",
+    ),
+    Command::new("flushslots", 2, Cluster, flush_slots).flags(CHANGES).complexity("O(1)").doc(
+        "3.0.0",
+        "",
+        "Makes all slots of this node unassigned.",
+    ),
+    Command::new("forget", 3, Cluster, forget).flags(CHANGES).complexity("O(1)").doc(
+        "3.0.0",
+        "node-id",
+        "Removes a node from those that this one knows.",
+    ),
     Command::new("getkeysinslot", 4, Cluster, keys_in_slot)
         .flags(STALE | LOCK_ALL)
         .tips(&["nondeterministic_output"])
         .complexity("O(N) where N is the number of keys asked for")
         .doc("3.0.0", "slot count", "Returns names of keys of a slot."),
-    Command::new("help", 2, Cluster, cluster_help)
-        .flags(SHOWS)
-        .complexity("O(1)")
-        .doc("5.0.0", "", "Lists the subcommands."),
+    Command::new("help", 2, Cluster, cluster_help).flags(SHOWS).complexity("O(1)").doc(
+        "5.0.0",
+        "",
+        "Lists the subcommands.",
+    ),
     Command::new("info", 2, Cluster, info)
         .flags(STALE)
         .tips(&["nondeterministic_output"])
@@ -105,10 +114,11 @@ const CLUSTER: &[Command] = &[
         .complexity("O(1)")
         .history(&[("4.0.0", "The argument for the port of the bus.")])
         .doc("3.0.0", "ip port [cluster-bus-port@4.0.0]", "Makes this node know another one."),
-    Command::new("myid", 2, Cluster, my_id)
-        .flags(STALE)
-        .complexity("O(1)")
-        .doc("3.0.0", "", "Returns the id of this node."),
+    Command::new("myid", 2, Cluster, my_id).flags(STALE).complexity("O(1)").doc(
+        "3.0.0",
+        "",
+        "Returns the id of this node.",
+    ),
     Command::new("myshardid", 2, Cluster, my_shard_id)
         .flags(STALE)
         .tips(&["nondeterministic_output"])
@@ -124,26 +134,31 @@ const CLUSTER: &[Command] = &[
         .tips(&["nondeterministic_output"])
         .complexity("O(N) where N is the number of replicas")
         .doc("5.0.0", "node-id", "Lists the replicas of a primary."),
-    Command::new("replicate", 3, Cluster, replicate)
-        .flags(CHANGES)
-        .complexity("O(1)")
-        .doc("3.0.0", "node-id", "Makes this node a replica of a primary."),
+    Command::new("replicate", 3, Cluster, replicate).flags(CHANGES).complexity("O(1)").doc(
+        "3.0.0",
+        "node-id",
+        "Makes this node a replica of a primary.",
+    ),
     Command::new("reset", -2, Cluster, reset)
         .flags(ADMIN | STALE | NOSCRIPT)
         .complexity("O(N) where N is the number of nodes and, of a replica, of its keys")
         .doc("3.0.0", "[reset-type=<HARD | SOFT>]", "Makes this node forget the cluster."),
-    Command::new("saveconfig", 2, Cluster, save_config)
-        .flags(CHANGES)
-        .complexity("O(1)")
-        .doc("3.0.0", "", "Writes the cluster's configuration file."),
-    Command::new("set-config-epoch", 3, Cluster, set_config_epoch)
-        .flags(CHANGES)
-        .complexity("O(1)")
-        .doc("3.0.0", "config-epoch", "Sets the configuration epoch of a new node."),
-    Command::new("setslot", -4, Cluster, set_slot)
-        .flags(CHANGES)
-        .complexity("O(1)")
-        .doc("3.0.0", "slot subcommand=<IMPORTING importing~node-id | MIGRATING migrating~node-id | NODE node~node-id | STABLE>", "Begins, ends or settles the move of a slot."),
+    Command::new("saveconfig", 2, Cluster, save_config).flags(CHANGES).complexity("O(1)").doc(
+        "3.0.0",
+        "",
+        "Writes the cluster's configuration file.",
+    ),
+    Command::new("set-config-epoch", 3, Cluster, set_config_epoch).flags(CHANGES).complexity("O(1)").doc(
+        "3.0.0",
+        "config-epoch",
+        "Sets the configuration epoch of a new node.",
+    ),
+    Command::new("setslot", -4, Cluster, set_slot).flags(CHANGES).complexity("O(1)").doc(
+        "3.0.0",
+        "slot subcommand=<IMPORTING importing~node-id | MIGRATING migrating~node-id | \
+             NODE node~node-id | STABLE>",
+        "Begins, ends or settles the move of a slot.",
+    ),
     Command::new("shards", 2, Cluster, shards)
         .flags(LOADING | STALE)
         .tips(&["nondeterministic_output"])
@@ -195,7 +210,7 @@ fn keys<'c>(ctx: &Ctx<'c, '_, '_>) -> SlotCounts<'c> {
 
 fn asking(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     clustered(ctx)?;
-    ctx.client.asking = true;
+    ctx.client.set_asking(true);
     ctx.reply.ok();
     DONE
 }

@@ -28,12 +28,12 @@ const COMMAND: &[Command] = &[
         .tips(&["nondeterministic_output_order"])
         .complexity("O(N) where N is the number of commands")
         .doc("7.0.0", "[command-name ...]", "Documents commands."),
-    Command::new("getkeys", -4, Server, command_getkeys)
+    Command::new("getkeys", -3, Server, command_getkeys)
         .flags(LOADING | STALE)
         .categories(&["@connection"])
         .complexity("O(N) where N is the number of arguments")
         .doc("2.8.13", "command [arg ...]", "Picks the keys from a whole command."),
-    Command::new("getkeysandflags", -4, Server, command_getkeysandflags)
+    Command::new("getkeysandflags", -3, Server, command_getkeysandflags)
         .flags(LOADING | STALE)
         .categories(&["@connection"])
         .complexity("O(N) where N is the number of arguments")

@@ -19,7 +19,7 @@ use crate::server::start;
 pub const COMMANDS: &[Command] =
     &[Command::container("config", Server, CONFIG).doc("2.0.0", "", "Commands about the configuration.")];
 
-const ADMINISTER: u32 = ADMIN | NOSCRIPT | LOADING | STALE;
+const ADMINISTER: Flags = ADMIN | NOSCRIPT | LOADING | STALE;
 
 const CONFIG: &[Command] = &[
     Command::new("get", -3, Server, get)
@@ -199,6 +199,7 @@ fn follow(node: &Node, config: &Config) {
     start::configure_usage(&node.shared.keyspace.usage, config);
     memory.samples.store(config.maxmemory_samples, Ordering::Relaxed);
     memory.most.store(start::eviction_batch(config), Ordering::Relaxed);
+    node.shared.keyspace.events.set(config.notify_keyspace_events);
     node.settle_gate();
     rdb_file::note_failure(node);
     clustering::configure(node, config);

@@ -61,7 +61,7 @@ fn authenticate(node: &Node, client: &mut Client, credentials: &Credentials<'_>)
         node.net.auth_failed.fetch_add(1, Ordering::Relaxed);
         return Err(WRONG);
     }
-    client.authenticated = true;
+    client.set_authenticated(true);
     client.user = "default".into();
     client.version += 1;
     Ok(())
@@ -126,7 +126,7 @@ fn hello(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if let Some(credentials) = &hello.credentials {
         authenticate(node, client, credentials)?;
     }
-    if !client.authenticated {
+    if !client.is_authenticated() {
         return Err(HELLO_FIRST);
     }
     if let Some(name) = hello.name {
@@ -159,6 +159,7 @@ fn hello(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn set_protocol(client: &mut Client, resp3: bool) {
     client.resp3 = resp3;
+    client.settle_subscribed();
     if let Some(subscriber) = &client.subscriber {
         subscriber.set_resp3(resp3);
     }
@@ -173,10 +174,10 @@ fn reset(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     client.name.clear();
     client.reply_mode = ReplyMode::On;
     client.readonly = false;
-    client.asking = false;
+    client.set_asking(false);
     client.no_evict = false;
     client.no_touch = false;
-    client.authenticated = node.admits_without_password();
+    client.set_authenticated(node.admits_without_password());
     client.user = "default".into();
     client.version += 1;
     ctx.reply.set_resp3(client.resp3);

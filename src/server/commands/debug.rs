@@ -8,8 +8,8 @@ use crate::base::num::{parse_f64, parse_i64};
 use crate::command::spec::{Group::Server, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Result, is, wrong_arguments};
 use crate::config::set::allowed;
-use crate::keyspace::Db;
 use crate::keyspace::db::SetExpire;
+use crate::keyspace::{Db, event};
 use crate::server::commands::{node, reload};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
@@ -231,7 +231,7 @@ fn populate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             value.resize(size, 0);
         }
         db.set_string(&key, &value, SetExpire::Clear);
-        db.changed(&key);
+        db.changed(&key, event::MADE);
         db.record(&[&b"SET"[..], &key, &value]);
     }
     ctx.reply.ok();

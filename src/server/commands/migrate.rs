@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::command::spec::{Begin, Group::Generic, KeySpec, Keyword, behind, flags::*, key, one};
 use crate::command::{Command, Ctx, DONE, Fail, Result, int, is};
+use crate::keyspace::event;
 use crate::persist::rdb::{Options, payload};
 use crate::resp::request::write_command;
 use crate::server::commands::node;
@@ -18,7 +19,7 @@ const MOVED: u16 = key::RW | key::ACCESS | key::DELETE;
 const KEYS: Keyword = Keyword { word: "keys", told_from: -2, from: 6, options: &[("auth", 1), ("auth2", 2)] };
 
 pub const COMMANDS: &[Command] = &[Command::new("migrate", -6, Generic, migrate)
-    .flags(WRITE | MOVABLE_KEYS)
+    .flags(WRITE | MOVABLE_KEYS | ANYWHERE)
     .keys(&[
         KeySpec { begin: Begin::IndexUnless(3, KEYS), ..one(3, MOVED) },
         behind(KEYS, 0, MOVED | key::INCOMPLETE),
@@ -26,8 +27,19 @@ pub const COMMANDS: &[Command] = &[Command::new("migrate", -6, Generic, migrate)
     .categories(&["@dangerous"])
     .tips(&["nondeterministic_output"])
     .complexity("O(N) where N is the size of the values")
-    .history(&[("3.0.0", "The options `COPY` and `REPLACE`."), ("3.0.6", "The option `KEYS`."), ("4.0.7", "The option `AUTH`."), ("6.0.0", "The option `AUTH2`.")])
-        .doc("2.6.0", "host port key-selector=<key | empty-string=> destination-db timeout:integer [COPY@3.0.0] [REPLACE@3.0.0] [authentication=<AUTH auth~password@4.0.7 | AUTH2 auth2@6.0.0=(username password)>] [KEYS keys~key@3.0.6 ...]", "Moves keys to another node; each is at one of the two at any moment.")];
+    .history(&[
+        ("3.0.0", "The options `COPY` and `REPLACE`."),
+        ("3.0.6", "The option `KEYS`."),
+        ("4.0.7", "The option `AUTH`."),
+        ("6.0.0", "The option `AUTH2`."),
+    ])
+    .doc(
+        "2.6.0",
+        "host port key-selector=<key | empty-string=> destination-db timeout:integer \
+             [COPY@3.0.0] [REPLACE@3.0.0] [authentication=<AUTH auth~password@4.0.7 | \
+             AUTH2 auth2@6.0.0=(username password)>] [KEYS keys~key@3.0.6 ...]",
+        "Moves keys to another node; each is at one of the two at any moment.",
+    )];
 
 /// The longest error that a peer is heard out for.
 const MAX_LINE: usize = 4096;
@@ -139,7 +151,7 @@ fn migrate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         if refused_all || answer.starts_with('-') {
             error.get_or_insert_with(|| answer.clone());
         } else if !m.copy && db.remove(key) {
-            db.changed(key);
+            db.changed(key, event::DEL);
             gone.push(key);
         }
     }

@@ -11,9 +11,9 @@ use crate::resp::Reply;
 use crate::server::commands::node;
 use crate::server::node::Node;
 
-const LISTENING: u32 = PUBSUB_FLAGS | IN_SUBSCRIBED | PUSHES;
-const PUBSUB_FLAGS: u32 = PUBSUB | NOSCRIPT | LOADING | STALE;
-const ASKING_FLAGS: u32 = PUBSUB | LOADING | STALE;
+const LISTENING: Flags = PUBSUB_FLAGS | IN_SUBSCRIBED | PUSHES;
+const PUBSUB_FLAGS: Flags = PUBSUB | NOSCRIPT | LOADING | STALE;
+const ASKING_FLAGS: Flags = PUBSUB | LOADING | STALE;
 
 /// A channel that belongs to a slot: routed like a key, but none.
 const CHANNEL: KeySpec = one(1, key::NOT_KEY);
@@ -46,11 +46,11 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N) where N is the number of channels")
         .doc("7.0.0", "[shardchannel ...]", "Stops listening to channels that belong to slots."),
     Command::new("publish", 3, PubSub, publish)
-        .flags(PUBSUB | LOADING | STALE | FAST)
+        .flags(PUBSUB | LOADING | STALE | FAST | MAY_REPLICATE)
         .complexity("O(N+M) where N is the number of listeners of the channel and M that of all patterns")
         .doc("2.0.0", "channel message", "Sends a message to a channel."),
     Command::new("spublish", 3, PubSub, spublish)
-        .flags(PUBSUB | LOADING | STALE | FAST)
+        .flags(PUBSUB | LOADING | STALE | FAST | MAY_REPLICATE)
         .keys(&[CHANNEL])
         .complexity("O(N) where N is the number of listeners of the channel")
         .doc("7.0.0", "shardchannel message", "Sends a message to a channel that belongs to a slot."),
@@ -112,6 +112,8 @@ fn subscribe_in(ctx: &mut Ctx<'_, '_, '_>, space: Space, channels: &[&[u8]]) -> 
         }
         confirm(ctx.reply, verb, Some(channel), count(client, space));
     }
+    client.settle_subscribed();
+    client.settle_subscribed();
     client.version += 1;
     DONE
 }
@@ -129,6 +131,7 @@ fn unsubscribe_in(ctx: &mut Ctx<'_, '_, '_>, space: Space, channels: &[&[u8]]) -
         }
         confirm(ctx.reply, verb, Some(&channel), count(client, space));
     }
+    client.settle_subscribed();
     client.version += 1;
     DONE
 }
@@ -142,6 +145,7 @@ fn psubscribe(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
         confirm(ctx.reply, "psubscribe", Some(pattern), count(client, Space::Global));
     }
+    client.settle_subscribed();
     client.version += 1;
     DONE
 }
@@ -158,6 +162,7 @@ fn punsubscribe(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
         confirm(ctx.reply, "punsubscribe", Some(&pattern), count(client, Space::Global));
     }
+    client.settle_subscribed();
     client.version += 1;
     DONE
 }
@@ -281,4 +286,6 @@ pub fn forget(node: &Node, client: &mut Client) {
         node.pubsub.unsubscribe_pattern(&pattern, client.id);
     }
     client.subscriber = None;
+    client.settle_subscribed();
+    client.settle_subscribed();
 }

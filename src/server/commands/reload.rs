@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::command::{Ctx, Fail, Outcome, Result, gate, is};
+use crate::keyspace::Effects;
 use crate::resp::Reply;
 use crate::server::commands::node;
 use crate::server::disk::rdb_file;
@@ -82,7 +83,7 @@ fn save_and_load(node: &Node, how: How) -> std::result::Result<(), String> {
     if how.flush {
         let mut locked = keyspace.lock_all();
         for db in 0..keyspace.databases() as u16 {
-            keyspace.flush(&mut locked, db);
+            keyspace.flush(&mut locked, db, &mut Effects::default());
         }
     }
     let file = File::open(rdb_file::path(&node.config.load())).map_err(|e| words(&e))?;

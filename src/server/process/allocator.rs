@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tikv_jemallocator::Jemalloc;
 
+use crate::base::size_class::size_class;
+
 /// jemalloc, counting. To be declared as the global allocator by the binary.
 #[derive(Debug)]
 pub struct Counting;
@@ -28,11 +30,10 @@ thread_local! {
     static BALANCE: Cell<i64> = const { Cell::new(0) };
 }
 
-/// The size class of jemalloc, so that the count is what is really taken.
+/// What is really taken for `n` bytes.
 #[inline]
-fn size_class(n: usize) -> i64 {
-    let step = if n <= 128 { 16 } else { 1 << ((n - 1).ilog2() - 2) };
-    n.next_multiple_of(step) as i64
+fn taken(n: usize) -> i64 {
+    size_class(n) as i64
 }
 
 #[inline]
@@ -65,28 +66,28 @@ pub fn used() -> u64 {
 unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(size_class(layout.size()));
+        count(taken(layout.size()));
         // SAFETY: the caller's contract.
         unsafe { Jemalloc.alloc(layout) }
     }
 
     #[inline]
     unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
-        count(-size_class(layout.size()));
+        count(-taken(layout.size()));
         // SAFETY: the caller's contract.
         unsafe { Jemalloc.dealloc(p, layout) }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(size_class(layout.size()));
+        count(taken(layout.size()));
         // SAFETY: the caller's contract.
         unsafe { Jemalloc.alloc_zeroed(layout) }
     }
 
     #[inline]
     unsafe fn realloc(&self, p: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count(size_class(new_size) - size_class(layout.size()));
+        count(taken(new_size) - taken(layout.size()));
         // SAFETY: the caller's contract.
         unsafe { Jemalloc.realloc(p, layout, new_size) }
     }

@@ -16,13 +16,14 @@ use crate::base::time::UnixMs;
 use crate::command::Client;
 use crate::exec::{Executor, Host};
 use crate::keyspace::SHARDS;
+use crate::keyspace::db::Notice;
 use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
 use crate::server::commands;
 use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream};
 use crate::server::net::mailbox::{Mail, Mailbox};
-use crate::server::node::{Node, unix_ms};
+use crate::server::node::{Node, clock_ns, unix_ms};
 
 mod batch;
 mod mail;
@@ -87,8 +88,12 @@ pub struct NodeHost<'a> {
 }
 
 impl Host for NodeHost<'_> {
-    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply) {
-        self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply });
+    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64) {
+        self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply, written_to });
+    }
+
+    fn notify(&mut self, notice: &Notice) {
+        self.node.publish_notice(notice);
     }
 
     fn retry(&mut self, waiter: &Arc<Waiter>) {
@@ -98,8 +103,13 @@ impl Host for NodeHost<'_> {
 
 impl Worker {
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
-        let executor =
-            Executor::new(node.shared, Box::new(Arc::clone(&node)), Arc::clone(&node.stats[index]), seed);
+        let executor = Executor::new(
+            node.shared,
+            Box::new(Arc::clone(&node)),
+            Arc::clone(&node.stats[index]),
+            seed,
+            clock_ns,
+        );
         Self {
             index,
             node,
@@ -240,7 +250,7 @@ impl Worker {
             if self.next_shard >= SHARDS {
                 self.next_shard = self.index % SHARDS;
             }
-            self.executor.expire_shard(shard, now, keys);
+            self.executor.expire_shard(&mut NodeHost { node: &self.node }, shard, now, keys);
         }
     }
 
@@ -271,18 +281,18 @@ impl Worker {
             return;
         }
         let fd = stream.fd();
-        let client = Client {
+        let mut client = Client {
             id: self.node.clients.next_id(),
             worker: self.index,
             token,
             addr,
             local_addr,
             created: unix_ms(),
-            authenticated: self.node.admits_without_password(),
             resp3: self.node.config.load().client_default_resp == 3,
             user: "default".into(),
             ..Client::default()
         };
+        client.set_authenticated(self.node.admits_without_password());
         let entry = self.node.clients.add(&client, fd);
         self.connections[token] = Some(Box::new(Connection {
             stream,
