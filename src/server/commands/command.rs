@@ -287,12 +287,18 @@ fn search(kind: &str, fields: &[(&str, i64)], keyword: Option<&str>, reply: &mut
 
 /// The keys of a whole command, with what it does with each (GETKEYS and GETKEYSANDFLAGS).
 fn keys<'a>(table: &CommandTable, args: &[&'a [u8]]) -> Result<Vec<(&'a [u8], u16)>> {
-    let container = table.find(args[0]).ok_or(Fail::text("ERR Invalid command specified"))?;
-    let sub = args.get(1).and_then(|word| table.find_sub(container, word));
-    let command = table.get(sub.unwrap_or(container)).command;
-    const NONE: Fail = Fail::text("ERR The command has no key arguments");
+    const UNKNOWN: Fail = Fail::text("ERR Invalid command specified");
+    const INVALID: Fail = Fail::text("ERR Invalid arguments specified for command");
+    let container = table.find(args[0]).ok_or(UNKNOWN)?;
+    let id = match args.get(1) {
+        Some(word) if !table.get(container).subcommands.is_empty() => {
+            table.find_sub(container, word).ok_or(UNKNOWN)?
+        }
+        _ => container,
+    };
+    let command = table.get(id).command;
     if command.keys.iter().all(|spec| spec.flags & key::NOT_KEY != 0) {
-        return Err(NONE);
+        return Err(Fail::text("ERR The command has no key arguments"));
     }
     if !command.accepts(args.len()) {
         return Err(Fail::text("ERR Invalid number of arguments specified for command"));
@@ -301,12 +307,15 @@ fn keys<'a>(table: &CommandTable, args: &[&'a [u8]]) -> Result<Vec<(&'a [u8], u1
     for spec in command.keys.iter().filter(|s| s.flags & key::NOT_KEY == 0) {
         let mut positions = KeyPositions::new();
         if !spec.positions(args, &mut positions) {
-            return Err(Fail::text("ERR Invalid arguments specified for command"));
+            return Err(INVALID);
         }
         let flags = flags_in_use(command.name, spec.flags, args);
         found.extend(positions.into_iter().map(|at| (args[at], flags)));
     }
-    if found.is_empty() { Err(NONE) } else { Ok(found) }
+    if found.is_empty() && !command.has(flags::NO_MANDATORY_KEYS) {
+        return Err(INVALID);
+    }
+    Ok(found)
 }
 
 /// What a command whose flags vary does with these arguments.
