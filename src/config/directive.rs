@@ -17,6 +17,8 @@ pub struct Directive {
     pub meaning: Meaning,
     /// Cannot be changed by CONFIG SET.
     pub immutable: bool,
+    /// Refused by CONFIG SET while data are loaded.
+    pub not_while_loading: bool,
     /// Kept out of logs.
     pub sensitive: bool,
     /// Shown by CONFIG GET only when it is named in full.
@@ -138,6 +140,7 @@ impl Directive {
             form,
             meaning,
             immutable: false,
+            not_while_loading: false,
             sensitive: false,
             hidden: false,
             protected: false,
@@ -153,6 +156,11 @@ impl Directive {
 
     pub(super) const fn immutable(mut self) -> Self {
         self.immutable = true;
+        self
+    }
+
+    pub(super) const fn not_while_loading(mut self) -> Self {
+        self.not_while_loading = true;
         self
     }
 

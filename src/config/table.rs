@@ -123,7 +123,7 @@ pub static DIRECTIVES: &[Directive] = &[
     // Snapshots
     here("save", "3600 1 300 100 60 10000", Compound(at!(save))).moves(&[SaveFailure]),
     here("dbfilename", "dump.rdb", Text(at!(dbfilename))).protected().check(settings::dbfilename_is_a_name),
-    here("dir", ".", Text(at!(dir))).protected().moves(&[Directory]),
+    here("dir", ".", Text(at!(dir))).protected().moves(&[Directory]).not_while_loading(),
     here("rdbcompression", "yes", Bool(at!(rdbcompression))),
     here("rdbchecksum", "yes", Bool(at!(rdbchecksum))).immutable(),
     later("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
@@ -132,7 +132,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("stop-writes-on-bgsave-error", "yes", Bool(at!(stop_writes_on_bgsave_error))).moves(&[SaveFailure]),
     later("sanitize-dump-payload", "no", Choice(at!(sanitize_dump_payload))),
     // AppendOnly
-    later("appendonly", "no", Bool(at!(appendonly))),
+    later("appendonly", "no", Bool(at!(appendonly))).not_while_loading(),
     later("appendfilename", "appendonly.aof", Text(at!(appendfilename))).immutable().check(settings::appendfilename_is_a_name),
     later("appenddirname", "appendonlydir", Text(at!(appenddirname))).immutable().check(settings::appenddirname_is_a_name),
     later("appendfsync", "everysec", Choice(at!(appendfsync))),
@@ -165,7 +165,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("repl-diskless-sync", "yes", Bool(at!(repl_diskless_sync))),
     here("repl-diskless-sync-delay", "5", Int(0, INT_MAX, at!(repl_diskless_sync_delay))),
     here("repl-diskless-sync-max-replicas", "0", Int(0, INT_MAX, at!(repl_diskless_sync_max_replicas))),
-    here("repl-diskless-load", "disabled", Choice(at!(repl_diskless_load))),
+    here("repl-diskless-load", "disabled", Choice(at!(repl_diskless_load))).not_while_loading(),
     here("min-replicas-to-write", "0", Int(0, INT_MAX, at!(min_replicas_to_write))).alias("min-slaves-to-write").moves(&[Gate]),
     here("min-replicas-max-lag", "10", Int(0, INT_MAX, at!(min_replicas_max_lag))).alias("min-slaves-max-lag").moves(&[Gate]),
     none("propagation-error-behavior", "ignore", Choice(at!(propagation_error_behavior))),

@@ -7,6 +7,7 @@ use crate::command::help::help;
 use crate::command::spec::{Group::Server, flags::*};
 use crate::command::{self, Command, Ctx, DONE, Fail, gate};
 use crate::config::directive::{Directive, Effect};
+use crate::config::rewrite::Extent;
 use crate::config::set::{Change, SetError};
 use crate::config::{self, Config, Meaning, table};
 use crate::server::commands::node;
@@ -16,6 +17,7 @@ use crate::server::node::Node;
 use crate::server::process::os_error::words;
 use crate::server::process::{crash, limits};
 use crate::server::start;
+use crate::value::Limits;
 
 pub const COMMANDS: &[Command] =
     &[Command::container("config", Server, CONFIG).doc("2.0.0", "", "Commands about the configuration.")];
@@ -65,8 +67,8 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
     let (pairs, []) = args[2..].as_chunks::<2>() else { return Err(Fail::Syntax) };
     let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
     let node = node(ctx);
-    if node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0 {
-        // A value may be of no use to the load under way, or of harm.
+    let touchy = |(name, _): &(&[u8], &[u8])| table::find(name).is_some_and(|row| row.not_while_loading);
+    if node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0 && pairs.iter().any(touchy) {
         return Err(Fail::text("LOADING Redis is loading the dataset in memory"));
     }
     let _one_at_a_time = node.config_change.lock();
@@ -77,7 +79,7 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
 }
 
 fn rewrite(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> command::Result {
-    rewrite_file(node(ctx))?;
+    rewrite_file(node(ctx), Extent::Changed)?;
     ctx.reply.ok();
     DONE
 }
@@ -93,7 +95,8 @@ fn config_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> command::Result {
     DONE
 }
 
-fn rewrite_file(node: &Node) -> Result<(), Fail> {
+/// Writes the configuration to the file that it came from.
+pub(super) fn rewrite_file(node: &Node, extent: Extent) -> Result<(), Fail> {
     let path = node
         .origin
         .config_file
@@ -101,7 +104,7 @@ fn rewrite_file(node: &Node) -> Result<(), Fail> {
         .ok_or(Fail::text("ERR The server is running without a config file"))?;
     let _one_at_a_time = node.config_change.lock();
     let written = config_file::read_or_empty(path).and_then(|old| {
-        config_file::replace(path, &config::rewrite::rewrite(&old, &node.config.load(), None))
+        config_file::replace(path, &config::rewrite::rewrite(&old, &node.config.load(), None, extent))
     });
     match written {
         Ok(()) => {
@@ -229,8 +232,10 @@ fn memory(node: &Node, config: &Config) {
 }
 
 fn encodings(node: &Node, config: &Config) {
-    let seed = node.shared.limits.load().hash_seed;
-    node.shared.limits.store(Arc::new(start::limits(config, seed)));
+    let before = node.shared.limits.load();
+    let verify_checksums = before.verify_checksums;
+    let limits = start::limits(config, before.hash_seed);
+    node.shared.limits.store(Arc::new(Limits { verify_checksums, ..limits }));
 }
 
 #[cfg(test)]

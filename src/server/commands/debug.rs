@@ -1,19 +1,28 @@
 //! DEBUG, for tests and for simulating trouble.
 
+use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::base::crc16::SLOTS;
 use crate::base::glob;
 use crate::base::num::{parse_f64, parse_i64};
+use crate::command::object::{encoding_of, references};
 use crate::command::spec::{Group::Server, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Result, is, wrong_arguments};
+use crate::config::rewrite::Extent;
 use crate::config::set::allowed;
+use crate::encoding::Item;
 use crate::keyspace::db::SetExpire;
 use crate::keyspace::{Db, event};
-use crate::server::commands::{node, reload};
+use crate::persist::rdb::{Options, payload};
+use crate::server::commands::{config, node, reload};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
+use crate::server::process::allocator;
 use crate::value::digest::Digest;
+use crate::value::{Limits, ValueRef, list};
 
 pub const COMMANDS: &[Command] = &[Command::new("debug", -2, Server, debug)
     .flags(ADMIN | NOSCRIPT | LOADING | STALE | LOCK_ALL | READS_COUNTERS | SYSTEM)
@@ -38,10 +47,31 @@ struct Word {
 const MANY: usize = usize::MAX;
 
 const WORDS: &[Word] = &[
+    word("change-repl-id", (0, 0), "", change_repl_id, "Begins a history that no replica can continue."),
+    word(
+        "config-rewrite-force-all",
+        (0, 0),
+        "",
+        config_rewrite_force_all,
+        "Writes all directives to the configuration file, also those at their defaults.",
+    ),
     word("digest", (0, 0), "", digest, "A number that is equal for equal data sets."),
     word("digest-value", (0, MANY), "[<key> ...]", digest_value, "A number for each key's value."),
+    word("error", (1, 1), "<text>", error, "Replies with an error."),
+    word("htstats", (1, 1), "<db>", htstats, "Describes the tables of a database."),
+    word("htstats-key", (1, 1), "<key>", htstats_key, "Describes the table of a key's value."),
+    word("listpack", (1, 1), "<key>", listpack, "Prints the entries of a value's listpack on stdout."),
+    word("log", (1, 1), "<text>", log, "Writes a line to the log."),
+    word("mallctl", (1, 2), "<name> [<number>]", mallctl, "Reads or sets a number of jemalloc."),
     word("object", (1, 1), "<key>", object, "Shows how a key's value is stored."),
     word("panic", (0, 0), "", panic, "Lets the server crash by a panic."),
+    word(
+        "pause-cron",
+        (1, 1),
+        "<0|1>",
+        pause_cron,
+        "Stops what happens by the clock alone, or lets it go on.",
+    ),
     word(
         "populate",
         (1, 3),
@@ -56,6 +86,7 @@ const WORDS: &[Word] = &[
         protocol,
         "Replies with a value of the type.",
     ),
+    word("quicklist", (1, 1), "<key>", quicklist, "Prints the nodes of a list on stdout."),
     word(
         "reload",
         (0, MANY),
@@ -70,6 +101,13 @@ const WORDS: &[Word] = &[
         "<0|1>",
         set_active_expire,
         "Switches the search for dead keys off or on.",
+    ),
+    word(
+        "set-skip-checksum-validation",
+        (1, 1),
+        "<0|1>",
+        skip_checksums,
+        "Takes files and payloads whose checksum is wrong, or refuses them again.",
     ),
     word("sleep", (1, 1), "<seconds>", sleep, "Stops the whole server for a time."),
     word(
@@ -155,8 +193,7 @@ fn segfault(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn set_active_expire(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let on = parse_i64(args[2]).is_some_and(|n| n != 0);
-    node(ctx).active_expire.store(on, Ordering::Relaxed);
+    node(ctx).active_expire.store(is_on(args[2]), Ordering::Relaxed);
     ctx.reply.ok();
     DONE
 }
@@ -196,7 +233,6 @@ fn digest_all(db: &mut Db<'_, '_>) -> Digest {
 }
 
 fn hex(digest: &Digest) -> String {
-    use std::fmt::Write as _;
     digest.0.iter().fold(String::with_capacity(40), |mut text, byte| {
         // A String takes everything.
         let _ = write!(text, "{byte:02x}");
@@ -204,15 +240,181 @@ fn hex(digest: &Digest) -> String {
     })
 }
 
+fn change_repl_id(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    tracing::warn!("Changing replication IDs after receiving DEBUG change-repl-id");
+    node(ctx).replication.change_id();
+    ctx.reply.ok();
+    DONE
+}
+
+fn config_rewrite_force_all(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    config::rewrite_file(node(ctx), Extent::All)?;
+    ctx.reply.ok();
+    DONE
+}
+
+fn error(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    Err(Fail::owned(String::from_utf8_lossy(args[2]).replace(['\r', '\n'], " ")))
+}
+
+fn log(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(args[2]));
+    ctx.reply.ok();
+    DONE
+}
+
+/// Whether a switch is on: a number that is not 0.
+fn is_on(word: &[u8]) -> bool {
+    parse_i64(word).is_some_and(|n| n != 0)
+}
+
+fn pause_cron(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    node(ctx).cron_paused.store(is_on(args[2]), Ordering::Relaxed);
+    ctx.reply.ok();
+    DONE
+}
+
+fn skip_checksums(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let node = node(ctx);
+    let _one_at_a_time = node.config_change.lock();
+    let limits = Limits { verify_checksums: !is_on(args[2]), ..Limits::clone(&node.shared.limits.load()) };
+    node.shared.limits.store(Arc::new(limits));
+    ctx.reply.ok();
+    DONE
+}
+
+fn mallctl(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let value = args.get(3).map(|n| parse_i64(n).ok_or(Fail::NotInteger)).transpose()?;
+    let name = String::from_utf8_lossy(args[2]);
+    match allocator::control(&name, value.map(|n| n as u64)) {
+        Ok(number) => ctx.reply.int(number as i64),
+        Err(text) => return Err(Fail::owned(format!("ERR {text}"))),
+    }
+    DONE
+}
+
+/// A database is one table a slot; those that hold keys are described together.
+fn htstats(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let keyspace = ctx.db.keyspace();
+    let index = crate::command::int(args[2])?;
+    let Some(db) = u16::try_from(index).ok().filter(|db| usize::from(*db) < keyspace.databases()) else {
+        return Err(Fail::text("ERR Out of range database"));
+    };
+    let sizes = (0..SLOTS as u16).map(|slot| keyspace.slot_len(db, slot)).filter(|n| *n > 0);
+    let (tables, keys, largest) =
+        sizes.fold((0, 0, 0), |(tables, keys, largest), n| (tables + 1, keys + n, largest.max(n)));
+    let volatile = keyspace.volatile_len(db);
+    ctx.reply.verbatim(
+        "txt",
+        &format!(
+            "[Dictionary HT]\n slot tables: {tables}\n number of elements: {keys}\n largest slot table: {largest}\n[Expires HT]\n number of elements: {volatile}\n"
+        ),
+    );
+    DONE
+}
+
+fn htstats_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
+    let value = entry.value();
+    let elements = match value {
+        ValueRef::Set(set) if value.encoding_name() == "hashtable" => set.len(),
+        ValueRef::Hash(hash) if value.encoding_name() == "hashtable" => hash.len(),
+        ValueRef::SortedSet(set) if value.encoding_name() == "skiplist" => set.len(),
+        _ => {
+            return Err(Fail::text(
+                "ERR The value stored at the specified key is not represented using an hash table",
+            ));
+        }
+    };
+    ctx.reply.verbatim("txt", &format!(" number of elements: {elements}\n"));
+    DONE
+}
+
+fn listpack(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
+    let value = entry.value();
+    if value.encoding_name() != "listpack" {
+        return Err(Fail::text("ERR Not a listpack encoded object."));
+    }
+    let entries: Vec<String> = match value {
+        ValueRef::List(list) => list.iter().map(shown).collect(),
+        ValueRef::Set(set) => set.iter().map(shown).collect(),
+        ValueRef::Hash(hash) => hash.iter().flat_map(|(field, value)| [shown(field), shown(value)]).collect(),
+        ValueRef::SortedSet(set) => {
+            set.iter().flat_map(|(member, score)| [shown(member), score.to_string()]).collect()
+        }
+        ValueRef::String(_) | ValueRef::Stream(_) => vec![],
+    };
+    println!("{{listpack of {} entries}}", entries.len());
+    for (index, entry) in entries.iter().enumerate() {
+        println!("{{index {index}, {entry}}}");
+    }
+    ctx.reply.simple("Listpack structure printed on stdout");
+    DONE
+}
+
+fn shown(item: Item<'_>) -> String {
+    match item {
+        Item::Bytes(bytes) => format!("string {:?}", String::from_utf8_lossy(bytes)),
+        Item::Int(n) => format!("integer {n}"),
+    }
+}
+
+fn quicklist(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
+    let ValueRef::List(list) = entry.value() else {
+        return Err(Fail::text("ERR Not a quicklist encoded object."));
+    };
+    if list.encoding_name() != "quicklist" {
+        return Err(Fail::text("ERR Not a quicklist encoded object."));
+    }
+    println!("{{quicklist of {} entries in {} nodes}}", list.len(), list.nodes().len());
+    for (index, node) in list.nodes().enumerate() {
+        match node {
+            list::Node::Plain(bytes) => println!("{{node {index}, plain, {} bytes}}", bytes.len()),
+            list::Node::Packed(packed) => println!("{{node {index}, listpack, {} bytes}}", packed.len()),
+        }
+    }
+    ctx.reply.simple("Quicklist structure printed on stdout");
+    DONE
+}
+
 fn object(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let config = node(ctx).config.load();
     let keyspace = ctx.db.keyspace();
     let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
-    let idle = keyspace.usage.idle_seconds(entry.access());
-    ctx.reply.simple(&format!(
-        "Value at:0x0 refcount:1 encoding:{} serializedlength:0 lru:{} lru_seconds_idle:{idle}",
-        entry.value().encoding_name(),
+    let value = entry.value();
+    let mut saved = Vec::new();
+    payload::dump(&mut saved, value, Options { compress: config.rdbcompression });
+    let mut text = format!(
+        "Value at:{:p} refcount:{} encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+        entry.key().as_ptr(),
+        references(entry, keyspace.usage.tracks_each_value()),
+        encoding_of(entry),
+        saved.len() - payload::FRAME,
         entry.access(),
-    ));
+        keyspace.usage.idle_seconds(entry.access()),
+    );
+    if let ValueRef::List(list) = value
+        && list.encoding_name() == "quicklist"
+    {
+        let nodes = list.nodes().len();
+        let bytes: usize = list
+            .nodes()
+            .map(|node| match node {
+                list::Node::Plain(bytes) => bytes.len(),
+                list::Node::Packed(packed) => packed.len(),
+            })
+            .sum();
+        // A String takes everything.
+        let _ = write!(
+            text,
+            " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:0 ql_uncompressed_size:{bytes}",
+            list.len() as f64 / nodes as f64,
+            config.list_max_listpack_size,
+        );
+    }
+    ctx.reply.simple(&text);
     DONE
 }
 
@@ -278,10 +480,11 @@ fn protocol(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             reply.bulk(b"Some real reply following the attribute");
         }
         b"push" => {
+            // A message out of band comes behind the reply to the command that caused it.
+            reply.bulk(b"Some real reply following the push reply");
             reply.push(2);
             reply.bulk(b"server-cpu-usage");
             reply.int(42);
-            reply.bulk(b"Some real reply following the push reply");
         }
         b"verbatim" => reply.verbatim("txt", "This is a verbatim\nstring"),
         b"true" => reply.bool(true),

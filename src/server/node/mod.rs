@@ -63,6 +63,8 @@ pub struct Node {
     pub shutting_down: AtomicBool,
     pub shutdown: ShutdownState,
     pub active_expire: AtomicBool,
+    /// DEBUG PAUSE-CRON: what happens by the clock alone does not happen.
+    pub cron_paused: AtomicBool,
     /// Until when, on the clock of [`mono_ms`](Self::mono_ms), DEBUG SLEEP has stopped everything.
     pub asleep_until_ms: AtomicU64,
     pub pause: Mutex<Pause>,
@@ -147,6 +149,7 @@ impl Node {
             shutting_down: AtomicBool::new(false),
             shutdown: ShutdownState::default(),
             active_expire: AtomicBool::new(true),
+            cron_paused: AtomicBool::new(false),
             asleep_until_ms: AtomicU64::new(0),
             pause: Mutex::default(),
             save: SaveState::new(unix_ms()),
@@ -174,6 +177,7 @@ impl Node {
     /// Whether dead keys are deleted in the background (`DEBUG SET-ACTIVE-EXPIRE`, CLIENT PAUSE).
     pub fn active_expire(&self) -> bool {
         self.active_expire.load(Ordering::Relaxed)
+            && !self.cron_paused.load(Ordering::Relaxed)
             && self.shared.gate.load(Ordering::Relaxed) & (gate::PAUSED_ALL | gate::PAUSED_WRITES) == 0
     }
 

@@ -232,7 +232,9 @@ impl Worker {
         if second != self.last_second {
             self.last_second = second;
             self.query_limit = self.node.config.load().client_query_buffer_limit as usize;
-            self.close_idle(second);
+            if !self.node.cron_paused.load(Ordering::Relaxed) {
+                self.close_idle(second);
+            }
         }
     }
 

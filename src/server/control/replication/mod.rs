@@ -143,6 +143,12 @@ impl Replication {
         self.lock().upstream.as_ref().is_none_or(|u| u.replica.is_up())
     }
 
+    /// Gives the node a history of its own, which no replica can continue (DEBUG CHANGE-REPL-ID).
+    pub fn change_id(&self) {
+        let state = &mut *self.lock();
+        state.history.forget(&mut state.rng);
+    }
+
     /// Closes the connection of a replica, or the one to our primary (CLIENT KILL).
     pub fn kill(&self, node: &Arc<Node>, client: u64) {
         let mut state = self.lock();
@@ -224,6 +230,9 @@ async fn clock(node: Arc<Node>) {
         ticks.tick().await;
         if node.shutting_down.load(Ordering::Acquire) {
             return;
+        }
+        if node.cron_paused.load(Ordering::Relaxed) {
+            continue;
         }
         let idle = {
             let mut state = node.replication.lock();
