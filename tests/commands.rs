@@ -169,6 +169,58 @@ fn differences(
     out
 }
 
+/// Rows that no test names, each with the reason.
+const NOT_EXERCISED: &[(&str, &str)] = &[];
+
+/// Everything that tests say to a server: lines of sessions, templates of the differential run, and texts of
+/// tests, in lower case and with single spaces.
+fn said() -> String {
+    let mut said = String::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("list tests") {
+            let path = entry.expect("an entry").path();
+            let kind = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if kind == "session" {
+                let text = fs::read_to_string(&path).expect("read a session");
+                said.extend(
+                    text.lines().filter_map(|l| l.split_once("> ")).map(|(_, words)| format!("\n{words} ")),
+                );
+            } else if kind == "rs" && !path.ends_with("commands.rs") {
+                let text = fs::read_to_string(&path).expect("read a test");
+                said.extend(text.split('"').skip(1).step_by(2).map(|words| format!("\n{words} ")));
+            }
+        }
+    }
+    said.to_ascii_lowercase()
+}
+
+#[test]
+fn every_row_is_exercised() {
+    let said = said();
+    let server = Server::subject();
+    let listed = server.connect().run("COMMAND LIST");
+    let names: Vec<String> = listed.items().iter().map(Reply::text).collect();
+    let runs = |name: &str| {
+        let words = name.replace('|', " ");
+        // A container is exercised by its subcommands; words of one call may stand in texts of their own.
+        let in_line =
+            [format!("\n{words} "), format!("{{ {words} ")].iter().any(|w| said.contains(w.as_str()));
+        in_line || said.contains(&format!("\n{}", words.replace(' ', " \n, \n")))
+    };
+    let missing: Vec<&String> = names
+        .iter()
+        .filter(|name| !runs(name))
+        .filter(|name| !NOT_EXERCISED.iter().any(|(known, _)| known == name))
+        .collect();
+    assert!(names.len() > 200 && missing.is_empty(), "no test runs {missing:?}");
+    for (name, _) in NOT_EXERCISED {
+        assert!(!runs(name), "{name} is exercised");
+    }
+}
+
 #[test]
 fn command_tells_of_each_command_what_redis_tells() {
     let server = Server::subject();

@@ -46,6 +46,7 @@ pub use table::{CommandTable, Families};
 use std::time::Duration;
 
 use crate::base::num::parse_i64;
+use crate::base::time::UnixMs;
 use crate::encoding::Item;
 use crate::resp::Reply;
 
@@ -89,6 +90,14 @@ pub fn timeout(arg: &[u8]) -> Result<Option<Duration>> {
         return Err(Fail::text("ERR timeout is out of range"));
     }
     Ok((ms > 0.0).then(|| Duration::from_millis(ms as u64)))
+}
+
+/// As [`timeout`], told in milliseconds; the end, counted from `now`, must be a time that can be told.
+pub fn timeout_ms(arg: &[u8], now: UnixMs) -> Result<Option<Duration>> {
+    let ms = int(arg).map_err(|_| Fail::text("ERR timeout is not an integer or out of range"))?;
+    let for_ms = u64::try_from(ms).map_err(|_| Fail::text("ERR timeout is negative"))?;
+    now.checked_add(ms).ok_or(Fail::text("ERR timeout is out of range"))?;
+    Ok((for_ms > 0).then(|| Duration::from_millis(for_ms)))
 }
 
 /// The part of `0..len` from `start` to `stop`, both included, negative ones counted from the end.

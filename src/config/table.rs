@@ -94,7 +94,7 @@ pub static DIRECTIVES: &[Directive] = &[
     none("crash-memcheck-enabled", "yes", Bool(at!(crash_memcheck_enabled))),
     here("use-exit-on-panic", "no", Bool(at!(use_exit_on_panic))).hidden().moves(&[CrashReport]),
     here("databases", "16", Int(1, INT_MAX, at!(databases))).immutable(),
-    none("always-show-logo", "no", Bool(at!(always_show_logo))).immutable(),
+    here("always-show-logo", "no", Bool(at!(always_show_logo))).immutable(),
     none("set-proc-title", "yes", Bool(at!(set_proc_title))).immutable(),
     none("proc-title-template", "{title} {listen-addr} {server-mode}", Text(at!(proc_title_template))).check(settings::proc_title_is_valid),
     here("shutdown-timeout", "10", Int(0, INT_MAX, at!(shutdown_timeout))),

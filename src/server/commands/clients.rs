@@ -8,7 +8,7 @@ use crate::command::client::ReplyMode;
 use crate::command::connection::check_name;
 use crate::command::help::help;
 use crate::command::spec::{Group::Connection, flags::*};
-use crate::command::{Client, Command, Ctx, DONE, Fail, Result, int, is, wrong_arguments};
+use crate::command::{Client, Command, Ctx, DONE, Fail, Result, int, is, timeout_ms, wrong_arguments};
 use crate::server::commands::{age_seconds, node};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::clients::{ClientEntry, ClientKind, ClientState};
@@ -151,17 +151,17 @@ fn setname(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn setinfo(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let clean = args[3].iter().all(|b| (b'!'..=b'~').contains(b));
-    let (field, name) = if is(args[2], "lib-name") {
-        (&mut ctx.client.lib_name, "lib-name")
+    let word = String::from_utf8_lossy(args[2]);
+    let field = if is(args[2], "lib-name") {
+        &mut ctx.client.lib_name
     } else if is(args[2], "lib-ver") {
-        (&mut ctx.client.lib_ver, "lib-ver")
+        &mut ctx.client.lib_ver
     } else {
-        let word = String::from_utf8_lossy(args[2]);
         return Err(Fail::owned(format!("ERR Unrecognized option '{word}'")));
     };
     if !clean {
         return Err(Fail::owned(format!(
-            "ERR {name} cannot contain spaces, newlines or special characters."
+            "ERR {word} cannot contain spaces, newlines or special characters."
         )));
     }
     *field = args[3].to_vec();
@@ -361,9 +361,8 @@ fn pause(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [_] => return Err(Fail::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
         _ => return Err(wrong_arguments("CLIENT", args[1])),
     };
-    let ms = int(args[2]).map_err(|_| Fail::text("ERR timeout is not an integer or out of range"))?;
-    let for_ms = u64::try_from(ms).map_err(|_| Fail::text("ERR timeout is negative"))?;
-    node(ctx).pause_clients(for_ms, all);
+    let time = timeout_ms(args[2], ctx.db.now)?.unwrap_or_default();
+    node(ctx).pause_clients(time.as_millis() as u64, all);
     ctx.reply.ok();
     DONE
 }

@@ -183,8 +183,8 @@ fn send(ctx: &mut Ctx<'_, '_, '_>, space: Space, args: &[&[u8]]) -> Result {
     }
     let node = node(ctx);
     let receivers = node.publish(space, args[1], args[2]);
-    if let Some(forward) = node.hooks.forward_publish.get() {
-        forward(space, args[1], args[2]);
+    if let Some(bus) = node.bus.get() {
+        bus.post(|s, now| s.publish(now, args[1], args[2], space == Space::Shard));
     }
     ctx.reply.int(receivers as i64);
     DONE

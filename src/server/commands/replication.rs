@@ -3,7 +3,7 @@
 use crate::base::num::parse_i64;
 use crate::command::client::{Role, SyncRequest};
 use crate::command::spec::{Group::Generic, Group::Server, flags::*};
-use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is};
+use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is, timeout_ms};
 use crate::server::commands::node;
 use crate::server::control::replication::{self, Waiting};
 
@@ -119,10 +119,9 @@ fn become_replica(ctx: &mut Ctx<'_, '_, '_>, request: SyncRequest) -> Result {
 
 fn wait(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let replicas = parse_i64(args[1]).ok_or(Fail::NotInteger)?;
-    let timeout = parse_i64(args[2]).ok_or(Fail::text("ERR timeout is not an integer or out of range"))?;
-    let timeout_ms = u64::try_from(timeout).map_err(|_| Fail::text("ERR timeout is negative"))?;
+    let timeout = timeout_ms(args[2], ctx.db.now)?;
     let replicas = usize::try_from(replicas).unwrap_or(0);
-    match replication::wait(node(ctx), ctx.client, replicas, timeout_ms, ctx.may_block)? {
+    match replication::wait(node(ctx), ctx.client, replicas, timeout, ctx.may_block)? {
         Waiting::Over(acknowledged) => {
             ctx.reply.int(acknowledged as i64);
             DONE

@@ -94,6 +94,8 @@ pub struct Clients {
     count: AtomicUsize,
     /// Clients waiting for keys.
     pub blocked: AtomicUsize,
+    /// Clients that a pause holds.
+    pub paused: AtomicUsize,
     pub accepted: AtomicU64,
     pub rejected: AtomicU64,
 }

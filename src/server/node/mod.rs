@@ -73,7 +73,6 @@ pub struct Node {
     /// The cluster bus; not set outside cluster mode.
     pub bus: OnceLock<Arc<Bus>>,
     pub origin: Origin,
-    pub hooks: Hooks,
 }
 
 /// What the node was started with.
@@ -85,15 +84,6 @@ pub struct Origin {
     pub executable: PathBuf,
     pub supervisor: Supervisor,
     pub oom_score: Mutex<OomScore>,
-}
-
-/// The way up from clients' threads to parts of the server that come and go.
-#[derive(Default)]
-pub struct Hooks {
-    /// Takes every published message to the other nodes of the cluster.
-    pub forward_publish: OnceLock<Box<dyn Fn(Space, &[u8], &[u8]) + Send + Sync>>,
-    /// Whether a replica has not yet received everything, which the end waits for.
-    pub replicas_lag: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 /// Bytes and events of clients' sockets.
@@ -156,7 +146,6 @@ impl Node {
             replication: Replication::new(seed),
             bus: OnceLock::new(),
             origin,
-            hooks: Hooks::default(),
         }
     }
 

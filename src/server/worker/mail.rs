@@ -1,5 +1,6 @@
 //! What other threads want of a worker's connections.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::server::net::connection::{Connection, Hold};
@@ -68,6 +69,7 @@ impl Worker {
                     for token in tokens {
                         if let Some(c) = self.connections[token].as_mut() {
                             c.hold = None;
+                            self.node.clients.paused.fetch_sub(1, Ordering::Relaxed);
                         }
                         self.go_on(token);
                     }

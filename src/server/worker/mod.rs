@@ -335,6 +335,9 @@ impl Worker {
         self.free.push(token);
         self.node.clients.remove(c.client.id);
         let waited = matches!(c.hold, Some(Hold::Host));
+        if matches!(c.hold, Some(Hold::Pause)) {
+            self.node.clients.paused.fetch_sub(1, Ordering::Relaxed);
+        }
         if let Some(Hold::Keys { waiter, .. }) = c.hold.take() {
             self.node.clients.blocked.fetch_sub(1, Ordering::Relaxed);
             waiter.claimed.store(true, Ordering::Release);

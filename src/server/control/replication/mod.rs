@@ -41,6 +41,7 @@ use tokio::task::AbortHandle;
 use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
 use crate::command::gate;
+use crate::repl::primary::RoleEntry;
 use crate::repl::{History, ReplId};
 use crate::server::node::Node;
 use state::State;
@@ -137,6 +138,14 @@ impl Replication {
         self.lock().settle(node);
     }
 
+    /// Replicas that follow the stream: where each has got to, as `address:port`, and the end of the stream.
+    pub fn followers(&self, node: &Node) -> (Vec<(String, u64)>, u64) {
+        let end = node.shared.keyspace.log.end();
+        let replicas = self.lock().primary.role();
+        let shown = |r: RoleEntry| (format!("{}:{}", r.ip, r.port), r.offset);
+        (replicas.into_iter().map(shown).collect(), end)
+    }
+
     /// Whether there is something to hand on to replicas: always, unless a primary is followed whose data have
     /// not come.
     pub fn has_data(&self) -> bool {
@@ -207,10 +216,6 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
             role::follow_locked(node, &locked, &mut state, address, file.is_some());
         }
     }
-    let weak = Arc::downgrade(node);
-    let lag = move || weak.upgrade().is_some_and(|node| node.replication.lock().lags(&node));
-    // Set once: a node starts once.
-    let _ = node.hooks.replicas_lag.set(Box::new(lag));
     spawn(node, clock(Arc::clone(node)));
 }
 

@@ -30,12 +30,12 @@ pub enum Waiting {
     Begun,
 }
 
-/// WAIT. A timeout of 0 is none. Without `may_wait` the answer is given at once.
+/// WAIT; without a timeout for ever. Without `may_wait` the answer is given at once.
 pub fn begin(
     node: &Arc<Node>,
     client: &Client,
     replicas: usize,
-    timeout_ms: u64,
+    timeout: Option<Duration>,
     may_wait: bool,
 ) -> Result<Waiting, Fail> {
     let mut state = node.replication.lock();
@@ -64,10 +64,10 @@ pub fn begin(
     }
     drop(state);
     node.replication.ring();
-    if timeout_ms > 0 {
+    if let Some(timeout) = timeout {
         let node = Arc::clone(node);
         crate::server::control::replication::spawn(&Arc::clone(&node), async move {
-            tokio::time::sleep(Duration::from_millis(timeout_ms)).await;
+            tokio::time::sleep(timeout).await;
             let mut state = node.replication.lock();
             if let Some(at) = state.waits.iter().position(|w| w.number == number) {
                 let wait = state.waits.swap_remove(at);
