@@ -1,5 +1,5 @@
 //! COMMAND and COMMAND DOCS tell of every command what Redis 7.4.1 tells (`facts/`), and each command is run by
-//! some test.
+//! some test. INFO has the fields that Redis has, in their order.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -243,4 +243,44 @@ fn command_docs_tells_of_each_command_what_redis_tells() {
     all.iter().for_each(|(name, docs)| documented(&name.text(), docs, &mut ours));
     let differ = differences(&ours, &facts("command-args-redis-7.4.1.jsonl"));
     assert!(differ.is_empty(), "{} differences:\n{}", differ.len(), differ.join("\n"));
+}
+
+#[test]
+fn info_has_the_fields_of_redis_in_their_order() {
+    /// Fields that Redis always shows, whose subject is not there.
+    const MISSING: &[(&str, &str)] =
+        &[("mem_overhead_db_hashtable_rehashing", "slot tables grow bucket by bucket: none is copied")];
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/facts/info-fields-redis-7.4.1.tsv");
+    let facts = fs::read_to_string(path).expect("read the facts");
+    let theirs: Vec<(&str, &str)> = facts
+        .lines()
+        .map(|line| line.split('\t').collect::<Vec<_>>())
+        .filter(|row| {
+            row.last() == Some(&"all") && !matches!(row[0], "Commandstats" | "Errorstats" | "Keyspace")
+        })
+        .map(|row| (row[0], row[1]))
+        .filter(|(section, field)| {
+            *section != "Latencystats" && !MISSING.iter().any(|(missing, _)| missing == field)
+        })
+        .collect();
+    assert!(theirs.len() > 150, "{} fields", theirs.len());
+    let server = Server::subject();
+    let text = server.connect().run("INFO everything").text();
+    let mut section = "";
+    let mut ours = Vec::new();
+    for line in text.lines() {
+        if let Some(title) = line.strip_prefix("# ") {
+            section = title;
+        } else if let Some((field, _)) = line.split_once(':') {
+            ours.push((section, field));
+        }
+    }
+    for (section, _) in &theirs {
+        let of = |fields: &[(&str, &str)]| -> Vec<String> {
+            fields.iter().filter(|(s, _)| s == section).map(|(_, field)| (*field).to_owned()).collect()
+        };
+        let wanted = of(&theirs);
+        let got: Vec<String> = of(&ours).into_iter().filter(|field| wanted.contains(field)).collect();
+        assert_eq!(got, wanted, "fields of {section}");
+    }
 }

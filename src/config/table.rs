@@ -193,7 +193,7 @@ pub static DIRECTIVES: &[Directive] = &[
     // Memory
     here("maxmemory", "0", Memory(0, ULONG_MAX, at!(maxmemory))).moves(&[MemoryLimit, Gate]),
     here("maxmemory-policy", "noeviction", Choice(at!(maxmemory_policy))).moves(&[MemoryLimit]),
-    here("maxmemory-samples", "5", Int(1, INT_MAX, at!(maxmemory_samples))).moves(&[MemoryLimit]),
+    here("maxmemory-samples", "5", Int(1, 64, at!(maxmemory_samples))).moves(&[MemoryLimit]),
     here("maxmemory-eviction-tenacity", "10", Int(0, 100, at!(maxmemory_eviction_tenacity))).moves(&[MemoryLimit]),
     later("maxmemory-clients", "0", MemoryOrPercent(at!(maxmemory_clients))),
     here("active-expire-effort", "1", Int(1, 10, at!(active_expire_effort))),

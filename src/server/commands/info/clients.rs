@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use crate::command::client::Role;
-use crate::server::commands::info::Lines;
+use crate::server::commands::info::Fields;
 use crate::server::node::Node;
 
-pub fn write(node: &Node, out: &mut Lines) {
+pub fn write(node: &Node, out: &mut Fields) {
     let all = node.clients.all();
     let (mut input, mut output, mut pubsub, mut watching, mut watched) = (0, 0, 0, 0, 0);
     let (mut replicas, mut timed) = (0, 0);
