@@ -14,6 +14,7 @@ use crate::server::commands::node;
 use crate::server::control::clustering;
 use crate::server::disk::{config_file, rdb_file};
 use crate::server::node::Node;
+use crate::server::process::allocator;
 use crate::server::process::os_error::words;
 use crate::server::process::{crash, limits};
 use crate::server::start;
@@ -224,6 +225,7 @@ fn log(node: &Node, config: &Config) {
 
 fn memory(node: &Node, config: &Config) {
     let memory = &node.shared.memory;
+    allocator::set_exact(config.maxmemory > 0);
     memory.limit.store(config.maxmemory, Ordering::Relaxed);
     memory.policy.store(config.maxmemory_policy as u8, Ordering::Relaxed);
     memory.samples.store(config.maxmemory_samples, Ordering::Relaxed);
