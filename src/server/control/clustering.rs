@@ -46,14 +46,6 @@ pub fn start(node: &Arc<Node>, seed: u64) -> Result<(), ClusterError> {
     bus.link_buffer_limit.store(config.cluster_link_sendbuf_limit as usize, Ordering::Relaxed);
     assert!(node.bus.set(Arc::clone(&bus)).is_ok(), "the bus is opened once");
     bus.post(|s, now| s.claim_data(now, &Loaded(node)));
-    let forwarder = Arc::downgrade(&bus);
-    let forward = move |space: Space, channel: &[u8], message: &[u8]| {
-        if let Some(bus) = forwarder.upgrade() {
-            bus.post(|s, now| s.publish(now, channel, message, space == Space::Shard));
-        }
-    };
-    // Set once: there is one bus.
-    let _ = node.hooks.forward_publish.set(Box::new(forward));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ClusterError::Thread)?;
     node.runtimes.lock().push(runtime.handle().clone());

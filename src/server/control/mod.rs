@@ -72,9 +72,12 @@ async fn clockwork(node: &Arc<Node>) {
 
 /// What happens `hz` times a second.
 fn tick(node: &Arc<Node>) {
+    node.end_pause_in_time();
+    if node.cron_paused.load(Ordering::Relaxed) {
+        return;
+    }
     node.shared.keyspace.usage.set_clock(unix_ms() as u64 / 1000);
     node.memory_peak.fetch_max(allocator::used(), Ordering::Relaxed);
-    node.end_pause_in_time();
     rdb_file::cron(node);
     let now = node.mono_ms();
     let commands = node.stats.iter().map(|s| s.calls()).sum();

@@ -354,9 +354,9 @@ pub fn load<R: Read>(
 ) -> Result<Loaded, rdb::Error> {
     let ks = &node.shared.keyspace;
     let config = node.config.load();
-    let (verify, pause) = (config.rdbchecksum, config.key_load_delay);
-    drop(config);
     let limits = node.shared.limits.load();
+    let (verify, pause) = (config.rdbchecksum && limits.verify_checksums, config.key_load_delay);
+    drop(config);
     let mut reader = Reader::with_checksum(input, limits.as_ref().clone(), verify)?;
     node.save.loading.begin(total.unwrap_or(0));
     let (mut loaded, mut effects, mut functions) = (Loaded::default(), Effects::default(), 0);

@@ -329,6 +329,7 @@ impl Worker {
             }
             After::Postponed => {
                 c.hold = Some(Hold::Pause);
+                self.node.clients.paused.fetch_add(1, Ordering::Relaxed);
                 s.consumed = begin;
                 s.stopped = true;
             }

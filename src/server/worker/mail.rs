@@ -1,5 +1,6 @@
 //! What other threads want of a worker's connections.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::server::commands;
@@ -80,6 +81,7 @@ impl Worker {
                     for token in tokens {
                         if let Some(c) = self.connections[token].as_mut() {
                             c.hold = None;
+                            self.node.clients.paused.fetch_sub(1, Ordering::Relaxed);
                         }
                         self.go_on(token);
                     }
