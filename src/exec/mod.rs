@@ -208,6 +208,11 @@ impl Executor {
     }
 
     /// Runs one command for `client`. `hashed` is the hash of its single key, if the caller has it.
+    #[expect(
+        clippy::too_many_arguments,
+        clippy::too_many_lines,
+        reason = "the way of a command, in its order"
+    )]
     #[inline]
     pub fn execute(
         &mut self,
@@ -370,6 +375,7 @@ impl Executor {
     }
 
     /// Calls the handler and deals with its outcome, under locks.
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[inline(always)]
     fn run(
         &mut self,

@@ -14,6 +14,7 @@ use crate::resp::request::write_command;
 
 impl Executor {
     /// Runs the queue of `client`, which is in MULTI.
+    #[expect(clippy::too_many_lines, reason = "the way of a transaction, in its order")]
     pub(super) fn exec_transaction(
         &mut self,
         host: &mut dyn Host,

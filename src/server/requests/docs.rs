@@ -32,7 +32,9 @@ pub fn describe(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
     if !labels.is_empty() {
         reply.bulk(b"doc_flags");
         reply.set(labels.len());
-        labels.iter().for_each(|label| reply.simple(label));
+        for label in labels {
+            reply.simple(label);
+        }
     }
     if let Some((since, instead)) = command.deprecated {
         text("deprecated_since", since, reply);
