@@ -97,7 +97,7 @@ impl ClusterState {
     }
 
     pub fn my_shard_id(&self) -> NodeId {
-        self.me().shard_id
+        self.me().shard.id
     }
 
     /// Where the primary is that this node replicates.
@@ -134,7 +134,7 @@ impl ClusterState {
         NodeInfo {
             ix,
             id: node.id,
-            shard_id: node.shard_id,
+            shard_id: node.shard.id,
             address: node.address.clone(),
             hostname: node.hostname.clone(),
             human_name: node.human_name.clone(),

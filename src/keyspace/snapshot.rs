@@ -346,7 +346,7 @@ mod tests {
                     write(&mut rng, &mut model);
                 }
                 if round == 1 && step == 1 {
-                    ks.flush(&mut ks.lock_all(), 0);
+                    ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
                     model.clear();
                 }
                 if walk.next_chunk(&mut out).is_none() {

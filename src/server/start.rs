@@ -2,26 +2,31 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mio::{Poll, Waker};
 use tracing::{info, warn};
 
-use super::accept::AcceptLoop;
-use super::clustering::{self, ClusterError};
-use super::control::Control;
-use super::mailbox::Mailbox;
-use super::node::{Node, Origin, unix_ms};
-use super::process::crash;
-use super::worker::{WAKER, Worker};
-use super::{allocator, info as info_text, listen, os_error, persistence, replication};
 use crate::base::rng::Rng;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
 use crate::exec::{MemoryLimit, Shared};
 use crate::keyspace::{Garbage, Keyspace, Usage};
+use crate::server::commands::info as info_text;
+use crate::server::control::Control;
+use crate::server::control::clustering;
+use crate::server::control::clustering::ClusterError;
+use crate::server::control::replication;
+use crate::server::disk::rdb_file;
+use crate::server::net::accept::AcceptLoop;
+use crate::server::net::listen;
+use crate::server::net::mailbox::Mailbox;
+use crate::server::node::{Node, Origin, unix_ms};
+use crate::server::process::crash;
+use crate::server::process::{allocator, os_error};
+use crate::server::worker::{WAKER, Worker};
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +120,7 @@ pub fn serve(
 
 /// Brings the data, and the node into its place among others.
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
-    let loaded = persistence::load_at_start(node).map_err(StartError::Data)?;
+    let loaded = rdb_file::load_at_start(node).map_err(StartError::Data)?;
     if node.shutting_down.load(Ordering::Acquire) {
         return Ok(());
     }
@@ -191,6 +196,9 @@ fn seed() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish() ^ unix_ms() as u64
 }
 
+/// Values on their way to the thread that frees memory.
+static GARBAGE_WAITING: AtomicUsize = AtomicUsize::new(0);
+
 fn make_node(
     config: Config,
     renames: &[(String, String)],
@@ -203,18 +211,24 @@ fn make_node(
         .name("free".into())
         .spawn(move || {
             crash::guard_thread();
-            bin.into_iter().for_each(drop);
+            for garbage in bin {
+                drop(garbage);
+                GARBAGE_WAITING.fetch_sub(1, Ordering::Relaxed);
+            }
         })
         .map_err(system("cannot start the thread that frees memory"))?;
     let discard = Box::new(move |g| {
+        GARBAGE_WAITING.fetch_add(1, Ordering::Relaxed);
         // When the thread is gone the node is ending, and dropping here is as good.
         let _ = garbage.send(g);
     });
     // A cluster has one database.
     let databases = if config.cluster_enabled { 1 } else { config.databases.clamp(1, 65535) as usize };
+    allocator::set_exact(config.maxmemory > 0);
     let keyspace = Keyspace::new(databases, discard);
     keyspace.log.set_keep(config.repl_backlog_size);
     configure_usage(&keyspace.usage, &config);
+    keyspace.events.set(config.notify_keyspace_events);
     let shared = Shared {
         keyspace: Arc::new(keyspace),
         commands: CommandTable::new(renames),
@@ -231,6 +245,7 @@ fn make_node(
             samples: AtomicU32::new(config.maxmemory_samples),
             most: AtomicU64::new(eviction_batch(&config)),
             used: allocator::used,
+            being_freed: || GARBAGE_WAITING.load(Ordering::Relaxed),
         },
         view: ArcSwapOption::empty(),
         is_replica: AtomicBool::new(false),

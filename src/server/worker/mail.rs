@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::Worker;
-use crate::server::connection::{Connection, Hold};
-use crate::server::mailbox::Mail;
+use crate::server::net::connection::{Connection, Hold};
+use crate::server::net::mailbox::Mail;
+use crate::server::worker::Worker;
 
 impl Worker {
     pub(super) fn read_mail(&mut self) {
@@ -26,8 +26,11 @@ impl Worker {
                         listeners.push(token);
                     }
                 }
-                Mail::Unblocked { waiter, reply } => {
+                Mail::Unblocked { waiter, reply, written_to } => {
                     if self.end_hold(waiter.token, waiter.client) {
+                        if let Some(c) = self.connection(waiter.token, waiter.client) {
+                            c.client.written_to = c.client.written_to.max(written_to);
+                        }
                         self.answer(waiter.token, &reply);
                     }
                 }

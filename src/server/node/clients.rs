@@ -1,0 +1,153 @@
+//! All clients of the node, for those who ask about them: CLIENT LIST, CLIENT KILL, `maxclients`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+
+use crate::base::time::UnixMs;
+use crate::command::Client;
+use crate::command::client::Role;
+
+/// What others may know of a client. Its worker keeps it up to date.
+#[derive(Debug)]
+pub struct ClientEntry {
+    pub id: u64,
+    pub worker: usize,
+    pub token: AtomicUsize,
+    pub fd: i32,
+    pub role: Role,
+    pub addr: String,
+    pub local_addr: String,
+    pub created: UnixMs,
+    pub last_command: AtomicUsize,
+    pub last_seen: AtomicI64,
+    pub query_bytes: AtomicUsize,
+    pub output_bytes: AtomicUsize,
+    /// The client waits for keys, and CLIENT UNBLOCK may end that.
+    pub blocked: AtomicBool,
+    /// Its wait, if it waits, ends by time.
+    pub times_out: AtomicBool,
+    /// A copy of the client's own state, made when it changed.
+    pub state: Mutex<ClientState>,
+}
+
+/// The parts of [`Client`] that CLIENT LIST shows.
+#[derive(Clone, Debug, Default)]
+pub struct ClientState {
+    pub name: Vec<u8>,
+    pub user: Cow<'static, str>,
+    pub db: u16,
+    pub resp3: bool,
+    pub lib_name: Vec<u8>,
+    pub lib_ver: Vec<u8>,
+    pub channels: usize,
+    pub patterns: usize,
+    pub shard_channels: usize,
+    /// Commands queued by MULTI; -1 outside.
+    pub multi: i64,
+    pub watched: usize,
+    pub flags: String,
+}
+
+/// The registry.
+#[derive(Debug, Default)]
+pub struct Clients {
+    entries: DashMap<u64, Arc<ClientEntry>>,
+    next_id: AtomicU64,
+    count: AtomicUsize,
+    /// Clients waiting for keys.
+    pub blocked: AtomicUsize,
+    pub accepted: AtomicU64,
+    pub rejected: AtomicU64,
+}
+
+impl Clients {
+    pub fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Lists a client for which a place was reserved.
+    pub fn add(&self, client: &Client, fd: i32) -> Arc<ClientEntry> {
+        let entry = Arc::new(ClientEntry {
+            id: client.id,
+            worker: client.worker,
+            token: AtomicUsize::new(client.token),
+            fd,
+            role: client.role,
+            addr: client.addr.clone(),
+            local_addr: client.local_addr.clone(),
+            created: client.created,
+            last_command: AtomicUsize::new(usize::MAX),
+            last_seen: AtomicI64::new(client.created),
+            query_bytes: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+            blocked: AtomicBool::new(false),
+            times_out: AtomicBool::new(false),
+            state: Mutex::new(ClientState::of(client, false)),
+        });
+        self.entries.insert(client.id, Arc::clone(&entry));
+        entry
+    }
+
+    /// Takes a place for a client that will be added; false when there are `max` already.
+    pub fn reserve(&self, max: usize) -> bool {
+        let took = |n| (n < max).then_some(n + 1);
+        self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, took).is_ok()
+    }
+
+    /// Gives back the place of a client that was never added.
+    pub fn release(&self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn remove(&self, id: u64) {
+        if self.entries.remove(&id).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub fn get(&self, id: u64) -> Option<Arc<ClientEntry>> {
+        self.entries.get(&id).map(|e| Arc::clone(&e))
+    }
+
+    /// All clients by id.
+    pub fn all(&self) -> Vec<Arc<ClientEntry>> {
+        let mut all: Vec<_> = self.entries.iter().map(|e| Arc::clone(&e)).collect();
+        all.sort_by_key(|e| e.id);
+        all
+    }
+}
+
+impl ClientState {
+    pub fn of(client: &Client, blocked: bool) -> Self {
+        Self {
+            name: client.name.clone(),
+            user: client.user.clone(),
+            db: client.db,
+            resp3: client.resp3,
+            lib_name: client.lib_name.clone(),
+            lib_ver: client.lib_ver.clone(),
+            channels: client.channels.len(),
+            patterns: client.patterns.len(),
+            shard_channels: client.shard_channels.len(),
+            multi: match (client.multi(), client.executing) {
+                (Some(multi), _) => multi.queue.len() as i64,
+                (None, Some(commands)) => commands as i64,
+                (None, None) => -1,
+            },
+            watched: client.watched.len(),
+            flags: client.flags(blocked),
+        }
+    }
+}
