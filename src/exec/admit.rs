@@ -106,6 +106,7 @@ impl Executor {
     }
 
     /// Refuses or postpones a command; `bits` are the conditions that concern it.
+    #[expect(clippy::too_many_arguments, reason = "what a gate may have to ask, or to answer with")]
     #[cold]
     fn pass_gate(
         &mut self,

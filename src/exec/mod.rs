@@ -236,6 +236,7 @@ impl Executor {
 
     /// Runs one command for `client`: admit, lock, look again, call, log, unlock. `hashed` is the hash of its
     /// single key, if the caller has it.
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[inline]
     pub fn execute(
         &mut self,

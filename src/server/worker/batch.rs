@@ -295,6 +295,7 @@ impl Worker {
         self.executor.stats.count_error(&text);
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[inline(always)]
     pub(super) fn run_command(
         &mut self,
