@@ -6,7 +6,7 @@ use super::ctx::{Ctx, DONE};
 use super::help::help;
 use super::request::{ClientKind, ClientRequest, KillFilter, ListFilter, Request};
 use super::spec::{Command, Group::Connection, flags::*};
-use super::{Fail, Result, int, is, wrong_arguments};
+use super::{Fail, Result, int, is, timeout_ms, wrong_arguments};
 
 pub const COMMANDS: &[Command] =
     &[Command::container("client", Connection, CLIENT).doc("2.4.0", "", "Commands about connections.")];
@@ -246,7 +246,7 @@ fn kill(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     Ctx::node(Request::Client(ClientRequest::Kill(filter)))
 }
 
-fn pause(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+fn pause(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let all = match &args[3..] {
         [] => true,
         [word] if is(word, "all") => true,
@@ -254,8 +254,8 @@ fn pause(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [_] => return Err(Fail::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
         _ => return Err(wrong_arguments("CLIENT", args[1])),
     };
-    let ms = int(args[2]).map_err(|_| Fail::text("ERR timeout is not an integer or out of range"))?;
-    let for_ms = u64::try_from(ms).map_err(|_| Fail::text("ERR timeout is negative"))?;
+    let time = timeout_ms(args[2], ctx.db.now)?;
+    let for_ms = time.map_or(0, |time| time.as_millis() as u64);
     Ctx::node(Request::Client(ClientRequest::Pause { for_ms, all }))
 }
 

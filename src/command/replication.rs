@@ -5,7 +5,7 @@ use super::client::SyncRequest;
 use super::ctx::Ctx;
 use super::request::{ReplicationRequest, Request};
 use super::spec::{Command, Group::Generic, Group::Server, flags::*};
-use super::{Fail, Result, is};
+use super::{Fail, Result, is, timeout_ms};
 use crate::base::num::parse_i64;
 
 pub const COMMANDS: &[Command] = &[
@@ -85,11 +85,10 @@ fn sync(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 
 fn wait(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let replicas = parse_i64(args[1]).ok_or(Fail::NotInteger)?;
-    let timeout = parse_i64(args[2]).ok_or(Fail::text("ERR timeout is not an integer or out of range"))?;
-    let timeout_ms = u64::try_from(timeout).map_err(|_| Fail::text("ERR timeout is negative"))?;
+    let timeout = timeout_ms(args[2], ctx.db.now)?;
     node(ReplicationRequest::Wait {
         replicas: usize::try_from(replicas).unwrap_or(0),
-        timeout_ms,
+        timeout,
         may_wait: ctx.may_block,
     })
 }

@@ -48,8 +48,8 @@ pub enum ReplicationRequest {
     Role,
     Wait {
         replicas: usize,
-        /// 0: for ever.
-        timeout_ms: u64,
+        /// `None`: for ever.
+        timeout: Option<std::time::Duration>,
         /// False inside a transaction, where the answer is given at once.
         may_wait: bool,
     },

@@ -39,8 +39,8 @@ pub fn perform(
         }
         ReplicationRequest::Follow(address) => change_role(node, client, address, db, reply),
         ReplicationRequest::Role => super::info::role(node, reply),
-        ReplicationRequest::Wait { replicas, timeout_ms, may_wait } => {
-            return wait::begin(node, client, replicas, timeout_ms, may_wait, reply);
+        ReplicationRequest::Wait { replicas, timeout, may_wait } => {
+            return wait::begin(node, client, replicas, timeout, may_wait, reply);
         }
     }
     After::Done

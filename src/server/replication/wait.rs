@@ -23,12 +23,12 @@ pub(super) struct Wait {
     replicas: usize,
 }
 
-/// WAIT. A timeout of 0 is none.
+/// WAIT. Without a timeout it may take for ever.
 pub(super) fn begin(
     node: &Arc<Node>,
     client: &Client,
     replicas: usize,
-    timeout_ms: u64,
+    timeout: Option<Duration>,
     may_wait: bool,
     reply: &mut Reply,
 ) -> After {
@@ -60,10 +60,10 @@ pub(super) fn begin(
     }
     drop(state);
     node.replication.ring();
-    if timeout_ms > 0 {
+    if let Some(timeout) = timeout {
         let node = Arc::clone(node);
         super::spawn(&Arc::clone(&node), async move {
-            tokio::time::sleep(Duration::from_millis(timeout_ms)).await;
+            tokio::time::sleep(timeout).await;
             let mut state = node.replication.lock();
             if let Some(at) = state.waits.iter().position(|w| w.number == number) {
                 let wait = state.waits.swap_remove(at);
