@@ -4,6 +4,7 @@ use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group, Group::Generic, flags::*, key, one};
 use super::{Fail, Result, int, is};
 use crate::keyspace::db::Expiring;
+use crate::keyspace::lazy::Cause;
 use crate::persist::rdb::{Options, payload};
 
 pub const COMMANDS: &[Command] = &[
@@ -87,7 +88,7 @@ fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         // Dead on arrival, but it did replace what was there.
         if ctx.db.remove(key) {
             ctx.db.changed(key);
-            ctx.record(&[b"DEL", key]);
+            ctx.db.record_deletion(Cause::Server, key);
         }
         ctx.reply.ok();
         return DONE;

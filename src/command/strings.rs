@@ -7,7 +7,8 @@ use super::{Fail, Result, int, is};
 use crate::base::long_double::LongDouble;
 use crate::base::time::UnixMs;
 use crate::keyspace::EntryRef;
-use crate::keyspace::db::SetExpire;
+use crate::keyspace::db::{Expiring, SetExpire};
+use crate::keyspace::lazy::Cause;
 use crate::value::{Kind, ValueRef};
 
 pub const COMMANDS: &[Command] = &[
@@ -231,34 +232,37 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
         return DONE;
     }
-    put(ctx, args[1], args[2], expire);
+    match expire {
+        SetExpire::At(at) => put_until(ctx, args[1], args[2], at, matches!(o.when, Some(("pxat", _)))),
+        expire => {
+            ctx.db.set_string(args[1], args[2], expire);
+            ctx.db.changed(args[1]);
+            // What the client wants back concerns nobody else.
+            if o.get {
+                let told = args[3..].iter().copied().filter(|arg| !is(arg, "get"));
+                ctx.record(&args[..3].iter().copied().chain(told).collect::<Vec<_>>());
+            }
+        }
+    }
     if !o.get {
         ctx.reply.ok();
     }
     DONE
 }
 
-/// Sets a string with an expiry, and logs the moment of expiry instead of a duration.
-fn put(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], expire: SetExpire) {
-    match expire {
-        SetExpire::At(at)
-            if at < ctx.db.now && ctx.db.expiring() == crate::keyspace::db::Expiring::Delete =>
-        {
-            // Dead on arrival, but it did replace what was there.
-            ctx.db.remove(key);
-            ctx.record(&[&b"DEL"[..], key]);
+/// Sets a string that ends at a moment. Replicas are told the moment, unless the command is `told` as it came.
+fn put_until(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], at: UnixMs, told: bool) {
+    if at < ctx.db.now && ctx.db.expiring() == Expiring::Delete {
+        // Dead on arrival, but it did replace what was there.
+        if ctx.db.remove(key) {
+            ctx.db.record_deletion(Cause::Expiry, key);
+        } else {
+            ctx.db.record_nothing();
         }
-        SetExpire::At(at) => {
-            ctx.db.set_string(key, value, expire);
+    } else {
+        ctx.db.set_string(key, value, SetExpire::At(at));
+        if !told {
             ctx.record(&[&b"SET"[..], key, value, b"PXAT", itoa::Buffer::new().format(at).as_bytes()]);
-        }
-        SetExpire::Keep => {
-            ctx.db.set_string(key, value, expire);
-            ctx.record(&[&b"SET"[..], key, value, b"KEEPTTL"]);
-        }
-        SetExpire::Clear => {
-            ctx.db.set_string(key, value, expire);
-            ctx.record(&[&b"SET"[..], key, value]);
         }
     }
     ctx.db.changed(key);
@@ -267,7 +271,8 @@ fn put(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], expire: SetExpire) {
 fn setnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let missing = !ctx.db.exists(args[1]);
     if missing {
-        put(ctx, args[1], args[2], SetExpire::Clear);
+        ctx.db.set_string(args[1], args[2], SetExpire::Clear);
+        ctx.db.changed(args[1]);
     }
     ctx.reply.int(i64::from(missing));
     DONE
@@ -283,14 +288,16 @@ fn psetex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn set_for(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], seconds: bool) -> Result {
     let at = deadline(ctx, args[2], seconds, false)?;
-    put(ctx, args[1], args[3], SetExpire::At(at));
+    put_until(ctx, args[1], args[3], at, false);
     ctx.reply.ok();
     DONE
 }
 
 fn getset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     reply_string(ctx, args[1])?;
-    put(ctx, args[1], args[2], SetExpire::Clear);
+    ctx.db.set_string(args[1], args[2], SetExpire::Clear);
+    ctx.db.changed(args[1]);
+    ctx.record(&[&b"SET"[..], args[1], args[2]]);
     DONE
 }
 
@@ -298,7 +305,7 @@ fn getdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if reply_string(ctx, args[1])? {
         ctx.db.remove(args[1]);
         ctx.db.changed(args[1]);
-        ctx.record(&[&b"DEL"[..], args[1]]);
+        ctx.db.record_deletion(Cause::User, args[1]);
     }
     DONE
 }
@@ -312,7 +319,7 @@ fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match o.expire(ctx)? {
         SetExpire::At(at) if at < ctx.db.now => {
             ctx.db.remove(key);
-            ctx.record(&[&b"DEL"[..], key]);
+            ctx.db.record_deletion(Cause::Expiry, key);
             ctx.db.changed(key);
         }
         SetExpire::At(at) => {

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use super::db::Expiring;
 use super::entry::EntryRef;
 use super::expiry::{Reference, tick_of};
+use super::lazy::Cause;
 use super::{Db, DbIndex, Effects, Keyspace, SHARDS, SLOTS_PER_SHARD, slot_at};
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
@@ -39,7 +40,7 @@ impl Keyspace {
         let Some(victim) = victim else { return true };
         db.remove(&victim);
         db.changed(&victim);
-        db.record(&[&b"DEL"[..], &victim]);
+        db.record_deletion(Cause::Eviction, &victim);
         self.stats.evicted_keys.fetch_add(1, Ordering::Relaxed);
         db.effects.append_to(&self.log);
         true

@@ -3,7 +3,7 @@
 //! - [`entry`], [`table`]: how a key and a slot are stored;
 //! - [`locks`]: which shards a command holds ([`locks::Locked`]);
 //! - [`db`]: what a command sees: keys of one database under the locks it holds;
-//! - [`expiry`], [`evict`]: how keys go by time and by memory;
+//! - [`expiry`], [`evict`]: how keys go by time and by memory; [`lazy`]: how replicas are told;
 //! - [`snapshot`]: one point in time, written without a fork;
 //! - [`log`]: every change, in order;
 //! - [`watch`]: who wants to know that a key changed (WATCH, blocked clients).
@@ -20,6 +20,7 @@ pub mod db;
 pub mod entry;
 pub mod evict;
 pub mod expiry;
+pub mod lazy;
 pub mod locks;
 pub mod log;
 pub mod snapshot;
@@ -57,6 +58,8 @@ pub struct Keyspace {
     hasher: foldhash::quality::RandomState,
     /// What entries that are read or written are stamped with. Advanced by the server's timer.
     pub usage: Usage,
+    /// How deletions are told to replicas.
+    pub lazy: lazy::Lazy,
     /// The number of the latest snapshot. Changes only while every shard is locked.
     snapshot_number: AtomicU32,
     snapshot: snapshot::Shared,
@@ -176,6 +179,7 @@ impl Keyspace {
             databases: (0..databases).map(|_| OnceLock::new()).collect(),
             hasher: foldhash::quality::RandomState::default(),
             usage: Usage::default(),
+            lazy: lazy::Lazy::default(),
             snapshot_number: AtomicU32::new(0),
             snapshot: snapshot::Shared::default(),
             log: Log::default(),

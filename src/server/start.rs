@@ -21,6 +21,7 @@ use crate::base::rng::Rng;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
 use crate::exec::{MemoryLimit, Shared};
+use crate::keyspace::lazy::{Cause, Lazy};
 use crate::keyspace::{Garbage, Keyspace, Usage};
 
 /// Why a node does not start.
@@ -215,6 +216,7 @@ fn make_node(
     let keyspace = Keyspace::new(databases, discard);
     keyspace.log.set_keep(config.repl_backlog_size);
     configure_usage(&keyspace.usage, &config);
+    configure_deletions(&keyspace.lazy, &config);
     let shared = Shared {
         keyspace: Arc::new(keyspace),
         commands: CommandTable::new(renames),
@@ -252,6 +254,16 @@ pub fn configure_usage(usage: &Usage, config: &Config) {
     let limited = config.maxmemory > 0;
     usage.configure(config.maxmemory_policy, limited, config.lfu_log_factor, config.lfu_decay_time);
     usage.set_clock(unix_ms() as u64 / 1000);
+}
+
+/// How deletions are told to replicas.
+pub fn configure_deletions(lazy: &Lazy, config: &Config) {
+    lazy.configure(&[
+        (Cause::User, config.lazyfree_lazy_user_del),
+        (Cause::Expiry, config.lazyfree_lazy_expire),
+        (Cause::Eviction, config.lazyfree_lazy_eviction),
+        (Cause::Server, config.lazyfree_lazy_server_del),
+    ]);
 }
 
 /// Forty random hexadecimal digits, as run ids and replication ids are.

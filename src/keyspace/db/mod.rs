@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::entry::{Body, Entry, EntryRef, INLINE_MAX};
 use super::expiry::Reference;
+use super::lazy::Cause;
 use super::locks::{LockSet, Locked};
 use super::table::{Place, SlotTable};
 use super::usage;
@@ -163,7 +164,7 @@ impl<'l, 'k> Db<'l, 'k> {
         let key = self.table(h.slot).get(place).key().to_vec();
         self.take_place(h, place);
         self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
-        self.effects.record(self.index, &[&b"DEL"[..], &key]);
+        self.effects.record(self.index, &[self.ks.lazy.command(Cause::Expiry), &key]);
         self.touch_watchers(&key);
     }
 
@@ -489,6 +490,16 @@ impl<'l, 'k> Db<'l, 'k> {
     pub fn record<A: AsRef<[u8]>>(&mut self, args: &[A]) {
         self.effects.recorded = true;
         self.effects.record(self.index, args);
+    }
+
+    /// Records the deletion of a key in the log in place of the command that runs.
+    pub fn record_deletion(&mut self, cause: Cause, key: &[u8]) {
+        self.record(&[self.ks.lazy.command(cause), key]);
+    }
+
+    /// Says that replicas are told nothing of what the command that runs has changed.
+    pub fn record_nothing(&mut self) {
+        self.effects.recorded = true;
     }
 
     /// Keys of the database.

@@ -149,6 +149,7 @@ fn follow(node: &Node, config: &Config) {
     memory.limit.store(config.maxmemory, Ordering::Relaxed);
     memory.policy.store(config.maxmemory_policy as u8, Ordering::Relaxed);
     start::configure_usage(&node.shared.keyspace.usage, config);
+    start::configure_deletions(&node.shared.keyspace.lazy, config);
     memory.samples.store(config.maxmemory_samples, Ordering::Relaxed);
     memory.most.store(start::eviction_batch(config), Ordering::Relaxed);
     node.settle_gate();

@@ -204,8 +204,9 @@ fn populate(
         }
         db.set_string(&key, &value, SetExpire::Clear);
         db.changed(&key);
-        db.record(&[&b"SET"[..], &key, &value]);
     }
+    // Redis does not tell replicas of them either.
+    db.record_nothing();
     reply.ok();
 }
 
