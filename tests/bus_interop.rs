@@ -14,7 +14,7 @@ use common::{SOON, light, wait_for};
 use keystead::cluster::{
     ClusterState, Config, FailoverMode, NoKeys, NodeId, Now, ReplicationFacts, SlotBitmap, View,
 };
-use keystead::server::bus::{Bus, Host};
+use keystead::server::control::bus::{Bus, Host};
 
 /// What the bus asked of the node, for tests to look at.
 struct Asked {

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use keystead::server::allocator::Counting;
 use keystead::server::boot;
+use keystead::server::process::allocator::Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;

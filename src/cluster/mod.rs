@@ -1,6 +1,6 @@
 //! Level 2: the cluster. A node's part in it as a pure state machine, and the packets it speaks.
 //!
-//! Events go into [`ClusterState::step`], actions come out; `server::bus` drives it with sockets, a clock
+//! Events go into [`ClusterState::step`], actions come out; `server::control::bus` drives it with sockets, a clock
 //! and a disk, `tests/sim` with none of them. Where to look:
 //!
 //! | file | subject |

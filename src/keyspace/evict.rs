@@ -10,7 +10,7 @@ use super::db::Expiring;
 use super::entry::EntryRef;
 use super::expiry::{Reference, tick_of};
 use super::lazy::Cause;
-use super::{Db, DbIndex, Effects, Keyspace, SHARDS, SLOTS_PER_SHARD, slot_at};
+use super::{Db, DbIndex, Effects, Keyspace, SHARDS, SLOTS_PER_SHARD, event, slot_at};
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 use crate::config::choice::MaxmemoryPolicy;
@@ -39,7 +39,7 @@ impl Keyspace {
         // Keys may have gone between the choice of the shard and its lock.
         let Some(victim) = victim else { return true };
         db.remove(&victim);
-        db.changed(&victim);
+        db.changed(&victim, event::EVICTED);
         db.record_deletion(Cause::Eviction, &victim);
         self.stats.evicted_keys.fetch_add(1, Ordering::Relaxed);
         db.effects.append_to(&self.log);

@@ -6,6 +6,7 @@
 //! - [`expiry`], [`evict`]: how keys go by time and by memory; [`lazy`]: how replicas are told;
 //! - [`snapshot`]: one point in time, written without a fork;
 //! - [`log`]: every change, in order;
+//! - [`event`]: what happens to keys, by name;
 //! - [`watch`]: who wants to know that a key changed (WATCH, blocked clients).
 
 use std::cell::UnsafeCell;
@@ -18,6 +19,7 @@ use crate::base::time::UnixMs;
 
 pub mod db;
 pub mod entry;
+pub mod event;
 pub mod evict;
 pub mod expiry;
 pub mod lazy;
@@ -30,6 +32,7 @@ pub mod watch;
 
 pub use db::{Db, Effects};
 pub use entry::{Entry, EntryRef};
+pub use event::Event;
 pub use locks::{LockSet, Locked};
 pub use log::Log;
 pub use usage::Usage;
@@ -65,6 +68,8 @@ pub struct Keyspace {
     snapshot: snapshot::Shared,
     pub log: Log,
     pub stats: Stats,
+    /// Which events are published (`notify-keyspace-events`).
+    pub events: event::Wanted,
     discard: Box<dyn Fn(Garbage) + Send + Sync>,
 }
 
@@ -184,6 +189,7 @@ impl Keyspace {
             snapshot: snapshot::Shared::default(),
             log: Log::default(),
             stats: Stats::default(),
+            events: event::Wanted::default(),
             discard,
         };
         ks.tables(0);

@@ -70,15 +70,16 @@ impl Watchers {
         }
     }
 
-    /// Marks the transactions that watch `key`. Returns whether a client is blocked on it.
-    pub fn touch(&mut self, db: DbIndex, key: &[u8]) -> bool {
-        let key = (db, key.into());
-        if let Some(list) = self.transactions.remove(&key) {
-            for dirty in list {
-                dirty.store(true, Ordering::Release);
-            }
+    /// Marks the transactions that watch `key`.
+    pub fn touch(&mut self, db: DbIndex, key: &[u8]) {
+        for dirty in self.transactions.remove(&(db, key.into())).unwrap_or_default() {
+            dirty.store(true, Ordering::Release);
         }
-        self.blocked.contains_key(&key)
+    }
+
+    /// Whether a client is blocked on `key`.
+    pub fn is_awaited(&self, db: DbIndex, key: &[u8]) -> bool {
+        self.blocked.contains_key(&(db, key.into()))
     }
 
     /// The keys of `db` that transactions watch.

@@ -9,21 +9,27 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::cli::{self, Asked, Invocation};
-use super::config_file;
-use super::logging::{Log, Role};
-use super::node::{Node, Origin};
-use super::process::crash;
-use super::process::daemon::{self, PidFile};
-use super::process::limits::{self, OomScore};
-use super::process::signals::{self, Request};
-use super::process::supervise::Supervisor;
-use super::{os_error, persistence, shutdown, start};
 use crate::base::version;
 use crate::command::request::Shutdown;
 use crate::command::{CommandTable, gate};
 use crate::config::compound::ShutdownOn;
 use crate::config::{FileError, Line, Loaded, file};
+use crate::server::disk::config_file;
+use crate::server::disk::rdb_file;
+use crate::server::node::{Node, Origin};
+use crate::server::process::cli;
+use crate::server::process::cli::{Asked, Invocation};
+use crate::server::process::crash;
+use crate::server::process::daemon;
+use crate::server::process::daemon::PidFile;
+use crate::server::process::limits;
+use crate::server::process::limits::OomScore;
+use crate::server::process::logging::{Log, Role};
+use crate::server::process::os_error;
+use crate::server::process::signals;
+use crate::server::process::signals::Request;
+use crate::server::process::supervise::Supervisor;
+use crate::server::{shutdown, start};
 
 /// The whole life of the process.
 pub fn run() -> ExitCode {
@@ -189,7 +195,7 @@ impl Prepared {
         let served = start::serve(self.loaded.config, &self.renames, origin, watch_signals, ready);
 
         tell(supervisor.stopping());
-        persistence::remove_unfinished();
+        rdb_file::remove_unfinished();
         if let Some(file) = pid_file {
             info!("Removing the pid file.");
             if let Err(error) = file.remove() {
@@ -230,7 +236,7 @@ fn watch_signals(node: &Arc<Node>) {
             Request::Interrupt => ("SIGINT", config.shutdown_on_sigint),
             Request::ExitNow => {
                 warn!("Received SIGINT again: exiting now.");
-                persistence::remove_unfinished();
+                rdb_file::remove_unfinished();
                 return;
             }
         };

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::mailbox::Mail;
-use super::node::Node;
-use super::persistence;
 use crate::command::gate;
 use crate::command::request::Shutdown;
 use crate::resp::Reply;
+use crate::server::disk::rdb_file;
+use crate::server::net::mailbox::Mail;
+use crate::server::node::Node;
 
 /// A shutdown under way, and the clients that asked for it.
 #[derive(Debug, Default)]
@@ -129,7 +129,7 @@ async fn save(node: &Arc<Node>) -> bool {
     }
     let node = Arc::clone(node);
     // A thread that panicked has ended the process already.
-    tokio::task::spawn_blocking(move || persistence::save_now(&node)).await.unwrap_or(false)
+    tokio::task::spawn_blocking(move || rdb_file::save_now(&node)).await.unwrap_or(false)
 }
 
 fn lags(node: &Node) -> bool {

@@ -9,20 +9,25 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mio::{Poll, Waker};
 use tracing::{info, warn};
 
-use super::accept::AcceptLoop;
-use super::clustering::{self, ClusterError};
-use super::control::Control;
-use super::mailbox::Mailbox;
-use super::node::{Node, Origin, unix_ms};
-use super::process::crash;
-use super::worker::{WAKER, Worker};
-use super::{allocator, info as info_text, listen, os_error, persistence, replication};
 use crate::base::rng::Rng;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
 use crate::exec::{MemoryLimit, Shared};
 use crate::keyspace::lazy::{Cause, Lazy};
 use crate::keyspace::{Garbage, Keyspace, Usage};
+use crate::server::commands::info as info_text;
+use crate::server::control::Control;
+use crate::server::control::clustering;
+use crate::server::control::clustering::ClusterError;
+use crate::server::control::replication;
+use crate::server::disk::rdb_file;
+use crate::server::net::accept::AcceptLoop;
+use crate::server::net::listen;
+use crate::server::net::mailbox::Mailbox;
+use crate::server::node::{Node, Origin, unix_ms};
+use crate::server::process::crash;
+use crate::server::process::{allocator, os_error};
+use crate::server::worker::{WAKER, Worker};
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +121,7 @@ pub fn serve(
 
 /// Brings the data, and the node into its place among others.
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
-    let loaded = persistence::load_at_start(node).map_err(StartError::Data)?;
+    let loaded = rdb_file::load_at_start(node).map_err(StartError::Data)?;
     if node.shutting_down.load(Ordering::Acquire) {
         return Ok(());
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::entry::{Body, Entry, EntryRef, INLINE_MAX};
+use super::event;
 use super::expiry::Reference;
 use super::lazy::Cause;
 use super::locks::{LockSet, Locked};
@@ -23,7 +24,7 @@ mod flush;
 mod walk;
 mod watchers;
 
-pub use effects::Effects;
+pub use effects::{Effects, Notice};
 
 /// What happens to a key whose time has come when a command meets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +166,7 @@ impl<'l, 'k> Db<'l, 'k> {
         self.take_place(h, place);
         self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
         self.effects.record(self.index, &[self.ks.lazy.command(Cause::Expiry), &key]);
-        self.touch_watchers(&key);
+        self.changed(&key, event::EXPIRED);
     }
 
     /// Looks a key up for reading: counts a hit or a miss and stamps the access clock.

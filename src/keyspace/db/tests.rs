@@ -102,9 +102,9 @@ fn a_watched_key_marks_its_transaction_only_when_it_changes() {
     let dirty = Dirty::default();
     with(&ks, 0, |db| {
         db.watch(b"k", &dirty);
-        db.changed(b"other");
+        db.changed(b"other", event::SET);
     });
     assert!(!dirty.load(Ordering::Relaxed));
-    with(&ks, 0, |db| db.changed(b"k"));
+    with(&ks, 0, |db| db.changed(b"k", event::SET));
     assert!(dirty.load(Ordering::Relaxed));
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::server::allocator;
+use crate::server::process::allocator;
 
 /// Leaves the parent, which exits with success, and goes on in a child without a terminal: a session
 /// of its own, with standard input, output and error on /dev/null.

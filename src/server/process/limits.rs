@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::config::choice::OomScoreAdj;
-use crate::server::os_error::words;
+use crate::server::process::os_error::words;
 
 /// Descriptors for everything that is not a client: files, links, listeners.
 const RESERVED_FILES: u64 = 32;

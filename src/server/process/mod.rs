@@ -5,6 +5,9 @@
 //! - [`limits`]: open files, the out-of-memory score.
 //! - [`signals`]: what SIGTERM, SIGINT and the others do.
 //! - [`crash`]: the report of a fatal signal or a panic.
+//! - [`cli`], [`logging`]: command line and log.
+//! - [`os_error`]: the system's errors in its words.
+//! - [`allocator`]: memory, counted.
 //!
 //! Here are the calls of the C library that need `unsafe`: fork, setsid, dup2, sigaction, rlimits.
 //! Each is in a function of its own that says what makes it sound.
@@ -13,8 +16,12 @@
 //! thread, [`signals::ignore`] and [`crash::install`], open the log, [`limits::raise_open_files`],
 //! [`daemon::PidFile::create`], then threads; [`supervise::Supervisor::ready`] when clients may come.
 
+pub mod allocator;
+pub mod cli;
 pub mod crash;
 pub mod daemon;
 pub mod limits;
+pub mod logging;
+pub mod os_error;
 pub mod signals;
 pub mod supervise;

@@ -4,8 +4,6 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::segment::Segment;
-use super::{NodeHost, READ_SIZE, Worker};
 use crate::base::time::UnixMs;
 use crate::command::client::ReplyMode;
 use crate::command::spec::flags;
@@ -13,9 +11,11 @@ use crate::command::{Client, Fail};
 use crate::exec::{After, Blocked};
 use crate::keyspace::{Hashed, Upcoming, prefetch};
 use crate::resp::{Limits, Parsed, Progress, ProtocolError, Reply, parse};
-use crate::server::clients::ClientState;
-use crate::server::connection::{Connection, Hold};
+use crate::server::net::connection::{Connection, Hold};
+use crate::server::node::clients::ClientState;
 use crate::server::node::unix_ms;
+use crate::server::worker::segment::Segment;
+use crate::server::worker::{NodeHost, READ_SIZE, Worker};
 
 /// A request that is not complete after so many bytes is looked through piece by piece.
 const LONG_REQUEST: usize = 4 * READ_SIZE;

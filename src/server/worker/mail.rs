@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::Worker;
-use crate::server::connection::{Connection, Hold};
-use crate::server::mailbox::Mail;
+use crate::server::net::connection::{Connection, Hold};
+use crate::server::net::mailbox::Mail;
+use crate::server::worker::Worker;
 
 impl Worker {
     pub(super) fn read_mail(&mut self) {

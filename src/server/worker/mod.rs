@@ -12,16 +12,17 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
-use super::connection::{Connection, Hold, Outbox, Stream};
-use super::mailbox::{Mail, Mailbox};
-use super::node::{Node, unix_ms};
-use super::{replication, requests};
 use crate::base::time::UnixMs;
 use crate::command::{Client, Request};
 use crate::exec::{After, Executor, Host};
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, SHARDS};
 use crate::resp::Reply;
+use crate::server::commands;
+use crate::server::control::replication;
+use crate::server::net::connection::{Connection, Hold, Outbox, Stream};
+use crate::server::net::mailbox::{Mail, Mailbox};
+use crate::server::node::{Node, unix_ms};
 
 mod batch;
 mod mail;
@@ -93,7 +94,7 @@ impl Host for NodeHost<'_> {
         db: &mut Db<'_, '_>,
         reply: &mut Reply,
     ) -> After {
-        requests::perform(self.node, request, client, db, reply)
+        commands::perform(self.node, request, client, db, reply)
     }
 
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply) {
@@ -132,7 +133,7 @@ impl Worker {
 
     /// Serves until the node ends.
     pub fn run(mut self) {
-        super::process::crash::guard_thread();
+        crate::server::process::crash::guard_thread();
         let mut events = Events::with_capacity(1024);
         let mut gathered = std::mem::take(&mut self.gathered);
         while !self.stopped {
@@ -316,7 +317,7 @@ impl Worker {
         c.stream.deregister(self.poll.registry());
         self.free.push(token);
         self.executor.unwatch(&mut c.client);
-        requests::on_detach(&self.node, &mut c.client);
+        commands::on_detach(&self.node, &mut c.client);
         c.client.token = usize::MAX;
         // Under its new role, in the place of the former entry.
         self.node.clients.add(&c.client, c.stream.fd());
@@ -337,6 +338,6 @@ impl Worker {
             self.executor.forget_waiter(&waiter, unix_ms());
         }
         self.executor.unwatch(&mut c.client);
-        requests::on_close(&self.node, &mut c.client, waited);
+        commands::on_close(&self.node, &mut c.client, waited);
     }
 }

@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::{READ_SIZE, Worker};
 use crate::resp::Progress;
-use crate::server::connection::Connection;
+use crate::server::net::connection::Connection;
+use crate::server::worker::{READ_SIZE, Worker};
 
 /// The input of one connection in a round.
 pub(super) struct Segment {

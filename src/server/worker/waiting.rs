@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::Worker;
-use super::segment::Segment;
 use crate::base::time::UnixMs;
 use crate::command::TimeoutReply;
 use crate::command::client::ReplyMode;
 use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
-use crate::server::connection::Hold;
+use crate::server::net::connection::Hold;
 use crate::server::node::unix_ms;
+use crate::server::worker::Worker;
+use crate::server::worker::segment::Segment;
 
 impl Worker {
     /// Ends a client's wait. False when it is gone or does not wait.

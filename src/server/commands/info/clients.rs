@@ -1,0 +1,38 @@
+//! The section of connections.
+
+use std::sync::atomic::Ordering;
+
+use crate::command::client::Role;
+use crate::server::commands::info::Lines;
+use crate::server::node::Node;
+
+pub fn write(node: &Node, out: &mut Lines) {
+    let all = node.clients.all();
+    let (mut input, mut output, mut pubsub, mut watching, mut watched) = (0, 0, 0, 0, 0);
+    let (mut replicas, mut timed) = (0, 0);
+    for entry in &all {
+        replicas += usize::from(entry.role == Role::Replica);
+        input = input.max(entry.query_bytes.load(Ordering::Relaxed));
+        output = output.max(entry.output_bytes.load(Ordering::Relaxed));
+        timed +=
+            usize::from(entry.blocked.load(Ordering::Relaxed) && entry.times_out.load(Ordering::Relaxed));
+        let state = entry.state.lock();
+        pubsub += usize::from(state.channels + state.patterns + state.shard_channels > 0);
+        watching += usize::from(state.watched > 0);
+        watched += state.watched;
+    }
+    out.field("connected_clients", all.len() - replicas);
+    out.field("cluster_connections", crate::server::commands::info::cluster::connections(node));
+    out.field("maxclients", node.config.load().maxclients);
+    out.field("client_recent_max_input_buffer", input);
+    out.field("client_recent_max_output_buffer", output);
+    out.field("blocked_clients", node.clients.blocked.load(Ordering::Relaxed));
+    out.field("tracking_clients", 0);
+    out.field("pubsub_clients", pubsub);
+    out.field("watching_clients", watching);
+    out.field("clients_in_timeout_table", timed);
+    out.field("total_watched_keys", watched);
+    let blocking = node.shared.keyspace.stats.blocking_keys.load(Ordering::Relaxed);
+    out.field("total_blocking_keys", blocking);
+    out.field("total_blocking_keys_on_nokey", 0);
+}

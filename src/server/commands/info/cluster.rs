@@ -1,0 +1,13 @@
+//! The section of the cluster.
+
+use crate::server::commands::info::Lines;
+use crate::server::node::Node;
+
+pub fn write(node: &Node, out: &mut Lines) {
+    out.field("cluster_enabled", u8::from(node.config.load().cluster_enabled));
+}
+
+/// Links of the bus.
+pub fn connections(node: &Node) -> usize {
+    node.bus.get().map_or(0, |bus| bus.link_infos().len())
+}

@@ -1,0 +1,44 @@
+//! The sections of commands and of error replies.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use crate::server::commands::info::Lines;
+use crate::server::node::Node;
+
+pub fn calls(node: &Node, out: &mut Lines) {
+    for id in 0..node.shared.commands.len() {
+        let (mut calls, mut nanos, mut rejected, mut failed) = (0, 0, 0, 0);
+        for stats in &node.stats {
+            let counter = &stats.commands[id];
+            calls += counter.calls.load(Ordering::Relaxed);
+            nanos += counter.nanos.load(Ordering::Relaxed);
+            rejected += counter.rejected.load(Ordering::Relaxed);
+            failed += counter.failed.load(Ordering::Relaxed);
+        }
+        if calls + rejected + failed == 0 {
+            continue;
+        }
+        let micros = nanos / 1000;
+        let each = if calls == 0 { 0.0 } else { nanos as f64 / 1000.0 / calls as f64 };
+        let name = &node.shared.commands.get(id).name;
+        out.field(
+            format_args!("cmdstat_{name}"),
+            format_args!(
+                "calls={calls},usec={micros},usec_per_call={each:.2},rejected_calls={rejected},failed_calls={failed}"
+            ),
+        );
+    }
+}
+
+pub fn errors(node: &Node, out: &mut Lines) {
+    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    for stats in &node.stats {
+        for (code, count) in stats.errors.lock().iter() {
+            *sums.entry(code.clone()).or_default() += count;
+        }
+    }
+    for (code, count) in sums {
+        out.field(format_args!("errorstat_{code}"), format_args!("count={count}"));
+    }
+}

@@ -1,0 +1,100 @@
+//! The section of memory.
+
+use std::fs;
+use std::sync::atomic::Ordering;
+
+use crate::config::choice::Choice;
+use crate::keyspace::Keyspace;
+use crate::server::commands::info::Lines;
+use crate::server::net::connection::Connection;
+use crate::server::node::Node;
+use crate::server::process::allocator;
+
+pub fn write(node: &Node, out: &mut Lines) {
+    let config = node.config.load();
+    let used = allocator::used();
+    let peak = node.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
+    let rss = resident();
+    let at_start = node.memory_at_start.load(Ordering::Relaxed);
+    let backlog = node.shared.keyspace.log.len();
+    let clients = (node.clients.len() * size_of::<Connection>()) as u64;
+    let overhead = (at_start + backlog + clients + key_tables(&node.shared.keyspace)).min(used);
+    let dataset = used - overhead;
+    let total = total_system();
+    out.size("used_memory", used);
+    out.size("used_memory_rss", rss);
+    out.size("used_memory_peak", peak);
+    out.field("used_memory_peak_perc", percent(used, peak));
+    out.field("used_memory_overhead", overhead);
+    out.field("used_memory_startup", at_start);
+    out.field("used_memory_dataset", dataset);
+    out.field("used_memory_dataset_perc", percent(dataset, used.saturating_sub(at_start)));
+    // What the allocator holds beyond what is in use shows in the resident size only: its own
+    // statistics would cost every allocation something.
+    out.field("allocator_allocated", used);
+    out.field("allocator_active", rss);
+    out.field("allocator_resident", rss);
+    out.field("allocator_muzzy", 0);
+    out.size("total_system_memory", total);
+    out.field("used_memory_lua", 0);
+    out.field("used_memory_vm_eval", 0);
+    out.field("used_memory_lua_human", "0B");
+    out.field("used_memory_scripts_eval", 0);
+    out.field("number_of_cached_scripts", 0);
+    out.field("number_of_functions", 0);
+    out.field("number_of_libraries", 0);
+    out.field("used_memory_vm_functions", 0);
+    out.size("used_memory_vm_total", 0);
+    out.field("used_memory_functions", 0);
+    out.size("used_memory_scripts", 0);
+    out.size("maxmemory", config.maxmemory);
+    out.field("maxmemory_policy", config.maxmemory_policy.name());
+    out.field("allocator_frag_ratio", ratio(rss, used));
+    out.field("allocator_frag_bytes", rss.saturating_sub(used));
+    out.field("allocator_rss_ratio", "1.00");
+    out.field("allocator_rss_bytes", 0);
+    out.field("rss_overhead_ratio", "1.00");
+    out.field("rss_overhead_bytes", 0);
+    out.field("mem_fragmentation_ratio", ratio(rss, used));
+    out.field("mem_fragmentation_bytes", rss as i64 - used as i64);
+    out.field("mem_not_counted_for_evict", 0);
+    out.field("mem_replication_backlog", backlog);
+    out.field("mem_total_replication_buffers", backlog);
+    out.field("mem_clients_slaves", 0);
+    out.field("mem_clients_normal", clients);
+    out.field("mem_cluster_links", 0);
+    out.field("mem_aof_buffer", 0);
+    out.field("mem_allocator", "jemalloc-5.3.0");
+    out.field("active_defrag_running", 0);
+    out.field("lazyfree_pending_objects", 0);
+    out.field("lazyfreed_objects", 0);
+}
+
+/// Bytes of the tables that find the keys, as far as they are fixed: one header a slot of each
+/// database in use. Those of the first one are there from the start.
+fn key_tables(keyspace: &Keyspace) -> u64 {
+    let used = (1..keyspace.databases() as u16).filter(|db| !keyspace.is_empty(*db)).count();
+    (used * crate::base::crc16::SLOTS * 16) as u64
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    let share = if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 };
+    format!("{share:.2}%")
+}
+
+fn ratio(a: u64, b: u64) -> String {
+    format!("{:.2}", if b == 0 { 0.0 } else { a as f64 / b as f64 })
+}
+
+/// Resident memory of the process in bytes; 0 where the system does not tell.
+pub fn resident() -> u64 {
+    let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = text.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+    pages * 4096
+}
+
+fn total_system() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:")).unwrap_or("0");
+    line.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
+}

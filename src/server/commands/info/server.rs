@@ -1,0 +1,67 @@
+//! The section of the process and its environment.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::base::version;
+use crate::server::commands::info::Lines;
+use crate::server::node::{Node, unix_ms};
+use crate::server::process::supervise::Supervisor;
+
+pub fn write(node: &Node, out: &mut Lines) {
+    let config = node.config.load();
+    let uptime = u64::try_from(unix_ms() - node.started_unix_ms).unwrap_or(0) / 1000;
+    let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
+    out.field("redis_version", version::REDIS);
+    out.field("keystead_version", version::KEYSTEAD);
+    out.field("redis_git_sha1", "00000000");
+    out.field("redis_git_dirty", 0);
+    out.field("redis_build_id", 0);
+    out.field("redis_mode", if config.cluster_enabled { "cluster" } else { "standalone" });
+    out.field("os", os());
+    out.field("arch_bits", usize::BITS);
+    out.field("monotonic_clock", "POSIX clock_gettime");
+    out.field("multiplexing_api", "epoll");
+    out.field("atomicvar_api", "rust-std");
+    out.field("gcc_version", "0.0.0");
+    out.field("process_id", std::process::id());
+    let supervised = match node.origin.supervisor {
+        Supervisor::None => "no",
+        Supervisor::Systemd(_) => "systemd",
+        Supervisor::Upstart => "upstart",
+    };
+    out.field("process_supervised", supervised);
+    out.field("run_id", &node.run_id);
+    out.field("tcp_port", config.port);
+    out.field("server_time_usec", micros);
+    out.field("uptime_in_seconds", uptime);
+    out.field("uptime_in_days", uptime / 86_400);
+    if let Some(ms) = node.shutdown.remaining_ms() {
+        out.field("shutdown_in_milliseconds", ms);
+    }
+    out.field("hz", config.hz);
+    out.field("configured_hz", config.hz);
+    out.field("lru_clock", (unix_ms() / 1000) & 0xff_ffff);
+    out.field("executable", node.origin.executable.display());
+    let file = node.origin.config_file.as_ref().map_or(String::new(), |f| f.display().to_string());
+    out.field("config_file", file);
+    let workers = node.workers.get().map_or(1, Vec::len);
+    out.field("io_threads_active", u8::from(workers > 1));
+    out.field("worker_threads", workers);
+    let mut listeners = 0;
+    if config.port > 0 && !config.bind.0.is_empty() {
+        let binds: Vec<String> = config.bind.0.iter().map(|b| format!("bind={b}")).collect();
+        let value = format!("name=tcp,{},port={}", binds.join(","), config.port);
+        out.field(format_args!("listener{listeners}"), value);
+        listeners += 1;
+    }
+    if !config.unixsocket.is_empty() {
+        out.field(format_args!("listener{listeners}"), format_args!("name=unix,bind={}", config.unixsocket));
+    }
+}
+
+/// System, release and machine.
+fn os() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("Linux {} {}", release.trim(), std::env::consts::ARCH)
+}

@@ -1,0 +1,82 @@
+//! The section of counters.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::pubsub::Space;
+use crate::server::commands::info::Lines;
+use crate::server::node::Node;
+
+pub fn write(node: &Node, out: &mut Lines) {
+    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let rates = node.rates.lock();
+    let keys = &node.shared.keyspace.stats;
+    let calls: u64 = node.stats.iter().map(|s| s.calls()).sum();
+    let hits: u64 = node.stats.iter().map(|s| get(&s.hits)).sum();
+    let misses: u64 = node.stats.iter().map(|s| get(&s.misses)).sum();
+    let errors: u64 = node.stats.iter().map(|s| s.errors.lock().values().sum::<u64>()).sum();
+    let command_us: u64 = node.stats.iter().map(|s| s.nanos()).sum::<u64>() / 1000;
+    let kilo = |rate: u64| format!("{:.2}", rate as f64 / 1024.0);
+    out.field("total_connections_received", get(&node.clients.accepted));
+    out.field("total_commands_processed", calls);
+    out.field("instantaneous_ops_per_sec", rates.commands.per_second());
+    out.field("total_net_input_bytes", get(&node.net.input_bytes));
+    out.field("total_net_output_bytes", get(&node.net.output_bytes));
+    crate::server::commands::info::replication::write_traffic(node, out);
+    out.field("instantaneous_input_kbps", kilo(rates.input_bytes.per_second()));
+    out.field("instantaneous_output_kbps", kilo(rates.output_bytes.per_second()));
+    out.field("instantaneous_input_repl_kbps", kilo(rates.repl_input_bytes.per_second()));
+    out.field("instantaneous_output_repl_kbps", kilo(rates.repl_output_bytes.per_second()));
+    out.field("rejected_connections", get(&node.clients.rejected));
+    crate::server::commands::info::replication::write_syncs(node, out);
+    out.field("expired_subkeys", 0);
+    out.field("expired_keys", get(&keys.expired_keys));
+    out.field("expired_stale_perc", "0.00");
+    out.field("expired_time_cap_reached_count", 0);
+    out.field("expire_cycle_cpu_milliseconds", 0);
+    out.field("evicted_keys", get(&keys.evicted_keys));
+    out.field("evicted_clients", 0);
+    out.field("evicted_scripts", 0);
+    out.field("total_eviction_exceeded_time", 0);
+    out.field("current_eviction_exceeded_time", 0);
+    out.field("keyspace_hits", hits);
+    out.field("keyspace_misses", misses);
+    out.field("pubsub_channels", node.pubsub.channel_count(Space::Global));
+    out.field("pubsub_patterns", node.pubsub.pattern_count());
+    out.field("pubsubshard_channels", node.pubsub.channel_count(Space::Shard));
+    out.field("latest_fork_usec", 0);
+    out.field("total_forks", 0);
+    out.field("migrate_cached_sockets", 0);
+    out.field("slave_expires_tracked_keys", 0);
+    out.field("active_defrag_hits", 0);
+    out.field("active_defrag_misses", 0);
+    out.field("active_defrag_key_hits", 0);
+    out.field("active_defrag_key_misses", 0);
+    out.field("total_active_defrag_time", 0);
+    out.field("current_active_defrag_time", 0);
+    out.field("tracking_total_keys", 0);
+    out.field("tracking_total_items", 0);
+    out.field("tracking_total_prefixes", 0);
+    out.field("unexpected_error_replies", 0);
+    out.field("total_error_replies", errors);
+    out.field("dump_payload_sanitizations", 0);
+    out.field("total_reads_processed", get(&node.net.reads));
+    out.field("total_writes_processed", get(&node.net.writes));
+    out.field("io_threaded_reads_processed", 0);
+    out.field("io_threaded_writes_processed", 0);
+    out.field("client_query_buffer_limit_disconnections", get(&node.net.query_limit_closed));
+    out.field("client_output_buffer_limit_disconnections", get(&node.net.output_limit_closed));
+    out.field("reply_buffer_shrinks", 0);
+    out.field("reply_buffer_expands", 0);
+    out.field("eventloop_cycles", get(&node.net.rounds));
+    out.field("eventloop_duration_sum", crate::server::commands::info::cpu::workers_us().max(command_us));
+    out.field("eventloop_duration_cmd_sum", command_us);
+    out.field("instantaneous_eventloop_cycles_per_sec", rates.rounds.per_second());
+    // Of the commands alone: the rest is not measured from moment to moment.
+    let busy_us = rates.command_nanos.per_second() / 1000;
+    let each = busy_us.checked_div(rates.rounds.per_second()).unwrap_or(0);
+    out.field("instantaneous_eventloop_duration_usec", each);
+    out.field("acl_access_denied_auth", get(&node.net.auth_failed));
+    out.field("acl_access_denied_cmd", 0);
+    out.field("acl_access_denied_key", 0);
+    out.field("acl_access_denied_channel", 0);
+}

@@ -1,0 +1,119 @@
+//! One TCP connection of the bus: cuts packets out of what arrives, sends what is queued.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::AbortHandle;
+
+use crate::cluster::message::packet_len;
+use crate::cluster::{Event, LinkId};
+use crate::server::control::bus::Bus;
+
+/// No packet is longer: the longest carry a published message, and those are bounded by
+/// `proto-max-bulk-len`'s default.
+const PACKET_MAX: usize = (512 << 20) + (1 << 20);
+const READ_CHUNK: usize = 16 << 10;
+
+/// The sending side of a link, as the bus keeps it.
+#[derive(Debug)]
+pub struct Outlet {
+    queue: UnboundedSender<Bytes>,
+    /// Bytes queued and not yet given to the kernel.
+    pub queued: Arc<AtomicUsize>,
+    task: AbortHandle,
+}
+
+impl Outlet {
+    /// Queues a packet; returns how many bytes wait now.
+    pub fn send(&self, packet: Bytes) -> usize {
+        let len = packet.len();
+        let queued = self.queued.fetch_add(len, Ordering::Relaxed) + len;
+        // Fails only when the link's task has just ended; the machine hears of that separately.
+        let _ = self.queue.send(packet);
+        queued
+    }
+
+    /// Drops the connection and what waits for it.
+    pub fn close(&self) {
+        self.task.abort();
+    }
+}
+
+/// Starts the task of an open connection and registers its outlet with the bus.
+pub fn start(bus: &Arc<Bus>, link: LinkId, stream: TcpStream) {
+    // Fails only on a connection that is gone already, which the first read tells.
+    let _ = stream.set_nodelay(true);
+    let (reader, writer) = stream.into_split();
+    let (queue, waiting) = unbounded_channel();
+    let queued = Arc::new(AtomicUsize::new(0));
+    let task = tokio::spawn({
+        let (bus, queued) = (Arc::clone(bus), Arc::clone(&queued));
+        async move {
+            let ended = tokio::select! {
+                r = receive(&bus, link, reader) => r,
+                r = transmit(waiting, writer, &queued) => r,
+            };
+            if let Err(error) = ended {
+                tracing::debug!("Cluster bus link: {error}");
+            }
+            bus.link_ended(link);
+        }
+    });
+    bus.register(link, Outlet { queue, queued, task: task.abort_handle() });
+}
+
+/// Until the peer closes, or sends what is no packet.
+async fn receive(bus: &Arc<Bus>, link: LinkId, mut reader: OwnedReadHalf) -> io::Result<()> {
+    let mut buffer = BytesMut::with_capacity(READ_CHUNK);
+    loop {
+        loop {
+            match packet_len(&buffer) {
+                Ok(Some(len)) if len > PACKET_MAX => {
+                    return Err(io::Error::other(format!("packet of {len} bytes")));
+                }
+                Ok(Some(len)) if buffer.len() >= len => {
+                    let packet = buffer.split_to(len).freeze();
+                    bus.step(Event::Received { link, packet });
+                }
+                Ok(_) => break,
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        buffer.reserve(READ_CHUNK);
+        if reader.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn transmit(
+    mut waiting: UnboundedReceiver<Bytes>,
+    mut writer: OwnedWriteHalf,
+    queued: &AtomicUsize,
+) -> io::Result<()> {
+    while let Some(packet) = waiting.recv().await {
+        writer.write_all(&packet).await?;
+        queued.fetch_sub(packet.len(), Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Both ends' addresses as the machine wants them: the peer's, then our own.
+pub fn addresses(stream: &TcpStream) -> (String, String) {
+    let text = |address: io::Result<std::net::SocketAddr>| {
+        address.map(|a| canonical(a.ip()).to_string()).unwrap_or_default()
+    };
+    (text(stream.peer_addr()), text(stream.local_addr()))
+}
+
+/// An IPv4 address that came over an IPv6 socket is an IPv4 address.
+fn canonical(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}

@@ -1,0 +1,89 @@
+//! The control thread: a tokio runtime for links, buses and timers, and the node's own clockwork.
+//!
+//! Whoever drives something with sockets that are not clients' (replication, the cluster bus)
+//! spawns its tasks here with [`Control::spawn`]. The thread belongs to everybody: a task must not
+//! compute for long, and DEBUG SLEEP stops all of them together.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::task::JoinHandle;
+
+use crate::server::disk::rdb_file;
+use crate::server::node::{Node, unix_ms};
+use crate::server::process::allocator;
+
+pub mod bus;
+pub mod clustering;
+pub mod replication;
+
+/// The way to the control thread.
+#[derive(Clone, Debug)]
+pub struct Control {
+    handle: Handle,
+}
+
+/// The clockwork turns at least this often, whatever `hz` says: pauses must end in time.
+const LONGEST_TICK: Duration = Duration::from_millis(100);
+
+impl Control {
+    /// Starts the thread. It ends once the node is shut down, and all its tasks with it.
+    pub fn start(node: &Arc<Node>) -> io::Result<thread::JoinHandle<()>> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let control = Self { handle: runtime.handle().clone() };
+        node.runtimes.lock().push(runtime.handle().clone());
+        assert!(node.control.set(control).is_ok(), "there is one control thread");
+        let node = Arc::clone(node);
+        thread::Builder::new().name("control".into()).spawn(move || {
+            crate::server::process::crash::guard_thread();
+            runtime.block_on(clockwork(&node));
+            // Tasks that a link still waits in must not hold up the end.
+            runtime.shutdown_background();
+        })
+    }
+
+    /// Runs a task on the control thread, from any thread.
+    pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.handle.spawn(task)
+    }
+
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+async fn clockwork(node: &Arc<Node>) {
+    while !node.shutting_down.load(Ordering::Acquire) {
+        tick(node);
+        let every = Duration::from_millis(1000 / u64::from(node.config.load().hz.clamp(1, 500)));
+        tokio::time::sleep(every.min(LONGEST_TICK)).await;
+    }
+}
+
+/// What happens `hz` times a second.
+fn tick(node: &Arc<Node>) {
+    node.shared.keyspace.usage.set_clock(unix_ms() as u64 / 1000);
+    node.memory_peak.fetch_max(allocator::used(), Ordering::Relaxed);
+    node.end_pause_in_time();
+    rdb_file::cron(node);
+    let now = node.mono_ms();
+    let commands = node.stats.iter().map(|s| s.calls()).sum();
+    let mut rates = node.rates.lock();
+    rates.commands.sample(now, commands);
+    rates.command_nanos.sample(now, node.stats.iter().map(|s| s.nanos()).sum());
+    rates.input_bytes.sample(now, node.net.input_bytes.load(Ordering::Relaxed));
+    rates.output_bytes.sample(now, node.net.output_bytes.load(Ordering::Relaxed));
+    rates.rounds.sample(now, node.net.rounds.load(Ordering::Relaxed));
+    let (from_primary, to_replicas) = node.replication.traffic();
+    rates.repl_input_bytes.sample(now, from_primary);
+    rates.repl_output_bytes.sample(now, to_replicas);
+}

@@ -1,0 +1,238 @@
+//! The thread that applies our primary's stream: command by command, each appended to our own log as it came.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::{self, UnboundedSender};
+
+use crate::command::Client;
+use crate::command::client::{Role, Upstream};
+use crate::exec::Executor;
+use crate::resp::{Limits, Parsed, Reply, parse};
+use crate::server::control::replication::link::Report;
+use crate::server::node::{Node, unix_ms};
+use crate::server::worker::NodeHost;
+
+/// Parts of the stream that may wait for this thread.
+const ITEMS_AHEAD: usize = 16;
+/// Our primary is trusted with what it took itself; lengths only need to be sums without overflow.
+const LIMITS: Limits = Limits { max_bulk: usize::MAX / 4, authenticated: true };
+
+/// What the thread is given.
+pub(super) enum Item {
+    /// A stream begins where the log ends.
+    Begin,
+    Stream(Vec<u8>),
+    /// The connection has ended: forget what is incomplete, and tell.
+    Barrier,
+}
+
+/// Starts the thread. It ends when the sender is dropped or the ticket is void.
+pub(super) fn start(
+    node: &Arc<Node>,
+    ticket: u64,
+    reports: UnboundedSender<Report>,
+) -> io::Result<mpsc::Sender<Item>> {
+    let (items, queue) = mpsc::channel(ITEMS_AHEAD);
+    let node = Arc::clone(node);
+    std::thread::Builder::new().name("apply".into()).spawn(move || run(node, ticket, queue, reports))?;
+    Ok(items)
+}
+
+fn run(node: Arc<Node>, ticket: u64, mut queue: mpsc::Receiver<Item>, reports: UnboundedSender<Report>) {
+    let mut applier = Applier::new(node, ticket, reports);
+    while let Some(item) = queue.blocking_recv() {
+        if !applier.node.shared.keyspace.log.accepts(ticket) {
+            return;
+        }
+        match item {
+            Item::Begin => {
+                applier.begin();
+                applier.list();
+            }
+            Item::Stream(bytes) => applier.stream(bytes),
+            Item::Barrier => {
+                applier.begin();
+                applier.unlist();
+                // The link is gone when the node follows another primary.
+                let _ = applier.reports.send(Report::Drained);
+            }
+        }
+        applier.node.replication.ring();
+    }
+}
+
+impl Drop for Applier {
+    fn drop(&mut self) {
+        self.unlist();
+    }
+}
+
+struct Applier {
+    node: Arc<Node>,
+    executor: Executor,
+    client: Client,
+    /// What is not a complete command yet, and how long it must be before another look is of use.
+    input: Vec<u8>,
+    need: usize,
+    /// The stream made no sense: nothing more of it counts until it begins again.
+    broken: bool,
+    reply: Reply,
+    reports: UnboundedSender<Report>,
+}
+
+impl Applier {
+    fn new(node: Arc<Node>, ticket: u64, reports: UnboundedSender<Report>) -> Self {
+        let stats = node.stats.last().expect("a node has executors");
+        let executor = Executor::new(node.shared, Arc::clone(stats), ticket);
+        let client = Client {
+            id: node.clients.next_id(),
+            // No connection of a worker has this place: whoever looks for one there asks replication.
+            worker: 0,
+            token: usize::MAX,
+            created: unix_ms(),
+            role: Role::Primary,
+            user: "default".into(),
+            authenticated: true,
+            upstream: Some(Box::new(Upstream { ticket, raw: Vec::new() })),
+            ..Client::default()
+        };
+        Self {
+            node,
+            executor,
+            client,
+            input: Vec::new(),
+            need: 1,
+            broken: false,
+            reply: Reply::new(),
+            reports,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.input.clear();
+        (self.need, self.broken) = (1, false);
+        // The stream goes on before a transaction that was cut off.
+        self.client.multi = None;
+        self.client.db = self.node.shared.keyspace.log.position().1.unwrap_or(0);
+        if let Some(upstream) = &mut self.client.upstream {
+            upstream.raw.clear();
+        }
+    }
+
+    /// Shows the primary among the clients, now that its stream is followed.
+    fn list(&mut self) {
+        let mut state = self.node.replication.lock();
+        let ticket = self.client.upstream.as_ref().map_or(0, |u| u.ticket);
+        let Some(upstream) = state.upstream.as_mut().filter(|u| u.ticket == ticket) else { return };
+        let config = upstream.replica.config();
+        self.client.addr = format!("{}:{}", config.host, config.port);
+        if upstream.client.replace(self.client.id).is_none() && self.node.clients.reserve(usize::MAX) {
+            self.node.clients.add(&self.client, -1);
+        }
+    }
+
+    fn unlist(&mut self) {
+        self.node.clients.remove(self.client.id);
+        let mut state = self.node.replication.lock();
+        if let Some(upstream) = state.upstream.as_mut().filter(|u| u.client == Some(self.client.id)) {
+            upstream.client = None;
+        }
+    }
+
+    fn stream(&mut self, bytes: Vec<u8>) {
+        if self.broken {
+            return;
+        }
+        let mut input = std::mem::take(&mut self.input);
+        if input.is_empty() {
+            input = bytes;
+        } else {
+            input.extend_from_slice(&bytes);
+        }
+        let mut at = 0;
+        if input.len() >= self.need {
+            self.executor.refresh();
+            let mut argv: Vec<&[u8]> = Vec::new();
+            loop {
+                let begin = at;
+                argv.clear();
+                match parse(&input, &mut at, &mut argv, &LIMITS) {
+                    Ok(Parsed::Command) => self.apply(&input[begin..at], &argv),
+                    Ok(Parsed::Inline(words)) => {
+                        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                        self.apply(&input[begin..at], &words);
+                    }
+                    Ok(Parsed::Empty) => self.pass_on(&input[begin..at]),
+                    Ok(Parsed::Incomplete { need }) => {
+                        self.need = need;
+                        break;
+                    }
+                    Err(e) => {
+                        // As with a link that is gone: it reads the reports to its end, or not at all.
+                        let _ = self.reports.send(Report::Broken(e.to_string()));
+                        (at, self.broken) = (input.len(), true);
+                        break;
+                    }
+                }
+            }
+            self.executor.publish_counts();
+        }
+        input.drain(..at);
+        self.input = input;
+    }
+
+    fn apply(&mut self, raw: &[u8], args: &[&[u8]]) {
+        self.node.sleep_along();
+        if let [name, what, ..] = args
+            && name.eq_ignore_ascii_case(b"replconf")
+        {
+            self.pass_on(raw);
+            if what.eq_ignore_ascii_case(b"getack") {
+                let _ = self.reports.send(Report::GetAck);
+            }
+            return;
+        }
+        if let Some(upstream) = &mut self.client.upstream {
+            upstream.raw.extend_from_slice(raw);
+        }
+        match self.executor.look_up(args) {
+            Ok(id) => self.execute(id, args),
+            Err(fail) => complain(&fail.to_string(), args),
+        }
+        if self.client.multi.is_none() {
+            // What has changed no data went by without a lock.
+            self.pass_on(&[]);
+        }
+    }
+
+    fn execute(&mut self, id: usize, args: &[&[u8]]) {
+        let key = self.node.shared.commands.get(id).single_key.and_then(|at| args.get(at));
+        let hashed = key.map(|key| self.node.shared.keyspace.hashed(key));
+        let mut host = NodeHost { node: &self.node };
+        self.reply.clear();
+        // Whatever a command wants to happen to its connection, the link goes on.
+        self.executor.execute(&mut host, &mut self.client, id, args, hashed, unix_ms(), &mut self.reply);
+        if self.reply.bytes().first() == Some(&b'-') {
+            complain(String::from_utf8_lossy(&self.reply.bytes()[1..]).trim_end(), args);
+        }
+    }
+
+    /// Appends to our log what is waiting and `raw`.
+    fn pass_on(&mut self, raw: &[u8]) {
+        let Some(upstream) = &mut self.client.upstream else { return };
+        upstream.raw.extend_from_slice(raw);
+        if !upstream.raw.is_empty() {
+            self.node.shared.keyspace.log.append_stream(upstream.ticket, &upstream.raw, self.client.db);
+            upstream.raw.clear();
+        }
+    }
+}
+
+/// A command that the primary ran and we cannot: the data may differ from now on.
+fn complain(error: &str, args: &[&[u8]]) {
+    let name = String::from_utf8_lossy(args[0]).into_owned();
+    tracing::warn!(
+        "== CRITICAL == This replica is sending an error to its master: '{error}' after processing the command '{name}'"
+    );
+}

@@ -1,0 +1,237 @@
+//! Replication, driven: the machines of [`crate::repl`] with sockets, the log and the snapshot.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `state` | both machines, the history and the replicas, behind one lock |
+//! | `role` | becoming a replica, becoming a primary |
+//! | `feed` | the connection of one replica: a cursor into the log |
+//! | `full_sync` | one snapshot for the replicas that wait |
+//! | `link` | the connection to our primary |
+//! | `apply` | the thread that applies our primary's stream |
+//! | `load` | the thread that loads our primary's RDB |
+//! | `wait` | clients that wait for replicas (WAIT) |
+//! | `requests`, `info` | what commands ask, and what INFO says |
+//!
+//! # Locks
+//!
+//! Shards first, then [`state::State`]. Whom the node follows, its history, and whether its own writers append
+//! to the log change only while both are held; so whoever holds the locks of some data may rely on all three.
+
+mod apply;
+mod feed;
+mod full_sync;
+mod info;
+mod link;
+mod load;
+mod requests;
+mod role;
+mod settings;
+mod state;
+mod wait;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use crate::base::rng::Rng;
+use crate::base::time::MonoMs;
+use crate::command::gate;
+use crate::repl::{History, ReplId};
+use crate::server::node::Node;
+use state::State;
+
+pub use feed::{Socket, take_over};
+pub use info::Facts;
+pub use requests::{on_close, perform};
+pub use role::{follow, promote};
+
+/// The machines' clock.
+const TICK: Duration = Duration::from_millis(100);
+/// Every so many ticks it is asked whether the backlog is still of use.
+const BACKLOG_TICKS: u64 = 10;
+
+/// What a node has of replication.
+pub struct Replication {
+    state: Mutex<State>,
+    /// Rung when the log has grown and a replica may be waiting for that.
+    grown: Notify,
+    /// Replicas that follow the stream: without one nobody rings.
+    followers: AtomicUsize,
+    /// Held while an RDB of a primary replaces the data: one at a time.
+    loading: Mutex<()>,
+    /// When our present primary last sent something, plus one; 0: never.
+    last_io: AtomicU64,
+    link_up: AtomicBool,
+    sync_full: AtomicU64,
+    sync_partial_ok: AtomicU64,
+    sync_partial_err: AtomicU64,
+    /// Bytes from our primary, and to replicas.
+    input_bytes: AtomicU64,
+    output_bytes: AtomicU64,
+}
+
+impl std::fmt::Debug for Replication {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replication").finish_non_exhaustive()
+    }
+}
+
+/// A point in a history, and the database that the stream has selected there: what a saved file names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedPosition {
+    pub id: ReplId,
+    pub offset: u64,
+    pub db: u16,
+}
+
+impl Replication {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            state: Mutex::new(State::new(Rng::new(seed))),
+            grown: Notify::new(),
+            followers: AtomicUsize::new(0),
+            loading: Mutex::default(),
+            last_io: AtomicU64::new(0),
+            link_up: AtomicBool::new(false),
+            sync_full: AtomicU64::new(0),
+            sync_partial_ok: AtomicU64::new(0),
+            sync_partial_err: AtomicU64::new(0),
+            input_bytes: AtomicU64::new(0),
+            output_bytes: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Lets replicas have what was appended to the log. Called after a batch of commands.
+    #[inline]
+    pub fn ring(&self) {
+        if self.followers.load(Ordering::Relaxed) > 0 {
+            self.grown.notify_waiters();
+        }
+    }
+
+    /// The id of the history that the node continues.
+    pub fn id(&self) -> ReplId {
+        self.lock().history.id()
+    }
+
+    /// The point in the history that the data are at while every shard is locked; `None` while no stream is
+    /// kept, since then offsets say nothing.
+    pub fn saved_position(&self, node: &Node) -> Option<SavedPosition> {
+        let state = self.lock();
+        let (offset, db) = node.shared.keyspace.log.position();
+        state.stream_kept.then(|| SavedPosition { id: state.history.id(), offset, db: db.unwrap_or(0) })
+    }
+
+    /// Brings the gate's conditions that depend on the role and on replicas up to date.
+    pub fn settle(&self, node: &Node) {
+        self.lock().settle(node);
+    }
+
+    /// Closes the connection of a replica, or the one to our primary (CLIENT KILL).
+    pub fn kill(&self, node: &Arc<Node>, client: u64) {
+        let mut state = self.lock();
+        if let Some(upstream) = state.upstream.as_mut().filter(|u| u.client == Some(client)) {
+            upstream.cut = true;
+        }
+        state.close(node, client);
+    }
+
+    /// Zeroes the counters of INFO stats (CONFIG RESETSTAT).
+    pub fn reset_stats(&self) {
+        for counter in [
+            &self.sync_full,
+            &self.sync_partial_ok,
+            &self.sync_partial_err,
+            &self.input_bytes,
+            &self.output_bytes,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn heard_primary(&self, now: MonoMs) {
+        self.last_io.store(now + 1, Ordering::Relaxed);
+    }
+}
+
+/// What must be known of replication before data are loaded: a replica keeps keys whose time has come.
+pub fn prepare(node: &Node) {
+    let config = node.config.load();
+    let is_replica = config.replicaof.0.is_some() && !config.cluster_enabled;
+    node.shared.is_replica.store(is_replica, Ordering::Release);
+    node.shared.set_gate(gate::READ_ONLY, is_replica && config.replica_read_only);
+}
+
+/// Begins replication: resumes the history that the data file was at, and follows the configured primary. No
+/// client is served yet.
+pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
+    let config = node.config.load_full();
+    let primary = if config.cluster_enabled { None } else { config.replicaof.0.clone() };
+    {
+        let locked = node.shared.keyspace.lock_all();
+        let mut state = node.replication.lock();
+        if let Some(at) = file {
+            if primary.is_some() {
+                state.history.adopt(at.id);
+            } else {
+                state.history = History::restarted(at.id, at.offset, &mut state.rng);
+            }
+            node.shared.keyspace.log.restart_at(at.offset, Some(at.db));
+            node.shared.keyspace.log.lead(true);
+            state.stream_kept = true;
+        }
+        node.shared.keyspace.log.set_keep(config.repl_backlog_size);
+        if let Some(address) = primary {
+            role::follow_locked(node, &locked, &mut state, address, file.is_some());
+        }
+    }
+    let weak = Arc::downgrade(node);
+    let lag = move || weak.upgrade().is_some_and(|node| node.replication.lock().lags(&node));
+    // Set once: a node starts once.
+    let _ = node.hooks.replicas_lag.set(Box::new(lag));
+    spawn(node, clock(Arc::clone(node)));
+}
+
+/// Runs a task on the control thread.
+fn spawn<F>(node: &Node, task: F) -> Option<AbortHandle>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    // Without the thread the node is not running, or no more.
+    Some(node.control.get()?.spawn(task).abort_handle())
+}
+
+async fn clock(node: Arc<Node>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for n in 0u64.. {
+        ticks.tick().await;
+        if node.shutting_down.load(Ordering::Acquire) {
+            return;
+        }
+        let idle = {
+            let mut state = node.replication.lock();
+            // Without shard locks the backlog cannot be given up: the machine is told of none.
+            state.tick(&node, false);
+            state.stream_kept && state.primary.connected() == 0
+        };
+        node.replication.ring();
+        if idle && n % BACKLOG_TICKS == 0 && !node.shared.is_replica.load(Ordering::Relaxed) {
+            // Not on this thread: a stalled shard must not stop the cluster bus.
+            let node = Arc::clone(&node);
+            tokio::task::spawn_blocking(move || {
+                let _locked = node.shared.keyspace.lock_all();
+                node.replication.lock().tick(&node, true);
+            });
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Becoming a replica, becoming a primary. Both happen between two commands: with every shard locked.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::config::Config;
+use crate::config::compound::PrimaryAddress;
+use crate::keyspace::{LockSet, Locked};
+use crate::repl::replica::{Position, Replica};
+use crate::server::control::replication::link;
+use crate::server::control::replication::settings;
+use crate::server::control::replication::state::{State, Upstream};
+use crate::server::net::mailbox::Mail;
+use crate::server::node::Node;
+use crate::server::process::logging;
+use crate::server::process::os_error::words;
+
+/// Follows the primary at `address`, keeping the data until it is known whether they are a part of its history.
+/// Nothing changes if the node follows it already. The caller holds no lock.
+pub fn follow(node: &Arc<Node>, address: (String, u16)) {
+    let locked = node.shared.keyspace.lock_all();
+    follow_locked(node, &locked, &mut node.replication.lock(), address, true);
+}
+
+/// Follows nobody, with the data that are there. The caller holds no lock.
+pub fn promote(node: &Arc<Node>) {
+    let locked = node.shared.keyspace.lock_all();
+    promote_locked(node, &locked, &mut node.replication.lock());
+}
+
+/// As [`follow`]; false if the node follows that primary already. `has_history`: the data are a point in a
+/// history that the primary may share.
+pub(super) fn follow_locked(
+    node: &Arc<Node>,
+    locked: &Locked<'_>,
+    state: &mut State,
+    address: (String, u16),
+    has_history: bool,
+) -> bool {
+    assert!(locked.set().contains(&LockSet::ALL), "roles change with every shard locked");
+    let log = &node.shared.keyspace.log;
+    let mut former = None;
+    let position = match state.upstream.take() {
+        Some(old)
+            if (old.replica.config().host.as_str(), old.replica.config().port) == (&address.0, address.1) =>
+        {
+            state.upstream = Some(old);
+            return false;
+        }
+        Some(mut old) => {
+            if let Some(task) = &old.task {
+                task.abort();
+            }
+            old.replica.applied(log.end());
+            let position = old.replica.position();
+            former = Some(old.replica);
+            position
+        }
+        None if !has_history => None,
+        None => {
+            tracing::info!(
+                "Before turning into a replica, using my own master parameters to synthesize a cached master: \
+                 I may be able to synchronize with the new master with just a partial transfer."
+            );
+            Some(Position { id: state.history.id(), offset: log.end() })
+        }
+    };
+    let config = node.config.load();
+    let now = node.mono_ms();
+    let mut replica = Replica::new(now, settings::replica(&config, address.clone()), position);
+    if let Some(former) = former {
+        replica = replica.after(now, &former);
+    }
+    let ticket = log.follow();
+    node.shared.is_replica.store(true, Ordering::Release);
+    node.replication.last_io.store(0, Ordering::Relaxed);
+    state.upstream = Some(Upstream { replica, ticket, task: None, client: None, cut: false });
+    let task = crate::server::control::replication::spawn(node, link::drive(Arc::clone(node), ticket));
+    if let Some(upstream) = &mut state.upstream {
+        upstream.task = task;
+    }
+    state.waits.clear();
+    state.settle(node);
+    remember(node, Some(address));
+    show(node, logging::Role::Replica);
+    node.send_all(|| Mail::Demoted);
+    true
+}
+
+/// As [`promote`]; false if the node is a primary already.
+pub(super) fn promote_locked(node: &Arc<Node>, locked: &Locked<'_>, state: &mut State) -> bool {
+    assert!(locked.set().contains(&LockSet::ALL), "roles change with every shard locked");
+    let Some(old) = state.upstream.take() else { return false };
+    if let Some(task) = &old.task {
+        task.abort();
+    }
+    let log = &node.shared.keyspace.log;
+    let line = state.history.promote(log.end(), &mut state.rng);
+    tracing::info!("{line}");
+    log.lead(state.stream_kept);
+    node.shared.is_replica.store(false, Ordering::Release);
+    // They must learn of the new id when they come back.
+    state.disconnect_replicas(node);
+    state.settle(node);
+    remember(node, None);
+    show(node, logging::Role::Primary);
+    true
+}
+
+/// Shows the role in log lines, and to the system when memory runs out.
+fn show(node: &Node, role: logging::Role) {
+    if let Some(log) = &node.origin.log {
+        log.set_role(role);
+    }
+    if let Err(e) = node.origin.oom_score.lock().apply(&node.config.load(), role == logging::Role::Replica) {
+        tracing::warn!("Unable to write oom_score_adj: {}", words(&e));
+    }
+}
+
+/// Shows the role in the configuration, where CONFIG REWRITE finds it. In a cluster nodes.conf knows it.
+fn remember(node: &Node, primary: Option<(String, u16)>) {
+    node.config.rcu(|config| {
+        let mut config = Config::clone(config);
+        if !config.cluster_enabled {
+            config.replicaof = PrimaryAddress(primary.clone());
+        }
+        config
+    });
+}

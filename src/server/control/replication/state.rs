@@ -1,0 +1,240 @@
+//! Both machines, the history of the data and the connections of the replicas, behind one lock; and what the
+//! machine of the primary's side orders, carried out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::AbortHandle;
+
+use crate::base::rng::Rng;
+use crate::base::time::MonoMs;
+use crate::command::gate;
+use crate::repl::primary::{Action, LinkId, Primary};
+use crate::repl::replica::Replica;
+use crate::repl::{History, Level, Window};
+use crate::server::control::replication::feed::Order;
+use crate::server::control::replication::wait::Wait;
+use crate::server::control::replication::{full_sync, settings};
+use crate::server::node::Node;
+
+/// See the module.
+pub(super) struct State {
+    pub primary: Primary,
+    pub history: History,
+    /// Whether there is a backlog: whether the log goes back without a gap to where its window begins.
+    pub stream_kept: bool,
+    pub rng: Rng,
+    pub feeds: BTreeMap<LinkId, Feed>,
+    /// The link to our primary; `None` on a primary.
+    pub upstream: Option<Upstream>,
+    pub waits: Vec<Wait>,
+    pub waits_begun: u64,
+    /// Where the replicas were last asked how far they are.
+    pub asked_at: u64,
+}
+
+/// One replica's connection.
+pub(super) struct Feed {
+    pub orders: UnboundedSender<Order>,
+    /// Where in the log it is; `u64::MAX` before it follows the stream.
+    pub cursor: Arc<AtomicU64>,
+    pub task: Option<AbortHandle>,
+    /// Since when more than the soft limit waits for it.
+    pub over_soft_limit_since: Option<MonoMs>,
+}
+
+/// The link to our primary.
+pub(super) struct Upstream {
+    pub replica: Replica,
+    /// What allows this link to append to the log.
+    pub ticket: u64,
+    pub task: Option<AbortHandle>,
+    /// The number of the client that stands for the primary, while its stream is followed.
+    pub client: Option<u64>,
+    /// CLIENT KILL has closed it: connect again.
+    pub cut: bool,
+}
+
+impl State {
+    pub(super) fn new(mut rng: Rng) -> Self {
+        Self {
+            primary: Primary::new(0, crate::repl::primary::Config::default(), Rng::new(rng.next_u64())),
+            history: History::new(&mut rng),
+            stream_kept: false,
+            rng,
+            feeds: BTreeMap::new(),
+            upstream: None,
+            waits: Vec::new(),
+            waits_begun: 0,
+            asked_at: 0,
+        }
+    }
+
+    /// The part of the stream that is kept.
+    pub(super) fn window(&self, node: &Node) -> Option<Window> {
+        let (start, end) = node.shared.keyspace.log.window();
+        self.stream_kept.then_some(Window { start, end })
+    }
+
+    /// What happens by time. `locked`: every shard is locked, so that the backlog may be given up.
+    pub(super) fn tick(&mut self, node: &Arc<Node>, locked: bool) {
+        let (now, config) = (node.mono_ms(), node.config.load());
+        self.primary.set_config(settings::primary(&config));
+        let log = &node.shared.keyspace.log;
+        if log.keep() != config.repl_backlog_size {
+            log.set_keep(config.repl_backlog_size);
+        }
+        let mut out = Vec::new();
+        let ours = if self.upstream.is_none() { Some(&mut self.history) } else { None };
+        self.primary.tick(now, ours, locked && self.stream_kept, &mut out);
+        self.carry_out(node, out);
+        self.drop_slow(node, now);
+        self.repin(node);
+        self.settle(node);
+    }
+
+    /// Carries out what the machine ordered. Every shard is locked if the stream may begin or end.
+    pub(super) fn carry_out(&mut self, node: &Arc<Node>, actions: Vec<Action>) {
+        let log = &node.shared.keyspace.log;
+        for action in actions {
+            match action {
+                Action::Send(id, bytes) => self.order(id, Order::Bytes(bytes)),
+                Action::Stream(id, offset) => {
+                    if let Some(feed) = self.feeds.get(&id) {
+                        let before = feed.cursor.swap(offset, Ordering::Release);
+                        if before == u64::MAX {
+                            node.replication.followers.fetch_add(1, Ordering::Release);
+                        }
+                    }
+                    self.order(id, Order::Stream);
+                }
+                Action::KeepStream => {
+                    assert!(
+                        self.upstream.is_none(),
+                        "a replica keeps its primary's stream from the first sync on"
+                    );
+                    log.set_wanted(true);
+                    self.stream_kept = true;
+                }
+                Action::DropStream => {
+                    log.set_wanted(false);
+                    self.stream_kept = false;
+                }
+                Action::StartSnapshot(target) => full_sync::start(node, target),
+                Action::Append(bytes) => {
+                    log.append_raw(bytes);
+                }
+                Action::Close(id) => self.close(node, id),
+                Action::Log(level, text) => say(level, &text),
+            }
+        }
+        self.repin(node);
+    }
+
+    fn order(&self, id: LinkId, order: Order) {
+        if let Some(feed) = self.feeds.get(&id) {
+            // The task is gone when its connection broke; it reports that itself.
+            let _ = feed.orders.send(order);
+        }
+    }
+
+    /// Closes a replica's connection.
+    pub(super) fn close(&mut self, node: &Arc<Node>, id: LinkId) {
+        if let Some(feed) = self.forget(node, id)
+            && let Some(task) = feed.task
+        {
+            task.abort();
+        }
+    }
+
+    /// A replica's connection is gone. `None` if that was known.
+    pub(super) fn forget(&mut self, node: &Arc<Node>, id: LinkId) -> Option<Feed> {
+        let feed = self.feeds.remove(&id)?;
+        if feed.cursor.load(Ordering::Acquire) != u64::MAX {
+            node.replication.followers.fetch_sub(1, Ordering::Release);
+        }
+        node.clients.remove(id);
+        let mut out = Vec::new();
+        self.primary.closed(node.mono_ms(), id, &mut out);
+        self.carry_out(node, out);
+        Some(feed)
+    }
+
+    pub(super) fn disconnect_replicas(&mut self, node: &Arc<Node>) {
+        let mut out = Vec::new();
+        self.primary.disconnect_all(&mut out);
+        self.carry_out(node, out);
+    }
+
+    /// Lets the log forget what no replica needs any more.
+    pub(super) fn repin(&self, node: &Node) {
+        let cursors = self.feeds.values().map(|f| f.cursor.load(Ordering::Acquire));
+        let needed = self.primary.needed_from().unwrap_or(u64::MAX);
+        node.shared.keyspace.log.pin(cursors.min().unwrap_or(u64::MAX).min(needed));
+    }
+
+    /// Closes replicas for which more waits than `client-output-buffer-limit` allows.
+    fn drop_slow(&mut self, node: &Arc<Node>, now: MonoMs) {
+        let config = node.config.load();
+        let limit = &config.client_output_buffer_limit.replica;
+        let end = node.shared.keyspace.log.end();
+        let needed = self.primary.needed_from();
+        let mut slow = Vec::new();
+        for (id, feed) in &mut self.feeds {
+            let cursor = feed.cursor.load(Ordering::Acquire);
+            let from = if cursor == u64::MAX { needed.unwrap_or(end) } else { cursor };
+            let waits = end.saturating_sub(from);
+            // The backlog is there anyway: a limit below its size would save nothing.
+            let above = |bytes: u64| bytes > 0 && waits > bytes.max(config.repl_backlog_size);
+            if !above(limit.soft_bytes) {
+                feed.over_soft_limit_since = None;
+            }
+            let soft = above(limit.soft_bytes).then(|| *feed.over_soft_limit_since.get_or_insert(now));
+            let soft = soft.is_some_and(|since| now.saturating_sub(since) >= limit.soft_seconds * 1000);
+            if above(limit.hard_bytes) || soft {
+                slow.push((*id, waits));
+            }
+        }
+        for (id, waits) in slow {
+            node.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                "Client id={id} (replica, {waits} bytes behind) scheduled to be closed ASAP for overcoming of output buffer limits."
+            );
+            self.close(node, id);
+        }
+    }
+
+    /// Whether a replica that follows the stream has not acknowledged everything.
+    pub(super) fn lags(&self, node: &Node) -> bool {
+        let end = node.shared.keyspace.log.end();
+        self.primary.role().iter().any(|replica| replica.offset < end)
+    }
+
+    /// Brings the conditions that depend on replication up to date.
+    pub(super) fn settle(&self, node: &Node) {
+        let config = node.config.load();
+        let is_replica = self.upstream.is_some();
+        let up = self.upstream.as_ref().is_some_and(|u| u.replica.is_up());
+        node.replication.link_up.store(up, Ordering::Release);
+        let set = |bit, on| node.shared.set_gate(bit, on);
+        let limited = config.maxmemory > 0 && !(is_replica && config.replica_ignore_maxmemory);
+        set(gate::MEMORY_LIMIT, limited);
+        set(gate::READ_ONLY, is_replica && config.replica_read_only);
+        set(gate::STALE, is_replica && !up && !config.replica_serve_stale_data);
+        let wanted = config.min_replicas_to_write as usize;
+        let guarded = !is_replica && wanted > 0 && config.min_replicas_max_lag > 0;
+        set(gate::FEW_REPLICAS, guarded && self.primary.good(node.mono_ms()) < wanted);
+    }
+}
+
+/// Writes a line to the log.
+pub(super) fn say(level: Level, text: &str) {
+    match level {
+        Level::Debug => tracing::trace!("{text}"),
+        Level::Verbose => tracing::debug!("{text}"),
+        Level::Notice => tracing::info!("{text}"),
+        Level::Warning => tracing::warn!("{text}"),
+    }
+}

@@ -1,0 +1,5 @@
+//! Every file that the node reads or writes; faults of the disk show here and nowhere else.
+
+pub mod config_file;
+pub mod nodes_file;
+pub mod rdb_file;

@@ -1,0 +1,465 @@
+//! Saving and loading: RDB files from snapshots, and back.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::base::time::UnixMs;
+use crate::base::version;
+use crate::command::gate;
+use crate::config::Config;
+use crate::keyspace::db::Expiring;
+use crate::keyspace::snapshot::{Encode, Walk};
+use crate::keyspace::{Db, Effects, Locked};
+use crate::persist::rdb::{self, Meta, Options, Preamble, Reader, Record, ReplicationInfo, Writer};
+use crate::repl::ReplId;
+use crate::server::control::replication::SavedPosition;
+use crate::server::node::{Node, unix_ms};
+use crate::server::process::os_error::words;
+
+/// Bytes after which a save asks the disk to begin writing, so that the final fsync is short.
+const SYNC_EVERY: u64 = 32 << 20;
+
+/// The pause that a directive for tests asks for after the keys of this range of numbers: microseconds for each,
+/// or, if it is negative, one microsecond after so many.
+fn delay(directive: i32, keys: Range<u64>) -> Duration {
+    let each = u64::from(directive.unsigned_abs());
+    Duration::from_micros(match directive {
+        0.. => (keys.end - keys.start).saturating_mul(each),
+        _ => keys.end / each - keys.start / each,
+    })
+}
+
+/// What INFO and the cron know of saving.
+#[derive(Debug)]
+pub struct SaveState {
+    /// Unix seconds of the last successful save, or of the start.
+    pub last_save_s: AtomicI64,
+    pub last_ok: AtomicBool,
+    /// Seconds that the last background save took; -1 before the first.
+    pub last_duration_s: AtomicI64,
+    /// Unix milliseconds when the save under way began; 0 when none is.
+    pub running_since_ms: AtomicI64,
+    /// Unix seconds of the last attempt, so that a failing disk is not tried ten times a second.
+    pub last_try_s: AtomicI64,
+    pub saves: AtomicU64,
+    /// BGSAVE SCHEDULE: begin when the snapshot under way is through.
+    pub scheduled: AtomicBool,
+    pub loaded_keys: AtomicU64,
+    pub load_expired: AtomicU64,
+    /// Keys of the snapshot under way or the last one, and how many of them are encoded.
+    pub keys_total: AtomicU64,
+    pub keys_done: Arc<AtomicU64>,
+    pub loading: LoadProgress,
+}
+
+/// How far a load under way is.
+#[derive(Debug, Default)]
+pub struct LoadProgress {
+    /// Unix milliseconds.
+    pub since_ms: AtomicI64,
+    /// Bytes of the file; 0 for a stream whose length is not known.
+    pub total: AtomicU64,
+    pub done: AtomicU64,
+}
+
+impl LoadProgress {
+    fn begin(&self, total: u64) {
+        self.since_ms.store(unix_ms(), Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
+    }
+}
+
+impl SaveState {
+    pub fn new(now: UnixMs) -> Self {
+        Self {
+            last_save_s: AtomicI64::new(now / 1000),
+            last_ok: AtomicBool::new(true),
+            last_duration_s: AtomicI64::new(-1),
+            running_since_ms: AtomicI64::new(0),
+            last_try_s: AtomicI64::new(0),
+            saves: AtomicU64::new(0),
+            scheduled: AtomicBool::new(false),
+            loaded_keys: AtomicU64::new(0),
+            load_expired: AtomicU64::new(0),
+            keys_total: AtomicU64::new(0),
+            keys_done: Arc::default(),
+            loading: LoadProgress::default(),
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.running_since_ms.load(Ordering::Acquire) != 0
+    }
+}
+
+/// One point in time on its way out.
+#[derive(Debug)]
+pub struct Picture {
+    walk: Walk,
+    /// Changes counted so far: what the save covers.
+    dirty: u64,
+    /// The end of the log when the picture was taken.
+    offset: u64,
+    replication: Option<SavedPosition>,
+    /// Keys encoded so far.
+    done: Arc<AtomicU64>,
+    /// `rdb-key-save-delay`
+    pause: i32,
+}
+
+/// Takes a picture of everything. All shards are locked. `None` while another one is being written.
+pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
+    let config = node.config.load();
+    let (options, policy) = (Options { compress: config.rdbcompression }, config.maxmemory_policy);
+    let ks = Arc::clone(&node.shared.keyspace);
+    let done = Arc::clone(&node.save.keys_done);
+    let encode: Arc<Encode> = Arc::new(move |entry, out: &mut Vec<u8>| {
+        done.fetch_add(1, Ordering::Relaxed);
+        let idle_s = policy.is_lru().then(|| u64::from(ks.usage.idle_seconds(entry.access())));
+        let freq = policy.is_lfu().then(|| ks.usage.frequency(entry.access()));
+        let meta = Meta { expire: entry.expire(), idle_s, freq };
+        rdb::encode_entry(out, entry.key(), entry.value(), &meta, options);
+    });
+    let ks = &node.shared.keyspace;
+    let walk = ks.begin_snapshot(locked, encode)?;
+    node.save.keys_done.store(0, Ordering::Relaxed);
+    node.save.keys_total.store(walk.keys() as u64, Ordering::Relaxed);
+    Some(Picture {
+        walk,
+        dirty: ks.stats.dirty.load(Ordering::Relaxed),
+        offset: ks.log.end(),
+        replication: node.replication.saved_position(node),
+        done: Arc::clone(&node.save.keys_done),
+        pause: config.rdb_key_save_delay,
+    })
+}
+
+impl Picture {
+    /// The end of the log when the picture was taken.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Writes the picture as RDB to `sink`, on the calling thread, and returns the sink.
+    pub fn write<W: Write>(mut self, sink: W, checksum: bool, used_memory: u64) -> io::Result<W> {
+        let mut writer = Writer::new(sink, checksum);
+        writer.preamble(&Preamble {
+            redis_version: version::REDIS,
+            created: unix_ms(),
+            used_memory,
+            replication: self.replication.as_ref().map(|at| ReplicationInfo {
+                stream_db: at.db.into(),
+                id: at.id.as_str(),
+                offset: at.offset,
+            }),
+            aof_base: false,
+        })?;
+        let sizes: Vec<_> = self.walk.databases().to_vec();
+        let (mut block, mut current, mut before) = (Vec::with_capacity(128 << 10), None, 0);
+        while let Some(db) = self.walk.next_chunk(&mut block) {
+            if current != Some(db) {
+                let (keys, expires) = sizes.iter().find(|s| s.0 == db).map_or((0, 0), |s| (s.1, s.2));
+                writer.database(u32::from(db), keys as u64, expires as u64)?;
+                current = Some(db);
+            }
+            writer.entries(&block)?;
+            block.clear();
+            if self.pause != 0 {
+                let done = self.done.load(Ordering::Relaxed);
+                std::thread::sleep(delay(self.pause, before..done));
+                before = done;
+            }
+        }
+        writer.finish()
+    }
+}
+
+/// A file that asks the disk to begin writing now and then.
+struct PacedFile {
+    file: File,
+    since_sync: u64,
+}
+
+impl Write for PacedFile {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(buf)?;
+        self.since_sync += n as u64;
+        if self.since_sync >= SYNC_EVERY {
+            self.since_sync = 0;
+            self.file.sync_data()?;
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Writes a picture to `path`: to a temporary file beside it, synced, then renamed.
+pub fn write_file(picture: Picture, path: &Path, checksum: bool, used_memory: u64) -> io::Result<()> {
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temp = dir.join(format!("{}{}.rdb", temporary_prefix(), picture.offset));
+    let result = (|| {
+        let file = PacedFile { file: File::create(&temp)?, since_sync: 0 };
+        let file = picture.write(file, checksum, used_memory)?.file;
+        file.sync_all()?;
+        fs::rename(&temp, path)?;
+        File::open(dir)?.sync_all()
+    })();
+    if result.is_err() {
+        // The temporary file may not even exist.
+        let _ = fs::remove_file(&temp);
+    }
+    result
+}
+
+/// How the names of this process's temporary files begin.
+pub fn temporary_prefix() -> String {
+    format!("temp-{}-", std::process::id())
+}
+
+/// Removes what a save leaves behind that the end of the process cuts short.
+pub fn remove_unfinished() {
+    for file in fs::read_dir(".").into_iter().flatten().flatten() {
+        if file.file_name().to_str().is_some_and(|name| name.starts_with(&temporary_prefix())) {
+            // It may be finished, and gone, at this moment.
+            let _ = fs::remove_file(file.path());
+        }
+    }
+}
+
+/// Where the data file is, relative to the working directory, which `dir` has set.
+pub fn path(config: &Config) -> PathBuf {
+    PathBuf::from(&config.dbfilename)
+}
+
+/// Saves on the calling thread, which holds no shard lock. False when it failed or one is under way.
+pub fn save_now(node: &Node) -> bool {
+    let picture = begin(node, &node.shared.keyspace.lock_all());
+    let Some(picture) = picture else { return false };
+    node.save.running_since_ms.store(unix_ms(), Ordering::Release);
+    run_save(node, picture)
+}
+
+/// Starts a save on a thread of its own. All shards are locked. False when one is under way.
+pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
+    let Some(picture) = begin(node, locked) else { return false };
+    node.save.running_since_ms.store(unix_ms(), Ordering::Release);
+    let for_thread = Arc::clone(node);
+    let started = std::thread::Builder::new().name("save".into()).spawn(move || {
+        if run_save(&for_thread, picture) {
+            tracing::info!("Background saving terminated with success");
+        } else {
+            tracing::warn!("Background saving error");
+        }
+    });
+    match started {
+        Ok(_) => {
+            tracing::info!("Background saving started by pid {}", std::process::id());
+            true
+        }
+        Err(e) => {
+            tracing::warn!("Can't save in background: {}", words(&e));
+            node.save.running_since_ms.store(0, Ordering::Release);
+            node.save.last_ok.store(false, Ordering::Release);
+            false
+        }
+    }
+}
+
+fn run_save(node: &Node, picture: Picture) -> bool {
+    let config = node.config.load_full();
+    let (started, dirty) = (Instant::now(), picture.dirty);
+    node.save.last_try_s.store(unix_ms() / 1000, Ordering::Relaxed);
+    let used = (node.shared.memory.used)();
+    let result = write_file(picture, &path(&config), config.rdbchecksum, used);
+    let state = &node.save;
+    match &result {
+        Ok(()) => {
+            tracing::info!("DB saved on disk");
+            state.last_save_s.store(unix_ms() / 1000, Ordering::Release);
+            state.saves.fetch_add(1, Ordering::Relaxed);
+            node.shared.keyspace.stats.dirty.fetch_sub(dirty, Ordering::Relaxed);
+        }
+        Err(e) => {
+            tracing::warn!("Write error saving DB on disk ({}): {}", path(&config).display(), words(e));
+        }
+    }
+    state.last_duration_s.store(started.elapsed().as_secs() as i64, Ordering::Relaxed);
+    state.last_ok.store(result.is_ok(), Ordering::Release);
+    state.running_since_ms.store(0, Ordering::Release);
+    note_failure(node);
+    result.is_ok()
+}
+
+/// Refuses writes after a failed save when `stop-writes-on-bgsave-error` says so and saving is configured.
+pub fn note_failure(node: &Node) {
+    let config = node.config.load();
+    let refuse = config.stop_writes_on_bgsave_error
+        && !config.save.0.is_empty()
+        && !node.save.last_ok.load(Ordering::Acquire);
+    node.shared.set_gate(gate::SAVE_FAILED, refuse);
+}
+
+/// Ten times a second: begins the saves that save points and BGSAVE SCHEDULE ask for.
+pub fn cron(node: &Arc<Node>) {
+    let (config, state) = (node.config.load_full(), &node.save);
+    let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
+    if loading || state.is_running() || node.shared.keyspace.is_snapshot_running() {
+        return;
+    }
+    let now_s = unix_ms() / 1000;
+    let dirty = node.shared.keyspace.stats.dirty.load(Ordering::Relaxed);
+    let since_save = (now_s - state.last_save_s.load(Ordering::Acquire)).max(0) as u64;
+    let since_try = now_s - state.last_try_s.load(Ordering::Relaxed);
+    let due = config.save.0.iter().find(|p| dirty >= p.changes && since_save > p.seconds);
+    let may_retry = state.last_ok.load(Ordering::Acquire) || since_try > 5;
+    if let Some(point) = due.filter(|_| may_retry) {
+        tracing::info!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
+    } else if !state.scheduled.swap(false, Ordering::AcqRel) {
+        return;
+    }
+    state.scheduled.store(false, Ordering::Release);
+    save_in_background(node, &node.shared.keyspace.lock_all());
+}
+
+/// How many keys are loaded between two looks at whether to go on.
+const PROGRESS_KEYS: u64 = 1024;
+
+/// What a file brought besides its keys.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub keys: u64,
+    pub expired: u64,
+    /// Where the writer's stream was.
+    pub replication: Option<SavedPosition>,
+}
+
+/// Reads RDB into the keyspace. The caller holds no lock and has set the gate to LOADING.
+///
+/// On a primary, keys whose time has come are left out. It ends early, with a part of the data, once
+/// `keep_on` is false. `total`: bytes of the input, if they are known.
+pub fn load<R: Read>(
+    node: &Node,
+    input: R,
+    total: Option<u64>,
+    keep_on: &dyn Fn() -> bool,
+) -> Result<Loaded, rdb::Error> {
+    let ks = &node.shared.keyspace;
+    let config = node.config.load();
+    let (verify, pause) = (config.rdbchecksum, config.key_load_delay);
+    drop(config);
+    let limits = node.shared.limits.load();
+    let mut reader = Reader::with_checksum(input, limits.as_ref().clone(), verify)?;
+    node.save.loading.begin(total.unwrap_or(0));
+    let (mut loaded, mut effects, mut functions) = (Loaded::default(), Effects::default(), 0);
+    let (mut id, mut offset, mut stream_db) = (None, None, 0);
+    let is_replica = node.shared.is_replica.load(Ordering::Acquire);
+    let now = unix_ms();
+    while let Some(record) = reader.next().transpose()? {
+        match record {
+            Record::Aux { name, value } => {
+                let value = String::from_utf8_lossy(&value).into_owned();
+                match name.as_slice() {
+                    b"repl-id" => id = ReplId::parse(value.as_bytes()),
+                    b"repl-stream-db" => stream_db = value.parse().unwrap_or(0),
+                    b"repl-offset" => offset = value.parse().ok(),
+                    _ => {}
+                }
+            }
+            Record::Entry(entry) => {
+                if !is_replica && entry.expire.is_some_and(|at| at < now) {
+                    loaded.expired += 1;
+                    continue;
+                }
+                let Ok(index) = u16::try_from(entry.db) else { continue };
+                if usize::from(index) >= ks.databases() {
+                    tracing::warn!(
+                        "FATAL: Data file was created with a Redis server configured to handle more than {} databases. Exiting",
+                        ks.databases()
+                    );
+                    return Err(reader_error(&reader, "a database that is configured here"));
+                }
+                let mut locked = ks.lock_slot(ks.hashed(&entry.key).slot);
+                let mut db = Db::new(&mut locked, index, now, Expiring::Ignore, &mut effects);
+                db.insert(&entry.key, entry.value, entry.expire);
+                db.set_usage(&entry.key, entry.idle_s, entry.freq);
+                loaded.keys += 1;
+                if pause != 0 {
+                    std::thread::sleep(delay(pause, loaded.keys - 1..loaded.keys));
+                }
+                if loaded.keys % PROGRESS_KEYS == 0 {
+                    node.save.loading.done.store(reader.offset(), Ordering::Relaxed);
+                    node.sleep_along();
+                    if !keep_on() {
+                        break;
+                    }
+                }
+            }
+            Record::Function(_) => functions += 1,
+            Record::ModuleAux { module } => {
+                tracing::warn!("Data of the module {module} are left out: this server has no modules");
+            }
+            _ => {}
+        }
+    }
+    if functions > 0 {
+        tracing::warn!(
+            "{functions} function libraries are left out: this release has no functions, and files that it saves do not hold them"
+        );
+    }
+    if reader.empty_keys_skipped() > 0 {
+        tracing::warn!("{} keys with an empty value are left out", reader.empty_keys_skipped());
+    }
+    loaded.replication = id.zip(offset).map(|(id, offset)| SavedPosition { id, offset, db: stream_db });
+    Ok(loaded)
+}
+
+fn reader_error<R>(_reader: &Reader<R>, expected: &'static str) -> rdb::Error {
+    rdb::Error { offset: 0, key: None, problem: rdb::Problem::Malformed { expected, why: "there are fewer" } }
+}
+
+/// Loads the data file at the start and opens the gate. A file that is not there is an empty keyspace; so is
+/// one that is given up because the node is to end.
+pub fn load_at_start(node: &Node) -> Result<Option<Loaded>, String> {
+    let path = path(&node.config.load());
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            node.shared.set_gate(gate::LOADING, false);
+            return Ok(None);
+        }
+        Err(e) => {
+            return Err(format!("Fatal error loading the DB {}: {}. Exiting.", path.display(), words(&e)));
+        }
+    };
+    let started = Instant::now();
+    let total = file.metadata().ok().map(|m| m.len());
+    let result = load(node, file, total, &|| !node.shutting_down.load(Ordering::Acquire));
+    if node.shutting_down.load(Ordering::Acquire) {
+        // It stays closed: a part of the data is not to be seen, nor saved.
+        return Ok(None);
+    }
+    match result {
+        Ok(loaded) => {
+            node.shared.set_gate(gate::LOADING, false);
+            node.save.loaded_keys.store(loaded.keys, Ordering::Relaxed);
+            node.save.load_expired.store(loaded.expired, Ordering::Relaxed);
+            tracing::info!(
+                "Done loading RDB, keys loaded: {}, keys expired: {}.",
+                loaded.keys,
+                loaded.expired
+            );
+            tracing::info!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64());
+            Ok(Some(loaded))
+        }
+        Err(e) => Err(format!("Fatal error loading the DB {}: {e}. Exiting.", path.display())),
+    }
+}

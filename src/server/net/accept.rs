@@ -1,0 +1,221 @@
+//! Accepting connections: the main thread takes them and deals them out to the workers in turn.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::net::{TcpListener, UnixListener};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use parking_lot::Mutex;
+use socket2::{SockRef, TcpKeepalive};
+
+use crate::config::Config;
+use crate::server::net::connection::Stream;
+use crate::server::net::listen;
+use crate::server::net::mailbox::Mail;
+use crate::server::node::Node;
+use crate::server::process::os_error::words;
+
+/// The refusal of protected mode, as Redis words it.
+const DENIED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. If you want to connect from external computers to Redis you may adopt one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting to Redis from the same host the server is running, however MAKE SURE Redis is not publicly accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the protected mode by editing the Redis configuration file, and setting the protected mode option to 'no', and then restarting the server. 3) If you started the server manually just for testing, restart it with the '--protected-mode no' option. 4) Setup a an authentication password for the default user. NOTE: You only need to do one of the above things in order for the server to start accepting connections from the outside.\r\n";
+
+const FULL: &str = "-ERR max number of clients reached\r\n";
+
+const WAKER: Token = Token(usize::MAX);
+const UNIX: Token = Token(usize::MAX - 1);
+
+/// The other threads' way to the acceptor.
+#[derive(Debug)]
+pub struct Acceptor {
+    waker: Waker,
+    registry: Registry,
+    tcp: Mutex<Vec<TcpListener>>,
+}
+
+impl Acceptor {
+    /// Makes it look whether the node ends.
+    pub fn wake(&self) {
+        // A waker fails only when its poll is gone: the node is ending.
+        let _ = self.waker.wake();
+    }
+
+    /// Listens as `new` says instead of as `old` said (CONFIG SET port, bind). After an error it listens as
+    /// before.
+    pub fn listen_anew(&self, old: &Config, new: &Config) -> Result<(), listen::TcpError> {
+        let mut tcp = self.tcp.lock();
+        if new.port != old.port {
+            // The old listeners go once the new ones are there: nobody is turned away.
+            let listeners = listen::tcp(new, new.port)?;
+            self.close(&mut tcp);
+            *tcp = self.open(listeners);
+            return Ok(());
+        }
+        // On one port old addresses may stand in the way of new ones (`*` and any other).
+        self.close(&mut tcp);
+        let listeners = listen::tcp(new, new.port);
+        let (listeners, outcome) = match listeners {
+            Ok(listeners) => (listeners, Ok(())),
+            Err(error) => {
+                let restored = listen::tcp(old, old.port)
+                    .inspect_err(|e| tracing::warn!("Nobody can connect any more: {e}"));
+                (restored.unwrap_or_default(), Err(error))
+            }
+        };
+        *tcp = self.open(listeners);
+        outcome
+    }
+
+    fn open(&self, listeners: Vec<std::net::TcpListener>) -> Vec<TcpListener> {
+        let mut tcp: Vec<_> = listeners.into_iter().map(TcpListener::from_std).collect();
+        for (i, listener) in tcp.iter_mut().enumerate() {
+            if let Err(e) = self.registry.register(listener, Token(i), Interest::READABLE) {
+                tracing::warn!("A listening socket cannot be watched: {}", words(&e));
+            }
+        }
+        tcp
+    }
+
+    fn close(&self, tcp: &mut Vec<TcpListener>) {
+        for mut listener in tcp.drain(..) {
+            // Closing would do, too.
+            let _ = self.registry.deregister(&mut listener);
+        }
+    }
+}
+
+/// Everything the accepting thread works with.
+pub struct AcceptLoop {
+    poll: Poll,
+    acceptor: Arc<Acceptor>,
+    unix: Option<UnixListener>,
+    next_worker: usize,
+}
+
+impl std::fmt::Debug for AcceptLoop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AcceptLoop").field("acceptor", &self.acceptor).finish_non_exhaustive()
+    }
+}
+
+impl AcceptLoop {
+    pub fn new(
+        node: &Node,
+        tcp: Vec<std::net::TcpListener>,
+        unix: Option<std::os::unix::net::UnixListener>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let acceptor =
+            Arc::new(Acceptor { waker, registry: poll.registry().try_clone()?, tcp: Mutex::default() });
+        *acceptor.tcp.lock() = acceptor.open(tcp);
+        assert!(node.acceptor.set(Arc::clone(&acceptor)).is_ok(), "there is one acceptor");
+        let mut unix = unix.map(UnixListener::from_std);
+        if let Some(listener) = &mut unix {
+            poll.registry().register(listener, UNIX, Interest::READABLE)?;
+        }
+        Ok(Self { poll, acceptor, unix, next_worker: 0 })
+    }
+
+    /// Accepts until the node ends.
+    pub fn run(mut self, node: &Node) -> io::Result<()> {
+        let mut events = Events::with_capacity(64);
+        // Whether more connections wait than were taken at once.
+        let mut more = false;
+        while !node.shutting_down.load(Ordering::Acquire) {
+            // Now and then without an event: a listener that ran out of descriptors is tried again.
+            let wait = if more { Duration::ZERO } else { Duration::from_millis(500) };
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
+                _ => {}
+            }
+            more = self.accept_tcp(node) | self.accept_unix(node);
+        }
+        Ok(())
+    }
+
+    fn accept_tcp(&mut self, node: &Node) -> bool {
+        let (mut next, mut more) = (self.next_worker, false);
+        let at_once = node.config.load().max_new_connections_per_cycle;
+        for listener in self.acceptor.tcp.lock().iter() {
+            more |= accept_some(
+                at_once,
+                || listener.accept(),
+                |(stream, peer)| {
+                    let config = node.config.load();
+                    // These fail only on a connection that is gone already.
+                    let _ = stream.set_nodelay(true);
+                    if config.tcp_keepalive > 0 {
+                        let every = Duration::from_secs(u64::from(config.tcp_keepalive));
+                        let keepalive =
+                            TcpKeepalive::new().with_time(every).with_interval(every / 3).with_retries(3);
+                        let _ = SockRef::from(&stream.as_fd()).set_tcp_keepalive(&keepalive);
+                    }
+                    let guarded = config.protected_mode && config.requirepass.0.is_empty();
+                    let refusal =
+                        if guarded && !peer.ip().to_canonical().is_loopback() { Some(DENIED) } else { None };
+                    tracing::debug!("Accepted {peer}");
+                    let local = stream.local_addr().map(|a| a.to_string()).unwrap_or_default();
+                    admit(node, Stream::Tcp(stream), peer.to_string(), local, refusal, &mut next);
+                },
+            );
+        }
+        self.next_worker = next;
+        more
+    }
+
+    fn accept_unix(&mut self, node: &Node) -> bool {
+        let Some(listener) = &self.unix else { return false };
+        let at_once = node.config.load().max_new_connections_per_cycle;
+        let next = &mut self.next_worker;
+        accept_some(
+            at_once,
+            || listener.accept(),
+            |(stream, _)| {
+                let path = format!("{}:0", node.config.load().unixsocket);
+                tracing::debug!("Accepted connection to {path}");
+                admit(node, Stream::Unix(stream), path.clone(), path, None, next);
+            },
+        )
+    }
+}
+
+/// Accepts until nobody waits any more (false) or so many are taken (true).
+fn accept_some<S>(at_once: u32, mut accept: impl FnMut() -> io::Result<S>, mut took: impl FnMut(S)) -> bool {
+    for _ in 0..at_once {
+        match accept() {
+            Ok(connection) => took(connection),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
+            Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+            Err(e) => {
+                tracing::warn!("Accepting client connection: {}", words(&e));
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Hands a connection to the next worker, or refuses it with a text.
+fn admit(
+    node: &Node,
+    mut stream: Stream,
+    peer: String,
+    local: String,
+    refusal: Option<&str>,
+    next_worker: &mut usize,
+) {
+    node.clients.accepted.fetch_add(1, Ordering::Relaxed);
+    let max = node.config.load().maxclients as usize;
+    let refusal = refusal.or_else(|| (!node.clients.reserve(max)).then_some(FULL));
+    if let Some(text) = refusal {
+        node.clients.rejected.fetch_add(1, Ordering::Relaxed);
+        // Best effort: a client that does not read loses the explanation.
+        let _ = stream.write(text.as_bytes());
+        return;
+    }
+    let workers = node.workers.get().map_or(1, Vec::len);
+    node.send(*next_worker, Mail::Accepted(stream, peer, local));
+    *next_worker = (*next_worker + 1) % workers;
+}

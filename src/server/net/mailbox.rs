@@ -1,0 +1,75 @@
+//! Messages to a worker from other threads: new connections, published messages, answers to
+//! clients that wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use mio::Waker;
+use parking_lot::Mutex;
+
+use crate::keyspace::watch::Waiter;
+use crate::resp::Reply;
+use crate::server::net::connection::Stream;
+
+/// One message.
+#[derive(Debug)]
+pub enum Mail {
+    /// A connection that was accepted for this worker.
+    Accepted(Stream, String, String),
+    /// Bytes for a client outside its replies (a published message).
+    Push { token: usize, client: u64, bytes: Arc<[u8]> },
+    /// What a blocked client's command answered.
+    Unblocked { waiter: Arc<Waiter>, reply: Reply },
+    /// A blocked client's command may succeed now.
+    Retry { waiter: Arc<Waiter> },
+    /// A client whose command was suspended gets its reply and goes on.
+    Resume { token: usize, client: u64, reply: Reply },
+    /// A client is to be closed (CLIENT KILL); `after_reply`: once its output is written.
+    Kill { token: usize, client: u64, after_reply: bool },
+    /// A client that waits for keys goes on with nothing (CLIENT UNBLOCK).
+    Unblock { token: usize, client: u64, with_error: bool },
+    /// The node has become a replica: blocked clients are let go with an error.
+    Demoted,
+    /// Do nothing until then (DEBUG SLEEP).
+    Sleep(Instant),
+    /// Blocked clients whose slots may have gone to another node run their commands again.
+    Recheck,
+    /// Clients that were postponed may try again.
+    Unpaused,
+    /// To be dropped once the round in which it comes is over, which tells the sender.
+    Settle(tokio::sync::mpsc::Sender<()>),
+    /// Close everything and end.
+    Shutdown,
+}
+
+/// The way to a worker.
+#[derive(Debug)]
+pub struct Mailbox {
+    mails: Mutex<Vec<Mail>>,
+    waker: Waker,
+    /// Whether the worker was woken and has not looked yet.
+    rung: AtomicBool,
+}
+
+impl Mailbox {
+    pub fn new(waker: Waker) -> Self {
+        Self { mails: Mutex::default(), waker, rung: AtomicBool::new(false) }
+    }
+
+    pub fn send(&self, mail: Mail) {
+        self.mails.lock().push(mail);
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            // A waker fails only when its poll is gone: the node is ending.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// Takes all messages.
+    pub fn take(&self) -> Vec<Mail> {
+        if !self.rung.load(Ordering::Relaxed) || !self.rung.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.mails.lock())
+    }
+}

@@ -1,0 +1,251 @@
+//! What all threads of a node share.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::base::time::{MonoMs, UnixMs};
+use crate::command::gate;
+use crate::config::Config;
+use crate::exec::Shared;
+use crate::exec::stats::CommandStats;
+use crate::pubsub::{Registry, Space};
+use crate::server::control::Control;
+use crate::server::control::bus::Bus;
+use crate::server::control::replication::Replication;
+use crate::server::disk::rdb_file::SaveState;
+use crate::server::net::accept::Acceptor;
+use crate::server::net::mailbox::{Mail, Mailbox};
+use crate::server::node::clients::Clients;
+use crate::server::node::pause::Pause;
+use crate::server::node::rates::Rates;
+use crate::server::process::limits::OomScore;
+use crate::server::process::logging;
+use crate::server::process::supervise::Supervisor;
+use crate::server::shutdown::ShutdownState;
+
+pub mod clients;
+pub mod pause;
+pub mod rates;
+
+/// A running node.
+pub struct Node {
+    pub shared: &'static Shared,
+    pub config: ArcSwap<Config>,
+    /// Held while the configuration changes.
+    pub config_change: Mutex<()>,
+    pub clients: Clients,
+    pub pubsub: Registry,
+    /// The workers' mailboxes, filled before the first client is accepted.
+    pub workers: OnceLock<Vec<Arc<Mailbox>>>,
+    /// The thread of links, timers and other things that are not clients.
+    pub control: OnceLock<Control>,
+    /// Every tokio runtime of the node, which DEBUG SLEEP stops with the rest.
+    pub runtimes: Mutex<Vec<Handle>>,
+    pub acceptor: OnceLock<Arc<Acceptor>>,
+    /// Counters of every executor.
+    pub stats: Vec<Arc<CommandStats>>,
+    pub net: NetStats,
+    pub rates: Mutex<Rates>,
+    pub memory_peak: AtomicU64,
+    /// Memory taken before there were data.
+    pub memory_at_start: AtomicU64,
+    pub run_id: String,
+    started: Instant,
+    pub started_unix_ms: UnixMs,
+    pub shutting_down: AtomicBool,
+    pub shutdown: ShutdownState,
+    pub active_expire: AtomicBool,
+    /// Until when, on the clock of [`mono_ms`](Self::mono_ms), DEBUG SLEEP has stopped everything.
+    pub asleep_until_ms: AtomicU64,
+    pub pause: Mutex<Pause>,
+    pub save: SaveState,
+    pub replication: Replication,
+    /// The cluster bus; not set outside cluster mode.
+    pub bus: OnceLock<Arc<Bus>>,
+    pub origin: Origin,
+    pub hooks: Hooks,
+}
+
+/// What the node was started with.
+#[derive(Default)]
+pub struct Origin {
+    pub log: Option<logging::Log>,
+    /// Absolute, because the server changes its directory.
+    pub config_file: Option<PathBuf>,
+    pub executable: PathBuf,
+    pub supervisor: Supervisor,
+    pub oom_score: Mutex<OomScore>,
+}
+
+/// The way up from clients' threads to parts of the server that come and go.
+#[derive(Default)]
+pub struct Hooks {
+    /// Takes every published message to the other nodes of the cluster.
+    pub forward_publish: OnceLock<Box<dyn Fn(Space, &[u8], &[u8]) + Send + Sync>>,
+    /// Whether a replica has not yet received everything, which the end waits for.
+    pub replicas_lag: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+}
+
+/// Bytes and events of clients' sockets.
+#[derive(Debug, Default)]
+pub struct NetStats {
+    pub input_bytes: AtomicU64,
+    pub output_bytes: AtomicU64,
+    pub reads: AtomicU64,
+    pub writes: AtomicU64,
+    /// Rounds of all workers.
+    pub rounds: AtomicU64,
+    /// Clients closed for what they sent, or did not read.
+    pub query_limit_closed: AtomicU64,
+    pub output_limit_closed: AtomicU64,
+    /// Passwords that were wrong.
+    pub auth_failed: AtomicU64,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("run_id", &self.run_id).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    pub fn new(
+        shared: &'static Shared,
+        config: Config,
+        executors: usize,
+        run_id: String,
+        origin: Origin,
+    ) -> Self {
+        let commands = shared.commands.len();
+        let seed = u64::from_str_radix(run_id.get(..16).unwrap_or_default(), 16).unwrap_or_default();
+        Self {
+            shared,
+            config: ArcSwap::from_pointee(config),
+            config_change: Mutex::default(),
+            clients: Clients::default(),
+            pubsub: Registry::default(),
+            workers: OnceLock::new(),
+            control: OnceLock::new(),
+            runtimes: Mutex::default(),
+            acceptor: OnceLock::new(),
+            stats: (0..executors).map(|_| Arc::new(CommandStats::new(commands))).collect(),
+            net: NetStats::default(),
+            rates: Mutex::default(),
+            memory_peak: AtomicU64::new(0),
+            memory_at_start: AtomicU64::new(0),
+            run_id,
+            started: Instant::now(),
+            started_unix_ms: unix_ms(),
+            shutting_down: AtomicBool::new(false),
+            shutdown: ShutdownState::default(),
+            active_expire: AtomicBool::new(true),
+            asleep_until_ms: AtomicU64::new(0),
+            pause: Mutex::default(),
+            save: SaveState::new(unix_ms()),
+            replication: Replication::new(seed),
+            bus: OnceLock::new(),
+            origin,
+            hooks: Hooks::default(),
+        }
+    }
+
+    /// Milliseconds since the node started, on the monotonic clock.
+    pub fn mono_ms(&self) -> MonoMs {
+        self.started.elapsed().as_millis() as MonoMs
+    }
+
+    /// Holds a thread that is neither a worker nor a runtime's while DEBUG SLEEP lasts.
+    #[inline]
+    pub fn sleep_along(&self) {
+        let until = self.asleep_until_ms.load(Ordering::Acquire);
+        if until > 0 {
+            std::thread::sleep(Duration::from_millis(until.saturating_sub(self.mono_ms())));
+        }
+    }
+
+    /// Whether dead keys are deleted in the background (`DEBUG SET-ACTIVE-EXPIRE`, CLIENT PAUSE).
+    pub fn active_expire(&self) -> bool {
+        self.active_expire.load(Ordering::Relaxed)
+            && self.shared.gate.load(Ordering::Relaxed) & (gate::PAUSED_ALL | gate::PAUSED_WRITES) == 0
+    }
+
+    /// Has every blocked client look again, because slots may have moved.
+    pub fn recheck_blocked(&self) {
+        if self.clients.blocked.load(Ordering::Relaxed) > 0 {
+            self.send_all(|| Mail::Recheck);
+        }
+    }
+
+    /// Whether new clients need not authenticate.
+    pub fn admits_without_password(&self) -> bool {
+        self.config.load().requirepass.0.is_empty()
+    }
+
+    /// Whether the node follows a primary.
+    pub fn is_replica(&self) -> bool {
+        self.shared.is_replica.load(Ordering::Relaxed)
+    }
+
+    pub fn send(&self, worker: usize, mail: Mail) {
+        if let Some(mailbox) = self.workers.get().and_then(|w| w.get(worker)) {
+            mailbox.send(mail);
+        }
+    }
+
+    /// Sends a message to every worker.
+    pub fn send_all(&self, mail: impl Fn() -> Mail) {
+        for mailbox in self.workers.get().into_iter().flatten() {
+            mailbox.send(mail());
+        }
+    }
+
+    /// Publishes a message to this node's listeners; returns how many there are. Also for messages
+    /// that came from our primary or over the cluster bus.
+    pub fn publish(&self, space: Space, channel: &[u8], message: &[u8]) -> usize {
+        self.pubsub.publish(space, channel, message, |who, bytes| {
+            self.send(who.worker, Mail::Push { token: who.token, client: who.client, bytes });
+        })
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_stats(&self) {
+        self.stats.iter().for_each(|s| s.reset());
+        let net = &self.net;
+        let keys = &self.shared.keyspace.stats;
+        for counter in [
+            &net.input_bytes,
+            &net.output_bytes,
+            &net.reads,
+            &net.writes,
+            &net.rounds,
+            &net.query_limit_closed,
+            &net.output_limit_closed,
+            &net.auth_failed,
+            &self.clients.accepted,
+            &self.clients.rejected,
+            &keys.expired_keys,
+            &keys.evicted_keys,
+            &self.save.saves,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        *self.rates.lock() = Rates::default();
+        self.replication.reset_stats();
+    }
+
+    /// Brings the gate's conditions that follow from the configuration and the role up to date.
+    pub fn settle_gate(&self) {
+        self.replication.settle(self);
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub fn unix_ms() -> UnixMs {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as UnixMs)
+}
