@@ -36,6 +36,7 @@ pub mod sorted_set_ranges;
 pub mod sorted_sets;
 pub mod spec;
 pub mod stream_groups;
+pub mod stream_pending;
 pub mod stream_reads;
 pub mod streams;
 pub mod strings;

@@ -45,16 +45,16 @@ pub const COMMANDS: &[Command] = &[
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO)])
         .doc("1.2.0", "key", "Returns the number of members of a sorted set."),
-    Command::new("zrank", 3, SortedSet, zrank)
+    Command::new("zrank", -3, SortedSet, zrank)
         .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("2.0.0", "key member", "Returns the rank of a member, the lowest score first."),
-    Command::new("zrevrank", 3, SortedSet, zrevrank)
+        .doc("2.0.0", "key member [WITHSCORE]", "Returns the rank of a member, the lowest score first."),
+    Command::new("zrevrank", -3, SortedSet, zrevrank)
         .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("2.0.0", "key member", "Returns the rank of a member, the highest score first."),
+        .doc("2.0.0", "key member [WITHSCORE]", "Returns the rank of a member, the highest score first."),
     Command::new("zrem", -3, SortedSet, zrem)
         .complexity("O(M*log(N))")
         .flags(WRITE | FAST)

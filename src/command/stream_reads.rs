@@ -129,9 +129,10 @@ impl<'a> Read<'a> {
                 at += 2;
             } else if more > 0 && is(word, "streams") {
                 if !more.is_multiple_of(2) {
-                    return Err(Fail::text(
-                        "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.",
-                    ));
+                    let (name, new) = if of_group { ("xreadgroup", '>') } else { ("xread", '$') };
+                    return Err(Fail::owned(format!(
+                        "ERR Unbalanced '{name}' list of streams: for each stream key an ID or '{new}' must be specified."
+                    )));
                 }
                 (read.first_key, read.streams) = (at + 1, more / 2);
                 break;
@@ -201,11 +202,8 @@ fn xread(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         let stream = ctx.db.stream(key)?;
         after.push(match from {
             b"$" => stream.map_or(StreamId::MIN, value::Stream::last_id),
-            // The last entry itself (7.4).
-            b"+" => stream
-                .and_then(|s| s.iter().next_back()?.id.previous())
-                .or(stream.map(value::Stream::last_id))
-                .unwrap_or(StreamId::MIN),
+            // The last entry itself (7.4); if it was deleted, what comes after it.
+            b"+" => stream.and_then(|s| s.last_id().previous()).unwrap_or(StreamId::MIN),
             b">" => {
                 return Err(Fail::text(
                     "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",

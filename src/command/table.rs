@@ -19,6 +19,7 @@ const FAMILIES: &[&[Command]] = &[
     super::streams::COMMANDS,
     super::stream_reads::COMMANDS,
     super::stream_groups::COMMANDS,
+    super::stream_pending::COMMANDS,
     super::sorted_sets::COMMANDS,
     super::sorted_set_ranges::COMMANDS,
     super::sorted_set_pops::COMMANDS,
