@@ -6,8 +6,8 @@ use super::spec::{Command, Group::Generic, flags::*, key, one};
 use super::{Fail, Result, int, is};
 use crate::base::time::UnixMs;
 use crate::keyspace::db::Expiring;
-use crate::keyspace::event;
 use crate::keyspace::lazy::Cause;
+use crate::keyspace::{EntryRef, event};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("expire", -3, Generic, expire)
@@ -181,7 +181,7 @@ fn pexpiretime(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn show(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], number: impl Fn(UnixMs) -> i64) -> Result {
-    ctx.reply.int(match ctx.db.expire_of(key) {
+    ctx.reply.int(match ctx.db.glance(key).map(EntryRef::expire) {
         None => -2,
         Some(None) => -1,
         Some(Some(at)) => number(at),

@@ -2,7 +2,7 @@
 
 use super::ctx::{Ctx, DONE};
 use super::scan::{self, Scan};
-use super::spec::{Command, Group::Generic, flags::*, key, one, range};
+use super::spec::{Command, Group, Group::Generic, flags::*, key, one, range};
 use super::{Fail, Result, is, small_int};
 use crate::base::glob;
 use crate::base::time::UnixMs;
@@ -84,6 +84,11 @@ pub const COMMANDS: &[Command] = &[
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
         .doc("1.0.0", "key db", "Moves a key to another database."),
+    Command::new("swapdb", 3, Group::Server, swapdb)
+        .complexity("O(N) where N is the number of keys that are watched or waited for in both databases")
+        .flags(WRITE | FAST | LOCK_ALL)
+        .categories(&["@keyspace", "@dangerous"])
+        .doc("4.0.0", "index1:integer index2:integer", "Exchanges two databases."),
 ];
 
 fn del(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -121,7 +126,7 @@ fn count_found(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn type_of(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    ctx.reply.simple(ctx.db.kind(args[1]).map_or("none", |kind| kind.name()));
+    ctx.reply.simple(ctx.db.glance(args[1]).map_or("none", |entry| entry.kind().name()));
     DONE
 }
 
@@ -181,7 +186,7 @@ struct Held {
 
 impl Held {
     fn copy_of(db: &mut Db<'_, '_>, key: &[u8]) -> Option<Self> {
-        let entry = db.peek(key)?;
+        let entry = db.entry(key)?;
         let value = match (entry.object(), entry.value()) {
             (Some(value), _) => value.clone(),
             (None, ValueRef::String(s)) => Value::String(std::sync::Arc::new(s.to_vec())),
@@ -246,7 +251,10 @@ fn move_to(ctx: &mut Ctx<'_, '_, '_>, from: &[u8], to: &[u8]) -> Result<()> {
 
 /// The number of a database as COPY and MOVE take it.
 fn database(ctx: &Ctx<'_, '_, '_>, arg: &[u8]) -> Result<u16> {
-    let index = small_int(arg)?;
+    existing(ctx, small_int(arg)?)
+}
+
+fn existing(ctx: &Ctx<'_, '_, '_>, index: i32) -> Result<u16> {
     let exists = (0..ctx.db.keyspace().databases() as i32).contains(&index);
     if exists { Ok(index as u16) } else { Err(Fail::text("ERR DB index is out of range")) }
 }
@@ -304,6 +312,20 @@ fn move_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         in_database(ctx, there, |db| db.changed(key, event::MOVE_TO));
     }
     ctx.reply.int(1);
+    DONE
+}
+
+fn swapdb(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if ctx.clustered {
+        return Err(Fail::text("ERR SWAPDB is not allowed in cluster mode"));
+    }
+    let number = |arg, wrong| small_int(arg).map_err(|_| Fail::text(wrong));
+    let first = number(args[1], "ERR invalid first DB index")?;
+    let second = number(args[2], "ERR invalid second DB index")?;
+    let (first, second) = (existing(ctx, first)?, existing(ctx, second)?);
+    ctx.db.swap(first, second);
+    ctx.db.effects.dirty += 1;
+    ctx.reply.ok();
     DONE
 }
 

@@ -18,13 +18,14 @@ use crate::command::table::Listed;
 use crate::command::{
     Client, Command, CommandTable, Ctx, Fail, Outcome, Request, TimeoutReply, Transaction, gate,
 };
-use crate::keyspace::db::Expiring;
+use crate::keyspace::db::{Expiring, Notice};
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked};
 use crate::resp::Reply;
 use crate::value::Limits;
 
 mod blocked;
+mod notices;
 mod refusal;
 mod route;
 pub mod stats;
@@ -101,6 +102,9 @@ pub trait Host {
 
     /// Sends a blocked client what its command answered.
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply);
+
+    /// Publishes an event of a key. Must take no shard lock.
+    fn notify(&mut self, notice: &Notice);
 
     /// Asks the owner of a blocked client to run its command again.
     fn retry(&mut self, waiter: &Arc<Waiter>);
@@ -233,7 +237,7 @@ impl Executor {
             client.asking = false;
         }
         if early & !NOT_REFUSING != 0 {
-            match self.pass_gate(client, id, listed, early, now, reply) {
+            match self.pass_gate(host, client, id, listed, early, now, reply) {
                 Passed::Run => {}
                 Passed::Answered => return After::Done,
                 Passed::Later => {
@@ -266,7 +270,7 @@ impl Executor {
             let late = bits & !(early | NOT_REFUSING);
             routed = Some((route, view.map(std::ptr::from_ref), asking));
             if late != 0 {
-                match self.pass_gate(client, id, listed, late, now, reply) {
+                match self.pass_gate(host, client, id, listed, late, now, reply) {
                     Passed::Run => {}
                     Passed::Answered => return After::Done,
                     Passed::Later => {
@@ -437,6 +441,7 @@ impl Executor {
         if may_block && !self.effects.ready.is_empty() {
             self.serve_blocked(host, now, locked);
         }
+        self.publish_notices(host);
         (after, transaction)
     }
 

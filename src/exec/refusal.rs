@@ -1,6 +1,6 @@
 //! The gate in its slow case: which command is refused when, in Redis's order and words.
 
-use super::{Executor, Passed};
+use super::{Executor, Host, Passed};
 use crate::base::time::UnixMs;
 use crate::command::client::{Client, Queued, Role};
 use crate::command::spec::flags;
@@ -50,6 +50,7 @@ impl Executor {
     #[cold]
     pub(super) fn pass_gate(
         &mut self,
+        host: &mut dyn Host,
         client: &mut Client,
         id: usize,
         listed: &Listed,
@@ -67,7 +68,7 @@ impl Executor {
                 listed.name
             ))
         };
-        let refusal = match self.refusal(bits, now) {
+        let refusal = match self.refusal(host, bits, now) {
             Some(text) => Some(Fail::text(text)),
             None if bits & gate::SUBSCRIBED != 0 => Some(subscribed()),
             None => None,
@@ -112,11 +113,11 @@ impl Executor {
     }
 
     /// The text for the first condition that refuses the command.
-    pub(super) fn refusal(&mut self, bits: u32, now: UnixMs) -> Option<&'static str> {
+    pub(super) fn refusal(&mut self, host: &mut dyn Host, bits: u32, now: UnixMs) -> Option<&'static str> {
         if bits & gate::UNAUTHENTICATED != 0 {
             return Some("NOAUTH Authentication required.");
         }
-        if bits & gate::MEMORY_LIMIT != 0 && !self.make_room(now) {
+        if bits & gate::MEMORY_LIMIT != 0 && !self.make_room(host, now) {
             return Some("OOM command not allowed when used memory > 'maxmemory'.");
         }
         if bits & gate::SAVE_FAILED != 0 {

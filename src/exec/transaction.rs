@@ -62,7 +62,7 @@ impl Executor {
             }
             // What was allowed when it was queued may be refused by now.
             let bits = node_bits & needs;
-            if let Some(text) = self.refusal(bits, now) {
+            if let Some(text) = self.refusal(host, bits, now) {
                 self.unwatch(client);
                 let text = format!("EXECABORT Transaction discarded because of: {text}");
                 self.fail(id, &Fail::owned(text), reply);
@@ -94,6 +94,7 @@ impl Executor {
         }
         let dirty = client.dirty.as_ref().is_some_and(|d| d.load(Ordering::Acquire));
         if dirty {
+            self.publish_notices(host);
             self.commit(client);
             drop(locked);
             self.unwatch(client);
@@ -129,6 +130,7 @@ impl Executor {
         self.wrap_records(&mut before);
         if !self.effects.ready.is_empty() {
             self.serve_blocked(host, now, &mut locked);
+            self.publish_notices(host);
         }
         self.commit(client);
         drop(locked);

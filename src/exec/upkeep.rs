@@ -2,15 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Executor;
+use super::{Executor, Host};
 use crate::base::time::UnixMs;
+use crate::command::gate;
 use crate::config::choice::MaxmemoryPolicy;
-use crate::keyspace::Db;
 use crate::keyspace::db::Expiring;
+use crate::keyspace::{Db, Locked};
 
 impl Executor {
     /// Evicts until memory is below its limit. False when nothing is left to evict.
-    pub fn make_room(&mut self, now: UnixMs) -> bool {
+    pub fn make_room(&mut self, host: &mut dyn Host, now: UnixMs) -> bool {
         let memory = &self.shared.memory;
         let limit = memory.limit.load(Ordering::Relaxed);
         if limit == 0 || (memory.used)() <= limit {
@@ -19,17 +20,19 @@ impl Executor {
         if self.shared.is_replica.load(Ordering::Relaxed) {
             return false;
         }
+        // As `expiring`: while a failover waits, nothing changes. What is being loaded is not complete.
+        if self.shared.gate.load(Ordering::Relaxed) & (gate::PAUSED_WRITES | gate::LOADING) != 0 {
+            return true;
+        }
         let policy = MaxmemoryPolicy::from_number(memory.policy.load(Ordering::Relaxed));
         let samples = memory.samples.load(Ordering::Relaxed) as usize;
         let shared = self.shared;
         self.effects.log_wanted = shared.keyspace.log.is_wanted();
-        let dirty = self.effects.dirty;
         for _ in 0..memory.most.load(Ordering::Relaxed) {
-            if !shared.keyspace.evict_one(policy, &mut self.rng, samples, now, &mut self.effects) {
-                return false;
-            }
-            self.effects.dirty = dirty;
-            self.effects.ready.clear();
+            let evicted = shared.keyspace.evict_one(policy, &mut self.rng, samples, now, &mut self.effects);
+            let Some(mut locked) = evicted else { return false };
+            self.settle(host, now, &mut locked);
+            drop(locked);
             if (shared.memory.used)() <= limit {
                 return true;
             }
@@ -38,7 +41,7 @@ impl Executor {
     }
 
     /// Deletes some keys whose time has come from one shard, as a primary does in the background.
-    pub fn expire_shard(&mut self, shard: usize, now: UnixMs, max: usize) -> usize {
+    pub fn expire_shard(&mut self, host: &mut dyn Host, shard: usize, now: UnixMs, max: usize) -> usize {
         let shared = self.shared;
         let ks = &*shared.keyspace;
         let mut looked_at = 0;
@@ -49,11 +52,20 @@ impl Executor {
             let mut locked = ks.lock_slot(shard as u16);
             self.effects.log_wanted = ks.log.is_wanted();
             looked_at += Db::new(&mut locked, db, now, Expiring::Delete, &mut self.effects).expire_due(max);
-            self.effects.ready.clear();
-            if self.effects.has_records() {
-                self.effects.append_to(&ks.log);
-            }
+            self.settle(host, now, &mut locked);
         }
         looked_at
+    }
+
+    /// Ends what the node did by itself, under its locks: clients that waited for keys which went are told,
+    /// events are published, and the log has it all as one unit.
+    fn settle(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
+        if !self.effects.ready.is_empty() {
+            self.serve_blocked(host, now, locked);
+        }
+        self.publish_notices(host);
+        if self.effects.has_records() {
+            self.effects.append_to(&self.shared.keyspace.log);
+        }
     }
 }

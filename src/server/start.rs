@@ -222,6 +222,7 @@ fn make_node(
     keyspace.log.set_keep(config.repl_backlog_size);
     configure_usage(&keyspace.usage, &config);
     configure_deletions(&keyspace.lazy, &config);
+    keyspace.events.set(config.notify_keyspace_events);
     let shared = Shared {
         keyspace: Arc::new(keyspace),
         commands: CommandTable::new(renames),

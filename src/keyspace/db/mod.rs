@@ -21,6 +21,7 @@ use crate::value::{Kind, Value, ValueRef};
 mod dying;
 mod effects;
 mod flush;
+mod swap;
 mod walk;
 mod watchers;
 
@@ -160,6 +161,12 @@ impl<'l, 'k> Db<'l, 'k> {
         Some((h, place))
     }
 
+    /// Whether a key with this expiry must be deleted before anything else is done with it.
+    #[inline(always)]
+    fn is_dead(&self, expire: Option<UnixMs>) -> bool {
+        expire.is_some_and(|at| self.now > at) && self.expiring == Expiring::Delete
+    }
+
     #[cold]
     fn expire_now(&mut self, h: Hashed, place: Place) {
         let key = self.table(h.slot).get(place).key().to_vec();
@@ -169,18 +176,34 @@ impl<'l, 'k> Db<'l, 'k> {
         self.changed(&key, event::EXPIRED);
     }
 
-    /// Looks a key up for reading: counts a hit or a miss and stamps the access clock.
+    /// Looks a key up for reading: counts a hit or a miss, tells of a miss, and stamps the access clock.
     #[inline]
     pub fn entry(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
-        let Some((h, place)) = self.locate(key) else {
-            self.effects.misses += 1;
-            return None;
-        };
-        self.effects.hits += 1;
+        let (h, place) = self.locate_counted(key)?;
         if self.touch {
             let access = self.used(h, place);
             self.table_mut(h.slot).get_mut(place).set_access(access);
         }
+        Some(self.table(h.slot).get(place))
+    }
+
+    #[inline(always)]
+    fn locate_counted(&mut self, key: &[u8]) -> Option<(Hashed, Place)> {
+        let found = self.locate(key);
+        match found {
+            Some(_) => self.effects.hits += 1,
+            None => {
+                self.effects.misses += 1;
+                self.notify(key, event::KEYMISS);
+            }
+        }
+        found
+    }
+
+    /// As [`Db::entry`], but to ask about a key is no use of it (TTL, TYPE, EXISTS).
+    #[inline]
+    pub fn glance(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        let (h, place) = self.locate_counted(key)?;
         Some(self.table(h.slot).get(place))
     }
 
@@ -189,7 +212,7 @@ impl<'l, 'k> Db<'l, 'k> {
         self.entry(key).map(EntryRef::value)
     }
 
-    /// Looks a key up without a trace: no hit, no access (TTL, TYPE, OBJECT, writers that look first).
+    /// Looks a key up without a trace: no hit, no access (writers that look first).
     #[inline]
     pub fn peek(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
         let (h, place) = self.locate(key)?;
@@ -285,10 +308,14 @@ impl<'l, 'k> Db<'l, 'k> {
 
     #[inline(always)]
     fn overwrite(&mut self, h: Hashed, place: Place, key: &[u8], bytes: &[u8], expire: SetExpire) {
+        let old = self.table(h.slot).get(place).expire();
+        if self.is_dead(old) {
+            self.expire_now(h, place);
+            return self.add_string(h, key, bytes, expire);
+        }
         self.before_change(h, place);
         let (access, now) = (self.used(h, place), self.now);
         let entry = self.table_mut(h.slot).get_mut(place);
-        let old = entry.as_ref().expire();
         let at = match expire {
             SetExpire::Clear => None,
             SetExpire::Keep => old.filter(|at| now <= *at),
@@ -340,8 +367,12 @@ impl<'l, 'k> Db<'l, 'k> {
         match self.table(h.slot).find(h.hash, key) {
             None => self.add(h, entry),
             Some(place) => {
-                self.before_change(h, place);
                 let old = self.table(h.slot).get(place).expire();
+                if self.is_dead(old) {
+                    self.expire_now(h, place);
+                    return self.add(h, entry);
+                }
+                self.before_change(h, place);
                 self.swap_entry(h, place, entry, old, self.access);
             }
         }
@@ -388,6 +419,7 @@ impl<'l, 'k> Db<'l, 'k> {
 
     /// Adds an entry whose key is not there.
     fn add(&mut self, h: Hashed, mut entry: Entry) {
+        self.notify(entry.as_ref().key(), event::NEW);
         entry.set_access(self.access);
         entry.set_parity(self.ks.parity());
         let expire = entry.as_ref().expire();
@@ -485,6 +517,11 @@ impl<'l, 'k> Db<'l, 'k> {
         self.table_mut(h.slot).get_mut(place).set_expire(expire);
         self.note_expire(h, old, expire);
         true
+    }
+
+    /// Empties a database. Every shard must be locked. Returns how many keys there were.
+    pub fn flush(&mut self, index: DbIndex) -> usize {
+        self.ks.flush(self.locked, index, self.effects)
     }
 
     /// Records a command in the log in place of the one that runs.

@@ -154,6 +154,7 @@ fn follow(node: &Node, config: &Config) {
     start::configure_deletions(&node.shared.keyspace.lazy, config);
     memory.samples.store(config.maxmemory_samples, Ordering::Relaxed);
     memory.most.store(start::eviction_batch(config), Ordering::Relaxed);
+    node.shared.keyspace.events.set(config.notify_keyspace_events);
     node.settle_gate();
     rdb_file::note_failure(node);
     clustering::configure(node, config);

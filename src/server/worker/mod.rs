@@ -15,6 +15,7 @@ use mio::{Events, Poll, Token};
 use crate::base::time::UnixMs;
 use crate::command::{Client, Request};
 use crate::exec::{After, Executor, Host};
+use crate::keyspace::db::Notice;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, SHARDS};
 use crate::resp::Reply;
@@ -99,6 +100,10 @@ impl Host for NodeHost<'_> {
 
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply) {
         self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply });
+    }
+
+    fn notify(&mut self, notice: &Notice) {
+        self.node.publish_notice(notice);
     }
 
     fn retry(&mut self, waiter: &Arc<Waiter>) {
@@ -226,6 +231,8 @@ impl Worker {
         if now_ms >= self.next_expiry_ms {
             self.next_expiry_ms = now_ms + EXPIRY_PERIOD_MS;
             self.expire_some(now_ms);
+            // A limit that was lowered, or a promotion, leaves too much behind though nobody writes.
+            self.executor.make_room(&mut NodeHost { node: &self.node }, now_ms);
         }
         let second = now_ms as u64 / 1000;
         if second != self.last_second {
@@ -249,7 +256,7 @@ impl Worker {
             if self.next_shard >= SHARDS {
                 self.next_shard = self.index % SHARDS;
             }
-            self.executor.expire_shard(shard, now, keys);
+            self.executor.expire_shard(&mut NodeHost { node: &self.node }, shard, now, keys);
         }
     }
 
