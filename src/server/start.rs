@@ -125,9 +125,13 @@ fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     if node.shutting_down.load(Ordering::Acquire) {
         return Ok(());
     }
-    replication::start(node, loaded.and_then(|loaded| loaded.replication));
+    let position = loaded.as_ref().and_then(|loaded| loaded.replication);
+    replication::start(node, position);
     if node.config.load().cluster_enabled {
         clustering::start(node, seed.next_u64())?;
+    }
+    if let Some(mut loaded) = loaded {
+        replication::tell_of_expired(node, &mut loaded.deletions);
     }
     Ok(())
 }

@@ -41,6 +41,7 @@ use tokio::task::AbortHandle;
 use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
 use crate::command::gate;
+use crate::keyspace::Effects;
 use crate::repl::{History, ReplId};
 use crate::server::node::Node;
 use state::State;
@@ -199,6 +200,15 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
     // Set once: a node starts once.
     let _ = node.hooks.replicas_lag.set(Box::new(lag));
     spawn(node, clock(Arc::clone(node)));
+}
+
+/// Appends the deletions of keys that had expired when the data file was loaded: a replica that goes on from
+/// where the file was has them still. A replica of another node leaves that to its primary.
+pub fn tell_of_expired(node: &Node, deletions: &mut Effects) {
+    if deletions.has_records() && !node.is_replica() {
+        let _locked = node.shared.keyspace.lock_all();
+        deletions.append_to(&node.shared.keyspace.log);
+    }
 }
 
 /// Runs a task on the control thread.
