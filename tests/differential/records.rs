@@ -232,6 +232,7 @@ const DELETIONS: &str = "
     # A key that is dead on arrival was never there.
     SET a 2 PXAT 1
     = DEL a
+    DEL a
     DEBUG SET-ACTIVE-EXPIRE 0
     SET a 1 PX 20
     ? EXISTS a
@@ -375,7 +376,8 @@ fn collections_are_recorded_as_redis_records_them() {
         SPOP s 0
         ~ SPOP s 1
         SMOVE s t nosuch
-        SMOVE s t 2
+        SADD v x
+        SMOVE v t x
         SADD u 1 2 3
         SMOVE u u 1
         SADD t 1
