@@ -48,7 +48,7 @@ pub const COMMANDS: &[Command] = &[
         .doc("1.0.0", "pattern", "Returns all keys that match a pattern."),
     Command::new("scan", -2, Generic, scan)
         .complexity("O(1)")
-        .flags(READONLY | LOCK_ALL)
+        .flags(READONLY | LOCK_ALL | ARBITRARY_KEYS)
         .tips(&["nondeterministic_output", "request_policy:special"])
         .doc(
             "2.8.0",
@@ -57,7 +57,7 @@ pub const COMMANDS: &[Command] = &[
         ),
     Command::new("randomkey", 1, Generic, randomkey)
         .complexity("O(1)")
-        .flags(READONLY | LOCK_ALL)
+        .flags(READONLY | LOCK_ALL | ARBITRARY_KEYS)
         .tips(&["request_policy:all_shards", "nondeterministic_output"])
         .doc("1.0.0", "", "Returns a random key."),
     Command::new("rename", 3, Generic, rename)

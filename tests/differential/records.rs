@@ -12,8 +12,6 @@
 //!                   the reason above it; records divided by `|`, `now` for the moment
 //! # ...             a reason
 //! ```
-//!
-//! MULTI and EXEC around the records of one command are left out.
 
 use crate::common::client::{Client, Reply, encode, words};
 use crate::common::server::{Launch, Server};
@@ -90,7 +88,7 @@ impl Stream {
         loop {
             let record = self.next();
             match record[0].to_ascii_lowercase().as_slice() {
-                b"ping" | b"replconf" | b"multi" | b"exec" => {}
+                b"ping" | b"replconf" => {}
                 b"select" => self.db = String::from_utf8_lossy(&record[1]).into_owned(),
                 _ if record.last().is_some_and(|word| word == mark.as_bytes()) => return records,
                 _ => {
@@ -460,7 +458,7 @@ fn blocked_clients_that_go_on_are_recorded_as_redis_records_them() {
         = XGROUP CREATECONSUMER x g c
         # How many entries a group has read is told with every read, so that replicas know its lag.
         XADD x 1-1 f v
-        = XADD x 1-1 f v | XCLAIM x g c 0 1-1 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 1-1 | XGROUP SETID x g 1-1 ENTRIESREAD 1
+        = XADD x 1-1 f v | MULTI | XCLAIM x g c 0 1-1 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 1-1 | XGROUP SETID x g 1-1 ENTRIESREAD 1 | EXEC
         b! XREADGROUP GROUP g c BLOCK 0 NOACK STREAMS x >
         XADD x 2-1 f v
         b! XREAD BLOCK 0 STREAMS x $
@@ -514,11 +512,11 @@ fn streams_are_recorded_as_redis_records_them() {
         XGROUP CREATECONSUMER s g alice
         # How many entries a group has read is told with every read, so that replicas know its lag.
         XREADGROUP GROUP g alice COUNT 1 STREAMS s >
-        = XCLAIM s g alice 0 14-0 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 14-0 | XGROUP SETID s g 14-0 ENTRIESREAD 47
+        = MULTI | XCLAIM s g alice 0 14-0 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 14-0 | XGROUP SETID s g 14-0 ENTRIESREAD 47 | EXEC
         XREADGROUP GROUP g bob COUNT 2 STREAMS s >
-        = XCLAIM s g bob 0 21-0 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 21-0 | XCLAIM s g bob 0 22-0 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 22-0 | XGROUP SETID s g 22-0 ENTRIESREAD 49
+        = MULTI | XCLAIM s g bob 0 21-0 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 21-0 | XCLAIM s g bob 0 22-0 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 22-0 | XGROUP SETID s g 22-0 ENTRIESREAD 49 | EXEC
         XREADGROUP GROUP g carol STREAMS s >
-        = XCLAIM s g carol 0 23-0 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 23-0 | XGROUP SETID s g 23-0 ENTRIESREAD 50
+        = MULTI | XCLAIM s g carol 0 23-0 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 23-0 | XGROUP SETID s g 23-0 ENTRIESREAD 50 | EXEC
         XREADGROUP GROUP g bob STREAMS s 0
         # A consumer that got nothing is told of, too: Redis leaves replicas without it.
         XREADGROUP GROUP g dave STREAMS s 0
@@ -531,7 +529,7 @@ fn streams_are_recorded_as_redis_records_them() {
         XADD t 40-3 f v
         XGROUP CREATE t g 0
         XREADGROUP GROUP g bob STREAMS s t > >
-        = XCLAIM s g bob 0 40-3 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 40-3 | XGROUP SETID s g 40-3 ENTRIESREAD 53 | XCLAIM t g bob 0 40-3 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 40-3 | XGROUP SETID t g 40-3 ENTRIESREAD 1
+        = MULTI | XCLAIM s g bob 0 40-3 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 40-3 | XGROUP SETID s g 40-3 ENTRIESREAD 53 | XCLAIM t g bob 0 40-3 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 40-3 | XGROUP SETID t g 40-3 ENTRIESREAD 1 | EXEC
         XACK s g 40-3 99-1
         XACK s g 99-1
         XGROUP SETID s g 0
@@ -557,7 +555,7 @@ fn claims_are_recorded_as_redis_records_them() {
         XGROUP CREATE s g 0
         # How many entries a group has read is told with every read, so that replicas know its lag.
         XREADGROUP GROUP g alice STREAMS s >
-        = XCLAIM s g alice 0 1-1 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 1-1 | XCLAIM s g alice 0 2-1 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 2-1 | XCLAIM s g alice 0 3-1 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 3-1 | XCLAIM s g alice 0 4-1 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 4-1 | XCLAIM s g alice 0 5-1 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 5-1 | XGROUP SETID s g 5-1 ENTRIESREAD 5
+        = MULTI | XCLAIM s g alice 0 1-1 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 1-1 | XCLAIM s g alice 0 2-1 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 2-1 | XCLAIM s g alice 0 3-1 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 3-1 | XCLAIM s g alice 0 4-1 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 4-1 | XCLAIM s g alice 0 5-1 TIME now RETRYCOUNT 1 FORCE JUSTID LASTID 5-1 | XGROUP SETID s g 5-1 ENTRIESREAD 5 | EXEC
         XCLAIM s g bob 0 1-1
         XCLAIM s g bob 0 1-1 2-1
         XCLAIM s g bob 1000000 3-1

@@ -87,10 +87,7 @@ impl Keyspace {
             if table.is_empty() {
                 continue;
             }
-            let old = std::mem::take(table);
-            // The new table is empty and needs no saving; what was saved of the old one stays on record.
-            table.saved_in = old.saved_in;
-            dropped.extend(self.freeze(db, old));
+            dropped.extend(self.freeze(db, table.take()));
         }
         if !dropped.is_empty() {
             self.discard(Garbage::Tables(dropped));

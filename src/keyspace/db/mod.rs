@@ -12,7 +12,7 @@ use super::event;
 use super::expiry::Reference;
 use super::lazy::Cause;
 use super::locks::{LockSet, Locked};
-use super::table::{Place, SlotTable};
+use super::table::{Place, SlotTable, TableMut};
 use super::usage;
 use super::{DbIndex, Garbage, Hashed, Keyspace, SLOTS_PER_SHARD, Tables, shard_of, table_index};
 use crate::base::time::UnixMs;
@@ -57,8 +57,8 @@ pub struct Db<'l, 'k> {
     access: u32,
     /// Whether reads stamp the access clock (CLIENT NO-TOUCH).
     touch: bool,
-    /// The key whose hash the router has computed already, by address.
-    hint: (*const u8, Hashed),
+    /// The key whose hash the router has computed already, by address and length.
+    hint: (*const [u8], Hashed),
     pub effects: &'l mut Effects,
 }
 
@@ -87,7 +87,7 @@ impl<'l, 'k> Db<'l, 'k> {
             now,
             expiring,
             touch: true,
-            hint: (std::ptr::null(), Hashed { slot: 0, hash: 0 }),
+            hint: (std::ptr::slice_from_raw_parts(std::ptr::null(), 0), Hashed { slot: 0, hash: 0 }),
             effects,
         }
     }
@@ -95,7 +95,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Tells the hash of the first key, which the router knows.
     #[inline]
     pub fn set_hint(&mut self, key: &[u8], hashed: Hashed) {
-        self.hint = (key.as_ptr(), hashed);
+        self.hint = (key, hashed);
     }
 
     pub fn set_touch(&mut self, touch: bool) {
@@ -130,7 +130,7 @@ impl<'l, 'k> Db<'l, 'k> {
 
     #[inline(always)]
     fn hashed(&self, key: &[u8]) -> Hashed {
-        if self.hint.0 == key.as_ptr() && !key.is_empty() { self.hint.1 } else { self.ks.hashed(key) }
+        if std::ptr::eq(self.hint.0, key) { self.hint.1 } else { self.ks.hashed(key) }
     }
 
     #[inline(always)]
@@ -139,7 +139,7 @@ impl<'l, 'k> Db<'l, 'k> {
     }
 
     #[inline(always)]
-    fn table_mut(&mut self, slot: u16) -> &mut SlotTable {
+    fn table_mut(&mut self, slot: u16) -> TableMut<'_> {
         self.locked.table_mut(self.tables, slot)
     }
 
@@ -147,9 +147,8 @@ impl<'l, 'k> Db<'l, 'k> {
     #[inline(always)]
     fn locate(&mut self, key: &[u8]) -> Option<(Hashed, Place)> {
         let h = self.hashed(key);
-        let table = self.table(h.slot);
-        let place = table.find(h.hash, key)?;
-        if let Some(at) = table.get(place).expire()
+        let (place, entry) = self.table(h.slot).find_entry(h.hash, key)?;
+        if let Some(at) = entry.expire()
             && self.now > at
             && self.expiring != Expiring::Ignore
         {
@@ -182,7 +181,9 @@ impl<'l, 'k> Db<'l, 'k> {
         let (h, place) = self.locate_counted(key)?;
         if self.touch {
             let access = self.used(h, place);
-            self.table_mut(h.slot).get_mut(place).set_access(access);
+            let entry = self.table_mut(h.slot).get_mut(place);
+            entry.set_access(access);
+            return Some(entry.as_ref());
         }
         Some(self.table(h.slot).get(place))
     }
@@ -223,8 +224,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// dead one reads as missing.
     pub fn view(&self, key: &[u8]) -> Option<EntryRef<'_>> {
         let h = self.hashed(key);
-        let table = self.table(h.slot);
-        let entry = table.get(table.find(h.hash, key)?);
+        let (_, entry) = self.table(h.slot).find_entry(h.hash, key)?;
         (self.expiring == Expiring::Ignore || !entry.is_expired(self.now)).then_some(entry)
     }
 
@@ -267,7 +267,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Saves the entry for a snapshot that has not reached it.
     #[inline(always)]
     fn before_change(&mut self, h: Hashed, place: Place) {
-        if self.table(h.slot).saved_in != self.ks.snapshot_number() {
+        if self.table(h.slot).saved_in() != self.ks.snapshot_number() {
             self.ks.preserve(self.locked, self.index, h.slot, place);
         }
     }
@@ -486,7 +486,7 @@ impl<'l, 'k> Db<'l, 'k> {
     fn take_place(&mut self, h: Hashed, place: Place) -> Entry {
         self.before_change(h, place);
         let ks = self.ks;
-        let entry = self.table_mut(h.slot).remove(place, h.hash, |k| ks.hash(k));
+        let entry = self.table_mut(h.slot).remove(place, |k| ks.hash(k));
         let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
         bump(&shard.keys, -1);
         if let Some(at) = entry.as_ref().expire() {

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use crate::base::time::UnixMs;
-use crate::command::{Client, Request};
+use crate::command::{Client, Request, gate};
+use crate::exec::upkeep::Room;
 use crate::exec::{After, Executor, Host};
 use crate::keyspace::db::Notice;
 use crate::keyspace::watch::Waiter;
@@ -23,7 +24,7 @@ use crate::server::commands;
 use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream};
 use crate::server::net::mailbox::{Mail, Mailbox};
-use crate::server::node::{Node, unix_ms};
+use crate::server::node::{Node, clock_ns, unix_ms};
 
 mod batch;
 mod mail;
@@ -72,6 +73,8 @@ pub struct Worker {
     log_end: u64,
     /// `client-query-buffer-limit`, looked up once a second.
     query_limit: usize,
+    /// Memory is above its limit, and keys can go.
+    evicting: bool,
     stopped: bool,
 }
 
@@ -98,8 +101,8 @@ impl Host for NodeHost<'_> {
         commands::perform(self.node, request, client, db, reply)
     }
 
-    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply) {
-        self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply });
+    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64) {
+        self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply, written_to });
     }
 
     fn notify(&mut self, notice: &Notice) {
@@ -113,7 +116,7 @@ impl Host for NodeHost<'_> {
 
 impl Worker {
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
-        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed);
+        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed, clock_ns);
         Self {
             index,
             node,
@@ -132,6 +135,7 @@ impl Worker {
             next_shard: index,
             log_end: 0,
             query_limit: usize::MAX,
+            evicting: false,
             stopped: false,
         }
     }
@@ -193,6 +197,9 @@ impl Worker {
 
     /// How long to sleep when nothing happens: blocked clients have deadlines.
     fn idle_timeout(&self) -> Duration {
+        if self.evicting {
+            return Duration::from_millis(1);
+        }
         let mut timeout = Duration::from_millis(100);
         if self.node.clients.blocked.load(Ordering::Relaxed) == 0 {
             return timeout;
@@ -228,11 +235,10 @@ impl Worker {
         if self.node.clients.blocked.load(Ordering::Relaxed) > 0 {
             self.time_out_blocked(Instant::now(), now_ms);
         }
+        self.evict_some(now_ms);
         if now_ms >= self.next_expiry_ms {
             self.next_expiry_ms = now_ms + EXPIRY_PERIOD_MS;
             self.expire_some(now_ms);
-            // A limit that was lowered, or a promotion, leaves too much behind though nobody writes.
-            self.executor.make_room(&mut NodeHost { node: &self.node }, now_ms);
         }
         let second = now_ms as u64 / 1000;
         if second != self.last_second {
@@ -240,6 +246,15 @@ impl Worker {
             self.query_limit = self.node.config.load().client_query_buffer_limit as usize;
             self.close_idle(second);
         }
+    }
+
+    /// Evicts keys while memory is above its limit, also when nobody writes.
+    fn evict_some(&mut self, now: UnixMs) {
+        if self.node.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT == 0 {
+            return;
+        }
+        let room = self.executor.make_room(&mut NodeHost { node: &self.node }, now);
+        self.evicting = room == Room::Soon;
     }
 
     /// This worker's part of active expiry: its share of the shards, each with a bounded number of
@@ -287,18 +302,18 @@ impl Worker {
             return;
         }
         let fd = stream.fd();
-        let client = Client {
+        let mut client = Client {
             id: self.node.clients.next_id(),
             worker: self.index,
             token,
             addr,
             local_addr,
             created: unix_ms(),
-            authenticated: self.node.admits_without_password(),
             resp3: self.node.config.load().client_default_resp == 3,
             user: "default".into(),
             ..Client::default()
         };
+        client.set_authenticated(self.node.admits_without_password());
         let entry = self.node.clients.add(&client, fd);
         self.connections[token] = Some(Box::new(Connection {
             stream,

@@ -207,7 +207,7 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
 pub fn tell_of_expired(node: &Node, deletions: &mut Effects) {
     if deletions.has_records() && !node.is_replica() {
         let _locked = node.shared.keyspace.lock_all();
-        deletions.append_to(&node.shared.keyspace.log);
+        deletions.append_to(&node.shared.keyspace.log, false);
     }
 }
 
