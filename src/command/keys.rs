@@ -146,11 +146,11 @@ fn keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn scan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let scan = Scan::parse(scan::cursor(args[1])?, &args[2..], scan::Of::Keys)?;
-    let mut found = Vec::new();
+    let (mut found, mut dead) = (Vec::new(), Vec::new());
     let next = scan.steps(|mut cursor, count| {
         // As many steps as would do in a sparse table; a step shows one bucket.
         for _ in 0..count.saturating_mul(10) {
-            cursor = ctx.db.scan(cursor, &mut |entry| {
+            cursor = ctx.db.scan(cursor, &mut dead, &mut |entry| {
                 let wanted = scan.kind.is_none_or(|kind| is(kind, entry.kind().name()));
                 if wanted && scan.matches(Item::Bytes(entry.key())) {
                     found.push(entry.key().to_vec());
@@ -162,6 +162,8 @@ fn scan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
         cursor
     });
+    // A look at a dead key deletes it.
+    dead.iter().for_each(|key| _ = ctx.db.exists(key));
     Scan::reply(ctx.reply, next, &found)
 }
 

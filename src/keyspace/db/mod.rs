@@ -21,6 +21,7 @@ use crate::value::{Kind, Value, ValueRef};
 mod dying;
 mod effects;
 mod flush;
+pub(super) mod own;
 mod swap;
 mod walk;
 mod watchers;
@@ -276,6 +277,9 @@ impl<'l, 'k> Db<'l, 'k> {
     #[inline]
     pub fn set_string(&mut self, key: &[u8], bytes: &[u8], expire: SetExpire) {
         let h = self.hashed(key);
+        if let SetExpire::At(at) = expire {
+            self.note_own(key, Some(at));
+        }
         match self.table(h.slot).find(h.hash, key) {
             Some(place) => self.overwrite(h, place, key, bytes, expire),
             None => self.add_string(h, key, bytes, expire),
@@ -364,6 +368,7 @@ impl<'l, 'k> Db<'l, 'k> {
             _ => Entry::new(key, Body::Object(value), expire),
         };
         let h = self.hashed(key);
+        self.note_own(key, expire);
         match self.table(h.slot).find(h.hash, key) {
             None => self.add(h, entry),
             Some(place) => {
@@ -512,6 +517,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Sets or clears the expiry of a key. False when it is not there.
     pub fn set_expire(&mut self, key: &[u8], expire: Option<UnixMs>) -> bool {
         let Some((h, place)) = self.locate(key) else { return false };
+        self.note_own(key, expire);
         self.before_change(h, place);
         let old = self.table(h.slot).get(place).expire();
         self.table_mut(h.slot).get_mut(place).set_expire(expire);

@@ -1,5 +1,6 @@
 //! DEBUG, for tests and for simulating trouble.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -7,15 +8,18 @@ use std::time::{Duration, Instant};
 use crate::base::glob;
 use crate::base::num::{parse_f64, parse_i64};
 use crate::command::Client;
+use crate::command::object::{encoding_of, references};
 use crate::config::set::allowed;
 use crate::exec::After;
 use crate::keyspace::db::SetExpire;
 use crate::keyspace::{Db, event};
+use crate::persist::rdb::payload;
 use crate::resp::Reply;
 use crate::server::commands::{fail, reload};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
 use crate::value::digest::Digest;
+use crate::value::{ValueRef, list};
 
 const FORBIDDEN: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.";
 
@@ -25,8 +29,8 @@ const HELP: &[&str] = &[
     "    A number that is equal for equal data sets.",
     "DIGEST-VALUE <key> [<key> ...]",
     "    A number for each key's value.",
-    "OBJECT <key>",
-    "    Shows how a key's value is stored.",
+    "OBJECT <key> [fast]",
+    "    Shows how a key's value is stored; with fast nothing that takes long to find out.",
     "PANIC",
     "    Lets the server crash by a panic.",
     "POPULATE <count> [<prefix>] [<size>]",
@@ -99,7 +103,10 @@ fn at_once(node: &Node, client: &Client, words: &[Vec<u8>], db: &mut Db<'_, '_>,
                 reply.simple(&hex(&digest));
             }
         }
-        (b"object", [key]) => object(node, client, key, db, reply),
+        (b"object", [key]) => object(node, client, key, false, db, reply),
+        (b"object", [key, word]) if word.eq_ignore_ascii_case(b"fast") => {
+            object(node, client, key, true, db, reply);
+        }
         (b"populate", [count, rest @ ..]) if rest.len() <= 2 => {
             populate(node, client, count, rest, db, reply);
         }
@@ -168,15 +175,39 @@ fn hex(digest: &Digest) -> String {
     })
 }
 
-fn object(node: &Node, client: &Client, key: &[u8], db: &mut Db<'_, '_>, reply: &mut Reply) {
-    let keyspace = db.keyspace();
+fn object(node: &Node, client: &Client, key: &[u8], fast: bool, db: &mut Db<'_, '_>, reply: &mut Reply) {
+    let (usage, config) = (&db.keyspace().usage, node.config.load());
     let Some(entry) = db.peek(key) else { return fail(node, client, reply, "ERR no such key") };
-    let idle = keyspace.usage.idle_seconds(entry.access());
-    reply.simple(&format!(
-        "Value at:0x0 refcount:1 encoding:{} serializedlength:0 lru:{} lru_seconds_idle:{idle}",
-        entry.value().encoding_name(),
-        entry.access(),
-    ));
+    let mut text = format!(
+        "Value at:{:p} refcount:{} encoding:{}",
+        entry.key().as_ptr(),
+        references(entry, usage),
+        encoding_of(entry),
+    );
+    // A String takes everything.
+    if !fast {
+        let _ = write!(text, " serializedlength:{}", payload::body_len(entry.value(), config.rdbcompression));
+    }
+    let (lru, idle) = (entry.access(), usage.idle_seconds(entry.access()));
+    let _ = write!(text, " lru:{lru} lru_seconds_idle:{idle}");
+    if let ValueRef::List(list) = entry.value()
+        && encoding_of(entry) == "quicklist"
+    {
+        let nodes = list.nodes().len();
+        let size = |node| match node {
+            list::Node::Plain(element) => element.len(),
+            list::Node::Packed(block) => block.len(),
+        };
+        let bytes: usize = list.nodes().map(size).sum();
+        let _ = write!(
+            text,
+            " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{bytes}",
+            list.len() as f64 / nodes as f64,
+            config.list_max_listpack_size,
+            u8::from(config.list_compress_depth != 0),
+        );
+    }
+    reply.simple(&text);
 }
 
 fn populate(
@@ -188,10 +219,10 @@ fn populate(
     reply: &mut Reply,
 ) {
     let prefix = rest.first().copied().unwrap_or(b"key");
-    let size = rest.get(1).map(|s| parse_i64(s).and_then(|n| usize::try_from(n).ok()));
-    let count = parse_i64(count).filter(|n| *n >= 0);
-    let (Some(count), true) = (count, size != Some(None)) else {
-        return fail(node, client, reply, "ERR value is not an integer or out of range");
+    let positive = |text: &[u8]| parse_i64(text).and_then(|n| usize::try_from(n).ok());
+    let (count, size) = (positive(count), rest.get(1).map_or(Some(0), |size| positive(size)));
+    let Some((count, size)) = count.zip(size) else {
+        return fail(node, client, reply, "ERR value is out of range, must be positive");
     };
     for i in 0..count {
         let key = [prefix, b":", i.to_string().as_bytes()].concat();
@@ -199,7 +230,7 @@ fn populate(
             continue;
         }
         let mut value = format!("value:{i}").into_bytes();
-        if let Some(Some(size)) = size {
+        if size > 0 {
             value.resize(size, 0);
         }
         db.set_string(&key, &value, SetExpire::Clear);
