@@ -126,9 +126,10 @@ impl Primary {
     /// Runs a line of a script; returns the records that it brought about.
     fn run(&mut self, line: &str) -> Vec<Words> {
         if let Some((name, command)) = line.split_once("! ").filter(|(name, _)| name.len() == 1) {
-            let blocked = self.marker.info_int("blocked_clients");
+            // The one before may be counted for a moment still.
+            wait_for("nobody is blocked", SOON, || self.marker.info_int("blocked_clients") == 0);
             self.client(name).send(&words(command));
-            wait_for(line, SOON, || self.marker.info_int("blocked_clients") > blocked);
+            wait_for(line, SOON, || self.marker.info_int("blocked_clients") == 1);
         } else if let Some(command) = line.strip_prefix("? ") {
             wait_for(line, SOON, || self.client("").run(command) == Reply::Int(0));
         } else {
@@ -226,11 +227,6 @@ const DELETIONS: &str = "
     SET a 1
     RESTORE a 1 \"\\x00\\xc0\\x01\\x0a\\x00\\x26\\x78\\xe7\\xb6\\xd1\\x01\\x11\\xfc\" REPLACE ABSTTL
     RESTORE a 1 \"\\x00\\xc0\\x01\\x0a\\x00\\x26\\x78\\xe7\\xb6\\xd1\\x01\\x11\\xfc\" REPLACE ABSTTL
-    SET a 1
-    # A key that is dead on arrival was never there.
-    SET a 2 PXAT 1
-    = DEL a
-    DEL a
     DEBUG SET-ACTIVE-EXPIRE 0
     SET a 1 PX 20
     ? EXISTS a
@@ -243,6 +239,16 @@ const DELETIONS: &str = "
 fn deletions_are_recorded_as_redis_records_them() {
     compare(&[], DELETIONS);
     compare(LAZY, DELETIONS);
+    // A key that is dead on arrival is not there; 7.0 keeps it until somebody looks.
+    compare(
+        &[],
+        "
+        DEBUG SET-ACTIVE-EXPIRE 0
+        SET a 1
+        SET a 2 PXAT 1
+        = DEL a
+    ",
+    );
 }
 
 #[test]

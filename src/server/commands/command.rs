@@ -197,7 +197,7 @@ fn keys(
         found.extend(positions.into_iter().map(|at| (at, flags)));
     }
     if found.is_empty() {
-        return Err("ERR The command has no key arguments");
+        return Err("ERR Invalid arguments specified for command");
     }
     reply.array(found.len());
     for (at, flags) in found {
