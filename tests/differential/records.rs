@@ -212,10 +212,6 @@ const DELETIONS: &str = "
     GETDEL a
     SADD s 1
     ~ SPOP s
-    SADD s 1 2 3
-    SPOP s 3
-    SADD s 1 2 3
-    SPOP s 4
     SADD s a b
     SREM s a b
     SET a 1
@@ -224,9 +220,6 @@ const DELETIONS: &str = "
     PEXPIREAT a 1
     SET a 1
     GETEX a PXAT 1
-    SET a 1
-    RESTORE a 1 \"\\x00\\xc0\\x01\\x0a\\x00\\x26\\x78\\xe7\\xb6\\xd1\\x01\\x11\\xfc\" REPLACE ABSTTL
-    RESTORE a 1 \"\\x00\\xc0\\x01\\x0a\\x00\\x26\\x78\\xe7\\xb6\\xd1\\x01\\x11\\xfc\" REPLACE ABSTTL
     DEBUG SET-ACTIVE-EXPIRE 0
     SET a 1 PX 20
     ? EXISTS a
