@@ -228,20 +228,35 @@ const DELETIONS: &str = "
     ? DBSIZE
 ";
 
+/// Commands that leave nothing of a key.
+const EMPTIED: &str = "
+    SADD s 1 2 3
+    SPOP s 3
+    SADD s 1 2 3
+    SPOP s 4
+    SET a 1
+    RESTORE a 1 \"\\x00\\xc0\\x01\\x0a\\x00\\x26\\x78\\xe7\\xb6\\xd1\\x01\\x11\\xfc\" REPLACE ABSTTL
+    RESTORE a 1 \"\\x00\\xc0\\x01\\x0a\\x00\\x26\\x78\\xe7\\xb6\\xd1\\x01\\x11\\xfc\" REPLACE ABSTTL
+";
+
+const EMPTIED_LAZILY: &str = "
+    SADD s 1 2 3
+    SPOP s 3
+    = UNLINK s
+    SET a 1
+    RESTORE a 1 \"\\x00\\xc0\\x01\\x0a\\x00\\x26\\x78\\xe7\\xb6\\xd1\\x01\\x11\\xfc\" REPLACE ABSTTL
+    = UNLINK a
+";
+
 #[test]
 fn deletions_are_recorded_as_redis_records_them() {
     compare(&[], DELETIONS);
     compare(LAZY, DELETIONS);
+    compare(&[], EMPTIED);
+    // 7.0 sends DEL for these in any case, later ones follow lazyfree-lazy-server-del.
+    compare(LAZY, EMPTIED_LAZILY);
     // A key that is dead on arrival is not there; 7.0 keeps it until somebody looks.
-    compare(
-        &[],
-        "
-        DEBUG SET-ACTIVE-EXPIRE 0
-        SET a 1
-        SET a 2 PXAT 1
-        = DEL a
-    ",
-    );
+    compare(&[], "DEBUG SET-ACTIVE-EXPIRE 0 \n SET a 1 \n SET a 2 PXAT 1 \n = DEL a");
 }
 
 #[test]
