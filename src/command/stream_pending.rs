@@ -329,7 +329,8 @@ fn xautoclaim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             && let Some(n) = words.next()
         {
             let wrong = || Fail::text("ERR COUNT must be > 0");
-            count = usize::try_from(int(n)?).ok().filter(|n| (1..=MOST).contains(n)).ok_or_else(wrong)?;
+            let n = parse_i64(n).and_then(|n| usize::try_from(n).ok());
+            count = n.filter(|n| (1..=MOST).contains(n)).ok_or_else(wrong)?;
         } else {
             return Err(Fail::Syntax);
         }
