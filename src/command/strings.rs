@@ -6,7 +6,7 @@ use super::spec::{Command, Group::String, flags::*, key, one, range};
 use super::{Fail, Result, int, is};
 use crate::base::long_double::LongDouble;
 use crate::base::time::UnixMs;
-use crate::keyspace::db::{Expiring, SetExpire};
+use crate::keyspace::db::SetExpire;
 use crate::keyspace::lazy::Cause;
 use crate::keyspace::{EntryRef, Event, event};
 use crate::value::{Kind, ValueRef};
@@ -252,14 +252,6 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 /// Sets a string that ends at a moment. Replicas are told the moment, unless the command is `told` as it came.
 fn put_until(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], at: UnixMs, told: bool) {
-    if at < ctx.db.now && ctx.db.expiring() == Expiring::Delete {
-        // Dead on arrival, but it did replace what was there.
-        if ctx.db.remove(key) {
-            ctx.db.changed(key, event::DEL);
-            ctx.db.record_deletion(Cause::Expiry, key);
-        }
-        return;
-    }
     ctx.db.set_string(key, value, SetExpire::At(at));
     ctx.db.changed(key, event::SET);
     ctx.db.notify(key, event::EXPIRE);

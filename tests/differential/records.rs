@@ -255,8 +255,8 @@ fn deletions_are_recorded_as_redis_records_them() {
     compare(&[], EMPTIED);
     // 7.0 sends DEL for these in any case, later ones follow lazyfree-lazy-server-del.
     compare(LAZY, EMPTIED_LAZILY);
-    // A key that is dead on arrival is not there; 7.0 keeps it until somebody looks.
-    compare(&[], "DEBUG SET-ACTIVE-EXPIRE 0 \n SET a 1 \n SET a 2 PXAT 1 \n = DEL a");
+    // Dead on arrival.
+    compare(&[], "DEBUG SET-ACTIVE-EXPIRE 0 \n SET a 1 \n SET a 2 PXAT 1 \n SET a 1 EXAT 1 \n ? EXISTS a");
 }
 
 #[test]
