@@ -221,7 +221,7 @@ impl Options {
         let mut o = Self::default();
         let mut words = words.iter();
         while let Some(&word) = words.next() {
-            let number = |value: Option<&&[u8]>, wrong| parse_i64(value?).ok_or(Fail::text(wrong)).into();
+            let number = |value: Option<&&[u8]>, wrong| Some(parse_i64(value?).ok_or(Fail::text(wrong)));
             if is(word, "force") {
                 o.force = true;
             } else if is(word, "justid") {
