@@ -5,6 +5,7 @@ use super::spec::{Command, Group, Group::Generic, flags::*, key, one};
 use super::{Fail, Result, int, is};
 use crate::keyspace::db::Expiring;
 use crate::keyspace::event;
+use crate::keyspace::lazy::Cause;
 use crate::persist::rdb::{Options, payload};
 
 pub const COMMANDS: &[Command] = &[
@@ -60,6 +61,8 @@ fn dump(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+const INVALID_TTL: Fail = Fail::text("ERR Invalid TTL value, must be >= 0");
+
 fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (key, bytes) = (args[1], args[3]);
     let (mut replace, mut absolute, mut idle, mut freq) = (false, false, None, None);
@@ -86,19 +89,19 @@ fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     let ttl = int(args[2])?;
     if ttl < 0 {
-        return Err(Fail::text("ERR Invalid TTL value, must be >= 0"));
+        return Err(INVALID_TTL);
     }
     let value = payload::restore(bytes, ctx.limits).map_err(|refused| Fail::text(refused.reply()))?;
     let at = match ttl {
         0 => None,
         ttl if absolute => Some(ttl),
-        ttl => Some(ttl.saturating_add(ctx.db.now)),
+        ttl => Some(ttl.checked_add(ctx.db.now).ok_or(INVALID_TTL)?),
     };
     if at.is_some_and(|at| at <= ctx.db.now) && ctx.db.expiring() == Expiring::Delete {
         // Dead on arrival, but it did replace what was there.
         if ctx.db.remove(key) {
             ctx.db.changed(key, event::DEL);
-            ctx.record(&[b"DEL", key]);
+            ctx.db.record_deletion(Cause::Server, key);
         }
         ctx.reply.ok();
         return DONE;

@@ -6,6 +6,7 @@ use super::spec::{Command, Group::Generic, flags::*, key, one};
 use super::{Fail, Result, int, is};
 use crate::base::time::UnixMs;
 use crate::keyspace::db::Expiring;
+use crate::keyspace::lazy::Cause;
 use crate::keyspace::{EntryRef, event};
 
 pub const COMMANDS: &[Command] = &[
@@ -168,7 +169,7 @@ fn set_expiry(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], unit: Unit, from: UnixM
     // Only a primary deletes; a replica waits to be told.
     if at <= ctx.db.now && ctx.db.expiring() == Expiring::Delete {
         ctx.db.remove(key);
-        ctx.record(&[b"DEL", key]);
+        ctx.db.record_deletion(Cause::Expiry, key);
         ctx.db.changed(key, event::DEL);
     } else {
         ctx.db.set_expire(key, Some(at));

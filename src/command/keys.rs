@@ -2,7 +2,7 @@
 
 use super::ctx::{Ctx, DONE};
 use super::scan::{self, Scan};
-use super::spec::{Command, Group::Generic, flags::*, key, one, range};
+use super::spec::{Command, Group, Group::Generic, flags::*, key, one, range};
 use super::{Fail, Result, is, small_int};
 use crate::base::glob;
 use crate::base::time::UnixMs;
@@ -87,6 +87,11 @@ pub const COMMANDS: &[Command] = &[
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
         .doc("1.0.0", "key db", "Moves a key to another database."),
+    Command::new("swapdb", 3, Group::Server, swapdb)
+        .complexity("O(N) where N is the number of keys that are watched or waited for in both databases")
+        .flags(WRITE | FAST | LOCK_ALL)
+        .categories(&["@keyspace", "@dangerous"])
+        .doc("4.0.0", "index1:integer index2:integer", "Exchanges two databases."),
 ];
 
 fn del(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -144,11 +149,11 @@ fn keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn scan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let scan = Scan::parse(scan::cursor(args[1])?, &args[2..], scan::Of::Keys)?;
-    let mut found = Vec::new();
+    let (mut found, mut dead) = (Vec::new(), Vec::new());
     let next = scan.steps(|mut cursor, count| {
         // As many steps as would do in a sparse table; a step shows one bucket.
         for _ in 0..count.saturating_mul(10) {
-            cursor = ctx.db.scan(cursor, &mut |entry| {
+            cursor = ctx.db.scan(cursor, &mut dead, &mut |entry| {
                 let wanted = scan.kind.is_none_or(|kind| is(kind, entry.kind().name()));
                 if wanted && scan.matches(Item::Bytes(entry.key())) {
                     found.push(entry.key().to_vec());
@@ -160,6 +165,8 @@ fn scan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
         cursor
     });
+    // A look at a dead key deletes it.
+    dead.iter().for_each(|key| _ = ctx.db.exists(key));
     Scan::reply(ctx.reply, next, &found)
 }
 
@@ -249,7 +256,10 @@ fn move_to(ctx: &mut Ctx<'_, '_, '_>, from: &[u8], to: &[u8]) -> Result<()> {
 
 /// The number of a database as COPY and MOVE take it.
 fn database(ctx: &Ctx<'_, '_, '_>, arg: &[u8]) -> Result<u16> {
-    let index = small_int(arg)?;
+    existing(ctx, small_int(arg)?)
+}
+
+fn existing(ctx: &Ctx<'_, '_, '_>, index: i32) -> Result<u16> {
     let exists = (0..ctx.db.keyspace().databases() as i32).contains(&index);
     if exists { Ok(index as u16) } else { Err(Fail::text("ERR DB index is out of range")) }
 }
@@ -307,6 +317,20 @@ fn move_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         in_database(ctx, there, |db| db.changed(key, event::MOVE_TO));
     }
     ctx.reply.int(1);
+    DONE
+}
+
+fn swapdb(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if ctx.clustered {
+        return Err(Fail::text("ERR SWAPDB is not allowed in cluster mode"));
+    }
+    let number = |arg, wrong| small_int(arg).map_err(|_| Fail::text(wrong));
+    let first = number(args[1], "ERR invalid first DB index")?;
+    let second = number(args[2], "ERR invalid second DB index")?;
+    let (first, second) = (existing(ctx, first)?, existing(ctx, second)?);
+    ctx.db.swap(first, second);
+    ctx.db.effects.dirty += 1;
+    ctx.reply.ok();
     DONE
 }
 

@@ -137,7 +137,7 @@ fn brpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn blmove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (from, to) = (End::parse(args[3])?, End::parse(args[4])?);
-    let timeout = timeout(args[5])?;
+    let timeout = timeout(args[5], ctx.db.now)?;
     if move_element(ctx, args, from, to)? {
         ctx.record(&[b"LMOVE", args[1], args[2], from.word(), to.word()]);
         return DONE;
@@ -146,7 +146,7 @@ fn blmove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn brpoplpush(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let timeout = timeout(args[3])?;
+    let timeout = timeout(args[3], ctx.db.now)?;
     if move_element(ctx, args, End::Right, End::Left)? {
         ctx.record(&[b"RPOPLPUSH", args[1], args[2]]);
         return DONE;

@@ -343,10 +343,14 @@ fn lrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn ltrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (start, stop) = (int(args[2])?, int(args[3])?);
     if let Some(list) = ctx.db.list_mut(args[1])? {
-        let keep = clamp_range(start, stop, list.len());
-        list.trim(keep);
-        let empty = list.is_empty();
+        let before = list.len();
+        list.trim(clamp_range(start, stop, before));
+        let (after, empty) = (list.len(), list.is_empty());
         ctx.remove_if_empty(args[1], empty, event::LTRIM);
+        // Whoever watches the key is told even when everything stays.
+        if after == before {
+            ctx.db.record_nothing();
+        }
     }
     ctx.reply.ok();
     DONE

@@ -8,6 +8,7 @@ use super::spec::{Command, Group::Set, flags::*, key, one};
 use super::{Fail, Result, bulk_item, non_negative, random};
 use crate::base::rng::Rng;
 use crate::keyspace::event;
+use crate::keyspace::lazy::Cause;
 use crate::resp::Reply;
 use crate::value::{self, Kind};
 
@@ -128,6 +129,9 @@ fn scard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+/// Members of one SREM that replicas are sent for a SPOP.
+const SREM_MEMBERS: usize = 1024;
+
 fn spop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match args {
         [_, key] => pop_one(ctx, key),
@@ -168,11 +172,11 @@ fn pop_many(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: usize) -> Result {
         ctx.reply.set(set.len());
         set.iter().for_each(|member| bulk_item(ctx.reply, member));
         ctx.remove_if_empty(key, true, event::SPOP);
-        ctx.record(&[b"DEL", key]);
+        ctx.db.record_deletion(Cause::Server, key);
         return DONE;
     }
     ctx.reply.set(count);
-    let mut popped: Vec<Vec<u8>> = vec![b"SREM".to_vec(), key.to_vec()];
+    let mut popped: Vec<Vec<u8>> = Vec::with_capacity(count);
     for _ in 0..count {
         let reply = &mut *ctx.reply;
         popped.extend(set.pop_with(ctx.rng, |member| {
@@ -181,7 +185,11 @@ fn pop_many(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: usize) -> Result {
         }));
     }
     ctx.db.changed(key, event::SPOP);
-    ctx.record(&popped);
+    for members in popped.chunks(SREM_MEMBERS) {
+        let mut record: Vec<&[u8]> = vec![b"SREM", key];
+        record.extend(members.iter().map(Vec::as_slice));
+        ctx.record(&record);
+    }
     DONE
 }
 

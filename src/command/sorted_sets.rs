@@ -51,13 +51,13 @@ pub const COMMANDS: &[Command] = &[
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO)])
         .doc("1.2.0", "key", "Returns the number of members of a sorted set."),
-    Command::new("zrank", 3, SortedSet, zrank)
+    Command::new("zrank", -3, SortedSet, zrank)
         .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .history(&[("7.2.0", "The option `WITHSCORE`.")])
         .doc("2.0.0", "key member [WITHSCORE]", "Returns the rank of a member, the lowest score first."),
-    Command::new("zrevrank", 3, SortedSet, zrevrank)
+    Command::new("zrevrank", -3, SortedSet, zrevrank)
         .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])

@@ -6,7 +6,8 @@ use super::ctx::{Block, Collections, Ctx, DONE, Outcome, TimeoutReply};
 use super::spec::{Command, Group::Stream, Keyword, behind, flags::*, key, one};
 use super::stream_groups::{GroupRead, read_group};
 use super::streams::{bulk_id, id, id_text};
-use super::{Fail, Result, bulk_item, int, is};
+use super::{Fail, Result, bulk_item, int, is, timeout_ms};
+use crate::base::time::UnixMs;
 use crate::resp::Reply;
 use crate::value::stream::Entry;
 use crate::value::{self, StreamId};
@@ -112,7 +113,7 @@ struct Read<'a> {
 }
 
 impl<'a> Read<'a> {
-    fn parse(args: &[&'a [u8]], of_group: bool) -> Result<Self> {
+    fn parse(args: &[&'a [u8]], of_group: bool, now: UnixMs) -> Result<Self> {
         let mut read =
             Self { count: usize::MAX, blocks: false, timeout: None, group: None, first_key: 0, streams: 0 };
         let mut no_ack = false;
@@ -120,11 +121,8 @@ impl<'a> Read<'a> {
         while let Some(&word) = args.get(at) {
             let more = args.len() - 1 - at;
             if more > 0 && is(word, "block") {
-                let n = crate::base::num::parse_i64(args[at + 1]);
-                let ms = n.ok_or(Fail::text("ERR timeout is not an integer or out of range"))?;
-                let ms = u64::try_from(ms).map_err(|_| Fail::text("ERR timeout is negative"))?;
                 read.blocks = true;
-                read.timeout = (ms > 0).then(|| Duration::from_millis(ms));
+                read.timeout = timeout_ms(args[at + 1], now)?;
                 at += 2;
             } else if more > 0 && is(word, "count") {
                 read.count = match int(args[at + 1])? {
@@ -134,9 +132,10 @@ impl<'a> Read<'a> {
                 at += 2;
             } else if more > 0 && is(word, "streams") {
                 if !more.is_multiple_of(2) {
-                    return Err(Fail::text(
-                        "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.",
-                    ));
+                    let (name, new) = if of_group { ("xreadgroup", '>') } else { ("xread", '$') };
+                    return Err(Fail::owned(format!(
+                        "ERR Unbalanced '{name}' list of streams: for each stream key an ID or '{new}' must be specified."
+                    )));
                 }
                 (read.first_key, read.streams) = (at + 1, more / 2);
                 break;
@@ -200,17 +199,14 @@ impl<'a> Read<'a> {
 }
 
 fn xread(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let read = Read::parse(args, false)?;
+    let read = Read::parse(args, false, ctx.db.now)?;
     let mut after = Vec::with_capacity(read.streams);
     for (key, from) in read.pairs(args) {
         let stream = ctx.db.stream(key)?;
         after.push(match from {
             b"$" => stream.map_or(StreamId::MIN, value::Stream::last_id),
-            // The last entry itself (7.4).
-            b"+" => stream
-                .and_then(|s| s.iter().next_back()?.id.previous())
-                .or(stream.map(value::Stream::last_id))
-                .unwrap_or(StreamId::MIN),
+            // The last entry itself (7.4); if it was deleted, what comes after it.
+            b"+" => stream.and_then(|s| s.last_id().previous()).unwrap_or(StreamId::MIN),
             b">" => {
                 return Err(Fail::text(
                     "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
@@ -256,7 +252,7 @@ fn close_streams(reply: &mut Reply, streams: usize, found: Reply) {
 }
 
 fn xreadgroup(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let read = Read::parse(args, true)?;
+    let read = Read::parse(args, true, ctx.db.now)?;
     let Some(group) = read.group else { return Err(Fail::Syntax) };
     let mut from = Vec::with_capacity(read.streams);
     for (key, text) in read.pairs(args) {
@@ -265,6 +261,11 @@ fn xreadgroup(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             b"$" => {
                 return Err(Fail::text(
                     "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
+                ));
+            }
+            b"+" => {
+                return Err(Fail::text(
+                    "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The + ID would just return an empty result set.",
                 ));
             }
             b">" => None,

@@ -1,6 +1,7 @@
 //! The stream family: entries come and go. Reading is in [`super::stream_reads`], groups are in
 //! [`super::stream_groups`].
 
+use super::client::Role;
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Stream, flags::*, key, one};
 use super::stream_reads::show_entry;
@@ -126,6 +127,8 @@ pub(super) fn id_text(id: StreamId) -> smallvec::SmallVec<[u8; 64]> {
 struct TrimOptions {
     keep: Trim,
     approximate: bool,
+    /// The argument with the threshold; `~` stands before it where the trim is approximate.
+    threshold: usize,
     /// Removals at most; 0: any number.
     limit: u64,
 }
@@ -157,15 +160,17 @@ impl Options {
                 }
                 let mark = behind.len() >= 2 && matches!(behind[0], b"~" | b"=");
                 approximate = mark && behind[0] == b"~";
-                let threshold = behind[usize::from(mark)];
-                trim = Some(if max_len {
+                let at = o.end + 1 + usize::from(mark);
+                let threshold = args[at];
+                let keep = if max_len {
                     let n = int(threshold)?;
                     let wrong = Fail::text("ERR The MAXLEN argument must be >= 0.");
                     Trim::MaxLen(u64::try_from(n).map_err(|_| wrong)?)
                 } else {
                     Trim::MinId(id(threshold, 0)?)
-                });
-                o.end += 2 + usize::from(mark);
+                };
+                trim = Some((keep, at));
+                o.end = at + 1;
             } else if !behind.is_empty() && is(word, "limit") {
                 let n = int(behind[0])?;
                 limit =
@@ -184,7 +189,8 @@ impl Options {
             (None, Some(_)) => {
                 Some("ERR syntax error, LIMIT cannot be used without specifying a trimming strategy")
             }
-            (Some(_), Some(_)) if !approximate => {
+            // A primary tells what it has trimmed exactly, and leaves the word in.
+            (Some(_), Some(_)) if !approximate && ctx.client.role != Role::Primary => {
                 Some("ERR syntax error, LIMIT cannot be used without the special ~ option")
             }
             _ => None,
@@ -197,7 +203,7 @@ impl Options {
             n => n.saturating_mul(100).min(1_000_000),
         };
         let limit = if approximate { limit.unwrap_or(usual) } else { 0 };
-        o.trim = trim.map(|keep| TrimOptions { keep, approximate, limit });
+        o.trim = trim.map(|(keep, threshold)| TrimOptions { keep, approximate, threshold, limit });
         Ok(o)
     }
 }
@@ -268,16 +274,9 @@ fn xadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx.db.notify(key, event::XTRIM);
     }
     bulk_id(ctx.reply, id);
-    let exact = matches!(new, NewId::Exact(_)) && !o.trim.as_ref().is_some_and(|t| t.approximate);
-    if !exact && ctx.db.effects.log_wanted {
-        let id = id_text(id);
-        let words = o.trim.as_ref().map(|trim| kept.words(trim));
-        let mut record: Vec<&[u8]> = vec![b"XADD", key];
-        record.extend(words.iter().flatten().map(|word| &word[..]));
-        record.push(&id);
-        record.extend_from_slice(fields);
-        ctx.record(&record);
-    }
+    let text = id_text(id);
+    let given = if matches!(new, NewId::Exact(_)) { args[o.end] } else { &text };
+    kept.record(ctx, args, o.trim.as_ref(), Some((o.end, given)));
     DONE
 }
 
@@ -292,17 +291,30 @@ impl Kept {
         Self { len: stream.len(), first: stream.first_id() }
     }
 
-    fn words(&self, trim: &TrimOptions) -> [Vec<u8>; 3] {
-        match trim.keep {
-            Trim::MaxLen(n) => {
-                let n = if trim.approximate { self.len } else { n };
-                [b"MAXLEN".to_vec(), b"=".to_vec(), n.to_string().into_bytes()]
-            }
-            Trim::MinId(id) => {
-                let id = if trim.approximate { self.first } else { id };
-                [b"MINID".to_vec(), b"=".to_vec(), id.to_string().into_bytes()]
-            }
+    /// Records the command with this in place of an approximate threshold, and the id that an entry got.
+    fn record(
+        &self,
+        ctx: &mut Ctx<'_, '_, '_>,
+        args: &[&[u8]],
+        trim: Option<&TrimOptions>,
+        new: Option<(usize, &[u8])>,
+    ) {
+        if !ctx.db.effects.log_wanted {
+            return;
         }
+        let mut told = args.to_vec();
+        if let Some((at, id)) = new {
+            told[at] = id;
+        }
+        let threshold = match trim.map(|trim| trim.keep) {
+            Some(Trim::MinId(_)) => id_text(self.first),
+            _ => itoa::Buffer::new().format(self.len).as_bytes().into(),
+        };
+        if let Some(trim) = trim.filter(|trim| trim.approximate) {
+            told[trim.threshold - 1] = b"=";
+            told[trim.threshold] = &threshold;
+        }
+        ctx.record(&told);
     }
 }
 
@@ -316,10 +328,7 @@ fn xtrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let kept = Kept::of(stream);
     if removed > 0 {
         ctx.db.changed(args[1], event::XTRIM);
-        if trim.approximate {
-            let [strategy, mark, threshold] = kept.words(&trim);
-            ctx.record(&[b"XTRIM", args[1], &strategy, &mark, &threshold]);
-        }
+        kept.record(ctx, args, Some(&trim), None);
     }
     ctx.reply.int(removed as i64);
     DONE

@@ -7,6 +7,7 @@ use super::{Fail, Result, int, is};
 use crate::base::long_double::LongDouble;
 use crate::base::time::UnixMs;
 use crate::keyspace::db::SetExpire;
+use crate::keyspace::lazy::Cause;
 use crate::keyspace::{EntryRef, Event, event};
 use crate::value::{Kind, ValueRef};
 
@@ -170,39 +171,39 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
         return DONE;
     }
-    put(ctx, args[1], args[2], expire);
+    match expire {
+        SetExpire::At(at) => put_until(ctx, args[1], args[2], at, matches!(o.when, Some(("pxat", _)))),
+        expire => {
+            ctx.db.set_string(args[1], args[2], expire);
+            ctx.db.changed(args[1], event::SET);
+            // What the client wants back concerns nobody else.
+            if o.get {
+                let told = args[3..].iter().copied().filter(|arg| !is(arg, "get"));
+                ctx.record(&args[..3].iter().copied().chain(told).collect::<Vec<_>>());
+            }
+        }
+    }
     if !o.get {
         ctx.reply.ok();
     }
     DONE
 }
 
-/// Sets a string with an expiry, and logs the moment of expiry instead of a duration.
-fn put(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], expire: SetExpire) {
-    match expire {
-        SetExpire::At(at) => {
-            ctx.db.set_string(key, value, expire);
-            ctx.record(&[&b"SET"[..], key, value, b"PXAT", itoa::Buffer::new().format(at).as_bytes()]);
-        }
-        SetExpire::Keep => {
-            ctx.db.set_string(key, value, expire);
-            ctx.record(&[&b"SET"[..], key, value, b"KEEPTTL"]);
-        }
-        SetExpire::Clear => {
-            ctx.db.set_string(key, value, expire);
-            ctx.record(&[&b"SET"[..], key, value]);
-        }
-    }
+/// Sets a string that ends at a moment. Replicas are told the moment, unless the command is `told` as it came.
+fn put_until(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], at: UnixMs, told: bool) {
+    ctx.db.set_string(key, value, SetExpire::At(at));
     ctx.db.changed(key, event::SET);
-    if matches!(expire, SetExpire::At(_)) {
-        ctx.db.notify(key, event::EXPIRE);
+    ctx.db.notify(key, event::EXPIRE);
+    if !told {
+        ctx.record(&[&b"SET"[..], key, value, b"PXAT", itoa::Buffer::new().format(at).as_bytes()]);
     }
 }
 
 fn setnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let missing = !ctx.db.exists(args[1]);
     if missing {
-        put(ctx, args[1], args[2], SetExpire::Clear);
+        ctx.db.set_string(args[1], args[2], SetExpire::Clear);
+        ctx.db.changed(args[1], event::SET);
     }
     ctx.reply.int(i64::from(missing));
     DONE
@@ -218,14 +219,16 @@ fn psetex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn set_for(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], seconds: bool) -> Result {
     let at = deadline(ctx, args[2], seconds, false)?;
-    put(ctx, args[1], args[3], SetExpire::At(at));
+    put_until(ctx, args[1], args[3], at, false);
     ctx.reply.ok();
     DONE
 }
 
 fn getset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     reply_string(ctx, args[1])?;
-    put(ctx, args[1], args[2], SetExpire::Clear);
+    ctx.db.set_string(args[1], args[2], SetExpire::Clear);
+    ctx.db.changed(args[1], event::SET);
+    ctx.record(&[&b"SET"[..], args[1], args[2]]);
     DONE
 }
 
@@ -233,7 +236,7 @@ fn getdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if reply_string(ctx, args[1])? {
         ctx.db.remove(args[1]);
         ctx.db.changed(args[1], event::DEL);
-        ctx.record(&[&b"DEL"[..], args[1]]);
+        ctx.db.record_deletion(Cause::User, args[1]);
     }
     DONE
 }
@@ -247,7 +250,7 @@ fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match o.expire(ctx)? {
         SetExpire::At(at) if at < ctx.db.now => {
             ctx.db.remove(key);
-            ctx.record(&[&b"DEL"[..], key]);
+            ctx.db.record_deletion(Cause::Expiry, key);
             ctx.db.changed(key, event::DEL);
         }
         SetExpire::At(at) => {

@@ -22,6 +22,7 @@ pub const FAMILIES: &Families = &[
     super::streams::COMMANDS,
     super::stream_reads::COMMANDS,
     super::stream_groups::COMMANDS,
+    super::stream_pending::COMMANDS,
     super::sorted_sets::COMMANDS,
     super::sorted_set_ranges::COMMANDS,
     super::sorted_set_pops::COMMANDS,

@@ -15,6 +15,7 @@ use crate::command::spec::Mode;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
 use crate::exec::{MemoryLimit, Shared};
+use crate::keyspace::lazy::{Cause, Lazy};
 use crate::keyspace::{Garbage, Keyspace, Usage};
 use crate::server::commands;
 use crate::server::commands::info as info_text;
@@ -128,9 +129,13 @@ fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     if node.shutting_down.load(Ordering::Acquire) {
         return Ok(());
     }
-    replication::start(node, loaded.and_then(|loaded| loaded.replication));
+    let position = loaded.as_ref().and_then(|loaded| loaded.replication);
+    replication::start(node, position);
     if node.config.load().cluster_enabled {
         clustering::start(node, seed.next_u64())?;
+    }
+    if let Some(mut loaded) = loaded {
+        replication::tell_of_expired(node, &mut loaded.deletions);
     }
     Ok(())
 }
@@ -258,6 +263,7 @@ fn make_node(
     let keyspace = Keyspace::new(databases, discard);
     keyspace.log.set_keep(config.repl_backlog_size);
     configure_usage(&keyspace.usage, &config);
+    configure_deletions(&keyspace.lazy, &config);
     keyspace.events.set(config.notify_keyspace_events);
     let shared = Shared {
         keyspace: Arc::new(keyspace),
@@ -297,6 +303,16 @@ pub fn configure_usage(usage: &Usage, config: &Config) {
     let limited = config.maxmemory > 0;
     usage.configure(config.maxmemory_policy, limited, config.lfu_log_factor, config.lfu_decay_time);
     usage.set_clock(unix_ms() as u64 / 1000);
+}
+
+/// How deletions are told to replicas.
+pub fn configure_deletions(lazy: &Lazy, config: &Config) {
+    lazy.configure(&[
+        (Cause::User, config.lazyfree_lazy_user_del),
+        (Cause::Expiry, config.lazyfree_lazy_expire),
+        (Cause::Eviction, config.lazyfree_lazy_eviction),
+        (Cause::Server, config.lazyfree_lazy_server_del),
+    ]);
 }
 
 /// Forty random hexadecimal digits, as run ids and replication ids are.

@@ -21,6 +21,7 @@ impl Keyspace {
         let slots: Vec<u16> = (0..SHARDS * SLOTS_PER_SHARD).map(slot_at).collect();
         self.empty_slots(locked, tables, db, &slots);
         for shard in 0..SHARDS {
+            locked.side_mut(shard).own.retain(|(of, _)| *of != db);
             locked.expiry_mut(tables, shard).clear();
             let counts = Locked::shard_tables(tables, shard);
             counts.keys.store(0, Ordering::Relaxed);

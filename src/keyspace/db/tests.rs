@@ -87,7 +87,7 @@ fn a_full_scan_meets_every_key_once() {
         }
         let (mut cursor, mut seen) = (0, std::collections::HashSet::new());
         loop {
-            cursor = db.scan(cursor, &mut |e| assert!(seen.insert(e.key().to_vec())));
+            cursor = db.scan(cursor, &mut Vec::new(), &mut |e| assert!(seen.insert(e.key().to_vec())));
             if cursor == 0 {
                 break;
             }

@@ -231,6 +231,7 @@ fn memory(node: &Node, config: &Config) {
     memory.samples.store(config.maxmemory_samples, Ordering::Relaxed);
     memory.most.store(start::eviction_batch(config), Ordering::Relaxed);
     start::configure_usage(&node.shared.keyspace.usage, config);
+    start::configure_deletions(&node.shared.keyspace.lazy, config);
 }
 
 fn encodings(node: &Node, config: &Config) {

@@ -465,8 +465,9 @@ fn populate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
         db.set_string(&key, &value, SetExpire::Clear);
         db.changed(&key, event::MADE);
-        db.record(&[&b"SET"[..], &key, &value]);
     }
+    // Redis does not tell replicas of them either.
+    db.record_nothing();
     ctx.reply.ok();
     DONE
 }

@@ -13,6 +13,7 @@ use crate::base::version;
 use crate::command::gate;
 use crate::config::Config;
 use crate::keyspace::db::Expiring;
+use crate::keyspace::lazy::Cause;
 use crate::keyspace::snapshot::{Encode, Walk};
 use crate::keyspace::{Db, Effects, Locked, event};
 use crate::persist::rdb::{self, Meta, Options, Preamble, Reader, Record, ReplicationInfo, Writer};
@@ -328,6 +329,9 @@ const PROGRESS_KEYS: u64 = 1024;
 pub struct Loaded {
     pub keys: u64,
     pub expired: u64,
+    /// What replicas that go on from `replication` must be told of the expired ones. Empty where the
+    /// file says nothing of a stream.
+    pub deletions: Effects,
     /// Where the writer's stream was.
     pub replication: Option<SavedPosition>,
 }
@@ -352,6 +356,7 @@ pub fn load<R: Read>(
     let (mut loaded, mut effects, mut functions) = (Loaded::default(), Effects::default(), 0);
     let (mut id, mut offset, mut stream_db) = (None, None, 0);
     let is_replica = node.shared.is_replica.load(Ordering::Acquire);
+    let clustered = node.config.load().cluster_enabled;
     let now = unix_ms();
     while let Some(record) = reader.next().transpose()? {
         match record {
@@ -365,8 +370,16 @@ pub fn load<R: Read>(
                 }
             }
             Record::Entry(entry) => {
-                if !is_replica && entry.expire.is_some_and(|at| at < now) {
+                // A node of a cluster learns its role later. With a history to go on from, expiry finds
+                // what is dead, and tells replicas.
+                let may_drop = !is_replica && (!clustered || id.is_none());
+                if may_drop && entry.expire.is_some_and(|at| at < now) {
                     loaded.expired += 1;
+                    // The file tells of its stream before it tells of keys.
+                    if let (Ok(index), true) = (u16::try_from(entry.db), id.is_some() && offset.is_some()) {
+                        loaded.deletions.log_wanted = true;
+                        loaded.deletions.record(index, &[ks.lazy.command(Cause::Expiry), &entry.key]);
+                    }
                     continue;
                 }
                 let Ok(index) = u16::try_from(entry.db) else { continue };

@@ -258,9 +258,10 @@ impl Worker {
     /// This worker's part of active expiry: its share of the shards, each with a bounded number of
     /// keys, so that all shards are visited within a second.
     fn expire_some(&mut self, now: UnixMs) {
-        if self.node.shared.is_replica.load(Ordering::Relaxed) || !self.node.active_expire() {
+        if !self.node.active_expire() {
             return;
         }
+        let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
         let workers = self.node.workers.get().map_or(1, Vec::len);
         let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
         for _ in 0..SHARDS_PER_PERIOD {
@@ -269,7 +270,12 @@ impl Worker {
             if self.next_shard >= SHARDS {
                 self.next_shard = self.index % SHARDS;
             }
-            self.executor.expire_shard(&mut NodeHost { node: &self.node }, shard, now, keys);
+            let host = &mut NodeHost { node: &self.node };
+            if is_replica {
+                self.executor.expire_own(host, shard, now);
+            } else {
+                self.executor.expire_shard(host, shard, now, keys);
+            }
         }
     }
 

@@ -41,6 +41,7 @@ use tokio::task::AbortHandle;
 use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
 use crate::command::gate;
+use crate::keyspace::Effects;
 use crate::repl::primary::RoleEntry;
 use crate::repl::{History, ReplId};
 use crate::server::node::Node;
@@ -217,6 +218,15 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
         }
     }
     spawn(node, clock(Arc::clone(node)));
+}
+
+/// Appends the deletions of keys that had expired when the data file was loaded: a replica that goes on from
+/// where the file was has them still. A replica of another node leaves that to its primary.
+pub fn tell_of_expired(node: &Node, deletions: &mut Effects) {
+    if deletions.has_records() && !node.is_replica() {
+        let _locked = node.shared.keyspace.lock_all();
+        deletions.append_to(&node.shared.keyspace.log, false);
+    }
 }
 
 /// Runs a task on the control thread.
