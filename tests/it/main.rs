@@ -17,5 +17,6 @@ mod persistence;
 mod protocol;
 mod pubsub;
 mod replication;
+mod slots;
 mod start;
 mod workload;

@@ -17,7 +17,7 @@ pub mod info;
 mod migrate;
 mod persistence;
 mod process;
-mod pubsub;
+pub mod pubsub;
 mod reload;
 mod replication;
 

@@ -9,6 +9,7 @@ use crate::command::{Client, Command, Ctx, DONE, Result, wrong_arguments};
 use crate::pubsub::{Space, Subscriber};
 use crate::resp::Reply;
 use crate::server::commands::node;
+use crate::server::control::shard_channels;
 use crate::server::node::Node;
 
 const LISTENING: Flags = PUBSUB_FLAGS | IN_SUBSCRIBED | PUSHES;
@@ -109,6 +110,9 @@ fn subscribe_in(ctx: &mut Ctx<'_, '_, '_>, space: Space, channels: &[&[u8]]) -> 
     for channel in channels {
         if own(client, space).insert(channel.to_vec()) {
             node.pubsub.subscribe(space, channel, &who);
+            if space == Space::Shard {
+                shard_channels::subscribed(node, client, channel);
+            }
         }
         confirm(ctx.reply, verb, Some(channel), count(client, space));
     }
@@ -272,6 +276,20 @@ fn confirm(reply: &mut Reply, verb: &str, name: Option<&[u8]>, count: usize) {
         None => reply.null(),
     }
     reply.int(count as i64);
+}
+
+/// Ends a subscription to a channel whose slot has left; the message that tells the client so, if it had one.
+pub fn leave(node: &Node, client: &mut Client, channel: &[u8]) -> Option<Arc<[u8]>> {
+    if !client.shard_channels.remove(channel) {
+        return None;
+    }
+    node.pubsub.unsubscribe(Space::Shard, channel, client.id);
+    let mut message = Reply::new();
+    message.set_resp3(client.resp3);
+    confirm(&mut message, "sunsubscribe", Some(channel), client.shard_channels.len());
+    client.settle_subscribed();
+    client.version += 1;
+    Some(message.into_bytes().into())
 }
 
 /// Gives up all subscriptions without a word (RESET, a closed connection).
