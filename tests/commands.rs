@@ -13,8 +13,7 @@ use common::server::Server;
 use serde_json::{Map, Value, json};
 
 /// Where a command differs from Redis 7.4.1 on purpose: its name, the part that differs, and why.
-const EXCEPTIONS: &[(&str, &str, &str)] =
-    &[("zrank", "arity", "ZRANK WITHSCORE comes with the values of 7.4"), ("zrevrank", "arity", "as ZRANK")];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 /// What was seen on Redis 7.4.1, by command.
 fn facts(file: &str) -> BTreeMap<String, Map<String, Value>> {

@@ -203,7 +203,7 @@ fn attributes(word: &str) -> Argument {
         argument.kind = take(':').unwrap_or_default();
     }
     argument.shown = take('~');
-    argument.name = rest.to_owned();
+    rest.clone_into(&mut argument.name);
     argument
 }
 

@@ -183,7 +183,8 @@ const DISABLED: Fail = Fail::text("ERR This instance has cluster support disable
 
 /// The bus; without one, that is the answer, whatever the arguments are.
 fn bus<'c>(ctx: &Ctx<'c, '_, '_>) -> Result<Door<'c>> {
-    node(ctx).bus.get().map(|bus| bus.door(ctx.client.executing.is_some())).ok_or(DISABLED)
+    let bus = node(ctx).bus.get().ok_or(DISABLED)?;
+    Ok(bus.door(ctx.client.executing.is_some()))
 }
 
 fn clustered(ctx: &Ctx<'_, '_, '_>) -> Result<()> {
@@ -316,7 +317,7 @@ fn bump_epoch(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn count_failure_reports(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let reports = with_id(bus(ctx)?, args[2], ClusterState::count_failure_reports)?;
+    let reports = with_id(&bus(ctx)?, args[2], ClusterState::count_failure_reports)?;
     ctx.reply.int(reports as i64);
     DONE
 }
@@ -368,20 +369,20 @@ fn failover(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn forget(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    with_id(bus(ctx)?, args[2], ClusterState::forget)?;
+    with_id(&bus(ctx)?, args[2], ClusterState::forget)?;
     ctx.reply.ok();
     DONE
 }
 
 fn replicate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let keys = keys(ctx);
-    with_id(bus(ctx)?, args[2], |s, now, id| s.replicate(now, id, &keys))?;
+    with_id(&bus(ctx)?, args[2], |s, now, id| s.replicate(now, id, &keys))?;
     ctx.reply.ok();
     DONE
 }
 
 fn replicas(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let lines = with_id(bus(ctx)?, args[2], |s, _, id| s.replicas_lines(id))?;
+    let lines = with_id(&bus(ctx)?, args[2], |s, _, id| s.replicas_lines(id))?;
     ctx.reply.array(lines.len());
     for line in &lines {
         ctx.reply.bulk_str(line);
@@ -511,7 +512,7 @@ fn unknown_form(args: &[&[u8]]) -> Fail {
 
 /// Calls with a node id, or refuses what is none.
 fn with_id<R>(
-    bus: Door<'_>,
+    bus: &Door<'_>,
     id: &[u8],
     call: impl FnOnce(&mut ClusterState, Now, &NodeId) -> std::result::Result<R, String>,
 ) -> Result<R> {

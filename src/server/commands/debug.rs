@@ -52,7 +52,7 @@ const WORDS: &[Word] = &[
         "close-cluster-link-on-packet-drop",
         (1, 1),
         "<0|1>",
-        close_link_on_drop,
+        close_on_drop,
         "Closes the link that a packet came by which DROP-CLUSTER-PACKET-FILTER drops.",
     ),
     word(
@@ -62,13 +62,20 @@ const WORDS: &[Word] = &[
         config_rewrite_force_all,
         "Writes all directives to the configuration file, also those at their defaults.",
     ),
+    word(
+        "close-cluster-link-on-packet-drop",
+        (1, 1),
+        "<0|1>",
+        close_on_drop,
+        "Closes the link that a packet came by which DROP-CLUSTER-PACKET-FILTER drops.",
+    ),
     word("digest", (0, 0), "", digest, "A number that is equal for equal data sets."),
     word("digest-value", (0, MANY), "[<key> ...]", digest_value, "A number for each key's value."),
     word(
         "drop-cluster-packet-filter",
         (1, 1),
         "<packet-type>",
-        drop_packets,
+        drop_filter,
         "Drops packets of this type that come by the cluster bus: -1 none, -2 all.",
     ),
     word("error", (1, 1), "<text>", error, "Replies with an error."),
@@ -288,7 +295,7 @@ fn pause_cron(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-fn drop_packets(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+fn drop_filter(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let kind = crate::command::int(args[2])?;
     if let Some(bus) = node(ctx).bus.get() {
         bus.drop_filter.store(kind, Ordering::Relaxed);
@@ -297,7 +304,7 @@ fn drop_packets(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-fn close_link_on_drop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+fn close_on_drop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if let Some(bus) = node(ctx).bus.get() {
         bus.close_on_drop.store(is_on(args[2]), Ordering::Relaxed);
     }

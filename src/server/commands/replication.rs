@@ -71,9 +71,10 @@ fn replicaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if ctx.client.role == Role::Replica {
         return Err(Fail::text("ERR Command is not valid when client is a replica."));
     }
-    match replication::change_role(node(ctx), ctx.client, address, ctx.db.locked()) {
-        true => ctx.reply.ok(),
-        false => ctx.reply.simple("OK Already connected to specified master"),
+    if replication::change_role(node(ctx), ctx.client, address, ctx.db.locked()) {
+        ctx.reply.ok();
+    } else {
+        ctx.reply.simple("OK Already connected to specified master");
     }
     DONE
 }
