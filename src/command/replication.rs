@@ -43,6 +43,16 @@ pub const COMMANDS: &[Command] = &[
         .categories(&["@connection"])
         .tips(&["request_policy:all_shards", "response_policy:agg_min"])
         .doc("3.0.0", "numreplicas timeout", "Waits until replicas have applied what the connection wrote."),
+    Command::new("waitaof", 4, Generic, waitaof)
+        .complexity("O(1)")
+        .flags(BLOCKING)
+        .categories(&["@connection"])
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
+        .doc(
+            "7.2.0",
+            "numlocal numreplicas timeout",
+            "Waits until what the connection wrote is on disk here and at replicas.",
+        ),
 ];
 
 fn node(request: ReplicationRequest) -> Result {
@@ -85,11 +95,30 @@ fn sync(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 
 fn wait(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let replicas = parse_i64(args[1]).ok_or(Fail::NotInteger)?;
-    let timeout = parse_i64(args[2]).ok_or(Fail::text("ERR timeout is not an integer or out of range"))?;
-    let timeout_ms = u64::try_from(timeout).map_err(|_| Fail::text("ERR timeout is negative"))?;
     node(ReplicationRequest::Wait {
+        local: None,
         replicas: usize::try_from(replicas).unwrap_or(0),
-        timeout_ms,
+        timeout_ms: timeout_ms(args[2])?,
         may_wait: ctx.may_block,
     })
+}
+
+fn waitaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let local = match parse_i64(args[1]).ok_or(Fail::NotInteger)? {
+        0 => false,
+        1 => true,
+        _ => return Err(Fail::text("ERR value is out of range, value must between 0 and 1")),
+    };
+    let replicas = parse_i64(args[2]).and_then(|n| usize::try_from(n).ok());
+    node(ReplicationRequest::Wait {
+        local: Some(local),
+        replicas: replicas.ok_or(Fail::text("ERR value is out of range, must be positive"))?,
+        timeout_ms: timeout_ms(args[3])?,
+        may_wait: ctx.may_block,
+    })
+}
+
+fn timeout_ms(arg: &[u8]) -> Result<u64> {
+    let timeout = parse_i64(arg).ok_or(Fail::text("ERR timeout is not an integer or out of range"))?;
+    u64::try_from(timeout).map_err(|_| Fail::text("ERR timeout is negative"))
 }

@@ -47,6 +47,9 @@ pub enum ReplicationRequest {
     Follow(Option<(String, u16)>),
     Role,
     Wait {
+        /// WAITAOF: whether the log must be on this node's own disk, too, and on the replicas' disks. `None`:
+        /// WAIT, which counts what replicas have applied.
+        local: Option<bool>,
         replicas: usize,
         /// 0: for ever.
         timeout_ms: u64,

@@ -10,7 +10,7 @@
 
 use std::cell::UnsafeCell;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::base::crc16::{SLOTS, key_slot};
@@ -30,7 +30,7 @@ pub mod watch;
 pub use db::{Db, Effects};
 pub use entry::{Entry, EntryRef};
 pub use locks::{LockSet, Locked};
-pub use log::Log;
+pub use log::{Log, UnitInfo};
 pub use usage::Usage;
 
 use expiry::ExpiryIndex;
@@ -60,7 +60,7 @@ pub struct Keyspace {
     /// The number of the latest snapshot. Changes only while every shard is locked.
     snapshot_number: AtomicU32,
     snapshot: snapshot::Shared,
-    pub log: Log,
+    pub log: Arc<Log>,
     pub stats: Stats,
     discard: Box<dyn Fn(Garbage) + Send + Sync>,
 }
@@ -178,7 +178,7 @@ impl Keyspace {
             usage: Usage::default(),
             snapshot_number: AtomicU32::new(0),
             snapshot: snapshot::Shared::default(),
-            log: Log::default(),
+            log: Arc::default(),
             stats: Stats::default(),
             discard,
         };

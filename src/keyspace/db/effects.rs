@@ -12,6 +12,9 @@ pub struct Effects {
     /// RESP records for the log, and the database of each run of them.
     records: Vec<u8>,
     runs: Vec<(DbIndex, usize)>,
+    slots: Slots,
+    /// The records stand between MULTI and EXEC in the log.
+    pub wrapped: bool,
     /// A handler has recorded what replicas must do, so the command itself is not.
     pub recorded: bool,
     /// Keys that clients are blocked on and that changed.
@@ -22,6 +25,15 @@ pub struct Effects {
     pub misses: u64,
     /// Draws whether a use counts under an LFU policy.
     pub rng: Rng,
+}
+
+/// The slots of the keys that changed since the last append.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Slots {
+    #[default]
+    None,
+    One(u16),
+    Many,
 }
 
 impl Effects {
@@ -49,7 +61,23 @@ impl Effects {
         !self.records.is_empty()
     }
 
-    /// Appends what is recorded to the log as one unit, and forgets it.
+    /// Notes that a key of `slot` changed.
+    #[inline]
+    pub(in crate::keyspace) fn note_slot(&mut self, slot: u16) {
+        self.slots = match self.slots {
+            Slots::None => Slots::One(slot),
+            Slots::One(one) if one == slot => return,
+            _ => Slots::Many,
+        };
+    }
+
+    /// The slot of all keys that changed since it was last asked; `None` when there were none, or several slots.
+    pub fn take_slot(&mut self) -> Option<u16> {
+        if let Slots::One(slot) = std::mem::take(&mut self.slots) { Some(slot) } else { None }
+    }
+
+    /// Appends what is recorded to the log as one unit, and forgets it: the one door to the log for what this
+    /// node's own writers change.
     pub fn append_to(&mut self, log: &Log) -> u64 {
         let mut from = 0;
         let runs: smallvec::SmallVec<[(DbIndex, &[u8]); 4]> = self
@@ -57,7 +85,8 @@ impl Effects {
             .iter()
             .map(|&(db, end)| (db, &self.records[std::mem::replace(&mut from, end)..end]))
             .collect();
-        let end = log.append_unit(&runs);
+        let slot = if let Slots::One(slot) = self.slots { Some(slot) } else { None };
+        let end = log.append_unit(&runs, self.wrapped, slot);
         drop(runs);
         self.discard_records();
         end
@@ -66,6 +95,7 @@ impl Effects {
     pub fn discard_records(&mut self) {
         self.records.clear();
         self.runs.clear();
+        (self.slots, self.wrapped) = (Slots::None, false);
     }
 
     /// Takes the records out, to put others in front of or around them (MULTI).
@@ -76,7 +106,8 @@ impl Effects {
             .iter()
             .map(|&(db, end)| (db, self.records[std::mem::replace(&mut from, end)..end].to_vec()))
             .collect();
-        self.discard_records();
+        self.records.clear();
+        self.runs.clear();
         runs
     }
 

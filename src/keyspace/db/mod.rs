@@ -163,6 +163,7 @@ impl<'l, 'k> Db<'l, 'k> {
         let key = self.table(h.slot).get(place).key().to_vec();
         self.take_place(h, place);
         self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
+        self.effects.note_slot(h.slot);
         self.effects.record(self.index, &[&b"DEL"[..], &key]);
         self.touch_watchers(&key);
     }

@@ -14,6 +14,7 @@ impl Db<'_, '_> {
     pub fn changed(&mut self, key: &[u8]) {
         self.effects.dirty += 1;
         let slot = self.hashed(key).slot;
+        self.effects.note_slot(slot);
         if !self.locked.side_mut(shard_of(slot)).watchers.is_empty() {
             self.touch_watchers(key);
         }

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `state` | both machines, the history and the replicas, behind one lock |
 //! | `role` | becoming a replica, becoming a primary |
-//! | `feed` | the connection of one replica: a cursor into the log |
+//! | `feed` | the connection of one replica |
+//! | `stream` | the log on its way to the socket of a replica, and the replies that wait for that |
+//! | `socket` | that socket |
 //! | `full_sync` | one snapshot for the replicas that wait |
 //! | `link` | the connection to our primary |
 //! | `apply` | the thread that applies our primary's stream |
@@ -26,16 +28,17 @@ mod load;
 mod requests;
 mod role;
 mod settings;
+mod socket;
 mod state;
+mod stream;
 mod wait;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::base::rng::Rng;
@@ -45,10 +48,11 @@ use crate::repl::{History, ReplId};
 use crate::server::node::Node;
 use state::State;
 
-pub use feed::{Socket, take_over};
+pub use feed::take_over;
 pub use info::Facts;
 pub use requests::{on_close, perform};
 pub use role::{follow, promote};
+pub use socket::Socket;
 
 /// The machines' clock.
 const TICK: Duration = Duration::from_millis(100);
@@ -58,10 +62,6 @@ const BACKLOG_TICKS: u64 = 10;
 /// What a node has of replication.
 pub struct Replication {
     state: Mutex<State>,
-    /// Rung when the log has grown and a replica may be waiting for that.
-    grown: Notify,
-    /// Replicas that follow the stream: without one nobody rings.
-    followers: AtomicUsize,
     /// Held while an RDB of a primary replaces the data: one at a time.
     loading: Mutex<()>,
     /// When our present primary last sent something, plus one; 0: never.
@@ -72,7 +72,7 @@ pub struct Replication {
     sync_partial_err: AtomicU64,
     /// Bytes from our primary, and to replicas.
     input_bytes: AtomicU64,
-    output_bytes: AtomicU64,
+    output_bytes: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Replication {
@@ -93,8 +93,6 @@ impl Replication {
     pub fn new(seed: u64) -> Self {
         Self {
             state: Mutex::new(State::new(Rng::new(seed))),
-            grown: Notify::new(),
-            followers: AtomicUsize::new(0),
             loading: Mutex::default(),
             last_io: AtomicU64::new(0),
             link_up: AtomicBool::new(false),
@@ -102,20 +100,12 @@ impl Replication {
             sync_partial_ok: AtomicU64::new(0),
             sync_partial_err: AtomicU64::new(0),
             input_bytes: AtomicU64::new(0),
-            output_bytes: AtomicU64::new(0),
+            output_bytes: Arc::default(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
-    }
-
-    /// Lets replicas have what was appended to the log. Called after a batch of commands.
-    #[inline]
-    pub fn ring(&self) {
-        if self.followers.load(Ordering::Relaxed) > 0 {
-            self.grown.notify_waiters();
-        }
     }
 
     /// The id of the history that the node continues.
@@ -152,7 +142,7 @@ impl Replication {
             &self.sync_partial_ok,
             &self.sync_partial_err,
             &self.input_bytes,
-            &self.output_bytes,
+            &*self.output_bytes,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
@@ -186,7 +176,7 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
                 state.history = History::restarted(at.id, at.offset, &mut state.rng);
             }
             node.shared.keyspace.log.restart_at(at.offset, Some(at.db));
-            node.shared.keyspace.log.lead(true);
+            node.shared.keyspace.log.lead();
             state.stream_kept = true;
         }
         node.shared.keyspace.log.set_keep(config.repl_backlog_size);
@@ -224,7 +214,7 @@ async fn clock(node: Arc<Node>) {
             state.tick(&node, false);
             state.stream_kept && state.primary.connected() == 0
         };
-        node.replication.ring();
+        node.shared.keyspace.log.ring();
         if idle && n % BACKLOG_TICKS == 0 && !node.shared.is_replica.load(Ordering::Relaxed) {
             // Not on this thread: a stalled shard must not stop the cluster bus.
             let node = Arc::clone(&node);

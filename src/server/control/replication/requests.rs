@@ -39,8 +39,9 @@ pub fn perform(
         }
         ReplicationRequest::Follow(address) => change_role(node, client, address, db, reply),
         ReplicationRequest::Role => crate::server::control::replication::info::role(node, reply),
-        ReplicationRequest::Wait { replicas, timeout_ms, may_wait } => {
-            return wait::begin(node, client, replicas, timeout_ms, may_wait, reply);
+        ReplicationRequest::Wait { local, replicas, timeout_ms, may_wait } => {
+            let goal = wait::Goal { offset: client.written_to, local, replicas };
+            return wait::begin(node, client, goal, timeout_ms, may_wait, reply);
         }
     }
     After::Done
