@@ -27,6 +27,8 @@ pub enum Request {
         schedule: bool,
     },
     LastSave,
+    /// FLUSHALL has emptied all databases.
+    Flushed,
     Cluster(ClusterRequest),
     Migrate(Migrate),
     Config(ConfigRequest),

@@ -237,7 +237,9 @@ fn flushdb(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn flushall(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     check_flush_mode(args)?;
     let last = ctx.db.keyspace().databases() as u16 - 1;
-    flush(ctx, 0..=last, args)
+    flush(ctx, 0..=last, args)?;
+    // Its file is not to hold what is gone.
+    Ctx::node(Request::Flushed)
 }
 
 fn flush(ctx: &mut Ctx<'_, '_, '_>, databases: std::ops::RangeInclusive<u16>, args: &[&[u8]]) -> Result {
@@ -246,8 +248,8 @@ fn flush(ctx: &mut Ctx<'_, '_, '_>, databases: std::ops::RangeInclusive<u16>, ar
     for db in databases {
         deleted += keyspace.flush(ctx.db.locked(), db);
     }
+    ctx.db.effects.dirty += deleted as u64;
     // Replicas flush too even if there was nothing: they may still hold keys that are dead here.
-    ctx.db.effects.dirty += deleted as u64 + 1;
     ctx.record(args);
     ctx.reply.ok();
     DONE

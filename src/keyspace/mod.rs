@@ -10,8 +10,8 @@
 
 use std::cell::UnsafeCell;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::base::crc16::{SLOTS, key_slot};
 use crate::base::time::UnixMs;

@@ -141,7 +141,11 @@ impl History {
                     }
                     if wanted(info) {
                         if run.end != from || run.is_empty() {
-                            push_run(&mut taken.pieces, &block.bytes, std::mem::replace(&mut run, from..from));
+                            push_run(
+                                &mut taken.pieces,
+                                &block.bytes,
+                                std::mem::replace(&mut run, from..from),
+                            );
                         }
                         run.end = to;
                     }

@@ -331,10 +331,7 @@ mod tests {
             .replace("*1\r\n$4\r\nEXEC\r\n", " EXEC ")
             .replace("*2\r\n$6\r\nSELECT\r\n$1\r\n", "SELECT ")
             .replace("\r\n", " ");
-        assert_eq!(
-            words,
-            "SELECT 0 MULTI <a><b> EXEC SELECT 2 MULTI <a>SELECT 3 <b> EXEC <c>SELECT 4 <d>"
-        );
+        assert_eq!(words, "SELECT 0 MULTI <a><b> EXEC SELECT 2 MULTI <a>SELECT 3 <b> EXEC <c>SELECT 4 <d>");
     }
 
     #[test]

@@ -431,9 +431,13 @@ mod tests {
         runtime.block_on(async {
             let mut reader = None;
             let grown = std::future::poll_fn(|cx| {
-                let reader = reader
-                    .get_or_insert_with(|| log.register(Takes::Data, log.end(), cx.waker().clone()));
-                if reader.position() == log.end() { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+                let reader =
+                    reader.get_or_insert_with(|| log.register(Takes::Data, log.end(), cx.waker().clone()));
+                if reader.position() == log.end() {
+                    std::task::Poll::Pending
+                } else {
+                    std::task::Poll::Ready(())
+                }
             });
             let write = async {
                 tokio::task::yield_now().await;

@@ -21,6 +21,8 @@ const FORBIDDEN: &str = "ERR DEBUG command not allowed. If the enable-debug-comm
 
 const HELP: &[&str] = &[
     "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "CHANGE-REPL-ID",
+    "    Lets the data be the beginning of another replication history.",
     "DIGEST",
     "    A number that is equal for equal data sets.",
     "DIGEST-VALUE <key> [<key> ...]",
@@ -80,6 +82,10 @@ fn at_once(node: &Node, client: &Client, words: &[Vec<u8>], db: &mut Db<'_, '_>,
         (b"sleep", [seconds]) => {
             let seconds = parse_f64(seconds).filter(|s| *s > 0.0).unwrap_or(0.0);
             sleep(node, client, Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+            reply.ok();
+        }
+        (b"change-repl-id", []) => {
+            node.replication.change_id();
             reply.ok();
         }
         (b"segfault", []) => crash(),

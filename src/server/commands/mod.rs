@@ -8,6 +8,7 @@ use crate::exec::After;
 use crate::keyspace::Db;
 use crate::resp::Reply;
 use crate::server::control::replication;
+use crate::server::disk::rdb_file;
 use crate::server::node::{Node, unix_ms};
 
 mod auth;
@@ -47,6 +48,7 @@ pub fn perform(
         Request::Save => persistence::save(node, reply),
         Request::BackgroundSave { schedule } => persistence::background_save(node, schedule, db, reply),
         Request::LastSave => reply.int(node.save.last_save_s.load(Ordering::Acquire)),
+        Request::Flushed => rdb_file::after_flush(node),
         Request::Config(request) => config::perform(node, client, request, reply),
         Request::Commands(request) => command::perform(node, request, reply),
         Request::Debug(words) => return debug::perform(node, client, &words, db, reply),

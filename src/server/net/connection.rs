@@ -234,11 +234,8 @@ pub struct Connection {
 impl Connection {
     /// Queues bytes behind what is not sent, without sending. Short messages are gathered.
     pub fn queue_message(&mut self, bytes: Arc<[u8]>) {
-        let content = if bytes.len() <= 1024 {
-            Content::Owned(bytes.to_vec())
-        } else {
-            Content::Message(bytes)
-        };
+        let content =
+            if bytes.len() <= 1024 { Content::Owned(bytes.to_vec()) } else { Content::Message(bytes) };
         self.output.push(Chunk::new(content, 0));
     }
 
@@ -300,5 +297,75 @@ impl Connection {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::node::clients::Clients;
+
+    fn pair() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let client = Client::default();
+        let connection = Connection {
+            stream: Stream::Unix(ours),
+            entry: Clients::default().add(&client, -1),
+            client,
+            input: Vec::new(),
+            need: 0,
+            progress: None,
+            output: Outbox::default(),
+            held: false,
+            hold: None,
+            closing: false,
+            last_seen: 0,
+            over_soft_limit_since: None,
+            more_to_read: false,
+        };
+        (connection, theirs)
+    }
+
+    fn reply(text: &str) -> Reply {
+        let mut reply = Reply::new();
+        reply.simple(text);
+        reply
+    }
+
+    fn arrived(theirs: &mut UnixStream) -> String {
+        let mut buffer = [0; 4096];
+        let n = theirs.read(&mut buffer).unwrap_or(0);
+        String::from_utf8(buffer[..n].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_reply_waits_for_the_log_and_what_follows_waits_behind_it() {
+        let (mut c, mut theirs) = pair();
+        let send = |c: &mut Connection, text: &str, end, passed| {
+            let reply = reply(text);
+            c.send_segment(&reply, 0, reply.len(), &LogState { end, passed }).unwrap();
+        };
+        send(&mut c, "read", 100, 50);
+        assert_eq!(arrived(&mut theirs), "+read\r\n", "nothing was written");
+        c.client.written_to = 80;
+        send(&mut c, "write", 100, 50);
+        c.queue_message(Arc::from(&b"+message\r\n"[..]));
+        c.client.written_to = 100;
+        send(&mut c, "another", 100, 60);
+        assert_eq!((arrived(&mut theirs), c.output.held_until(60)), (String::new(), Some(80)));
+        c.flush(80).unwrap();
+        assert_eq!(arrived(&mut theirs), "+write\r\n+message\r\n");
+        assert_eq!(c.output.held_until(80), Some(100));
+        c.flush(u64::MAX).unwrap();
+        assert_eq!((arrived(&mut theirs).as_str(), c.output.is_empty()), ("+another\r\n", true));
+    }
+
+    #[test]
+    fn an_offset_of_a_former_history_holds_nothing_back() {
+        let (mut c, mut theirs) = pair();
+        c.client.written_to = 5000;
+        let reply = reply("read");
+        c.send_segment(&reply, 0, reply.len(), &LogState { end: 100, passed: 100 }).unwrap();
+        assert_eq!(arrived(&mut theirs), "+read\r\n");
     }
 }

@@ -71,10 +71,8 @@ pub fn take_over(node: &Arc<Node>, client: &mut Client, socket: Socket, input: V
     state
         .feeds
         .insert(id, Feed { orders, outlet: Arc::clone(&outlet), task: None, over_soft_limit_since: None });
-    let task = crate::server::control::replication::spawn(
-        node,
-        serve(Arc::clone(node), id, outlet, queue, input),
-    );
+    let task =
+        crate::server::control::replication::spawn(node, serve(Arc::clone(node), id, outlet, queue, input));
     // Since the request was looked at, the link to our own primary may have gone.
     let has_data = state.upstream.as_ref().is_none_or(|u| u.replica.is_up());
     if task.is_none() || !has_data {
@@ -139,12 +137,7 @@ async fn serve(
 }
 
 /// Reads acknowledgements until the connection ends or the peer speaks nonsense.
-async fn listen(
-    node: &Arc<Node>,
-    id: LinkId,
-    socket: &Stream,
-    mut input: Vec<u8>,
-) {
+async fn listen(node: &Arc<Node>, id: LinkId, socket: &Stream, mut input: Vec<u8>) {
     let limits = Limits { max_bulk: MAX_REQUEST, authenticated: true };
     let mut chunk = [0; 4096];
     let entry = node.clients.get(id);
@@ -262,11 +255,7 @@ async fn catch_up(node: &Arc<Node>, id: LinkId, outlet: &Arc<Outlet>) -> io::Res
 }
 
 /// False when the RDB broke off.
-async fn send_rdb(
-    node: &Arc<Node>,
-    outlet: &Outlet,
-    mut pieces: mpsc::Receiver<Piece>,
-) -> io::Result<bool> {
+async fn send_rdb(node: &Arc<Node>, outlet: &Outlet, mut pieces: mpsc::Receiver<Piece>) -> io::Result<bool> {
     while let Some(piece) = pieces.recv().await {
         match piece {
             Piece::Bytes(bytes) => send(node, outlet, &bytes).await?,

@@ -113,6 +113,14 @@ impl Replication {
         self.lock().history.id()
     }
 
+    /// Begins another history with the data that are there (DEBUG CHANGE-REPL-ID): no replica can go on from the
+    /// former one.
+    pub fn change_id(&self) {
+        let state = &mut *self.lock();
+        tracing::info!("Changing replication IDs after receiving change-repl-id");
+        state.history.forget(&mut state.rng);
+    }
+
     /// The point in the history that the data are at while every shard is locked; `None` while no stream is
     /// kept, since then offsets say nothing.
     pub fn saved_position(&self, node: &Node) -> Option<SavedPosition> {

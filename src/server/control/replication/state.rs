@@ -12,10 +12,10 @@ use tokio::task::AbortHandle;
 use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
 use crate::command::gate;
+use crate::keyspace::log::{Reader, Takes};
 use crate::repl::primary::{Action, LinkId, Primary};
 use crate::repl::replica::Replica;
 use crate::repl::{History, Level, Window};
-use crate::keyspace::log::{Reader, Takes};
 use crate::server::control::replication::feed::Order;
 use crate::server::control::replication::stream::Outlet;
 use crate::server::control::replication::wait::Wait;
@@ -124,7 +124,7 @@ impl State {
                     log.set_backlog(false);
                     self.stream_kept = false;
                 }
-                Action::StartSnapshot(target) => full_sync::start(node, target),
+                Action::StartSnapshot(target, content) => full_sync::start(node, target, content),
                 Action::Append(bytes) => {
                     log.append_link_only(bytes);
                 }
