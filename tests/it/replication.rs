@@ -496,9 +496,12 @@ fn kill_and_compare(round: u64) -> i64 {
     for replica in &mut clients {
         follow(replica, primary.port);
     }
+    // In sync is who has acknowledged something of the stream: then the primary waits for it.
     for replica in &mut clients {
-        converge(&mut p, replica);
+        wait_for("the link is up", SOON, || linked(replica));
     }
+    p.ok("SET begin now");
+    p.expect("WAIT 2 20000", ":2");
     let acknowledged: [AtomicI64; 4] = Default::default();
     let total = || acknowledged.iter().map(|n| n.load(Ordering::Relaxed)).sum::<i64>();
     std::thread::scope(|scope| {
