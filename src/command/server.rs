@@ -53,7 +53,7 @@ pub const COMMANDS: &[Command] = &[
         .doc("1.0.0", "subcommand [argument [argument ...]]", "For tests and developers."),
 ];
 
-const ADMINISTER: u32 = ADMIN | NOSCRIPT | LOADING | STALE;
+const ADMINISTER: Flags = ADMIN | NOSCRIPT | LOADING | STALE;
 
 const CONFIG: &[Command] = &[
     Command::new("get", -3, Server, config_get)
@@ -243,10 +243,9 @@ fn flushall(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn flush(ctx: &mut Ctx<'_, '_, '_>, databases: std::ops::RangeInclusive<u16>, args: &[&[u8]]) -> Result {
-    let keyspace = ctx.db.keyspace();
     let mut deleted = 0;
-    for db in databases {
-        deleted += keyspace.flush(ctx.db.locked(), db);
+    for index in databases {
+        deleted += ctx.db.flush(index);
     }
     ctx.db.effects.dirty += deleted as u64;
     // Replicas flush too even if there was nothing: they may still hold keys that are dead here.

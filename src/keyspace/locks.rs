@@ -2,13 +2,14 @@
 //! two commands wait for each other.
 
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 
 use parking_lot::RawMutex;
-use parking_lot::lock_api::RawMutex as _;
+use parking_lot::lock_api::{self, RawMutex as _};
 
 use super::expiry::ExpiryIndex;
 use super::snapshot::Saved;
-use super::table::SlotTable;
+use super::table::{SlotTable, TableMut};
 use super::watch::Watchers;
 use super::{Keyspace, SHARDS, ShardTables, Tables, shard_of, table_index};
 
@@ -27,9 +28,8 @@ pub(crate) struct Side {
     pub saved: Saved,
 }
 
-// SAFETY: `side` is reached only while `raw` is locked.
-unsafe impl Sync for ShardLock {}
-unsafe impl Send for ShardLock {}
+// SAFETY: `side` is reached only while `raw` is locked, and may be used by any thread.
+unsafe impl Sync for ShardLock where Side: Send {}
 
 impl Default for ShardLock {
     fn default() -> Self {
@@ -37,14 +37,17 @@ impl Default for ShardLock {
     }
 }
 
+/// A mutex is unlocked by the thread that locked it, so what unlocks it does not leave its thread.
+type StaysOnThread = PhantomData<<RawMutex as lock_api::RawMutex>::GuardMarker>;
+
 /// Unlocks on drop.
-pub(super) struct ShardGuard<'a>(&'a ShardLock);
+pub(super) struct ShardGuard<'a>(&'a ShardLock, StaysOnThread);
 
 impl ShardLock {
     #[inline(always)]
     pub(super) fn lock(&self) -> ShardGuard<'_> {
         self.raw.lock();
-        ShardGuard(self)
+        ShardGuard(self, PhantomData)
     }
 }
 
@@ -55,6 +58,9 @@ impl Drop for ShardGuard<'_> {
         unsafe { self.0.raw.unlock() };
     }
 }
+
+// A set is whole words.
+const _: () = assert!(SHARDS.is_multiple_of(64));
 
 /// A set of shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,7 +135,20 @@ pub struct Locked<'k> {
     set: LockSet,
     /// The one shard of the common command, to unlock it without a walk over the set.
     only: Option<usize>,
+    thread: StaysOnThread,
 }
+
+/// Does not compile if `Locked` could be sent to another thread: `Check` would then hold in two ways.
+const _: () = {
+    trait Check<Way> {
+        const HOLDS: () = ();
+    }
+    struct Any;
+    struct Sent;
+    impl<T> Check<Any> for T {}
+    impl<T: Send> Check<Sent> for T {}
+    <Locked<'static> as Check<_>>::HOLDS
+};
 
 impl std::fmt::Debug for Locked<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -143,7 +162,7 @@ impl Keyspace {
         for shard in set.shards() {
             self.locks[shard].raw.lock();
         }
-        Locked { ks: self, set, only: None }
+        Locked { ks: self, set, only: None, thread: PhantomData }
     }
 
     /// Locks the shard of one slot.
@@ -151,7 +170,7 @@ impl Keyspace {
     pub fn lock_slot(&self, slot: u16) -> Locked<'_> {
         let shard = shard_of(slot);
         self.locks[shard].raw.lock();
-        Locked { ks: self, set: LockSet::of_slot(slot), only: Some(shard) }
+        Locked { ks: self, set: LockSet::of_slot(slot), only: Some(shard), thread: PhantomData }
     }
 
     /// Locks one shard by number.
@@ -218,15 +237,15 @@ impl<'k> Locked<'k> {
     #[inline(always)]
     pub(super) fn table<'a>(&'a self, tables: &'a Tables, slot: u16) -> &'a SlotTable {
         assert!(self.set.has_slot(slot), "slot {slot} is used without its lock");
-        // SAFETY: the shard is locked by `self`; `&mut` access needs `&mut self`.
-        unsafe { &*tables.slots[table_index(slot)].get() }
+        // SAFETY: the shard is locked by `self`, and a `TableMut` borrows `self` mutably.
+        unsafe { tables.slots[table_index(slot)].locked() }
     }
 
     #[inline(always)]
-    pub(super) fn table_mut<'a>(&'a mut self, tables: &'a Tables, slot: u16) -> &'a mut SlotTable {
+    pub(super) fn table_mut<'a>(&'a mut self, tables: &'a Tables, slot: u16) -> TableMut<'a> {
         assert!(self.set.has_slot(slot), "slot {slot} is used without its lock");
         // SAFETY: the shard is locked by `self`, which is borrowed mutably as long as the table is.
-        unsafe { &mut *tables.slots[table_index(slot)].get() }
+        unsafe { tables.slots[table_index(slot)].locked_mut() }
     }
 
     #[inline(always)]

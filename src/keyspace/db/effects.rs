@@ -1,8 +1,16 @@
 //! What running a command brings about besides its reply.
 
 use crate::base::rng::Rng;
-use crate::keyspace::{DbIndex, Log};
+use crate::keyspace::{DbIndex, Event, Log};
 use crate::resp::request::write_command;
+
+/// One event that is to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub db: DbIndex,
+    pub event: Event,
+    pub key: Box<[u8]>,
+}
 
 /// What running a command brought about besides its reply. Reused from command to command.
 #[derive(Debug, Default)]
@@ -13,12 +21,16 @@ pub struct Effects {
     records: Vec<u8>,
     runs: Vec<(DbIndex, usize)>,
     slots: Slots,
-    /// The records stand between MULTI and EXEC in the log.
-    pub wrapped: bool,
+    /// Records since the last append.
+    count: usize,
     /// A handler has recorded what replicas must do, so the command itself is not.
     pub recorded: bool,
     /// Keys that clients are blocked on and that changed.
     pub ready: Vec<(DbIndex, Vec<u8>)>,
+    /// Whether somebody publishes [`Effects::notices`].
+    pub publishes: bool,
+    /// Events that are to be published, in the order in which they came about.
+    pub notices: Vec<Notice>,
     /// Changes made.
     pub dirty: u64,
     pub hits: u64,
@@ -37,14 +49,16 @@ enum Slots {
 }
 
 impl Effects {
+    /// The effects of an executor, which publishes events.
     pub fn seeded(seed: u64) -> Self {
-        Self { rng: Rng::new(seed), ..Self::default() }
+        Self { rng: Rng::new(seed), publishes: true, ..Self::default() }
     }
 
     /// Records a command for the log.
     pub fn record<A: AsRef<[u8]>>(&mut self, db: DbIndex, args: &[A]) {
         if self.log_wanted {
             write_command(&mut self.records, args);
+            self.count += 1;
             self.close_run(db);
         }
     }
@@ -77,16 +91,15 @@ impl Effects {
     }
 
     /// Appends what is recorded to the log as one unit, and forgets it: the one door to the log for what this
-    /// node's own writers change.
-    pub fn append_to(&mut self, log: &Log) -> u64 {
-        let mut from = 0;
+    /// node's own writers change. `together`: several records stand between MULTI and EXEC.
+    pub fn append_to(&mut self, log: &Log, together: bool) -> u64 {
+        let (slot, mut from) = (self.take_slot(), 0);
         let runs: smallvec::SmallVec<[(DbIndex, &[u8]); 4]> = self
             .runs
             .iter()
             .map(|&(db, end)| (db, &self.records[std::mem::replace(&mut from, end)..end]))
             .collect();
-        let slot = if let Slots::One(slot) = self.slots { Some(slot) } else { None };
-        let end = log.append_unit(&runs, self.wrapped, slot);
+        let end = log.append_unit(&runs, together && self.count > 1, slot);
         drop(runs);
         self.discard_records();
         end
@@ -95,25 +108,6 @@ impl Effects {
     pub fn discard_records(&mut self) {
         self.records.clear();
         self.runs.clear();
-        (self.slots, self.wrapped) = (Slots::None, false);
-    }
-
-    /// Takes the records out, to put others in front of or around them (MULTI).
-    pub fn take_records(&mut self) -> Vec<(DbIndex, Vec<u8>)> {
-        let mut from = 0;
-        let runs = self
-            .runs
-            .iter()
-            .map(|&(db, end)| (db, self.records[std::mem::replace(&mut from, end)..end].to_vec()))
-            .collect();
-        self.records.clear();
-        self.runs.clear();
-        runs
-    }
-
-    /// Adds bytes that are already records.
-    pub fn record_raw(&mut self, db: DbIndex, bytes: &[u8]) {
-        self.records.extend_from_slice(bytes);
-        self.close_run(db);
+        (self.count, self.slots) = (0, Slots::None);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::command::Client;
 use crate::command::request::Migrate;
-use crate::keyspace::Db;
+use crate::keyspace::{Db, event};
 use crate::persist::rdb::{Options, payload};
 use crate::resp::Reply;
 use crate::resp::request::write_command;
@@ -86,7 +86,7 @@ pub fn perform(node: &Arc<Node>, client: &Client, m: &Migrate, db: &mut Db<'_, '
         if refused_all || answer.starts_with('-') {
             error.get_or_insert_with(|| answer.clone());
         } else if !m.copy && db.remove(key) {
-            db.changed(key);
+            db.changed(key, event::DEL);
             gone.push(key);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -12,8 +12,10 @@ use tokio::runtime::Handle;
 use crate::base::time::{MonoMs, UnixMs};
 use crate::command::gate;
 use crate::config::Config;
+use crate::config::compound::KeyspaceEvents;
 use crate::exec::Shared;
 use crate::exec::stats::CommandStats;
+use crate::keyspace::db::Notice;
 use crate::pubsub::{Registry, Space};
 use crate::server::control::Control;
 use crate::server::control::bus::Bus;
@@ -213,6 +215,20 @@ impl Node {
         })
     }
 
+    /// Publishes an event of a key under the names that `notify-keyspace-events` asks for, on this node
+    /// only: each node of a cluster tells of its own keys.
+    pub fn publish_notice(&self, notice: &Notice) {
+        let (db, name) = (notice.db, notice.event.name());
+        let events = &self.shared.keyspace.events;
+        if events.has(KeyspaceEvents::KEYSPACE) {
+            let channel = [format!("__keyspace@{db}__:").as_bytes(), &notice.key].concat();
+            self.publish(Space::Global, &channel, name.as_bytes());
+        }
+        if events.has(KeyspaceEvents::KEYEVENT) {
+            self.publish(Space::Global, format!("__keyevent@{db}__:{name}").as_bytes(), &notice.key);
+        }
+    }
+
     /// CONFIG RESETSTAT.
     pub fn reset_stats(&self) {
         self.stats.iter().for_each(|s| s.reset());
@@ -243,6 +259,12 @@ impl Node {
     pub fn settle_gate(&self) {
         self.replication.settle(self);
     }
+}
+
+/// Nanoseconds on the monotonic clock since the process first asked.
+pub fn clock_ns() -> u64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGAN.elapsed().as_nanos() as u64
 }
 
 /// Milliseconds since the Unix epoch.

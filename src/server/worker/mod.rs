@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use crate::base::time::UnixMs;
-use crate::command::{Client, Request};
+use crate::command::{Client, Request, gate};
+use crate::exec::upkeep::Room;
 use crate::exec::{After, Executor, Host};
+use crate::keyspace::db::Notice;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, SHARDS};
 use crate::resp::Reply;
@@ -22,7 +24,7 @@ use crate::server::commands;
 use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream};
 use crate::server::net::mailbox::{Mail, Mailbox};
-use crate::server::node::{Node, unix_ms};
+use crate::server::node::{Node, clock_ns, unix_ms};
 
 mod batch;
 mod held;
@@ -74,6 +76,8 @@ pub struct Worker {
     held: Held,
     /// `client-query-buffer-limit`, looked up once a second.
     query_limit: usize,
+    /// Memory is above its limit, and keys can go.
+    evicting: bool,
     stopped: bool,
 }
 
@@ -100,8 +104,12 @@ impl Host for NodeHost<'_> {
         commands::perform(self.node, request, client, db, reply)
     }
 
-    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply) {
-        self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply });
+    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64) {
+        self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply, written_to });
+    }
+
+    fn notify(&mut self, notice: &Notice) {
+        self.node.publish_notice(notice);
     }
 
     fn retry(&mut self, waiter: &Arc<Waiter>) {
@@ -111,7 +119,7 @@ impl Host for NodeHost<'_> {
 
 impl Worker {
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
-        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed);
+        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed, clock_ns);
         Self {
             index,
             node,
@@ -131,6 +139,7 @@ impl Worker {
             log_end: 0,
             held: Held::default(),
             query_limit: usize::MAX,
+            evicting: false,
             stopped: false,
         }
     }
@@ -183,6 +192,9 @@ impl Worker {
 
     /// How long to sleep when nothing happens: blocked clients have deadlines.
     fn idle_timeout(&self) -> Duration {
+        if self.evicting {
+            return Duration::from_millis(1);
+        }
         let mut timeout = Duration::from_millis(100);
         if self.node.clients.blocked.load(Ordering::Relaxed) == 0 {
             return timeout;
@@ -218,6 +230,7 @@ impl Worker {
         if self.node.clients.blocked.load(Ordering::Relaxed) > 0 {
             self.time_out_blocked(Instant::now(), now_ms);
         }
+        self.evict_some(now_ms);
         if now_ms >= self.next_expiry_ms {
             self.next_expiry_ms = now_ms + EXPIRY_PERIOD_MS;
             self.expire_some(now_ms);
@@ -228,6 +241,15 @@ impl Worker {
             self.query_limit = self.node.config.load().client_query_buffer_limit as usize;
             self.close_idle(second);
         }
+    }
+
+    /// Evicts keys while memory is above its limit, also when nobody writes.
+    fn evict_some(&mut self, now: UnixMs) {
+        if self.node.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT == 0 {
+            return;
+        }
+        let room = self.executor.make_room(&mut NodeHost { node: &self.node }, now);
+        self.evicting = room == Room::Soon;
     }
 
     /// This worker's part of active expiry: its share of the shards, each with a bounded number of
@@ -244,7 +266,7 @@ impl Worker {
             if self.next_shard >= SHARDS {
                 self.next_shard = self.index % SHARDS;
             }
-            self.executor.expire_shard(shard, now, keys);
+            self.executor.expire_shard(&mut NodeHost { node: &self.node }, shard, now, keys);
         }
     }
 
@@ -275,18 +297,18 @@ impl Worker {
             return;
         }
         let fd = stream.fd();
-        let client = Client {
+        let mut client = Client {
             id: self.node.clients.next_id(),
             worker: self.index,
             token,
             addr,
             local_addr,
             created: unix_ms(),
-            authenticated: self.node.admits_without_password(),
             resp3: self.node.config.load().client_default_resp == 3,
             user: "default".into(),
             ..Client::default()
         };
+        client.set_authenticated(self.node.admits_without_password());
         let entry = self.node.clients.add(&client, fd);
         self.connections[token] = Some(Box::new(Connection {
             stream,
