@@ -222,8 +222,7 @@ fn make_node(
         // When the thread is gone the node is ending, and dropping here is as good.
         let _ = garbage.send(g);
     });
-    // A cluster has one database.
-    let databases = if config.cluster_enabled { 1 } else { config.databases.clamp(1, 65535) as usize };
+    let databases = config.databases.clamp(1, 65535) as usize;
     allocator::set_exact(config.maxmemory > 0);
     let keyspace = Keyspace::new(databases, discard);
     keyspace.log.set_keep(config.repl_backlog_size);

@@ -9,7 +9,7 @@ use crate::command::{Client, Fail};
 use crate::keyspace::Keyspace;
 use crate::resp::Reply;
 use crate::server::commands::fail;
-use crate::server::control::bus::Bus;
+use crate::server::control::bus::{Bus, Door};
 use crate::server::node::Node;
 
 /// Counts keys without a lock, so that the cluster's lock may be held meanwhile.
@@ -29,6 +29,7 @@ pub fn perform(node: &Arc<Node>, client: &Client, request: ClusterRequest, reply
     let Some(bus) = node.bus.get() else {
         return fail(node, client, reply, "ERR This instance has cluster support disabled");
     };
+    let bus = &bus.door(client.executing.is_some());
     let keys = SlotCounts(&node.shared.keyspace);
     let result = match request {
         ClusterRequest::Meet { ip, port, bus_port } => {
@@ -82,7 +83,7 @@ fn mode(how: Failover) -> FailoverMode {
 
 /// Calls with a node id, or refuses what is none.
 fn with_id<R>(
-    bus: &Bus,
+    bus: &Door<'_>,
     id: &[u8],
     call: impl FnOnce(&mut ClusterState, Now, &NodeId) -> Result<R, String>,
 ) -> Result<R, String> {
@@ -92,7 +93,11 @@ fn with_id<R>(
     }
 }
 
-fn set_slot(bus: &Bus, wanted: Result<(u16, SlotMove), Fail>, keys: &SlotCounts<'_>) -> Result<(), String> {
+fn set_slot(
+    bus: &Door<'_>,
+    wanted: Result<(u16, SlotMove), Fail>,
+    keys: &SlotCounts<'_>,
+) -> Result<(), String> {
     bus.admin(|s, now| {
         s.check_may_move()?;
         let (slot, how) = wanted.map_err(|fail| fail.to_string())?;

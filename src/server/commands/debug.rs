@@ -23,10 +23,14 @@ const HELP: &[&str] = &[
     "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "CHANGE-REPL-ID",
     "    Lets the data be the beginning of another replication history.",
+    "CLOSE-CLUSTER-LINK-ON-PACKET-DROP <0|1>",
+    "    Closes the link that a packet came by which DROP-CLUSTER-PACKET-FILTER drops.",
     "DIGEST",
     "    A number that is equal for equal data sets.",
     "DIGEST-VALUE <key> [<key> ...]",
     "    A number for each key's value.",
+    "DROP-CLUSTER-PACKET-FILTER <packet-type>",
+    "    Drops packets of this type that come by the cluster bus: -1 none, -2 all.",
     "OBJECT <key>",
     "    Shows how a key's value is stored.",
     "PANIC",
@@ -92,6 +96,21 @@ fn at_once(node: &Node, client: &Client, words: &[Vec<u8>], db: &mut Db<'_, '_>,
         (b"panic", []) => panic!("called by DEBUG PANIC"),
         (b"set-active-expire", [on]) => {
             node.active_expire.store(parse_i64(on).is_some_and(|n| n != 0), Ordering::Relaxed);
+            reply.ok();
+        }
+        (b"drop-cluster-packet-filter", [kind]) => {
+            let Some(kind) = parse_i64(kind) else {
+                return fail(node, client, reply, "ERR value is not an integer or out of range");
+            };
+            if let Some(bus) = node.bus.get() {
+                bus.drop_filter.store(kind, Ordering::Relaxed);
+            }
+            reply.ok();
+        }
+        (b"close-cluster-link-on-packet-drop", [on]) => {
+            if let Some(bus) = node.bus.get() {
+                bus.close_on_drop.store(parse_i64(on).is_some_and(|n| n != 0), Ordering::Relaxed);
+            }
             reply.ok();
         }
         (b"digest", []) => reply.simple(&hex(&digest(db))),

@@ -21,7 +21,7 @@ mod docs;
 pub mod info;
 mod migrate;
 mod persistence;
-mod pubsub;
+pub mod pubsub;
 mod reload;
 
 /// Fulfils a request of `client`. Takes no shard lock: `db` holds what there is.

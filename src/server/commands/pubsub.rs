@@ -7,6 +7,7 @@ use crate::command::Client;
 use crate::command::request::{PubSubRequest, Space};
 use crate::pubsub::Subscriber;
 use crate::resp::Reply;
+use crate::server::control::shard_channels;
 use crate::server::node::Node;
 
 pub fn perform(node: &Node, client: &mut Client, request: PubSubRequest, reply: &mut Reply) {
@@ -16,6 +17,9 @@ pub fn perform(node: &Node, client: &mut Client, request: PubSubRequest, reply: 
             for channel in channels {
                 if own(client, space).insert(channel.clone()) {
                     node.pubsub.subscribe(space, &channel, &who);
+                    if space == Space::Shard {
+                        shard_channels::subscribed(node, client, &channel);
+                    }
                 }
                 let verb = if space == Space::Global { "subscribe" } else { "ssubscribe" };
                 confirm(reply, verb, Some(&channel), count(client, space));
@@ -116,6 +120,20 @@ fn confirm(reply: &mut Reply, verb: &str, name: Option<&[u8]>, count: usize) {
         None => reply.null(),
     }
     reply.int(count as i64);
+}
+
+/// Ends a subscription to a channel whose slot has left; the message that tells the client so, if it had one.
+pub fn leave(node: &Node, client: &mut Client, channel: &[u8]) -> Option<Arc<[u8]>> {
+    if !client.shard_channels.remove(channel) {
+        return None;
+    }
+    node.pubsub.unsubscribe(Space::Shard, channel, client.id);
+    let mut message = Reply::new();
+    message.set_resp3(client.resp3);
+    confirm(&mut message, "sunsubscribe", Some(channel), client.shard_channels.len());
+    client.settle_subscribed();
+    client.version += 1;
+    Some(message.into_bytes().into())
 }
 
 /// Gives up all subscriptions without a word (RESET, a closed connection).

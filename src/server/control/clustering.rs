@@ -14,6 +14,7 @@ use crate::pubsub::Space;
 use crate::server::control::bus::settings::{bus_port, cluster_config};
 use crate::server::control::bus::{Bus, BusError, Host};
 use crate::server::control::replication;
+use crate::server::control::shard_channels;
 use crate::server::net::listen;
 use crate::server::node::{Node, unix_ms};
 
@@ -126,9 +127,10 @@ impl Host for Member {
 
     fn publish(&self, view: Arc<View>) {
         let node = self.node();
-        node.shared.view.store(Some(view));
-        // Clients that wait for keys of slots which are no longer here must be sent away.
-        node.recheck_blocked();
+        let before = node.shared.view.swap(Some(Arc::clone(&view)));
+        // Who waits for something of slots which are no longer here must be sent away.
+        node.redirect_blocked();
+        shard_channels::follow_slots(&node, before.as_deref(), &view);
     }
 
     fn drop_slots(&self, slots: &SlotBitmap) {

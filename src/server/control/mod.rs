@@ -21,6 +21,7 @@ use crate::server::process::allocator;
 pub mod bus;
 pub mod clustering;
 pub mod replication;
+pub mod shard_channels;
 
 /// The way to the control thread.
 #[derive(Clone, Debug)]

@@ -177,10 +177,10 @@ impl Node {
             && self.shared.gate.load(Ordering::Relaxed) & (gate::PAUSED_ALL | gate::PAUSED_WRITES) == 0
     }
 
-    /// Has every blocked client look again, because slots may have moved.
-    pub fn recheck_blocked(&self) {
+    /// Has blocked clients sent away whose slot has left.
+    pub fn redirect_blocked(&self) {
         if self.clients.blocked.load(Ordering::Relaxed) > 0 {
-            self.send_all(|| Mail::Recheck);
+            self.send_all(|| Mail::SlotsChanged);
         }
     }
 
