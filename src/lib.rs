@@ -48,6 +48,10 @@
 //! the `Persist` action before it is on disk: the order of actions is a contract ([`cluster::Action`]).
 //! `scripts/sim` runs that machine under a simulated faulty network and a crashing disk.
 //!
+//! **Where a reply waits for its replicas.** A worker hands what was appended to the log's readers before it sends
+//! (`worker::held`); the link of a replica writes at once (`replication::stream`), and the connection's outbox
+//! holds what the log was not yet passed on for.
+//!
 //! **Where an fsync happens.** nodes.conf: `server::disk::nodes_file`. RDB files:
 //! [`server::disk::rdb_file::write_file`].
 //!

@@ -18,13 +18,6 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N) where N is the number of keys")
         .history(&[("4.0.0", "The mode `ASYNC`."), ("6.2.0", "The mode `SYNC`.")])
         .doc("1.0.0", "[flush-type=<ASYNC@4.0.0 | SYNC@6.2.0>]", "Deletes all keys of the database."),
-    Command::new("flushall", -1, Server, flushall)
-        .flags(WRITE | LOCK_ALL)
-        .categories(&["@keyspace", "@dangerous"])
-        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
-        .complexity("O(N) where N is the number of keys")
-        .history(&[("4.0.0", "The mode `ASYNC`."), ("6.2.0", "The mode `SYNC`.")])
-        .doc("1.0.0", "[flush-type=<ASYNC@4.0.0 | SYNC@6.2.0>]", "Deletes all keys of all databases."),
 ];
 
 fn dbsize(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
@@ -47,7 +40,8 @@ fn flushdb(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     flush(ctx, index..=index, args)
 }
 
-fn flushall(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+/// FLUSHALL, as far as it concerns the data.
+pub fn flush_all(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     check_flush_mode(args)?;
     let last = ctx.db.keyspace().databases() as u16 - 1;
     flush(ctx, 0..=last, args)
@@ -58,8 +52,8 @@ fn flush(ctx: &mut Ctx<'_, '_, '_>, databases: std::ops::RangeInclusive<u16>, ar
     for index in databases {
         deleted += ctx.db.flush(index);
     }
+    ctx.db.effects.dirty += deleted as u64;
     // Replicas flush too even if there was nothing: they may still hold keys that are dead here.
-    ctx.db.effects.dirty += deleted as u64 + 1;
     ctx.record(args);
     ctx.reply.ok();
     DONE

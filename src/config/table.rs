@@ -166,6 +166,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("repl-diskless-sync-delay", "5", Int(0, INT_MAX, at!(repl_diskless_sync_delay))),
     here("repl-diskless-sync-max-replicas", "0", Int(0, INT_MAX, at!(repl_diskless_sync_max_replicas))),
     here("repl-diskless-load", "disabled", Choice(at!(repl_diskless_load))).not_while_loading(),
+    here("reply-after-handover", "yes", Bool(at!(reply_after_handover))),
     here("min-replicas-to-write", "0", Int(0, INT_MAX, at!(min_replicas_to_write))).alias("min-slaves-to-write").moves(&[Gate]),
     here("min-replicas-max-lag", "10", Int(0, INT_MAX, at!(min_replicas_max_lag))).alias("min-slaves-max-lag").moves(&[Gate]),
     none("propagation-error-behavior", "ignore", Choice(at!(propagation_error_behavior))),
@@ -295,6 +296,7 @@ mod tests {
             "set-max-listpack-entries",
             "set-max-listpack-value",
             "log-format",
+            "reply-after-handover",
         ] {
             assert!(all.contains(added_since), "{added_since}");
         }

@@ -19,7 +19,7 @@ use crate::command::table::Listed;
 use crate::command::{Client, Command, CommandTable, Fail, TimeoutReply, gate};
 use crate::keyspace::db::{Expiring, Notice};
 use crate::keyspace::watch::Waiter;
-use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked};
+use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked, UnitInfo};
 use crate::resp::Reply;
 use crate::value::Limits;
 
@@ -350,8 +350,10 @@ impl Executor {
     fn pass_on(&mut self, client: &mut Client) {
         if !client.in_multi()
             && let Some(upstream) = &mut client.upstream
+            && !upstream.raw.is_empty()
         {
-            self.shared.keyspace.log.append_stream(upstream.ticket, &upstream.raw, client.db);
+            let info = UnitInfo::data(self.effects.take_slot());
+            self.shared.keyspace.log.append_stream(upstream.ticket, &upstream.raw, client.db, info);
             upstream.raw.clear();
         }
     }

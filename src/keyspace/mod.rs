@@ -11,8 +11,8 @@
 
 use std::cell::UnsafeCell;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::base::crc16::{SLOTS, key_slot};
 use crate::base::prefetch::prefetch as prefetch_line;
@@ -35,7 +35,7 @@ pub use db::{Db, Effects};
 pub use entry::{Entry, EntryRef};
 pub use event::Event;
 pub use locks::{LockSet, Locked};
-pub use log::Log;
+pub use log::{Log, UnitInfo};
 pub use usage::Usage;
 
 use expiry::ExpiryIndex;
@@ -72,7 +72,7 @@ pub struct Keyspace {
     /// The number of the latest snapshot. Changes only while every shard is locked.
     snapshot_number: AtomicU32,
     snapshot: snapshot::Shared,
-    pub log: Log,
+    pub log: Arc<Log>,
     pub stats: Stats,
     /// Which events are published (`notify-keyspace-events`).
     pub events: event::Wanted,
@@ -195,7 +195,7 @@ impl Keyspace {
             lazy: lazy::Lazy::default(),
             snapshot_number: AtomicU32::new(0),
             snapshot: snapshot::Shared::default(),
-            log: Log::default(),
+            log: Arc::default(),
             stats: Stats::default(),
             events: event::Wanted::default(),
             discard,

@@ -172,6 +172,7 @@ impl<'l, 'k> Db<'l, 'k> {
         let key = self.table(h.slot).get(place).key().to_vec();
         self.take_place(h, place);
         self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
+        self.effects.note_slot(h.slot);
         self.effects.record(self.index, &[self.ks.lazy.command(Cause::Expiry), &key]);
         self.changed(&key, event::EXPIRED);
     }

@@ -55,9 +55,9 @@ fn dead_keys_go_when_met_and_leave_a_del() {
     assert!(with(&ks, 150, |db| db.exists(b"k")).0);
     let (found, mut effects) = with(&ks, 151, |db| db.exists(b"k"));
     assert!(!found && ks.is_empty(0));
-    ks.log.set_wanted(true);
+    ks.log.set_backlog(true);
     effects.append_to(&ks.log, true);
-    assert!(ks.log.read(0, 1000).unwrap().concat().ends_with(b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"));
+    assert!(ks.log.read(0, 1000).unwrap().pieces.concat().ends_with(b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"));
 }
 
 #[test]

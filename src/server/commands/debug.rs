@@ -262,7 +262,6 @@ fn hex(digest: &Digest) -> String {
 }
 
 fn change_repl_id(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    tracing::warn!("Changing replication IDs after receiving DEBUG change-repl-id");
     node(ctx).replication.change_id();
     ctx.reply.ok();
     DONE

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::command::server::flush_all;
 use crate::command::spec::{Command, Group::Server, flags::*};
 use crate::command::{Ctx, DONE, Fail, Result, is};
 use crate::server::commands::node;
@@ -23,6 +24,13 @@ pub const COMMANDS: &[Command] = &[
         .categories(&["@admin", "@dangerous"])
         .tips(&["nondeterministic_output"])
         .doc("1.0.0", "", "Returns the Unix time of the last successful save."),
+    Command::new("flushall", -1, Server, flushall)
+        .flags(WRITE | LOCK_ALL)
+        .categories(&["@keyspace", "@dangerous"])
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
+        .complexity("O(N) where N is the number of keys")
+        .history(&[("4.0.0", "The mode `ASYNC`."), ("6.2.0", "The mode `SYNC`.")])
+        .doc("1.0.0", "[flush-type=<ASYNC@4.0.0 | SYNC@6.2.0>]", "Deletes all keys of all databases."),
 ];
 
 const RUNNING: Fail = Fail::text("ERR Background save already in progress");
@@ -71,4 +79,11 @@ fn bgsave(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn lastsave(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     ctx.reply.int(node(ctx).save.last_save_s.load(Ordering::Acquire));
     DONE
+}
+
+fn flushall(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let done = flush_all(ctx, args)?;
+    // No file is to hold what is gone.
+    rdb_file::after_flush(node(ctx));
+    Ok(done)
 }

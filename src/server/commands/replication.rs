@@ -1,11 +1,13 @@
 //! The commands by which replicas find their primary and speak with it, and those that tell of it.
 
+use std::time::Duration;
+
 use crate::base::num::parse_i64;
 use crate::command::client::{Role, SyncRequest};
 use crate::command::spec::{Group::Generic, Group::Server, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is, timeout_ms};
 use crate::server::commands::node;
-use crate::server::control::replication::{self, Waiting};
+use crate::server::control::replication::{self, Goal, Waiting};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("replicaof", 3, Server, replicaof)
@@ -53,6 +55,16 @@ pub const COMMANDS: &[Command] = &[
             "3.0.0",
             "numreplicas timeout:integer",
             "Waits until replicas have applied what the connection wrote.",
+        ),
+    Command::new("waitaof", 4, Generic, waitaof)
+        .complexity("O(1)")
+        .flags(BLOCKING)
+        .categories(&["@connection"])
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
+        .doc(
+            "7.2.0",
+            "numlocal numreplicas timeout",
+            "Waits until what the connection wrote is on disk here and at replicas.",
         ),
 ];
 
@@ -121,12 +133,30 @@ fn become_replica(ctx: &mut Ctx<'_, '_, '_>, request: SyncRequest) -> Result {
 fn wait(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let replicas = parse_i64(args[1]).ok_or(Fail::NotInteger)?;
     let timeout = timeout_ms(args[2], ctx.db.now)?;
-    let replicas = usize::try_from(replicas).unwrap_or(0);
-    match replication::wait(node(ctx), ctx.client, replicas, timeout, ctx.may_block)? {
-        Waiting::Over(acknowledged) => {
-            ctx.reply.int(acknowledged as i64);
-            DONE
-        }
+    wait_for(ctx, None, usize::try_from(replicas).unwrap_or(0), timeout)
+}
+
+fn waitaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let local = match parse_i64(args[1]).ok_or(Fail::NotInteger)? {
+        0 => false,
+        1 => true,
+        _ => return Err(Fail::text("ERR value is out of range, value must between 0 and 1")),
+    };
+    let replicas = parse_i64(args[2]).and_then(|n| usize::try_from(n).ok());
+    let replicas = replicas.ok_or(Fail::text("ERR value is out of range, must be positive"))?;
+    let timeout = timeout_ms(args[3], ctx.db.now)?;
+    wait_for(ctx, Some(local), replicas, timeout)
+}
+
+fn wait_for(
+    ctx: &mut Ctx<'_, '_, '_>,
+    local: Option<bool>,
+    replicas: usize,
+    timeout: Option<Duration>,
+) -> Result {
+    let goal = Goal { offset: ctx.client.written_to, local, replicas };
+    match replication::wait(node(ctx), ctx.client, goal, timeout, ctx.may_block, ctx.reply)? {
+        Waiting::Over => DONE,
         Waiting::Begun => Ok(Outcome::Suspended),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
 use std::time::Instant;
 
 use mio::Waker;
@@ -61,6 +62,10 @@ impl Mailbox {
 
     pub fn send(&self, mail: Mail) {
         self.mails.lock().push(mail);
+        self.ring();
+    }
+
+    fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
             // A waker fails only when its poll is gone: the node is ending.
             let _ = self.waker.wake();
@@ -73,5 +78,12 @@ impl Mailbox {
             return Vec::new();
         }
         std::mem::take(&mut *self.mails.lock())
+    }
+}
+
+/// Wakes the worker without a message: it looks itself.
+impl Wake for Mailbox {
+    fn wake(self: Arc<Self>) {
+        self.ring();
     }
 }

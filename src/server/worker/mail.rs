@@ -89,7 +89,7 @@ impl Worker {
                 Mail::Shutdown => {
                     for token in 0..self.connections.len() {
                         if let Some(c) = self.connections[token].as_mut() {
-                            let _ = c.flush();
+                            let _ = c.flush(self.node.shared.keyspace.log.passed());
                         }
                         self.close(token);
                     }
@@ -115,11 +115,13 @@ impl Worker {
     }
 
     pub(super) fn flush_now(&mut self, token: usize) {
+        let passed = self.node.shared.keyspace.log.passed();
         let Some(c) = self.connections[token].as_mut() else { return };
-        if c.flush().is_err() || (c.closing && c.output.is_empty()) {
+        if c.flush(passed).is_err() || (c.closing && c.output.is_empty()) {
             self.close(token);
         } else if !c.output.is_empty() {
             self.check_output(token);
+            self.note_held(token, passed);
         }
     }
 }

@@ -27,10 +27,12 @@ use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::{Node, clock_ns, unix_ms};
 
 mod batch;
+mod held;
 mod mail;
 mod segment;
 mod waiting;
 
+use held::Held;
 use segment::Segment;
 
 /// The token of the mailbox's waker; listeners and connections count from 0 and up.
@@ -69,8 +71,9 @@ pub struct Worker {
     last_ms: UnixMs,
     next_expiry_ms: UnixMs,
     next_shard: usize,
-    /// The end of the log when replicas were last woken.
+    /// The end of the log when its readers were last woken.
     log_end: u64,
+    held: Held,
     /// `client-query-buffer-limit`, looked up once a second.
     query_limit: usize,
     /// Memory is above its limit, and keys can go.
@@ -130,6 +133,7 @@ impl Worker {
             next_expiry_ms: 0,
             next_shard: index,
             log_end: 0,
+            held: Held::default(),
             query_limit: usize::MAX,
             evicting: false,
             stopped: false,
@@ -177,17 +181,8 @@ impl Worker {
             }
             self.read_mail();
             self.on_time();
-            self.feed_replicas();
-        }
-    }
-
-    /// Wakes the replicas' links when this wake-up has brought something for them.
-    #[inline]
-    fn feed_replicas(&mut self) {
-        let end = self.node.shared.keyspace.log.end();
-        if end != self.log_end {
-            self.log_end = end;
-            self.node.replication.ring();
+            self.hand_over();
+            self.release_held();
         }
     }
 
@@ -327,6 +322,7 @@ impl Worker {
             need: 0,
             progress: None,
             output: Outbox::default(),
+            held: false,
             hold: None,
             closing: false,
             last_seen: self.last_second,

@@ -28,9 +28,11 @@ impl Worker {
 
     /// Sends a reply to a client that waited, and goes on with what it sent meanwhile.
     pub(super) fn answer(&mut self, token: usize, reply: &Reply) {
+        self.hand_over();
+        let log = self.log_state();
         if let Some(c) = self.connections[token].as_mut() {
             if c.client.reply_mode == ReplyMode::On {
-                c.queue_reply(reply);
+                c.queue_reply(reply, &log);
             }
             self.flush_now(token);
         }
