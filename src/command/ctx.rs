@@ -8,6 +8,7 @@ use super::request::Request;
 use super::spec::Command;
 use crate::base::rng::Rng;
 use crate::keyspace::Db;
+use crate::keyspace::board::Busy;
 use crate::resp::Reply;
 use crate::value::{Hash, Kind, Limits, List, Set, SortedSet, Stream, Value, ValueRef};
 
@@ -25,6 +26,9 @@ pub enum Outcome {
     Transaction(Transaction),
     /// The node is to do something that needs more than the data; it writes the reply.
     Node(Box<Request>),
+    /// A shard that the command came to is held by another for long: to be run again, from its beginning, when
+    /// that has ended. The command has changed nothing.
+    Aside(Busy),
 }
 
 /// What the executor is to do with the client's transaction.

@@ -35,6 +35,8 @@ pub mod flags {
     pub const NO_MANDATORY_KEYS: u32 = 1 << 19;
     /// Runs with every shard locked: it looks at the whole keyspace.
     pub const LOCK_ALL: u32 = 1 << 24;
+    /// Goes from shard to shard and locks each for its own part only. In a transaction all are locked.
+    pub const EACH_SHARD: u32 = 1 << 23;
     /// Allowed for a RESP2 client in subscribed mode.
     pub const IN_SUBSCRIBED: u32 = 1 << 25;
     /// Runs at once inside MULTI instead of being queued.

@@ -24,6 +24,7 @@ use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked};
 use crate::resp::Reply;
 use crate::value::Limits;
 
+mod aside;
 mod blocked;
 mod refusal;
 mod route;
@@ -118,6 +119,8 @@ pub enum After {
     Suspended,
     /// Run the same command again later: the node is paused.
     Postponed,
+    /// Run the same command again when the client is woken: the board says that it waits.
+    Aside,
     /// The connection leaves its worker for a replication link.
     Detached,
 }
@@ -140,6 +143,8 @@ pub struct Executor {
     limits: Arc<Limits>,
     /// The published view, reloaded when it changes: one atomic load a command.
     view: Cache<&'static ArcSwapOption<View>, Option<Arc<View>>>,
+    /// What could not be done because a shard was held; see [`Executor::do_chores`].
+    chores: Vec<aside::Chore>,
 }
 
 impl std::fmt::Debug for Executor {
@@ -153,7 +158,15 @@ impl Executor {
     pub fn new(shared: &'static Shared, stats: Arc<CommandStats>, seed: u64) -> Self {
         let limits = shared.limits.load_full();
         let view = Cache::new(&shared.view);
-        Self { shared, stats, effects: Effects::seeded(!seed), rng: Rng::new(seed), limits, view }
+        Self {
+            shared,
+            stats,
+            effects: Effects::seeded(!seed),
+            rng: Rng::new(seed),
+            limits,
+            view,
+            chores: Vec::new(),
+        }
     }
 
     /// To be called once per wake-up: what may have changed since the last one.
@@ -293,11 +306,10 @@ impl Executor {
                 return After::Done;
             }
         }
-        let ks = &*shared.keyspace;
-        let mut locked = match (listed.single_key, hashed) {
-            (Some(_), Some(h)) => ks.lock_slot(h.slot),
-            // Keys that cannot be told are of a command that will refuse its arguments.
-            _ => ks.lock(lock_set(command, args).unwrap_or(LockSet::NONE)),
+        let hashed = hashed.filter(|_| listed.single_key.is_some());
+        let Some(mut locked) = self.lock_for(client, command, args, hashed) else {
+            client.asking = asking;
+            return After::Aside;
         };
         if !self.may_apply(client) {
             return After::Done;
@@ -364,7 +376,8 @@ impl Executor {
         let moving = self.view.load().as_deref().is_some_and(|view| view.moving);
         let Some(slot) = route.slot().filter(|_| moving) else { return Ok(()) };
         let shared = self.shared;
-        let mut locked = shared.keyspace.lock_slot(slot);
+        // Whoever holds the slot decides nothing of this; EXEC will look again.
+        let Ok(mut locked) = shared.keyspace.try_lock_slot(slot, 0) else { return Ok(()) };
         self.confirm_route(route, routed_by, client, asking, now, &mut locked)
     }
 
@@ -411,6 +424,10 @@ impl Executor {
         match (command.run)(&mut ctx, args) {
             Ok(Outcome::Done) => {}
             Ok(Outcome::Block(block)) => after = register(&mut db, client, args, &block),
+            Ok(Outcome::Aside(busy)) => {
+                self.put_aside_or_wake(client, busy);
+                return (After::Aside, None);
+            }
             Ok(Outcome::Transaction(t)) => {
                 transaction = Some(t);
                 if matches!(t, Transaction::Reset) {

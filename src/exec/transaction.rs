@@ -6,9 +6,10 @@ use super::route::Route;
 use super::{After, Executor, Host, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
-use crate::command::client::Role;
+use crate::command::client::{Aside, Multi, Role};
+use crate::command::spec::flags;
 use crate::command::{Client, Fail, Transaction, gate};
-use crate::keyspace::{Db, LockSet};
+use crate::keyspace::{Db, LockSet, Locked};
 use crate::resp::Reply;
 use crate::resp::request::write_command;
 
@@ -50,6 +51,9 @@ impl Executor {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             // Keys that cannot be told are of a command that will refuse its arguments.
             set = set.union(lock_set(queued.command, &args).unwrap_or(LockSet::NONE));
+            if queued.command.has(flags::EACH_SHARD) {
+                set = LockSet::ALL;
+            }
             route.add(queued.command, &args);
             needs |= gate::needs(queued.command);
         }
@@ -69,7 +73,20 @@ impl Executor {
                 return After::Done;
             }
         }
-        let mut locked = ks.lock(set);
+        let held = match self.lock_set_for(client, set) {
+            Some(mut locked) => match self.held_back(&multi, client, &mut locked) {
+                false => Some(locked),
+                true => None,
+            },
+            None => None,
+        };
+        let Some(mut locked) = held else {
+            drop(route);
+            client.multi = Some(multi);
+            client.asking = asking;
+            return After::Aside;
+        };
+        client.aside = Aside::default();
         if !self.may_apply(client) {
             return After::Done;
         }
@@ -136,6 +153,16 @@ impl Executor {
         After::Done
     }
 
+    /// Puts a client aside whose transaction would write to a key under way.
+    fn held_back(&self, multi: &Multi, client: &mut Client, locked: &mut Locked<'_>) -> bool {
+        let keys = multi.queue.iter().filter(|queued| queued.command.has(flags::WRITE)).flat_map(|queued| {
+            let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
+            queued.command.key_positions(&args).unwrap_or_default().into_iter().map(|at| &*queued.argv[at])
+        });
+        let busy = if client.role == Role::Primary { None } else { locked.under_way(keys) };
+        busy.is_some_and(|busy| self.put_aside(client, busy))
+    }
+
     /// Puts MULTI in front of what the transaction recorded and EXEC behind it.
     fn wrap_records(&mut self, before: &mut Vec<(u16, Vec<u8>)>) {
         let runs = self.effects.take_records();
@@ -166,21 +193,6 @@ impl Executor {
                 client.asking = false;
                 self.unwatch(client);
             }
-        }
-    }
-
-    /// Takes the client's interest back from the keys it watched. No lock is held.
-    pub fn unwatch(&mut self, client: &mut Client) {
-        let Some(dirty) = client.dirty.take() else { return };
-        let mut set = LockSet::NONE;
-        for (_, key) in &client.watched {
-            set.add_slot(key_slot(key));
-        }
-        let shared = self.shared;
-        let mut locked = shared.keyspace.lock(set);
-        for (index, key) in client.watched.drain(..) {
-            Db::new(&mut locked, index, 0, crate::keyspace::db::Expiring::Ignore, &mut self.effects)
-                .unwatch(&key, &dirty);
         }
     }
 }

@@ -37,7 +37,8 @@ impl Executor {
         true
     }
 
-    /// Deletes some keys whose time has come from one shard, as a primary does in the background.
+    /// Deletes some keys whose time has come from one shard, as a primary does in the background. A shard
+    /// that somebody holds has its turn when it comes up again.
     pub fn expire_shard(&mut self, shard: usize, now: UnixMs, max: usize) -> usize {
         let shared = self.shared;
         let ks = &*shared.keyspace;
@@ -46,7 +47,7 @@ impl Executor {
             if ks.volatile_len(db) == 0 {
                 continue;
             }
-            let mut locked = ks.lock_slot(shard as u16);
+            let Some(mut locked) = ks.lock_shard_if_free(shard) else { continue };
             self.effects.log_wanted = ks.log.is_wanted();
             looked_at += Db::new(&mut locked, db, now, Expiring::Delete, &mut self.effects).expire_due(max);
             self.effects.ready.clear();

@@ -85,6 +85,13 @@ impl Board {
         let _ = self.wake.set(wake);
     }
 
+    /// Tells a client's worker to try again.
+    pub fn wake(&self, who: Waiting) {
+        if let Some(wake) = self.wake.get() {
+            wake(who);
+        }
+    }
+
     /// Who holds a shard, if it has declared itself.
     pub fn holder(&self, shard: usize) -> Option<Holder> {
         self.lists.lock().holders.values().find(|h| h.shards.has_shard(shard)).copied()
@@ -96,7 +103,7 @@ impl Board {
     }
 
     #[inline(always)]
-    pub(super) fn has_keys_under_way(&self) -> bool {
+    pub fn has_keys_under_way(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) != 0
     }
 
@@ -164,8 +171,6 @@ impl Board {
             lists.waiting.remove(&(shard, *ticket));
         }
         drop(lists);
-        if let Some(wake) = self.wake.get() {
-            woken.into_iter().for_each(|(_, who)| wake(who));
-        }
+        woken.into_iter().for_each(|(_, who)| self.wake(who));
     }
 }

@@ -29,7 +29,8 @@ impl Keyspace {
             return false;
         }
         let Some((db, shard)) = self.random_shard(rng, policy.is_volatile()) else { return false };
-        let mut locked = self.lock_shard(shard);
+        // Another shard will do, where one is held.
+        let Some(mut locked) = self.lock_shard_if_free(shard) else { return true };
         let mut db = Db::new(&mut locked, db, now, Expiring::Ignore, effects);
         let victim = match policy {
             MaxmemoryPolicy::VolatileTtl => db.soonest_to_end(shard),

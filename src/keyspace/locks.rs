@@ -240,6 +240,11 @@ impl Keyspace {
         }
     }
 
+    /// Whether somebody holds a shard at this moment.
+    pub(crate) fn is_locked(&self, shard: usize) -> bool {
+        self.locks[shard].raw.is_locked()
+    }
+
     /// Locks one shard, by number, if nobody holds it: for work that can be done later as well.
     pub(crate) fn lock_shard_if_free(&self, shard: usize) -> Option<Locked<'_>> {
         self.locks[shard].raw.try_lock().then(|| self.locked_one(shard))

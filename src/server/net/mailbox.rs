@@ -37,6 +37,8 @@ pub enum Mail {
     Recheck,
     /// Clients that were postponed may try again.
     Unpaused,
+    /// A client that was put aside for a shard or a key may try again.
+    Free { token: usize, client: u64 },
     /// To be dropped once the round in which it comes is over, which tells the sender.
     Settle(tokio::sync::mpsc::Sender<()>),
     /// Close everything and end.

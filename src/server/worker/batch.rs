@@ -14,6 +14,7 @@ use crate::resp::{Limits, Parsed, Progress, ProtocolError, Reply, parse};
 use crate::server::net::connection::{Connection, Hold};
 use crate::server::node::clients::ClientState;
 use crate::server::node::unix_ms;
+use crate::server::worker::deadlines::Kind;
 use crate::server::worker::segment::Segment;
 use crate::server::worker::{NodeHost, READ_SIZE, Worker};
 
@@ -325,18 +326,24 @@ impl Worker {
             After::Blocked(blocked) => {
                 let Blocked { waiter, timeout, timeout_reply } = *blocked;
                 let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
-                c.hold = Some(Hold::Keys { waiter, deadline, timeout_reply });
+                self.hold(c, Hold::Keys { waiter, timeout_reply });
+                self.deadlines.set(s.token, Kind::Blocked, deadline);
                 c.entry.times_out.store(timeout.is_some(), Ordering::Relaxed);
                 c.entry.blocked.store(true, Ordering::Release);
                 self.node.clients.blocked.fetch_add(1, Ordering::Relaxed);
                 s.stopped = true;
             }
             After::Suspended => {
-                c.hold = Some(Hold::Host);
+                self.hold(c, Hold::Host);
                 s.stopped = true;
             }
             After::Postponed => {
-                c.hold = Some(Hold::Pause);
+                self.hold(c, Hold::Pause);
+                s.consumed = begin;
+                s.stopped = true;
+            }
+            After::Aside => {
+                self.hold(c, Hold::Aside { again: None });
                 s.consumed = begin;
                 s.stopped = true;
             }

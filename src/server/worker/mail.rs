@@ -54,21 +54,13 @@ impl Worker {
                 Mail::Recheck => self.recheck_blocked(),
                 Mail::Settle(sender) => drop(sender),
                 Mail::Unpaused => {
-                    let paused = |c: &Connection| matches!(c.hold, Some(Hold::Pause));
-                    let tokens: Vec<usize> = self
-                        .connections
-                        .iter()
-                        .flatten()
-                        .filter(|c| paused(c))
-                        .map(|c| c.client.token)
-                        .collect();
-                    for token in tokens {
-                        if let Some(c) = self.connections[token].as_mut() {
-                            c.hold = None;
+                    for (token, client) in self.held_by(|hold| matches!(hold, Hold::Pause)) {
+                        if self.end_hold(token, client) {
+                            self.go_on(token);
                         }
-                        self.go_on(token);
                     }
                 }
+                Mail::Free { token, client } => self.try_again(token, client),
                 Mail::Shutdown => {
                     for token in 0..self.connections.len() {
                         if let Some(c) = self.connections[token].as_mut() {

@@ -1,0 +1,144 @@
+//! Locks with patience: a command that cannot have its shards, or would write to a key under way, is put
+//! aside. What has no client to wait for it is done later.
+
+use std::sync::Arc;
+
+use super::{Executor, lock_set};
+use crate::base::crc16::key_slot;
+use crate::base::time::UnixMs;
+use crate::command::client::{Aside, Role};
+use crate::command::spec::flags;
+use crate::command::{Client, Command};
+use crate::keyspace::board::{Busy, Waiting};
+use crate::keyspace::db::Expiring;
+use crate::keyspace::watch::{Dirty, Waiter};
+use crate::keyspace::{Db, DbIndex, Hashed, LockSet, Locked};
+
+/// Something that an executor owes to shards which were held when it wanted to do it. That it is late does
+/// no harm: a watch that nobody looks at, a waiter that is claimed.
+pub(super) enum Chore {
+    Unwatch(Vec<(DbIndex, Vec<u8>)>, Dirty),
+    Forget(Arc<Waiter>),
+}
+
+impl Chore {
+    fn locks(&self) -> LockSet {
+        let mut set = LockSet::NONE;
+        match self {
+            Self::Unwatch(keys, _) => keys.iter().for_each(|(_, key)| set.add_slot(key_slot(key))),
+            Self::Forget(waiter) => waiter.argv[1..].iter().for_each(|key| set.add_slot(key_slot(key))),
+        }
+        set
+    }
+}
+
+impl Executor {
+    /// The locks of a command. `None`: the client was put aside.
+    #[inline(always)]
+    pub(super) fn lock_for(
+        &self,
+        client: &mut Client,
+        command: &Command,
+        args: &[&[u8]],
+        hashed: Option<Hashed>,
+    ) -> Option<Locked<'static>> {
+        let ks = &*self.shared.keyspace;
+        let mut locked = match hashed {
+            Some(h) => match ks.try_lock_slot(h.slot, client.aside.tries) {
+                Ok(locked) => locked,
+                Err(busy) => self.lock_later(client, LockSet::of_slot(h.slot), busy)?,
+            },
+            // Keys that cannot be told are of a command that will refuse its arguments.
+            None => self.lock_set_for(client, lock_set(command, args).unwrap_or(LockSet::NONE))?,
+        };
+        if ks.board.has_keys_under_way() && command.has(flags::WRITE) && client.role != Role::Primary {
+            let keys = command.key_positions(args).unwrap_or_default();
+            if let Some(busy) = locked.under_way(keys.iter().map(|at| args[*at])) {
+                self.put_aside(client, busy);
+                return None;
+            }
+        }
+        if client.aside.ticket != 0 {
+            client.aside = Aside::default();
+        }
+        Some(locked)
+    }
+
+    /// As [`lock_for`](Self::lock_for), for a set of shards.
+    pub(super) fn lock_set_for(&self, client: &mut Client, set: LockSet) -> Option<Locked<'static>> {
+        let ks = &*self.shared.keyspace;
+        match ks.try_lock(set, client.aside.tries) {
+            Ok(locked) => Some(locked),
+            Err(busy) => self.lock_later(client, set, busy),
+        }
+    }
+
+    /// For a client, nothing; it will be woken. The thread that applies our primary's stream has nothing else
+    /// to do than to wait.
+    #[cold]
+    fn lock_later(&self, client: &mut Client, set: LockSet, mut busy: Busy) -> Option<Locked<'static>> {
+        let ks = &*self.shared.keyspace;
+        if client.role == Role::Primary {
+            return Some(ks.lock(set));
+        }
+        while !self.put_aside(client, busy) {
+            match ks.try_lock(set, client.aside.tries) {
+                Ok(locked) => return Some(locked),
+                Err(again) => busy = again,
+            }
+        }
+        None
+    }
+
+    #[cold]
+    pub(super) fn put_aside(&self, client: &mut Client, busy: Busy) -> bool {
+        let who = Waiting { worker: client.worker, token: client.token, client: client.id };
+        let aside = self.shared.keyspace.put_aside(who, busy, &mut client.aside.ticket);
+        client.aside.tries += u32::from(aside);
+        aside
+    }
+
+    /// Puts a client aside whose command found out itself; its worker holds it back in any case.
+    pub(super) fn put_aside_or_wake(&self, client: &mut Client, busy: Busy) {
+        if !self.put_aside(client, busy) {
+            let who = Waiting { worker: client.worker, token: client.token, client: client.id };
+            self.shared.keyspace.board.wake(who);
+        }
+    }
+
+    /// Does it now, or later if a shard is held.
+    pub(super) fn do_chore(&mut self, chore: Chore) {
+        let shared = self.shared;
+        let Ok(mut locked) = shared.keyspace.try_lock(chore.locks(), 0) else {
+            self.chores.push(chore);
+            return;
+        };
+        match chore {
+            Chore::Unwatch(keys, dirty) => {
+                for (index, key) in keys {
+                    Db::new(&mut locked, index, 0, Expiring::Ignore, &mut self.effects).unwatch(&key, &dirty);
+                }
+            }
+            Chore::Forget(waiter) => self.unblock(&waiter, &mut locked, 0),
+        }
+    }
+
+    /// Does what was left. To be called every now and then.
+    pub fn do_chores(&mut self) {
+        for chore in std::mem::take(&mut self.chores) {
+            self.do_chore(chore);
+        }
+    }
+
+    /// Takes a client that timed out or left out of all queues. The caller has claimed it.
+    pub fn forget_waiter(&mut self, waiter: &Arc<Waiter>, _now: UnixMs) {
+        self.do_chore(Chore::Forget(Arc::clone(waiter)));
+    }
+
+    /// Takes the client's interest back from the keys it watched. No lock is held.
+    pub fn unwatch(&mut self, client: &mut Client) {
+        if let Some(dirty) = client.dirty.take() {
+            self.do_chore(Chore::Unwatch(std::mem::take(&mut client.watched), dirty));
+        }
+    }
+}
