@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::gate;
 use super::spec::Command;
 use crate::base::time::UnixMs;
 use crate::keyspace::DbIndex;
@@ -78,6 +79,20 @@ pub struct Aside {
     pub tries: u32,
 }
 
+/// The conditions of a client, kept as one word that the gate tests, and what MULTI has queued.
+#[derive(Debug)]
+pub struct Conditions {
+    /// Bits of [`gate`].
+    bits: u32,
+    multi: Option<Box<Multi>>,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self { bits: gate::UNAUTHENTICATED, multi: None }
+    }
+}
+
 /// The connection's state that commands read and change.
 #[derive(Debug, Default)]
 pub struct Client {
@@ -93,18 +108,15 @@ pub struct Client {
     pub lib_ver: Vec<u8>,
     /// The ACL user; the default one before authentication.
     pub user: Cow<'static, str>,
-    pub authenticated: bool,
     pub addr: String,
     pub local_addr: String,
     pub created: UnixMs,
     pub reply_mode: ReplyMode,
     /// READONLY on a cluster replica.
     pub readonly: bool,
-    /// ASKING: the next command may use a slot that is being imported.
-    pub asking: bool,
     pub no_evict: bool,
     pub no_touch: bool,
-    pub multi: Option<Box<Multi>>,
+    pub conditions: Conditions,
     /// Commands of the transaction that runs at this moment.
     pub executing: Option<usize>,
     pub watched: Vec<(DbIndex, Vec<u8>)>,
@@ -130,9 +142,77 @@ pub struct Client {
 }
 
 impl Client {
+    /// What the gate must know of the client: bits of [`gate`].
+    #[inline(always)]
+    pub fn conditions(&self) -> u32 {
+        self.conditions.bits
+    }
+
+    fn has(&self, condition: u32) -> bool {
+        self.conditions.bits & condition != 0
+    }
+
+    fn set(&mut self, condition: u32, on: bool) {
+        if on {
+            self.conditions.bits |= condition;
+        } else {
+            self.conditions.bits &= !condition;
+        }
+    }
+
+    pub fn is_authenticated(&self) -> bool {
+        !self.has(gate::UNAUTHENTICATED)
+    }
+
+    pub fn set_authenticated(&mut self, authenticated: bool) {
+        self.set(gate::UNAUTHENTICATED, !authenticated);
+    }
+
+    /// ASKING: the next command may use a slot that is being imported.
+    pub fn set_asking(&mut self, asking: bool) {
+        self.set(gate::ASKING, asking);
+    }
+
+    pub fn in_multi(&self) -> bool {
+        self.conditions.multi.is_some()
+    }
+
+    /// MULTI: what comes is queued from now on.
+    pub fn begin_multi(&mut self) {
+        self.resume_multi(Box::default());
+    }
+
+    /// Goes on with a queue that was taken out.
+    pub fn resume_multi(&mut self, multi: Box<Multi>) {
+        self.conditions.multi = Some(multi);
+        self.set(gate::IN_MULTI, true);
+        self.version += 1;
+    }
+
+    pub fn multi_mut(&mut self) -> Option<&mut Multi> {
+        self.conditions.multi.as_deref_mut()
+    }
+
+    pub fn multi(&self) -> Option<&Multi> {
+        self.conditions.multi.as_deref()
+    }
+
+    /// Ends MULTI and gives what was queued.
+    pub fn take_multi(&mut self) -> Option<Box<Multi>> {
+        self.set(gate::IN_MULTI, false);
+        self.version += 1;
+        self.conditions.multi.take()
+    }
+
+    /// Brings the condition that follows from subscriptions and protocol up to date. To be called by whoever
+    /// changes either.
+    pub fn settle_subscribed(&mut self) {
+        self.set(gate::SUBSCRIBED, !self.resp3 && self.subscriptions() > 0);
+    }
+
     /// Whether the client may only use the pub/sub commands: subscribed, in RESP2.
     pub fn is_subscribed_resp2(&self) -> bool {
-        !self.resp3 && self.subscriptions() > 0
+        self.has(gate::SUBSCRIBED)
     }
 
     /// The letters of CLIENT LIST's `flags`.
@@ -146,7 +226,7 @@ impl Client {
         add(self.role == Role::Replica, 'S');
         add(self.role == Role::Primary, 'M');
         add(self.subscriptions() > 0, 'P');
-        add(self.multi.is_some() || self.executing.is_some(), 'x');
+        add(self.conditions.multi.is_some() || self.executing.is_some(), 'x');
         add(blocked, 'b');
         add(self.dirty.as_ref().is_some_and(|d| d.load(std::sync::atomic::Ordering::Relaxed)), 'd');
         add(self.close_after_reply, 'c');

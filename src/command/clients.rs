@@ -11,8 +11,8 @@ use super::{Fail, Result, int, is, wrong_arguments};
 pub const COMMANDS: &[Command] =
     &[Command::container("client", Connection, CLIENT).doc("2.4.0", "", "Commands about connections.")];
 
-const OWN: u32 = NOSCRIPT | LOADING | STALE;
-const OTHERS: u32 = ADMIN | NOSCRIPT | LOADING | STALE;
+const OWN: Flags = NOSCRIPT | LOADING | STALE;
+const OTHERS: Flags = ADMIN | NOSCRIPT | LOADING | STALE;
 
 const CLIENT: &[Command] = &[
     Command::new("getname", 2, Connection, getname)

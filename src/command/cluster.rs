@@ -10,7 +10,7 @@ use crate::base::crc16::{SLOTS, key_slot};
 pub const COMMANDS: &[Command] = &[
     Command::container("cluster", Cluster, CLUSTER).doc("3.0.0", "", "Commands about the cluster."),
     Command::new("asking", 1, Cluster, asking)
-        .flags(FAST)
+        .flags(FAST | KEEPS_ASKING)
         .categories(&["@connection"])
         .complexity("O(1)")
         .doc("3.0.0", "", "Lets the next command use a slot that is being imported."),
@@ -26,8 +26,8 @@ pub const COMMANDS: &[Command] = &[
         .doc("3.0.0", "", "Ends READONLY."),
 ];
 
-const SHOWS: u32 = LOADING | STALE;
-const CHANGES: u32 = ADMIN | NO_ASYNC_LOADING | STALE;
+const SHOWS: Flags = LOADING | STALE;
+const CHANGES: Flags = ADMIN | NO_ASYNC_LOADING | STALE;
 
 const CLUSTER: &[Command] = &[
     row("addslots", -3, CHANGES, add_slots, "3.0.0", "slot [slot ...]", "Assigns slots to this node."),
@@ -151,7 +151,7 @@ const CLUSTER: &[Command] = &[
 const fn row(
     name: &'static str,
     arity: i32,
-    flags: u32,
+    flags: Flags,
     run: super::ctx::Handler,
     since: &'static str,
     syntax: &'static str,
@@ -176,7 +176,7 @@ fn clustered(ctx: &Ctx<'_, '_, '_>) -> Result<()> {
 
 fn asking(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     clustered(ctx)?;
-    ctx.client.asking = true;
+    ctx.client.set_asking(true);
     ctx.reply.ok();
     DONE
 }

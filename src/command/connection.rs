@@ -7,7 +7,7 @@ use super::{Fail, Result, int, is, small_int};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("ping", -1, Connection, ping)
-        .flags(FAST | IN_SUBSCRIBED)
+        .flags(FAST | IN_SUBSCRIBED | TELLS_SAVE_FAILED)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .complexity("O(1)")
         .doc("1.0.0", "[message]", "Answers PONG, or the message."),

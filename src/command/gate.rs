@@ -42,8 +42,7 @@ pub const fn needs(c: &Command) -> u32 {
     if c.has(flags::WRITE) {
         bits |= READ_ONLY | SAVE_FAILED | FEW_REPLICAS;
     }
-    if matches!(c.name.as_bytes(), b"ping") {
-        // So that who only looks whether the node is well hears of it, too.
+    if c.has(flags::TELLS_SAVE_FAILED) {
         bits |= SAVE_FAILED;
     }
     if c.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0 {
@@ -55,7 +54,7 @@ pub const fn needs(c: &Command) -> u32 {
     if !c.keys.is_empty() {
         bits |= CLUSTER;
     }
-    if !matches!(c.name.as_bytes(), b"asking") {
+    if !c.has(flags::KEEPS_ASKING) {
         bits |= ASKING;
     }
     if !c.has(flags::NO_AUTH) {

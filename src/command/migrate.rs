@@ -12,7 +12,7 @@ const MOVED: u16 = key::RW | key::ACCESS | key::DELETE;
 const KEYS: Keyword = Keyword { word: "keys", told_from: -2, from: 6, options: &[("auth", 1), ("auth2", 2)] };
 
 pub const COMMANDS: &[Command] = &[Command::new("migrate", -6, Generic, migrate)
-    .flags(WRITE | MOVABLE_KEYS)
+    .flags(WRITE | MOVABLE_KEYS | ANYWHERE)
     .keys(&[
         KeySpec { begin: Begin::IndexUnless(3, KEYS), ..one(3, MOVED) },
         behind(KEYS, 0, MOVED | key::INCOMPLETE),

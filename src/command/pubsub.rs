@@ -6,9 +6,9 @@ use super::request::{PubSubRequest, Request, Space};
 use super::spec::{Command, Group::PubSub, KeySpec, flags::*, key, one, range};
 use super::{Result, wrong_arguments};
 
-const LISTENING: u32 = PUBSUB_FLAGS | IN_SUBSCRIBED | PUSHES;
-const PUBSUB_FLAGS: u32 = PUBSUB | NOSCRIPT | LOADING | STALE;
-const ASKING_FLAGS: u32 = PUBSUB | LOADING | STALE;
+const LISTENING: Flags = PUBSUB_FLAGS | IN_SUBSCRIBED | PUSHES;
+const PUBSUB_FLAGS: Flags = PUBSUB | NOSCRIPT | LOADING | STALE;
+const ASKING_FLAGS: Flags = PUBSUB | LOADING | STALE;
 
 /// A channel that belongs to a slot: routed like a key, but none.
 const CHANNEL: KeySpec = one(1, key::NOT_KEY);

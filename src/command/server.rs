@@ -53,7 +53,7 @@ pub const COMMANDS: &[Command] = &[
         .doc("1.0.0", "subcommand [argument [argument ...]]", "For tests and developers."),
 ];
 
-const ADMINISTER: u32 = ADMIN | NOSCRIPT | LOADING | STALE;
+const ADMINISTER: Flags = ADMIN | NOSCRIPT | LOADING | STALE;
 
 const CONFIG: &[Command] = &[
     Command::new("get", -3, Server, config_get)

@@ -9,47 +9,60 @@ use super::ctx::Handler;
 
 /// Flags of a command, as COMMAND INFO lists them, and a few of our own behind [`flags::LOCK_ALL`].
 pub mod flags {
-    pub const WRITE: u32 = 1 << 0;
-    pub const READONLY: u32 = 1 << 1;
+    /// A set of flags.
+    pub type Flags = u64;
+
+    pub const WRITE: Flags = 1 << 0;
+    pub const READONLY: Flags = 1 << 1;
     /// Refused when memory is over its limit.
-    pub const DENYOOM: u32 = 1 << 2;
-    pub const ADMIN: u32 = 1 << 3;
-    pub const PUBSUB: u32 = 1 << 4;
-    pub const NOSCRIPT: u32 = 1 << 5;
-    pub const BLOCKING: u32 = 1 << 6;
+    pub const DENYOOM: Flags = 1 << 2;
+    pub const ADMIN: Flags = 1 << 3;
+    pub const PUBSUB: Flags = 1 << 4;
+    pub const NOSCRIPT: Flags = 1 << 5;
+    pub const BLOCKING: Flags = 1 << 6;
     /// Allowed while data are loaded.
-    pub const LOADING: u32 = 1 << 7;
+    pub const LOADING: Flags = 1 << 7;
     /// Allowed on a replica that has lost its primary.
-    pub const STALE: u32 = 1 << 8;
-    pub const SKIP_MONITOR: u32 = 1 << 9;
-    pub const SKIP_SLOWLOG: u32 = 1 << 10;
-    pub const ASKING: u32 = 1 << 11;
-    pub const FAST: u32 = 1 << 12;
+    pub const STALE: Flags = 1 << 8;
+    pub const SKIP_MONITOR: Flags = 1 << 9;
+    pub const SKIP_SLOWLOG: Flags = 1 << 10;
+    pub const ASKING: Flags = 1 << 11;
+    pub const FAST: Flags = 1 << 12;
     /// Allowed before authentication.
-    pub const NO_AUTH: u32 = 1 << 13;
-    pub const MAY_REPLICATE: u32 = 1 << 14;
-    pub const MOVABLE_KEYS: u32 = 1 << 15;
-    pub const NO_ASYNC_LOADING: u32 = 1 << 16;
-    pub const NO_MULTI: u32 = 1 << 17;
-    pub const ALLOW_BUSY: u32 = 1 << 18;
-    pub const NO_MANDATORY_KEYS: u32 = 1 << 19;
+    pub const NO_AUTH: Flags = 1 << 13;
+    pub const MAY_REPLICATE: Flags = 1 << 14;
+    pub const MOVABLE_KEYS: Flags = 1 << 15;
+    pub const NO_ASYNC_LOADING: Flags = 1 << 16;
+    pub const NO_MULTI: Flags = 1 << 17;
+    pub const ALLOW_BUSY: Flags = 1 << 18;
+    pub const NO_MANDATORY_KEYS: Flags = 1 << 19;
     /// Runs with every shard locked: it looks at the whole keyspace.
-    pub const LOCK_ALL: u32 = 1 << 24;
+    pub const LOCK_ALL: Flags = 1 << 24;
     /// Goes from shard to shard and locks each for its own part only. In a transaction all are locked.
-    pub const EACH_SHARD: u32 = 1 << 23;
+    pub const EACH_SHARD: Flags = 1 << 23;
     /// Allowed for a RESP2 client in subscribed mode.
-    pub const IN_SUBSCRIBED: u32 = 1 << 25;
+    pub const IN_SUBSCRIBED: Flags = 1 << 25;
     /// Runs at once inside MULTI instead of being queued.
-    pub const NOT_QUEUED: u32 = 1 << 26;
+    pub const NOT_QUEUED: Flags = 1 << 26;
 
     /// What it answers are messages out of band, which CLIENT REPLY does not silence.
-    pub const PUSHES: u32 = 1 << 27;
+    pub const PUSHES: Flags = 1 << 27;
 
     /// For servers among themselves and developers.
-    pub const SYSTEM: u32 = 1 << 28;
+    pub const SYSTEM: Flags = 1 << 28;
+    /// Leaves ASKING as it is, for the command or the transaction that follows.
+    pub const KEEPS_ASKING: Flags = 1 << 29;
+    /// Runs what MULTI has queued: the executor does it.
+    pub const RUNS_QUEUE: Flags = 1 << 30;
+    /// Refused as writes are while saving fails, so that who only looks whether the node is well hears of it.
+    pub const TELLS_SAVE_FAILED: Flags = 1 << 31;
+    /// Served wherever its keys are, also in a slot that is being imported.
+    pub const ANYWHERE: Flags = 1 << 32;
+    /// A client that waits in it is told when its key goes, or becomes another type.
+    pub const WAITS_FOR_LOSS: Flags = 1 << 33;
 
     /// Names of the flags that COMMAND shows.
-    pub const NAMES: &[(u32, &str)] = &[
+    pub const NAMES: &[(Flags, &str)] = &[
         (WRITE, "write"),
         (READONLY, "readonly"),
         (DENYOOM, "denyoom"),
@@ -286,7 +299,7 @@ pub struct Command {
     pub name: &'static str,
     /// Words including the name (and the container's name); negative: at least.
     pub arity: i32,
-    pub flags: u32,
+    pub flags: flags::Flags,
     pub group: Group,
     pub keys: &'static [KeySpec],
     /// ACL categories that do not follow from flags and group.
@@ -337,7 +350,7 @@ impl Command {
         self
     }
 
-    pub const fn flags(mut self, flags: u32) -> Self {
+    pub const fn flags(mut self, flags: flags::Flags) -> Self {
         self.flags = flags;
         self
     }
@@ -375,7 +388,7 @@ impl Command {
         self
     }
 
-    pub const fn has(&self, flag: u32) -> bool {
+    pub const fn has(&self, flag: flags::Flags) -> bool {
         self.flags & flag != 0
     }
 

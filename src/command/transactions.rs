@@ -9,10 +9,10 @@ use super::{Fail, Result};
 pub const COMMANDS: &[Command] = &[
     Command::new("multi", 1, Transactions, multi)
         .complexity("O(1)")
-        .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY | NOT_QUEUED)
+        .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY | NOT_QUEUED | KEEPS_ASKING)
         .doc("1.2.0", "", "Starts a transaction."),
     Command::new("exec", 1, Transactions, exec)
-        .flags(NOSCRIPT | LOADING | STALE | SKIP_SLOWLOG | NOT_QUEUED)
+        .flags(NOSCRIPT | LOADING | STALE | SKIP_SLOWLOG | NOT_QUEUED | RUNS_QUEUE)
         .doc("1.2.0", "", "Runs all commands of a transaction."),
     Command::new("discard", 1, Transactions, discard)
         .complexity("O(N)")
@@ -30,24 +30,23 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn multi(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    if ctx.client.multi.is_some() {
+    if ctx.client.in_multi() {
         return Err(Fail::text("ERR MULTI calls can not be nested"));
     }
-    ctx.client.multi = Some(Box::default());
-    ctx.client.version += 1;
+    ctx.client.begin_multi();
     ctx.reply.ok();
     DONE
 }
 
 fn exec(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    if ctx.client.multi.is_none() {
+    if !ctx.client.in_multi() {
         return Err(Fail::text("ERR EXEC without MULTI"));
     }
     Ok(Outcome::Transaction(Transaction::Exec))
 }
 
 fn discard(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    if ctx.client.multi.is_none() {
+    if !ctx.client.in_multi() {
         return Err(Fail::text("ERR DISCARD without MULTI"));
     }
     ctx.reply.ok();
@@ -55,7 +54,7 @@ fn discard(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn watch(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    if ctx.client.multi.is_some() {
+    if ctx.client.in_multi() {
         return Err(Fail::text("ERR WATCH inside MULTI is not allowed"));
     }
     let dirty = Arc::clone(ctx.client.dirty.get_or_insert_default());

@@ -3,65 +3,71 @@
 
 use std::sync::Arc;
 
-use super::{Executor, lock_set};
+use super::call::Call;
+use super::{Executor, Host, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
+use crate::command::Client;
 use crate::command::client::{Aside, Role};
 use crate::command::spec::flags;
-use crate::command::{Client, Command};
 use crate::keyspace::board::{Busy, Waiting};
 use crate::keyspace::db::Expiring;
 use crate::keyspace::watch::{Dirty, Waiter};
-use crate::keyspace::{Db, DbIndex, Hashed, LockSet, Locked};
+use crate::keyspace::{Db, DbIndex, LockSet, Locked};
 
 /// Something that an executor owes to shards which were held when it wanted to do it. That it is late does
 /// no harm: a watch that nobody looks at, a waiter that is claimed.
 pub(super) enum Chore {
     Unwatch(Vec<(DbIndex, Vec<u8>)>, Dirty),
     Forget(Arc<Waiter>),
+    /// Clients that wait for keys which changed.
+    Serve(Vec<(DbIndex, Vec<u8>)>),
 }
 
-impl Chore {
-    fn locks(&self) -> LockSet {
-        let mut set = LockSet::NONE;
-        match self {
-            Self::Unwatch(keys, _) => keys.iter().for_each(|(_, key)| set.add_slot(key_slot(key))),
-            Self::Forget(waiter) => waiter.argv[1..].iter().for_each(|key| set.add_slot(key_slot(key))),
-        }
-        set
-    }
+/// The shards of keys, whatever their database.
+fn shards_of<'a>(keys: impl IntoIterator<Item = &'a Vec<u8>>) -> LockSet {
+    let mut set = LockSet::NONE;
+    keys.into_iter().for_each(|key| set.add_slot(key_slot(key)));
+    set
 }
 
 impl Executor {
     /// The locks of a command. `None`: the client was put aside.
     #[inline(always)]
-    pub(super) fn lock_for(
-        &self,
-        client: &mut Client,
-        command: &Command,
-        args: &[&[u8]],
-        hashed: Option<Hashed>,
-    ) -> Option<Locked<'static>> {
+    pub(super) fn lock_for(&self, client: &mut Client, call: &Call<'_>) -> Option<Locked<'static>> {
         let ks = &*self.shared.keyspace;
-        let mut locked = match hashed {
+        let mut locked = match call.hashed {
             Some(h) => match ks.try_lock_slot(h.slot, client.aside.tries) {
                 Ok(locked) => locked,
                 Err(busy) => self.lock_later(client, LockSet::of_slot(h.slot), busy)?,
             },
             // Keys that cannot be told are of a command that will refuse its arguments.
-            None => self.lock_set_for(client, lock_set(command, args).unwrap_or(LockSet::NONE))?,
+            None => self.lock_set_for(client, lock_set(call.command, call.args).unwrap_or(LockSet::NONE))?,
         };
-        if ks.board.has_keys_under_way() && command.has(flags::WRITE) && client.role != Role::Primary {
-            let keys = command.key_positions(args).unwrap_or_default();
-            if let Some(busy) = locked.under_way(keys.iter().map(|at| args[*at])) {
-                self.put_aside(client, busy);
-                return None;
+        if ks.board.has_keys_under_way() && call.command.has(flags::WRITE) {
+            let keys = call.command.key_positions(call.args).unwrap_or_default();
+            let keys = keys.iter().map(|at| call.args[*at]);
+            return self.pass_keys_under_way(client, &mut locked, keys).then_some(locked);
+        }
+        client.aside = Aside::default();
+        Some(locked)
+    }
+
+    /// False: one of the keys is under way, and the client, who would write to it, was put aside. Our
+    /// primary's stream goes on in any case.
+    pub(super) fn pass_keys_under_way<'a>(
+        &self,
+        client: &mut Client,
+        locked: &mut Locked<'_>,
+        keys: impl Iterator<Item = &'a [u8]>,
+    ) -> bool {
+        match locked.under_way(keys).filter(|_| client.role != Role::Primary) {
+            Some(busy) => !self.put_aside(client, busy),
+            None => {
+                client.aside = Aside::default();
+                true
             }
         }
-        if client.aside.ticket != 0 {
-            client.aside = Aside::default();
-        }
-        Some(locked)
     }
 
     /// As [`lock_for`](Self::lock_for), for a set of shards.
@@ -106,39 +112,61 @@ impl Executor {
         }
     }
 
-    /// Does it now, or later if a shard is held.
-    pub(super) fn do_chore(&mut self, chore: Chore) {
-        let shared = self.shared;
-        let Ok(mut locked) = shared.keyspace.try_lock(chore.locks(), 0) else {
-            self.chores.push(chore);
-            return;
-        };
-        match chore {
-            Chore::Unwatch(keys, dirty) => {
-                for (index, key) in keys {
-                    Db::new(&mut locked, index, 0, Expiring::Ignore, &mut self.effects).unwatch(&key, &dirty);
+    /// Does what was left. To be called every now and then.
+    pub fn do_chores(&mut self, host: &mut dyn Host, now: UnixMs) {
+        for chore in std::mem::take(&mut self.chores) {
+            match chore {
+                Chore::Unwatch(keys, dirty) => self.unwatch_keys(keys, dirty),
+                Chore::Forget(waiter) => self.forget_waiter(&waiter, now),
+                Chore::Serve(keys) => {
+                    self.effects.ready.extend(keys);
+                    self.serve_unlocked(host, now);
                 }
             }
-            Chore::Forget(waiter) => self.unblock(&waiter, &mut locked, 0),
         }
-    }
-
-    /// Does what was left. To be called every now and then.
-    pub fn do_chores(&mut self) {
-        for chore in std::mem::take(&mut self.chores) {
-            self.do_chore(chore);
-        }
-    }
-
-    /// Takes a client that timed out or left out of all queues. The caller has claimed it.
-    pub fn forget_waiter(&mut self, waiter: &Arc<Waiter>, _now: UnixMs) {
-        self.do_chore(Chore::Forget(Arc::clone(waiter)));
     }
 
     /// Takes the client's interest back from the keys it watched. No lock is held.
     pub fn unwatch(&mut self, client: &mut Client) {
         if let Some(dirty) = client.dirty.take() {
-            self.do_chore(Chore::Unwatch(std::mem::take(&mut client.watched), dirty));
+            self.unwatch_keys(std::mem::take(&mut client.watched), dirty);
+        }
+    }
+
+    fn unwatch_keys(&mut self, keys: Vec<(DbIndex, Vec<u8>)>, dirty: Dirty) {
+        let shared = self.shared;
+        match shared.keyspace.try_lock(shards_of(keys.iter().map(|(_, key)| key)), 0) {
+            Ok(mut locked) => {
+                for (index, key) in keys {
+                    Db::new(&mut locked, index, 0, Expiring::Ignore, &mut self.effects).unwatch(&key, &dirty);
+                }
+            }
+            Err(_) => self.chores.push(Chore::Unwatch(keys, dirty)),
+        }
+    }
+
+    /// Takes a client that timed out or left out of all queues. The caller has claimed it.
+    pub fn forget_waiter(&mut self, waiter: &Arc<Waiter>, now: UnixMs) {
+        let shared = self.shared;
+        match shared.keyspace.try_lock(shards_of(&waiter.argv[1..]), 0) {
+            Ok(mut locked) => self.unblock(waiter, &mut locked, now),
+            Err(_) => self.chores.push(Chore::Forget(Arc::clone(waiter))),
+        }
+    }
+
+    /// Serves clients that are blocked on keys which changed under locks that are released.
+    pub(super) fn serve_unlocked(&mut self, host: &mut dyn Host, now: UnixMs) {
+        let keys = std::mem::take(&mut self.effects.ready);
+        if keys.is_empty() {
+            return;
+        }
+        let shared = self.shared;
+        match shared.keyspace.try_lock(shards_of(keys.iter().map(|(_, key)| key)), 0) {
+            Ok(mut locked) => {
+                self.effects.ready = keys;
+                self.serve_blocked(host, now, &mut locked);
+            }
+            Err(_) => self.chores.push(Chore::Serve(keys)),
         }
     }
 }

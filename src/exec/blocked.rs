@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::call::{Call, Ended, Origin};
 use super::{After, Blocked, Executor, Host, lock_set};
 use crate::base::time::UnixMs;
-use crate::command::{Block, Client, Ctx, Group, Outcome, gate};
+use crate::command::spec::flags;
+use crate::command::{Block, Client, Group};
 use crate::keyspace::db::Expiring;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Locked};
@@ -36,7 +38,7 @@ impl Executor {
             Group::List => kind == Kind::List,
             Group::SortedSet => kind == Kind::SortedSet,
             // A group is gone with its stream, so its readers are told.
-            Group::Stream => kind == Kind::Stream || command.name == "xreadgroup",
+            Group::Stream => kind == Kind::Stream || command.has(flags::WAITS_FOR_LOSS),
             _ => true,
         })
     }
@@ -73,37 +75,18 @@ impl Executor {
         if !waiter.claim() {
             return;
         }
-        let mut client =
-            Client { id: waiter.client, db: waiter.db, resp3: waiter.resp3, ..Client::default() };
+        let mut client = waiting_client(waiter);
         let mut reply = Reply::new();
-        reply.set_resp3(waiter.resp3);
-        let (dirty_before, expiring) = (self.effects.dirty, self.shared.expiring());
-        self.effects.recorded = false;
-        let mut db = Db::new(locked, waiter.db, now, expiring, &mut self.effects);
-        let mut ctx = Ctx {
-            db: &mut db,
-            reply: &mut reply,
-            client: &mut client,
-            limits: &self.limits,
-            rng: &mut self.rng,
-            command,
-            clustered: self.shared.gate.load(Ordering::Relaxed) & gate::CLUSTER != 0,
-            may_block: true,
-        };
-        match (command.run)(&mut ctx, &args) {
-            Ok(Outcome::Block(_)) => {
-                // Somebody before it took what there was.
-                waiter.claimed.store(false, Ordering::Release);
-                return;
-            }
-            Ok(_) => {}
-            Err(fail) => reply.error(&fail.to_string()),
+        let call = Call { id, command, args: &args, hashed: None, now };
+        self.stopwatch.start();
+        if let Ended::Blocks(_) = self.call(Origin::Unblocked, &call, host, &mut client, locked, &mut reply) {
+            // Somebody before it took what there was.
+            waiter.claimed.store(false, Ordering::Release);
+            return;
         }
-        if self.effects.dirty != dirty_before && !self.effects.recorded {
-            self.effects.record(waiter.db, &args);
-        }
+        self.commit(&mut client);
         self.unblock(waiter, locked, now);
-        host.deliver(waiter, reply);
+        host.deliver(waiter, reply, client.written_to);
     }
 
     /// Takes a client out of the queues of its keys whose shards are locked; the rest forget it
@@ -126,6 +109,8 @@ pub(super) fn register(db: &mut Db<'_, '_>, client: &Client, args: &[&[u8]], blo
         token: client.token,
         db: db.index(),
         resp3: client.resp3,
+        no_touch: client.no_touch,
+        user: client.user.clone(),
         argv: block.argv.clone().unwrap_or_else(|| args.iter().map(|a| a.to_vec()).collect()),
         alone: block.keys.iter().map(|&at| args[at].to_vec()).zip(block.alone.iter().cloned()).collect(),
         claimed: AtomicBool::new(false),
@@ -134,4 +119,18 @@ pub(super) fn register(db: &mut Db<'_, '_>, client: &Client, args: &[&[u8]], blo
         db.block(args[at], &waiter);
     }
     After::Blocked(Box::new(Blocked { waiter, timeout: block.timeout, timeout_reply: block.timeout_reply }))
+}
+
+/// A waiting client as its command sees it: the connection itself belongs to its worker.
+fn waiting_client(waiter: &Waiter) -> Client {
+    Client {
+        id: waiter.client,
+        worker: waiter.worker,
+        token: waiter.token,
+        db: waiter.db,
+        resp3: waiter.resp3,
+        no_touch: waiter.no_touch,
+        user: waiter.user.clone(),
+        ..Client::default()
+    }
 }

@@ -19,8 +19,8 @@ pub(super) struct Route<'a> {
     writes: bool,
     /// The command says ASKING itself (RESTORE-ASKING).
     asking: bool,
-    /// MIGRATE is served wherever the keys are.
-    migrate: bool,
+    /// It is served wherever the keys are.
+    anywhere: bool,
     channel: bool,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Route<'a> {
         }
         self.writes |= command.has(flags::WRITE) || command.has(flags::MAY_REPLICATE);
         self.asking |= command.has(flags::ASKING);
-        self.migrate |= command.name == "migrate";
+        self.anywhere |= command.has(flags::ANYWHERE);
     }
 
     /// The slot of the keys.
@@ -80,7 +80,7 @@ impl<'a> Route<'a> {
                 return Err(Fail::text("CLUSTERDOWN The cluster is down and only accepts read commands"));
             }
         }
-        if state.is_mine() || (self.migrate && state.is_importing()) {
+        if state.is_mine() || (self.anywhere && state.is_importing()) {
             return Ok(());
         }
         if state.is_importing() && (asking || self.asking) {
@@ -98,7 +98,7 @@ impl<'a> Route<'a> {
         let Some(slot) = self.slot else { return Ok(()) };
         let state = view.slot(slot);
         let importing = state.is_importing() && !state.is_mine();
-        if self.migrate || self.channel || !(state.is_migrating() || importing) {
+        if self.anywhere || self.channel || !(state.is_migrating() || importing) {
             return Ok(());
         }
         let present = self.keys.iter().filter(|k| db.exists(k)).count();

@@ -43,27 +43,8 @@ impl CommandStats {
     /// Counts a call that took `nanos`.
     #[inline]
     pub fn count_call(&self, id: usize, nanos: u64) {
-        self.add_calls(id, 1, nanos);
-    }
-
-    /// Counts calls by id and time; those of one command in a row are added up first.
-    #[inline]
-    pub fn count_calls(&self, calls: impl Iterator<Item = (usize, u64)>) {
-        let (mut last, mut number, mut time) = (0, 0, 0);
-        for (id, nanos) in calls {
-            if id != last && number > 0 {
-                self.add_calls(last, number, time);
-                (number, time) = (0, 0);
-            }
-            (last, number, time) = (id, number + 1, time + nanos);
-        }
-        self.add_calls(last, number, time);
-    }
-
-    #[inline]
-    fn add_calls(&self, id: usize, number: u64, nanos: u64) {
         let c = &self.commands[id];
-        bump(&c.calls, number);
+        bump(&c.calls, 1);
         bump(&c.nanos, nanos);
     }
 

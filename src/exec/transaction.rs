@@ -2,16 +2,50 @@
 
 use std::sync::atomic::Ordering;
 
+use super::call::{Call, Ended, Origin};
 use super::route::Route;
 use super::{After, Executor, Host, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
-use crate::command::client::{Aside, Multi, Role};
+use crate::command::client::{Multi, Role};
 use crate::command::spec::flags;
 use crate::command::{Client, Fail, Transaction, gate};
 use crate::keyspace::{Db, LockSet, Locked};
 use crate::resp::Reply;
-use crate::resp::request::write_command;
+
+/// What the commands of a queue need together.
+#[derive(Default)]
+struct Plan {
+    locks: LockSet,
+    /// The conditions that concern one of them: bits of [`gate`].
+    needs: u32,
+}
+
+impl Plan {
+    fn of(multi: &Multi) -> Self {
+        let mut plan = Self::default();
+        for queued in &multi.queue {
+            let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
+            // Keys that cannot be told are of a command that will refuse its arguments.
+            plan.locks = plan.locks.union(lock_set(queued.command, &args).unwrap_or(LockSet::NONE));
+            if queued.command.has(flags::EACH_SHARD) {
+                plan.locks = LockSet::ALL;
+            }
+            plan.needs |= gate::needs(queued.command);
+        }
+        plan
+    }
+}
+
+/// The route of all commands of a queue together.
+fn route_of(multi: &Multi) -> Route<'_> {
+    let mut route = Route::default();
+    for queued in &multi.queue {
+        let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
+        route.add(queued.command, &args);
+    }
+    route
+}
 
 impl Executor {
     /// Runs the queue of `client`, which is in MULTI.
@@ -19,167 +53,158 @@ impl Executor {
         &mut self,
         host: &mut dyn Host,
         client: &mut Client,
-        id: usize,
-        now: UnixMs,
+        call: &Call<'_>,
         reply: &mut Reply,
     ) -> After {
-        let node_bits = self.shared.gate.load(Ordering::Relaxed);
-        let writes = |c: &Client| {
-            c.multi.iter().flat_map(|m| &m.queue).any(|q| gate::needs(q.command) & gate::PAUSED_WRITES != 0)
-        };
-        if node_bits & gate::PAUSED_WRITES != 0 && client.role != Role::Primary && writes(client) {
+        let began = self.stopwatch.began();
+        let plan = client.multi().map(Plan::of).unwrap_or_default();
+        if self.is_paused_for(client, &plan) {
             return After::Postponed;
         }
-        let Some(multi) = client.multi.take() else { return After::Done };
+        let Some(multi) = client.take_multi() else { return After::Done };
+        let asking = client.conditions() & gate::ASKING != 0;
+        client.set_asking(false);
         reply.set_resp3(client.resp3);
-        let asking = std::mem::take(&mut client.asking);
         if multi.aborted {
             self.unwatch(client);
             reply.error("EXECABORT Transaction discarded because of previous errors.");
-            self.stats.count_error("EXECABORT");
+            self.stats.count_failed(call.id, "EXECABORT");
             return After::Done;
         }
-        let shared = self.shared;
-        let ks = &*shared.keyspace;
-        let mut set = LockSet::NONE;
+        let mut set = plan.locks;
         for (_, key) in &client.watched {
             set.add_slot(key_slot(key));
         }
-        let mut route = Route::default();
-        let mut needs = 0;
-        for queued in &multi.queue {
-            let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
-            // Keys that cannot be told are of a command that will refuse its arguments.
-            set = set.union(lock_set(queued.command, &args).unwrap_or(LockSet::NONE));
-            if queued.command.has(flags::EACH_SHARD) {
-                set = LockSet::ALL;
-            }
-            route.add(queued.command, &args);
-            needs |= gate::needs(queued.command);
+        if let Err(fail) = self.may_exec(host, client, &multi, &plan, asking, call.now) {
+            self.unwatch(client);
+            self.reject(call.id, &fail, reply);
+            return After::Done;
         }
-        let from_primary = client.role == Role::Primary;
-        if !from_primary {
-            if let Some(Err(fail)) = self.view.load().as_deref().map(|v| route.check(v, client, asking)) {
-                self.unwatch(client);
-                self.fail(id, &fail, reply);
-                return After::Done;
-            }
-            // What was allowed when it was queued may be refused by now.
-            let bits = node_bits & needs;
-            if let Some(text) = self.refusal(bits, now) {
-                self.unwatch(client);
-                let text = format!("EXECABORT Transaction discarded because of: {text}");
-                self.fail(id, &Fail::owned(text), reply);
-                return After::Done;
-            }
-        }
-        let held = match self.lock_set_for(client, set) {
-            Some(mut locked) => match self.held_back(&multi, client, &mut locked) {
-                false => Some(locked),
-                true => None,
-            },
-            None => None,
-        };
-        let Some(mut locked) = held else {
-            drop(route);
-            client.multi = Some(multi);
-            client.asking = asking;
+        let Some(mut locked) = self.lock_queue_for(client, &multi, set) else {
+            client.resume_multi(multi);
+            client.set_asking(asking);
             return After::Aside;
         };
-        client.aside = Aside::default();
         if !self.may_apply(client) {
             return After::Done;
         }
-        // As in `execute`: the gate may have closed for a failover meanwhile.
-        if !from_primary && shared.gate.load(Ordering::Relaxed) & needs & gate::PAUSED_WRITES != 0 {
-            drop((locked, route));
-            client.multi = Some(multi);
-            client.asking = asking;
+        // The gate may have closed for a failover meanwhile: see `Executor::look_again`.
+        if self.is_paused_for(client, &plan) {
+            drop(locked);
+            client.resume_multi(multi);
+            client.set_asking(asking);
             return After::Postponed;
         }
-        self.effects.log_wanted = ks.log.is_wanted() && !from_primary;
-        if !from_primary && let Err(fail) = self.confirm_route(&route, None, client, asking, now, &mut locked)
-        {
+        if let Err(fail) = self.confirm_exec(client, &multi, asking, call.now, &mut locked) {
             drop(locked);
             self.unwatch(client);
-            self.fail(id, &fail, reply);
+            self.reject(call.id, &fail, reply);
             return After::Done;
         }
-        // A watched key whose time has come goes now, and marks the transaction.
-        for (index, key) in &client.watched {
-            Db::new(&mut locked, *index, now, shared.expiring(), &mut self.effects).exists(key);
-        }
-        let dirty = client.dirty.as_ref().is_some_and(|d| d.load(Ordering::Acquire));
-        if dirty {
-            self.commit(client);
-            drop(locked);
-            self.unwatch(client);
+        if self.is_dirty(client, call.now, &mut locked) {
             reply.null_array();
-            return After::Done;
-        }
-        let mut before = self.effects.take_records();
-        reply.array(multi.queue.len());
-        client.executing = Some(multi.queue.len());
-        let mut ended = None;
-        for queued in &multi.queue {
-            let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
-            let started = std::time::Instant::now();
-            let (after, transaction) = self.run(
-                host,
-                client,
-                queued.id,
-                queued.command,
-                &args,
-                None,
-                now,
-                &mut locked,
-                reply,
-                false,
-            );
-            debug_assert!(matches!(after, After::Done), "nothing waits inside a transaction");
-            ended = transaction.or(ended);
-            self.stats.count_call(queued.id, started.elapsed().as_nanos() as u64);
-        }
-        client.executing = None;
-        client.asking = false;
-        client.version += 1;
-        self.wrap_records(&mut before);
-        if !self.effects.ready.is_empty() {
-            self.serve_blocked(host, now, &mut locked);
+        } else {
+            self.run_queue(host, client, &multi, call.now, &mut locked, reply);
         }
         self.commit(client);
+        if !self.effects.ready.is_empty() {
+            self.serve_blocked(host, call.now, &mut locked);
+        }
         drop(locked);
         self.unwatch(client);
+        self.stopwatch.count(&self.stats, call.id, began);
         After::Done
     }
 
-    /// Puts a client aside whose transaction would write to a key under way.
-    fn held_back(&self, multi: &Multi, client: &mut Client, locked: &mut Locked<'_>) -> bool {
-        let keys = multi.queue.iter().filter(|queued| queued.command.has(flags::WRITE)).flat_map(|queued| {
+    /// The locks of a transaction. `None`: the client was put aside, for a shard or because the transaction would
+    /// write to a key under way.
+    fn lock_queue_for(&self, client: &mut Client, multi: &Multi, set: LockSet) -> Option<Locked<'static>> {
+        let mut locked = self.lock_set_for(client, set)?;
+        let written = multi.queue.iter().filter(|queued| queued.command.has(flags::WRITE));
+        let keys = written.flat_map(|queued| {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             queued.command.key_positions(&args).unwrap_or_default().into_iter().map(|at| &*queued.argv[at])
         });
-        let busy = if client.role == Role::Primary { None } else { locked.under_way(keys) };
-        busy.is_some_and(|busy| self.put_aside(client, busy))
+        self.pass_keys_under_way(client, &mut locked, keys).then_some(locked)
     }
 
-    /// Puts MULTI in front of what the transaction recorded and EXEC behind it.
-    fn wrap_records(&mut self, before: &mut Vec<(u16, Vec<u8>)>) {
-        let runs = self.effects.take_records();
-        for (db, records) in before.drain(..) {
-            self.effects.record_raw(db, &records);
+    /// Whether writes are paused and the transaction has one.
+    fn is_paused_for(&self, client: &Client, plan: &Plan) -> bool {
+        let bits = self.shared.gate.load(Ordering::Relaxed) & plan.needs;
+        client.role != Role::Primary && bits & gate::PAUSED_WRITES != 0
+    }
+
+    /// Whether the queue may run here and now: what was allowed when it was queued may be refused by now.
+    fn may_exec(
+        &mut self,
+        host: &mut dyn Host,
+        client: &Client,
+        multi: &Multi,
+        plan: &Plan,
+        asking: bool,
+        now: UnixMs,
+    ) -> Result<(), Fail> {
+        if client.role == Role::Primary {
+            return Ok(());
         }
-        let (Some(first), Some(last)) = (runs.first().map(|r| r.0), runs.last().map(|r| r.0)) else { return };
-        let word = |w: &str| {
-            let mut out = Vec::new();
-            write_command(&mut out, &[w]);
-            out
-        };
-        self.effects.record_raw(first, &word("MULTI"));
-        for (db, records) in &runs {
-            self.effects.record_raw(*db, records);
+        if let Some(view) = self.view.load().as_deref() {
+            route_of(multi).check(view, client, asking)?;
         }
-        self.effects.record_raw(last, &word("EXEC"));
+        match self.refusal(host, self.shared.gate.load(Ordering::Relaxed) & plan.needs, now) {
+            Some(text) => Err(Fail::owned(format!("EXECABORT Transaction discarded because of: {text}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn confirm_exec(
+        &mut self,
+        client: &Client,
+        multi: &Multi,
+        asking: bool,
+        now: UnixMs,
+        locked: &mut Locked<'_>,
+    ) -> Result<(), Fail> {
+        if client.role == Role::Primary || self.view.load().is_none() {
+            return Ok(());
+        }
+        self.confirm_route(&route_of(multi), None, client, asking, now, locked)
+    }
+
+    /// Whether a watched key has changed. One whose time has come goes now, and marks the transaction.
+    fn is_dirty(&mut self, client: &Client, now: UnixMs, locked: &mut Locked<'_>) -> bool {
+        let ks = &self.shared.keyspace;
+        self.effects.log_wanted = ks.log.is_wanted() && client.role != Role::Primary;
+        for (index, key) in &client.watched {
+            Db::new(locked, *index, now, self.shared.expiring(), &mut self.effects).exists(key);
+        }
+        client.dirty.as_ref().is_some_and(|d| d.load(Ordering::Acquire))
+    }
+
+    fn run_queue(
+        &mut self,
+        host: &mut dyn Host,
+        client: &mut Client,
+        multi: &Multi,
+        now: UnixMs,
+        locked: &mut Locked<'_>,
+        reply: &mut Reply,
+    ) {
+        let origin = if client.role == Role::Primary { Origin::Primary } else { Origin::Transaction };
+        reply.array(multi.queue.len());
+        client.executing = Some(multi.queue.len());
+        for queued in &multi.queue {
+            let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
+            let call = Call { id: queued.id, command: queued.command, args: &args, hashed: None, now };
+            self.stopwatch.start();
+            let ended = self.call(origin, &call, host, client, locked, reply);
+            debug_assert!(
+                matches!(ended, Ended::Now(After::Done) | Ended::Transaction(_)),
+                "nothing waits inside a transaction"
+            );
+        }
+        client.executing = None;
+        client.set_asking(false);
+        client.version += 1;
     }
 
     /// DISCARD, UNWATCH and RESET, after the command's locks are released.
@@ -188,9 +213,8 @@ impl Executor {
             Transaction::Exec => {}
             Transaction::Unwatch => self.unwatch(client),
             Transaction::Discard | Transaction::Reset => {
-                client.version += 1;
-                client.multi = None;
-                client.asking = false;
+                client.take_multi();
+                client.set_asking(false);
                 self.unwatch(client);
             }
         }

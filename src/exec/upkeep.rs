@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Executor;
+use super::{Executor, Host};
 use crate::base::time::UnixMs;
 use crate::config::choice::MaxmemoryPolicy;
 use crate::keyspace::Db;
@@ -10,7 +10,7 @@ use crate::keyspace::db::Expiring;
 
 impl Executor {
     /// Evicts until memory is below its limit. False when nothing is left to evict.
-    pub fn make_room(&mut self, now: UnixMs) -> bool {
+    pub fn make_room(&mut self, host: &mut dyn Host, now: UnixMs) -> bool {
         let memory = &self.shared.memory;
         let limit = memory.limit.load(Ordering::Relaxed);
         if limit == 0 || (memory.used)() <= limit {
@@ -29,7 +29,7 @@ impl Executor {
                 return false;
             }
             self.effects.dirty = dirty;
-            self.effects.ready.clear();
+            self.serve_unlocked(host, now);
             if (shared.memory.used)() <= limit {
                 return true;
             }
@@ -39,7 +39,7 @@ impl Executor {
 
     /// Deletes some keys whose time has come from one shard, as a primary does in the background. A shard
     /// that somebody holds has its turn when it comes up again.
-    pub fn expire_shard(&mut self, shard: usize, now: UnixMs, max: usize) -> usize {
+    pub fn expire_shard(&mut self, host: &mut dyn Host, shard: usize, now: UnixMs, max: usize) -> usize {
         let shared = self.shared;
         let ks = &*shared.keyspace;
         let mut looked_at = 0;
@@ -50,10 +50,11 @@ impl Executor {
             let Some(mut locked) = ks.lock_shard_if_free(shard) else { continue };
             self.effects.log_wanted = ks.log.is_wanted();
             looked_at += Db::new(&mut locked, db, now, Expiring::Delete, &mut self.effects).expire_due(max);
-            self.effects.ready.clear();
             if self.effects.has_records() {
-                self.effects.append_to(&ks.log);
+                self.effects.append_to(&ks.log, false);
             }
+            drop(locked);
+            self.serve_unlocked(host, now);
         }
         looked_at
     }

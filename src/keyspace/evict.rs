@@ -42,7 +42,7 @@ impl Keyspace {
         db.changed(&victim);
         db.record(&[&b"DEL"[..], &victim]);
         self.stats.evicted_keys.fetch_add(1, Ordering::Relaxed);
-        db.effects.append_to(&self.log);
+        db.effects.append_to(&self.log, false);
         true
     }
 

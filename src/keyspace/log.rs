@@ -20,6 +20,9 @@ use crate::resp::request::write_command;
 /// Appends gather in blocks of this size before a new one is taken.
 const BLOCK: usize = 64 * 1024;
 
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
 /// The replication history kept in memory. See the module.
 #[derive(Debug)]
 pub struct Log {
@@ -145,18 +148,24 @@ impl Log {
         (inner.start, inner.end)
     }
 
-    /// Appends a unit of records that must stand together, each run with its database; a SELECT goes
-    /// in front where the database changes. Returns the new end. The caller holds the locks of
+    /// Appends records that must stand together, each run with its database; a SELECT goes in front where the
+    /// database changes. `wrapped`: between MULTI and EXEC. Returns the new end. The caller holds the locks of
     /// what the records change.
-    pub fn append_unit(&self, runs: &[(u16, &[u8])]) -> u64 {
+    pub fn append_unit(&self, runs: &[(u16, &[u8])], wrapped: bool) -> u64 {
         let mut inner = self.inner.lock();
         if !self.is_wanted() {
             // The log changed hands between the look at `wanted` and the lock.
             return inner.end;
         }
+        if wrapped {
+            inner.push(MULTI);
+        }
         for (db, records) in runs.iter().filter(|r| !r.1.is_empty()) {
             inner.select(*db);
             inner.push(records);
+        }
+        if wrapped {
+            inner.push(EXEC);
         }
         inner.trim();
         self.end.store(inner.end, Ordering::Release);
@@ -165,7 +174,7 @@ impl Log {
 
     /// Appends records of one database.
     pub fn append(&self, db: u16, records: &[u8]) -> u64 {
-        self.append_unit(&[(db, records)])
+        self.append_unit(&[(db, records)], false)
     }
 
     /// Appends records that belong to no database.

@@ -1,5 +1,6 @@
 //! Who wants to know that a key changed: transactions that WATCH it, and clients blocked on it.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,10 @@ pub struct Waiter {
     pub token: usize,
     pub db: DbIndex,
     pub resp3: bool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// The ACL user as whom it runs.
+    pub user: Cow<'static, str>,
     pub argv: Vec<Vec<u8>>,
     /// For each key, where that is possible, the command that concerns it alone.
     pub alone: Vec<(Vec<u8>, Vec<Vec<u8>>)>,

@@ -12,6 +12,8 @@ pub struct Effects {
     /// RESP records for the log, and the database of each run of them.
     records: Vec<u8>,
     runs: Vec<(DbIndex, usize)>,
+    /// Records since the last append.
+    count: usize,
     /// A handler has recorded what replicas must do, so the command itself is not.
     pub recorded: bool,
     /// Keys that clients are blocked on and that changed.
@@ -33,6 +35,7 @@ impl Effects {
     pub fn record<A: AsRef<[u8]>>(&mut self, db: DbIndex, args: &[A]) {
         if self.log_wanted {
             write_command(&mut self.records, args);
+            self.count += 1;
             self.close_run(db);
         }
     }
@@ -49,15 +52,16 @@ impl Effects {
         !self.records.is_empty()
     }
 
-    /// Appends what is recorded to the log as one unit, and forgets it.
-    pub fn append_to(&mut self, log: &Log) -> u64 {
+    /// Appends what is recorded to the log, and forgets it. `together`: several records are one unit, from MULTI
+    /// to EXEC.
+    pub fn append_to(&mut self, log: &Log, together: bool) -> u64 {
         let mut from = 0;
         let runs: smallvec::SmallVec<[(DbIndex, &[u8]); 4]> = self
             .runs
             .iter()
             .map(|&(db, end)| (db, &self.records[std::mem::replace(&mut from, end)..end]))
             .collect();
-        let end = log.append_unit(&runs);
+        let end = log.append_unit(&runs, together && self.count > 1);
         drop(runs);
         self.discard_records();
         end
@@ -66,23 +70,6 @@ impl Effects {
     pub fn discard_records(&mut self) {
         self.records.clear();
         self.runs.clear();
-    }
-
-    /// Takes the records out, to put others in front of or around them (MULTI).
-    pub fn take_records(&mut self) -> Vec<(DbIndex, Vec<u8>)> {
-        let mut from = 0;
-        let runs = self
-            .runs
-            .iter()
-            .map(|&(db, end)| (db, self.records[std::mem::replace(&mut from, end)..end].to_vec()))
-            .collect();
-        self.discard_records();
-        runs
-    }
-
-    /// Adds bytes that are already records.
-    pub fn record_raw(&mut self, db: DbIndex, bytes: &[u8]) {
-        self.records.extend_from_slice(bytes);
-        self.close_run(db);
+        self.count = 0;
     }
 }

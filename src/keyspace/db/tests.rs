@@ -53,7 +53,7 @@ fn dead_keys_go_when_met_and_leave_a_del() {
     let (found, mut effects) = with(&ks, 151, |db| db.exists(b"k"));
     assert!(!found && ks.is_empty(0));
     ks.log.set_wanted(true);
-    effects.append_to(&ks.log);
+    effects.append_to(&ks.log, true);
     assert!(ks.log.read(0, 1000).unwrap().concat().ends_with(b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"));
 }
 

@@ -29,7 +29,7 @@ fn authenticate(node: &Node, client: &mut Client, credentials: &Credentials) -> 
         node.net.auth_failed.fetch_add(1, Ordering::Relaxed);
         return Err(WRONG);
     }
-    client.authenticated = true;
+    client.set_authenticated(true);
     client.user = "default".into();
     client.version += 1;
     Ok(())
@@ -48,7 +48,7 @@ pub fn hello(node: &Node, client: &mut Client, hello: Hello, reply: &mut Reply) 
     {
         return fail(node, client, reply, text);
     }
-    if !client.authenticated {
+    if !client.is_authenticated() {
         return fail(node, client, reply, HELLO_FIRST);
     }
     if let Some(name) = hello.name {
@@ -79,6 +79,7 @@ pub fn hello(node: &Node, client: &mut Client, hello: Hello, reply: &mut Reply) 
 
 fn set_protocol(client: &mut Client, resp3: bool) {
     client.resp3 = resp3;
+    client.settle_subscribed();
     if let Some(subscriber) = &client.subscriber {
         subscriber.set_resp3(resp3);
     }
@@ -92,10 +93,10 @@ pub fn reset(node: &Node, client: &mut Client, reply: &mut Reply) {
     client.name.clear();
     client.reply_mode = ReplyMode::On;
     client.readonly = false;
-    client.asking = false;
+    client.set_asking(false);
     client.no_evict = false;
     client.no_touch = false;
-    client.authenticated = node.admits_without_password();
+    client.set_authenticated(node.admits_without_password());
     client.user = "default".into();
     client.version += 1;
     reply.set_resp3(client.resp3);

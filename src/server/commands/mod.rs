@@ -37,9 +37,7 @@ pub fn perform(
         Request::Reset => auth::reset(node, client, reply),
         Request::Client(request) => return clients::perform(node, client, request, reply),
         Request::PubSub(request) => pubsub::perform(node, client, request, reply),
-        Request::Info { sections } => {
-            reply.verbatim("txt", &crate::server::commands::info::render(node, &sections))
-        }
+        Request::Info { sections } => reply.verbatim("txt", &info::render(node, &sections)),
         Request::Replication(request) => return replication::perform(node, request, client, db, reply),
         Request::Cluster(request) => cluster::perform(node, client, request, reply),
         Request::Migrate(request) => migrate::perform(node, client, &request, db, reply),

@@ -78,6 +78,7 @@ pub fn perform(node: &Node, client: &mut Client, request: PubSubRequest, reply: 
         }
         PubSubRequest::Patterns => reply.int(node.pubsub.pattern_count() as i64),
     }
+    client.settle_subscribed();
     client.version += 1;
 }
 
@@ -129,4 +130,5 @@ pub fn forget(node: &Node, client: &mut Client) {
         node.pubsub.unsubscribe_pattern(&pattern, client.id);
     }
     client.subscriber = None;
+    client.settle_subscribed();
 }

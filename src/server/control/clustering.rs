@@ -164,7 +164,7 @@ impl Host for Member {
                 effects.record(0, &[&b"DEL"[..], key]);
             }
             ks.flush_slot(&mut locked, 0, slot);
-            effects.append_to(&ks.log);
+            effects.append_to(&ks.log, false);
         }
     }
 

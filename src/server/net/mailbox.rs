@@ -19,8 +19,8 @@ pub enum Mail {
     Accepted(Stream, String, String),
     /// Bytes for a client outside its replies (a published message).
     Push { token: usize, client: u64, bytes: Arc<[u8]> },
-    /// What a blocked client's command answered.
-    Unblocked { waiter: Arc<Waiter>, reply: Reply },
+    /// What a blocked client's command answered, and the end of the log behind what it wrote.
+    Unblocked { waiter: Arc<Waiter>, reply: Reply, written_to: u64 },
     /// A blocked client's command may succeed now.
     Retry { waiter: Arc<Waiter> },
     /// A client whose command was suspended gets its reply and goes on.

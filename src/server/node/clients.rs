@@ -141,7 +141,7 @@ impl ClientState {
             channels: client.channels.len(),
             patterns: client.patterns.len(),
             shard_channels: client.shard_channels.len(),
-            multi: match (&client.multi, client.executing) {
+            multi: match (client.multi(), client.executing) {
                 (Some(multi), _) => multi.queue.len() as i64,
                 (None, Some(commands)) => commands as i64,
                 (None, None) => -1,

@@ -198,9 +198,8 @@ impl Worker {
     }
 
     pub(super) fn run_batch(&mut self, batch: &Batch<'_>, segments: &mut [Segment], now: UnixMs) {
-        let started = Instant::now();
+        self.executor.start_batch();
         let mut reply = std::mem::take(&mut self.reply);
-        let mut ran = 0u32;
         for items in batch.items.chunk_by(|a, b| a.segment == b.segment) {
             let s = &mut segments[items[0].segment];
             if s.stopped {
@@ -215,7 +214,6 @@ impl Worker {
             }
             for item in items {
                 self.run_item(item, &batch.argv[item.argv.clone()], &mut c, s, now, &mut reply);
-                ran += 1;
                 if s.stopped {
                     break;
                 }
@@ -224,12 +222,6 @@ impl Worker {
             self.connections[s.token] = Some(c);
         }
         self.reply = reply;
-        // One clock read a batch: each command is counted with its share of the batch's time.
-        let share = started.elapsed().as_nanos() as u64 / u64::from(ran.max(1));
-        self.executor.stats.count_calls(batch.items.iter().filter_map(|item| match item.what {
-            What::Command(id, _) if item.end <= segments[item.segment].consumed => Some((id, share)),
-            _ => None,
-        }));
     }
 
     #[inline(always)]
@@ -353,7 +345,7 @@ impl Worker {
             c.closing = true;
             s.stopped = true;
         }
-        s.authenticated = c.client.authenticated;
+        s.authenticated = c.client.is_authenticated();
         s.db = c.client.db;
         if c.client.version != version {
             *c.entry.state.lock() = ClientState::of(&c.client, c.hold.is_some());

@@ -26,8 +26,11 @@ impl Worker {
                         listeners.push(token);
                     }
                 }
-                Mail::Unblocked { waiter, reply } => {
+                Mail::Unblocked { waiter, reply, written_to } => {
                     if self.end_hold(waiter.token, waiter.client) {
+                        if let Some(c) = self.connection(waiter.token, waiter.client) {
+                            c.client.written_to = c.client.written_to.max(written_to);
+                        }
                         self.answer(waiter.token, &reply);
                     }
                 }

@@ -23,7 +23,7 @@ use crate::server::commands;
 use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream};
 use crate::server::net::mailbox::{Mail, Mailbox};
-use crate::server::node::{Node, unix_ms};
+use crate::server::node::{Node, clock_ns, unix_ms};
 
 mod batch;
 mod deadlines;
@@ -104,8 +104,8 @@ impl Host for NodeHost<'_> {
         commands::perform(self.node, request, client, db, reply)
     }
 
-    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply) {
-        self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply });
+    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64) {
+        self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply, written_to });
     }
 
     fn retry(&mut self, waiter: &Arc<Waiter>) {
@@ -115,7 +115,7 @@ impl Host for NodeHost<'_> {
 
 impl Worker {
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
-        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed);
+        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed, clock_ns);
         Self {
             index,
             node,
@@ -226,7 +226,7 @@ impl Worker {
         }
         if now_ms >= self.next_expiry_ms {
             self.next_expiry_ms = now_ms + EXPIRY_PERIOD_MS;
-            self.executor.do_chores();
+            self.executor.do_chores(&mut NodeHost { node: &self.node }, now_ms);
             self.expire_some(now_ms);
         }
         let second = now_ms as u64 / 1000;
@@ -274,7 +274,7 @@ impl Worker {
             if self.next_shard >= SHARDS {
                 self.next_shard = self.index % SHARDS;
             }
-            self.executor.expire_shard(shard, now, keys);
+            self.executor.expire_shard(&mut NodeHost { node: &self.node }, shard, now, keys);
         }
     }
 
@@ -306,18 +306,18 @@ impl Worker {
             return;
         }
         let fd = stream.fd();
-        let client = Client {
+        let mut client = Client {
             id: self.node.clients.next_id(),
             worker: self.index,
             token,
             addr,
             local_addr,
             created: unix_ms(),
-            authenticated: self.node.admits_without_password(),
             resp3: self.node.config.load().client_default_resp == 3,
             user: "default".into(),
             ..Client::default()
         };
+        client.set_authenticated(self.node.admits_without_password());
         let entry = self.node.clients.add(&client, fd);
         self.connections[token] = Some(Box::new(Connection {
             stream,

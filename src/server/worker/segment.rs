@@ -47,7 +47,7 @@ impl Segment {
             need: 0,
             stopped: false,
             exhausted: false,
-            authenticated: c.client.authenticated,
+            authenticated: c.client.is_authenticated(),
             db: c.client.db,
             reply: 0..0,
             commands: 0,

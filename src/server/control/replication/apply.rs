@@ -10,7 +10,7 @@ use crate::command::client::{Role, Upstream};
 use crate::exec::Executor;
 use crate::resp::{Limits, Parsed, Reply, parse};
 use crate::server::control::replication::link::Report;
-use crate::server::node::{Node, unix_ms};
+use crate::server::node::{Node, clock_ns, unix_ms};
 use crate::server::worker::NodeHost;
 
 /// Parts of the stream that may wait for this thread.
@@ -84,8 +84,8 @@ struct Applier {
 impl Applier {
     fn new(node: Arc<Node>, ticket: u64, reports: UnboundedSender<Report>) -> Self {
         let stats = node.stats.last().expect("a node has executors");
-        let executor = Executor::new(node.shared, Arc::clone(stats), ticket);
-        let client = Client {
+        let executor = Executor::new(node.shared, Arc::clone(stats), ticket, clock_ns);
+        let mut client = Client {
             id: node.clients.next_id(),
             // No connection of a worker has this place: whoever looks for one there asks replication.
             worker: 0,
@@ -93,10 +93,10 @@ impl Applier {
             created: unix_ms(),
             role: Role::Primary,
             user: "default".into(),
-            authenticated: true,
             upstream: Some(Box::new(Upstream { ticket, raw: Vec::new() })),
             ..Client::default()
         };
+        client.set_authenticated(true);
         Self {
             node,
             executor,
@@ -113,7 +113,7 @@ impl Applier {
         self.input.clear();
         (self.need, self.broken) = (1, false);
         // The stream goes on before a transaction that was cut off.
-        self.client.multi = None;
+        self.client.take_multi();
         self.client.db = self.node.shared.keyspace.log.position().1.unwrap_or(0);
         if let Some(upstream) = &mut self.client.upstream {
             upstream.raw.clear();
@@ -200,7 +200,7 @@ impl Applier {
             Ok(id) => self.execute(id, args),
             Err(fail) => complain(&fail.to_string(), args),
         }
-        if self.client.multi.is_none() {
+        if !self.client.in_multi() {
             // What has changed no data went by without a lock.
             self.pass_on(&[]);
         }

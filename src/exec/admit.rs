@@ -1,0 +1,336 @@
+//! Whether a command may run: the gate in its slow case, the slot's owner, and MULTI's queue. Which command
+//! is refused when, in Redis's order and words.
+
+use std::borrow::Cow;
+
+use super::call::Call;
+use super::route::Route;
+use super::{After, Executor, Host};
+use crate::base::time::UnixMs;
+use crate::cluster::view::View;
+use crate::command::client::{Client, Queued, Role};
+use crate::command::spec::flags;
+use crate::command::table::Listed;
+use crate::command::{Command, Fail, gate, is};
+use crate::keyspace::{Db, Locked};
+use crate::resp::Reply;
+
+/// Conditions that change a command's way and refuse nothing.
+const NOT_REFUSING: u32 = gate::CLUSTER | gate::IN_MULTI | gate::ASKING;
+
+/// What was found out about a command that may run, and must hold still once its locks are held.
+#[derive(Default)]
+pub(super) struct Admitted<'a> {
+    /// The keys have a slot that may not be ours.
+    pub clustered: bool,
+    /// The client said ASKING before.
+    pub asking: bool,
+    /// `None` for the common case, one key in a slot that is ours and stays.
+    route: Option<Route<'a>>,
+    /// By which view that was found.
+    view: Option<*const View>,
+}
+
+/// The reply to a name that is no command.
+pub(super) fn unknown_command(args: &[&[u8]]) -> Fail {
+    if ["post", "host:"].iter().any(|word| is(args[0], word)) {
+        return Fail::OtherProtocol;
+    }
+    let mut text = String::from("ERR unknown command '");
+    text.push_str(&shown(args[0], 128));
+    text.push_str("', with args beginning with: ");
+    let mut room = 128usize;
+    for arg in &args[1..] {
+        if room == 0 {
+            break;
+        }
+        let part = shown(arg, room);
+        room = room.saturating_sub(part.len() + 3);
+        text.push('\'');
+        text.push_str(&part);
+        text.push_str("' ");
+    }
+    Fail::owned(text)
+}
+
+pub(super) fn unknown_subcommand(container: &str, word: &[u8]) -> Fail {
+    Fail::owned(format!(
+        "ERR unknown subcommand '{}'. Try {} HELP.",
+        shown(word, 128),
+        container.to_ascii_uppercase()
+    ))
+}
+
+/// At most `max` bytes of an argument, up to a NUL, as Redis shows it; what is not text becomes a
+/// replacement character.
+fn shown(arg: &[u8], max: usize) -> String {
+    let arg = arg.split(|b| *b == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(&arg[..arg.len().min(max)]).replace(['\r', '\n'], " ")
+}
+
+impl Executor {
+    /// Refuses, postpones, queues or lets pass a command that some condition concerns.
+    #[inline]
+    pub(super) fn admit<'a>(
+        &mut self,
+        host: &mut dyn Host,
+        client: &mut Client,
+        call: &Call<'a>,
+        listed: &Listed,
+        bits: u32,
+        reply: &mut Reply,
+    ) -> Result<Admitted<'a>, After> {
+        let mut admitted = Admitted { asking: bits & gate::ASKING != 0, ..Admitted::default() };
+        admitted.clustered = bits & gate::CLUSTER != 0 && client.role != Role::Primary;
+        // ASKING is for one command, whatever becomes of it, or for the transaction that it begins.
+        if admitted.asking && bits & gate::IN_MULTI == 0 {
+            client.set_asking(false);
+        }
+        // A command that belongs to another node is sent there first, and only then refused for what this
+        // node is: a primary that became a replica redirects its writers, it does not answer READONLY.
+        let first = if bits & gate::CLUSTER != 0 { gate::UNAUTHENTICATED | gate::LOADING } else { !0 };
+        if bits & first & !NOT_REFUSING != 0 {
+            self.pass_gate(host, client, call, listed, bits & first, admitted.asking, reply)?;
+        }
+        if admitted.clustered {
+            self.find_route(client, call, bits, &mut admitted, reply)?;
+            if bits & !first & !NOT_REFUSING != 0 {
+                self.pass_gate(host, client, call, listed, bits & !first, admitted.asking, reply)?;
+            }
+        }
+        if bits & gate::IN_MULTI != 0 {
+            self.pass_multi(host, client, call, listed, &admitted, reply)?;
+        }
+        Ok(admitted)
+    }
+
+    /// Refuses or postpones a command; `bits` are the conditions that concern it.
+    #[cold]
+    fn pass_gate(
+        &mut self,
+        host: &mut dyn Host,
+        client: &mut Client,
+        call: &Call<'_>,
+        listed: &Listed,
+        bits: u32,
+        asking: bool,
+        reply: &mut Reply,
+    ) -> Result<(), After> {
+        // Our primary's stream was accepted by the primary.
+        if client.role == Role::Primary {
+            return Ok(());
+        }
+        let subscribed = || {
+            Fail::owned(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                listed.name
+            ))
+        };
+        let refusal = match self.refusal(host, bits, call.now) {
+            Some(text) => Some(Fail::text(text)),
+            None if bits & gate::SUBSCRIBED != 0 => Some(subscribed()),
+            None => None,
+        };
+        if let Some(fail) = refusal {
+            let fail = self.note_refusal(client, Some(listed.command), fail);
+            self.reject(call.id, &fail, reply);
+            return Err(After::Done);
+        }
+        if bits & (gate::PAUSED_ALL | gate::PAUSED_WRITES) != 0 && !client.in_multi() {
+            client.set_asking(asking);
+            return Err(After::Postponed);
+        }
+        Ok(())
+    }
+
+    /// Finds out whose slot the keys are in. The common case is one key in a slot that is ours and stays.
+    #[inline]
+    fn find_route<'a>(
+        &mut self,
+        client: &mut Client,
+        call: &Call<'a>,
+        bits: u32,
+        admitted: &mut Admitted<'a>,
+        reply: &mut Reply,
+    ) -> Result<(), After> {
+        let view = self.view.load().as_deref();
+        admitted.view = view.map(std::ptr::from_ref);
+        let ours = matches!((view, call.hashed), (Some(view), Some(h)) if view.serves(h.slot));
+        if ours && bits & gate::IN_MULTI == 0 {
+            return Ok(());
+        }
+        let route = Route::of(call.command, call.args);
+        let checked = match view {
+            Some(view) => route.check(view, client, admitted.asking),
+            // Before the node knows of the cluster it serves no key.
+            None if route.is_keyless() => Ok(()),
+            None => Err(Fail::text("CLUSTERDOWN The cluster is down")),
+        };
+        admitted.route = Some(route);
+        checked.map_err(|fail| self.send_away(client, call.id, &fail, reply))
+    }
+
+    /// Answers with a redirection or a refusal of the cluster's.
+    fn send_away(&mut self, client: &mut Client, id: usize, fail: &Fail, reply: &mut Reply) -> After {
+        if let Some(multi) = client.multi_mut() {
+            multi.aborted = true;
+        }
+        self.reject(id, fail, reply);
+        After::Done
+    }
+
+    /// What becomes of a command behind MULTI: EXEC runs the queue, a few run at once, the rest is queued.
+    #[cold]
+    fn pass_multi(
+        &mut self,
+        host: &mut dyn Host,
+        client: &mut Client,
+        call: &Call<'_>,
+        listed: &Listed,
+        admitted: &Admitted<'_>,
+        reply: &mut Reply,
+    ) -> Result<(), After> {
+        if call.command.has(flags::RUNS_QUEUE) {
+            return Err(self.exec_transaction(host, client, call, reply));
+        }
+        if let Some(route) = &admitted.route
+            && let Err(fail) = self.confirm_queued(route, admitted, client, call.now)
+        {
+            return Err(self.send_away(client, call.id, &fail, reply));
+        }
+        if self.queue(client, call, listed, reply) { Err(After::Done) } else { Ok(()) }
+    }
+
+    /// A command that is about to be queued is told as early as the slot is moving where its keys are.
+    fn confirm_queued(
+        &mut self,
+        route: &Route<'_>,
+        admitted: &Admitted<'_>,
+        client: &Client,
+        now: UnixMs,
+    ) -> Result<(), Fail> {
+        let moving = self.view.load().as_deref().is_some_and(|view| view.moving);
+        let Some(slot) = route.slot().filter(|_| moving) else { return Ok(()) };
+        let shared = self.shared;
+        let mut locked = shared.keyspace.lock_slot(slot);
+        self.confirm_route(route, admitted.view, client, admitted.asking, now, &mut locked)
+    }
+
+    /// Looks at the route again now that the locks are held.
+    #[inline]
+    pub(super) fn confirm_slot<'a>(
+        &mut self,
+        client: &mut Client,
+        call: &Call<'a>,
+        admitted: &Admitted<'a>,
+        locked: &mut Locked<'_>,
+        reply: &mut Reply,
+    ) -> Result<(), After> {
+        let view = self.view.load().as_deref().map(std::ptr::from_ref);
+        if admitted.route.is_none() && view == admitted.view {
+            return Ok(());
+        }
+        let route = match &admitted.route {
+            Some(route) => Cow::Borrowed(route),
+            None => Cow::Owned(Route::of(call.command, call.args)),
+        };
+        self.confirm_route(&route, admitted.view, client, admitted.asking, call.now, locked)
+            .map_err(|fail| self.send_away(client, call.id, &fail, reply))
+    }
+
+    /// Checks a route again now that the locks are held: the slot may have moved since `routed_by` was looked
+    /// at, and in a slot that is moving the keys decide.
+    pub(super) fn confirm_route(
+        &mut self,
+        route: &Route<'_>,
+        routed_by: Option<*const View>,
+        client: &Client,
+        asking: bool,
+        now: UnixMs,
+        locked: &mut Locked<'_>,
+    ) -> Result<(), Fail> {
+        let Some(view) = self.view.load().as_deref() else { return Ok(()) };
+        if routed_by != Some(std::ptr::from_ref(view)) {
+            route.check(view, client, asking)?;
+        }
+        if view.moving {
+            let expiring = self.shared.expiring();
+            route.check_keys(view, &mut Db::new(locked, client.db, now, expiring, &mut self.effects))?;
+        }
+        Ok(())
+    }
+
+    /// What a refusal means for a transaction: EXEC will refuse it too, and a refused EXEC ends it. `command`
+    /// is not known when it was refused for its number of arguments. Returns what is answered.
+    pub fn note_refusal(
+        &mut self,
+        client: &mut Client,
+        command: Option<&'static Command>,
+        fail: Fail,
+    ) -> Fail {
+        let commands = &self.shared.commands;
+        let named = |name: &str| commands.find(name.as_bytes()).map(|id| commands.get(id).command);
+        let command = match &fail {
+            Fail::Arity(name) => command.or_else(|| named(name)),
+            _ => command,
+        };
+        if command.is_some_and(|c| c.has(flags::RUNS_QUEUE)) {
+            client.take_multi();
+            self.unwatch(client);
+            let why = fail.to_string();
+            let why = why.strip_prefix("ERR ").unwrap_or(&why);
+            return Fail::owned(format!("EXECABORT Transaction discarded because of: {why}"));
+        }
+        if let Some(multi) = client.multi_mut() {
+            multi.aborted = true;
+        }
+        fail
+    }
+
+    /// The text for the first condition that refuses the command.
+    pub(super) fn refusal(&mut self, host: &mut dyn Host, bits: u32, now: UnixMs) -> Option<&'static str> {
+        if bits & gate::UNAUTHENTICATED != 0 {
+            return Some("NOAUTH Authentication required.");
+        }
+        if bits & gate::MEMORY_LIMIT != 0 && !self.make_room(host, now) {
+            return Some("OOM command not allowed when used memory > 'maxmemory'.");
+        }
+        if bits & gate::SAVE_FAILED != 0 {
+            return Some(
+                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
+            );
+        }
+        if bits & gate::FEW_REPLICAS != 0 {
+            return Some("NOREPLICAS Not enough good replicas to write.");
+        }
+        if bits & gate::READ_ONLY != 0 {
+            return Some("READONLY You can't write against a read only replica.");
+        }
+        if bits & gate::STALE != 0 {
+            return Some("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.");
+        }
+        if bits & gate::LOADING != 0 {
+            return Some("LOADING Redis is loading the dataset in memory");
+        }
+        None
+    }
+
+    /// Queues a command of a transaction. False for those that run at once all the same.
+    fn queue(&mut self, client: &mut Client, call: &Call<'_>, listed: &Listed, reply: &mut Reply) -> bool {
+        let command = listed.command;
+        let Some(multi) = client.multi_mut() else { return false };
+        if command.has(flags::NOT_QUEUED) {
+            return false;
+        }
+        if command.has(flags::NO_MULTI) {
+            multi.aborted = true;
+            self.reject(call.id, &Fail::text("ERR Command not allowed inside a transaction"), reply);
+        } else {
+            let argv = call.args.iter().map(|a| a.to_vec()).collect();
+            multi.queue.push(Queued { command, id: call.id, argv });
+            client.version += 1;
+            reply.simple("QUEUED");
+        }
+        true
+    }
+}

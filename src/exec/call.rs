@@ -1,0 +1,177 @@
+//! The one place where a handler runs, whoever sent the command.
+//!
+//! What follows from who sent it is decided here and nowhere else:
+//!
+//! | origin | may wait | dead keys | goes to the log | counted |
+//! |---|---|---|---|---|
+//! | client | yes | as the node treats them | on a primary | when it ends |
+//! | transaction | no | as the node treats them | with its EXEC | when it ends |
+//! | unblocked client | goes on waiting | as the node treats them | on a primary | when it is served |
+//! | stream of the primary | no | are there | as it came, by [`Executor::commit`] | when it ends |
+
+use super::stats::CommandStats;
+use super::{After, Executor, Host, publish};
+use crate::base::time::UnixMs;
+use crate::command::client::Role;
+use crate::command::{Block, Client, Command, Ctx, Fail, Outcome, Transaction, gate};
+use crate::keyspace::board::Busy;
+use crate::keyspace::db::Expiring;
+use crate::keyspace::{Db, Hashed, Locked};
+use crate::resp::Reply;
+
+use std::sync::atomic::Ordering;
+
+/// Who a command comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Client,
+    /// The queue of an EXEC.
+    Transaction,
+    /// A client that waited for a key, which has changed.
+    Unblocked,
+    /// Our primary. What it sent was accepted there.
+    Primary,
+}
+
+impl Origin {
+    /// The origin of what comes over a connection.
+    pub fn of(client: &Client) -> Self {
+        if client.role == Role::Primary { Self::Primary } else { Self::Client }
+    }
+
+    fn may_block(self) -> bool {
+        matches!(self, Self::Client | Self::Unblocked)
+    }
+}
+
+/// A command and its arguments.
+pub(super) struct Call<'a> {
+    /// The command's place in the table.
+    pub id: usize,
+    pub command: &'static Command,
+    pub args: &'a [&'a [u8]],
+    /// The hash of its single key, if it has exactly one and somebody knows it already.
+    pub hashed: Option<Hashed>,
+    pub now: UnixMs,
+}
+
+/// How a call ended.
+pub(super) enum Ended {
+    Now(After),
+    /// A shard was held that the command came to. It has done nothing.
+    Aside(Busy),
+    /// The client waits for keys; nothing is counted yet.
+    Blocks(Box<Block>),
+    /// The rest is the executor's.
+    Transaction(Transaction),
+}
+
+/// Measures what commands take, with one look at the clock a command: where one ends the next begins.
+pub(super) struct Stopwatch {
+    clock: fn() -> u64,
+    /// Nanoseconds of the clock when the last command ended.
+    mark: u64,
+}
+
+impl Stopwatch {
+    pub fn new(clock: fn() -> u64) -> Self {
+        Self { clock, mark: clock() }
+    }
+
+    pub fn start(&mut self) {
+        self.mark = (self.clock)();
+    }
+
+    /// When the command began that runs now.
+    pub fn began(&self) -> u64 {
+        self.mark
+    }
+
+    /// Counts a call that began at `began` and ends now.
+    #[inline(always)]
+    pub fn count(&mut self, stats: &CommandStats, id: usize, began: u64) {
+        self.mark = (self.clock)();
+        stats.count_call(id, self.mark.wrapping_sub(began));
+    }
+}
+
+impl Executor {
+    /// Runs a handler under locks, and counts, records and answers what follows from how it ended.
+    #[inline(always)]
+    pub(super) fn call(
+        &mut self,
+        origin: Origin,
+        call: &Call<'_>,
+        host: &mut dyn Host,
+        client: &mut Client,
+        locked: &mut Locked<'_>,
+        reply: &mut Reply,
+    ) -> Ended {
+        let shared = self.shared;
+        let began = self.stopwatch.began();
+        let replica = shared.is_replica.load(Ordering::Relaxed);
+        let expiring = if origin == Origin::Primary { Expiring::Ignore } else { shared.expiring() };
+        // A replica's log is its primary's stream and nothing else.
+        self.effects.log_wanted = shared.keyspace.log.is_wanted() && !replica && origin != Origin::Primary;
+        self.effects.recorded = false;
+        let mut dirty_before = self.effects.dirty;
+        reply.set_resp3(client.resp3);
+        let mark = reply.len();
+        let mut db = Db::new(locked, client.db, call.now, expiring, &mut self.effects);
+        if let Some(hashed) = call.hashed
+            && let Some(key) = call.command.single_key().and_then(|at| call.args.get(at))
+        {
+            db.set_hint(key, hashed);
+        }
+        db.set_touch(!client.no_touch);
+        let mut ctx = Ctx {
+            db: &mut db,
+            reply,
+            client,
+            limits: &self.limits,
+            rng: &mut self.rng,
+            command: call.command,
+            clustered: shared.gate.load(Ordering::Relaxed) & gate::CLUSTER != 0,
+            may_block: origin.may_block(),
+        };
+        let ended = match (call.command.run)(&mut ctx, call.args) {
+            Ok(Outcome::Done) => Ended::Now(After::Done),
+            Ok(Outcome::Block(block)) => return Ended::Blocks(block),
+            Ok(Outcome::Aside(busy)) => {
+                reply.truncate(mark);
+                return Ended::Aside(busy);
+            }
+            Ok(Outcome::Transaction(Transaction::Reset)) => {
+                host.perform(crate::command::Request::Reset, client, &mut db, reply);
+                Ended::Transaction(Transaction::Reset)
+            }
+            Ok(Outcome::Transaction(transaction)) => Ended::Transaction(transaction),
+            Ok(Outcome::Node(request)) => {
+                // INFO and SAVE read what was counted so far.
+                publish(db.effects, &self.stats, &shared.keyspace);
+                dirty_before = 0;
+                Ended::Now(host.perform(*request, client, &mut db, reply))
+            }
+            Err(fail) => {
+                reply.truncate(mark);
+                self.fail(call.id, &fail, reply);
+                Ended::Now(After::Done)
+            }
+        };
+        if self.effects.dirty != dirty_before && !self.effects.recorded {
+            self.effects.record(client.db, call.args);
+        }
+        if !matches!(ended, Ended::Now(After::Postponed)) {
+            self.stopwatch.count(&self.stats, call.id, began);
+        }
+        ended
+    }
+
+    /// Answers a command that was called with an error.
+    #[cold]
+    fn fail(&mut self, id: usize, fail: &Fail, reply: &mut Reply) {
+        let text = fail.to_string();
+        reply.error(&text);
+        self.stats.count_failed(id, &text);
+    }
+}
