@@ -26,6 +26,7 @@ mod admit;
 mod aside;
 mod blocked;
 mod call;
+pub mod parcel;
 mod route;
 pub mod stats;
 mod transaction;

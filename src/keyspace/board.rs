@@ -65,10 +65,11 @@ pub struct Board {
 
 #[derive(Debug, Default)]
 struct Lists {
-    /// By the number that `declare` gave out.
+    /// By the number of the entry.
     holders: BTreeMap<u64, Holder>,
     /// By shard and ticket: who came first is woken first.
     waiting: BTreeMap<(usize, u64), (Waiting, bool)>,
+    /// The number given out last: of an entry, a parcel or a ticket.
     last: u64,
 }
 
@@ -107,15 +108,19 @@ impl Board {
         self.under_way.load(Ordering::Relaxed) != 0
     }
 
-    pub(super) fn add_keys_under_way(&self, keys: usize) {
+    /// Counts keys that are sent off; returns the number of their parcel.
+    pub(super) fn send_off(&self, keys: usize) -> u64 {
         self.under_way.fetch_add(keys, Ordering::Relaxed);
+        let mut lists = self.lists.lock();
+        lists.last += 1;
+        lists.last
     }
 
-    pub(super) fn take_keys_under_way(&self, keys: usize) {
+    pub(super) fn arrive(&self, keys: usize) {
         self.under_way.fetch_sub(keys, Ordering::Relaxed);
     }
 
-    /// Notes a holder, and has those look again who wait for its shards: they may be told what runs.
+    /// Notes a holder; returns the number of its entry.
     pub(super) fn declare(&self, shards: LockSet, reason: Reason, since: UnixMs) -> u64 {
         let mut lists = self.lists.lock();
         lists.last += 1;

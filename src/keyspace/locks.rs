@@ -20,7 +20,7 @@ use super::expiry::ExpiryIndex;
 use super::snapshot::Saved;
 use super::table::SlotTable;
 use super::watch::Watchers;
-use super::{Keyspace, SHARDS, ShardTables, Tables, shard_of, table_index};
+use super::{DbIndex, Keyspace, SHARDS, ShardTables, Tables, shard_of, table_index};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 
@@ -54,8 +54,15 @@ pub(crate) struct Side {
     pub watchers: Watchers,
     /// Entries as they were when the snapshot under way began, already encoded.
     pub saved: Saved,
-    /// Keys that MIGRATE has sent and nobody has acknowledged, in whatever database.
-    pub under_way: Vec<Box<[u8]>>,
+    pub under_way: Vec<UnderWay>,
+}
+
+/// A key that MIGRATE has sent and nobody has acknowledged.
+pub(crate) struct UnderWay {
+    db: DbIndex,
+    key: Box<[u8]>,
+    /// Which MIGRATE that is.
+    parcel: u64,
 }
 
 // SAFETY: `side` is reached only while `raw` is locked.
@@ -387,29 +394,49 @@ impl<'k> Locked<'k> {
         true
     }
 
-    /// Holds keys back for writers until [`let_through`](Self::let_through): MIGRATE sends them away.
-    pub fn hold_back(&mut self, keys: &[Vec<u8>]) {
-        self.ks.board.add_keys_under_way(keys.len());
+    /// Holds keys back for writers until [`let_through`](Self::let_through): they are sent away. Returns the
+    /// number of the parcel that they make.
+    pub fn hold_back(&mut self, db: DbIndex, keys: &[Vec<u8>]) -> u64 {
+        let parcel = self.ks.board.send_off(keys.len());
         for key in keys {
-            self.side_mut(shard_of(key_slot(key))).under_way.push(key.as_slice().into());
+            let mark = UnderWay { db, key: key.as_slice().into(), parcel };
+            self.side_mut(shard_of(key_slot(key))).under_way.push(mark);
+        }
+        parcel
+    }
+
+    /// Lets writers of a parcel's keys go on. Returns for each whether it was held back all the time, so that
+    /// it is as it was when it was sent.
+    pub fn let_through(&mut self, parcel: u64, keys: &[Vec<u8>]) -> Vec<bool> {
+        let was_held = |key: &Vec<u8>| {
+            let shard = shard_of(key_slot(key));
+            self.end_marks(shard, |mark| mark.parcel == parcel && *mark.key == **key)
+        };
+        keys.iter().map(was_held).collect()
+    }
+
+    /// Lets writers of all keys of a database go on that `gone` says so of: they are not here any more.
+    pub(super) fn forget_under_way(&mut self, shard: usize, db: DbIndex, gone: impl Fn(&[u8]) -> bool) {
+        if self.ks.board.has_keys_under_way() {
+            self.end_marks(shard, |mark| mark.db == db && gone(&mark.key));
         }
     }
 
-    /// Lets writers of these keys go on.
-    pub fn let_through(&mut self, keys: &[Vec<u8>]) {
-        for key in keys {
-            let shard = shard_of(key_slot(key));
-            let under_way = &mut self.side_mut(shard).under_way;
-            if let Some(at) = under_way.iter().position(|k| **k == **key) {
-                under_way.swap_remove(at);
-                self.ks.board.take_keys_under_way(1);
-            }
+    /// Ends marks of a shard, and wakes who waits for keys of it. False if there was none.
+    fn end_marks(&mut self, shard: usize, which: impl Fn(&UnderWay) -> bool) -> bool {
+        let marks = &mut self.side_mut(shard).under_way;
+        let before = marks.len();
+        marks.retain(|mark| !which(mark));
+        let ended = before - marks.len();
+        if ended > 0 {
+            self.ks.board.arrive(ended);
             self.ks.board.let_go(shard, true, || {});
         }
+        ended > 0
     }
 
-    /// The first of these keys that is under way, if one is: nobody may write to it now. Keys whose shard is
-    /// not locked are passed over.
+    /// The first of these keys that is under way, if one is: nobody may write to it now. The database does not
+    /// matter, because some commands write to another one too. Keys whose shard is not locked are passed over.
     #[inline(always)]
     pub fn under_way<'a>(&mut self, keys: impl IntoIterator<Item = &'a [u8]>) -> Option<Busy> {
         if self.ks.board.has_keys_under_way() { self.find_under_way(keys.into_iter()) } else { None }
@@ -419,8 +446,8 @@ impl<'k> Locked<'k> {
     fn find_under_way<'a>(&mut self, mut keys: impl Iterator<Item = &'a [u8]>) -> Option<Busy> {
         keys.find_map(|key| {
             let shard = shard_of(key_slot(key));
-            let held =
-                self.set.has_shard(shard) && self.side_mut(shard).under_way.iter().any(|k| **k == *key);
+            let held = self.set.has_shard(shard)
+                && self.side_mut(shard).under_way.iter().any(|mark| *mark.key == *key);
             held.then_some(Busy { shard, key: true })
         })
     }
@@ -529,7 +556,7 @@ mod tests {
     }
 
     fn keyspace() -> (Arc<Keyspace>, Arc<parking_lot::Mutex<Vec<u64>>>) {
-        let ks = Arc::new(Keyspace::new(1, Box::new(drop)));
+        let ks = Arc::new(Keyspace::new(2, Box::new(drop)));
         let woken = Arc::new(parking_lot::Mutex::new(Vec::new()));
         let list = Arc::clone(&woken);
         ks.board.wake_by(Box::new(move |who| list.lock().push(who.client)));
@@ -592,9 +619,10 @@ mod tests {
     #[test]
     fn a_key_under_way_is_held_back_until_it_is_let_through() {
         let (ks, woken) = keyspace();
+        ks.tables(1);
         let keys = [b"a".to_vec()];
         let slot = key_slot(b"a");
-        ks.lock_slot(slot).hold_back(&keys);
+        let parcel = ks.lock_slot(slot).hold_back(0, &keys);
         let mut locked = ks.lock_slot(slot);
         assert_eq!(locked.under_way([&b"b"[..]]), None);
         let busy = locked.under_way([&b"b"[..], b"a"]).unwrap();
@@ -603,8 +631,16 @@ mod tests {
         // That the shard is unlocked changes nothing for who waits for the key.
         drop(ks.lock_slot(slot));
         assert!(woken.lock().is_empty());
-        ks.lock_slot(slot).let_through(&keys);
+        assert_eq!(ks.lock_slot(slot).let_through(parcel, &keys), [true]);
         assert_eq!((&**woken.lock(), ks.lock_slot(slot).under_way([&b"a"[..]])), (&[1][..], None));
+        assert_eq!(ks.lock_slot(slot).let_through(parcel, &keys), [false]);
+        // What is flushed is not held back.
+        let parcel = ks.lock_slot(slot).hold_back(0, &keys);
+        ks.flush(&mut ks.lock_all(), 1);
+        assert!(ks.lock_slot(slot).under_way([&b"a"[..]]).is_some());
+        ks.flush(&mut ks.lock_all(), 0);
+        assert!(ks.lock_slot(slot).under_way([&b"a"[..]]).is_none());
+        assert_eq!(ks.lock_slot(slot).let_through(parcel, &keys), [false]);
     }
 
     /// Workers that put clients aside, against holders that come and go: nobody is forgotten.

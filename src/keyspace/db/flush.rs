@@ -24,6 +24,7 @@ impl Keyspace {
         let slots: Vec<u16> = (0..SHARDS * SLOTS_PER_SHARD).map(slot_at).collect();
         self.empty_slots(locked, tables, db, &slots);
         for shard in 0..SHARDS {
+            locked.forget_under_way(shard, db, |_| true);
             locked.expiry_mut(tables, shard).clear();
             let counts = Locked::shard_tables(tables, shard);
             counts.keys.store(0, Ordering::Relaxed);
@@ -44,6 +45,7 @@ impl Keyspace {
         });
         self.empty_slots(locked, tables, db, &[slot]);
         let shard = shard_of(slot);
+        locked.forget_under_way(shard, db, |k| crate::base::crc16::key_slot(k) == slot);
         locked.side_mut(shard).watchers.touch_where(db, |k| crate::base::crc16::key_slot(k) == slot);
         let counts = Locked::shard_tables(tables, shard);
         bump(&counts.keys, -keys);

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::base::crc16::key_slot;
 use crate::base::glob;
 use crate::base::num::{parse_f64, parse_i64};
 use crate::command::Client;
 use crate::config::set::allowed;
 use crate::exec::After;
 use crate::keyspace::Db;
+use crate::keyspace::board::Reason;
 use crate::keyspace::db::SetExpire;
 use crate::resp::Reply;
 use crate::server::commands::{fail, reload};
 use crate::server::net::mailbox::Mail;
-use crate::server::node::Node;
+use crate::server::node::{Node, unix_ms};
 use crate::value::digest::Digest;
 
 const FORBIDDEN: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.";
@@ -25,6 +27,8 @@ const HELP: &[&str] = &[
     "    A number that is equal for equal data sets.",
     "DIGEST-VALUE <key> [<key> ...]",
     "    A number for each key's value.",
+    "HOLD-SHARD <key> <seconds> [QUIETLY]",
+    "    Keystead's own: a thread holds the lock of the key's shard for a time, declared as long or not.",
     "OBJECT <key>",
     "    Shows how a key's value is stored.",
     "PANIC",
@@ -61,6 +65,9 @@ pub fn perform(
     // It saves and loads under locks of its own, so it cannot be a part of a transaction.
     if words.len() == 1 && words[0].eq_ignore_ascii_case(b"reload") && client.executing.is_none() {
         return reload::begin(node, client, reply);
+    }
+    if words[0].eq_ignore_ascii_case(b"hold-shard") && (3..5).contains(&words.len()) {
+        return hold_shard(node, client, &words[1], &words[2], words.len() == 4, reply);
     }
     at_once(node, client, words, db, reply);
     After::Done
@@ -134,6 +141,43 @@ fn sleep(node: &Node, client: &Client, time: Duration) {
 
 pub fn sleep_until(until: Instant) {
     std::thread::sleep(until.saturating_duration_since(Instant::now()));
+}
+
+/// Holds a shard as a script or a giant command would, but on a thread of its own. `quietly`: without declaring
+/// that it takes long.
+fn hold_shard(
+    node: &Arc<Node>,
+    client: &Client,
+    key: &[u8],
+    seconds: &[u8],
+    quietly: bool,
+    reply: &mut Reply,
+) -> After {
+    let time = parse_f64(seconds).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let (Some(time), None) = (time, client.executing) else {
+        fail(node, client, reply, "ERR Invalid arguments");
+        return After::Done;
+    };
+    let (slot, for_thread) = (key_slot(key), Arc::clone(node));
+    let (worker, token, client_id) = (client.worker, client.token, client.id);
+    let body = move || {
+        let mut locked = for_thread.shared.keyspace.lock_slot(slot);
+        if !quietly {
+            locked.declare_long(Reason::Command("debug"), unix_ms());
+        }
+        std::thread::sleep(time);
+        drop(locked);
+        let mut reply = Reply::new();
+        reply.ok();
+        for_thread.send(worker, Mail::Resume { token, client: client_id, reply, written_to: 0 });
+    };
+    match std::thread::Builder::new().name("hold-shard".into()).spawn(body) {
+        Ok(_) => After::Suspended,
+        Err(e) => {
+            fail(node, client, reply, &format!("ERR cannot start a thread: {e}"));
+            After::Done
+        }
+    }
 }
 
 /// Dies as by a bad access: the report and the exit status are those of the signal.

@@ -18,7 +18,7 @@ mod config;
 mod debug;
 mod docs;
 pub mod info;
-mod migrate;
+pub mod migrate;
 mod persistence;
 mod pubsub;
 mod reload;
@@ -40,7 +40,7 @@ pub fn perform(
         Request::Info { sections } => reply.verbatim("txt", &info::render(node, &sections)),
         Request::Replication(request) => return replication::perform(node, request, client, db, reply),
         Request::Cluster(request) => cluster::perform(node, client, request, reply),
-        Request::Migrate(request) => migrate::perform(node, client, &request, db, reply),
+        Request::Migrate(request) => return migrate::perform(node, client, request, db, reply),
         Request::Time => time(reply),
         Request::Save => persistence::save(node, reply),
         Request::BackgroundSave { schedule } => persistence::background_save(node, schedule, db, reply),

@@ -27,7 +27,7 @@ pub fn begin(node: &Arc<Node>, client: &Client, reply: &mut Reply) -> After {
                 reply.error("ERR Error trying to load the RDB dump, check server logs.");
             }
         }
-        for_thread.send(worker, Mail::Resume { token, client: id, reply });
+        for_thread.send(worker, Mail::Resume { token, client: id, reply, written_to: 0 });
     };
     node.shared.set_gate(gate::LOADING, true);
     match thread::Builder::new().name("reload".into()).spawn(body) {

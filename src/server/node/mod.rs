@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::exec::Shared;
 use crate::exec::stats::CommandStats;
 use crate::pubsub::{Registry, Space};
+use crate::server::commands::migrate::courier::Couriers;
 use crate::server::control::Control;
 use crate::server::control::bus::Bus;
 use crate::server::control::replication::Replication;
@@ -41,6 +42,7 @@ pub struct Node {
     pub config_change: Mutex<()>,
     pub clients: Clients,
     pub pubsub: Registry,
+    pub couriers: Couriers,
     /// The workers' mailboxes, filled before the first client is accepted.
     pub workers: OnceLock<Vec<Arc<Mailbox>>>,
     /// The thread of links, timers and other things that are not clients.
@@ -130,6 +132,7 @@ impl Node {
             config_change: Mutex::default(),
             clients: Clients::default(),
             pubsub: Registry::default(),
+            couriers: Couriers::default(),
             workers: OnceLock::new(),
             control: OnceLock::new(),
             runtimes: Mutex::default(),

@@ -35,8 +35,11 @@ impl Worker {
                     }
                 }
                 Mail::Retry { waiter } => self.retry(&waiter),
-                Mail::Resume { token, client, reply } => {
+                Mail::Resume { token, client, reply, written_to } => {
                     if self.end_hold(token, client) {
+                        if let Some(c) = self.connection(token, client) {
+                            c.client.written_to = c.client.written_to.max(written_to);
+                        }
                         self.answer(token, &reply);
                     }
                 }
