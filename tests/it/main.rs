@@ -12,6 +12,7 @@ mod cluster;
 mod connection;
 mod keys;
 mod maxmemory;
+mod patience;
 mod persistence;
 mod protocol;
 mod pubsub;

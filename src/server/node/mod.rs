@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -246,12 +246,6 @@ impl Node {
     pub fn settle_gate(&self) {
         self.replication.settle(self);
     }
-}
-
-/// Nanoseconds on the monotonic clock since the process first asked.
-pub fn clock_ns() -> u64 {
-    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    BEGAN.elapsed().as_nanos() as u64
 }
 
 /// Milliseconds since the Unix epoch.

@@ -23,7 +23,8 @@ use crate::server::commands;
 use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream};
 use crate::server::net::mailbox::{Mail, Mailbox};
-use crate::server::node::{Node, clock_ns, unix_ms};
+use crate::server::node::{Node, unix_ms};
+use crate::server::process::clock::now_ns;
 
 mod batch;
 mod deadlines;
@@ -115,7 +116,7 @@ impl Host for NodeHost<'_> {
 
 impl Worker {
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
-        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed, clock_ns);
+        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed, now_ns);
         Self {
             index,
             node,

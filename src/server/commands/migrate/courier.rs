@@ -16,7 +16,8 @@ use crate::exec::parcel::Parcel;
 use crate::exec::stats::CommandStats;
 use crate::resp::Reply;
 use crate::server::net::mailbox::Mail;
-use crate::server::node::{Node, clock_ns, unix_ms};
+use crate::server::node::{Node, unix_ms};
+use crate::server::process::clock::now_ns;
 use crate::server::process::crash;
 use crate::server::worker::NodeHost;
 
@@ -84,7 +85,7 @@ fn run(node: &Arc<Node>, target: Target, jobs: Receiver<Job>) {
     crash::guard_thread();
     // What it deletes is no command: nobody is to see it among the calls.
     let uncounted = Arc::new(CommandStats::new(node.shared.commands.len()));
-    let mut executor = Executor::new(node.shared, uncounted, unix_ms() as u64, clock_ns);
+    let mut executor = Executor::new(node.shared, uncounted, unix_ms() as u64, now_ns);
     let mut line = Line::new(&node.couriers.sockets);
     loop {
         let job = match jobs.recv_timeout(IDLE) {
