@@ -1,9 +1,12 @@
-//! Level 0: time types, seeded random numbers, glob patterns, number text, checksums.
+//! Level 0: time types, seeded random numbers, glob patterns, number text, checksums, and what is known of
+//! processor and allocator.
 
 pub mod crc16;
 pub mod glob;
 pub mod long_double;
 pub mod num;
+pub mod prefetch;
 pub mod rng;
+pub mod size_class;
 pub mod time;
 pub mod version;

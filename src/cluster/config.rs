@@ -27,6 +27,8 @@ pub struct Config {
     pub repl_ping_period_s: u64,
     /// Port for clients that this node listens on (`port`, or `tls-port` with `tls-cluster`).
     pub port: u16,
+    /// Whether `port` is the one for TLS (`tls-cluster`).
+    pub tls: bool,
     /// The other client port, 0 without.
     pub pport: u16,
     /// Bus port that this node listens on: `cluster-port`, or `port` + 10000.
@@ -54,6 +56,7 @@ impl Default for Config {
             preferred_endpoint: Endpoint::Ip,
             repl_ping_period_s: 10,
             port: 6379,
+            tls: false,
             pport: 0,
             bus_port: 16379,
             announce_ip: None,

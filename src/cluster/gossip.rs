@@ -2,13 +2,10 @@
 
 use super::action::Level;
 use super::link::LinkId;
-use super::message::{Body, Extensions, Gossip, GossipEntry, Header, Kind, Message};
-use super::node::{MYSELF, Node, NodeFlags, NodeId, NodeIx};
+use super::message::{Body, Extensions, Gossip, GossipEntry, Header, Kind, Message, mflag};
+use super::node::{Extended, MYSELF, Node, NodeFlags, NodeIx, Shard};
 use super::state::ClusterState;
 
-/// So many packets on a link carry all extensions before the peer has shown that it knows them.
-/// (A 7.0 server logs a warning for each one that it does not know, so it is not told forever.)
-const MAX_PROBES: u32 = 2;
 /// At least so many nodes are gossiped about, as far as there are so many.
 const MIN_GOSSIP: usize = 3;
 
@@ -16,9 +13,8 @@ impl ClusterState {
     /// Sends a PING, PONG or MEET with the gossip section that a peer on this link should get.
     pub(super) fn send_gossip(&mut self, link: LinkId, kind: Kind) {
         let Some(peer) = self.links.get(&link).map(|l| l.node) else { return };
-        let all = kind == Kind::Meet || self.may_tell_all(link, peer);
-        let extensions = self.extensions(all);
-        let gossip = Gossip { entries: self.gossip_entries(peer), extensions };
+        let known = peer.map_or(Extended::Unknown, |p| self.nodes[p].extended);
+        let gossip = Gossip { entries: self.gossip_entries(peer), extensions: self.extensions(known) };
         let body = match kind {
             Kind::Ping => Body::Ping(gossip),
             Kind::Pong => Body::Pong(gossip),
@@ -31,52 +27,48 @@ impl ClusterState {
         {
             self.nodes[peer].ping_sent = Some(self.now.mono);
         }
-        let message = Message { header: self.header(), body };
+        let message = self.gossip_message(body);
         self.send_message(link, &message);
     }
 
     /// Tells the configuration without being asked: after a change of role, slots or suspicion.
     pub(super) fn broadcast_pong(&mut self, want: impl Fn(&Node) -> bool) {
-        let gossip = Gossip { entries: self.gossip_entries(None), extensions: Extensions::default() };
-        // A PONG without a host name would withdraw it; all receivers understand that extension or ignore it.
-        let gossip = Gossip {
-            extensions: Extensions { hostname: self.own_hostname(), ..gossip.extensions },
-            ..gossip
-        };
-        let message = Message { header: self.header(), body: Body::Pong(gossip) };
-        self.broadcast(&message, want);
-    }
-
-    /// Whether the peer understands more than host names, or is still to be found out about.
-    fn may_tell_all(&mut self, link: LinkId, peer: Option<NodeIx>) -> bool {
-        let Some(peer) = peer.map(|p| &self.nodes[p]) else { return false };
-        if peer.knows_shard_ids || !peer.flags.has(NodeFlags::EXTENSIONS) {
-            return peer.knows_shard_ids;
+        let entries = self.gossip_entries(None);
+        for old in [false, true] {
+            let known = if old { Extended::HostnamesOnly } else { Extended::All };
+            let gossip = Gossip { entries: entries.clone(), extensions: self.extensions(known) };
+            let message = self.gossip_message(Body::Pong(gossip));
+            self.broadcast(&message, |n| (n.extended == Extended::HostnamesOnly) == old && want(n));
         }
-        let Some(link) = self.links.get_mut(&link) else { return false };
-        link.probes = link.probes.saturating_add(1);
-        link.probes <= MAX_PROBES
     }
 
-    fn own_hostname(&self) -> Option<String> {
-        Some(self.me().hostname.clone()).filter(|h| !h.is_empty())
+    /// Says in its header that this node understands extensions, as only these packets do.
+    fn gossip_message(&self, body: Body) -> Message {
+        let mut header = self.header();
+        header.mflags |= mflag::EXTENSIONS;
+        Message { header, body }
     }
 
-    fn extensions(&self, all: bool) -> Extensions {
+    /// What this node tells of itself behind the gossip section, from its first packet on. What is missing
+    /// the receiver takes as withdrawn.
+    fn extensions(&self, receiver: Extended) -> Extensions {
         let me = self.me();
-        let mut x = Extensions { hostname: self.own_hostname(), ..Extensions::default() };
-        if all {
-            x.human_name = Some(me.human_name.clone()).filter(|n| !n.is_empty());
-            x.shard_id = Some(me.shard_id);
-            let now = self.now.mono;
-            x.forgotten = self
-                .forgotten
-                .iter()
-                .filter(|(_, until)| **until > now)
-                .map(|(id, until)| (*id, (until - now).div_ceil(1000)))
-                .collect();
+        let some = |name: &String| Some(name.clone()).filter(|n| !n.is_empty());
+        let hostname = some(&me.hostname);
+        if receiver == Extended::HostnamesOnly {
+            return Extensions { hostname, ..Extensions::default() };
         }
-        x
+        let shard_id = me.shard.told.then_some(me.shard.id);
+        let now = self.now.mono;
+        let forgotten = self.forgotten.iter().filter(|(_, until)| **until > now);
+        Extensions {
+            hostname,
+            // Without a shard id an empty name shows that we are not of a version that knows neither.
+            human_name: some(&me.human_name).or_else(|| shard_id.is_none().then(String::new)),
+            forgotten: forgotten.map(|(id, until)| (*id, (until - now).div_ceil(1000))).collect(),
+            shard_id,
+            unknown: 0,
+        }
     }
 
     /// A tenth of the nodes at random, and every suspected one: within two node timeouts each node so
@@ -198,7 +190,7 @@ impl ClusterState {
         if flags.has(NodeFlags::MASTER) {
             flags.clear(NodeFlags::SLAVE);
         }
-        let mut node = Node::new(entry.id, entry.id, flags, self.now.mono);
+        let mut node = Node::new(entry.id, flags, self.now.mono);
         node.address.ip.clone_from(&entry.ip);
         node.address.port = entry.port;
         node.address.pport = entry.pport;
@@ -209,40 +201,34 @@ impl ClusterState {
         }
     }
 
-    /// Extensions that a known node sent. Missing ones withdraw what they would say, except where the
-    /// sender cannot know them.
+    /// Extensions that a known node sent, which withdraw what they no longer say. A version before 7.2 that
+    /// has no host name to tell does not even say that it understands extensions.
     pub(super) fn hear_extensions(&mut self, sender: NodeIx, header: &Header, x: &Extensions) {
         let hostname = x.hostname.as_deref().unwrap_or_default();
         if self.nodes[sender].hostname != hostname {
             hostname.clone_into(&mut self.nodes[sender].hostname);
             self.changed();
         }
-        if let Some(name) = &x.human_name
-            && self.nodes[sender].human_name != *name
-        {
-            self.nodes[sender].human_name.clone_from(name);
-            self.todo.save = true;
+        let sent_all = x.shard_id.is_some() || x.human_name.is_some();
+        let understands = header.mflags & mflag::EXTENSIONS != 0;
+        if sent_all {
+            self.nodes[sender].extended = Extended::All;
+        } else if !understands || x.hostname.is_some() {
+            self.nodes[sender].extended = Extended::HostnamesOnly;
         }
-        if let Some(shard_id) = x.shard_id {
-            self.nodes[sender].knows_shard_ids = true;
-            // A replica is in its primary's shard whatever it says before it has learnt so.
-            if header.primary.is_none() {
-                self.set_shard_id(sender, shard_id);
+        if sent_all {
+            let name = x.human_name.as_deref().unwrap_or_default();
+            if self.nodes[sender].human_name != name {
+                name.clone_into(&mut self.nodes[sender].human_name);
+                self.todo.save = true;
             }
+        }
+        // A replica is in its primary's shard whatever it says before it has learnt so.
+        if let Some(id) = x.shard_id.filter(|_| header.primary.is_none()) {
+            self.set_shard(sender, Shard::told(id));
         }
         for (id, seconds) in &x.forgotten {
             self.hear_forgotten(*id, *seconds);
-        }
-    }
-
-    /// A primary's shard id is its replicas' too.
-    pub(super) fn set_shard_id(&mut self, primary: NodeIx, shard_id: NodeId) {
-        for (ix, node) in self.nodes.iter_mut() {
-            if (ix == primary || node.primary == Some(primary)) && node.shard_id != shard_id {
-                node.shard_id = shard_id;
-                self.todo.save = true;
-                self.todo.view = true;
-            }
         }
     }
 }

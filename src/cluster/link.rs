@@ -39,6 +39,4 @@ pub struct Link {
     pub peer_ip: String,
     /// Our end's address, from which a node learns its own.
     pub local_ip: String,
-    /// Packets sent with all extensions to a peer that has not shown yet that it knows them.
-    pub probes: u32,
 }

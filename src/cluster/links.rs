@@ -25,7 +25,6 @@ impl ClusterState {
             up: false,
             peer_ip: String::new(),
             local_ip: String::new(),
-            probes: 0,
         };
         self.links.insert(id, link);
         self.out.push(Action::Connect { link: id, ip, port });

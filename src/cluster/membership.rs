@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::action::{Action, Keys, Now};
 use super::message::Header;
-use super::node::{MYSELF, Node, NodeFlags, NodeId, NodeIx};
+use super::node::{MYSELF, Node, NodeFlags, NodeId, NodeIx, Shard};
 use super::state::ClusterState;
 
 /// A forgotten node may not come back by gossip for so long; time enough to tell all nodes to forget it.
@@ -37,7 +37,7 @@ impl ClusterState {
             return;
         }
         let id = NodeId::random(&mut self.rng);
-        let mut node = Node::new(id, id, flags, self.now.mono);
+        let mut node = Node::new(id, flags, self.now.mono);
         ip.clone_into(&mut node.address.ip);
         node.address.port = port;
         node.address.cport = cport;
@@ -60,7 +60,7 @@ impl ClusterState {
         }
         self.nodes.rename(ix, header.sender);
         let node = &mut self.nodes[ix];
-        node.shard_id = header.sender;
+        node.shard = Shard::invented(header.sender);
         node.flags.clear(NodeFlags::HANDSHAKE);
         node.flags.set(header.flags.only(NodeFlags::MASTER | NodeFlags::SLAVE));
         if node.flags.has(NodeFlags::MASTER) {
@@ -172,7 +172,7 @@ impl ClusterState {
         self.slots.migrating.clear();
         self.slots.importing.clear();
         self.drop_all_slots_of(MYSELF);
-        self.nodes[MYSELF].shard_id = NodeId::random(&mut self.rng);
+        self.nodes[MYSELF].shard = Shard::told(NodeId::random(&mut self.rng));
         if hard {
             self.current_epoch = 0;
             self.last_vote_epoch = 0;

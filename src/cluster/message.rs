@@ -18,6 +18,9 @@ use super::node::{ID_LEN, NodeFlags, NodeId};
 use super::slots::{BITMAP_LEN, SlotBitmap};
 
 pub const HEADER_LEN: usize = 2256;
+/// Bytes of a packet at most: a link that brings a longer one is cut. The longest carry a published
+/// message, whose parts are bounded by `proto-max-bulk-len`, of which this is the default and some room.
+pub const PACKET_MAX: usize = if cfg!(test) { 1 << 20 } else { (512 << 20) + (1 << 20) };
 const SIGNATURE: &[u8; 4] = b"RCmb";
 const VERSION: u16 = 1;
 const GOSSIP_LEN: usize = 104;
@@ -274,13 +277,18 @@ impl Message {
         let mut out = Vec::with_capacity(HEADER_LEN + 1024);
         encode_header(&self.header, &mut out);
         let (kind, count, extensions) = encode_body(&self.body, &mut out);
-        let len = out.len() as u32;
+        let len = length(out.len());
         out[4..8].copy_from_slice(&len.to_be_bytes());
         out[12..14].copy_from_slice(&kind.to_be_bytes());
         out[14..16].copy_from_slice(&count.to_be_bytes());
         out[2214..2216].copy_from_slice(&extensions.to_be_bytes());
         out
     }
+}
+
+/// A length as packets carry it.
+fn length(n: usize) -> u32 {
+    u32::try_from(n).expect("what is longer than a packet may be is not sent")
 }
 
 /// The type, count, extension and length fields are filled in once the body is known.
@@ -343,8 +351,8 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) -> (u16, u16, u16) {
 }
 
 fn encode_publish(channel: &[u8], payload: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&(channel.len() as u32).to_be_bytes());
-    out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+    out.extend_from_slice(&length(channel.len()).to_be_bytes());
+    out.extend_from_slice(&length(payload.len()).to_be_bytes());
     out.extend_from_slice(channel);
     out.extend_from_slice(payload);
 }
@@ -563,6 +571,8 @@ mod tests {
     const PING: &[u8] = include_bytes!("../../tests/golden/bus-ping-7.0.bin");
     const MEET: &[u8] = include_bytes!("../../tests/golden/bus-meet-hostname-7.0.bin");
     const PUBLISH: &[u8] = include_bytes!("../../tests/golden/bus-publish-7.0.bin");
+    /// One packet of each kind between nodes of 7.4.1: kind, a description, and all bytes in hex.
+    const OF_7_4: &str = include_str!("../../tests/golden/bus-packets-7.4.tsv");
 
     fn id(text: &str) -> NodeId {
         NodeId::parse(text.as_bytes()).unwrap()
@@ -574,6 +584,34 @@ mod tests {
             let message = Message::decode(packet).unwrap();
             assert_eq!(message.encode(), packet);
         }
+    }
+
+    fn packets_of_7_4() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+        OF_7_4.lines().skip(1).map(|line| {
+            let (kind, hex) = (line.split('\t').next().unwrap(), line.split('\t').next_back().unwrap());
+            let byte = |i: usize| u8::from_str_radix(&hex[i..i + 2], 16).unwrap();
+            (kind, (0..hex.len()).step_by(2).map(byte).collect())
+        })
+    }
+
+    #[test]
+    fn packets_of_7_4_read_and_write_back_byte_for_byte() {
+        let mut kinds = Vec::new();
+        for (name, packet) in packets_of_7_4() {
+            let message = Message::decode(&packet).unwrap();
+            assert_eq!(message.encode(), packet, "{name}");
+            kinds.extend(message.body.kind());
+            let (Body::Ping(gossip) | Body::Pong(gossip) | Body::Meet(gossip)) = message.body else {
+                assert_eq!(message.header.mflags & mflag::EXTENSIONS, 0, "{name}");
+                continue;
+            };
+            let x = &gossip.extensions;
+            assert_eq!(message.header.mflags & mflag::EXTENSIONS, mflag::EXTENSIONS, "{name}");
+            assert!(x.hostname.is_some() && x.human_name.is_some() && x.shard_id.is_some(), "{name}: {x:?}");
+        }
+        kinds.dedup();
+        // All but a module's.
+        assert_eq!(kinds.len(), Kind::ALL.len() - 1, "{kinds:?}");
     }
 
     #[test]

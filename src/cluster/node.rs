@@ -77,8 +77,6 @@ impl NodeFlags {
     /// A primary that may receive a migrating replica: it has or had replicas.
     pub const MIGRATE_TO: Self = Self(256);
     pub const NOFAILOVER: Self = Self(512);
-    /// It understands extensions behind the gossip section.
-    pub const EXTENSIONS: Self = Self(1024);
 
     pub const fn has(self, any_of: Self) -> bool {
         self.0 & any_of.0 != 0
@@ -164,10 +162,41 @@ pub struct Address {
     pub cport: u16,
 }
 
+/// Which extensions behind the gossip section a node understands, as far as its packets have shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Extended {
+    /// Nothing was heard: it is told everything.
+    #[default]
+    Unknown,
+    /// A version before 7.2: it logs a warning for each other extension.
+    HostnamesOnly,
+    All,
+}
+
+/// The shard that a node belongs to. A replica's is always its primary's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shard {
+    pub id: NodeId,
+    /// False while the id is our own invention, because no primary of the shard has told it. It is kept to
+    /// ourselves: others have invented another one.
+    pub told: bool,
+}
+
+impl Shard {
+    /// For a node that has not told its shard yet.
+    pub fn invented(node: NodeId) -> Self {
+        Self { id: node, told: false }
+    }
+
+    pub fn told(id: NodeId) -> Self {
+        Self { id, told: true }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Node {
     pub id: NodeId,
-    pub shard_id: NodeId,
+    pub shard: Shard,
     pub flags: NodeFlags,
     pub created: MonoMs,
     pub config_epoch: u64,
@@ -192,8 +221,7 @@ pub struct Node {
     pub address: Address,
     pub hostname: String,
     pub human_name: String,
-    /// It sends its shard id, so it also understands the extensions that came with 7.2.
-    pub knows_shard_ids: bool,
+    pub extended: Extended,
     pub outbound: Option<LinkId>,
     pub inbound: Option<LinkId>,
     /// Primaries that told us that it fails, and when they last did.
@@ -201,10 +229,10 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(id: NodeId, shard_id: NodeId, flags: NodeFlags, now: MonoMs) -> Self {
+    pub fn new(id: NodeId, flags: NodeFlags, now: MonoMs) -> Self {
         Self {
             id,
-            shard_id,
+            shard: Shard::invented(id),
             flags,
             created: now,
             config_epoch: 0,
@@ -222,7 +250,7 @@ impl Node {
             address: Address::default(),
             hostname: String::new(),
             human_name: String::new(),
-            knows_shard_ids: false,
+            extended: Extended::Unknown,
             outbound: None,
             inbound: None,
             failure_reports: BTreeMap::new(),
@@ -395,7 +423,7 @@ mod tests {
         let mut rng = Rng::new(3);
         let mut fresh = || {
             let id = NodeId::random(&mut rng);
-            Node::new(id, id, NodeFlags::MASTER, 0)
+            Node::new(id, NodeFlags::MASTER, 0)
         };
         let mut nodes = Nodes::new(fresh());
         let a = nodes.insert(fresh()).unwrap();

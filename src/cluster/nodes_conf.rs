@@ -1,20 +1,20 @@
-//! The text of nodes.conf, which is also that of CLUSTER NODES: a line per node, and what must survive
-//! a restart. Real Redis reads what we write, and the other way round.
+//! The text of nodes.conf: a line per node, and what must survive a restart. Real Redis 7.4 writes and reads
+//! the same; 7.0 reads it, too, and takes what follows the port for a host name until it hears the real one.
 //!
 //! ```text
-//! <id> <ip:port@cport[,hostname]> <flags> <primary|-> <ping-sent> <pong-received> <epoch> <link> <slots...>
-//! vars currentEpoch 6 lastVoteEpoch 5 myShardId <id>
+//! <id> <ip:port@cport>,[hostname],tls-port=0[,nodename=<name>],shard-id=<id> <flags> <primary|->
+//!     <ping-sent> <pong-received> <epoch> <link> <slots...>
+//! vars currentEpoch 6 lastVoteEpoch 5
 //! ```
 //!
-//! Redis 7.2 adds `,shard-id=<id>` to every address; 7.0 would take that for a part of the host name.
-//! So we read it and keep our own shard id among the variables, of which all versions skip unknown ones.
+//! CLUSTER NODES shows the same lines, with no more than the host name behind the address.
 
 use std::fmt::Write as _;
 
-use super::action::Now;
+use super::action::{Action, Level, Now};
 use super::config::Config;
 use super::message::is_host_name;
-use super::node::{MYSELF, Node, NodeFlags, NodeId, NodeIx};
+use super::node::{MYSELF, Node, NodeFlags, NodeId, NodeIx, Shard};
 use super::state::ClusterState;
 use crate::base::crc16::SLOTS;
 use crate::base::rng::Rng;
@@ -27,12 +27,21 @@ pub struct NodesConfError {
     pub what: &'static str,
 }
 
+/// What follows a node's address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// Its host name, if it has one: CLUSTER NODES.
+    Shown,
+    /// All that the file keeps.
+    Kept,
+}
+
 impl ClusterState {
     /// CLUSTER NODES.
     pub fn nodes_text(&self) -> String {
         let mut text = String::new();
         for (ix, _) in self.nodes.by_name() {
-            self.write_node_line(ix, &mut text);
+            self.write_node_line(ix, Names::Shown, &mut text);
             text.push('\n');
         }
         text
@@ -41,7 +50,7 @@ impl ClusterState {
     /// One line of CLUSTER NODES, without its end.
     pub fn node_line(&self, ix: NodeIx) -> String {
         let mut text = String::new();
-        self.write_node_line(ix, &mut text);
+        self.write_node_line(ix, Names::Shown, &mut text);
         text
     }
 
@@ -50,21 +59,25 @@ impl ClusterState {
         let mut text = String::new();
         for (ix, node) in self.nodes.by_name() {
             if !node.in_handshake() {
-                self.write_node_line(ix, &mut text);
+                self.write_node_line(ix, Names::Kept, &mut text);
                 text.push('\n');
             }
         }
-        let (epoch, vote, shard) = (self.current_epoch, self.last_vote_epoch, self.me().shard_id);
-        let _ = writeln!(text, "vars currentEpoch {epoch} lastVoteEpoch {vote} myShardId {shard}");
+        let (epoch, vote) = (self.current_epoch, self.last_vote_epoch);
+        let _ = writeln!(text, "vars currentEpoch {epoch} lastVoteEpoch {vote}");
         text
     }
 
-    fn write_node_line(&self, ix: NodeIx, text: &mut String) {
+    fn write_node_line(&self, ix: NodeIx, names: Names, text: &mut String) {
         let node = &self.nodes[ix];
         let address = &node.address;
         let _ = write!(text, "{} {}:{}@{}", node.id, address.ip, address.port, address.cport);
-        if !node.hostname.is_empty() {
-            let _ = write!(text, ",{}", node.hostname);
+        match names {
+            Names::Shown if node.hostname.is_empty() => {}
+            Names::Shown => {
+                let _ = write!(text, ",{}", node.hostname);
+            }
+            Names::Kept => self.write_kept_names(node, text),
         }
         let primary = node.primary.map_or("-", |p| self.nodes[p].id.as_str());
         let ping_sent = self.now.to_unix(node.ping_sent.unwrap_or(0));
@@ -84,6 +97,15 @@ impl ClusterState {
                 let _ = write!(text, " [{slot}-<-{}]", self.nodes[*source].id);
             }
         }
+    }
+
+    fn write_kept_names(&self, node: &Node, text: &mut String) {
+        let other_port = if self.config.tls { "tcp-port" } else { "tls-port" };
+        let _ = write!(text, ",{},{other_port}={}", node.hostname, node.address.pport);
+        if !node.human_name.is_empty() {
+            let _ = write!(text, ",nodename={}", node.human_name);
+        }
+        let _ = write!(text, ",shard-id={}", node.shard.id);
     }
 
     pub(super) fn is_connected(&self, ix: NodeIx) -> bool {
@@ -114,7 +136,8 @@ impl ClusterState {
         }
         let highest = state.nodes.iter().map(|(_, n)| n.config_epoch).max().unwrap_or(0);
         state.current_epoch = state.current_epoch.max(highest);
-        state.out.clear();
+        // Nothing is to be done about what was, but what was mended is told.
+        state.out.retain(|action| matches!(action, Action::Log { .. }));
         state.set_config(now, config);
         Ok(state)
     }
@@ -139,7 +162,7 @@ impl ClusterState {
             if self.nodes.find(&id).is_some() {
                 return Err("node listed twice");
             }
-            let node = Node::new(id, id, NodeFlags::NONE, self.now.mono);
+            let node = Node::new(id, NodeFlags::NONE, self.now.mono);
             self.nodes.insert(node).ok_or("too many nodes")?
         };
         // A failure is kept, suspicion is for us to form anew.
@@ -170,8 +193,13 @@ impl ClusterState {
         }
         for (key, value) in parts.filter_map(|p| p.split_once('=')) {
             match key {
-                "shard-id" => node.shard_id = NodeId::parse(value.as_bytes()).ok_or("shard id")?,
+                "shard-id" => {
+                    let shard_id = NodeId::parse(value.as_bytes()).ok_or("shard id")?;
+                    // An invented one is kept like any other, and known by this.
+                    node.shard = if shard_id == id { Shard::invented(id) } else { Shard::told(shard_id) };
+                }
                 "nodename" => value.clone_into(&mut node.human_name),
+                "tls-port" | "tcp-port" => node.address.pport = value.parse().map_err(|_| "port")?,
                 // Fields of later versions.
                 _ => {}
             }
@@ -190,19 +218,39 @@ impl ClusterState {
                 Some(primary) => primary,
                 None => {
                     let flags = NodeFlags::MASTER | NodeFlags::NOADDR;
-                    let node = Node::new(primary, primary, flags, self.now.mono);
+                    let node = Node::new(primary, flags, self.now.mono);
                     self.nodes.insert(node).ok_or("too many nodes")?
                 }
             };
             if primary == ix {
                 return Err("a node replicates itself");
             }
+            self.load_shard(ix, primary);
             self.set_primary_of(ix, Some(primary));
         }
         for word in &words[8..] {
             self.load_slots(ix, word)?;
         }
         Ok(())
+    }
+
+    /// A replica is in its primary's shard. Where the file says otherwise, the primary's line is believed.
+    fn load_shard(&mut self, replica: NodeIx, primary: NodeIx) {
+        let (shard, own) = (self.nodes[primary].shard, self.nodes[replica].shard);
+        if !own.told || own.id == shard.id {
+            return;
+        }
+        if shard.told {
+            let (replica, primary) = (self.nodes[replica].id, self.nodes[primary].id);
+            let text = format!(
+                "Replica {replica} was in shard {} in the cluster configuration file, its primary {primary} \
+                 in {}. The replica is in its primary's shard now.",
+                own.id, shard.id
+            );
+            self.log(Level::Warning, text);
+        } else {
+            self.set_shard(primary, own);
+        }
     }
 
     fn load_slots(&mut self, ix: NodeIx, word: &str) -> Result<(), &'static str> {
@@ -218,7 +266,7 @@ impl ClusterState {
             let other = match self.nodes.find(&id) {
                 Some(other) => other,
                 None => {
-                    let node = Node::new(id, id, NodeFlags::MASTER | NodeFlags::NOADDR, self.now.mono);
+                    let node = Node::new(id, NodeFlags::MASTER | NodeFlags::NOADDR, self.now.mono);
                     self.nodes.insert(node).ok_or("too many nodes")?
                 }
             };
@@ -245,10 +293,9 @@ impl ClusterState {
                 "currentEpoch" => self.current_epoch = value.parse().map_err(|_| "currentEpoch")?,
                 "lastVoteEpoch" => self.last_vote_epoch = value.parse().map_err(|_| "lastVoteEpoch")?,
                 "myShardId" => {
-                    let shard_id = NodeId::parse(value.as_bytes()).ok_or("myShardId")?;
-                    // A replica's is its primary's.
-                    let ix = self.my_shards_primary();
-                    self.set_shard_id(ix, shard_id);
+                    // Where earlier versions of ours kept it. A replica's is its primary's.
+                    let id = NodeId::parse(value.as_bytes()).ok_or("myShardId")?;
+                    self.set_shard(self.my_shards_primary(), Shard::told(id));
                 }
                 _ => {}
             }
@@ -322,9 +369,75 @@ vars currentEpoch 6 lastVoteEpoch 5
         assert_eq!(state.my_shard_id().as_str(), shard);
         let replica = &state.node_infos()[2];
         assert_eq!(replica.shard_id.as_str(), shard, "a replica is in its primary's shard");
-        let text = state.nodes_conf();
-        assert!(!text.contains("shard-id="), "a 7.0 server would read it as a host name");
-        assert_eq!(load(&text).unwrap().my_shard_id().as_str(), shard);
+        assert_eq!(load(&state.nodes_conf()).unwrap().my_shard_id().as_str(), shard);
+    }
+
+    /// As a node of 7.4.1 wrote it: with host names, human names and shards.
+    const REDIS_7_4: &str = include_str!("../../tests/golden/nodes-7.4.conf");
+
+    #[test]
+    fn a_file_of_redis_7_4_reads_back_as_it_was_written() {
+        let config = Config {
+            port: 23712,
+            bus_port: 34712,
+            announce_hostname: Some("node-1.example.org".into()),
+            announce_human_name: Some("human-1".into()),
+            ..Config::default()
+        };
+        let state = ClusterState::load(config, Rng::new(1), NOW, REDIS_7_4).unwrap();
+        // Times and the state of links are not configuration, and nodes stand in no order.
+        let lasting = |text: &str| -> Vec<Vec<String>> {
+            let mut lines: Vec<Vec<String>> = text
+                .lines()
+                .map(|line| {
+                    let words = line.split(' ').map(str::to_owned).enumerate();
+                    words.filter(|(i, _)| ![4, 5, 7].contains(i)).map(|(_, word)| word).collect()
+                })
+                .collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(lasting(&state.nodes_conf()), lasting(REDIS_7_4));
+        let shown = state.nodes_text();
+        assert!(shown.contains("@34714,node-3.example.org master"), "{shown}");
+        assert!(!shown.contains("shard-id="), "{shown}");
+    }
+
+    /// A real 7.4 does not start from such a file.
+    #[test]
+    fn a_replica_in_another_shard_than_its_primary_is_healed_and_logged() {
+        let (shard, other) = ("56af011f2ca4e770b2d9c1bb5f7972bb9c20f442", "ab".repeat(20));
+        for line in [0, 2] {
+            let lines = REDIS_7_4.lines().enumerate();
+            let text: Vec<String> =
+                lines.map(|(i, l)| if i == line { l.replace(shard, &other) } else { l.into() }).collect();
+            let mut state = load(&text.join("\n")).unwrap();
+            let infos = state.node_infos();
+            let (replica, primary) = (&infos[0], &infos[1]);
+            assert_eq!(replica.primary, Some(primary.id));
+            assert_eq!(replica.shard_id, primary.shard_id);
+            let primarys = if line == 0 { shard } else { &other };
+            assert_eq!(primary.shard_id.as_str(), primarys, "the primary's line is believed");
+            let logged = state.take_actions().iter().any(
+                |a| matches!(a, Action::Log { level: Level::Warning, text } if text.contains("was in shard")),
+            );
+            assert!(logged);
+        }
+        let mut whole = load(REDIS_7_4).unwrap();
+        assert!(!whole.take_actions().iter().any(|a| matches!(a, Action::Log { .. })));
+        // A primary's line without a shard: its replica's says which.
+        let text = REDIS_7_4.replacen(&format!("human-3,shard-id={shard}"), "human-3", 1);
+        let infos = load(&text).unwrap().node_infos();
+        assert_eq!((infos[0].shard_id.as_str(), infos[1].shard_id.as_str()), (shard, shard));
+    }
+
+    #[test]
+    fn the_shard_of_a_file_of_our_first_version_is_kept() {
+        let shard = "cd".repeat(20);
+        let text = format!("{} myShardId {shard}\n", REDIS_7_0.trim_end());
+        let state = load(&text).unwrap();
+        assert_eq!(state.my_shard_id().as_str(), shard);
+        assert_eq!(state.node_infos()[2].shard_id.as_str(), shard, "its replica's");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::action::{Action, Keys, Level, Now};
 use super::message::{Body, Header};
-use super::node::{MYSELF, NodeFlags, NodeId, NodeIx};
+use super::node::{MYSELF, NodeFlags, NodeId, NodeIx, Shard};
 use super::slots::SlotBitmap;
 use super::state::ClusterState;
 use crate::base::crc16::SLOTS;
@@ -184,7 +184,6 @@ impl ClusterState {
     /// This node becomes a replica of `primary`, whatever it was.
     pub(super) fn follow_primary(&mut self, primary: NodeIx) {
         assert!(primary != MYSELF, "a node cannot replicate itself");
-        let shard_id = self.nodes[primary].shard_id;
         let me = &mut self.nodes[MYSELF];
         if me.is_primary() {
             me.flags.clear(NodeFlags::MASTER | NodeFlags::MIGRATE_TO);
@@ -192,11 +191,11 @@ impl ClusterState {
             self.slots.migrating.clear();
             self.slots.importing.clear();
         }
-        self.nodes[MYSELF].shard_id = shard_id;
         self.set_primary_of(MYSELF, Some(primary));
         self.election = super::election::Election::default();
         self.reset_manual_failover();
         self.changed();
+        self.todo.announce = true;
     }
 
     /// Ties a replica to its primary, or unties it.
@@ -213,10 +212,25 @@ impl ClusterState {
         }
         if let Some(new) = primary {
             self.nodes[new].flags.set(NodeFlags::MIGRATE_TO);
-            let shard_id = self.nodes[new].shard_id;
-            self.nodes[ix].shard_id = shard_id;
+            self.set_shard(ix, self.nodes[new].shard);
         }
         self.changed();
+    }
+
+    /// Puts a node into a shard, and with it all who replicate it: also over a primary that has become a
+    /// replica itself. A real 7.4 does not start from a nodes.conf that says otherwise.
+    pub(super) fn set_shard(&mut self, ix: NodeIx, shard: Shard) {
+        let mut left = vec![ix];
+        while let Some(ix) = left.pop() {
+            if self.nodes[ix].shard == shard {
+                continue;
+            }
+            self.nodes[ix].shard = shard;
+            self.todo.save = true;
+            self.todo.view = true;
+            self.todo.announce |= ix == MYSELF;
+            left.extend(self.nodes.iter().filter(|(_, n)| n.primary == Some(ix)).map(|(r, _)| r));
+        }
     }
 
     pub(super) fn make_primary(&mut self, ix: NodeIx) {
@@ -227,7 +241,10 @@ impl ClusterState {
         let node = &mut self.nodes[ix];
         node.flags.clear(NodeFlags::SLAVE);
         node.flags.set(NodeFlags::MASTER);
-        if ix != MYSELF {
+        if ix == MYSELF {
+            // It goes on with the id that it had as a replica, and has the say about it now.
+            self.set_shard(MYSELF, Shard::told(self.me().shard.id));
+        } else {
             node.flags.set(NodeFlags::MIGRATE_TO);
         }
         self.changed();

@@ -105,9 +105,6 @@ impl ClusterState {
         let now = self.now.mono;
         let node = &mut self.nodes[sender];
         node.data_received = now;
-        if header.mflags & mflag::EXTENSIONS != 0 {
-            node.flags.set(NodeFlags::EXTENSIONS);
-        }
         // A replica's header carries its primary's epoch: nothing of its own.
         if header.primary.is_none() && header.config_epoch > node.config_epoch {
             node.config_epoch = header.config_epoch;
@@ -174,7 +171,7 @@ impl ClusterState {
         self.resolve_epoch_collision(sender, header);
         self.hear_gossip(sender, gossip);
         // Gossip adds nodes and a forgotten-node extension removes them; the sender may be one.
-        if header.mflags & mflag::EXTENSIONS != 0 && self.nodes.get(sender).is_some() {
+        if self.nodes.get(sender).is_some() {
             self.hear_extensions(sender, header, &gossip.extensions);
         }
     }

@@ -97,7 +97,7 @@ impl ClusterState {
     }
 
     pub fn my_shard_id(&self) -> NodeId {
-        self.me().shard_id
+        self.me().shard.id
     }
 
     /// Where the primary is that this node replicates.
@@ -134,7 +134,7 @@ impl ClusterState {
         NodeInfo {
             ix,
             id: node.id,
-            shard_id: node.shard_id,
+            shard_id: node.shard.id,
             address: node.address.clone(),
             hostname: node.hostname.clone(),
             human_name: node.human_name.clone(),
@@ -280,7 +280,6 @@ impl ClusterState {
             config_epoch: self.me().config_epoch,
             primary,
             is_replica: self.is_replica(),
-            moving: !self.slots.migrating.is_empty() || !self.slots.importing.is_empty(),
             down: self.down,
             migrating_to: self.slots.migrating.iter().map(|(s, n)| (*s, *n)).collect(),
             allow_reads_when_down: self.config.allow_reads_when_down,

@@ -9,8 +9,8 @@ use super::config::Config;
 use super::election::Election;
 use super::link::{Link, LinkId};
 use super::manual::ManualFailover;
-use super::message::{Body, Header, Kind, Message, mflag};
-use super::node::{MYSELF, Node, NodeFlags, NodeId, NodeIx, Nodes};
+use super::message::{self, Body, Header, Kind, Message, mflag};
+use super::node::{MYSELF, Node, NodeFlags, NodeId, NodeIx, Nodes, Shard};
 use super::slots::SlotMap;
 use super::view::Down;
 use crate::base::rng::Rng;
@@ -45,6 +45,8 @@ pub(super) struct Todo {
     /// Look again whether the cluster serves.
     pub health: bool,
     pub failover: bool,
+    /// Tell everybody what this node is now.
+    pub announce: bool,
 }
 
 /// What the driver was last told to be.
@@ -94,8 +96,8 @@ impl ClusterState {
     /// A node that knows nobody, named from `rng`.
     pub fn new(config: Config, mut rng: Rng, now: Now) -> Self {
         let id = NodeId::random(&mut rng);
-        let shard_id = NodeId::random(&mut rng);
-        let myself = Node::new(id, shard_id, NodeFlags::MYSELF | NodeFlags::MASTER, now.mono);
+        let mut myself = Node::new(id, NodeFlags::MYSELF | NodeFlags::MASTER, now.mono);
+        myself.shard = Shard::told(NodeId::random(&mut rng));
         let mut state = Self {
             config: Config::default(),
             rng,
@@ -132,8 +134,7 @@ impl ClusterState {
             Event::Tick => self.tick(),
             Event::Accepted { link, peer_ip, local_ip } => {
                 assert!(link.is_inbound(), "accepted links are numbered as inbound");
-                let link_state =
-                    Link { node: None, created: now.mono, up: true, peer_ip, local_ip, probes: 0 };
+                let link_state = Link { node: None, created: now.mono, up: true, peer_ip, local_ip };
                 self.links.insert(link, link_state);
             }
             Event::Connected { link, peer_ip, local_ip } => self.link_connected(link, peer_ip, local_ip),
@@ -150,6 +151,9 @@ impl ClusterState {
         }
         if std::mem::take(&mut self.todo.health) {
             self.update_health();
+        }
+        if std::mem::take(&mut self.todo.announce) {
+            self.broadcast_pong(|_| true);
         }
         let rest = std::mem::take(&mut self.out);
         let todo = std::mem::take(&mut self.todo);
@@ -210,7 +214,6 @@ impl ClusterState {
         me.hostname = config.announce_hostname.clone().unwrap_or_default();
         me.human_name = config.announce_human_name.clone().unwrap_or_default();
         me.flags.put(NodeFlags::NOFAILOVER, config.replica_no_failover);
-        me.flags.set(NodeFlags::EXTENSIONS);
         if before != (me.address.clone(), me.hostname.clone(), me.human_name.clone(), me.flags) {
             self.changed();
         }
@@ -278,7 +281,7 @@ impl ClusterState {
             ip: self.config.announce_ip.clone().unwrap_or_default(),
             flags: me.flags,
             state_ok: self.down.is_none(),
-            mflags: mflag::EXTENSIONS | if paused { mflag::PAUSED } else { 0 },
+            mflags: if paused { mflag::PAUSED } else { 0 },
             current_epoch: self.current_epoch,
             config_epoch: primary.config_epoch,
             offset: self.facts.offset,
@@ -323,6 +326,12 @@ impl ClusterState {
     /// PUBLISH and SPUBLISH reach the other nodes: all, or those of this shard.
     pub fn publish(&mut self, now: Now, channel: &[u8], payload: &[u8], shard: bool) {
         self.now = now;
+        if message::HEADER_LEN + 8 + channel.len() + payload.len() > message::PACKET_MAX {
+            // With a raised `proto-max-bulk-len`. It would cost the links to everybody who hears it.
+            let bytes = payload.len();
+            self.log(Level::Warning, format!("A published message of {bytes} bytes stays on this node"));
+            return;
+        }
         let (channel, payload) = (channel.to_vec(), payload.to_vec());
         let body =
             if shard { Body::PublishShard { channel, payload } } else { Body::Publish { channel, payload } };

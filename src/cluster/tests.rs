@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use super::config::Config;
-use super::message::{Body, Gossip, GossipEntry, Header, Kind, Message, mflag};
+use super::message::{self, Body, Gossip, GossipEntry, Header, Kind, Message, mflag};
 use super::node::{NodeFlags, NodeId};
 use super::slots::SlotBitmap;
+use super::view::View;
 use super::{Action, ClusterState, Event, Keys, LinkId, NoKeys, Now};
 use crate::base::rng::Rng;
 
@@ -264,20 +265,43 @@ impl Keys for OneKeyIn {
     }
 }
 
+/// With a raised `proto-max-bulk-len`, clients publish what no link would take.
+#[test]
+fn a_published_message_too_long_for_a_packet_costs_no_link() {
+    let mut state = node();
+    state.take_actions();
+    let room = message::PACKET_MAX - message::HEADER_LEN - 8 - 4;
+    state.publish(NOW, b"chan", &vec![b'x'; room], false);
+    let actions = state.take_actions();
+    assert!(!sent(&actions).is_empty());
+    assert!(
+        actions
+            .iter()
+            .all(|a| !matches!(a, Action::Send { packet, .. } if packet.len() > message::PACKET_MAX))
+    );
+    state.publish(NOW, b"chan", &vec![b'x'; room + 1], false);
+    assert!(sent(&state.take_actions()).is_empty());
+}
+
 #[test]
 fn a_slot_moves_as_redis_cli_moves_it() {
     let mut state = node();
     state.set_slot_migrating(NOW, 3, id('6').as_bytes()).unwrap();
     let view = state.view();
     assert!(view.slot(3).is_mine() && view.slot(3).is_migrating());
+    let serving = View { down: None, ..View::clone(&view) };
+    assert!(!serving.serves(3) && serving.serves(4), "only the slot that moves needs a closer look");
     assert_eq!(view.ask(3).as_deref(), Some("ASK 3 10.0.0.6:7006"));
     let held = state.set_slot_node(NOW, 3, id('6').as_bytes(), &OneKeyIn(3));
     assert!(held.unwrap_err().contains("while I still hold keys for this hash slot"));
     state.set_slot_node(NOW, 3, id('6').as_bytes(), &NoKeys).unwrap();
     assert_eq!(state.view().moved(3).as_deref(), Some("MOVED 3 10.0.0.6:7006"));
-    assert!(!state.view().moving);
+    assert!(!state.view().slot(3).is_moving());
     // And one the other way: the new owner's claim gets a higher epoch, on disk before it is told.
     state.set_slot_importing(NOW, 12, id('6').as_bytes()).unwrap();
+    let view = state.view();
+    let serving = View { down: None, ..View::clone(&view) };
+    assert!(view.slot(12).is_moving() && !serving.serves(12) && serving.serves(4));
     state.take_actions();
     state.set_slot_node(NOW, 12, id('5').as_bytes(), &NoKeys).unwrap();
     let actions = state.take_actions();

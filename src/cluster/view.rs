@@ -24,10 +24,23 @@ impl SlotView {
         (self.owner != NO_OWNER).then_some(NodeIx(self.owner))
     }
 
-    /// This node owns it: the common case of the data path, one test.
+    /// This node owns it.
     #[inline]
     pub fn is_mine(self) -> bool {
         self.marks & MINE != 0
+    }
+
+    /// This node owns it and nobody moves it, so that all its keys are here: the common case of the data
+    /// path, one test.
+    #[inline]
+    pub fn is_settled_here(self) -> bool {
+        self.marks & (MINE | MIGRATING | IMPORTING) == MINE
+    }
+
+    /// An administrator moves it, so that its keys are here or elsewhere.
+    #[inline]
+    pub fn is_moving(self) -> bool {
+        self.marks & (MIGRATING | IMPORTING) != 0
     }
 
     /// This node owns it and an administrator moves it away: keys that are gone are at the target (ASK).
@@ -94,8 +107,6 @@ pub struct View {
     pub primary: Option<NodeIx>,
     /// Whether this node is a replica, of a known primary or not.
     pub is_replica: bool,
-    /// Whether any slot is migrating or importing.
-    pub moving: bool,
     /// `None`: `cluster_state:ok`.
     pub down: Option<Down>,
     /// Targets of migrating slots, ascending by slot.
@@ -114,7 +125,7 @@ impl View {
     /// Whether whatever concerns this slot is served here, whoever asks.
     #[inline]
     pub fn serves(&self, slot: u16) -> bool {
-        self.is_ok() && !self.moving && self.slot(slot).is_mine()
+        self.is_ok() && self.slot(slot).is_settled_here()
     }
 
     pub fn is_ok(&self) -> bool {

@@ -7,8 +7,8 @@ use super::fail::Fail;
 use super::request::Request;
 use super::spec::Command;
 use crate::base::rng::Rng;
-use crate::keyspace::Db;
 use crate::keyspace::board::Busy;
+use crate::keyspace::{Db, Event, event};
 use crate::resp::Reply;
 use crate::value::{Hash, Kind, Limits, List, Set, SortedSet, Stream, Value, ValueRef};
 
@@ -140,9 +140,15 @@ impl Ctx<'_, '_, '_> {
 
     /// Ends a command that took `removed` elements out of the collection under `key`, which is `empty` now
     /// or not.
-    pub fn reply_removed(&mut self, key: &[u8], removed: usize, empty: bool) -> Result<Outcome, Fail> {
+    pub fn reply_removed(
+        &mut self,
+        key: &[u8],
+        removed: usize,
+        empty: bool,
+        event: Event,
+    ) -> Result<Outcome, Fail> {
         if removed > 0 {
-            self.remove_if_empty(key, empty);
+            self.remove_if_empty(key, empty, event);
         }
         self.reply.int(removed as i64);
         DONE
@@ -150,11 +156,12 @@ impl Ctx<'_, '_, '_> {
 
     /// After a change of the collection under `key`: an empty one goes, as no key holds nothing.
     #[inline]
-    pub fn remove_if_empty(&mut self, key: &[u8], empty: bool) {
+    pub fn remove_if_empty(&mut self, key: &[u8], empty: bool, event: Event) {
+        self.db.changed(key, event);
         if empty {
             self.db.remove(key);
+            self.db.notify(key, event::DEL);
         }
-        self.db.changed(key);
     }
 }
 

@@ -4,6 +4,7 @@ use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group, Group::Generic, flags::*, key, one};
 use super::{Fail, Result, int, is};
 use crate::keyspace::db::Expiring;
+use crate::keyspace::event;
 use crate::persist::rdb::{Options, payload};
 
 pub const COMMANDS: &[Command] = &[
@@ -84,15 +85,16 @@ fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if at.is_some_and(|at| at <= ctx.db.now) && ctx.db.expiring() == Expiring::Delete {
         // Dead on arrival, but it did replace what was there.
         if ctx.db.remove(key) {
-            ctx.db.changed(key);
+            ctx.db.changed(key, event::DEL);
             ctx.record(&[b"DEL", key]);
         }
         ctx.reply.ok();
         return DONE;
     }
+    ctx.db.remove(key);
     ctx.db.insert(key, value, at);
     ctx.db.set_usage(key, idle, freq);
-    ctx.db.changed(key);
+    ctx.db.changed(key, event::RESTORE);
     if let Some(at) = at.filter(|_| !absolute) {
         let mut text = itoa::Buffer::new();
         let mut record: Vec<&[u8]> = vec![b"RESTORE", key, text.format(at).as_bytes(), bytes];

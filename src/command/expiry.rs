@@ -6,6 +6,7 @@ use super::spec::{Command, Group::Generic, flags::*, key, one};
 use super::{Fail, Result, int, is};
 use crate::base::time::UnixMs;
 use crate::keyspace::db::Expiring;
+use crate::keyspace::{EntryRef, event};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("expire", -3, Generic, expire)
@@ -150,11 +151,12 @@ fn set_expiry(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], unit: Unit, from: UnixM
     if at <= ctx.db.now && ctx.db.expiring() == Expiring::Delete {
         ctx.db.remove(key);
         ctx.record(&[b"DEL", key]);
+        ctx.db.changed(key, event::DEL);
     } else {
         ctx.db.set_expire(key, Some(at));
         ctx.record(&[b"PEXPIREAT", key, itoa::Buffer::new().format(at).as_bytes()]);
+        ctx.db.changed(key, event::EXPIRE);
     }
-    ctx.db.changed(key);
     ctx.reply.int(1);
     DONE
 }
@@ -178,7 +180,7 @@ fn pexpiretime(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn show(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], number: impl Fn(UnixMs) -> i64) -> Result {
-    ctx.reply.int(match ctx.db.expire_of(key) {
+    ctx.reply.int(match ctx.db.glance(key).map(EntryRef::expire) {
         None => -2,
         Some(None) => -1,
         Some(Some(at)) => number(at),
@@ -191,7 +193,7 @@ fn persist(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let volatile = matches!(ctx.db.expire_of(args[1]), Some(Some(_)));
     if volatile {
         ctx.db.set_expire(args[1], None);
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::PERSIST);
     }
     ctx.reply.int(i64::from(volatile));
     DONE

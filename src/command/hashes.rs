@@ -6,6 +6,7 @@ use super::spec::{Command, Group::Hash, flags::*, key, one};
 use super::{Fail, Result, bulk_item, int, is, random};
 use crate::base::long_double::LongDouble;
 use crate::encoding::item::IntText;
+use crate::keyspace::event;
 use crate::value;
 
 pub const COMMANDS: &[Command] = &[
@@ -139,7 +140,7 @@ fn set_fields(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<i64> {
     for pair in args[2..].chunks_exact(2) {
         created += i64::from(hash.set(pair[0], pair[1], ctx.limits));
     }
-    ctx.db.changed(args[1]);
+    ctx.db.changed(args[1], event::HSET);
     Ok(created)
 }
 
@@ -148,7 +149,7 @@ fn hsetnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let missing = !hash.contains(args[2]);
     if missing {
         hash.set(args[2], args[3], ctx.limits);
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::HSET);
     }
     ctx.reply.int(i64::from(missing));
     DONE
@@ -214,7 +215,7 @@ fn hdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     };
     let removed = args[2..].iter().filter(|field| hash.remove(field)).count();
     let empty = hash.is_empty();
-    ctx.reply_removed(args[1], removed, empty)
+    ctx.reply_removed(args[1], removed, empty, event::HDEL)
 }
 
 fn hlen(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -245,7 +246,7 @@ fn hincrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let new = old.checked_add(by).ok_or(Fail::text("ERR increment or decrement would overflow"))?;
     let text = &mut itoa::Buffer::new();
     ctx.db.hash_or_new(args[1])?.set(args[2], text.format(new).as_bytes(), ctx.limits);
-    ctx.db.changed(args[1]);
+    ctx.db.changed(args[1], event::HINCRBY);
     ctx.reply.int(new);
     DONE
 }
@@ -266,7 +267,7 @@ fn hincrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     let text = new.to_string();
     ctx.db.hash_or_new(args[1])?.set(args[2], text.as_bytes(), ctx.limits);
-    ctx.db.changed(args[1]);
+    ctx.db.changed(args[1], event::HINCRBYFLOAT);
     // Replicas get the result: their floating point may differ.
     ctx.record(&[b"HSET", args[1], args[2], text.as_bytes()]);
     ctx.reply.bulk(text.as_bytes());

@@ -7,7 +7,7 @@ use super::{Fail, Outcome, Result, is, small_int};
 use crate::base::glob;
 use crate::base::time::UnixMs;
 use crate::encoding::Item;
-use crate::keyspace::Db;
+use crate::keyspace::{Db, event};
 use crate::value::{Value, ValueRef};
 
 pub const COMMANDS: &[Command] = &[
@@ -90,7 +90,7 @@ fn del(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let mut deleted = 0;
     for key in &args[1..] {
         if ctx.db.remove(key) {
-            ctx.db.changed(key);
+            ctx.db.changed(key, event::DEL);
             deleted += 1;
         }
     }
@@ -121,7 +121,7 @@ fn count_found(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn type_of(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    ctx.reply.simple(ctx.db.kind(args[1]).map_or("none", |kind| kind.name()));
+    ctx.reply.simple(ctx.db.glance(args[1]).map_or("none", |entry| entry.kind().name()));
     DONE
 }
 
@@ -199,7 +199,7 @@ struct Held {
 
 impl Held {
     fn copy_of(db: &mut Db<'_, '_>, key: &[u8]) -> Option<Self> {
-        let entry = db.peek(key)?;
+        let entry = db.entry(key)?;
         let value = match (entry.object(), entry.value()) {
             (Some(value), _) => value.clone(),
             (None, ValueRef::String(s)) => Value::String(std::sync::Arc::new(s.to_vec())),
@@ -217,7 +217,9 @@ impl Held {
         Some(Self { value, expire, raw, text, access })
     }
 
+    /// Puts it under a key in place of what is there.
     fn put(self, db: &mut Db<'_, '_>, key: &[u8]) {
+        db.remove(key);
         db.insert(key, self.value, self.expire);
         if self.raw {
             db.mark_raw(key);
@@ -228,7 +230,6 @@ impl Held {
         if let Some(access) = self.access {
             db.set_access(key, access);
         }
-        db.changed(key);
     }
 }
 
@@ -255,8 +256,9 @@ fn move_to(ctx: &mut Ctx<'_, '_, '_>, from: &[u8], to: &[u8]) -> Result<()> {
         return if ctx.db.exists(from) { Ok(()) } else { Err(Fail::NoSuchKey) };
     }
     let held = Held::take(ctx.db, from).ok_or(Fail::NoSuchKey)?;
-    ctx.db.changed(from);
     held.put(ctx.db, to);
+    ctx.db.changed(from, event::RENAME_FROM);
+    ctx.db.changed(to, event::RENAME_TO);
     Ok(())
 }
 
@@ -292,6 +294,7 @@ fn copy(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let copied = in_database(ctx, there, |db| match held {
         Some(held) if replace || !db.exists(destination) => {
             held.put(db, destination);
+            db.changed(destination, event::COPY_TO);
             true
         }
         _ => false,
@@ -314,8 +317,9 @@ fn move_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return DONE;
     }
     if let Some(held) = Held::take(ctx.db, key) {
-        ctx.db.changed(key);
         in_database(ctx, there, |db| held.put(db, key));
+        ctx.db.changed(key, event::MOVE_FROM);
+        in_database(ctx, there, |db| db.changed(key, event::MOVE_TO));
     }
     ctx.reply.int(1);
     DONE

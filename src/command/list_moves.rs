@@ -112,17 +112,14 @@ fn move_element(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], from: End, to: End) -
         End::Right => list.pop_back(),
     };
     let Some(element) = element else { return Ok(false) };
-    let empty = list.is_empty();
-    // A list that rotates is never empty in between.
-    if source != destination {
-        ctx.remove_if_empty(source, empty);
-    }
+    let emptied = list.is_empty() && source != destination;
     let list = ctx.db.list_or_new(destination)?;
     match to {
         End::Left => list.push_front(&element, ctx.limits),
         End::Right => list.push_back(&element, ctx.limits),
     }
-    ctx.db.changed(destination);
+    ctx.db.changed(destination, to.push_event());
+    ctx.remove_if_empty(source, emptied, from.pop_event());
     ctx.reply.bulk(&element);
     Ok(true)
 }

@@ -5,6 +5,7 @@ use super::queues::QueueEnd;
 use super::spec::{Command, Group::List, flags::*, key, one};
 use super::{Fail, Result, bulk_item, clamp_range, int, is, non_negative};
 use crate::encoding::Item;
+use crate::keyspace::{Event, event};
 use crate::value::{self, list::Side};
 
 pub const COMMANDS: &[Command] = &[
@@ -133,7 +134,7 @@ impl QueueEnd for End {
             self.pop(list, |item| bulk_item(ctx.reply, item));
         }
         let empty = list.is_empty();
-        ctx.remove_if_empty(key, empty);
+        ctx.remove_if_empty(key, empty, self.pop_event());
         Ok(Some(n))
     }
 }
@@ -143,6 +144,20 @@ impl End {
         match self {
             End::Left => list.pop_front_with(f),
             End::Right => list.pop_back_with(f),
+        }
+    }
+
+    pub(super) const fn push_event(self) -> Event {
+        match self {
+            End::Left => event::LPUSH,
+            End::Right => event::RPUSH,
+        }
+    }
+
+    pub(super) const fn pop_event(self) -> Event {
+        match self {
+            End::Left => event::LPOP,
+            End::Right => event::RPOP,
         }
     }
 
@@ -189,7 +204,7 @@ fn push(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End, create: bool) -> Re
         }
     }
     ctx.reply.int(list.len() as i64);
-    ctx.db.changed(args[1]);
+    ctx.db.changed(args[1], end.push_event());
     DONE
 }
 
@@ -231,7 +246,7 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
         end.pop(list, |item| bulk_item(ctx.reply, item));
     }
     let empty = list.is_empty();
-    ctx.remove_if_empty(args[1], empty);
+    ctx.remove_if_empty(args[1], empty, end.pop_event());
     DONE
 }
 
@@ -264,7 +279,7 @@ fn lset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let index = int(args[2])?;
     let at = index_in(index, list.len()).ok_or(Fail::IndexOutOfRange)?;
     list.set(at, args[3], ctx.limits);
-    ctx.db.changed(args[1]);
+    ctx.db.changed(args[1], event::LSET);
     ctx.reply.ok();
     DONE
 }
@@ -283,7 +298,7 @@ fn linsert(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     };
     if list.insert(side, args[3], args[4], ctx.limits) {
         ctx.reply.int(list.len() as i64);
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::LINSERT);
     } else {
         ctx.reply.int(-1);
     }
@@ -300,7 +315,7 @@ fn lrem(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let empty = list.is_empty();
     ctx.reply.int(removed as i64);
     if removed > 0 {
-        ctx.remove_if_empty(args[1], empty);
+        ctx.remove_if_empty(args[1], empty, event::LREM);
     }
     DONE
 }
@@ -325,7 +340,7 @@ fn ltrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         let keep = clamp_range(start, stop, list.len());
         list.trim(keep);
         let empty = list.is_empty();
-        ctx.remove_if_empty(args[1], empty);
+        ctx.remove_if_empty(args[1], empty, event::LTRIM);
     }
     ctx.reply.ok();
     DONE

@@ -241,10 +241,9 @@ fn flushall(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn flush(ctx: &mut Ctx<'_, '_, '_>, databases: std::ops::RangeInclusive<u16>, args: &[&[u8]]) -> Result {
-    let keyspace = ctx.db.keyspace();
     let mut deleted = 0;
-    for db in databases {
-        deleted += keyspace.flush(ctx.db.locked(), db);
+    for index in databases {
+        deleted += ctx.db.flush(index);
     }
     // Replicas flush too even if there was nothing: they may still hold keys that are dead here.
     ctx.db.effects.dirty += deleted as u64 + 1;

@@ -4,7 +4,7 @@ use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Set, counted, flags::*, key, one, range};
 use super::{Fail, Result, at_least_one, bulk_item, is};
 use crate::encoding::item::IntText;
-use crate::keyspace::Db;
+use crate::keyspace::{Db, Event, event};
 use crate::value::{self, Limits, Value, ValueRef};
 
 pub const COMMANDS: &[Command] = &[
@@ -59,6 +59,17 @@ enum Operation {
     Difference,
 }
 
+impl Operation {
+    /// What happens to the key that its result is stored in.
+    const fn event(self) -> Event {
+        match self {
+            Operation::Intersection => event::SINTERSTORE,
+            Operation::Union => event::SUNIONSTORE,
+            Operation::Difference => event::SDIFFSTORE,
+        }
+    }
+}
+
 fn sinter(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     answer(ctx, args, Operation::Intersection)
 }
@@ -97,9 +108,9 @@ fn store(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], operation: Operation) -> Res
     let len = result.len();
     if len > 0 {
         ctx.db.insert(args[1], Value::Set(Box::new(result)), None);
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], operation.event());
     } else if ctx.db.remove(args[1]) {
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::DEL);
     }
     ctx.reply.int(len as i64);
     DONE

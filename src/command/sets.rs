@@ -7,6 +7,7 @@ use super::scan::{self, Scan};
 use super::spec::{Command, Group::Set, flags::*, key, one};
 use super::{Fail, Result, bulk_item, non_negative, random};
 use crate::base::rng::Rng;
+use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::{self, Kind};
 
@@ -84,7 +85,7 @@ fn sadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         added += i64::from(set.add(member, ctx.limits));
     }
     if added > 0 {
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::SADD);
     }
     ctx.reply.int(added);
     DONE
@@ -97,7 +98,7 @@ fn srem(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     };
     let removed = args[2..].iter().filter(|member| set.remove(member)).count();
     let empty = set.is_empty();
-    ctx.reply_removed(args[1], removed, empty)
+    ctx.reply_removed(args[1], removed, empty, event::SREM)
 }
 
 fn smembers(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -150,7 +151,7 @@ fn pop_one(ctx: &mut Ctx<'_, '_, '_>, key: &[u8]) -> Result {
         SmallVec::<[u8; 64]>::from_slice(member.text(&mut itoa::Buffer::new()))
     });
     let empty = set.is_empty();
-    ctx.remove_if_empty(key, empty);
+    ctx.remove_if_empty(key, empty, event::SPOP);
     // Replicas remove what chance has chosen here.
     if let Some(member) = member {
         ctx.record(&[b"SREM", key, &member[..]]);
@@ -170,7 +171,7 @@ fn pop_many(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: usize) -> Result {
     if count >= set.len() {
         ctx.reply.set(set.len());
         set.iter().for_each(|member| bulk_item(ctx.reply, member));
-        ctx.remove_if_empty(key, true);
+        ctx.remove_if_empty(key, true, event::SPOP);
         ctx.record(&[b"DEL", key]);
         return DONE;
     }
@@ -183,7 +184,7 @@ fn pop_many(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: usize) -> Result {
             member.to_vec()
         }));
     }
-    ctx.db.changed(key);
+    ctx.db.changed(key, event::SPOP);
     ctx.record(&popped);
     DONE
 }
@@ -227,9 +228,9 @@ fn smove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return DONE;
     }
     let empty = set.is_empty();
-    ctx.remove_if_empty(source, empty);
+    ctx.remove_if_empty(source, empty, event::SREM);
     if ctx.db.set_or_new(destination)?.add(member, ctx.limits) {
-        ctx.db.changed(destination);
+        ctx.db.changed(destination, event::SADD);
     }
     ctx.reply.int(1);
     DONE

@@ -8,7 +8,7 @@ use super::{Fail, Result, int, is, set_algebra::limit_option};
 use crate::base::num::parse_f64;
 use crate::encoding::Item;
 use crate::encoding::item::IntText;
-use crate::keyspace::{Db, EntryRef};
+use crate::keyspace::{Db, EntryRef, event};
 use crate::value::{self, Limits, Set, ValueRef};
 
 pub const COMMANDS: &[Command] = &[
@@ -295,7 +295,12 @@ fn answer_into(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], operation: Operation) 
     let keys = keys(ctx, args, 2)?;
     let query = options(operands(ctx.db, keys), &args[3 + keys.len()..], operation, true)?;
     let result = query.run(operation, ctx.limits);
-    store(ctx, args[1], result)
+    let event = match operation {
+        Operation::Union => event::ZUNIONSTORE,
+        Operation::Intersection => event::ZINTERSTORE,
+        Operation::Difference => event::ZDIFFSTORE,
+    };
+    store(ctx, args[1], result, event)
 }
 
 fn zintercard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

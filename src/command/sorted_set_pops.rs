@@ -6,6 +6,7 @@ use super::sorted_sets::{open_members, show_member};
 use super::spec::{Command, Group::SortedSet, counted, flags::*, key, one, range};
 use super::{Fail, Result, bulk_item, is, non_negative};
 use crate::encoding::Item;
+use crate::keyspace::{Event, event};
 use crate::value;
 
 pub const COMMANDS: &[Command] = &[
@@ -62,12 +63,19 @@ impl QueueEnd for End {
             });
         }
         let empty = set.is_empty();
-        ctx.remove_if_empty(key, empty);
+        ctx.remove_if_empty(key, empty, self.event());
         Ok(Some(n))
     }
 }
 
 impl End {
+    const fn event(self) -> Event {
+        match self {
+            End::Lowest => event::ZPOPMIN,
+            End::Highest => event::ZPOPMAX,
+        }
+    }
+
     fn pop<R>(self, set: &mut value::SortedSet, f: impl FnOnce(Item<'_>, f64) -> R) -> Option<R> {
         match self {
             End::Lowest => set.pop_first_with(f),
@@ -117,7 +125,7 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
         }
     }
     let empty = set.is_empty();
-    ctx.remove_if_empty(args[1], empty);
+    ctx.remove_if_empty(args[1], empty, end.event());
     DONE
 }
 

@@ -7,6 +7,7 @@ use super::sorted_sets::{open_members, show_member};
 use super::spec::{Command, Group::SortedSet, flags::*, key, one};
 use super::{Fail, Result, clamp_range, int, is, trim_start};
 use crate::encoding::item::IntText;
+use crate::keyspace::{Event, event};
 use crate::value::sorted_set::LexBound;
 use crate::value::{self, Value};
 
@@ -290,17 +291,17 @@ fn zrangestore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             result.add(member.text(&mut buf), score, limits);
         }
     }
-    store(ctx, args[1], result)
+    store(ctx, args[1], result, event::ZRANGESTORE)
 }
 
 /// Puts a result under a key, or deletes the key for an empty one, and replies with its length.
-pub(super) fn store(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], result: value::SortedSet) -> Result {
+pub(super) fn store(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], result: value::SortedSet, event: Event) -> Result {
     let len = result.len();
     if len > 0 {
         ctx.db.insert(key, Value::SortedSet(Box::new(result)), None);
-        ctx.db.changed(key);
+        ctx.db.changed(key, event);
     } else if ctx.db.remove(key) {
-        ctx.db.changed(key);
+        ctx.db.changed(key, event::DEL);
     }
     ctx.reply.int(len as i64);
     DONE
@@ -343,7 +344,12 @@ fn remove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], by: By) -> Result {
     let removed = set.remove_range(ranks);
     let empty = set.is_empty();
     if removed > 0 {
-        ctx.remove_if_empty(args[1], empty);
+        let event = match by {
+            By::Rank => event::ZREMRANGEBYRANK,
+            By::Score => event::ZREMRANGEBYSCORE,
+            By::Member => event::ZREMRANGEBYLEX,
+        };
+        ctx.remove_if_empty(args[1], empty, event);
     }
     ctx.reply.int(removed as i64);
     DONE

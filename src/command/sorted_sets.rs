@@ -6,6 +6,7 @@ use super::spec::{Command, Group::SortedSet, flags::*, key, one};
 use super::{Fail, Result, bulk_item, is, random};
 use crate::base::num::{format_f64, parse_f64};
 use crate::encoding::Item;
+use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::sorted_set::Added;
 use crate::value::{self, Kind, Limits};
@@ -152,7 +153,7 @@ fn zadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
     }
     if new + changed > 0 {
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::ZADD);
     }
     ctx.reply.int(if o.count_changes { new + changed } else { new });
     DONE
@@ -174,7 +175,7 @@ fn increment(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], member: &[u8], by: f64, o: O
         Outcome::Kept => ctx.reply.null(),
         Outcome::Same(score) => ctx.reply.double(score),
         Outcome::New(score) | Outcome::Changed(score) => {
-            ctx.db.changed(key);
+            ctx.db.changed(key, event::ZINCR);
             ctx.reply.double(score);
         }
     }
@@ -286,7 +287,7 @@ fn zrem(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     };
     let removed = args[2..].iter().filter(|member| set.remove(member).is_some()).count();
     let empty = set.is_empty();
-    ctx.reply_removed(args[1], removed, empty)
+    ctx.reply_removed(args[1], removed, empty, event::ZREM)
 }
 
 /// The array around `n` members, with their scores or without: in RESP3 each pair is an array of its own.

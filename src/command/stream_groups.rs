@@ -6,6 +6,7 @@ use super::stream_reads::{open_stream, show_entries, show_entry};
 use super::streams::{bulk_id, id};
 use super::{Fail, Result, int, is, wrong_arguments};
 use crate::base::time::UnixMs;
+use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::stream::{Group, Pending};
 use crate::value::{self, StreamId};
@@ -138,8 +139,11 @@ pub(super) fn read_group(
         show_entries(found, stream.range(first, last));
         give(stream, read, &ids, now);
     }
-    if known.is_none() || !ids.is_empty() {
-        ctx.db.changed(key);
+    if known.is_none() {
+        ctx.db.changed(key, event::XGROUP_CREATECONSUMER);
+    }
+    if !ids.is_empty() {
+        ctx.db.changed(key, event::PENDING);
     }
     // Replicas do what was done here, without waiting.
     if !ids.is_empty() {
@@ -322,7 +326,7 @@ fn xack(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     };
     let done = ids.into_iter().filter(|id| group.acknowledge(*id)).count();
     if done > 0 {
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::PENDING);
     }
     ctx.reply.int(done as i64);
     DONE
@@ -367,7 +371,12 @@ fn create(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return Err(Fail::text("BUSYGROUP Consumer Group name already exists"));
     }
     stream.groups.insert(name.into(), Group::new(from, read));
-    ctx.db.changed(key);
+    if last.is_none() {
+        ctx.db.changed(key, event::MADE);
+        ctx.db.notify(key, event::XGROUP_CREATE);
+    } else {
+        ctx.db.changed(key, event::XGROUP_CREATE);
+    }
     ctx.reply.ok();
     DONE
 }
@@ -396,7 +405,7 @@ fn setid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     };
     let group = group(ctx, args)?;
     (group.last_id, group.entries_read) = (from, read);
-    ctx.db.changed(args[2]);
+    ctx.db.changed(args[2], event::XGROUP_SETID);
     ctx.reply.ok();
     DONE
 }
@@ -404,7 +413,7 @@ fn setid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn destroy(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let gone = ctx.db.stream_mut(args[2])?.ok_or(NO_KEY)?.groups.remove(args[3]).is_some();
     if gone {
-        ctx.db.changed(args[2]);
+        ctx.db.changed(args[2], event::XGROUP_DESTROY);
     }
     ctx.reply.int(i64::from(gone));
     DONE
@@ -414,7 +423,7 @@ fn createconsumer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let now = ctx.db.now;
     let created = group(ctx, args)?.add_consumer(args[4], now).is_some();
     if created {
-        ctx.db.changed(args[2]);
+        ctx.db.changed(args[2], event::XGROUP_CREATECONSUMER);
     }
     ctx.reply.int(i64::from(created));
     DONE
@@ -423,7 +432,7 @@ fn createconsumer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn delconsumer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let pending = group(ctx, args)?.remove_consumer(args[4]);
     if pending.is_some() {
-        ctx.db.changed(args[2]);
+        ctx.db.changed(args[2], event::XGROUP_DELCONSUMER);
     }
     ctx.reply.int(pending.unwrap_or(0) as i64);
     DONE

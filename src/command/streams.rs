@@ -5,6 +5,7 @@ use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Stream, flags::*, key, one};
 use super::stream_reads::show_entry;
 use super::{Fail, Result, int, is, trim_start, wrong_arguments};
+use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::stream::Trim;
 use crate::value::{self, Kind, StreamId};
@@ -215,11 +216,12 @@ fn xadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     ))?;
     let stream = ctx.db.stream_or_new(key)?;
     stream.append(id, fields, ctx.limits);
-    if let Some(trim) = &o.trim {
-        stream.trim(trim.keep, trim.approximate, trim.limit);
-    }
+    let trimmed = o.trim.as_ref().map_or(0, |trim| stream.trim(trim.keep, trim.approximate, trim.limit));
     let kept = Kept::of(stream);
-    ctx.db.changed(key);
+    ctx.db.changed(key, event::XADD);
+    if trimmed > 0 {
+        ctx.db.notify(key, event::XTRIM);
+    }
     bulk_id(ctx.reply, id);
     let exact = matches!(new, NewId::Exact(_)) && !o.trim.as_ref().is_some_and(|t| t.approximate);
     if !exact && ctx.db.effects.log_wanted {
@@ -268,7 +270,7 @@ fn xtrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let removed = stream.trim(trim.keep, trim.approximate, trim.limit);
     let kept = Kept::of(stream);
     if removed > 0 {
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::XTRIM);
         if trim.approximate {
             let [strategy, mark, threshold] = kept.words(&trim);
             ctx.record(&[b"XTRIM", args[1], &strategy, &mark, &threshold]);
@@ -293,7 +295,7 @@ fn xdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let ids = args[2..].iter().map(|arg| id(arg, 0)).collect::<Result<Vec<_>>>()?;
     let removed = ids.into_iter().filter(|id| stream.remove(*id)).count();
     if removed > 0 {
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::XDEL);
     }
     ctx.reply.int(removed as i64);
     DONE
@@ -341,7 +343,7 @@ fn xsetid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let added = added.unwrap_or(stream.entries_added());
     let max_deleted = max_deleted.filter(|id| *id != StreamId::MIN).unwrap_or(stream.max_deleted_id());
     stream.set_counters(last, added, max_deleted);
-    ctx.db.changed(args[1]);
+    ctx.db.changed(args[1], event::XSETID);
     ctx.reply.ok();
     DONE
 }

@@ -6,8 +6,8 @@ use super::spec::{Command, Group::String, flags::*, key, one, range};
 use super::{Fail, Result, int, is};
 use crate::base::long_double::LongDouble;
 use crate::base::time::UnixMs;
-use crate::keyspace::EntryRef;
 use crate::keyspace::db::SetExpire;
+use crate::keyspace::{EntryRef, Event, event};
 use crate::value::{Kind, ValueRef};
 
 pub const COMMANDS: &[Command] = &[
@@ -215,7 +215,7 @@ fn deadline(ctx: &Ctx<'_, '_, '_>, arg: &[u8], seconds: bool, absolute: bool) ->
 fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if args.len() == 3 {
         ctx.db.set_string(args[1], args[2], SetExpire::Clear);
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::SET);
         ctx.reply.ok();
         return DONE;
     }
@@ -261,7 +261,10 @@ fn put(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], expire: SetExpire) {
             ctx.record(&[&b"SET"[..], key, value]);
         }
     }
-    ctx.db.changed(key);
+    ctx.db.changed(key, event::SET);
+    if matches!(expire, SetExpire::At(_)) {
+        ctx.db.notify(key, event::EXPIRE);
+    }
 }
 
 fn setnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -297,7 +300,7 @@ fn getset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn getdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if reply_string(ctx, args[1])? {
         ctx.db.remove(args[1]);
-        ctx.db.changed(args[1]);
+        ctx.db.changed(args[1], event::DEL);
         ctx.record(&[&b"DEL"[..], args[1]]);
     }
     DONE
@@ -313,17 +316,17 @@ fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         SetExpire::At(at) if at < ctx.db.now => {
             ctx.db.remove(key);
             ctx.record(&[&b"DEL"[..], key]);
-            ctx.db.changed(key);
+            ctx.db.changed(key, event::DEL);
         }
         SetExpire::At(at) => {
             ctx.db.set_expire(key, Some(at));
             ctx.record(&[&b"PEXPIREAT"[..], key, itoa::Buffer::new().format(at).as_bytes()]);
-            ctx.db.changed(key);
+            ctx.db.changed(key, event::EXPIRE);
         }
         _ if o.when.is_some() && ctx.db.expire_of(key) != Some(None) => {
             ctx.db.set_expire(key, None);
             ctx.record(&[&b"PERSIST"[..], key]);
-            ctx.db.changed(key);
+            ctx.db.changed(key, event::PERSIST);
         }
         _ => {}
     }
@@ -353,7 +356,7 @@ fn set_pairs(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<()> {
     }
     for pair in args[1..].chunks_exact(2) {
         ctx.db.set_string(pair[0], pair[1], SetExpire::Clear);
-        ctx.db.changed(pair[0]);
+        ctx.db.changed(pair[0], event::SET);
     }
     Ok(())
 }
@@ -399,7 +402,7 @@ fn add(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], by: i64) -> Result {
         new = old.checked_add(by).ok_or(Fail::text("ERR increment or decrement would overflow"))?;
         Ok(digits.format(new))
     })?;
-    ctx.db.changed(key);
+    ctx.db.changed(key, event::INCRBY);
     ctx.reply.int(new);
     DONE
 }
@@ -423,7 +426,7 @@ fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if text.len() <= 44 {
         ctx.db.mark_text(key);
     }
-    ctx.db.changed(key);
+    ctx.db.changed(key, event::INCRBYFLOAT);
     // Replicas get the result: their floating point may differ.
     ctx.record(&[&b"SET"[..], key, text.as_bytes(), b"KEEPTTL"]);
     ctx.reply.bulk(text.as_bytes());
@@ -457,6 +460,7 @@ fn append(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             s.extend_from_slice(tail);
         },
         false,
+        event::APPEND,
     )?;
     ctx.reply.int(len as i64);
     DONE
@@ -484,6 +488,7 @@ fn setrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             s[at..at + part.len()].copy_from_slice(part);
         },
         true,
+        event::SETRANGE,
     )?;
     ctx.reply.int(len as i64);
     DONE
@@ -498,6 +503,7 @@ fn edit(
     check: impl FnOnce(Option<&[u8]>) -> Result<Option<usize>>,
     change: impl FnOnce(&mut Vec<u8>, usize),
     new_is_raw: bool,
+    event: Event,
 ) -> Result<usize> {
     let exists = ctx.db.expect_kind(key, Kind::String)?;
     let entry = ctx.db.peek(key);
@@ -512,7 +518,7 @@ fn edit(
         let s = std::sync::Arc::make_mut(shared);
         change(s, at);
         let len = s.len();
-        ctx.db.changed(key);
+        ctx.db.changed(key, event);
         return Ok(len);
     }
     let mut s = match ctx.db.peek(key).map(EntryRef::value) {
@@ -522,7 +528,7 @@ fn edit(
     change(&mut s, at);
     let len = s.len();
     ctx.db.replace_string(key, s, exists || new_is_raw);
-    ctx.db.changed(key);
+    ctx.db.changed(key, event);
     Ok(len)
 }
 

@@ -287,20 +287,46 @@ impl Compound for OomScoreAdjValues {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyspaceEvents(u16);
 
-/// Letters in the order of their bits. The first ten are the classes that `A` stands for (`d`,
-/// modules, included); `m` and `n` are not in it.
-const EVENT_LETTERS: [u8; 14] = *b"g$lshzxetdKEmn";
+/// Letters in the order of their bits, which is the order in which they are shown. `A` stands for the
+/// first ten, `d` (modules) included.
+const EVENT_LETTERS: [u8; 14] = *b"g$lshzxetdnKEm";
 const EVENTS_ALL: u16 = 0b11_1111_1111;
 
 impl KeyspaceEvents {
-    /// Whether the class of events called `letter` is published: one of `g$lshzxetdKEmn`.
-    pub fn has(self, letter: u8) -> bool {
-        EVENT_LETTERS.iter().position(|l| *l == letter).is_some_and(|bit| self.0 & 1 << bit != 0)
+    pub const NONE: Self = Self(0);
+    /// Events of keys of any type, `g`.
+    pub const GENERIC: Self = Self::of(b'g');
+    pub const STRING: Self = Self::of(b'$');
+    pub const LIST: Self = Self::of(b'l');
+    pub const SET: Self = Self::of(b's');
+    pub const HASH: Self = Self::of(b'h');
+    pub const SORTED_SET: Self = Self::of(b'z');
+    pub const EXPIRED: Self = Self::of(b'x');
+    pub const EVICTED: Self = Self::of(b'e');
+    pub const STREAM: Self = Self::of(b't');
+    pub const NEW: Self = Self::of(b'n');
+    pub const KEY_MISS: Self = Self::of(b'm');
+    /// No class: events are published under the name of their key.
+    pub const KEYSPACE: Self = Self::of(b'K');
+    /// No class: keys are published under the name of their event.
+    pub const KEYEVENT: Self = Self::of(b'E');
+
+    const fn of(letter: u8) -> Self {
+        let mut bit = 0;
+        while EVENT_LETTERS[bit] != letter {
+            bit += 1;
+        }
+        Self(1 << bit)
     }
 
-    /// Whether nothing is published.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
+    /// One bit for each class and form.
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// Whether one of `other` is among these.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 }
 

@@ -217,7 +217,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("client-output-buffer-limit", "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", Compound(at!(client_output_buffer_limit))),
     here("client-query-buffer-limit", "1073741824", Memory(1_048_576, LONG_MAX, at!(client_query_buffer_limit))),
     here("proto-max-bulk-len", "536870912", Memory(1_048_576, LONG_MAX, at!(proto_max_bulk_len))),
-    later("notify-keyspace-events", "", Compound(at!(notify_keyspace_events))),
+    here("notify-keyspace-events", "", Compound(at!(notify_keyspace_events))),
     later("tracking-table-max-keys", "1000000", Int(0, LONG_MAX, at!(tracking_table_max_keys))),
     // Security
     here("requirepass", "", Secret(at!(requirepass))).sensitive(),

@@ -5,11 +5,13 @@
 //! anyway. With a hash of ten short fields that measured 240 bytes instead of 288.
 //!
 //! The `unsafe` of packed encodings is all in this file. What holds: the pointer owns an allocation of
-//! `capacity_for(F::total(..))` bytes, of which the first `F::total(..)` are initialised.
+//! `size_class(F::total(..))` bytes, of which the first `F::total(..)` are initialised.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
+
+use crate::base::size_class::size_class;
 
 /// How the bytes state their length.
 pub trait Frame {
@@ -31,6 +33,7 @@ unsafe impl<F: Frame> Sync for Framed<F> {}
 impl<F: Frame> Framed<F> {
     /// A copy of bytes that state their right length.
     pub fn new(bytes: &[u8]) -> Self {
+        const { assert!(F::HEADER > 0, "a frame is not empty") };
         assert!(bytes.len() >= F::HEADER && F::total(bytes) == bytes.len(), "the frame is right");
         let layout = layout(bytes.len());
         // SAFETY: the layout is not empty and has room for the bytes.
@@ -57,7 +60,7 @@ impl<F: Frame> Framed<F> {
 
     /// Heap bytes.
     pub fn memory_bytes(&self) -> usize {
-        capacity_for(self.total())
+        size_class(self.total())
     }
 
     /// Replaces `old` bytes at `at`, which is behind the header, by `new` bytes that `fill` writes, and
@@ -126,16 +129,10 @@ impl<F: Frame> PartialEq for Framed<F> {
 
 impl<F: Frame> Eq for Framed<F> {}
 
-/// The size class of the allocator that holds `n` bytes: multiples of 16 to 128, then four a doubling.
-/// Buffers that take the whole class grow in place most of the time and lose nothing.
-#[inline]
-pub fn capacity_for(n: usize) -> usize {
-    if n <= 128 { n.max(1).next_multiple_of(16) } else { n.next_multiple_of(n.next_power_of_two() / 8) }
-}
-
+/// Takes the whole size class, so that most growth is in place. Not empty, as no frame is.
 #[inline]
 fn layout(n: usize) -> Layout {
-    Layout::from_size_align(capacity_for(n), 1).expect("frames are below 4 GiB")
+    Layout::from_size_align(size_class(n), 1).expect("frames are below 4 GiB")
 }
 
 #[cfg(test)]

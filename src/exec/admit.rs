@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::call::Call;
 use super::route::Route;
+use super::upkeep::Room;
 use super::{After, Executor, Host};
 use crate::base::time::UnixMs;
 use crate::cluster::view::View;
@@ -209,8 +210,9 @@ impl Executor {
         client: &Client,
         now: UnixMs,
     ) -> Result<(), Fail> {
-        let moving = self.view.load().as_deref().is_some_and(|view| view.moving);
-        let Some(slot) = route.slot().filter(|_| moving) else { return Ok(()) };
+        let view = self.view.load().as_deref();
+        let moving = |slot: &u16| view.is_some_and(|view| view.slot(*slot).is_moving());
+        let Some(slot) = route.slot().filter(moving) else { return Ok(()) };
         let shared = self.shared;
         let mut locked = shared.keyspace.lock_slot(slot);
         self.confirm_route(route, admitted.view, client, admitted.asking, now, &mut locked)
@@ -253,7 +255,7 @@ impl Executor {
         if routed_by != Some(std::ptr::from_ref(view)) {
             route.check(view, client, asking)?;
         }
-        if view.moving {
+        if route.slot().is_some_and(|slot| view.slot(slot).is_moving()) {
             let expiring = self.shared.expiring();
             route.check_keys(view, &mut Db::new(locked, client.db, now, expiring, &mut self.effects))?;
         }
@@ -292,7 +294,7 @@ impl Executor {
         if bits & gate::UNAUTHENTICATED != 0 {
             return Some("NOAUTH Authentication required.");
         }
-        if bits & gate::MEMORY_LIMIT != 0 && !self.make_room(host, now) {
+        if bits & gate::MEMORY_LIMIT != 0 && self.make_room(host, now) == Room::Lacking {
             return Some("OOM command not allowed when used memory > 'maxmemory'.");
         }
         if bits & gate::SAVE_FAILED != 0 {

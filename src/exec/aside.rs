@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::call::Call;
-use super::{Executor, Host, lock_set};
+use super::{Executor, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::Client;
@@ -20,8 +20,6 @@ use crate::keyspace::{Db, DbIndex, LockSet, Locked};
 pub(super) enum Chore {
     Unwatch(Vec<(DbIndex, Vec<u8>)>, Dirty),
     Forget(Arc<Waiter>),
-    /// Clients that wait for keys which changed.
-    Serve(Vec<(DbIndex, Vec<u8>)>),
 }
 
 /// The shards of keys, whatever their database.
@@ -113,15 +111,11 @@ impl Executor {
     }
 
     /// Does what was left. To be called every now and then.
-    pub fn do_chores(&mut self, host: &mut dyn Host, now: UnixMs) {
+    pub fn do_chores(&mut self, now: UnixMs) {
         for chore in std::mem::take(&mut self.chores) {
             match chore {
                 Chore::Unwatch(keys, dirty) => self.unwatch_keys(keys, dirty),
                 Chore::Forget(waiter) => self.forget_waiter(&waiter, now),
-                Chore::Serve(keys) => {
-                    self.effects.ready.extend(keys);
-                    self.serve_unlocked(host, now);
-                }
             }
         }
     }
@@ -151,22 +145,6 @@ impl Executor {
         match shared.keyspace.try_lock(shards_of(&waiter.argv[1..]), 0) {
             Ok(mut locked) => self.unblock(waiter, &mut locked, now),
             Err(_) => self.chores.push(Chore::Forget(Arc::clone(waiter))),
-        }
-    }
-
-    /// Serves clients that are blocked on keys which changed under locks that are released.
-    pub(super) fn serve_unlocked(&mut self, host: &mut dyn Host, now: UnixMs) {
-        let keys = std::mem::take(&mut self.effects.ready);
-        if keys.is_empty() {
-            return;
-        }
-        let shared = self.shared;
-        match shared.keyspace.try_lock(shards_of(keys.iter().map(|(_, key)| key)), 0) {
-            Ok(mut locked) => {
-                self.effects.ready = keys;
-                self.serve_blocked(host, now, &mut locked);
-            }
-            Err(_) => self.chores.push(Chore::Serve(keys)),
         }
     }
 }

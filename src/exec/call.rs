@@ -161,6 +161,7 @@ impl Executor {
         if self.effects.dirty != dirty_before && !self.effects.recorded {
             self.effects.record(client.db, call.args);
         }
+        self.publish_notices(host);
         if !matches!(ended, Ended::Now(After::Postponed)) {
             self.stopwatch.count(&self.stats, call.id, began);
         }

@@ -16,7 +16,7 @@ use crate::command::client::Role;
 use crate::command::spec::flags;
 use crate::command::table::Listed;
 use crate::command::{Client, Command, CommandTable, Fail, Request, TimeoutReply, gate};
-use crate::keyspace::db::Expiring;
+use crate::keyspace::db::{Expiring, Notice};
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked};
 use crate::resp::Reply;
@@ -26,11 +26,12 @@ mod admit;
 mod aside;
 mod blocked;
 mod call;
+mod notices;
 pub mod parcel;
 mod route;
 pub mod stats;
 mod transaction;
-mod upkeep;
+pub mod upkeep;
 
 use admit::Admitted;
 use blocked::register;
@@ -64,11 +65,13 @@ pub struct MemoryLimit {
     /// `maxmemory-policy`, by its number.
     pub policy: AtomicU8,
     pub samples: AtomicU32,
-    /// How many keys one command evicts before it goes on although memory is still too much; the
-    /// next one continues (`maxmemory-eviction-tenacity`).
+    /// How many keys are evicted in one go before commands run although memory is still too much
+    /// (`maxmemory-eviction-tenacity`).
     pub most: AtomicU64,
     /// Bytes allocated now.
     pub used: fn() -> u64,
+    /// Values that are gone but whose memory is still being freed.
+    pub being_freed: fn() -> usize,
 }
 
 impl Shared {
@@ -104,6 +107,9 @@ pub trait Host {
     /// Sends a blocked client what its command answered. `written_to` is the end of the log behind what the
     /// command wrote; 0 when it wrote nothing.
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64);
+
+    /// Publishes an event of a key. Must take no shard lock.
+    fn notify(&mut self, notice: &Notice);
 
     /// Asks the owner of a blocked client to run its command again.
     fn retry(&mut self, waiter: &Arc<Waiter>);

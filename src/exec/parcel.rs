@@ -25,7 +25,7 @@ use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::gate;
 use crate::keyspace::db::Expiring;
-use crate::keyspace::{Db, DbIndex, LockSet};
+use crate::keyspace::{Db, DbIndex, LockSet, event};
 
 /// Keys that MIGRATE has sent and that are held back for writers.
 #[derive(Debug)]
@@ -65,13 +65,14 @@ impl Executor {
         let mut gone: Vec<&[u8]> = vec![b"DEL"];
         for (i, key) in parcel.keys.iter().enumerate() {
             if ours && arrived[i] && held[i] && db.remove(key) {
-                db.changed(key);
+                db.changed(key, event::DEL);
                 gone.push(key);
             }
         }
         if gone.len() > 1 {
             db.record(&gone);
         }
+        self.publish_notices(host);
         let logged = self.effects.has_records();
         let end = if logged { self.effects.append_to(&ks.log, true) } else { 0 };
         self.serve_blocked(host, now, &mut locked);

@@ -102,6 +102,7 @@ impl Executor {
             return After::Done;
         }
         if self.is_dirty(client, call.now, &mut locked) {
+            self.publish_notices(host);
             reply.null_array();
         } else {
             self.run_queue(host, client, &multi, call.now, &mut locked, reply);

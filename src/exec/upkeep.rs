@@ -4,37 +4,56 @@ use std::sync::atomic::Ordering;
 
 use super::{Executor, Host};
 use crate::base::time::UnixMs;
+use crate::command::gate;
 use crate::config::choice::MaxmemoryPolicy;
-use crate::keyspace::Db;
 use crate::keyspace::db::Expiring;
+use crate::keyspace::{Db, Locked};
+
+/// How memory stands to its limit after an attempt to evict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Below the limit, or there is none to heed.
+    Enough,
+    /// Above it, but more can go: whoever asks again continues.
+    Soon,
+    /// Above it, and nothing may go.
+    Lacking,
+}
 
 impl Executor {
-    /// Evicts until memory is below its limit. False when nothing is left to evict.
-    pub fn make_room(&mut self, host: &mut dyn Host, now: UnixMs) -> bool {
-        let memory = &self.shared.memory;
+    /// Evicts some keys if memory is above its limit.
+    pub fn make_room(&mut self, host: &mut dyn Host, now: UnixMs) -> Room {
+        let shared = self.shared;
+        let memory = &shared.memory;
         let limit = memory.limit.load(Ordering::Relaxed);
-        if limit == 0 || (memory.used)() <= limit {
-            return true;
-        }
-        if self.shared.is_replica.load(Ordering::Relaxed) {
-            return false;
+        if limit == 0 || (memory.used)() <= limit || !self.may_evict() {
+            return Room::Enough;
         }
         let policy = MaxmemoryPolicy::from_number(memory.policy.load(Ordering::Relaxed));
         let samples = memory.samples.load(Ordering::Relaxed) as usize;
-        let shared = self.shared;
         self.effects.log_wanted = shared.keyspace.log.is_wanted();
-        let dirty = self.effects.dirty;
         for _ in 0..memory.most.load(Ordering::Relaxed) {
-            if !shared.keyspace.evict_one(policy, &mut self.rng, samples, now, &mut self.effects) {
-                return false;
+            // What was evicted counts until it is freed: evicting more meanwhile would take too much.
+            if (memory.being_freed)() > 0 {
+                return Room::Soon;
             }
-            self.effects.dirty = dirty;
-            self.serve_unlocked(host, now);
-            if (shared.memory.used)() <= limit {
-                return true;
+            let evicted = shared.keyspace.evict_one(policy, &mut self.rng, samples, now, &mut self.effects);
+            let Some(mut locked) = evicted else { return Room::Lacking };
+            self.settle(host, now, &mut locked);
+            drop(locked);
+            if (memory.used)() <= limit {
+                return Room::Enough;
             }
         }
-        true
+        Room::Soon
+    }
+
+    /// While data are loaded or writes are paused nothing goes. Nor on a replica that leaves it to its primary:
+    /// there the gate has no limit.
+    fn may_evict(&self) -> bool {
+        let gate = self.shared.gate.load(Ordering::Relaxed);
+        let held = gate::LOADING | gate::PAUSED_ALL | gate::PAUSED_WRITES;
+        gate & gate::MEMORY_LIMIT != 0 && gate & held == 0
     }
 
     /// Deletes some keys whose time has come from one shard, as a primary does in the background. A shard
@@ -50,12 +69,20 @@ impl Executor {
             let Some(mut locked) = ks.lock_shard_if_free(shard) else { continue };
             self.effects.log_wanted = ks.log.is_wanted();
             looked_at += Db::new(&mut locked, db, now, Expiring::Delete, &mut self.effects).expire_due(max);
-            if self.effects.has_records() {
-                self.effects.append_to(&ks.log, false);
-            }
-            drop(locked);
-            self.serve_unlocked(host, now);
+            self.settle(host, now, &mut locked);
         }
         looked_at
+    }
+
+    /// Ends what the node did by itself, under its locks: each record is a unit of the log, events are published,
+    /// and clients that waited for keys which went are told.
+    fn settle(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
+        self.publish_notices(host);
+        if self.effects.has_records() {
+            self.effects.append_to(&self.shared.keyspace.log, false);
+        }
+        if !self.effects.ready.is_empty() {
+            self.serve_blocked(host, now, locked);
+        }
     }
 }

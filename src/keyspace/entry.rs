@@ -15,6 +15,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use crate::base::size_class::size_class;
 use crate::base::time::UnixMs;
 use crate::value::{Kind, Value, ValueRef};
 
@@ -34,6 +35,15 @@ const IS_RAW: u32 = 1 << 27;
 const IS_TEXT: u32 = 1 << 28;
 const ACCESS_MASK: u32 = (1 << 24) - 1;
 
+// The parts in front of the key keep the alignment of the allocation, and the fields of the header hold
+// what is put into them.
+const ALIGN: usize = 8;
+const _: () = assert!(size_of::<Header>() == 8 && align_of::<Header>() <= ALIGN);
+const _: () = assert!(size_of::<UnixMs>() == 8 && align_of::<UnixMs>() <= ALIGN);
+const _: () = assert!(size_of::<Value>() == 16 && align_of::<Value>() <= ALIGN);
+const _: () = assert!(align_of::<u64>() <= ALIGN && size_of::<usize>() == 8);
+const _: () = assert!(INLINE_MAX <= u16::MAX as usize);
+
 #[repr(C)]
 struct Header {
     key_len: u16,
@@ -48,8 +58,9 @@ struct Header {
 pub struct Entry(NonNull<u8>);
 
 // SAFETY: an entry owns its allocation; `Value` is `Send` and `Sync`.
-unsafe impl Send for Entry {}
-unsafe impl Sync for Entry {}
+unsafe impl Send for Entry where Value: Send {}
+// SAFETY: as above.
+unsafe impl Sync for Entry where Value: Sync {}
 
 /// What a new entry holds.
 #[derive(Debug)]
@@ -69,17 +80,10 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Rounds up to the allocator's size classes (16-byte steps to 128, then four to each doubling),
-/// so that a value can change its length in place within a class.
-#[inline]
-fn size_class(n: usize) -> usize {
-    let step = if n <= 128 { 16 } else { 1 << ((n - 1).ilog2() - 2) };
-    n.next_multiple_of(step)
-}
-
+/// Takes the whole size class, so that a value can change its length in place within it.
 #[inline]
 fn layout_of(total: usize) -> Layout {
-    Layout::from_size_align(size_class(total), 8).expect("an entry is far smaller than the address space")
+    Layout::from_size_align(size_class(total), ALIGN).expect("an entry is far smaller than the address space")
 }
 
 impl Entry {

@@ -9,14 +9,18 @@ use std::sync::atomic::Ordering;
 use super::db::Expiring;
 use super::entry::EntryRef;
 use super::expiry::{Reference, tick_of};
-use super::{Db, DbIndex, Effects, Keyspace, SHARDS, SLOTS_PER_SHARD, slot_at};
+use super::{Db, DbIndex, Effects, Keyspace, Locked, SHARDS, SLOTS_PER_SHARD, event, slot_at};
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 use crate::config::choice::MaxmemoryPolicy;
 
+/// How many shards are tried for one that nobody holds.
+const SHARDS_TRIED: usize = 16;
+
 impl Keyspace {
     /// Evicts one key of any database as `policy` has it, chosen among `samples` keys of a random shard,
-    /// and logs its deletion. False when there is no key that may go. The caller holds no lock.
+    /// and records its deletion. `None` when there is no key that may go. The caller, who holds no lock, is
+    /// given the one under which what was recorded is to be settled.
     pub fn evict_one(
         &self,
         policy: MaxmemoryPolicy,
@@ -24,26 +28,28 @@ impl Keyspace {
         samples: usize,
         now: UnixMs,
         effects: &mut Effects,
-    ) -> bool {
+    ) -> Option<Locked<'_>> {
         if policy == MaxmemoryPolicy::NoEviction {
-            return false;
+            return None;
         }
-        let Some((db, shard)) = self.random_shard(rng, policy.is_volatile()) else { return false };
-        // Another shard will do, where one is held.
-        let Some(mut locked) = self.lock_shard_if_free(shard) else { return true };
+        let (db, mut locked) = (0..SHARDS_TRIED).find_map(|_| {
+            let (db, shard) = self.random_shard(rng, policy.is_volatile())?;
+            Some((db, self.lock_shard_if_free(shard)?))
+        })?;
+        let shard = locked.shards().next()?;
         let mut db = Db::new(&mut locked, db, now, Expiring::Ignore, effects);
         let victim = match policy {
             MaxmemoryPolicy::VolatileTtl => db.soonest_to_end(shard),
             _ => db.least_used(policy, shard, rng, samples),
         };
         // Keys may have gone between the choice of the shard and its lock.
-        let Some(victim) = victim else { return true };
-        db.remove(&victim);
-        db.changed(&victim);
-        db.record(&[&b"DEL"[..], &victim]);
-        self.stats.evicted_keys.fetch_add(1, Ordering::Relaxed);
-        db.effects.append_to(&self.log, false);
-        true
+        if let Some(victim) = victim {
+            db.remove(&victim);
+            db.changed(&victim, event::EVICTED);
+            db.record(&[&b"DEL"[..], &victim]);
+            self.stats.evicted_keys.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(locked)
     }
 
     /// A shard of a database that has keys (with an expiry, if `volatile`), by their share of all those.
@@ -215,7 +221,7 @@ mod tests {
         let ks = filled(policy);
         let (mut rng, mut effects) = (Rng::new(3), Effects::default());
         for _ in 0..n {
-            assert!(ks.evict_one(policy, &mut rng, 1000, 0, &mut effects));
+            assert!(ks.evict_one(policy, &mut rng, 1000, 0, &mut effects).is_some());
         }
         let mut keys = Vec::new();
         let mut locked = ks.lock_all();
@@ -257,11 +263,11 @@ mod tests {
         let ks = filled(MaxmemoryPolicy::VolatileRandom);
         let (mut rng, mut effects) = (Rng::new(3), Effects::default());
         for _ in 0..100 {
-            assert!(ks.evict_one(MaxmemoryPolicy::VolatileRandom, &mut rng, 5, 0, &mut effects));
+            assert!(ks.evict_one(MaxmemoryPolicy::VolatileRandom, &mut rng, 5, 0, &mut effects).is_some());
         }
         assert_eq!((ks.len(0), ks.volatile_len(0)), (100, 0));
-        assert!(!ks.evict_one(MaxmemoryPolicy::VolatileRandom, &mut rng, 5, 0, &mut effects));
-        assert!(!ks.evict_one(MaxmemoryPolicy::NoEviction, &mut rng, 5, 0, &mut effects));
-        assert!(ks.evict_one(MaxmemoryPolicy::AllkeysRandom, &mut rng, 5, 0, &mut effects));
+        assert!(ks.evict_one(MaxmemoryPolicy::VolatileRandom, &mut rng, 5, 0, &mut effects).is_none());
+        assert!(ks.evict_one(MaxmemoryPolicy::NoEviction, &mut rng, 5, 0, &mut effects).is_none());
+        assert!(ks.evict_one(MaxmemoryPolicy::AllkeysRandom, &mut rng, 5, 0, &mut effects).is_some());
     }
 }

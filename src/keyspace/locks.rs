@@ -7,18 +7,19 @@
 //! threads without clients sleep until a shard is free ([`Keyspace::lock`]), and hold nothing meanwhile.
 
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering, compiler_fence, fence};
 use std::time::Duration;
 
 use parking_lot::RawMutex;
-use parking_lot::lock_api::{RawMutex as _, RawMutexTimed as _};
+use parking_lot::lock_api::{self, RawMutex as _, RawMutexTimed as _};
 
 use super::board::{Board, Busy, Reason, Waiting};
 
 use super::expiry::ExpiryIndex;
 use super::snapshot::Saved;
-use super::table::SlotTable;
+use super::table::{SlotTable, TableMut};
 use super::watch::Watchers;
 use super::{DbIndex, Keyspace, SHARDS, ShardTables, Tables, shard_of, table_index};
 use crate::base::crc16::key_slot;
@@ -65,12 +66,14 @@ pub(crate) struct UnderWay {
     parcel: u64,
 }
 
-// SAFETY: `side` is reached only while `raw` is locked.
-unsafe impl Sync for ShardLock {}
-unsafe impl Send for ShardLock {}
+// SAFETY: `side` is reached only while `raw` is locked, and may be used by any thread.
+unsafe impl Sync for ShardLock where Side: Send {}
+
+/// A mutex is unlocked by the thread that locked it, so what unlocks it does not leave its thread.
+type StaysOnThread = PhantomData<<RawMutex as lock_api::RawMutex>::GuardMarker>;
 
 /// Unlocks on drop.
-pub(super) struct ShardGuard<'a>(&'a ShardLock);
+pub(super) struct ShardGuard<'a>(&'a ShardLock, StaysOnThread);
 
 impl ShardLock {
     pub(super) fn new(shard: usize, board: &Arc<Board>) -> Self {
@@ -86,7 +89,7 @@ impl ShardLock {
     /// Locks the shard if nobody holds it.
     #[inline(always)]
     pub(super) fn lock_if_free(&self) -> Option<ShardGuard<'_>> {
-        self.raw.try_lock().then(|| ShardGuard(self))
+        self.raw.try_lock().then(|| ShardGuard(self, PhantomData))
     }
 
     /// Locks the shard for one who has waited for it `tries` times, if it is had within a moment.
@@ -144,6 +147,9 @@ impl Drop for ShardGuard<'_> {
         unsafe { self.0.unlock() };
     }
 }
+
+// A set is whole words.
+const _: () = assert!(SHARDS.is_multiple_of(64));
 
 /// A set of shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -220,7 +226,20 @@ pub struct Locked<'k> {
     only: Option<usize>,
     /// The number of its entry on the board, once it has declared itself; else 0.
     declared: u64,
+    thread: StaysOnThread,
 }
+
+/// Does not compile if `Locked` could be sent to another thread: `Check` would then hold in two ways.
+const _: () = {
+    trait Check<Way> {
+        const HOLDS: () = ();
+    }
+    struct Any;
+    struct Sent;
+    impl<T> Check<Any> for T {}
+    impl<T: Send> Check<Sent> for T {}
+    <Locked<'static> as Check<_>>::HOLDS
+};
 
 impl std::fmt::Debug for Locked<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -293,7 +312,13 @@ impl Keyspace {
 
     #[inline(always)]
     fn locked_one(&self, shard: usize) -> Locked<'_> {
-        Locked { ks: self, set: LockSet::of_slot(shard as u16), only: Some(shard), declared: 0 }
+        Locked {
+            ks: self,
+            set: LockSet::of_slot(shard as u16),
+            only: Some(shard),
+            declared: 0,
+            thread: PhantomData,
+        }
     }
 
     /// Takes the locks of `set` in ascending order but for `mine`, which the caller holds. When `take` gives
@@ -313,7 +338,7 @@ impl Keyspace {
             }
             taken.add_shard(shard);
         }
-        Ok(Locked { ks: self, set, only: None, declared: 0 })
+        Ok(Locked { ks: self, set, only: None, declared: 0, thread: PhantomData })
     }
 
     /// Unlocks shards that the caller has locked.
@@ -463,15 +488,15 @@ impl<'k> Locked<'k> {
     #[inline(always)]
     pub(super) fn table<'a>(&'a self, tables: &'a Tables, slot: u16) -> &'a SlotTable {
         assert!(self.set.has_slot(slot), "slot {slot} is used without its lock");
-        // SAFETY: the shard is locked by `self`; `&mut` access needs `&mut self`.
-        unsafe { &*tables.slots[table_index(slot)].get() }
+        // SAFETY: the shard is locked by `self`, and a `TableMut` borrows `self` mutably.
+        unsafe { tables.slots[table_index(slot)].locked() }
     }
 
     #[inline(always)]
-    pub(super) fn table_mut<'a>(&'a mut self, tables: &'a Tables, slot: u16) -> &'a mut SlotTable {
+    pub(super) fn table_mut<'a>(&'a mut self, tables: &'a Tables, slot: u16) -> TableMut<'a> {
         assert!(self.set.has_slot(slot), "slot {slot} is used without its lock");
         // SAFETY: the shard is locked by `self`, which is borrowed mutably as long as the table is.
-        unsafe { &mut *tables.slots[table_index(slot)].get() }
+        unsafe { tables.slots[table_index(slot)].locked_mut() }
     }
 
     #[inline(always)]

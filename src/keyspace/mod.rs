@@ -7,6 +7,7 @@
 //! - [`expiry`], [`evict`]: how keys go by time and by memory;
 //! - [`snapshot`]: one point in time, written without a fork;
 //! - [`log`]: every change, in order;
+//! - [`event`]: what happens to keys, by name;
 //! - [`watch`]: who wants to know that a key changed (WATCH, blocked clients).
 
 use std::cell::UnsafeCell;
@@ -15,11 +16,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::base::crc16::{SLOTS, key_slot};
+use crate::base::prefetch::prefetch as prefetch_line;
 use crate::base::time::UnixMs;
 
 pub mod board;
 pub mod db;
 pub mod entry;
+pub mod event;
 pub mod evict;
 pub mod expiry;
 pub mod locks;
@@ -31,16 +34,19 @@ pub mod watch;
 
 pub use db::{Db, Effects};
 pub use entry::{Entry, EntryRef};
+pub use event::Event;
 pub use locks::{LockSet, Locked};
 pub use log::Log;
 pub use usage::Usage;
 
 use expiry::ExpiryIndex;
-use table::SlotTable;
+use table::{SharedTable, SlotTable};
 
 /// Number of locks. Slot `s` belongs to shard `s % SHARDS`, so that a run of slots spreads over all.
 pub const SHARDS: usize = 128;
 pub const SLOTS_PER_SHARD: usize = SLOTS / SHARDS;
+// Every slot has a shard, and every shard as many slots, which `table_index` and `slot_at` rely on.
+const _: () = assert!(SLOTS.is_multiple_of(SHARDS) && SHARDS.is_power_of_two() && SLOTS <= 1 << 16);
 
 /// Number of a database. Validated against [`Keyspace::databases`].
 pub type DbIndex = u16;
@@ -65,6 +71,8 @@ pub struct Keyspace {
     snapshot: snapshot::Shared,
     pub log: Log,
     pub stats: Stats,
+    /// Which events are published (`notify-keyspace-events`).
+    pub events: event::Wanted,
     discard: Box<dyn Fn(Garbage) + Send + Sync>,
 }
 
@@ -88,7 +96,7 @@ pub struct Stats {
 
 /// A key that a batch of commands will look up. See [`Keyspace::upcoming`].
 pub struct Upcoming<'k> {
-    table: &'k UnsafeCell<SlotTable>,
+    table: &'k SharedTable,
     lock: &'k locks::ShardLock,
     hash: u64,
 }
@@ -108,18 +116,18 @@ pub fn prefetch(keys: &[Upcoming<'_>]) {
         return;
     }
     for k in keys {
-        SlotTable::prefetch_bucket(k.table.get(), k.hash);
+        k.table.prefetch_bucket(k.hash);
     }
     for k in keys {
         let Some(_guard) = k.lock.lock_if_free() else { continue };
-        // SAFETY: the shard of the table is locked.
-        unsafe { (*k.table.get()).prefetch_entry(k.hash) };
+        // SAFETY: the shard of the table is locked as long as the guard lives.
+        unsafe { k.table.locked() }.prefetch_entry(k.hash);
     }
 }
 
 /// The slot tables of one database, in shard-major order, and per shard what goes with them.
 pub(crate) struct Tables {
-    slots: Box<[UnsafeCell<SlotTable>]>,
+    slots: Box<[SharedTable]>,
     shards: Box<[ShardTables]>,
 }
 
@@ -135,14 +143,15 @@ pub(crate) struct ShardTables {
     deadlines: AtomicU64,
 }
 
-// SAFETY: the cells are reached only through `Locked`, which holds the lock of their shard.
-unsafe impl Sync for Tables {}
-unsafe impl Send for Tables {}
+// SAFETY: the expiry index is reached only through `Locked`, which holds the lock of its shard, and may be
+// used by any thread; the rest are atomics.
+unsafe impl Sync for ShardTables where ExpiryIndex: Send {}
 
 impl Tables {
-    fn new() -> Self {
+    /// Tables that the snapshot of this number, and those before it, need not save.
+    fn new(saved_in: u32) -> Self {
         Self {
-            slots: (0..SLOTS).map(|_| UnsafeCell::new(SlotTable::new())).collect(),
+            slots: (0..SLOTS).map(|_| SharedTable::new(saved_in)).collect(),
             shards: (0..SHARDS).map(|_| ShardTables::default()).collect(),
         }
     }
@@ -185,6 +194,7 @@ impl Keyspace {
             snapshot: snapshot::Shared::default(),
             log: Log::default(),
             stats: Stats::default(),
+            events: event::Wanted::default(),
             discard,
         };
         ks.tables(0);
@@ -197,7 +207,7 @@ impl Keyspace {
 
     #[inline]
     pub(crate) fn tables(&self, db: DbIndex) -> &Tables {
-        self.databases[db as usize].get_or_init(|| Box::new(Tables::new()))
+        self.databases[db as usize].get_or_init(|| Box::new(Tables::new(self.snapshot_number())))
     }
 
     /// The tables of a database that has ever been used.
@@ -224,8 +234,8 @@ impl Keyspace {
     pub fn upcoming(&self, db: DbIndex, key: Hashed) -> Option<Upcoming<'_>> {
         let table = &self.existing_tables(db)?.slots[table_index(key.slot)];
         let lock = &self.locks[shard_of(key.slot)];
-        table::prefetch(table.get());
-        table::prefetch(lock);
+        table.prefetch_header();
+        prefetch_line(lock);
         Some(Upcoming { table, lock, hash: key.hash })
     }
 
@@ -240,7 +250,7 @@ impl Keyspace {
 
     /// Keys of one slot, dead ones included. Takes no lock.
     pub fn slot_len(&self, db: DbIndex, slot: u16) -> usize {
-        self.existing_tables(db).map_or(0, |t| SlotTable::len_now(t.slots[table_index(slot)].get()))
+        self.existing_tables(db).map_or(0, |t| t.slots[table_index(slot)].len())
     }
 
     /// Keys with an expiry of a database.
@@ -268,6 +278,48 @@ impl Keyspace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::rng::Rng;
+
+    /// Two threads change and flush one slot, and each fetches ahead what the other is changing. Miri runs
+    /// this, too, and tells of every access that races with another.
+    #[test]
+    fn two_threads_share_a_slot() {
+        let ks = Keyspace::new(1, Box::new(drop));
+        let slot = key_slot(b"{one}");
+        let rounds = if cfg!(miri) { 30 } else { 5000 };
+        let work = |seed| {
+            let mut rng = Rng::new(seed);
+            for round in 0..rounds {
+                let keys: Vec<_> = (0..4).map(|_| format!("{{one}}{}", rng.below(50))).collect();
+                prefetch(
+                    &keys.iter().filter_map(|k| ks.upcoming(0, ks.hashed(k.as_bytes()))).collect::<Vec<_>>(),
+                );
+                for key in &keys {
+                    let (mut locked, mut effects) = (ks.lock_slot(slot), Effects::default());
+                    let mut db = Db::new(&mut locked, 0, 1, db::Expiring::Delete, &mut effects);
+                    if rng.chance(3, 4) {
+                        db.set_string(key.as_bytes(), &[b'v'; 20], db::SetExpire::Clear);
+                    } else {
+                        db.remove(key.as_bytes());
+                    }
+                }
+                assert!(ks.slot_len(0, slot) <= 50);
+                if round % 10 == 9 {
+                    ks.flush_slot(&mut ks.lock_slot(slot), 0, slot, &mut Effects::default());
+                }
+                if round == rounds / 2 {
+                    ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| work(1));
+            scope.spawn(|| work(2));
+        });
+        let mut keys = 0;
+        ks.lock_slot(slot).table(ks.tables(0), slot).for_each(|_| keys += 1);
+        assert_eq!((ks.slot_len(0, slot), ks.len(0)), (keys, keys));
+    }
 
     #[test]
     fn every_slot_has_its_own_table() {

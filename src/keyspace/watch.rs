@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::DbIndex;
 
@@ -75,33 +75,22 @@ impl Watchers {
         }
     }
 
-    /// Marks the transactions that watch `key`. Returns whether a client is blocked on it.
-    pub fn touch(&mut self, db: DbIndex, key: &[u8]) -> bool {
-        let key = (db, key.into());
-        if let Some(list) = self.transactions.remove(&key) {
-            for dirty in list {
-                dirty.store(true, Ordering::Release);
-            }
+    /// Marks the transactions that watch `key`.
+    pub fn touch(&mut self, db: DbIndex, key: &[u8]) {
+        for dirty in self.transactions.remove(&(db, key.into())).unwrap_or_default() {
+            dirty.store(true, Ordering::Release);
         }
-        self.blocked.contains_key(&key)
     }
 
-    /// The keys of `db` that transactions watch.
-    pub fn watched(&self, db: DbIndex) -> Vec<Box<[u8]>> {
-        self.transactions.keys().filter(|(of, _)| *of == db).map(|(_, key)| key.clone()).collect()
+    /// Whether a client is blocked on `key`.
+    pub fn is_awaited(&self, db: DbIndex, key: &[u8]) -> bool {
+        self.blocked.contains_key(&(db, key.into()))
     }
 
-    /// Marks every transaction that watches a key of `db` for which `hit` holds (FLUSHALL).
-    pub fn touch_where(&mut self, db: DbIndex, hit: impl Fn(&[u8]) -> bool) {
-        self.transactions.retain(|(watched_db, key), list| {
-            let touched = *watched_db == db && hit(key);
-            if touched {
-                for dirty in list.iter() {
-                    dirty.store(true, Ordering::Release);
-                }
-            }
-            !touched
-        });
+    /// The keys of `db` that transactions watch or clients are blocked on.
+    pub fn keys(&self, db: DbIndex) -> HashSet<Box<[u8]>> {
+        let keys = self.transactions.keys().chain(self.blocked.keys());
+        keys.filter(|(of, _)| *of == db).map(|(_, key)| key.clone()).collect()
     }
 
     pub fn block(&mut self, key: &[u8], waiter: &Arc<Waiter>) {

@@ -18,6 +18,8 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
+use crate::base::prefetch::prefetch;
+
 /// What stands around the key.
 pub trait Shape {
     /// Bytes before the key, of a fixed number.
@@ -29,6 +31,16 @@ pub trait Shape {
 const ADDRESS_BITS: u32 = 48;
 const ADDRESS: usize = (1 << ADDRESS_BITS) - 1;
 const LONG: usize = 255;
+// A word has sixteen bits above an address, and its users read it as a record or as a slot.
+const _: () = assert!(usize::BITS - ADDRESS_BITS == Mark::BITS);
+const _: () = assert!(size_of::<Record<Any>>() == size_of::<Slot<Any>>());
+
+/// For the assertions above: no shape changes what a word is.
+struct Any;
+impl Shape for Any {
+    const HEAD: usize = 0;
+    const TAIL: bool = true;
+}
 
 /// The upper sixteen bits of a word: equal for equal keys.
 pub type Mark = u16;
@@ -60,11 +72,7 @@ impl<S: Shape> Record<S> {
         let layout = layout(key_at + key.len() + tail_size::<S>(tail.len()));
         // SAFETY: the layout is not empty, and every write below stays within its size.
         unsafe {
-            let base = alloc(layout);
-            if base.is_null() {
-                handle_alloc_error(layout);
-            }
-            assert!(base.addr() & !ADDRESS == 0, "user space addresses have 48 bits");
+            let base = usable(alloc(layout), layout);
             copy(head, base);
             if long {
                 copy(&(key.len() as u64).to_ne_bytes(), base.add(S::HEAD));
@@ -153,13 +161,10 @@ impl<S: Shape> Record<S> {
         let (key_at, key_len) = self.key_place();
         let before = layout(at + len);
         let after = layout(key_at + key_len + tail_size::<S>(tail.len()));
-        // SAFETY: `before` is the layout that the allocation was made with.
+        // SAFETY: `before` is the layout that the allocation was made with. Nothing between `realloc` and
+        // the new word unwinds, so the word that is dropped is always that of the allocation.
         unsafe {
-            let base = realloc(self.base(), before, after.size());
-            if base.is_null() {
-                handle_alloc_error(after);
-            }
-            assert!(base.addr() & !ADDRESS == 0, "user space addresses have 48 bits");
+            let base = usable(realloc(self.base(), before, after.size()), after);
             write_tail::<S>(tail, base.add(key_at + key_len));
             let mark = self.0.addr().get() & !ADDRESS;
             self.0 = NonNull::new_unchecked(base.map_addr(|a| a | mark));
@@ -317,17 +322,13 @@ impl<S: Shape> Clone for Slot<S> {
     }
 }
 
-/// Begins to fetch the cache line at an address, which need not be valid.
+/// What the allocator gave for a layout. An address that does not fit a word is as good as none.
 #[inline]
-pub fn prefetch<T>(address: *const T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch reads nothing that a program can see and faults nowhere.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+fn usable(base: *mut u8, layout: Layout) -> *mut u8 {
+    if base.is_null() || base.addr() & !ADDRESS != 0 {
+        handle_alloc_error(layout);
     }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = address;
+    base
 }
 
 /// Allocations are never empty, also where the key is.
@@ -335,14 +336,26 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size.max(1), 1).expect("keys and values are far below the address space")
 }
 
+/// Bytes that a value of this length takes.
+///
+/// # Panics
+/// When it is too long: no request is.
 fn tail_size<S: Shape>(len: usize) -> usize {
     match (S::TAIL, len) {
         (false, _) => 0,
         (true, 0..=254) => len + 1,
-        (true, _) => len + 5,
+        (true, _) => {
+            assert!(len <= LONGEST_TAIL, "values are below 4 GiB");
+            len + 5
+        }
     }
 }
 
+/// What fits the four bytes of a length; little under Miri and in tests, which cannot have as much.
+const LONGEST_TAIL: usize = if cfg!(test) { 1 << 20 } else { u32::MAX as usize };
+
+/// Writes a value whose [`tail_size`] was asked, and therefore never unwinds.
+///
 /// # Safety
 /// `to` has room for [`tail_size`] bytes and does not overlap `tail`.
 unsafe fn write_tail<S: Shape>(tail: &[u8], to: *mut u8) {
@@ -355,9 +368,8 @@ unsafe fn write_tail<S: Shape>(tail: &[u8], to: *mut u8) {
                 copy(tail, to.add(1));
             }
             (true, n) => {
-                let n = u32::try_from(n).expect("values are below 4 GiB");
                 *to = 255;
-                copy(&n.to_ne_bytes(), to.add(1));
+                copy(&(n as u32).to_ne_bytes(), to.add(1));
                 copy(tail, to.add(5));
             }
         }
@@ -401,6 +413,18 @@ mod tests {
                 assert_eq!(Slot::from(copy).mark(), mark(u64::MAX, key_len));
             }
         }
+    }
+
+    /// A value that cannot be written leaves the record as it was, and owned once.
+    #[test]
+    fn a_value_that_is_too_long_changes_nothing() {
+        let mut r = Record::<Pair>::new(1, b"headhead", b"key", b"value");
+        let long = vec![0; LONGEST_TAIL + 1];
+        let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| r.set_tail(&long)));
+        assert!(refused.is_err());
+        assert_eq!((r.head(), r.key(), r.tail()), (&b"headhead"[..], &b"key"[..], &b"value"[..]));
+        r.set_tail(b"another");
+        assert_eq!(r.tail(), b"another");
     }
 
     #[test]

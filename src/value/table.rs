@@ -14,8 +14,9 @@ use std::hash::Hasher;
 use foldhash::{SharedSeed, quality::FoldHasher};
 use smallvec::SmallVec;
 
-use super::record::{Mark, Record, Shape, Slot, mark, prefetch};
+use super::record::{Mark, Record, Shape, Slot, mark};
 use super::segments::Segments;
+use crate::base::prefetch::prefetch;
 use crate::base::rng::Rng;
 
 const SLOTS: usize = 8;

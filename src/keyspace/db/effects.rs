@@ -1,8 +1,16 @@
 //! What running a command brings about besides its reply.
 
 use crate::base::rng::Rng;
-use crate::keyspace::{DbIndex, Log};
+use crate::keyspace::{DbIndex, Event, Log};
 use crate::resp::request::write_command;
+
+/// One event that is to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub db: DbIndex,
+    pub event: Event,
+    pub key: Box<[u8]>,
+}
 
 /// What running a command brought about besides its reply. Reused from command to command.
 #[derive(Debug, Default)]
@@ -18,6 +26,10 @@ pub struct Effects {
     pub recorded: bool,
     /// Keys that clients are blocked on and that changed.
     pub ready: Vec<(DbIndex, Vec<u8>)>,
+    /// Whether somebody publishes [`Effects::notices`].
+    pub publishes: bool,
+    /// Events that are to be published, in the order in which they came about.
+    pub notices: Vec<Notice>,
     /// Changes made.
     pub dirty: u64,
     pub hits: u64,
@@ -27,8 +39,9 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// The effects of an executor, which publishes events.
     pub fn seeded(seed: u64) -> Self {
-        Self { rng: Rng::new(seed), ..Self::default() }
+        Self { rng: Rng::new(seed), publishes: true, ..Self::default() }
     }
 
     /// Records a command for the log.

@@ -2,24 +2,21 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{bump, shift};
+use super::{Db, Effects, Expiring, bump, shift};
+use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::keyspace::locks::Locked;
-use crate::keyspace::{DbIndex, Garbage, Keyspace, SHARDS, SLOTS_PER_SHARD, Tables, shard_of, slot_at};
+use crate::keyspace::{
+    DbIndex, Event, Garbage, Keyspace, SHARDS, SLOTS_PER_SHARD, Tables, event, shard_of, slot_at,
+};
 
 impl Keyspace {
     /// Empties a database. Every shard must be locked. Returns how many keys there were.
-    pub fn flush(&self, locked: &mut Locked<'_>, db: DbIndex) -> usize {
+    pub fn flush(&self, locked: &mut Locked<'_>, db: DbIndex, effects: &mut Effects) -> usize {
         let Some(tables) = self.existing_tables(db) else { return 0 };
         let keys = self.len(db);
-        // A watched key that is not there does not change by being flushed.
         for shard in 0..SHARDS {
-            for key in locked.side_mut(shard).watchers.watched(db) {
-                let h = self.hashed(&key);
-                if locked.table(tables, h.slot).find(h.hash, &key).is_some() {
-                    locked.side_mut(shard).watchers.touch(db, &key);
-                }
-            }
+            self.announce_loss(locked, db, shard, effects, event::FLUSHED, |_| true);
         }
         let slots: Vec<u16> = (0..SHARDS * SLOTS_PER_SHARD).map(slot_at).collect();
         self.empty_slots(locked, tables, db, &slots);
@@ -35,8 +32,17 @@ impl Keyspace {
     }
 
     /// Empties one slot of a database, whose shard is locked (a slot that was lost to another node).
-    pub fn flush_slot(&self, locked: &mut Locked<'_>, db: DbIndex, slot: u16) -> usize {
+    pub fn flush_slot(
+        &self,
+        locked: &mut Locked<'_>,
+        db: DbIndex,
+        slot: u16,
+        effects: &mut Effects,
+    ) -> usize {
         let Some(tables) = self.existing_tables(db) else { return 0 };
+        self.announce_loss(locked, db, shard_of(slot), effects, event::MOVED_AWAY, |key| {
+            key_slot(key) == slot
+        });
         let (mut keys, mut volatile, mut deadlines) = (0isize, 0isize, 0 as UnixMs);
         locked.table(tables, slot).for_each(|e| {
             keys += 1;
@@ -46,12 +52,35 @@ impl Keyspace {
         self.empty_slots(locked, tables, db, &[slot]);
         let shard = shard_of(slot);
         locked.forget_under_way(shard, db, |k| crate::base::crc16::key_slot(k) == slot);
-        locked.side_mut(shard).watchers.touch_where(db, |k| crate::base::crc16::key_slot(k) == slot);
         let counts = Locked::shard_tables(tables, shard);
         bump(&counts.keys, -keys);
         bump(&counts.volatile, -volatile);
         shift(&counts.deadlines, deadlines.wrapping_neg());
         keys as usize
+    }
+
+    /// Tells of the loss of those keys of a shard that `gone` picks and somebody waits for or watches. Keys
+    /// that go in great numbers are not told of one by one: nobody else would hear it. What is not there
+    /// is not lost.
+    fn announce_loss(
+        &self,
+        locked: &mut Locked<'_>,
+        db: DbIndex,
+        shard: usize,
+        effects: &mut Effects,
+        event: Event,
+        gone: impl Fn(&[u8]) -> bool,
+    ) {
+        let concerned = locked.side_mut(shard).watchers.keys(db);
+        if concerned.is_empty() {
+            return;
+        }
+        let mut db = Db::new(locked, db, 0, Expiring::Ignore, effects);
+        for key in concerned {
+            if gone(&key) && db.exists(&key) {
+                db.changed(&key, event);
+            }
+        }
     }
 
     fn empty_slots(&self, locked: &mut Locked<'_>, tables: &Tables, db: DbIndex, slots: &[u16]) {
@@ -61,10 +90,7 @@ impl Keyspace {
             if table.is_empty() {
                 continue;
             }
-            let old = std::mem::take(table);
-            // The new table is empty and needs no saving; what was saved of the old one stays on record.
-            table.saved_in = old.saved_in;
-            dropped.extend(self.freeze(db, old));
+            dropped.extend(self.freeze(db, table.take()));
         }
         if !dropped.is_empty() {
             self.discard(Garbage::Tables(dropped));

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::entry::{Body, Entry, EntryRef, INLINE_MAX};
+use super::event;
 use super::expiry::Reference;
 use super::locks::{LockSet, Locked};
-use super::table::{Place, SlotTable};
+use super::table::{Place, SlotTable, TableMut};
 use super::usage;
 use super::{DbIndex, Garbage, Hashed, Keyspace, SLOTS_PER_SHARD, Tables, shard_of, table_index};
 use crate::base::time::UnixMs;
@@ -22,7 +23,7 @@ mod flush;
 mod walk;
 mod watchers;
 
-pub use effects::Effects;
+pub use effects::{Effects, Notice};
 
 /// What happens to a key whose time has come when a command meets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +55,8 @@ pub struct Db<'l, 'k> {
     access: u32,
     /// Whether reads stamp the access clock (CLIENT NO-TOUCH).
     touch: bool,
-    /// The key whose hash the router has computed already, by address.
-    hint: (*const u8, Hashed),
+    /// The key whose hash the router has computed already, by address and length.
+    hint: (*const [u8], Hashed),
     pub effects: &'l mut Effects,
 }
 
@@ -84,7 +85,7 @@ impl<'l, 'k> Db<'l, 'k> {
             now,
             expiring,
             touch: true,
-            hint: (std::ptr::null(), Hashed { slot: 0, hash: 0 }),
+            hint: (std::ptr::slice_from_raw_parts(std::ptr::null(), 0), Hashed { slot: 0, hash: 0 }),
             effects,
         }
     }
@@ -92,7 +93,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Tells the hash of the first key, which the router knows.
     #[inline]
     pub fn set_hint(&mut self, key: &[u8], hashed: Hashed) {
-        self.hint = (key.as_ptr(), hashed);
+        self.hint = (key, hashed);
     }
 
     pub fn set_touch(&mut self, touch: bool) {
@@ -127,7 +128,7 @@ impl<'l, 'k> Db<'l, 'k> {
 
     #[inline(always)]
     fn hashed(&self, key: &[u8]) -> Hashed {
-        if self.hint.0 == key.as_ptr() && !key.is_empty() { self.hint.1 } else { self.ks.hashed(key) }
+        if std::ptr::eq(self.hint.0, key) { self.hint.1 } else { self.ks.hashed(key) }
     }
 
     #[inline(always)]
@@ -136,7 +137,7 @@ impl<'l, 'k> Db<'l, 'k> {
     }
 
     #[inline(always)]
-    fn table_mut(&mut self, slot: u16) -> &mut SlotTable {
+    fn table_mut(&mut self, slot: u16) -> TableMut<'_> {
         self.locked.table_mut(self.tables, slot)
     }
 
@@ -144,9 +145,8 @@ impl<'l, 'k> Db<'l, 'k> {
     #[inline(always)]
     fn locate(&mut self, key: &[u8]) -> Option<(Hashed, Place)> {
         let h = self.hashed(key);
-        let table = self.table(h.slot);
-        let place = table.find(h.hash, key)?;
-        if let Some(at) = table.get(place).expire()
+        let (place, entry) = self.table(h.slot).find_entry(h.hash, key)?;
+        if let Some(at) = entry.expire()
             && self.now > at
             && self.expiring != Expiring::Ignore
         {
@@ -158,27 +158,51 @@ impl<'l, 'k> Db<'l, 'k> {
         Some((h, place))
     }
 
+    /// Whether a key with this expiry must be deleted before anything else is done with it.
+    #[inline(always)]
+    fn is_dead(&self, expire: Option<UnixMs>) -> bool {
+        expire.is_some_and(|at| self.now > at) && self.expiring == Expiring::Delete
+    }
+
     #[cold]
     fn expire_now(&mut self, h: Hashed, place: Place) {
         let key = self.table(h.slot).get(place).key().to_vec();
         self.take_place(h, place);
         self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
         self.effects.record(self.index, &[&b"DEL"[..], &key]);
-        self.touch_watchers(&key);
+        self.changed(&key, event::EXPIRED);
     }
 
-    /// Looks a key up for reading: counts a hit or a miss and stamps the access clock.
+    /// Looks a key up for reading: counts a hit or a miss, tells of a miss, and stamps the access clock.
     #[inline]
     pub fn entry(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
-        let Some((h, place)) = self.locate(key) else {
-            self.effects.misses += 1;
-            return None;
-        };
-        self.effects.hits += 1;
+        let (h, place) = self.locate_counted(key)?;
         if self.touch {
             let access = self.used(h, place);
-            self.table_mut(h.slot).get_mut(place).set_access(access);
+            let entry = self.table_mut(h.slot).get_mut(place);
+            entry.set_access(access);
+            return Some(entry.as_ref());
         }
+        Some(self.table(h.slot).get(place))
+    }
+
+    #[inline(always)]
+    fn locate_counted(&mut self, key: &[u8]) -> Option<(Hashed, Place)> {
+        let found = self.locate(key);
+        match found {
+            Some(_) => self.effects.hits += 1,
+            None => {
+                self.effects.misses += 1;
+                self.notify(key, event::KEYMISS);
+            }
+        }
+        found
+    }
+
+    /// As [`Db::entry`], but to ask about a key is no use of it (TTL, TYPE, EXISTS).
+    #[inline]
+    pub fn glance(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
+        let (h, place) = self.locate_counted(key)?;
         Some(self.table(h.slot).get(place))
     }
 
@@ -187,7 +211,7 @@ impl<'l, 'k> Db<'l, 'k> {
         self.entry(key).map(EntryRef::value)
     }
 
-    /// Looks a key up without a trace: no hit, no access (TTL, TYPE, OBJECT, writers that look first).
+    /// Looks a key up without a trace: no hit, no access (writers that look first).
     #[inline]
     pub fn peek(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
         let (h, place) = self.locate(key)?;
@@ -198,8 +222,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// dead one reads as missing.
     pub fn view(&self, key: &[u8]) -> Option<EntryRef<'_>> {
         let h = self.hashed(key);
-        let table = self.table(h.slot);
-        let entry = table.get(table.find(h.hash, key)?);
+        let (_, entry) = self.table(h.slot).find_entry(h.hash, key)?;
         (self.expiring == Expiring::Ignore || !entry.is_expired(self.now)).then_some(entry)
     }
 
@@ -242,7 +265,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Saves the entry for a snapshot that has not reached it.
     #[inline(always)]
     fn before_change(&mut self, h: Hashed, place: Place) {
-        if self.table(h.slot).saved_in != self.ks.snapshot_number() {
+        if self.table(h.slot).saved_in() != self.ks.snapshot_number() {
             self.ks.preserve(self.locked, self.index, h.slot, place);
         }
     }
@@ -283,10 +306,14 @@ impl<'l, 'k> Db<'l, 'k> {
 
     #[inline(always)]
     fn overwrite(&mut self, h: Hashed, place: Place, key: &[u8], bytes: &[u8], expire: SetExpire) {
+        let old = self.table(h.slot).get(place).expire();
+        if self.is_dead(old) {
+            self.expire_now(h, place);
+            return self.add_string(h, key, bytes, expire);
+        }
         self.before_change(h, place);
         let (access, now) = (self.used(h, place), self.now);
         let entry = self.table_mut(h.slot).get_mut(place);
-        let old = entry.as_ref().expire();
         let at = match expire {
             SetExpire::Clear => None,
             SetExpire::Keep => old.filter(|at| now <= *at),
@@ -338,8 +365,12 @@ impl<'l, 'k> Db<'l, 'k> {
         match self.table(h.slot).find(h.hash, key) {
             None => self.add(h, entry),
             Some(place) => {
-                self.before_change(h, place);
                 let old = self.table(h.slot).get(place).expire();
+                if self.is_dead(old) {
+                    self.expire_now(h, place);
+                    return self.add(h, entry);
+                }
+                self.before_change(h, place);
                 self.swap_entry(h, place, entry, old, self.access);
             }
         }
@@ -386,6 +417,7 @@ impl<'l, 'k> Db<'l, 'k> {
 
     /// Adds an entry whose key is not there.
     fn add(&mut self, h: Hashed, mut entry: Entry) {
+        self.notify(entry.as_ref().key(), event::NEW);
         entry.set_access(self.access);
         entry.set_parity(self.ks.parity());
         let expire = entry.as_ref().expire();
@@ -452,7 +484,7 @@ impl<'l, 'k> Db<'l, 'k> {
     fn take_place(&mut self, h: Hashed, place: Place) -> Entry {
         self.before_change(h, place);
         let ks = self.ks;
-        let entry = self.table_mut(h.slot).remove(place, h.hash, |k| ks.hash(k));
+        let entry = self.table_mut(h.slot).remove(place, |k| ks.hash(k));
         let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
         bump(&shard.keys, -1);
         if let Some(at) = entry.as_ref().expire() {
@@ -483,6 +515,11 @@ impl<'l, 'k> Db<'l, 'k> {
         self.table_mut(h.slot).get_mut(place).set_expire(expire);
         self.note_expire(h, old, expire);
         true
+    }
+
+    /// Empties a database. Every shard must be locked. Returns how many keys there were.
+    pub fn flush(&mut self, index: DbIndex) -> usize {
+        self.ks.flush(self.locked, index, self.effects)
     }
 
     /// Records a command in the log in place of the one that runs.

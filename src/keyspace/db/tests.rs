@@ -37,10 +37,10 @@ fn the_mean_deadline_follows_every_change() {
         db.set_string(b"{a}2", b"v", SetExpire::At(3000));
     });
     assert_eq!(ks.mean_deadline(0), Some(2000));
-    ks.flush_slot(&mut ks.lock_all(), 0, key_slot(b"a"));
+    ks.flush_slot(&mut ks.lock_all(), 0, key_slot(b"a"), &mut Effects::default());
     assert_eq!(ks.mean_deadline(0), None);
     with(&ks, 1, |db| db.set_string(b"c", b"v", SetExpire::At(7000)));
-    ks.flush(&mut ks.lock_all(), 0);
+    ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
     with(&ks, 1, |db| db.set_string(b"c", b"v", SetExpire::At(8000)));
     assert_eq!(ks.mean_deadline(0), Some(8000));
 }
@@ -92,7 +92,7 @@ fn a_full_scan_meets_every_key_once() {
         assert_eq!(seen.len(), 5000);
         assert!(db.random_key(&mut Rng::new(1), 0).unwrap().is_some());
     });
-    assert_eq!(ks.flush(&mut ks.lock_all(), 0), 5000);
+    assert_eq!(ks.flush(&mut ks.lock_all(), 0, &mut Effects::default()), 5000);
     assert!(ks.is_empty(0));
 }
 
@@ -102,9 +102,9 @@ fn a_watched_key_marks_its_transaction_only_when_it_changes() {
     let dirty = Dirty::default();
     with(&ks, 0, |db| {
         db.watch(b"k", &dirty);
-        db.changed(b"other");
+        db.changed(b"other", event::SET);
     });
     assert!(!dirty.load(Ordering::Relaxed));
-    with(&ks, 0, |db| db.changed(b"k"));
+    with(&ks, 0, |db| db.changed(b"k", event::SET));
     assert!(dirty.load(Ordering::Relaxed));
 }

@@ -3,26 +3,49 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Db;
-use crate::keyspace::shard_of;
+use super::{Db, Notice};
 use crate::keyspace::watch::{Dirty, Waiter, Watchers};
+use crate::keyspace::{Event, shard_of};
 
 impl Db<'_, '_> {
-    /// Says that `key` was changed: counts it, marks transactions that watch it, and notes that
-    /// clients blocked on it may go on.
+    /// Says what happened to `key`, once for each change: the one door through which WATCH, blocked clients
+    /// and subscribers to events hear of it. [`Event`] tells who is concerned.
     #[inline(always)]
-    pub fn changed(&mut self, key: &[u8]) {
-        self.effects.dirty += 1;
-        let slot = self.hashed(key).slot;
-        if !self.locked.side_mut(shard_of(slot)).watchers.is_empty() {
-            self.touch_watchers(key);
+    pub fn changed(&mut self, key: &[u8], event: Event) {
+        if event.counts {
+            self.effects.dirty += 1;
+        }
+        let shard = shard_of(self.hashed(key).slot);
+        if !self.locked.side_mut(shard).watchers.is_empty() {
+            self.tell_watchers(shard, key, event);
+        }
+        self.notify(key, event);
+    }
+
+    /// Names a further event of a change that went through [`Db::changed`], or an event that is no change.
+    #[inline(always)]
+    pub fn notify(&mut self, key: &[u8], event: Event) {
+        if self.ks.events.has(event.class()) {
+            self.note(key, event);
         }
     }
 
-    pub(super) fn touch_watchers(&mut self, key: &[u8]) {
-        let (shard, index) = (shard_of(self.hashed(key).slot), self.index);
-        if self.locked.side_mut(shard).watchers.touch(index, key) {
+    #[cold]
+    fn tell_watchers(&mut self, shard: usize, key: &[u8], event: Event) {
+        let index = self.index;
+        let watchers = &mut self.locked.side_mut(shard).watchers;
+        if event.breaks_watch {
+            watchers.touch(index, key);
+        }
+        if event.wakes && watchers.is_awaited(index, key) {
             self.effects.ready.push((index, key.to_vec()));
+        }
+    }
+
+    #[cold]
+    fn note(&mut self, key: &[u8], event: Event) {
+        if self.effects.publishes {
+            self.effects.notices.push(Notice { db: self.index, event, key: key.into() });
         }
     }
 

@@ -2,7 +2,11 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 
-use super::Place;
+use crate::keyspace::entry::Entry;
+
+// A bucket is one cache line, whose places hold entries as `TableMut::get_mut` shows them.
+const _: () = assert!(size_of::<Bucket>() == 64 && align_of::<Bucket>() == 64);
+const _: () = assert!(size_of::<Entry>() == size_of::<*mut u8>());
 
 /// Seven entries and their tags.
 #[repr(C, align(64))]
@@ -43,8 +47,9 @@ impl Bucket {
         self.places[i] = entry;
     }
 
+    /// The next bucket of the chain; null at its end.
     pub fn next(&self) -> *mut Bucket {
-        if self.meta & CHAINED != 0 { self.places[6].cast() } else { std::ptr::null_mut() }
+        if self.meta & CHAINED != 0 { as_buckets(self.places[6]) } else { std::ptr::null_mut() }
     }
 }
 
@@ -81,6 +86,12 @@ pub(super) fn new_buckets(n: usize) -> *mut Bucket {
     if p.is_null() {
         handle_alloc_error(layout(n));
     }
+    as_buckets(p)
+}
+
+/// What the allocator gave for a [`layout`].
+#[expect(clippy::cast_ptr_alignment, reason = "the layout has the alignment of buckets")]
+pub(super) fn as_buckets(p: *mut u8) -> *mut Bucket {
     p.cast()
 }
 
@@ -110,12 +121,12 @@ pub(super) unsafe fn put(mut bucket: *mut Bucket, tag: u64, entry: *mut u8) {
     }
 }
 
-/// Closes the hole at `place` with the last entry of its chain, which starts at `head`, and frees
-/// the last bucket if that empties it.
+/// Closes the hole at a place of `bucket` with the last entry of its chain, which starts at `head`, and
+/// frees the last bucket if that empties it.
 ///
 /// # Safety
-/// `place` is a place of the chain at `head` whose entry was moved out.
-pub(super) unsafe fn fill_hole(head: *mut Bucket, place: Place) {
+/// `bucket` is of the chain at `head`, and the entry at `index` was moved out.
+pub(super) unsafe fn fill_hole(head: *mut Bucket, bucket: *mut Bucket, index: usize) {
     // SAFETY: walks live buckets of one chain.
     unsafe {
         let (mut before, mut last) = (std::ptr::null_mut::<Bucket>(), head);
@@ -126,7 +137,7 @@ pub(super) unsafe fn fill_hole(head: *mut Bucket, place: Place) {
         let tail =
             (0..7).rev().find(|&i| (*last).tag(i) != 0).expect("the last bucket of a chain is never empty");
         let (tag, entry) = ((*last).tag(tail), (*last).places[tail]);
-        (*place.bucket).set(place.index, tag, entry);
+        (*bucket).set(index, tag, entry);
         (*last).set(tail, 0, std::ptr::null_mut());
         if !before.is_null() && (0..7).all(|i| (*last).tag(i) == 0) {
             (*before).meta &= !CHAINED;

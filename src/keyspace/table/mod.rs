@@ -9,16 +9,28 @@
 //! contiguous run, and splitting or merging buckets never reorders entries. A cursor is a position
 //! in that order, so a scan returns every entry that is present from start to end, whatever is
 //! inserted, deleted, split or merged meanwhile.
+//!
+//! **Who may touch what.** A [`SlotTable`] is read through `&SlotTable` and changed through
+//! [`TableMut`], of which there is at most one and then no other reference. What stands in the
+//! keyspace is a [`SharedTable`]: it shows anybody the numbers of the table, which are atomics that stay
+//! where they are, and the table itself only to who holds the lock of the shard.
 
-use std::alloc::{dealloc, handle_alloc_error, realloc};
+use std::alloc::dealloc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicPtr, AtomicU32};
 
 use super::entry::{Entry, EntryRef};
-use bucket::{Bucket, CHAINED, fill_hole, layout, matches, new_buckets, put, same, tag_of};
+use crate::base::prefetch::prefetch;
+use crate::base::size_class::size_class;
+use bucket::{Bucket, CHAINED, layout, matches, same, tag_of};
 
 mod bucket;
+mod change;
 mod scan;
+mod shared;
+
+pub(in crate::keyspace) use change::TableMut;
+pub(in crate::keyspace) use shared::SharedTable;
 
 /// Buckets of the first segment at most. It grows in size classes, by reallocation: at most 56 KiB are moved.
 /// Under Miri it is small, so that few keys go through every case.
@@ -33,62 +45,61 @@ pub const POSITION_BITS: u32 = 48;
 /// Entries a bucket holds on average before the table grows, as a fraction: 5 of 7.
 const LOAD: (u32, u32) = (5, 1);
 
-/// Hints the processor to load the line at `p`. Any address is allowed.
-#[inline(always)]
-pub(in crate::keyspace) fn prefetch<T>(p: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing and cannot fault.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
-}
+// The first segment is full when the second begins, which starts at a multiple of its size.
+const _: () = assert!(FIRST.is_power_of_two() && FIRST.is_multiple_of(SEGMENT));
+// Two tables, with all that a prefetch and a look-up read of them, to a cache line.
+const _: () = assert!(size_of::<SlotTable>() == 32);
 
-/// The entries of one slot.
+/// The entries of one slot. All fields are atomics, so that a reader without the lock sees a number
+/// that once was right; whoever holds the lock needs no order beyond the lock's own.
 #[derive(Debug)]
 pub struct SlotTable {
-    /// Atomic, as are the two below, because a prefetch and CLUSTER COUNTKEYSINSLOT read them without
-    /// the shard's lock. Everybody else holds it, so relaxed order is enough.
     first: AtomicPtr<Bucket>,
     buckets: AtomicU32,
     len: AtomicU32,
-    /// Segments behind the first.
-    rest: Option<Box<Vec<*mut Bucket>>>,
+    /// Segments behind the first; null if there are none.
+    rest: AtomicPtr<Vec<*mut Bucket>>,
     /// The snapshot that has this slot on record (see `snapshot`).
-    pub(in crate::keyspace) saved_in: u32,
+    saved_in: AtomicU32,
 }
 
-// SAFETY: the table owns its buckets and entries; whoever holds the shard's lock has the only access.
-unsafe impl Send for SlotTable {}
-
-/// Where an entry stands. Valid until the table changes.
+/// Where an entry stands, as numbers that the table checks: a place that the table has changed under may
+/// name another entry or none, which is a bug, but never memory that is not an entry's.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    bucket: *mut Bucket,
-    index: usize,
+    bucket: u32,
+    /// Buckets of the chain before the entry's.
+    depth: u32,
+    index: u32,
 }
 
 /// Buckets allocated for a first segment of `n`: the allocator's size classes.
 fn first_capacity(n: usize) -> usize {
-    if n <= 8 { n } else { n.next_multiple_of(1 << ((n - 1).ilog2() - 2)) }
+    size_class(n * size_of::<Bucket>()) / size_of::<Bucket>()
 }
 
 impl Default for SlotTable {
     fn default() -> Self {
-        Self::new()
+        Self::new(0)
     }
 }
 
 impl SlotTable {
-    pub const fn new() -> Self {
+    /// An empty table that the snapshot of that number need not save.
+    pub const fn new(saved_in: u32) -> Self {
         Self {
             first: AtomicPtr::new(std::ptr::null_mut()),
             buckets: AtomicU32::new(0),
             len: AtomicU32::new(0),
-            rest: None,
-            saved_in: 0,
+            rest: AtomicPtr::new(std::ptr::null_mut()),
+            saved_in: AtomicU32::new(saved_in),
         }
+    }
+
+    /// To change a table that is nobody else's.
+    pub(in crate::keyspace) fn exclusive(&mut self) -> TableMut<'_> {
+        // SAFETY: `self` is borrowed mutably for as long.
+        unsafe { TableMut::new(self) }
     }
 
     #[inline(always)]
@@ -101,6 +112,12 @@ impl SlotTable {
         self.first.load(Relaxed)
     }
 
+    /// Segments behind the first.
+    fn rest(&self) -> &[*mut Bucket] {
+        // SAFETY: null or a vector that this table owns, which changes through `TableMut` only.
+        unsafe { self.rest.load(Relaxed).as_ref() }.map_or(&[], Vec::as_slice)
+    }
+
     #[inline]
     pub fn len(&self) -> usize {
         self.len.load(Relaxed) as usize
@@ -111,49 +128,39 @@ impl SlotTable {
         self.len() == 0
     }
 
+    /// The number of the snapshot that needs nothing more of this table.
     #[inline(always)]
-    fn bucket_at(&self, i: usize) -> *mut Bucket {
+    pub(in crate::keyspace) fn saved_in(&self) -> u32 {
+        self.saved_in.load(Relaxed)
+    }
+
+    /// The first bucket of chain `i`.
+    ///
+    /// # Safety
+    /// `i` is below the number of buckets.
+    #[inline(always)]
+    unsafe fn bucket_at(&self, i: usize) -> *mut Bucket {
         debug_assert!(i < self.buckets() as usize);
-        // SAFETY: `i` is below the number of buckets, and each segment but the last is whole.
-        unsafe {
-            if i < FIRST {
-                self.first().add(i)
-            } else {
-                let rest = self.rest.as_ref().expect("more buckets than the first segment holds");
-                rest[(i - FIRST) / SEGMENT].add(i % SEGMENT)
-            }
+        if i < FIRST {
+            // SAFETY: the first segment has at least as many buckets as there are, up to FIRST.
+            unsafe { self.first().add(i) }
+        } else {
+            // SAFETY: each segment has SEGMENT buckets.
+            unsafe { self.rest()[(i - FIRST) / SEGMENT].add(i % SEGMENT) }
         }
     }
 
-    /// The bucket number of a hash. The table must not be empty of buckets.
+    /// The bucket number of a hash, below the number of buckets. The table must have buckets.
     #[inline(always)]
     fn index_of(&self, hash: u64) -> usize {
         index_in(self.buckets(), position_bits(hash))
-    }
-
-    /// Keys of a live table, read without the lock: a moment's picture.
-    pub(in crate::keyspace) fn len_now(table: *const Self) -> usize {
-        // SAFETY: the field is an atomic of a live table.
-        unsafe { (*table).len.load(Relaxed) as usize }
-    }
-
-    /// Starts loading the bucket of `hash`. Needs no lock: the address may be stale, and then the
-    /// prefetch is wasted, but nothing is read through it. `table` points to a live table.
-    #[inline]
-    pub(in crate::keyspace) fn prefetch_bucket(table: *const Self, hash: u64) {
-        // SAFETY: the two fields are atomics of a live table, so reading them races with nobody.
-        let (first, buckets) = unsafe { ((*table).first.load(Relaxed), (*table).buckets.load(Relaxed)) };
-        if buckets != 0 {
-            // A bucket behind the first segment is found by the next stage.
-            prefetch(first.wrapping_add(index_in(buckets, position_bits(hash)) % FIRST));
-        }
     }
 
     /// Starts loading the entry of `hash`, if its bucket has one that may be it.
     #[inline]
     pub(in crate::keyspace) fn prefetch_entry(&self, hash: u64) {
         if self.buckets() != 0 {
-            // SAFETY: the bucket exists.
+            // SAFETY: the bucket exists, and nobody changes it while `self` is borrowed.
             let bucket = unsafe { &*self.bucket_at(self.index_of(hash)) };
             let hits = matches(bucket.meta, tag_of(hash));
             if hits != 0 {
@@ -164,26 +171,41 @@ impl SlotTable {
 
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<Place> {
-        self.find_by(hash, |e| same(e.key(), key))
+        Some(self.find_entry(hash, key)?.0)
+    }
+
+    /// The entry of a key, and where it stands.
+    #[inline]
+    pub fn find_entry(&self, hash: u64, key: &[u8]) -> Option<(Place, EntryRef<'_>)> {
+        self.search(hash, |e| same(e.key(), key))
     }
 
     /// The first entry with this hash's tag that `want` accepts.
-    #[inline]
     pub fn find_by(&self, hash: u64, want: impl Fn(EntryRef<'_>) -> bool) -> Option<Place> {
+        Some(self.search(hash, want)?.0)
+    }
+
+    #[inline(always)]
+    fn search(&self, hash: u64, want: impl Fn(EntryRef<'_>) -> bool) -> Option<(Place, EntryRef<'_>)> {
         if self.buckets() == 0 {
             return None;
         }
-        let tag = tag_of(hash);
-        let mut bucket = self.bucket_at(self.index_of(hash));
-        // SAFETY: buckets of a chain are live; a place whose tag matches holds a live entry.
+        let (tag, number) = (tag_of(hash), self.index_of(hash));
+        let mut depth = 0;
+        // SAFETY: the bucket exists, buckets of a chain are live, and a place whose tag matches holds a
+        // live entry; nothing of it changes while `self` is borrowed.
         unsafe {
+            let mut bucket = self.bucket_at(number);
             loop {
                 let meta = (*bucket).meta;
                 let mut hits = matches(meta, tag);
                 while hits != 0 {
-                    let index = hits.trailing_zeros() as usize / 8;
-                    if (*bucket).tag(index) == tag && want(EntryRef::from_raw((*bucket).places[index])) {
-                        return Some(Place { bucket, index });
+                    let index = hits.trailing_zeros() / 8;
+                    if (*bucket).tag(index as usize) == tag {
+                        let entry = EntryRef::from_raw((*bucket).places[index as usize]);
+                        if want(entry) {
+                            return Some((Place { bucket: number as u32, depth, index }, entry));
+                        }
                     }
                     hits &= hits - 1;
                 }
@@ -191,189 +213,65 @@ impl SlotTable {
                     return None;
                 }
                 bucket = (*bucket).next();
+                depth += 1;
             }
         }
     }
 
-    #[inline]
-    pub fn get(&self, place: Place) -> EntryRef<'_> {
-        // SAFETY: a place is valid until the table changes, and `&self` keeps it from changing.
-        unsafe { EntryRef::from_raw((*place.bucket).places[place.index]) }
-    }
-
-    #[inline]
-    pub fn get_mut(&mut self, place: Place) -> &mut Entry {
-        // SAFETY: as for `get`; Entry is a transparent pointer, and the place holds one.
-        unsafe { &mut *(&raw mut (*place.bucket).places[place.index]).cast::<Entry>() }
-    }
-
-    /// Puts another entry of the same key in the place; returns the old one.
-    #[inline]
-    pub fn replace(&mut self, place: Place, entry: Entry) -> Entry {
-        std::mem::replace(self.get_mut(place), entry)
-    }
-
-    /// Adds an entry whose key is not in the table.
-    pub fn insert(&mut self, hash: u64, entry: Entry, hash_of: impl Fn(&[u8]) -> u64) {
-        if self.len() as u64 * u64::from(LOAD.1) >= u64::from(self.buckets()) * u64::from(LOAD.0) {
-            self.grow(hash_of);
-        }
-        // SAFETY: there is at least one bucket now.
-        unsafe { put(self.bucket_at(self.index_of(hash)), tag_of(hash), entry.into_raw()) };
-        self.set_len(self.len() + 1);
-    }
-
-    /// Takes the entry out of its place.
-    pub fn remove(&mut self, place: Place, hash: u64, hash_of: impl Fn(&[u8]) -> u64) -> Entry {
-        // SAFETY: the place is valid and owned.
-        let entry = unsafe { Entry::from_raw((*place.bucket).places[place.index]) };
-        // SAFETY: the chain that starts at the hash's bucket holds the place.
-        unsafe { fill_hole(self.bucket_at(self.index_of(hash)), place) };
-        self.set_len(self.len() - 1);
-        // A quarter of the growing load, so that growing and shrinking do not chase each other.
-        if self.buckets() > 1 && self.len() < self.buckets() as usize {
-            self.shrink(hash_of);
-        }
-        entry
-    }
-
-    #[inline]
-    fn set_len(&mut self, n: usize) {
-        self.len.store(n as u32, Relaxed);
-    }
-
-    fn set_buckets(&mut self, n: usize) {
-        self.buckets.store(n as u32, Relaxed);
-    }
-
-    #[cold]
-    fn grow(&mut self, hash_of: impl Fn(&[u8]) -> u64) {
-        let n = self.buckets() as usize;
-        self.reserve_bucket(n);
-        self.set_buckets(n + 1);
-        if n == 0 {
-            return;
-        }
-        let buddy = n - (1 << n.ilog2());
-        // Take the whole buddy chain apart and put each entry where it belongs now.
-        self.redistribute(buddy, hash_of);
-    }
-
-    /// Makes room for bucket number `n`.
-    fn reserve_bucket(&mut self, n: usize) {
-        if n < FIRST {
-            let (old, new) = (first_capacity(n), first_capacity(n + 1));
-            if n == 0 {
-                self.first.store(new_buckets(new), Relaxed);
-            } else if new != old {
-                // SAFETY: allocated with `layout(old)`; the new tail is zeroed before use.
-                unsafe {
-                    let p = realloc(self.first().cast(), layout(old), layout(new).size()).cast::<Bucket>();
-                    if p.is_null() {
-                        handle_alloc_error(layout(new));
-                    }
-                    p.add(old).write_bytes(0, new - old);
-                    self.first.store(p, Relaxed);
-                }
-            }
-        } else if n.is_multiple_of(SEGMENT) {
-            self.rest.get_or_insert_default().push(new_buckets(SEGMENT));
-        }
-    }
-
-    #[cold]
-    fn shrink(&mut self, hash_of: impl Fn(&[u8]) -> u64) {
-        let last = self.buckets() as usize - 1;
-        let moved = self.take_chain(last);
-        self.set_buckets(last);
-        for p in moved {
-            // SAFETY: just taken out of the last bucket.
-            let hash = hash_of(unsafe { EntryRef::from_raw(p) }.key());
-            // SAFETY: the bucket exists.
-            unsafe { put(self.bucket_at(self.index_of(hash)), tag_of(hash), p) };
-        }
-        if last >= FIRST {
-            if last.is_multiple_of(SEGMENT) {
-                let segment =
-                    self.rest.as_mut().and_then(|r| r.pop()).expect("the segment of the last bucket");
-                // SAFETY: allocated by new_buckets(SEGMENT) and empty.
-                unsafe { dealloc(segment.cast(), layout(SEGMENT)) };
-                if last == FIRST {
-                    self.rest = None;
-                }
-            }
-        } else {
-            let (old, new) = (first_capacity(last + 1), first_capacity(last));
-            if new != old {
-                // SAFETY: allocated with `layout(old)`; the buckets behind `new` are empty.
-                let p = unsafe { realloc(self.first().cast(), layout(old), layout(new).size()) };
-                if p.is_null() {
-                    handle_alloc_error(layout(new));
-                }
-                self.first.store(p.cast(), Relaxed);
-            }
-        }
-    }
-
-    fn redistribute(&mut self, bucket: usize, hash_of: impl Fn(&[u8]) -> u64) {
-        let entries = self.take_chain(bucket);
-        for &p in &entries {
-            prefetch(p);
-        }
-        for p in entries {
-            // SAFETY: just taken out of the chain.
-            let hash = hash_of(unsafe { EntryRef::from_raw(p) }.key());
-            // SAFETY: the bucket exists.
-            unsafe { put(self.bucket_at(self.index_of(hash)), tag_of(hash), p) };
-        }
-    }
-
-    /// Empties a bucket and frees the rest of its chain.
-    fn take_chain(&mut self, bucket: usize) -> smallvec::SmallVec<[*mut u8; 14]> {
-        let mut entries = smallvec::SmallVec::new();
-        let head = self.bucket_at(bucket);
-        // SAFETY: the chain is live; overflow buckets were allocated one by one.
+    /// The bucket of a place.
+    ///
+    /// # Panics
+    /// When no entry stands there: the table has changed since the place was found.
+    #[inline(always)]
+    fn bucket_of(&self, place: Place) -> *mut Bucket {
+        assert!(place.bucket < self.buckets(), "a place of a table that has shrunk");
+        // SAFETY: the bucket exists, and a chain's buckets are live.
         unsafe {
-            let mut b = head;
-            while !b.is_null() {
-                let next = (*b).next();
-                for i in 0..(*b).capacity() {
-                    if (*b).tag(i) != 0 {
-                        entries.push((*b).places[i]);
-                    }
-                }
-                if b != head {
-                    dealloc(b.cast(), layout(1));
-                }
-                b = next;
+            let mut bucket = self.bucket_at(place.bucket as usize);
+            for _ in 0..place.depth {
+                bucket = (*bucket).next();
+                assert!(!bucket.is_null(), "a place of a chain that is shorter now");
             }
-            head.write_bytes(0, 1);
+            assert!((*bucket).tag(place.index as usize) != 0, "a place without an entry");
+            bucket
         }
-        entries
     }
 
+    #[inline(always)]
+    pub fn get(&self, place: Place) -> EntryRef<'_> {
+        // SAFETY: the place holds an entry, and `&self` keeps the table from changing.
+        unsafe { EntryRef::from_raw((*self.bucket_of(place)).places[place.index as usize]) }
+    }
+
+    /// Bytes of all buckets but those of chains.
     pub fn bucket_bytes(&self) -> usize {
-        let rest = self.rest.as_ref().map_or(0, |r| r.len() * SEGMENT);
-        (first_capacity((self.buckets() as usize).min(FIRST)) + rest) * size_of::<Bucket>()
+        let first = first_capacity((self.buckets() as usize).min(FIRST));
+        (first + self.rest().len() * SEGMENT) * size_of::<Bucket>()
     }
 }
 
 impl Drop for SlotTable {
     fn drop(&mut self) {
-        for i in 0..self.buckets() as usize {
-            for p in self.take_chain(i) {
+        let buckets = self.buckets() as usize;
+        let mut table = self.exclusive();
+        for i in 0..buckets {
+            for p in table.take_chain(i) {
                 // SAFETY: taken out of the table, owned once.
                 drop(unsafe { Entry::from_raw(p) });
             }
         }
-        // SAFETY: the segments were allocated with these layouts.
-        unsafe {
-            if self.buckets() > 0 {
-                dealloc(self.first().cast(), layout(first_capacity((self.buckets() as usize).min(FIRST))));
-            }
-            for segment in self.rest.iter().flat_map(|r| r.iter()) {
-                dealloc(segment.cast(), layout(SEGMENT));
-            }
+        if buckets > 0 {
+            // SAFETY: allocated with this layout, and its chains are gone.
+            unsafe { dealloc(self.first().cast(), layout(first_capacity(buckets.min(FIRST)))) };
+        }
+        for segment in self.rest() {
+            // SAFETY: allocated with this layout, and its chains are gone.
+            unsafe { dealloc(segment.cast(), layout(SEGMENT)) };
+        }
+        let rest = self.rest.load(Relaxed);
+        if !rest.is_null() {
+            // SAFETY: made by `Box::into_raw`, and not used any more.
+            drop(unsafe { Box::from_raw(rest) });
         }
     }
 }

@@ -2,13 +2,15 @@
 
 use super::{POSITION_BITS, SlotTable, index_in};
 use crate::base::rng::Rng;
-use crate::keyspace::entry::{Entry, EntryRef};
+use crate::keyspace::entry::EntryRef;
 
 impl SlotTable {
     fn each_in_bucket<'a>(&'a self, bucket: usize, f: &mut impl FnMut(EntryRef<'a>)) {
-        let mut b = self.bucket_at(bucket);
-        // SAFETY: the chain is live; a place with a tag holds a live entry.
+        assert!(bucket < self.buckets() as usize, "a bucket of the table");
+        // SAFETY: the bucket exists and its chain is live; a place with a tag holds a live entry; nothing
+        // of it changes while `self` is borrowed.
         unsafe {
+            let mut b = self.bucket_at(bucket);
             while !b.is_null() {
                 for i in 0..(*b).capacity() {
                     if (*b).tag(i) != 0 {
@@ -26,39 +28,24 @@ impl SlotTable {
         }
     }
 
-    /// As [`SlotTable::scan`], with entries that may be changed in place.
-    pub(in crate::keyspace) fn scan_mut(&mut self, at: u64, f: &mut impl FnMut(&mut Entry)) -> Option<u64> {
-        if self.buckets() == 0 {
-            return None;
-        }
-        let mut b = self.bucket_at(index_in(self.buckets(), reverse(at)));
-        // SAFETY: as in `each_in_bucket`, with the only access to the table.
-        unsafe {
-            while !b.is_null() {
-                for i in 0..(*b).capacity() {
-                    if (*b).tag(i) != 0 {
-                        f(&mut *(&raw mut (*b).places[i]).cast::<Entry>());
-                    }
-                }
-                b = (*b).next();
-            }
-        }
-        self.position_after(at)
-    }
-
     /// Visits the bucket at scan position `at` (0 to start). Returns the next position, `None` at the end.
     pub fn scan<'a>(&'a self, at: u64, f: &mut impl FnMut(EntryRef<'a>)) -> Option<u64> {
         if self.buckets() == 0 {
             return None;
         }
         let at = at & ((1 << POSITION_BITS) - 1);
-        self.each_in_bucket(index_in(self.buckets(), reverse(at)), f);
+        self.each_in_bucket(self.bucket_at_position(at), f);
         self.position_after(at)
     }
 
+    /// The number of the bucket at a scan position. The table must have buckets.
+    pub(super) fn bucket_at_position(&self, at: u64) -> usize {
+        index_in(self.buckets(), reverse(at))
+    }
+
     /// The position behind the bucket at `at`, `None` behind the last.
-    fn position_after(&self, at: u64) -> Option<u64> {
-        let index = index_in(self.buckets(), reverse(at));
+    pub(super) fn position_after(&self, at: u64) -> Option<u64> {
+        let index = self.bucket_at_position(at);
         // The run of a bucket that is told apart by `depth` bits is 2^(POSITION_BITS - depth) wide.
         let level = self.buckets().ilog2();
         let split = (self.buckets() as usize) - (1 << level);

@@ -15,6 +15,7 @@ mod transfer;
 
 use super::{Level, ReplId};
 use crate::base::time::MonoMs;
+use crate::resp::request::write_command;
 use handshake::Handshake;
 use transfer::Transfer;
 
@@ -340,11 +341,7 @@ fn log(out: &mut Vec<Action>, level: Level, text: impl Into<String>) {
 
 /// A command as the wire carries it.
 fn command(words: &[&[u8]]) -> Vec<u8> {
-    let mut out = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        out.extend_from_slice(word);
-        out.extend_from_slice(b"\r\n");
-    }
+    let mut out = Vec::new();
+    write_command(&mut out, words);
     out
 }

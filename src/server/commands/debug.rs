@@ -10,9 +10,9 @@ use crate::base::num::{parse_f64, parse_i64};
 use crate::command::Client;
 use crate::config::set::allowed;
 use crate::exec::After;
-use crate::keyspace::Db;
 use crate::keyspace::board::Reason;
 use crate::keyspace::db::SetExpire;
+use crate::keyspace::{Db, event};
 use crate::resp::Reply;
 use crate::server::commands::{fail, reload};
 use crate::server::net::mailbox::Mail;
@@ -247,7 +247,7 @@ fn populate(
             value.resize(size, 0);
         }
         db.set_string(&key, &value, SetExpire::Clear);
-        db.changed(&key);
+        db.changed(&key, event::MADE);
         db.record(&[&b"SET"[..], &key, &value]);
     }
     reply.ok();

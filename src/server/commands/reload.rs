@@ -6,6 +6,7 @@ use std::thread;
 
 use crate::command::{Client, gate};
 use crate::exec::After;
+use crate::keyspace::Effects;
 use crate::resp::Reply;
 use crate::server::commands::fail;
 use crate::server::disk::rdb_file;
@@ -53,7 +54,7 @@ fn save_and_load(node: &Node) -> Result<(), String> {
     let keyspace = &node.shared.keyspace;
     let mut locked = keyspace.lock_all();
     for db in 0..keyspace.databases() as u16 {
-        keyspace.flush(&mut locked, db);
+        keyspace.flush(&mut locked, db, &mut Effects::default());
     }
     drop(locked);
     let file = File::open(rdb_file::path(&node.config.load())).map_err(|e| words(&e))?;

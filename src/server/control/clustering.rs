@@ -163,7 +163,7 @@ impl Host for Member {
                 debug_assert_eq!(key_slot(key), slot);
                 effects.record(0, &[&b"DEL"[..], key]);
             }
-            ks.flush_slot(&mut locked, 0, slot);
+            ks.flush_slot(&mut locked, 0, slot, &mut effects);
             effects.append_to(&ks.log, false);
         }
     }
@@ -173,7 +173,7 @@ impl Host for Member {
         let ks = &node.shared.keyspace;
         let mut locked = ks.lock_all();
         for db in 0..ks.databases() as u16 {
-            ks.flush(&mut locked, db);
+            ks.flush(&mut locked, db, &mut Effects::default());
         }
     }
 

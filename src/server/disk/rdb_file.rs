@@ -14,7 +14,7 @@ use crate::command::gate;
 use crate::config::Config;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::snapshot::{Encode, Walk};
-use crate::keyspace::{Db, Effects, Locked};
+use crate::keyspace::{Db, Effects, Locked, event};
 use crate::persist::rdb::{self, Meta, Options, Preamble, Reader, Record, ReplicationInfo, Writer};
 use crate::repl::ReplId;
 use crate::server::control::replication::SavedPosition;
@@ -391,6 +391,7 @@ pub fn load<R: Read>(
                 let mut db = Db::new(&mut locked, index, now, Expiring::Ignore, &mut effects);
                 db.insert(&entry.key, entry.value, entry.expire);
                 db.set_usage(&entry.key, entry.idle_s, entry.freq);
+                db.changed(&entry.key, event::LOADED);
                 loaded.keys += 1;
                 if pause != 0 {
                     std::thread::sleep(delay(pause, loaded.keys - 1..loaded.keys));

@@ -12,8 +12,10 @@ use tokio::runtime::Handle;
 use crate::base::time::{MonoMs, UnixMs};
 use crate::command::gate;
 use crate::config::Config;
+use crate::config::compound::KeyspaceEvents;
 use crate::exec::Shared;
 use crate::exec::stats::CommandStats;
+use crate::keyspace::db::Notice;
 use crate::pubsub::{Registry, Space};
 use crate::server::commands::migrate::courier::Couriers;
 use crate::server::control::Control;
@@ -214,6 +216,20 @@ impl Node {
         self.pubsub.publish(space, channel, message, |who, bytes| {
             self.send(who.worker, Mail::Push { token: who.token, client: who.client, bytes });
         })
+    }
+
+    /// Publishes an event of a key under the names that `notify-keyspace-events` asks for, on this node
+    /// only: each node of a cluster tells of its own keys.
+    pub fn publish_notice(&self, notice: &Notice) {
+        let (db, name) = (notice.db, notice.event.name());
+        let events = &self.shared.keyspace.events;
+        if events.has(KeyspaceEvents::KEYSPACE) {
+            let channel = [format!("__keyspace@{db}__:").as_bytes(), &notice.key].concat();
+            self.publish(Space::Global, &channel, name.as_bytes());
+        }
+        if events.has(KeyspaceEvents::KEYEVENT) {
+            self.publish(Space::Global, format!("__keyevent@{db}__:{name}").as_bytes(), &notice.key);
+        }
     }
 
     /// CONFIG RESETSTAT.

@@ -1,11 +1,14 @@
-//! The allocator, with a count of what is allocated: `used_memory`, exact to some hundred KiB and
-//! cheap enough to be asked before every write.
+//! The allocator, with a count of what is allocated: `used_memory`, cheap enough to be asked before every
+//! write. It lags behind by what threads have not told yet: 64 KiB each, and 1 KiB each where there is a
+//! memory limit to heed.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tikv_jemallocator::Jemalloc;
+
+use crate::base::size_class::size_class;
 
 /// jemalloc, counting. To be declared as the global allocator by the binary.
 #[derive(Debug)]
@@ -19,8 +22,15 @@ pub static MALLOC_CONF: &[u8; 34] = b"thp:always,background_thread:true\0";
 /// Bytes allocated and not freed, as far as threads have told.
 static USED: AtomicI64 = AtomicI64::new(0);
 
-/// A thread tells its balance when it exceeds this.
-const TELL_FROM: i64 = 64 * 1024;
+/// A thread tells its balance when it exceeds so many bytes.
+static TELL_FROM: AtomicI64 = AtomicI64::new(TELL_SELDOM);
+const TELL_SELDOM: i64 = 64 * 1024;
+const TELL_OFTEN: i64 = 1024;
+
+/// How exact the count is: within a few KiB, or within what costs next to nothing.
+pub fn set_exact(exact: bool) {
+    TELL_FROM.store(if exact { TELL_OFTEN } else { TELL_SELDOM }, Ordering::Relaxed);
+}
 
 thread_local! {
     /// Bytes that this thread allocated minus what it freed since it last told. Constant and
@@ -28,11 +38,10 @@ thread_local! {
     static BALANCE: Cell<i64> = const { Cell::new(0) };
 }
 
-/// The size class of jemalloc, so that the count is what is really taken.
+/// What is really taken for `n` bytes.
 #[inline]
-fn size_class(n: usize) -> i64 {
-    let step = if n <= 128 { 16 } else { 1 << ((n - 1).ilog2() - 2) };
-    n.next_multiple_of(step) as i64
+fn taken(n: usize) -> i64 {
+    size_class(n) as i64
 }
 
 #[inline]
@@ -40,7 +49,7 @@ fn count(bytes: i64) {
     // A thread that is being torn down has no counter any more; its last few bytes do not matter.
     let _ = BALANCE.try_with(|b| {
         let balance = b.get() + bytes;
-        if balance.abs() > TELL_FROM {
+        if balance.abs() > TELL_FROM.load(Ordering::Relaxed) {
             USED.fetch_add(balance, Ordering::Relaxed);
             b.set(0);
         } else {
@@ -65,28 +74,28 @@ pub fn used() -> u64 {
 unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(size_class(layout.size()));
+        count(taken(layout.size()));
         // SAFETY: the caller's contract.
         unsafe { Jemalloc.alloc(layout) }
     }
 
     #[inline]
     unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
-        count(-size_class(layout.size()));
+        count(-taken(layout.size()));
         // SAFETY: the caller's contract.
         unsafe { Jemalloc.dealloc(p, layout) }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(size_class(layout.size()));
+        count(taken(layout.size()));
         // SAFETY: the caller's contract.
         unsafe { Jemalloc.alloc_zeroed(layout) }
     }
 
     #[inline]
     unsafe fn realloc(&self, p: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count(size_class(new_size) - size_class(layout.size()));
+        count(taken(new_size) - taken(layout.size()));
         // SAFETY: the caller's contract.
         unsafe { Jemalloc.realloc(p, layout, new_size) }
     }

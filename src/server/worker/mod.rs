@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use crate::base::time::UnixMs;
-use crate::command::{Client, Request};
+use crate::command::{Client, Request, gate};
+use crate::exec::upkeep::Room;
 use crate::exec::{After, Executor, Host};
+use crate::keyspace::db::Notice;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, SHARDS};
 use crate::resp::Reply;
@@ -79,6 +81,8 @@ pub struct Worker {
     /// `client-query-buffer-limit` and `timeout` (seconds), looked up once a second.
     query_limit: usize,
     idle_limit: u64,
+    /// Memory is above its limit, and keys can go.
+    evicting: bool,
     stopped: bool,
 }
 
@@ -107,6 +111,10 @@ impl Host for NodeHost<'_> {
 
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64) {
         self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply, written_to });
+    }
+
+    fn notify(&mut self, notice: &Notice) {
+        self.node.publish_notice(notice);
     }
 
     fn retry(&mut self, waiter: &Arc<Waiter>) {
@@ -138,6 +146,7 @@ impl Worker {
             log_end: 0,
             query_limit: usize::MAX,
             idle_limit: 0,
+            evicting: false,
             stopped: false,
         }
     }
@@ -199,6 +208,9 @@ impl Worker {
 
     /// How long to sleep when nothing happens.
     fn idle_timeout(&self) -> Duration {
+        if self.evicting {
+            return Duration::from_millis(1);
+        }
         let longest = Duration::from_millis(100);
         self.deadlines.next().map_or(longest, |at| longest.min(at.saturating_duration_since(Instant::now())))
     }
@@ -225,9 +237,10 @@ impl Worker {
         if self.deadlines.next().is_some() {
             self.meet_deadlines(Instant::now());
         }
+        self.evict_some(now_ms);
         if now_ms >= self.next_expiry_ms {
             self.next_expiry_ms = now_ms + EXPIRY_PERIOD_MS;
-            self.executor.do_chores(&mut NodeHost { node: &self.node }, now_ms);
+            self.executor.do_chores(now_ms);
             self.expire_some(now_ms);
         }
         let second = now_ms as u64 / 1000;
@@ -259,6 +272,15 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Evicts keys while memory is above its limit, also when nobody writes.
+    fn evict_some(&mut self, now: UnixMs) {
+        if self.node.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT == 0 {
+            return;
+        }
+        let room = self.executor.make_room(&mut NodeHost { node: &self.node }, now);
+        self.evicting = room == Room::Soon;
     }
 
     /// This worker's part of active expiry: its share of the shards, each with a bounded number of

@@ -1,8 +1,8 @@
 //! A block of a list: listpack entries with free room at both ends, so that pushing and popping at either
 //! end moves nothing. Header and end mark of the listpack are added when it is written out.
 
+use crate::base::size_class::size_class;
 use crate::encoding::entry::{self, Encoded};
-use crate::encoding::framed::capacity_for;
 use crate::encoding::listpack::{self, Iter};
 use crate::encoding::{Item, Listpack};
 
@@ -19,7 +19,7 @@ impl Block {
     /// The entries of a listpack.
     pub fn of(lp: &Listpack) -> Self {
         let entries = lp.entries();
-        let mut buf = vec![0; capacity_for(entries.len())].into_boxed_slice();
+        let mut buf = vec![0; size_class(entries.len())].into_boxed_slice();
         buf[..entries.len()].copy_from_slice(entries);
         Self { buf, start: 0, end: entries.len() as u32, count: lp.len() as u32 }
     }
@@ -93,7 +93,7 @@ impl Block {
             (self.start, self.end) = (to as u32, (to + len) as u32);
             return;
         }
-        let total = capacity_for(needed);
+        let total = size_class(needed);
         let to = place(total - needed, false);
         let mut grown = vec![0; total].into_boxed_slice();
         grown[to..to + len].copy_from_slice(self.entries());
@@ -206,7 +206,7 @@ impl Block {
     pub fn split_off(&mut self, index: usize) -> Self {
         let pos = self.seek(index);
         let moved = &self.entries()[pos..];
-        let mut buf = vec![0; capacity_for(moved.len())].into_boxed_slice();
+        let mut buf = vec![0; size_class(moved.len())].into_boxed_slice();
         buf[..moved.len()].copy_from_slice(moved);
         let right = Self { buf, start: 0, end: moved.len() as u32, count: self.count - index as u32 };
         self.end = self.start + pos as u32;
@@ -230,7 +230,7 @@ impl Block {
     pub fn shrink(&mut self) {
         let len = self.entries().len();
         if self.buf.len() > 256 && len < self.buf.len() / 4 {
-            let mut buf = vec![0; capacity_for(2 * len)].into_boxed_slice();
+            let mut buf = vec![0; size_class(2 * len)].into_boxed_slice();
             let to = (buf.len() - len) / 2;
             buf[to..to + len].copy_from_slice(self.entries());
             self.buf = buf;
@@ -242,7 +242,7 @@ impl Block {
 impl Clone for Block {
     fn clone(&self) -> Self {
         let entries = self.entries();
-        let mut buf = vec![0; capacity_for(entries.len())].into_boxed_slice();
+        let mut buf = vec![0; size_class(entries.len())].into_boxed_slice();
         buf[..entries.len()].copy_from_slice(entries);
         Self { buf, start: 0, end: entries.len() as u32, count: self.count }
     }

@@ -389,8 +389,9 @@ impl Full {
 
     /// Removes the member at a rank below the length.
     fn remove_at(&mut self, rank: usize) -> Record<Scored> {
-        let key = self.tree.remove_at(rank);
-        let place = self.table.find(key.text()).expect("what is in the tree is in the table");
+        let member = self.tree.remove_at(rank);
+        // SAFETY: the table owns the record until it is removed below.
+        let place = self.table.find(unsafe { member.key() }).expect("what is in the tree is in the table");
         self.table.remove(place)
     }
 }

@@ -6,6 +6,7 @@
 
 mod cursor;
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::{Scored, Shared};
@@ -16,11 +17,12 @@ const LEAF: usize = 63;
 /// An inner node is 3.5 KiB with this many children.
 const INNER: usize = 99;
 
-/// A member in order: by score, then by the record's key.
+/// A member in order: by score, then by the record's key. It borrows the tree, and what is in a tree lives.
 #[derive(Clone, Copy)]
-pub struct Key {
+pub struct Key<'a> {
     pub score: f64,
-    pub member: Shared<Scored>,
+    member: Shared<Scored>,
+    tree: PhantomData<&'a Tree>,
 }
 
 struct Leaf {
@@ -67,11 +69,9 @@ impl Tree {
     /// # Safety
     /// The owner of the record neither drops nor moves it while the key is in the tree.
     pub unsafe fn insert(&mut self, score: f64, member: Shared<Scored>) {
-        let key = Key { score, member };
-        // SAFETY: the caller's promise.
-        let text = unsafe { member.key() };
+        let key = Key { score, member, tree: PhantomData };
         let root = self.root.get_or_insert_with(|| Node::Leaf(Leaf::new()));
-        if let Some(right) = root.insert(key, text, true, true) {
+        if let Some(right) = root.insert(key, true, true) {
             let mut inner = Inner::new();
             let left = self.root.take().expect("it was there just now");
             inner.put(0, left);
@@ -86,20 +86,21 @@ impl Tree {
         self.take(Target::Key(score, text)).is_some()
     }
 
-    /// Removes the key at a rank below the length.
-    pub fn remove_at(&mut self, rank: usize) -> Key {
+    /// Removes the key at a rank below the length. What is returned refers to a record whose owner is free
+    /// to drop it from now on.
+    pub fn remove_at(&mut self, rank: usize) -> Shared<Scored> {
         self.take(Target::Rank(rank)).expect("a rank below the length")
     }
 
-    fn take(&mut self, target: Target<'_>) -> Option<Key> {
-        let (key, _) = self.root.as_mut()?.remove(target)?;
+    fn take(&mut self, target: Target<'_>) -> Option<Shared<Scored>> {
+        let (member, _) = self.root.as_mut()?.remove(target)?;
         self.len -= 1;
         // A root with a single child, or with nothing, goes.
         loop {
             match &mut self.root {
                 Some(Node::Inner(inner)) if inner.len == 1 => self.root = inner.children[0].take(),
                 Some(Node::Leaf(leaf)) if leaf.len == 0 => self.root = None,
-                _ => return Some(key),
+                _ => return Some(member),
             }
         }
     }
@@ -120,12 +121,12 @@ impl Tree {
         }
     }
 
-    pub fn at(&self, rank: usize) -> Option<Key> {
+    pub fn at(&self, rank: usize) -> Option<Key<'_>> {
         Cursor::forward(self, rank).next()
     }
 
     /// How many keys come before the first for which `before` is false; it is true for a prefix of them.
-    pub fn count_while(&self, before: impl Fn(Key) -> bool) -> usize {
+    pub fn count_while(&self, before: impl Fn(Key<'_>) -> bool) -> usize {
         let mut count = 0;
         let Some(mut node) = self.root.as_ref() else { return 0 };
         loop {
@@ -147,16 +148,15 @@ impl Tree {
     }
 }
 
-impl Key {
-    /// The record's key. Keys come out of trees only, and what is in a tree lives.
+impl<'a> Key<'a> {
+    /// The record's key.
     #[inline]
-    pub fn text<'a>(self) -> &'a [u8] {
-        // SAFETY: the promise of `Tree::insert`; the lifetime is bound by whoever hands the text out.
+    pub fn text(self) -> &'a [u8] {
+        // SAFETY: the key is of a tree that is borrowed for `'a` (or is about to be inserted, under the same
+        // promise), so it stays in it for as long, and with it the promise of `Tree::insert`.
         unsafe { self.member.key() }
     }
-}
 
-impl Key {
     /// Whether this is the key of that score and text.
     #[inline]
     fn is(self, score: f64, text: &[u8]) -> bool {
@@ -167,22 +167,22 @@ impl Key {
 impl Node {
     /// Adds a key; returns the new right sibling if the node had to split. `first` and `last` tell whether
     /// the node is at that end of its level: there, keys that arrive in order leave full nodes behind.
-    fn insert(&mut self, key: Key, text: &[u8], first: bool, last: bool) -> Option<Node> {
+    fn insert(&mut self, key: Key<'_>, first: bool, last: bool) -> Option<Node> {
         match self {
-            Node::Leaf(leaf) => leaf.insert(key, text, first, last).map(Node::Leaf),
-            Node::Inner(inner) => inner.insert(key, text, first, last).map(Node::Inner),
+            Node::Leaf(leaf) => leaf.insert(key, first, last).map(Node::Leaf),
+            Node::Inner(inner) => inner.insert(key, first, last).map(Node::Inner),
         }
     }
 
     /// Removes a key if it is there; also tells whether it was the lowest of the node.
-    fn remove(&mut self, target: Target<'_>) -> Option<(Key, bool)> {
+    fn remove(&mut self, target: Target<'_>) -> Option<(Shared<Scored>, bool)> {
         match self {
             Node::Leaf(leaf) => leaf.remove(target),
             Node::Inner(inner) => inner.remove(target),
         }
     }
 
-    fn lowest(&self) -> Key {
+    fn lowest(&self) -> Key<'_> {
         match self {
             Node::Leaf(leaf) => leaf.key(0),
             Node::Inner(inner) => inner.lowest(0),
@@ -230,12 +230,12 @@ impl Leaf {
     }
 
     #[inline]
-    fn key(&self, i: usize) -> Key {
-        Key { score: self.scores[i], member: self.members[i] }
+    fn key(&self, i: usize) -> Key<'_> {
+        Key { score: self.scores[i], member: self.members[i], tree: PhantomData }
     }
 
     #[inline]
-    fn partition(&self, before: impl Fn(Key) -> bool) -> usize {
+    fn partition(&self, before: impl Fn(Key<'_>) -> bool) -> usize {
         partition(0..self.len, |i| before(self.key(i)))
     }
 
@@ -245,8 +245,8 @@ impl Leaf {
         seek(&self.scores[..self.len], score, |i| self.key(i).text() < text)
     }
 
-    fn insert(&mut self, key: Key, text: &[u8], first: bool, last: bool) -> Option<Box<Self>> {
-        let at = self.seek(key.score, text);
+    fn insert(&mut self, key: Key<'_>, first: bool, last: bool) -> Option<Box<Self>> {
+        let at = self.seek(key.score, key.text());
         if self.len < LEAF {
             self.put(at, key);
             return None;
@@ -270,7 +270,7 @@ impl Leaf {
     }
 
     #[inline]
-    fn put(&mut self, at: usize, key: Key) {
+    fn put(&mut self, at: usize, key: Key<'_>) {
         self.scores.copy_within(at..self.len, at + 1);
         self.members.copy_within(at..self.len, at + 1);
         self.scores[at] = key.score;
@@ -278,7 +278,7 @@ impl Leaf {
         self.len += 1;
     }
 
-    fn remove(&mut self, target: Target<'_>) -> Option<(Key, bool)> {
+    fn remove(&mut self, target: Target<'_>) -> Option<(Shared<Scored>, bool)> {
         let i = match target {
             Target::Rank(rank) => rank,
             Target::Key(score, text) => self.seek(score, text),
@@ -286,16 +286,16 @@ impl Leaf {
         if i >= self.len {
             return None;
         }
-        let key = self.key(i);
         if let Target::Key(score, text) = target
-            && !key.is(score, text)
+            && !self.key(i).is(score, text)
         {
             return None;
         }
+        let member = self.members[i];
         self.scores.copy_within(i + 1..self.len, i);
         self.members.copy_within(i + 1..self.len, i);
         self.len -= 1;
-        Some((key, i == 0))
+        Some((member, i == 0))
     }
 
     fn absorb(&mut self, right: &Self) {
@@ -328,12 +328,12 @@ impl Inner {
     }
 
     #[inline]
-    fn lowest(&self, i: usize) -> Key {
-        Key { score: self.scores[i], member: self.members[i] }
+    fn lowest(&self, i: usize) -> Key<'_> {
+        Key { score: self.scores[i], member: self.members[i], tree: PhantomData }
     }
 
     #[inline]
-    fn partition(&self, before: impl Fn(Key) -> bool) -> usize {
+    fn partition(&self, before: impl Fn(Key<'_>) -> bool) -> usize {
         partition(0..self.len, |i| before(self.lowest(i)))
     }
 
@@ -345,9 +345,8 @@ impl Inner {
 
     /// States lowest key and count of a child anew.
     fn refresh(&mut self, i: usize) {
-        let (lowest, count) = (self.child(i).lowest(), self.child(i).count());
-        self.scores[i] = lowest.score;
-        self.members[i] = lowest.member;
+        self.refresh_lowest(i);
+        let count = self.child(i).count();
         self.counts[i] = u32::try_from(count).expect("fewer than 2^32 members");
     }
 
@@ -384,10 +383,10 @@ impl Inner {
         right.len = from;
     }
 
-    fn insert(&mut self, key: Key, text: &[u8], first: bool, last: bool) -> Option<Box<Self>> {
-        let i = self.seek(key.score, text);
+    fn insert(&mut self, key: Key<'_>, first: bool, last: bool) -> Option<Box<Self>> {
+        let i = self.seek(key.score, key.text());
         let (first_child, last_child) = (first && i == 0, last && i + 1 == self.len);
-        let split = self.child_mut(i).insert(key, text, first_child, last_child);
+        let split = self.child_mut(i).insert(key, first_child, last_child);
         let Some(new) = split else {
             self.counts[i] = self.counts[i].checked_add(1).expect("fewer than 2^32 members");
             if i == 0 {
@@ -413,12 +412,12 @@ impl Inner {
     }
 
     fn refresh_lowest(&mut self, i: usize) {
-        let lowest = self.child(i).lowest();
-        self.scores[i] = lowest.score;
-        self.members[i] = lowest.member;
+        let Key { score, member, .. } = self.child(i).lowest();
+        self.scores[i] = score;
+        self.members[i] = member;
     }
 
-    fn remove(&mut self, mut target: Target<'_>) -> Option<(Key, bool)> {
+    fn remove(&mut self, mut target: Target<'_>) -> Option<(Shared<Scored>, bool)> {
         let mut i = 0;
         match &mut target {
             Target::Rank(rank) => {
@@ -429,7 +428,7 @@ impl Inner {
             }
             Target::Key(score, text) => i = self.seek(*score, text),
         }
-        let (key, lowest) = self.child_mut(i).remove(target)?;
+        let (member, lowest) = self.child_mut(i).remove(target)?;
         self.counts[i] -= 1;
         let (fill, most) = self.child(i).fill();
         if fill == 0 {
@@ -442,7 +441,7 @@ impl Inner {
                 self.join(i);
             }
         }
-        Some((key, lowest && i == 0))
+        Some((member, lowest && i == 0))
     }
 
     /// Joins a child with its smaller neighbour, if both together leave room to grow.

@@ -12,8 +12,8 @@ use crate::command::Client;
 use crate::command::request::Migrate;
 use crate::exec::After;
 use crate::exec::parcel::Parcel;
-use crate::keyspace::Db;
 use crate::keyspace::board::Reason;
+use crate::keyspace::{Db, event};
 use crate::persist::rdb::{Options, payload};
 use crate::resp::Reply;
 use crate::resp::request::write_command;
@@ -115,7 +115,7 @@ fn at_once(
     let mut gone: Vec<&[u8]> = vec![b"DEL"];
     for (key, _) in keys.iter().zip(&arrived).filter(|(_, arrived)| **arrived) {
         if db.remove(key) {
-            db.changed(key);
+            db.changed(key, event::DEL);
             gone.push(key);
         }
     }

@@ -12,13 +12,10 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
-use crate::cluster::message::packet_len;
+use crate::cluster::message::{PACKET_MAX, packet_len};
 use crate::cluster::{Event, LinkId};
 use crate::server::control::bus::Bus;
 
-/// No packet is longer: the longest carry a published message, and those are bounded by
-/// `proto-max-bulk-len`'s default.
-const PACKET_MAX: usize = (512 << 20) + (1 << 20);
 const READ_CHUNK: usize = 16 << 10;
 
 /// The sending side of a link, as the bus keeps it.

@@ -43,6 +43,7 @@ pub fn cluster_config(config: &Config) -> cluster::Config {
         },
         repl_ping_period_s: u64::from(config.repl_ping_replica_period),
         port: client_port(config),
+        tls: config.tls_cluster,
         pport: other,
         bus_port: bus_port(config).unwrap_or_default(),
         announce_ip: text(&config.cluster_announce_ip),

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 
 use crate::command::gate;
 use crate::config::choice::DisklessLoad;
-use crate::keyspace::Locked;
+use crate::keyspace::{Effects, Locked};
 use crate::repl::ReplId;
 use crate::repl::replica::Position;
 use crate::server::control::replication::link::Report;
@@ -119,7 +119,7 @@ fn replace(
 fn flush(node: &Node, locked: &mut Locked<'_>) {
     let ks = &node.shared.keyspace;
     for db in 0..ks.databases() as u16 {
-        ks.flush(locked, db);
+        ks.flush(locked, db, &mut Effects::default());
     }
 }
 

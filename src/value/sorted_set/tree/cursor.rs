@@ -51,7 +51,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    pub fn next(&mut self) -> Option<Key> {
+    pub fn next(&mut self) -> Option<Key<'a>> {
         let (leaf, i) = self.leaf.as_mut()?;
         if *i == leaf.len {
             return self.next_leaf();
@@ -60,7 +60,7 @@ impl<'a> Cursor<'a> {
         Some(leaf.key(*i - 1))
     }
 
-    fn next_leaf(&mut self) -> Option<Key> {
+    fn next_leaf(&mut self) -> Option<Key<'a>> {
         loop {
             let (inner, i) = self.path.pop()?;
             if i + 1 < inner.len {
@@ -72,7 +72,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    pub fn previous(&mut self) -> Option<Key> {
+    pub fn previous(&mut self) -> Option<Key<'a>> {
         let (leaf, i) = self.leaf.as_mut()?;
         if *i == 0 {
             return self.previous_leaf();
@@ -81,7 +81,7 @@ impl<'a> Cursor<'a> {
         Some(leaf.key(*i))
     }
 
-    fn previous_leaf(&mut self) -> Option<Key> {
+    fn previous_leaf(&mut self) -> Option<Key<'a>> {
         loop {
             let (inner, i) = self.path.pop()?;
             if i > 0 {

@@ -1,0 +1,31 @@
+//! What the allocator rounds a request up to. Source: jemalloc(3), "Size classes".
+
+/// The bytes that an allocation of `n` takes: multiples of 16 up to 128, then four sizes a doubling.
+///
+/// Whoever asks for the whole class wastes nothing and can often grow in place. (jemalloc also has a
+/// class of 8 bytes, which is left out so that fewer lengths lead to a reallocation.)
+#[inline]
+pub fn size_class(n: usize) -> usize {
+    let step = if n <= 128 { 16 } else { 1 << ((n - 1).ilog2() - 2) };
+    n.next_multiple_of(step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_classes_are_those_of_the_manual() {
+        let classes = [
+            16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024,
+            1280, 1536, 1792, 2048, 2560,
+        ];
+        let mut next = classes.iter().peekable();
+        for n in 1..=2560 {
+            assert_eq!(Some(&&size_class(n)), next.peek(), "{n} bytes");
+            next.next_if(|class| **class == n);
+        }
+        assert_eq!((size_class(0), size_class(5 << 20)), (0, 5 << 20));
+        assert_eq!(size_class((5 << 20) + 1), 6 << 20);
+    }
+}

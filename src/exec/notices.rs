@@ -1,0 +1,21 @@
+//! Events of keys on their way to those who subscribe to them.
+
+use super::{Executor, Host};
+
+impl Executor {
+    /// Hands over the events of what was done, in its order. To be called under the locks of what was done,
+    /// so that the events of one key leave in the order of its changes.
+    #[inline(always)]
+    pub(super) fn publish_notices(&mut self, host: &mut dyn Host) {
+        if !self.effects.notices.is_empty() {
+            self.hand_over(host);
+        }
+    }
+
+    #[cold]
+    fn hand_over(&mut self, host: &mut dyn Host) {
+        for notice in self.effects.notices.drain(..) {
+            host.notify(&notice);
+        }
+    }
+}
