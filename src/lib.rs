@@ -54,6 +54,9 @@
 //! the row ([`command::spec`]). What needs more than the data and the client is a
 //! [`command::Request`], fulfilled in [`server::commands`].
 
+// Who reads a clock cannot be replayed: see clippy.toml.
+#![warn(clippy::disallowed_methods)]
+
 pub mod base;
 
 pub mod encoding;

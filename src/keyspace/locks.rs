@@ -661,9 +661,9 @@ mod tests {
         assert_eq!(ks.lock_slot(slot).let_through(parcel, &keys), [false]);
         // What is flushed is not held back.
         let parcel = ks.lock_slot(slot).hold_back(0, &keys);
-        ks.flush(&mut ks.lock_all(), 1);
+        ks.flush(&mut ks.lock_all(), 1, &mut crate::keyspace::Effects::default());
         assert!(ks.lock_slot(slot).under_way([&b"a"[..]]).is_some());
-        ks.flush(&mut ks.lock_all(), 0);
+        ks.flush(&mut ks.lock_all(), 0, &mut crate::keyspace::Effects::default());
         assert!(ks.lock_slot(slot).under_way([&b"a"[..]]).is_none());
         assert_eq!(ks.lock_slot(slot).let_through(parcel, &keys), [false]);
     }
