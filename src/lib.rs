@@ -5,7 +5,8 @@
 //! 1. **The slot is the unit.** 16,384 slot tables, also outside cluster mode, in 128 shards of one
 //!    lock each: [`keyspace`].
 //! 2. **Any worker runs any command, under the locks of its keys.** Each command declares its keys;
-//!    the executor locks their shards in ascending order: [`exec`].
+//!    the executor locks their shards in ascending order: [`exec`]. Nobody sleeps in a lock for long: a
+//!    client whose command needs a shard that is held is put aside ([`keyspace::board`]).
 //! 3. **One log.** Every change is a RESP record, appended under those locks; replicas are cursors
 //!    into it: [`keyspace::log`].
 //! 4. **One snapshot, without a fork.** A writer saves the entry that it is about to change, a walk

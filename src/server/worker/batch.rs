@@ -239,7 +239,9 @@ impl Worker {
             What::Command(id, hashed) => self.run_command(c, *id, args, *hashed, s, item.end, now, reply),
             What::Odd(odd) => self.run_odd(odd, c, s, item.end, now, reply),
         }
-        if c.client.reply_mode != ReplyMode::On {
+        // What is run again later is not answered yet.
+        let later = matches!(c.hold, Some(Hold::Pause | Hold::Aside { .. }));
+        if c.client.reply_mode != ReplyMode::On && !later {
             let pushes = matches!(item.what, What::Command(id, _) if self.executor.shared.commands.get(id).command.has(flags::PUSHES));
             apply_reply_mode(&mut c.client, if pushes { reply.len() } else { before }, reply);
         }

@@ -372,7 +372,14 @@ impl Worker {
         // Under its new role, in the place of the former entry.
         self.node.clients.add(&c.client, c.stream.fd());
         let Connection { stream, mut client, input, output, .. } = *c;
-        replication::take_over(&self.node, &mut client, stream.into_std(), input, output.into_bytes());
+        let node = Arc::clone(&self.node);
+        // It locks all shards, for which a worker must not sleep.
+        let attach = move || {
+            replication::take_over(&node, &mut client, stream.into_std(), input, output.into_bytes());
+        };
+        if let Err(e) = std::thread::Builder::new().name("attach".into()).spawn(attach) {
+            tracing::warn!("A replica is sent away, because no thread can be started for it: {e}");
+        }
     }
 
     /// Leaves the place of a connection that is gone to the next one.
