@@ -359,6 +359,9 @@ fn keys_of_two_million_stops_no_other_worker() {
         worst.sort_unstable();
         println!("three KEYS took {took:?}; the slowest command of each client: {worst:?}");
         // Two of the four are on the worker that is busy. A third of a KEYS leaves room for other programs.
-        assert!(worst[1] < USUAL.max(took / 9), "three KEYS took {took:?}; the slowest of each client: {worst:?}");
+        assert!(
+            worst[1] < USUAL.max(took / 9),
+            "three KEYS took {took:?}; the slowest of each client: {worst:?}"
+        );
     });
 }
