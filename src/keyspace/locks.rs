@@ -238,7 +238,7 @@ const _: () = {
     struct Sent;
     impl<T> Check<Any> for T {}
     impl<T: Send> Check<Sent> for T {}
-    <Locked<'static> as Check<_>>::HOLDS
+    let () = <Locked<'static> as Check<_>>::HOLDS;
 };
 
 impl std::fmt::Debug for Locked<'_> {

@@ -88,7 +88,7 @@ fn nobody_else_notices(hold: &str) {
             let times = other.join().expect("a client");
             assert!(p999(&times) < USUAL, "{hold}: p99.9 of {} is {:?}", times.len(), p999(&times));
         }
-        for client in waiting.iter_mut() {
+        for client in &mut waiting {
             let reply = client.read().to_string();
             assert!(!reply.starts_with('-'), "{reply}");
         }
@@ -127,7 +127,7 @@ fn what_goes_over_all_shards_waits_for_the_one_that_is_held_and_is_complete() {
     loop {
         let reply = judge.run(&format!("SCAN {cursor} COUNT 100"));
         cursor = reply.items()[0].text();
-        seen.extend(reply.items()[1].items().iter().map(|key| key.text()));
+        seen.extend(reply.items()[1].items().iter().map(Reply::text));
         if cursor == "0" {
             break;
         }

@@ -44,14 +44,14 @@ pub(super) struct Job {
 /// All couriers of the node.
 #[derive(Debug, Default)]
 pub struct Couriers {
-    by_target: Mutex<HashMap<Target, Sender<Job>>>,
+    by_target: Mutex<HashMap<Target, Sender<Box<Job>>>>,
     /// Connections that are open.
     pub sockets: AtomicUsize,
 }
 
 impl Couriers {
     /// Hands a job to the courier to its node. Gives it back if there is none and none can be started.
-    pub(super) fn send(&self, node: &Arc<Node>, mut job: Job) -> Result<(), Job> {
+    pub(super) fn send(&self, node: &Arc<Node>, mut job: Box<Job>) -> Result<(), Box<Job>> {
         let target = (job.order.host.clone(), job.order.port);
         let mut by_target = self.by_target.lock();
         if let Some(courier) = by_target.get(&target) {
@@ -81,7 +81,7 @@ impl Couriers {
     }
 }
 
-fn run(node: &Arc<Node>, target: Target, jobs: Receiver<Job>) {
+fn run(node: &Arc<Node>, target: Target, jobs: Receiver<Box<Job>>) {
     crash::guard_thread();
     // What it deletes is no command: nobody is to see it among the calls.
     let uncounted = Arc::new(CommandStats::new(node.shared.commands.len()));
@@ -107,7 +107,7 @@ fn run(node: &Arc<Node>, target: Target, jobs: Receiver<Job>) {
 }
 
 /// Deletes what has arrived, and answers the client.
-fn finish(node: &Arc<Node>, executor: &mut Executor, job: Job, answers: Answers) {
+fn finish(node: &Arc<Node>, executor: &mut Executor, job: Box<Job>, answers: Answers) {
     let (arrived, result) = judge(&job.order, answers);
     let mut written_to = 0;
     if let Some(parcel) = &job.parcel {

@@ -60,7 +60,7 @@ pub fn perform(
         Parcel { number: db.locked().hold_back(index, &keys), db: index, keys, ticket }
     });
     let job = Job { order, parcel, worker: client.worker, token: client.token, client: client.id };
-    let Err(job) = node.couriers.send(node, job) else { return After::Suspended };
+    let Err(job) = node.couriers.send(node, Box::new(job)) else { return After::Suspended };
     if let Some(parcel) = job.parcel {
         db.locked().let_through(parcel.number, &parcel.keys);
     }
