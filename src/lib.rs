@@ -55,10 +55,9 @@
 //! **How a replica follows.** `repl::replica` decides, `server::control::replication::link` reads the socket,
 //! `server::control::replication::apply` runs the stream on a thread of its own.
 //!
-//! **How to add a command.** A handler and its row in the family's file under [`command`]; nothing
-//! else needs to know: lookup, arity, locks, routing, refusals, propagation and COMMAND all derive from
-//! the row ([`command::spec`]). What needs more than the data and the client is a
-//! [`command::Request`], fulfilled in [`server::commands`].
+//! **How to add a command.** A handler and its row in the family's file under [`command`], or under
+//! [`server::commands`] if it needs more than the data and the client; nothing else needs to know: lookup,
+//! arity, locks, routing, refusals, propagation and COMMAND all derive from the row ([`command::spec`]).
 
 // Who reads a clock cannot be replayed: see clippy.toml.
 #![warn(clippy::disallowed_methods)]

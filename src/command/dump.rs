@@ -19,9 +19,15 @@ pub const COMMANDS: &[Command] = &[
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::OW | key::UPDATE)])
         .categories(&["@dangerous"])
+        .history(&[
+            ("3.0.0", "The option `REPLACE`."),
+            ("5.0.0", "The option `ABSTTL`."),
+            ("5.0.0", "The options `IDLETIME` and `FREQ`."),
+        ])
         .doc(
             "2.6.0",
-            "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+            "key ttl serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME \
+             seconds@5.0.0] [FREQ frequency@5.0.0]",
             "Creates a key from what DUMP returned.",
         ),
     Command::new("restore-asking", -4, Group::Server, restore)
@@ -29,9 +35,15 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::OW | key::UPDATE)])
         .categories(&["@keyspace", "@dangerous"])
         .complexity("O(1)")
+        .history(&[
+            ("3.0.0", "The option `REPLACE`."),
+            ("5.0.0", "The option `ABSTTL`."),
+            ("5.0.0", "The options `IDLETIME` and `FREQ`."),
+        ])
         .doc(
             "3.0.0",
-            "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+            "key ttl serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME \
+             seconds@5.0.0] [FREQ frequency@5.0.0]",
             "Creates a key as RESTORE does, in a slot that this node imports.",
         ),
 ];

@@ -16,19 +16,20 @@ pub const COMMANDS: &[Command] = &[
         .flags(WRITE)
         .keys(&[range(1, -1, 1, key::RM | key::DELETE)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .doc("1.0.0", "key [key ...]", "Deletes keys."),
+        .doc("1.0.0", "key ...", "Deletes keys."),
     Command::new("unlink", -2, Generic, unlink)
         .complexity("O(N)")
         .flags(WRITE | FAST)
         .keys(&[range(1, -1, 1, key::RM | key::DELETE)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .doc("4.0.0", "key [key ...]", "Deletes keys; what takes long is freed in the background."),
+        .doc("4.0.0", "key ...", "Deletes keys; what takes long is freed in the background."),
     Command::new("exists", -2, Generic, exists)
         .complexity("O(N)")
         .flags(READONLY | FAST)
         .keys(&[range(1, -1, 1, key::RO)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .doc("1.0.0", "key [key ...]", "Counts how many of the keys exist."),
+        .history(&[("3.0.3", "Several keys at once.")])
+        .doc("1.0.0", "key ...", "Counts how many of the keys exist."),
     Command::new("type", 2, Generic, type_of)
         .complexity("O(1)")
         .flags(READONLY | FAST)
@@ -39,26 +40,27 @@ pub const COMMANDS: &[Command] = &[
         .flags(READONLY | FAST)
         .keys(&[range(1, -1, 1, key::RO)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .doc("3.2.1", "key [key ...]", "Counts how many of the keys exist and notes that they were used."),
+        .doc("3.2.1", "key ...", "Counts how many of the keys exist and notes that they were used."),
     Command::new("keys", 2, Generic, keys)
         .complexity("O(N)")
         .flags(READONLY | EACH_SHARD)
         .categories(&["@dangerous"])
-        .tips(&["request_policy:all_shards", "nondeterministic_output_order"])
+        .tips(&["nondeterministic_output_order", "request_policy:all_shards"])
         .doc("1.0.0", "pattern", "Returns all keys that match a pattern."),
     Command::new("scan", -2, Generic, scan)
         .complexity("O(1)")
         .flags(READONLY | EACH_SHARD)
-        .tips(&["nondeterministic_output", "request_policy:special"])
+        .tips(&["nondeterministic_output", "request_policy:special", "response_policy:special"])
+        .history(&[("6.0.0", "The option `TYPE`.")])
         .doc(
             "2.8.0",
-            "cursor [MATCH pattern] [COUNT count] [TYPE type]",
+            "cursor [MATCH pattern] [COUNT count] [TYPE type@6.0.0]",
             "Goes through the keys of the database step by step.",
         ),
     Command::new("randomkey", 1, Generic, randomkey)
         .complexity("O(1)")
         .flags(READONLY | EACH_SHARD)
-        .tips(&["request_policy:all_shards", "nondeterministic_output"])
+        .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
         .doc("1.0.0", "", "Returns a random key."),
     Command::new("rename", 3, Generic, rename)
         .complexity("O(1)")
@@ -69,6 +71,7 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::OW | key::INSERT)])
+        .history(&[("3.2.0", "Equal names are no longer an error.")])
         .doc("1.0.0", "key newkey", "Gives a key another name only when no key has that name."),
     Command::new("copy", -3, Generic, copy)
         .complexity("O(N)")

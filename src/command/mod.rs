@@ -1,11 +1,10 @@
 //! Level 5: commands. One file a family; each row stands beside its handler.
 //!
 //! To add a command: write `fn name(ctx, args) -> Result<Outcome, Fail>` in its family's file and
-//! a row for it in that file's `COMMANDS`. Nothing else needs to know.
+//! a row for it in that file's `COMMANDS`. Nothing else needs to know. Commands that need the node itself
+//! stand in the server's room of commands, in the same form.
 
 pub mod client;
-pub mod clients;
-pub mod cluster;
 pub mod connection;
 pub mod ctx;
 pub mod dump;
@@ -18,14 +17,9 @@ pub mod keys;
 pub mod lcs;
 pub mod list_moves;
 pub mod lists;
-pub mod migrate;
 pub mod object;
-pub mod persistence;
-pub mod pubsub;
 mod queues;
 mod random;
-pub mod replication;
-pub mod request;
 mod scan;
 pub mod server;
 pub mod set_algebra;
@@ -46,13 +40,13 @@ pub mod transactions;
 pub use client::Client;
 pub use ctx::{Block, Collections, Ctx, DONE, Outcome, TimeoutReply, Transaction};
 pub use fail::Fail;
-pub use request::Request;
 pub use spec::{Command, Group, KeyPositions};
-pub use table::CommandTable;
+pub use table::{CommandTable, Families};
 
 use std::time::Duration;
 
 use crate::base::num::parse_i64;
+use crate::base::time::UnixMs;
 use crate::encoding::Item;
 use crate::resp::Reply;
 
@@ -96,6 +90,14 @@ pub fn timeout(arg: &[u8]) -> Result<Option<Duration>> {
         return Err(Fail::text("ERR timeout is out of range"));
     }
     Ok((ms > 0.0).then(|| Duration::from_millis(ms as u64)))
+}
+
+/// As [`timeout`], told in milliseconds; the end, counted from `now`, must be a time that can be told.
+pub fn timeout_ms(arg: &[u8], now: UnixMs) -> Result<Option<Duration>> {
+    let ms = int(arg).map_err(|_| Fail::text("ERR timeout is not an integer or out of range"))?;
+    let for_ms = u64::try_from(ms).map_err(|_| Fail::text("ERR timeout is negative"))?;
+    now.checked_add(ms).ok_or(Fail::text("ERR timeout is out of range"))?;
+    Ok((for_ms > 0).then(|| Duration::from_millis(for_ms)))
 }
 
 /// The part of `0..len` from `start` to `stop`, both included, negative ones counted from the end.

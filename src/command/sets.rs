@@ -16,16 +16,14 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::INSERT)])
-        .doc(
-            "1.0.0",
-            "key member [member ...]",
-            "Adds members to a set, and creates the set if there is none.",
-        ),
+        .history(&[("2.4.0", "Several members at once.")])
+        .doc("1.0.0", "key member ...", "Adds members to a set, and creates the set if there is none."),
     Command::new("srem", -3, Set, srem)
         .complexity("O(N)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::DELETE)])
-        .doc("1.0.0", "key member [member ...]", "Removes members from a set."),
+        .history(&[("2.4.0", "Several members at once.")])
+        .doc("1.0.0", "key member ...", "Removes members from a set."),
     Command::new("smembers", 2, Set, smembers)
         .complexity("O(N)")
         .flags(READONLY)
@@ -41,11 +39,7 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N)")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc(
-            "6.2.0",
-            "key member [member ...]",
-            "Tells for each of several values whether it is a member of a set.",
-        ),
+        .doc("6.2.0", "key member ...", "Tells for each of several values whether it is a member of a set."),
     Command::new("scard", 2, Set, scard)
         .complexity("O(1)")
         .flags(READONLY | FAST)
@@ -55,12 +49,14 @@ pub const COMMANDS: &[Command] = &[
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE)])
         .tips(&["nondeterministic_output"])
-        .doc("1.0.0", "key [count]", "Takes random members out of a set."),
+        .history(&[("3.2.0", "The argument for a count.")])
+        .doc("1.0.0", "key [count@3.2.0]", "Takes random members out of a set."),
     Command::new("srandmember", -2, Set, srandmember)
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
-        .doc("1.0.0", "key [count]", "Returns random members of a set."),
+        .history(&[("2.6.0", "The argument for a count, which may be negative.")])
+        .doc("1.0.0", "key [count@2.6.0]", "Returns random members of a set."),
     Command::new("smove", 4, Set, smove)
         .complexity("O(1)")
         .flags(WRITE | FAST)

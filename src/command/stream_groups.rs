@@ -18,7 +18,7 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(1)")
         .doc(
             "5.0.0",
-            "key group id [id ...]",
+            "key group id ...",
             "Takes entries out of the ones that a group has been given and not acknowledged.",
         ),
     Command::container("xgroup", Stream, SUBCOMMANDS).doc("5.0.0", "", "Manages consumer groups."),
@@ -29,26 +29,28 @@ const SUBCOMMANDS: &[Command] = &[
         .flags(WRITE | DENYOOM)
         .keys(&[one(2, key::RW | key::INSERT)])
         .complexity("O(1)")
+        .history(&[("7.0.0", "The option `ENTRIESREAD`.")])
         .doc(
             "5.0.0",
-            "key groupname <id | $> [MKSTREAM] [ENTRIESREAD entries_read]",
+            "key group id-selector=<id | new-id=$> [MKSTREAM] [ENTRIESREAD \
+             entriesread~entries-read]",
             "Creates a consumer group.",
         ),
     Command::new("createconsumer", 5, Stream, createconsumer)
         .flags(WRITE | DENYOOM)
         .keys(&[one(2, key::RW | key::INSERT)])
         .complexity("O(1)")
-        .doc("6.2.0", "key groupname consumername", "Creates a consumer of a group."),
+        .doc("6.2.0", "key group consumer", "Creates a consumer of a group."),
     Command::new("delconsumer", 5, Stream, delconsumer)
         .flags(WRITE)
         .keys(&[one(2, key::RW | key::DELETE)])
         .complexity("O(1)")
-        .doc("5.0.0", "key groupname consumername", "Removes a consumer from a group."),
+        .doc("5.0.0", "key group consumer", "Removes a consumer from a group."),
     Command::new("destroy", 4, Stream, destroy)
         .flags(WRITE)
         .keys(&[one(2, key::RW | key::DELETE)])
         .complexity("O(N)")
-        .doc("5.0.0", "key groupname", "Removes a consumer group."),
+        .doc("5.0.0", "key group", "Removes a consumer group."),
     Command::new("help", 2, Stream, help).flags(LOADING | STALE).complexity("O(1)").doc(
         "5.0.0",
         "",
@@ -58,9 +60,10 @@ const SUBCOMMANDS: &[Command] = &[
         .flags(WRITE)
         .keys(&[one(2, key::RW | key::UPDATE)])
         .complexity("O(1)")
+        .history(&[("7.0.0", "The option `ENTRIESREAD`.")])
         .doc(
             "5.0.0",
-            "key groupname <id | $> [ENTRIESREAD entries_read]",
+            "key group id-selector=<id | new-id=$> [ENTRIESREAD entriesread~entries-read]",
             "Sets the last entry that a group has been given.",
         ),
 ];

@@ -15,10 +15,13 @@ const STREAMS: Keyword =
     Keyword { word: "streams", told_from: 1, from: 1, options: &[("group", 2), ("count", 1), ("block", 1)] };
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("xrange", -4, Stream, xrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).complexity("O(N)").doc("5.0.0", "key start:string end:string [COUNT count]", "Returns the entries between two ids."),
-    Command::new("xrevrange", -4, Stream, xrevrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).complexity("O(N)").doc("5.0.0", "key end:string start:string [COUNT count]", "Returns the entries between two ids, the newest first."),
-    Command::new("xread", -4, Stream, xread).flags(READONLY | BLOCKING | MOVABLE_KEYS).keys(&[behind(STREAMS, 2, key::RO | key::ACCESS)]).doc("5.0.0", "[COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]", "Returns the entries of several streams behind given ids, and waits for some if asked to."),
-    Command::new("xreadgroup", -7, Stream, xreadgroup).flags(WRITE | BLOCKING | MOVABLE_KEYS | WAITS_FOR_LOSS).keys(&[behind(Keyword { told_from: 4, ..STREAMS }, 2, key::RO | key::ACCESS)]).doc("5.0.0", "GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...]", "Returns entries that a group has not been given yet, or those that one consumer has not acknowledged."),
+    Command::new("xrange", -4, Stream, xrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).complexity("O(N)").history(&[("6.2.0", "Exclusive ends of ranges.")])
+        .doc("5.0.0", "key start:string end:string [COUNT count]", "Returns the entries between two ids."),
+    Command::new("xrevrange", -4, Stream, xrevrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).complexity("O(N)").history(&[("6.2.0", "Exclusive ends of ranges.")])
+        .doc("5.0.0", "key end:string start:string [COUNT count]", "Returns the entries between two ids, the newest first."),
+    Command::new("xread", -4, Stream, xread).flags(READONLY | BLOCKING | MOVABLE_KEYS).keys(&[behind(STREAMS, 2, key::RO | key::ACCESS)]).doc("5.0.0", "[COUNT count] [BLOCK milliseconds] STREAMS (key ... id ...)", "Returns the entries of several streams behind given ids, and waits for some if asked to."),
+    Command::new("xreadgroup", -7, Stream, xreadgroup).flags(WRITE | BLOCKING | MOVABLE_KEYS | WAITS_FOR_LOSS).keys(&[behind(Keyword { told_from: 4, ..STREAMS }, 2, key::RO | key::ACCESS)]).doc("5.0.0", "GROUP group-block=(group consumer) [COUNT count] [BLOCK milliseconds] \
+             [NOACK] STREAMS (key ... id ...)", "Returns entries that a group has not been given yet, or those that one consumer has not acknowledged."),
 ];
 
 /// An entry: its id and its fields with their values.

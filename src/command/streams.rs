@@ -11,11 +11,57 @@ use crate::value::stream::Trim;
 use crate::value::{self, Kind, StreamId};
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("xadd", -5, Stream, xadd).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::UPDATE)]).tips(&["nondeterministic_output"]).complexity("O(1)").doc("5.0.0", "key [NOMKSTREAM] [<MAXLEN | MINID> [= | ~] threshold [LIMIT count]] <* | id> field value [field value ...]", "Appends an entry to a stream, and creates the stream if there is none."),
-    Command::new("xlen", 2, Stream, xlen).flags(READONLY | FAST).keys(&[one(1, key::RO)]).complexity("O(1)").doc("5.0.0", "key", "Returns the number of entries of a stream."),
-    Command::new("xdel", -3, Stream, xdel).flags(WRITE | FAST).keys(&[one(1, key::RW | key::DELETE)]).complexity("O(1)").doc("5.0.0", "key id [id ...]", "Removes entries by their ids."),
-    Command::new("xtrim", -4, Stream, xtrim).flags(WRITE).keys(&[one(1, key::RW | key::DELETE)]).tips(&["nondeterministic_output"]).complexity("O(N)").doc("5.0.0", "key <MAXLEN | MINID> [= | ~] threshold [LIMIT count]", "Removes old entries from a stream."),
-    Command::new("xsetid", -3, Stream, xsetid).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::UPDATE)]).complexity("O(1)").doc("5.0.0", "key last-id [ENTRIESADDED entries-added] [MAXDELETEDID max_deleted_entry_id]", "Sets the last id and the counters of a stream."),
+    Command::new("xadd", -5, Stream, xadd)
+        .flags(WRITE | DENYOOM | FAST)
+        .keys(
+            &[one(1, key::RW | key::UPDATE).notes("UPDATE because entries may be removed at the other end")],
+        )
+        .tips(&["nondeterministic_output"])
+        .complexity("O(1)")
+        .history(&[
+            ("6.2.0", "The options `NOMKSTREAM`, `MINID` and `LIMIT`."),
+            ("7.0.0", "Ids whose second part is left to the server."),
+        ])
+        .doc(
+            "5.0.0",
+            "key [NOMKSTREAM@6.2.0] [trim=(strategy=<MAXLEN | MINID@6.2.0> \
+             [operator=<equal== | approximately=~>] threshold [LIMIT count@6.2.0])] \
+             id-selector=<auto-id=* | id> data=(field value) ...",
+            "Appends an entry to a stream, and creates the stream if there is none.",
+        ),
+    Command::new("xlen", 2, Stream, xlen)
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO)])
+        .complexity("O(1)")
+        .doc("5.0.0", "key", "Returns the number of entries of a stream."),
+    Command::new("xdel", -3, Stream, xdel)
+        .flags(WRITE | FAST)
+        .keys(&[one(1, key::RW | key::DELETE)])
+        .complexity("O(1)")
+        .doc("5.0.0", "key id ...", "Removes entries by their ids."),
+    Command::new("xtrim", -4, Stream, xtrim)
+        .flags(WRITE)
+        .keys(&[one(1, key::RW | key::DELETE)])
+        .tips(&["nondeterministic_output"])
+        .complexity("O(N)")
+        .history(&[("6.2.0", "The options `MINID` and `LIMIT`.")])
+        .doc(
+            "5.0.0",
+            "key trim=(strategy=<MAXLEN | MINID@6.2.0> [operator=<equal== | \
+             approximately=~>] threshold [LIMIT count@6.2.0])",
+            "Removes old entries from a stream.",
+        ),
+    Command::new("xsetid", -3, Stream, xsetid)
+        .flags(WRITE | DENYOOM | FAST)
+        .keys(&[one(1, key::RW | key::UPDATE)])
+        .complexity("O(1)")
+        .history(&[("7.0.0", "The options `ENTRIESADDED` and `MAXDELETEDID`.")])
+        .doc(
+            "5.0.0",
+            "key last-id [ENTRIESADDED entries-added@7.0.0] [MAXDELETEDID \
+             max-deleted-id@7.0.0]",
+            "Sets the last id and the counters of a stream.",
+        ),
     Command::container("xinfo", Stream, INFO).doc("5.0.0", "", "Tells about streams and their groups."),
 ];
 
@@ -25,22 +71,21 @@ const INFO: &[Command] = &[
         .keys(&[one(2, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
         .complexity("O(1)")
-        .doc("5.0.0", "key groupname", "Lists the consumers of a group."),
+        .history(&[("7.2.0", "The field `inactive`.")])
+        .doc("5.0.0", "key group", "Lists the consumers of a group."),
     Command::new("groups", 3, Stream, groups)
         .flags(READONLY)
         .keys(&[one(2, key::RO | key::ACCESS)])
         .complexity("O(1)")
+        .history(&[("7.0.0", "The fields `entries-read` and `lag`.")])
         .doc("5.0.0", "key", "Lists the groups of a stream."),
-    Command::new("help", 2, Stream, help).flags(LOADING | STALE).complexity("O(1)").doc(
-        "5.0.0",
-        "",
-        "Returns what the subcommands do.",
-    ),
+    Command::new("help", 2, Stream, help).flags(LOADING | STALE).complexity("O(1)").doc("5.0.0", "", "Returns what the subcommands do."),
     Command::new("stream", -3, Stream, stream)
         .flags(READONLY)
         .keys(&[one(2, key::RO | key::ACCESS)])
         .complexity("O(1)")
-        .doc("5.0.0", "key [FULL [COUNT count]]", "Tells about a stream."),
+        .history(&[("6.0.0", "The option `FULL`."), ("7.0.0", "The fields `max-deleted-entry-id`, `entries-added`, `recorded-first-entry-id`, `entries-read` and `lag`."), ("7.2.0", "The field `active-time`, and a new meaning of `seen-time`.")])
+        .doc("5.0.0", "key [full-block=(FULL [COUNT count])]", "Tells about a stream."),
 ];
 
 const INVALID_ID: Fail = Fail::text("ERR Invalid stream ID specified as stream command argument");

@@ -18,5 +18,6 @@ mod persistence;
 mod protocol;
 mod pubsub;
 mod replication;
+mod slots;
 mod start;
 mod workload;

@@ -8,6 +8,7 @@ use crate::repl::{History, Level, ReplId};
 
 impl Primary {
     /// PSYNC of a connection from `peer_ip`. `window` is the part of the stream that is kept, if any is.
+    #[expect(clippy::too_many_arguments, reason = "an input of the machine, and what it may look at")]
     pub fn psync(
         &mut self,
         now: MonoMs,

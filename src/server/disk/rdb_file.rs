@@ -18,6 +18,7 @@ use crate::keyspace::{Db, Effects, Locked, event};
 use crate::persist::rdb::{self, Meta, Options, Preamble, Reader, Record, ReplicationInfo, Writer};
 use crate::repl::ReplId;
 use crate::server::control::replication::SavedPosition;
+use crate::server::disk::replace::Replacement;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::os_error::words;
 
@@ -181,12 +182,12 @@ impl Picture {
 }
 
 /// A file that asks the disk to begin writing now and then.
-struct PacedFile {
-    file: File,
+struct PacedFile<'a> {
+    file: &'a File,
     since_sync: u64,
 }
 
-impl Write for PacedFile {
+impl Write for PacedFile<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let n = self.file.write(buf)?;
         self.since_sync += n as u64;
@@ -204,20 +205,9 @@ impl Write for PacedFile {
 
 /// Writes a picture to `path`: to a temporary file beside it, synced, then renamed.
 pub fn write_file(picture: Picture, path: &Path, checksum: bool, used_memory: u64) -> io::Result<()> {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temp = dir.join(format!("{}{}.rdb", temporary_prefix(), picture.offset));
-    let result = (|| {
-        let file = PacedFile { file: File::create(&temp)?, since_sync: 0 };
-        let file = picture.write(file, checksum, used_memory)?.file;
-        file.sync_all()?;
-        fs::rename(&temp, path)?;
-        File::open(dir)?.sync_all()
-    })();
-    if result.is_err() {
-        // The temporary file may not even exist.
-        let _ = fs::remove_file(&temp);
-    }
-    result
+    let new = Replacement::create(path, format!("{}{}.rdb", temporary_prefix(), picture.offset))?;
+    picture.write(PacedFile { file: new.file(), since_sync: 0 }, checksum, used_memory)?;
+    new.finish()
 }
 
 /// How the names of this process's temporary files begin.
@@ -354,9 +344,9 @@ pub fn load<R: Read>(
 ) -> Result<Loaded, rdb::Error> {
     let ks = &node.shared.keyspace;
     let config = node.config.load();
-    let (verify, pause) = (config.rdbchecksum, config.key_load_delay);
-    drop(config);
     let limits = node.shared.limits.load();
+    let (verify, pause) = (config.rdbchecksum && limits.verify_checksums, config.key_load_delay);
+    drop(config);
     let mut reader = Reader::with_checksum(input, limits.as_ref().clone(), verify)?;
     node.save.loading.begin(total.unwrap_or(0));
     let (mut loaded, mut effects, mut functions) = (Loaded::default(), Effects::default(), 0);

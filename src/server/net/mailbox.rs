@@ -34,8 +34,10 @@ pub enum Mail {
     Demoted,
     /// Do nothing until then (DEBUG SLEEP).
     Sleep(Instant),
-    /// Blocked clients whose slots may have gone to another node run their commands again.
-    Recheck,
+    /// A new view of the cluster: blocked clients whose slot has left are sent away.
+    SlotsChanged,
+    /// The slot of a channel that a client listens to has left: SUNSUBSCRIBE, without being asked.
+    ChannelLeft { token: usize, client: u64, channel: Arc<[u8]> },
     /// Clients that were postponed may try again.
     Unpaused,
     /// A client that was put aside for a shard or a key may try again.

@@ -298,6 +298,7 @@ impl Worker {
         self.executor.stats.count_error(&text);
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[inline(always)]
     pub(super) fn run_command(
         &mut self,
@@ -333,6 +334,7 @@ impl Worker {
             }
             After::Postponed => {
                 self.hold(c, Hold::Pause);
+                self.node.clients.paused.fetch_add(1, Ordering::Relaxed);
                 s.consumed = begin;
                 s.stopped = true;
             }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::server::commands;
 use crate::server::net::connection::{Connection, Hold};
 use crate::server::net::mailbox::Mail;
 use crate::server::worker::Worker;
@@ -12,7 +13,7 @@ impl Worker {
         // may happen to it.
         let mut listeners = Vec::new();
         for mail in self.mailbox.take() {
-            if !matches!(mail, Mail::Push { .. }) {
+            if !matches!(mail, Mail::Push { .. } | Mail::ChannelLeft { .. }) {
                 self.flush_all(&mut listeners);
             }
             match mail {
@@ -23,6 +24,17 @@ impl Worker {
                         && (c.client.resp3 || c.client.subscriptions() > 0)
                     {
                         c.queue_message(bytes);
+                        listeners.push(token);
+                    }
+                }
+                Mail::ChannelLeft { token, client, channel } => {
+                    let node = &self.node;
+                    let place = self.connections.get_mut(token).and_then(Option::as_deref_mut);
+                    let c = place.filter(|c| c.client.id == client);
+                    if let Some(c) = c
+                        && let Some(message) = commands::pubsub::leave(node, &mut c.client, &channel)
+                    {
+                        c.queue_message(message);
                         listeners.push(token);
                     }
                 }
@@ -57,7 +69,7 @@ impl Worker {
                 Mail::Demoted => self.let_go(),
                 Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
                 Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
-                Mail::Recheck => self.recheck_blocked(),
+                Mail::SlotsChanged => self.redirect_blocked(),
                 Mail::Settle(sender) => drop(sender),
                 Mail::Unpaused => {
                     for (token, client) in self.held_by(|hold| matches!(hold, Hold::Pause)) {

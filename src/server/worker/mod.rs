@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use crate::base::time::UnixMs;
-use crate::command::{Client, Request, gate};
+use crate::command::{Client, gate};
 use crate::exec::upkeep::Room;
-use crate::exec::{After, Executor, Host};
+use crate::exec::{Executor, Host};
+use crate::keyspace::SHARDS;
 use crate::keyspace::db::Notice;
 use crate::keyspace::watch::Waiter;
-use crate::keyspace::{Db, SHARDS};
 use crate::resp::Reply;
 use crate::server::commands;
 use crate::server::control::replication;
@@ -99,16 +99,6 @@ pub struct NodeHost<'a> {
 }
 
 impl Host for NodeHost<'_> {
-    fn perform(
-        &mut self,
-        request: Request,
-        client: &mut Client,
-        db: &mut Db<'_, '_>,
-        reply: &mut Reply,
-    ) -> After {
-        commands::perform(self.node, request, client, db, reply)
-    }
-
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64) {
         self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply, written_to });
     }
@@ -124,7 +114,13 @@ impl Host for NodeHost<'_> {
 
 impl Worker {
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
-        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed, now_ns);
+        let executor = Executor::new(
+            node.shared,
+            Box::new(Arc::clone(&node)),
+            Arc::clone(&node.stats[index]),
+            seed,
+            now_ns,
+        );
         Self {
             index,
             node,
@@ -308,10 +304,10 @@ impl Worker {
         let waits = c.hold.is_some() || c.client.subscriptions() > 0;
         if self.idle_limit == 0 {
             self.deadlines.set(token, Kind::Idle, None);
-        } else if idle > self.idle_limit && !waits {
+        } else if idle > self.idle_limit && !waits && !self.node.cron_paused.load(Ordering::Relaxed) {
             self.close(token);
         } else {
-            let left = if waits { self.idle_limit } else { self.idle_limit - idle };
+            let left = if waits { self.idle_limit } else { self.idle_limit.saturating_sub(idle) };
             self.deadlines.set(token, Kind::Idle, Some(Instant::now() + Duration::from_secs(left + 1)));
         }
     }
@@ -396,6 +392,9 @@ impl Worker {
         self.free_place(token);
         self.node.clients.remove(c.client.id);
         let waited = matches!(c.hold, Some(Hold::Host));
+        if matches!(c.hold, Some(Hold::Pause)) {
+            self.node.clients.paused.fetch_sub(1, Ordering::Relaxed);
+        }
         if let Some(Hold::Keys { waiter, .. }) = c.hold.take() {
             self.node.clients.blocked.fetch_sub(1, Ordering::Relaxed);
             waiter.claimed.store(true, Ordering::Release);

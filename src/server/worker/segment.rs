@@ -99,10 +99,7 @@ impl Worker {
                 (c.stream.read(&mut gathered[used + kept..used + kept + READ_SIZE]), READ_SIZE)
             };
             match read {
-                Ok(0) => {
-                    self.close(token);
-                    continue;
-                }
+                Ok(0) => self.close(token),
                 Ok(n) if kept + n > self.query_limit => {
                     tracing::warn!(
                         "Closing client that reached max query buffer length: id={} addr={}",

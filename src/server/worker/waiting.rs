@@ -35,6 +35,9 @@ impl Worker {
             c.entry.blocked.store(false, Ordering::Release);
             self.node.clients.blocked.fetch_sub(1, Ordering::Relaxed);
         }
+        if matches!(hold, Some(Hold::Pause)) {
+            self.node.clients.paused.fetch_sub(1, Ordering::Relaxed);
+        }
         self.held.remove(&token);
         self.deadlines.set(token, Kind::Blocked, None);
         hold.is_some()
@@ -80,15 +83,25 @@ impl Worker {
         self.send(&[], &mut segments);
     }
 
-    /// Runs the commands of all blocked clients again: those whose slot has left are redirected,
-    /// the others go on waiting.
-    pub(super) fn recheck_blocked(&mut self) {
+    /// Sends blocked clients away whose slot has left, as clients that ask now are. Their commands are not run
+    /// again: that could keep them in a pause, or ask for keys that a moving slot has given away already.
+    pub(super) fn redirect_blocked(&mut self) {
         for (token, _) in self.held_by(|hold| matches!(hold, Hold::Keys { .. })) {
             let Some(c) = self.connections[token].as_ref() else { continue };
-            if let Some(Hold::Keys { waiter, .. }) = &c.hold {
-                let waiter = Arc::clone(waiter);
-                self.retry(&waiter);
+            let Some(Hold::Keys { waiter, .. }) = &c.hold else { continue };
+            let args: Vec<&[u8]> = waiter.argv.iter().map(Vec::as_slice).collect();
+            let Err(why) = self.executor.still_serves(&c.client, &args) else { continue };
+            if !waiter.claim() {
+                continue;
             }
+            let waiter = Arc::clone(waiter);
+            self.executor.forget_waiter(&waiter, unix_ms());
+            self.end_hold(token, waiter.client);
+            let text = why.to_string();
+            self.executor.stats.count_error(&text);
+            let mut reply = Reply::new();
+            reply.error(&text);
+            self.answer(token, &reply);
         }
     }
 

@@ -85,7 +85,8 @@ fn run(node: &Arc<Node>, target: Target, jobs: Receiver<Box<Job>>) {
     crash::guard_thread();
     // What it deletes is no command: nobody is to see it among the calls.
     let uncounted = Arc::new(CommandStats::new(node.shared.commands.len()));
-    let mut executor = Executor::new(node.shared, uncounted, unix_ms() as u64, now_ns);
+    let mut executor =
+        Executor::new(node.shared, Box::new(Arc::clone(node)), uncounted, unix_ms() as u64, now_ns);
     let mut line = Line::new(&node.couriers.sockets);
     loop {
         let job = match jobs.recv_timeout(IDLE) {

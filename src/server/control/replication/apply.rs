@@ -85,7 +85,8 @@ struct Applier {
 impl Applier {
     fn new(node: Arc<Node>, ticket: u64, reports: UnboundedSender<Report>) -> Self {
         let stats = node.stats.last().expect("a node has executors");
-        let executor = Executor::new(node.shared, Arc::clone(stats), ticket, now_ns);
+        let executor =
+            Executor::new(node.shared, Box::new(Arc::clone(&node)), Arc::clone(stats), ticket, now_ns);
         let mut client = Client {
             id: node.clients.next_id(),
             // No connection of a worker has this place: whoever looks for one there asks replication.

@@ -10,7 +10,7 @@
 //! | `apply` | the thread that applies our primary's stream |
 //! | `load` | the thread that loads our primary's RDB |
 //! | `wait` | clients that wait for replicas (WAIT) |
-//! | `requests`, `info` | what commands ask, and what INFO says |
+//! | `requests`, `info` | what commands do, and what INFO and ROLE say |
 //!
 //! # Locks
 //!
@@ -41,14 +41,16 @@ use tokio::task::AbortHandle;
 use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
 use crate::command::gate;
+use crate::repl::primary::RoleEntry;
 use crate::repl::{History, ReplId};
 use crate::server::node::Node;
 use state::State;
 
 pub use feed::{Socket, take_over};
-pub use info::Facts;
-pub use requests::{on_close, perform};
+pub use info::{Facts, role};
+pub use requests::{change_role, on_close, replconf};
 pub use role::{follow, promote};
+pub use wait::{Waiting, begin as wait};
 
 /// The machines' clock.
 const TICK: Duration = Duration::from_millis(100);
@@ -136,6 +138,26 @@ impl Replication {
         self.lock().settle(node);
     }
 
+    /// Replicas that follow the stream: where each has got to, as `address:port`, and the end of the stream.
+    pub fn followers(&self, node: &Node) -> (Vec<(String, u64)>, u64) {
+        let end = node.shared.keyspace.log.end();
+        let replicas = self.lock().primary.role();
+        let shown = |r: RoleEntry| (format!("{}:{}", r.ip, r.port), r.offset);
+        (replicas.into_iter().map(shown).collect(), end)
+    }
+
+    /// Whether there is something to hand on to replicas: always, unless a primary is followed whose data have
+    /// not come.
+    pub fn has_data(&self) -> bool {
+        self.lock().upstream.as_ref().is_none_or(|u| u.replica.is_up())
+    }
+
+    /// Gives the node a history of its own, which no replica can continue (DEBUG CHANGE-REPL-ID).
+    pub fn change_id(&self) {
+        let state = &mut *self.lock();
+        state.history.forget(&mut state.rng);
+    }
+
     /// Closes the connection of a replica, or the one to our primary (CLIENT KILL).
     pub fn kill(&self, node: &Arc<Node>, client: u64) {
         let mut state = self.lock();
@@ -194,10 +216,6 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
             role::follow_locked(node, &locked, &mut state, address, file.is_some());
         }
     }
-    let weak = Arc::downgrade(node);
-    let lag = move || weak.upgrade().is_some_and(|node| node.replication.lock().lags(&node));
-    // Set once: a node starts once.
-    let _ = node.hooks.replicas_lag.set(Box::new(lag));
     spawn(node, clock(Arc::clone(node)));
 }
 
@@ -217,6 +235,9 @@ async fn clock(node: Arc<Node>) {
         ticks.tick().await;
         if node.shutting_down.load(Ordering::Acquire) {
             return;
+        }
+        if node.cron_paused.load(Ordering::Relaxed) {
+            continue;
         }
         let idle = {
             let mut state = node.replication.lock();

@@ -206,12 +206,6 @@ impl State {
         }
     }
 
-    /// Whether a replica that follows the stream has not acknowledged everything.
-    pub(super) fn lags(&self, node: &Node) -> bool {
-        let end = node.shared.keyspace.log.end();
-        self.primary.role().iter().any(|replica| replica.offset < end)
-    }
-
     /// Brings the conditions that depend on replication up to date.
     pub(super) fn settle(&self, node: &Node) {
         let config = node.config.load();

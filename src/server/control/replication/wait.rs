@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::Client;
-use crate::exec::After;
+use crate::command::{Client, Fail};
 use crate::repl::GETACK_RECORD;
 use crate::resp::Reply;
 use crate::server::control::replication::state::State;
@@ -23,26 +22,31 @@ pub(super) struct Wait {
     replicas: usize,
 }
 
-/// WAIT. A timeout of 0 is none.
-pub(super) fn begin(
+/// How WAIT begins.
+pub enum Waiting {
+    /// So many replicas have what the client wrote; the answer is given at once.
+    Over(usize),
+    /// The client is answered later.
+    Begun,
+}
+
+/// WAIT; without a timeout for ever. Without `may_wait` the answer is given at once.
+pub fn begin(
     node: &Arc<Node>,
     client: &Client,
     replicas: usize,
-    timeout_ms: u64,
+    timeout: Option<Duration>,
     may_wait: bool,
-    reply: &mut Reply,
-) -> After {
+) -> Result<Waiting, Fail> {
     let mut state = node.replication.lock();
     if state.upstream.is_some() {
-        reply.error(
+        return Err(Fail::text(
             "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be writable (which is not the default) writes to replicas are just local and are not propagated.",
-        );
-        return After::Done;
+        ));
     }
     let acknowledged = state.primary.acknowledged_by(client.written_to);
     if acknowledged >= replicas || !may_wait {
-        reply.int(acknowledged as i64);
-        return After::Done;
+        return Ok(Waiting::Over(acknowledged));
     }
     state.waits_begun += 1;
     let number = state.waits_begun;
@@ -60,10 +64,10 @@ pub(super) fn begin(
     }
     drop(state);
     node.replication.ring();
-    if timeout_ms > 0 {
+    if let Some(timeout) = timeout {
         let node = Arc::clone(node);
         crate::server::control::replication::spawn(&Arc::clone(&node), async move {
-            tokio::time::sleep(Duration::from_millis(timeout_ms)).await;
+            tokio::time::sleep(timeout).await;
             let mut state = node.replication.lock();
             if let Some(at) = state.waits.iter().position(|w| w.number == number) {
                 let wait = state.waits.swap_remove(at);
@@ -71,7 +75,7 @@ pub(super) fn begin(
             }
         });
     }
-    After::Suspended
+    Ok(Waiting::Begun)
 }
 
 /// Answers those whose replicas have acknowledged.
