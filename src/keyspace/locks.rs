@@ -333,7 +333,9 @@ impl Keyspace {
         mut take: impl FnMut(&ShardLock) -> bool,
     ) -> Result<Locked<'_>, Busy> {
         let mut taken = LockSet::NONE;
-        mine.into_iter().for_each(|shard| taken.add_shard(shard));
+        if let Some(shard) = mine {
+            taken.add_shard(shard);
+        }
         for shard in set.shards().filter(|shard| Some(*shard) != mine) {
             if !take(&self.locks[shard]) {
                 self.unlock(taken);
