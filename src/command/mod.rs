@@ -3,6 +3,7 @@
 //! To add a command: write `fn name(ctx, args) -> Result<Outcome, Fail>` in its family's file and
 //! a row for it in that file's `COMMANDS`. Nothing else needs to know.
 
+pub mod bitmaps;
 pub mod client;
 pub mod clients;
 pub mod cluster;
@@ -14,6 +15,7 @@ pub mod fail;
 pub mod gate;
 pub mod hashes;
 pub mod help;
+pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
 pub mod list_moves;

@@ -7,6 +7,8 @@ use super::spec::Command;
 const FAMILIES: &[&[Command]] = &[
     super::strings::COMMANDS,
     super::lcs::COMMANDS,
+    super::bitmaps::COMMANDS,
+    super::hyperloglog::COMMANDS,
     super::keys::COMMANDS,
     super::expiry::COMMANDS,
     super::object::COMMANDS,

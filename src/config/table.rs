@@ -238,7 +238,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("zset-max-listpack-value", "64", Memory(0, LONG_MAX, at!(zset_max_listpack_value))).alias("zset-max-ziplist-value"),
     here("stream-node-max-bytes", "4096", Memory(0, LONG_MAX, at!(stream_node_max_bytes))),
     here("stream-node-max-entries", "100", Int(0, LONG_MAX, at!(stream_node_max_entries))),
-    later("hll-sparse-max-bytes", "3000", Memory(0, LONG_MAX, at!(hll_sparse_max_bytes))),
+    here("hll-sparse-max-bytes", "3000", Memory(0, LONG_MAX, at!(hll_sparse_max_bytes))),
     // Observability
     later("slowlog-log-slower-than", "10000", Int(-1, LONG_MAX, at!(slowlog_log_slower_than))),
     later("slowlog-max-len", "128", Int(0, LONG_MAX, at!(slowlog_max_len))),

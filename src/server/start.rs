@@ -279,6 +279,7 @@ pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
         zset_max_listpack_value: config.zset_max_listpack_value as usize,
         stream_node_max_bytes: config.stream_node_max_bytes as usize,
         stream_node_max_entries: config.stream_node_max_entries,
+        hll_sparse_max_bytes: config.hll_sparse_max_bytes as usize,
         max_string: config.proto_max_bulk_len as usize,
         hash_seed,
     }

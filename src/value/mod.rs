@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 
+pub mod bits;
 pub mod digest;
 mod distinct;
 pub mod hash;
+pub mod hyperloglog;
 pub mod list;
 mod record;
 mod segments;
@@ -153,6 +155,7 @@ pub struct Limits {
     pub zset_max_listpack_value: usize,
     pub stream_node_max_bytes: usize,
     pub stream_node_max_entries: u64,
+    pub hll_sparse_max_bytes: usize,
     /// The longest string that a command may build: `proto-max-bulk-len`.
     pub max_string: usize,
     /// Seeds the hash tables of large collections, so that clients cannot choose colliding members.
@@ -174,6 +177,7 @@ impl Default for Limits {
             zset_max_listpack_value: 64,
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
+            hll_sparse_max_bytes: 3000,
             max_string: 512 << 20,
             hash_seed: 0,
         }

@@ -341,6 +341,32 @@ impl<'l, 'k> Db<'l, 'k> {
         }
     }
 
+    /// Changes the string under `key`, in place where that is possible; it is made, empty, when the key is missing.
+    /// Its expiry stays. The key must hold no other type.
+    pub fn edit_string<T>(&mut self, key: &[u8], change: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let Some((h, place)) = self.locate(key) else {
+            let mut bytes = Vec::new();
+            let result = change(&mut bytes);
+            self.replace_string(key, bytes, true);
+            return result;
+        };
+        if let Some(Value::String(shared)) = self.open(h, place) {
+            return change(Arc::make_mut(shared));
+        }
+        let ValueRef::String(old) = self.table(h.slot).get(place).value() else {
+            unreachable!("the caller has looked at the type")
+        };
+        let mut bytes = old.to_vec();
+        let result = change(&mut bytes);
+        if bytes.len() > INLINE_MAX {
+            self.replace_string(key, bytes, true);
+        } else {
+            self.overwrite(h, place, key, &bytes, SetExpire::Keep);
+            self.table_mut(h.slot).get_mut(place).set_raw(true);
+        }
+        result
+    }
+
     /// Marks a string as one that APPEND or SETRANGE built (it moved here from another key).
     pub fn mark_raw(&mut self, key: &[u8]) {
         if let Some((h, place)) = self.locate(key) {
