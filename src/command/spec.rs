@@ -61,6 +61,9 @@ pub mod flags {
     /// Meets keys that it does not name: what it makes expire belongs to no transaction.
     pub const ARBITRARY_KEYS: Flags = 1 << 34;
 
+    /// Reaches keys that its arguments do not name, by patterns: the executor asks it which locks it needs.
+    pub const PATTERN_KEYS: Flags = 1 << 35;
+
     /// Names of the flags that COMMAND shows.
     pub const NAMES: &[(Flags, &str)] = &[
         (WRITE, "write"),
@@ -189,6 +192,12 @@ pub enum Begin {
     IndexUnless(usize, Keyword),
     /// Behind this word.
     Keyword(Keyword),
+    /// Behind this word wherever it stands; shown as a keyword, spelled so.
+    EachKeyword(Keyword, &'static str),
+    /// As [`Begin::EachKeyword`], but nothing is told of it.
+    UnknownKeyword(Keyword),
+    /// Keys that no argument names.
+    Unknown,
 }
 
 /// A word in front of keys. It is found exactly where the handler finds it: the locks depend on it.
@@ -206,15 +215,23 @@ pub struct Keyword {
 
 impl Keyword {
     fn find(&self, args: &[&[u8]]) -> Option<usize> {
+        self.places(args).next()
+    }
+
+    /// Where the word stands. Once it is one of the options, it may stand there again.
+    fn places<'a>(&'a self, args: &'a [&'a [u8]]) -> impl Iterator<Item = usize> + 'a {
         let is = |at: usize, word: &str| args[at].eq_ignore_ascii_case(word.as_bytes());
         let mut at = self.from;
-        while at < args.len() {
-            if is(at, self.word) {
-                return Some(at);
+        std::iter::from_fn(move || {
+            while at < args.len() {
+                let here = at;
+                at += 1 + self.options.iter().find(|(word, _)| is(at, word)).map_or(0, |(_, words)| *words);
+                if is(here, self.word) {
+                    return Some(here);
+                }
             }
-            at += 1 + self.options.iter().find(|(word, _)| is(at, word)).map_or(0, |(_, words)| *words);
-        }
-        None
+            None
+        })
     }
 }
 
@@ -258,6 +275,11 @@ impl KeySpec {
                 Some(at) => at + 1,
                 None => return true,
             },
+            Begin::EachKeyword(keyword, _) | Begin::UnknownKeyword(keyword) => {
+                out.extend(keyword.places(args).map(|at| at + 1).filter(|at| *at < args.len()));
+                return true;
+            }
+            Begin::Unknown => return true,
         };
         match self.find {
             Find::Range { last, step, limit } => {

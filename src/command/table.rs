@@ -25,6 +25,8 @@ const FAMILIES: &[&[Command]] = &[
     super::sorted_set_ranges::COMMANDS,
     super::sorted_set_pops::COMMANDS,
     super::sorted_set_algebra::COMMANDS,
+    super::geo::COMMANDS,
+    super::sort::COMMANDS,
     super::connection::COMMANDS,
     super::cluster::COMMANDS,
     super::migrate::COMMANDS,

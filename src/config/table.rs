@@ -108,7 +108,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("hz", "10", Int(0, INT_MAX, at!(hz))),
     none("dynamic-hz", "yes", Bool(at!(dynamic_hz))),
     none("ignore-warnings", "", Text(at!(ignore_warnings))),
-    later("locale-collate", "", Text(at!(locale_collate))),
+    here("locale-collate", "", Text(at!(locale_collate))),
     none("watchdog-period", "0", Int(0, INT_MAX, at!(watchdog_period))).hidden(),
     here("key-load-delay", "0", Int(INT_MIN, INT_MAX, at!(key_load_delay))).hidden(),
     none("loading-process-events-interval-bytes", "2097152", Int(1024, INT_MAX, at!(loading_process_events_interval_bytes))).hidden(),

@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mio::{Poll, Waker};
 use tracing::{info, warn};
 
+use crate::base::collation::Collation;
 use crate::base::rng::Rng;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
@@ -281,6 +282,8 @@ pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
         stream_node_max_entries: config.stream_node_max_entries,
         hll_sparse_max_bytes: config.hll_sparse_max_bytes as usize,
         max_string: config.proto_max_bulk_len as usize,
+        // The name was tried before: see `config::take_effect` and `start::run`.
+        collation: Collation::of(&config.locale_collate).unwrap_or_default(),
         hash_seed,
     }
 }

@@ -158,6 +158,8 @@ pub struct Limits {
     pub hll_sparse_max_bytes: usize,
     /// The longest string that a command may build: `proto-max-bulk-len`.
     pub max_string: usize,
+    /// How SORT ALPHA compares: `locale-collate`.
+    pub collation: crate::base::collation::Collation,
     /// Seeds the hash tables of large collections, so that clients cannot choose colliding members.
     /// No directive: a server draws it once when it starts.
     pub hash_seed: u64,
@@ -179,6 +181,7 @@ impl Default for Limits {
             stream_node_max_entries: 100,
             hll_sparse_max_bytes: 3000,
             max_string: 512 << 20,
+            collation: Default::default(),
             hash_seed: 0,
         }
     }
