@@ -14,6 +14,7 @@ pub mod expiry;
 pub mod fail;
 pub mod gate;
 pub mod geo;
+pub mod hash_expiry;
 pub mod hashes;
 pub mod help;
 pub mod hyperloglog;

@@ -265,7 +265,9 @@ fn reach(ctx: &mut Ctx<'_, '_, '_>, pattern: &[u8], element: &[u8]) -> Option<Ve
         None => (behind, None),
     };
     let key = [&pattern[..star], element, behind].concat();
+    let now = ctx.db.field_clock();
     match (ctx.db.read(&key)?, field) {
+        (ValueRef::Hash(hash), Some(field)) if hash.is_dead(field, now) => None,
         (ValueRef::Hash(hash), Some(field)) => hash.get(field).map(|value| value.to_vec()),
         (ValueRef::String(value), None) => Some(value.to_vec()),
         _ => None,

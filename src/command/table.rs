@@ -18,6 +18,7 @@ const FAMILIES: &[&[Command]] = &[
     super::sets::COMMANDS,
     super::set_algebra::COMMANDS,
     super::hashes::COMMANDS,
+    super::hash_expiry::COMMANDS,
     super::streams::COMMANDS,
     super::stream_reads::COMMANDS,
     super::stream_groups::COMMANDS,

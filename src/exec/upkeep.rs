@@ -41,7 +41,7 @@ impl Executor {
         let ks = &*shared.keyspace;
         let mut looked_at = 0;
         for db in 0..ks.databases() as u16 {
-            if ks.volatile_len(db) == 0 {
+            if ks.volatile_len(db) + ks.timed_hashes(db) == 0 {
                 continue;
             }
             let mut locked = ks.lock_slot(shard as u16);

@@ -16,6 +16,7 @@ pub mod set;
 pub mod sorted_set;
 pub mod stream;
 mod table;
+pub mod timed;
 
 pub use hash::Hash;
 pub use list::List;

@@ -19,6 +19,7 @@ use crate::value::{Kind, Value, ValueRef};
 
 mod dying;
 mod effects;
+mod fields;
 mod flush;
 mod walk;
 mod watchers;
@@ -447,11 +448,13 @@ impl<'l, 'k> Db<'l, 'k> {
         entry.set_access(self.access);
         entry.set_parity(self.ks.parity());
         let expire = entry.as_ref().expire();
+        let fields = entry.as_ref().next_field_time();
         let ks = self.ks;
         self.table_mut(h.slot).insert(h.hash, entry, |k| ks.hash(k));
         let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
         bump(&shard.keys, 1);
         self.note_expire(h, None, expire);
+        self.note_fields(h, None, fields);
     }
 
     fn swap_entry(
@@ -465,7 +468,9 @@ impl<'l, 'k> Db<'l, 'k> {
         entry.set_access(access);
         entry.set_parity(self.ks.parity());
         let expire = entry.as_ref().expire();
+        let fields = entry.as_ref().next_field_time();
         let old = self.table_mut(h.slot).replace(place, entry);
+        self.note_fields(h, old.as_ref().next_field_time(), fields);
         self.dispose(old);
         self.note_expire(h, old_expire, expire);
     }
@@ -516,6 +521,9 @@ impl<'l, 'k> Db<'l, 'k> {
         if let Some(at) = entry.as_ref().expire() {
             bump(&shard.volatile, -1);
             shift(&shard.deadlines, at.wrapping_neg());
+        }
+        if entry.as_ref().next_field_time().is_some() {
+            bump(&shard.timed_hashes, -1);
         }
         entry
     }
