@@ -39,6 +39,11 @@
 //! [`keyspace::table::SlotTable`]. What the command recorded goes to the log before the lock is
 //! released; the replies are sent once a round.
 //!
+//! **Who hears of a change.** Whatever changes a key says so with [`keyspace::Db::changed`] and names the
+//! event ([`keyspace::event`]): commands, expiry, eviction, a flush, a lost slot. There transactions that
+//! watch the key are broken, blocked clients are noted, and events that `notify-keyspace-events` asks for
+//! are collected; [`exec`] publishes them before the locks are released.
+//!
 //! **Where a vote is decided.** `hear_auth_request` in `cluster::election`. The vote leaves only after
 //! the `Persist` action before it is on disk: the order of actions is a contract ([`cluster::Action`]).
 //! `scripts/sim` runs that machine under a simulated faulty network and a crashing disk.

@@ -239,7 +239,7 @@ fn move_to(ctx: &mut Ctx<'_, '_, '_>, from: &[u8], to: &[u8]) -> Result<()> {
     }
     let held = Held::take(ctx.db, from).ok_or(Fail::NoSuchKey)?;
     held.put(ctx.db, to);
-    ctx.db.changed(from, event::RENAME_FROM);
+    ctx.db.changed(from, event::RENAME_FROM.uncounted());
     ctx.db.changed(to, event::RENAME_TO);
     Ok(())
 }
@@ -300,7 +300,7 @@ fn move_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     if let Some(held) = Held::take(ctx.db, key) {
         in_database(ctx, there, |db| held.put(db, key));
-        ctx.db.changed(key, event::MOVE_FROM);
+        ctx.db.changed(key, event::MOVE_FROM.uncounted());
         in_database(ctx, there, |db| db.changed(key, event::MOVE_TO));
     }
     ctx.reply.int(1);

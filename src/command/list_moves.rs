@@ -119,7 +119,7 @@ fn move_element(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], from: End, to: End) -
         End::Right => list.push_back(&element, ctx.limits),
     }
     ctx.db.changed(destination, to.push_event());
-    ctx.remove_if_empty(source, emptied, from.pop_event());
+    ctx.remove_if_empty(source, emptied, from.pop_event().uncounted());
     ctx.reply.bulk(&element);
     Ok(true)
 }

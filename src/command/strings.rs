@@ -241,13 +241,6 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// Sets a string with an expiry, and logs the moment of expiry instead of a duration.
 fn put(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], expire: SetExpire) {
     match expire {
-        SetExpire::At(at)
-            if at < ctx.db.now && ctx.db.expiring() == crate::keyspace::db::Expiring::Delete =>
-        {
-            // Dead on arrival, but it did replace what was there.
-            ctx.db.remove(key);
-            ctx.record(&[&b"DEL"[..], key]);
-        }
         SetExpire::At(at) => {
             ctx.db.set_string(key, value, expire);
             ctx.record(&[&b"SET"[..], key, value, b"PXAT", itoa::Buffer::new().format(at).as_bytes()]);

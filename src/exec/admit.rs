@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::call::Call;
 use super::route::Route;
+use super::upkeep::Room;
 use super::{After, Executor, Host};
 use crate::base::time::UnixMs;
 use crate::cluster::view::View;
@@ -256,7 +257,7 @@ impl Executor {
         }
         if route.slot().is_some_and(|slot| view.slot(slot).is_moving()) {
             let expiring = self.shared.expiring();
-            route.check_keys(view, &mut Db::new(locked, client.db, now, expiring, &mut self.effects))?;
+            route.check_keys(view, &Db::new(locked, client.db, now, expiring, &mut self.effects))?;
         }
         Ok(())
     }
@@ -293,7 +294,7 @@ impl Executor {
         if bits & gate::UNAUTHENTICATED != 0 {
             return Some("NOAUTH Authentication required.");
         }
-        if bits & gate::MEMORY_LIMIT != 0 && !self.make_room(host, now) {
+        if bits & gate::MEMORY_LIMIT != 0 && self.make_room(host, now) == Room::Lacking {
             return Some("OOM command not allowed when used memory > 'maxmemory'.");
         }
         if bits & gate::SAVE_FAILED != 0 {

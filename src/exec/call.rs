@@ -133,7 +133,11 @@ impl Executor {
         };
         let ended = match (call.command.run)(&mut ctx, call.args) {
             Ok(Outcome::Done) => Ended::Now(After::Done),
-            Ok(Outcome::Block(block)) => return Ended::Blocks(block),
+            Ok(Outcome::Block(block)) => {
+                // A reader of a group has made its consumer.
+                self.publish_notices(host);
+                return Ended::Blocks(block);
+            }
             Ok(Outcome::Transaction(Transaction::Reset)) => {
                 host.perform(crate::command::Request::Reset, client, &mut db, reply);
                 Ended::Transaction(Transaction::Reset)

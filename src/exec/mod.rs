@@ -29,7 +29,7 @@ mod notices;
 mod route;
 pub mod stats;
 mod transaction;
-mod upkeep;
+pub mod upkeep;
 
 use admit::Admitted;
 use blocked::register;
@@ -63,11 +63,13 @@ pub struct MemoryLimit {
     /// `maxmemory-policy`, by its number.
     pub policy: AtomicU8,
     pub samples: AtomicU32,
-    /// How many keys one command evicts before it goes on although memory is still too much; the
-    /// next one continues (`maxmemory-eviction-tenacity`).
+    /// How many keys are evicted in one go before commands run although memory is still too much
+    /// (`maxmemory-eviction-tenacity`).
     pub most: AtomicU64,
     /// Bytes allocated now.
     pub used: fn() -> u64,
+    /// Values that are gone but whose memory is still being freed.
+    pub being_freed: fn() -> usize,
 }
 
 impl Shared {

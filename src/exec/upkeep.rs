@@ -4,35 +4,56 @@ use std::sync::atomic::Ordering;
 
 use super::{Executor, Host};
 use crate::base::time::UnixMs;
+use crate::command::gate;
 use crate::config::choice::MaxmemoryPolicy;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::{Db, Locked};
 
+/// How memory stands to its limit after an attempt to evict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Below the limit, or there is none to heed.
+    Enough,
+    /// Above it, but more can go: whoever asks again continues.
+    Soon,
+    /// Above it, and nothing may go.
+    Lacking,
+}
+
 impl Executor {
-    /// Evicts until memory is below its limit. False when nothing is left to evict.
-    pub fn make_room(&mut self, host: &mut dyn Host, now: UnixMs) -> bool {
-        let memory = &self.shared.memory;
+    /// Evicts some keys if memory is above its limit.
+    pub fn make_room(&mut self, host: &mut dyn Host, now: UnixMs) -> Room {
+        let shared = self.shared;
+        let memory = &shared.memory;
         let limit = memory.limit.load(Ordering::Relaxed);
-        if limit == 0 || (memory.used)() <= limit {
-            return true;
-        }
-        if self.shared.is_replica.load(Ordering::Relaxed) {
-            return false;
+        if limit == 0 || (memory.used)() <= limit || !self.may_evict() {
+            return Room::Enough;
         }
         let policy = MaxmemoryPolicy::from_number(memory.policy.load(Ordering::Relaxed));
         let samples = memory.samples.load(Ordering::Relaxed) as usize;
-        let shared = self.shared;
         self.effects.log_wanted = shared.keyspace.log.is_wanted();
         for _ in 0..memory.most.load(Ordering::Relaxed) {
+            // What was evicted counts until it is freed: evicting more meanwhile would take too much.
+            if (memory.being_freed)() > 0 {
+                return Room::Soon;
+            }
             let evicted = shared.keyspace.evict_one(policy, &mut self.rng, samples, now, &mut self.effects);
-            let Some(mut locked) = evicted else { return false };
+            let Some(mut locked) = evicted else { return Room::Lacking };
             self.settle(host, now, &mut locked);
             drop(locked);
-            if (shared.memory.used)() <= limit {
-                return true;
+            if (memory.used)() <= limit {
+                return Room::Enough;
             }
         }
-        true
+        Room::Soon
+    }
+
+    /// While data are loaded or writes are paused nothing goes. Nor on a replica that leaves it to its primary:
+    /// there the gate has no limit.
+    fn may_evict(&self) -> bool {
+        let gate = self.shared.gate.load(Ordering::Relaxed);
+        let held = gate::LOADING | gate::PAUSED_ALL | gate::PAUSED_WRITES;
+        gate & gate::MEMORY_LIMIT != 0 && gate & held == 0
     }
 
     /// Deletes some keys whose time has come from one shard, as a primary does in the background.

@@ -29,8 +29,8 @@ impl Event {
         Self { class, name, counts: true, breaks_watch: true, wakes: true }
     }
 
-    /// What the node does by itself, or what a command counts as a whole.
-    const fn uncounted(self) -> Self {
+    /// The same as what the node does by itself, or as a part of a change that is counted already.
+    pub const fn uncounted(self) -> Self {
         Self { counts: false, ..self }
     }
 

@@ -284,6 +284,48 @@ impl Keyspace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::rng::Rng;
+
+    /// Two threads change and flush one slot, and each fetches ahead what the other is changing. Miri runs
+    /// this, too, and tells of every access that races with another.
+    #[test]
+    fn two_threads_share_a_slot() {
+        let ks = Keyspace::new(1, Box::new(drop));
+        let slot = key_slot(b"{one}");
+        let rounds = if cfg!(miri) { 30 } else { 5000 };
+        let work = |seed| {
+            let mut rng = Rng::new(seed);
+            for round in 0..rounds {
+                let keys: Vec<_> = (0..4).map(|_| format!("{{one}}{}", rng.below(50))).collect();
+                prefetch(
+                    &keys.iter().filter_map(|k| ks.upcoming(0, ks.hashed(k.as_bytes()))).collect::<Vec<_>>(),
+                );
+                for key in &keys {
+                    let (mut locked, mut effects) = (ks.lock_slot(slot), Effects::default());
+                    let mut db = Db::new(&mut locked, 0, 1, db::Expiring::Delete, &mut effects);
+                    if rng.chance(3, 4) {
+                        db.set_string(key.as_bytes(), &[b'v'; 20], db::SetExpire::Clear);
+                    } else {
+                        db.remove(key.as_bytes());
+                    }
+                }
+                assert!(ks.slot_len(0, slot) <= 50);
+                if round % 10 == 9 {
+                    ks.flush_slot(&mut ks.lock_slot(slot), 0, slot, &mut Effects::default());
+                }
+                if round == rounds / 2 {
+                    ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| work(1));
+            scope.spawn(|| work(2));
+        });
+        let mut keys = 0;
+        ks.lock_slot(slot).table(ks.tables(0), slot).for_each(|_| keys += 1);
+        assert_eq!((ks.slot_len(0, slot), ks.len(0)), (keys, keys));
+    }
 
     #[test]
     fn every_slot_has_its_own_table() {

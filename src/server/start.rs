@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -197,6 +197,9 @@ fn seed() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish() ^ unix_ms() as u64
 }
 
+/// Values on their way to the thread that frees memory.
+static GARBAGE_WAITING: AtomicUsize = AtomicUsize::new(0);
+
 fn make_node(
     config: Config,
     renames: &[(String, String)],
@@ -209,15 +212,20 @@ fn make_node(
         .name("free".into())
         .spawn(move || {
             crash::guard_thread();
-            bin.into_iter().for_each(drop);
+            for garbage in bin {
+                drop(garbage);
+                GARBAGE_WAITING.fetch_sub(1, Ordering::Relaxed);
+            }
         })
         .map_err(system("cannot start the thread that frees memory"))?;
     let discard = Box::new(move |g| {
+        GARBAGE_WAITING.fetch_add(1, Ordering::Relaxed);
         // When the thread is gone the node is ending, and dropping here is as good.
         let _ = garbage.send(g);
     });
     // A cluster has one database.
     let databases = if config.cluster_enabled { 1 } else { config.databases.clamp(1, 65535) as usize };
+    allocator::set_exact(config.maxmemory > 0);
     let keyspace = Keyspace::new(databases, discard);
     keyspace.log.set_keep(config.repl_backlog_size);
     configure_usage(&keyspace.usage, &config);
@@ -238,6 +246,7 @@ fn make_node(
             samples: AtomicU32::new(config.maxmemory_samples),
             most: AtomicU64::new(eviction_batch(&config)),
             used: allocator::used,
+            being_freed: || GARBAGE_WAITING.load(Ordering::Relaxed),
         },
         view: ArcSwapOption::empty(),
         is_replica: AtomicBool::new(false),

@@ -10,6 +10,7 @@ mod admin;
 mod clients;
 mod cluster;
 mod connection;
+mod events;
 mod keys;
 mod maxmemory;
 mod persistence;

@@ -130,3 +130,65 @@ fn allkeys_lfu_keeps_what_is_used_often() {
     client.ok("DEBUG RELOAD");
     assert_eq!(client.run("OBJECT FREQ often:0").int(), before);
 }
+
+/// What is above the limit goes by itself: nobody writes, nobody even asks.
+#[test]
+fn a_limit_that_is_lowered_holds_without_traffic() {
+    let server = Launch::subject().args(&["--maxmemory-policy", "allkeys-lru"]).start();
+    let mut client = server.connect();
+    fill(&mut client, 4_000);
+    let limit = client.info_int("used_memory") - 2_000_000;
+    client.ok(&format!("CONFIG SET maxmemory {limit}"));
+    wait_for("memory below its limit", SOON, || client.info_int("used_memory") <= limit + 16 * 1024);
+    let left = client.run("DBSIZE").int();
+    assert!((1_000..3_900).contains(&left), "{left} keys are left of 4,000");
+}
+
+/// One value of two fifths of the limit, and then only reads.
+#[test]
+fn a_value_that_breaks_the_limit_is_made_up_for() {
+    let server = Launch::subject().args(&["--maxmemory-policy", "allkeys-lru"]).start();
+    let mut client = server.connect();
+    // The request itself counts as well while it is read.
+    let limit = client.info_int("used_memory") + 50_000_000;
+    client.ok(&format!("CONFIG SET maxmemory {limit}"));
+    fill(&mut client, 50_000);
+    client.ok(&format!("SET big {}", "x".repeat(20_000_000)));
+    wait_for("memory below its limit", SOON, || {
+        client.run("GET key:1");
+        client.info_int("used_memory") <= limit + 64 * 1024
+    });
+}
+
+/// A limit 100 KiB above what is used holds to within a few KiB, whatever goes.
+#[test]
+fn a_narrow_limit_is_honoured() {
+    let policies = [
+        "allkeys-lru",
+        "allkeys-lfu",
+        "allkeys-random",
+        "volatile-lru",
+        "volatile-lfu",
+        "volatile-random",
+        "volatile-ttl",
+    ];
+    for policy in policies {
+        let server = Launch::subject().args(&["--maxmemory-policy", policy]).start();
+        let mut client = server.connect();
+        // What a connection and the tables need once is there before it is measured.
+        let line = |i: u32| format!("SET key:{i} {} EX 1000", "x".repeat(200));
+        client.pipeline(&(0..2_000).map(line).collect::<Vec<_>>());
+        let limit = client.info_int("used_memory") + 100 * 1024;
+        client.ok(&format!("CONFIG SET maxmemory {limit}"));
+        let mut highest = 0;
+        for i in 2_000..5_000 {
+            client.ok(&line(i));
+            if i % 50 == 0 {
+                highest = highest.max(client.info_int("used_memory"));
+            }
+        }
+        assert!(highest <= limit + 16 * 1024, "{policy}: {} bytes above the limit", highest - limit);
+        assert!(highest >= limit - 64 * 1024, "{policy}: {} bytes below the limit", limit - highest);
+        assert!(client.info_int("evicted_keys") > 1_000, "{policy}");
+    }
+}

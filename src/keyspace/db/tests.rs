@@ -5,7 +5,10 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::base::crc16::key_slot;
 use crate::base::rng::Rng;
-use crate::keyspace::watch::Dirty;
+use crate::config::choice::MaxmemoryPolicy;
+use crate::config::compound::{Compound, KeyspaceEvents};
+use crate::keyspace::SHARDS;
+use crate::keyspace::watch::{Dirty, Waiter};
 
 fn with<R>(ks: &Keyspace, now: UnixMs, f: impl FnOnce(&mut Db<'_, '_>) -> R) -> (R, Effects) {
     let mut effects = Effects::default();
@@ -103,8 +106,133 @@ fn a_watched_key_marks_its_transaction_only_when_it_changes() {
     with(&ks, 0, |db| {
         db.watch(b"k", &dirty);
         db.changed(b"other", event::SET);
+        db.changed(b"k", event::XGROUP_CREATE);
+        db.notify(b"k", event::EXPIRE);
     });
     assert!(!dirty.load(Ordering::Relaxed));
     with(&ks, 0, |db| db.changed(b"k", event::SET));
     assert!(dirty.load(Ordering::Relaxed));
+}
+
+/// A keyspace whose key `k` is watched and waited for, and everything of it published; the key's time
+/// comes at 100.
+struct Witness {
+    ks: Keyspace,
+    watched: Dirty,
+}
+
+impl Witness {
+    fn new() -> Self {
+        let (ks, watched) = (Keyspace::new(2, Box::new(drop)), Dirty::default());
+        let mut events = KeyspaceEvents::default();
+        events.read(&[b"KEAmn"], true).unwrap();
+        ks.events.set(events);
+        with(&ks, 0, |db| {
+            db.set_string(b"k", b"v", SetExpire::At(100));
+            for key in [&b"k"[..], b"missing"] {
+                db.watch(key, &watched);
+                db.block(key, &waiter());
+            }
+        });
+        Self { ks, watched }
+    }
+
+    /// Does something to the key, which must break the transaction once and wake the client once, and be
+    /// published as `events`.
+    fn expect(&self, events: &[&str], step: impl FnOnce(&Keyspace, &mut Effects)) {
+        let mut effects = Effects::seeded(1);
+        step(&self.ks, &mut effects);
+        let published: Vec<_> = effects.notices.iter().map(|n| (n.db, n.event.name(), &*n.key)).collect();
+        let expected: Vec<_> = events.iter().map(|name| (0, *name, &b"k"[..])).collect();
+        assert_eq!(published, expected);
+        assert_eq!(effects.ready, [(0, b"k".to_vec())], "a blocked client looks again");
+        assert!(self.watched.load(Ordering::Relaxed));
+        assert_eq!(effects.dirty, 0, "what the node does by itself is no change of a client");
+    }
+}
+
+fn waiter() -> Arc<Waiter> {
+    Arc::new(Waiter {
+        client: 1,
+        worker: 0,
+        token: 0,
+        db: 0,
+        resp3: false,
+        no_touch: false,
+        user: "".into(),
+        argv: Vec::new(),
+        alone: Vec::new(),
+        claimed: false.into(),
+    })
+}
+
+#[test]
+fn a_dead_key_that_is_met_tells_once_that_it_expired() {
+    Witness::new().expect(&["expired", "keymiss"], |ks, effects| {
+        let mut locked = ks.lock_all();
+        assert!(Db::new(&mut locked, 0, 101, Expiring::Delete, effects).read(b"k").is_none());
+    });
+    Witness::new().expect(&["expired"], |ks, effects| {
+        assert!(!Db::new(&mut ks.lock_all(), 0, 101, Expiring::Delete, effects).exists(b"k"));
+    });
+    Witness::new().expect(&["expired", "new"], |ks, effects| {
+        let mut locked = ks.lock_all();
+        Db::new(&mut locked, 0, 101, Expiring::Delete, effects).set_string(b"k", b"v", SetExpire::Clear);
+    });
+    Witness::new().expect(&["expired", "new"], |ks, effects| {
+        let value = Value::String(Arc::new(vec![0; 1000]));
+        Db::new(&mut ks.lock_all(), 0, 101, Expiring::Delete, effects).insert(b"k", value, None);
+    });
+}
+
+#[test]
+fn a_dead_key_that_the_clock_finds_tells_once_that_it_expired() {
+    Witness::new().expect(&["expired"], |ks, effects| {
+        let mut locked = ks.lock_all();
+        let mut db = Db::new(&mut locked, 0, 1000, Expiring::Delete, effects);
+        assert_eq!((db.expire_due(10), db.expire_due(10)), (1, 0));
+    });
+}
+
+#[test]
+fn an_evicted_key_tells_so_once() {
+    Witness::new().expect(&["evicted"], |ks, effects| {
+        let mut rng = Rng::new(1);
+        assert!(ks.evict_one(MaxmemoryPolicy::AllkeysRandom, &mut rng, 5, 0, effects).is_some());
+        assert!(ks.evict_one(MaxmemoryPolicy::AllkeysRandom, &mut rng, 5, 0, effects).is_none());
+    });
+}
+
+#[test]
+fn a_flush_and_a_lost_slot_tell_once_of_keys_that_were_there() {
+    Witness::new().expect(&[], |ks, effects| {
+        let mut locked = ks.lock_all();
+        assert_eq!((ks.flush(&mut locked, 0, effects), ks.flush(&mut locked, 0, effects)), (1, 0));
+        ks.flush(&mut locked, 1, effects);
+    });
+    Witness::new().expect(&[], |ks, effects| {
+        let mut locked = ks.lock_all();
+        let slot = key_slot(b"k");
+        ks.flush_slot(&mut locked, 0, slot ^ SHARDS as u16, effects);
+        for keys in [1, 0] {
+            assert_eq!(ks.flush_slot(&mut locked, 0, slot, effects), keys);
+        }
+    });
+}
+
+#[test]
+fn events_are_noted_only_for_who_publishes_them() {
+    let ks = Keyspace::new(1, Box::new(drop));
+    let noted = |letters: &[u8], effects: Effects| {
+        let mut events = KeyspaceEvents::default();
+        events.read(&[letters], true).unwrap();
+        ks.events.set(events);
+        let mut effects = effects;
+        Db::new(&mut ks.lock_all(), 0, 0, Expiring::Delete, &mut effects).changed(b"k", event::LPUSH);
+        (effects.notices.len(), effects.dirty)
+    };
+    for (letters, count) in [(&b"KA"[..], 1), (b"El", 1), (b"", 0), (b"A", 0), (b"KEg$shzxetdmn", 0)] {
+        assert_eq!(noted(letters, Effects::seeded(1)), (count, 1));
+        assert_eq!(noted(letters, Effects::default()), (0, 1));
+    }
 }

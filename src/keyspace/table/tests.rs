@@ -110,3 +110,29 @@ fn five_thousand_keys_cost_under_sixteen_bucket_bytes_each() {
     }
     assert!(t.bucket_bytes() < 16 * keys as usize, "{}", t.bucket_bytes());
 }
+
+/// A place that is kept while the table changes names another entry or none, never freed memory. (Miri
+/// would tell.)
+#[test]
+fn a_stale_place_is_caught() {
+    let mut t = SlotTable::default();
+    let keys = 200;
+    for k in 0..keys {
+        insert(&mut t, k);
+    }
+    let places: Vec<_> =
+        (0..keys).filter_map(|k| t.find(hash_of(&k.to_le_bytes()), &k.to_le_bytes())).collect();
+    assert!(places.len() == keys as usize && places.iter().any(|p| p.depth > 0));
+    for k in 1..keys {
+        remove(&mut t, k);
+    }
+    let (mut named, mut refused) = (0, 0);
+    for place in places {
+        let read = std::panic::AssertUnwindSafe(|| id(t.get(place)));
+        match std::panic::catch_unwind(read) {
+            Ok(id) => named += usize::from(id == 0),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(named >= 1 && refused + named == keys as usize);
+}

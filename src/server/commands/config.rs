@@ -12,6 +12,7 @@ use crate::server::commands::fail;
 use crate::server::control::clustering;
 use crate::server::disk::{config_file, rdb_file};
 use crate::server::node::Node;
+use crate::server::process::allocator;
 use crate::server::process::os_error::words;
 use crate::server::process::{crash, limits};
 use crate::server::start;
@@ -148,6 +149,7 @@ fn follow(node: &Node, config: &Config) {
     }
     crash::configure(config.crash_log_enabled, config.use_exit_on_panic);
     let memory = &node.shared.memory;
+    allocator::set_exact(config.maxmemory > 0);
     memory.limit.store(config.maxmemory, Ordering::Relaxed);
     memory.policy.store(config.maxmemory_policy as u8, Ordering::Relaxed);
     start::configure_usage(&node.shared.keyspace.usage, config);

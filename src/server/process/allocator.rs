@@ -1,5 +1,6 @@
-//! The allocator, with a count of what is allocated: `used_memory`, exact to some hundred KiB and
-//! cheap enough to be asked before every write.
+//! The allocator, with a count of what is allocated: `used_memory`, cheap enough to be asked before every
+//! write. It lags behind by what threads have not told yet: 64 KiB each, and 1 KiB each where there is a
+//! memory limit to heed.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
@@ -21,8 +22,15 @@ pub static MALLOC_CONF: &[u8; 34] = b"thp:always,background_thread:true\0";
 /// Bytes allocated and not freed, as far as threads have told.
 static USED: AtomicI64 = AtomicI64::new(0);
 
-/// A thread tells its balance when it exceeds this.
-const TELL_FROM: i64 = 64 * 1024;
+/// A thread tells its balance when it exceeds so many bytes.
+static TELL_FROM: AtomicI64 = AtomicI64::new(TELL_SELDOM);
+const TELL_SELDOM: i64 = 64 * 1024;
+const TELL_OFTEN: i64 = 1024;
+
+/// How exact the count is: within a few KiB, or within what costs next to nothing.
+pub fn set_exact(exact: bool) {
+    TELL_FROM.store(if exact { TELL_OFTEN } else { TELL_SELDOM }, Ordering::Relaxed);
+}
 
 thread_local! {
     /// Bytes that this thread allocated minus what it freed since it last told. Constant and
@@ -41,7 +49,7 @@ fn count(bytes: i64) {
     // A thread that is being torn down has no counter any more; its last few bytes do not matter.
     let _ = BALANCE.try_with(|b| {
         let balance = b.get() + bytes;
-        if balance.abs() > TELL_FROM {
+        if balance.abs() > TELL_FROM.load(Ordering::Relaxed) {
             USED.fetch_add(balance, Ordering::Relaxed);
             b.set(0);
         } else {

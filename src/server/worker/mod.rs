@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use crate::base::time::UnixMs;
-use crate::command::{Client, Request};
+use crate::command::{Client, Request, gate};
+use crate::exec::upkeep::Room;
 use crate::exec::{After, Executor, Host};
 use crate::keyspace::db::Notice;
 use crate::keyspace::watch::Waiter;
@@ -72,6 +73,8 @@ pub struct Worker {
     log_end: u64,
     /// `client-query-buffer-limit`, looked up once a second.
     query_limit: usize,
+    /// Memory is above its limit, and keys can go.
+    evicting: bool,
     stopped: bool,
 }
 
@@ -132,6 +135,7 @@ impl Worker {
             next_shard: index,
             log_end: 0,
             query_limit: usize::MAX,
+            evicting: false,
             stopped: false,
         }
     }
@@ -193,6 +197,9 @@ impl Worker {
 
     /// How long to sleep when nothing happens: blocked clients have deadlines.
     fn idle_timeout(&self) -> Duration {
+        if self.evicting {
+            return Duration::from_millis(1);
+        }
         let mut timeout = Duration::from_millis(100);
         if self.node.clients.blocked.load(Ordering::Relaxed) == 0 {
             return timeout;
@@ -228,6 +235,7 @@ impl Worker {
         if self.node.clients.blocked.load(Ordering::Relaxed) > 0 {
             self.time_out_blocked(Instant::now(), now_ms);
         }
+        self.evict_some(now_ms);
         if now_ms >= self.next_expiry_ms {
             self.next_expiry_ms = now_ms + EXPIRY_PERIOD_MS;
             self.expire_some(now_ms);
@@ -238,6 +246,15 @@ impl Worker {
             self.query_limit = self.node.config.load().client_query_buffer_limit as usize;
             self.close_idle(second);
         }
+    }
+
+    /// Evicts keys while memory is above its limit, also when nobody writes.
+    fn evict_some(&mut self, now: UnixMs) {
+        if self.node.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT == 0 {
+            return;
+        }
+        let room = self.executor.make_room(&mut NodeHost { node: &self.node }, now);
+        self.evicting = room == Room::Soon;
     }
 
     /// This worker's part of active expiry: its share of the shards, each with a bounded number of
