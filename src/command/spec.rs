@@ -486,8 +486,9 @@ impl Command {
         let slow = if self.has(flags::FAST) { "" } else { "@slow" };
         // A container does nothing by itself.
         let is_container = !self.subcommands.is_empty() && self.flags == 0;
-        // Generic commands that are about the connection rather than about keys (WAIT).
-        let not_of_keys = matches!(self.group, Group::Generic) && self.categories.contains(&"@connection");
+        // Generic commands that are about the connection (WAIT) or some types (SORT) rather than about keys.
+        let of_others = ["@connection", "@sortedset"].iter().any(|c| self.categories.contains(c));
+        let not_of_keys = matches!(self.group, Group::Generic) && of_others;
         let group = if is_container || not_of_keys { "" } else { self.group.category() };
         let is = |category: &str| {
             category == slow

@@ -59,11 +59,14 @@ impl Digest {
                 }
             }
             ValueRef::Hash(hash) => {
-                for (field, value) in hash.iter() {
+                for (field, value, at) in hash.iter_timed() {
                     let mut one = Digest::default();
                     one.mix_item(field);
                     one.mix_item(value);
                     self.xor(&one.0);
+                    if at.is_some() {
+                        self.xor(b"!!hexpire!!");
+                    }
                 }
             }
             ValueRef::Stream(stream) => {

@@ -11,6 +11,7 @@ mod clients;
 mod cluster;
 mod connection;
 mod events;
+mod families;
 mod keys;
 mod maxmemory;
 mod persistence;

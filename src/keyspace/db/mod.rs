@@ -351,13 +351,14 @@ impl<'l, 'k> Db<'l, 'k> {
             self.replace_string(key, bytes, true);
             return result;
         };
-        if let Some(Value::String(shared)) = self.open(h, place) {
-            return change(Arc::make_mut(shared));
-        }
-        let ValueRef::String(old) = self.table(h.slot).get(place).value() else {
-            unreachable!("the caller has looked at the type")
+        let entry = self.table(h.slot).get(place);
+        let mut bytes = match entry.value() {
+            ValueRef::String(old) if entry.object().is_none() => old.to_vec(),
+            _ => match self.open(h, place) {
+                Some(Value::String(shared)) => return change(Arc::make_mut(shared)),
+                _ => unreachable!("the caller has looked at the type"),
+            },
         };
-        let mut bytes = old.to_vec();
         let result = change(&mut bytes);
         if bytes.len() > INLINE_MAX {
             self.replace_string(key, bytes, true);

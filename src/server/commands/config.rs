@@ -116,6 +116,9 @@ fn enter(dir: &str) -> Result<String, SetError> {
 /// Changes that the system may refuse, beside the directory. Each is taken back when a later one fails.
 fn touch_system(node: &Node, config: &Config, changed: &[&str]) -> Result<(), SetError> {
     let has = |names: &[&str]| changed.iter().any(|name| names.contains(name));
+    if has(&["locale-collate"]) && start::collation(config).is_none() {
+        return Err(SetError::failed("locale-collate", "Invalid locale name"));
+    }
     let score = has(&["oom-score-adj", "oom-score-adj-values"]);
     if score && let Err(e) = node.origin.oom_score.lock().apply(config, node.is_replica()) {
         tracing::warn!("Unable to write oom_score_adj: {}", words(&e));
