@@ -31,7 +31,7 @@ const fn sets(
 const fn shows(name: &'static str, run: super::ctx::Handler, summary: &'static str) -> Command {
     Command::new(name, -5, Hash, run).complexity("O(N)").flags(READONLY | FAST).keys(SEEN).doc(
         "7.4.0",
-        "key FIELDS numfields:integer field [field ...]",
+        "key <FIELDS numfields:integer field [field ...]>",
         summary,
     )
 }
@@ -40,35 +40,34 @@ pub const COMMANDS: &[Command] = &[
     sets(
         "hexpire",
         hexpire,
-        "key seconds [NX | XX | GT | LT] FIELDS numfields:integer field [field ...]",
+        "key seconds [NX | XX | GT | LT] <FIELDS numfields:integer field [field ...]>",
         "Sets how many seconds fields have left.",
     ),
     sets(
         "hpexpire",
         hpexpire,
-        "key milliseconds [NX | XX | GT | LT] FIELDS numfields:integer field [field ...]",
+        "key milliseconds [NX | XX | GT | LT] <FIELDS numfields:integer field [field ...]>",
         "Sets how many milliseconds fields have left.",
     ),
     sets(
         "hexpireat",
         hexpireat,
-        "key unix-time-seconds [NX | XX | GT | LT] FIELDS numfields:integer field [field ...]",
+        "key unix-time-seconds [NX | XX | GT | LT] <FIELDS numfields:integer field [field ...]>",
         "Sets the second at which fields expire.",
     ),
     sets(
         "hpexpireat",
         hpexpireat,
-        "key unix-time-milliseconds [NX | XX | GT | LT] FIELDS numfields:integer field [field ...]",
+        "key unix-time-milliseconds [NX | XX | GT | LT] <FIELDS numfields:integer field [field ...]>",
         "Sets the millisecond at which fields expire.",
     ),
-    shows("httl", httl, "Returns how many seconds fields have left.").tips(&["nondeterministic_output"]),
-    shows("hpttl", hpttl, "Returns how many milliseconds fields have left.")
-        .tips(&["nondeterministic_output"]),
+    shows("httl", httl, "Returns how many seconds fields have left."),
+    shows("hpttl", hpttl, "Returns how many milliseconds fields have left."),
     shows("hexpiretime", hexpiretime, "Returns the second at which fields expire."),
     shows("hpexpiretime", hpexpiretime, "Returns the millisecond at which fields expire."),
     Command::new("hpersist", -5, Hash, hpersist).complexity("O(N)").flags(WRITE | FAST).keys(CHANGED).doc(
         "7.4.0",
-        "key FIELDS numfields:integer field [field ...]",
+        "key <FIELDS numfields:integer field [field ...]>",
         "Takes the expiry from fields.",
     ),
 ];

@@ -155,7 +155,7 @@ fn pure_token(token: String) -> Argument {
 
 fn plain(word: &str) -> Argument {
     let told = word.split_once(':').and_then(|(name, kind)| {
-        let kind = ["double", "integer", "key", "string"].into_iter().find(|k| *k == kind)?;
+        let kind = ["double", "integer", "key", "pattern", "string"].into_iter().find(|k| *k == kind)?;
         Some((name, kind))
     });
     let (name, kind) = told.unwrap_or_else(|| (word, kind(word)));

@@ -63,10 +63,10 @@ impl Digest {
                     let mut one = Digest::default();
                     one.mix_item(field);
                     one.mix_item(value);
-                    self.xor(&one.0);
                     if at.is_some() {
-                        self.xor(b"!!hexpire!!");
+                        one.xor(b"!!hexpire!!");
                     }
+                    self.xor(&one.0);
                 }
             }
             ValueRef::Stream(stream) => {

@@ -500,7 +500,7 @@ mod tests {
         union.merge(&sparse).unwrap();
         assert_eq!(count(&sparse), Ok(union.count()));
         make_dense(&mut sparse).unwrap();
-        assert_eq!(sparse, dense);
+        assert!(sparse[HEADER..] == dense[HEADER..], "the registers differ");
     }
 
     #[test]

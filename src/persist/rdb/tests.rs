@@ -1,5 +1,6 @@
 //! Values and files there and back, and what happens to damaged ones.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -132,6 +133,80 @@ fn dumps_of_redis_7_4_come_back() {
         let again = payload::restore(&dumped(&table), &limits).unwrap();
         assert_eq!(digest(&again).to_string(), sum, "{key}");
     }
+}
+
+/// A file that Redis 7.4.1 saved holds what it says.
+#[test]
+fn a_file_of_redis_7_4_is_read() {
+    let file = include_bytes!("../../../tests/golden/all-types-7.4.rdb");
+    let rows = include_str!("../../../tests/golden/all-types-7.4.tsv");
+    let limits = Limits { hash_max_listpack_entries: 512, ..Limits::default() };
+    let records: Vec<Record> = Reader::open(&file[..], limits).unwrap().collect::<Result<_>>().unwrap();
+    let mut entries: BTreeMap<Vec<u8>, Value> = BTreeMap::new();
+    for record in records {
+        if let Record::Entry(entry) = record {
+            entries.insert(entry.key, entry.value);
+        }
+    }
+    for row in rows.lines().skip(1) {
+        let [key, kind, encoding, sum] = row.split('\t').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        let Some(value) = entries.get(key.as_bytes()) else { continue };
+        let value = value.as_ref();
+        assert_eq!(value.kind().name(), kind, "{key}");
+        if kind == "hash" {
+            assert_eq!(
+                (value.encoding_name(), digest(&entries[key.as_bytes()]).to_string()),
+                (encoding, sum.to_owned())
+            );
+        }
+    }
+    let timed = entries.values().filter(|v| matches!(v, Value::Hash(h) if h.next_time().is_some())).count();
+    assert_eq!((timed, entries.len() > 25), (3, true));
+}
+
+/// Release candidates of 7.4 wrote times without the first one in front.
+#[test]
+fn hashes_with_times_of_release_candidates_are_read() {
+    let at: i64 = 33_177_117_420_000;
+    let limits = Limits::default();
+    let table = [b"\x16\x02\x81", &at.to_be_bytes()[..], b"\x01a\xc0\x01\x00\x01b\xc0\x02"].concat();
+    let packed =
+        [b"\x17\x16\x16\0\0\0\x03\0\x81a\x02\x01\x01\xf4", &at.to_le_bytes()[..], b"\x09\xff"].concat();
+    for (body, fields) in [(table, 2), (packed, 1)] {
+        let Value::Hash(hash) = payload::restore(&sealed(&body, 12), &limits).unwrap() else {
+            panic!("a hash")
+        };
+        assert_eq!((hash.len(), hash.time(b"a"), hash.next_time()), (fields, Some(Some(at)), Some(at)));
+    }
+}
+
+/// A hash with times may come from an attacker: order, range and count are checked.
+#[test]
+fn unsound_times_are_refused() {
+    let limits = Limits::default();
+    let refused = |body: &[u8]| payload::restore(&sealed(body, 12), &limits).is_err();
+    let first = 5_i64.to_le_bytes();
+    // A time beyond 46 bits, a field twice, none at all.
+    assert!(refused(&[b"\x18", &first[..], b"\x01\x81\x7f\xff\xff\xff\xff\xff\xff\xff\x01a\x01b"].concat()));
+    assert!(refused(&[b"\x18", &first[..], b"\x02\x01\x01a\x01b\x01\x01a\x01b"].concat()));
+    assert!(refused(&[b"\x18", &first[..], b"\x00"].concat()));
+    assert!(!refused(&[b"\x18", &first[..], b"\x01\x01\x01a\x01b"].concat()));
+    // Fields, values and times that are not in order, or not in threes.
+    let packed = |times: &[(&str, i64)]| {
+        let mut lp = crate::encoding::Listpack::new();
+        for (field, at) in times {
+            lp.push_back_two(field.as_bytes(), b"v");
+            lp.push_back_int(*at);
+        }
+        let bytes = lp.as_bytes();
+        [b"\x19", &first[..], &[bytes.len() as u8], bytes].concat()
+    };
+    assert!(!refused(&packed(&[("a", 5), ("b", 5), ("c", 7), ("d", 0)])));
+    assert!(refused(&packed(&[("a", 7), ("b", 5)])));
+    assert!(refused(&packed(&[("a", 0), ("b", 5)])));
+    assert!(refused(&packed(&[("a", -1)])));
+    assert!(refused(&packed(&[("a", 1 << 46)])));
+    assert!(refused(&packed(&[("a", 5), ("a", 6)])));
 }
 
 /// The file of all samples, in two databases, with expiries and usage.
