@@ -18,6 +18,10 @@ pub fn allowed(command: &[Vec<u8>], ours: &[u8], theirs: &[u8]) -> bool {
                 && [&b"$9\r\nhashtable\r\n"[..], b"$9\r\nquicklist\r\n", b"$8\r\nskiplist\r\n"]
                     .contains(&theirs)
         }
+        // Elements of a set with the same weight come in the order of its table.
+        "SORT" if command.get(1).is_some_and(|key| key.starts_with(b"t")) => {
+            same_elements(ours, theirs, false)
+        }
         // Since 7.2 the arguments are read before the key is looked up.
         "BITCOUNT" | "BITPOS" => ours.first() == Some(&b'-') && matches!(theirs, b":0\r\n" | b":-1\r\n"),
         // The order of a hash table is nobody's promise.

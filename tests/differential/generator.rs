@@ -32,7 +32,8 @@ impl Rng {
 /// stream), Q a sorted set whose scores are all 0, V a value, M a member or field, I an integer, F a number, R a range index, B a score
 /// bound, G a lexical bound, N a small count, D a stream ID, P a pattern, E an expiry that does not
 /// pass while the test runs or is over at once, W a HyperLogLog, Y a sorted set of places, A a coordinate, C a distance,
-/// O the offset of a bit, J a bit, U an integer type of a bit field. `?` before a word makes it
+/// 1 a list, 2 a set (SORT of a sorted set would change its encoding in Redis, and with it what it
+/// remembers of -0), O the offset of a bit, J a bit, U an integer type of a bit field. `?` before a word makes it
 /// optional, `*` repeats the rest.
 const TEMPLATES: &[&str] = &[
     "SET {S} {V}",
@@ -244,18 +245,18 @@ const TEMPLATES: &[&str] = &[
     "GEORADIUS {Y} {A} {A} {C} km STOREDIST {Y}",
     "GEORADIUSBYMEMBER {Y} {M} {C} km DESC ?WITHCOORD",
     "GEORADIUSBYMEMBER_RO {Y} {M} {C} km ASC",
-    "SORT {L}",
-    "SORT {L} ?DESC LIMIT {R} {R}",
-    "SORT {L} ALPHA ?DESC",
-    "SORT {T} ALPHA LIMIT {R} {R}",
-    "SORT {Z} ALPHA ?DESC",
-    "SORT {Z} BY nosort ?DESC LIMIT {R} {R}",
-    "SORT {L} BY nosort ?DESC GET # GET s*",
-    "SORT {L} BY s* ?ALPHA GET s* GET #",
-    "SORT {L} BY h*->m1 ALPHA GET h*->m2",
-    "SORT {T} ?ALPHA STORE {L}",
-    "SORT {L} ALPHA STORE {L} STORE {L}",
-    "SORT_RO {L} ALPHA",
+    "SORT {1}",
+    "SORT {1} ?DESC LIMIT {R} {R}",
+    "SORT {1} ALPHA ?DESC",
+    "SORT {2} ALPHA LIMIT {R} {R}",
+    "SORT {Y} ALPHA ?DESC",
+    "SORT {Y} BY nosort ?DESC LIMIT {R} {R}",
+    "SORT {1} BY nosort ?DESC GET # GET s*",
+    "SORT {1} BY s* ?ALPHA GET s* GET #",
+    "SORT {1} BY h*->m1 ALPHA GET h*->m2",
+    "SORT {2} ?ALPHA STORE {L}",
+    "SORT {1} ALPHA STORE {L} STORE {L}",
+    "SORT_RO {1} ALPHA",
     "MULTI",
     "EXEC",
     "EXEC",
@@ -337,6 +338,8 @@ fn fill(rng: &mut Rng, part: &str) -> Vec<u8> {
             }
             format!("{}{}", letter.to_ascii_lowercase(), rng.below(4)).into_bytes()
         }
+        '1' => format!("l{}", rng.below(4)).into_bytes(),
+        '2' => format!("t{}", rng.below(4)).into_bytes(),
         'W' => format!("w{}", rng.below(3)).into_bytes(),
         'Y' => format!("y{}", rng.below(3)).into_bytes(),
         'A' => coordinate(rng),
