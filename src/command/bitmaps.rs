@@ -30,14 +30,18 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("2.6.0", "key [start end [BYTE | BIT]]", "Counts the bits of a string that are set."),
+        .doc(
+            "2.6.0",
+            "key [range=(start end [unit=<BYTE | BIT>])]",
+            "Counts the bits of a string that are set.",
+        ),
     Command::new("bitpos", -3, Bitmap, bitpos)
         .complexity("O(N)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
             "2.8.7",
-            "key bit [start [end [BYTE | BIT]]]",
+            "key bit [range=(start [end-unit-block=(end [unit=<BYTE | BIT>])])]",
             "Finds the first bit of a string that is set or clear.",
         ),
     Command::new("bitop", -4, Bitmap, bitop)
@@ -46,7 +50,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(2, key::OW | key::UPDATE), range(3, -1, 1, key::RO | key::ACCESS)])
         .doc(
             "2.6.0",
-            "<AND | OR | XOR | NOT> destkey key [key ...]",
+            "operation=<AND | OR | XOR | NOT> destkey key ...",
             "Combines strings bit by bit and stores the result.",
         ),
     Command::new("bitfield", -2, Bitmap, bitfield)
@@ -56,15 +60,21 @@ pub const COMMANDS: &[Command] = &[
             .notes("This command allows both access and modification of the key")])
         .doc(
             "3.2.0",
-            "key [<GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] \
-             <SET encoding offset value:integer | INCRBY encoding offset increment>> ...]",
+            "key [operation=<GET get-block=(encoding offset) | \
+             write=([OVERFLOW overflow-block=<WRAP | SAT | FAIL>] \
+             write-operation=<SET set-block=(encoding offset value:integer) | \
+             INCRBY incrby-block=(encoding offset increment)>)> ...]",
             "Reads and writes integers of any width at any bit of a string.",
         ),
     Command::new("bitfield_ro", -2, Bitmap, bitfield_ro)
         .complexity("O(1) for each subcommand specified")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("6.0.0", "key [GET encoding offset ...]", "Reads integers of any width at any bit of a string."),
+        .doc(
+            "6.0.0",
+            "key [GET get-block=(encoding offset) GET...]",
+            "Reads integers of any width at any bit of a string.",
+        ),
 ];
 
 const BAD_OFFSET: Fail = Fail::text("ERR bit offset is not an integer or out of range");

@@ -27,33 +27,33 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RW | key::UPDATE)])
         .doc(
             "3.2.0",
-            "key [NX | XX] [CH] longitude latitude member [longitude latitude member ...]",
+            "key [condition=<NX | XX>] [change=CH] data=(longitude latitude member) ...",
             "Adds places to a sorted set, and makes it if there is none.",
         ),
     Command::new("geodist", -4, Geo, geodist)
         .complexity("O(1)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("3.2.0", "key member1 member2 [M | KM | FT | MI]", "Returns the distance between two places."),
+        .doc("3.2.0", "key member1 member2 [unit=<M | KM | FT | MI>]", "Returns the distance between two places."),
     Command::new("geohash", -2, Geo, geohash)
         .complexity("O(1)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("3.2.0", "key [member [member ...]]", "Returns places as geohash texts."),
+        .doc("3.2.0", "key [member ...]", "Returns places as geohash texts."),
     Command::new("geopos", -2, Geo, geopos)
         .complexity("O(1)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("3.2.0", "key [member [member ...]]", "Returns longitude and latitude of places."),
+        .doc("3.2.0", "key [member ...]", "Returns longitude and latitude of places."),
     Command::new("geosearch", -7, Geo, geosearch)
         .complexity("O(N+log(M))")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
             "6.2.0",
-            "key <FROMMEMBER member | FROMLONLAT longitude latitude> \
-             <BYRADIUS radius <M | KM | FT | MI> | BYBOX width:double height:double <M | KM | FT | MI>> \
-             [ASC | DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]",
+            "key from=<FROMMEMBER member | FROMLONLAT fromlonlat=(longitude latitude)> \
+             by=<circle=(BYRADIUS radius unit=<M | KM | FT | MI>) | box=(BYBOX width:double height:double unit=<M | KM | FT | MI>)> \
+             [order=<ASC | DESC>] [count-block=(COUNT count [ANY])] [WITHCOORD] [WITHDIST] [WITHHASH]",
             "Finds the places in a circle or a box.",
         ),
     Command::new("geosearchstore", -8, Geo, geosearchstore)
@@ -62,9 +62,9 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::OW | key::UPDATE), one(2, key::RO | key::ACCESS)])
         .doc(
             "6.2.0",
-            "destination source <FROMMEMBER member | FROMLONLAT longitude latitude> \
-             <BYRADIUS radius <M | KM | FT | MI> | BYBOX width:double height:double <M | KM | FT | MI>> \
-             [ASC | DESC] [COUNT count [ANY]] [STOREDIST]",
+            "destination source from=<FROMMEMBER member | FROMLONLAT fromlonlat=(longitude latitude)> \
+             by=<circle=(BYRADIUS radius unit=<M | KM | FT | MI>) | box=(BYBOX width:double height:double unit=<M | KM | FT | MI>)> \
+             [order=<ASC | DESC>] [count-block=(COUNT count [ANY])] [STOREDIST]",
             "Finds the places in a circle or a box, and stores them.",
         ),
     Command::new("georadius", -6, Geo, georadius)
@@ -78,8 +78,8 @@ pub const COMMANDS: &[Command] = &[
         ])
         .doc(
             "3.2.0",
-            "key longitude latitude radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
-             [COUNT count [ANY]] [ASC | DESC] [STORE storekey:key | STOREDIST storedistkey:key]",
+            "key longitude latitude radius unit=<M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
+             [count-block=(COUNT count [ANY])] [order=<ASC | DESC>] [store=<STORE storekey:key | STOREDIST storedistkey:key>]",
             "Finds the places in a circle around a point, and stores them if asked to.",
         ),
     Command::new("georadius_ro", -6, Geo, georadius_ro)
@@ -89,8 +89,8 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
             "3.2.10",
-            "key longitude latitude radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
-             [COUNT count [ANY]] [ASC | DESC]",
+            "key longitude latitude radius unit=<M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
+             [count-block=(COUNT count [ANY])] [order=<ASC | DESC>]",
             "Finds the places in a circle around a point.",
         ),
     Command::new("georadiusbymember", -5, Geo, georadiusbymember)
@@ -107,8 +107,8 @@ pub const COMMANDS: &[Command] = &[
         ])
         .doc(
             "3.2.0",
-            "key member radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
-             [COUNT count [ANY]] [ASC | DESC] [STORE storekey:key | STOREDIST storedistkey:key]",
+            "key member radius unit=<M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
+             [count-block=(COUNT count [ANY])] [order=<ASC | DESC>] [store=<STORE storekey:key | STOREDIST storedistkey:key>]",
             "Finds the places in a circle around another, and stores them if asked to.",
         ),
     Command::new("georadiusbymember_ro", -5, Geo, georadiusbymember_ro)
@@ -118,8 +118,8 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
             "3.2.10",
-            "key member radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
-             [COUNT count [ANY]] [ASC | DESC]",
+            "key member radius unit=<M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
+             [count-block=(COUNT count [ANY])] [order=<ASC | DESC>]",
             "Finds the places in a circle around another.",
         ),
 ];

@@ -31,7 +31,7 @@ const fn sets(
 const fn shows(name: &'static str, run: super::ctx::Handler, summary: &'static str) -> Command {
     Command::new(name, -5, Hash, run).complexity("O(N)").flags(READONLY | FAST).keys(SEEN).doc(
         "7.4.0",
-        "key <FIELDS numfields:integer field [field ...]>",
+        "key FIELDS (numfields:integer field ...)",
         summary,
     )
 }
@@ -40,25 +40,25 @@ pub const COMMANDS: &[Command] = &[
     sets(
         "hexpire",
         hexpire,
-        "key seconds [NX | XX | GT | LT] <FIELDS numfields:integer field [field ...]>",
+        "key seconds [condition=<NX | XX | GT | LT>] FIELDS (numfields:integer field ...)",
         "Sets how many seconds fields have left.",
     ),
     sets(
         "hpexpire",
         hpexpire,
-        "key milliseconds [NX | XX | GT | LT] <FIELDS numfields:integer field [field ...]>",
+        "key milliseconds [condition=<NX | XX | GT | LT>] FIELDS (numfields:integer field ...)",
         "Sets how many milliseconds fields have left.",
     ),
     sets(
         "hexpireat",
         hexpireat,
-        "key unix-time-seconds [NX | XX | GT | LT] <FIELDS numfields:integer field [field ...]>",
+        "key unix-time-seconds [condition=<NX | XX | GT | LT>] FIELDS (numfields:integer field ...)",
         "Sets the second at which fields expire.",
     ),
     sets(
         "hpexpireat",
         hpexpireat,
-        "key unix-time-milliseconds [NX | XX | GT | LT] <FIELDS numfields:integer field [field ...]>",
+        "key unix-time-milliseconds [condition=<NX | XX | GT | LT>] FIELDS (numfields:integer field ...)",
         "Sets the millisecond at which fields expire.",
     ),
     shows("httl", httl, "Returns how many seconds fields have left."),
@@ -67,7 +67,7 @@ pub const COMMANDS: &[Command] = &[
     shows("hpexpiretime", hpexpiretime, "Returns the millisecond at which fields expire."),
     Command::new("hpersist", -5, Hash, hpersist).complexity("O(N)").flags(WRITE | FAST).keys(CHANGED).doc(
         "7.4.0",
-        "key <FIELDS numfields:integer field [field ...]>",
+        "key FIELDS (numfields:integer field ...)",
         "Takes the expiry from fields.",
     ),
 ];

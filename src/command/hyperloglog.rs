@@ -13,27 +13,19 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(1)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::INSERT)])
-        .doc(
-            "2.8.9",
-            "key [element [element ...]]",
-            "Counts elements in, and makes the counter if there is none.",
-        ),
+        .doc("2.8.9", "key [element ...]", "Counts elements in, and makes the counter if there is none."),
     Command::new("pfcount", -2, HyperLogLog, pfcount)
         .complexity("O(1)")
         .flags(READONLY)
         .keys(&[range(1, -1, 1, key::RW | key::ACCESS).notes(
             "RW because it may change the internal representation of the key, and propagate to replicas",
         )])
-        .doc(
-            "2.8.9",
-            "key [key ...]",
-            "Estimates how many different elements one or several counters have seen.",
-        ),
+        .doc("2.8.9", "key ...", "Estimates how many different elements one or several counters have seen."),
     Command::new("pfmerge", -2, HyperLogLog, pfmerge)
         .complexity("O(N)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::RW | key::ACCESS | key::INSERT), range(2, -1, 1, key::RO | key::ACCESS)])
-        .doc("2.8.9", "destkey [sourcekey [sourcekey ...]]", "Makes one counter of what several have seen."),
+        .doc("2.8.9", "destkey [sourcekey ...]", "Makes one counter of what several have seen."),
     Command::new("pfdebug", 3, HyperLogLog, pfdebug)
         .complexity("N/A")
         .flags(WRITE | DENYOOM | ADMIN | SYSTEM)

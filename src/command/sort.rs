@@ -40,8 +40,8 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RO | key::ACCESS), PATTERNS, TARGET])
         .doc(
             "1.0.0",
-            "key [BY by-pattern:pattern] [LIMIT offset count] [GET get-pattern:pattern [GET get-pattern:pattern ...]] \
-             [ASC | DESC] [ALPHA] [STORE destination]",
+            "key [BY by-pattern:pattern] [LIMIT (offset count)] [GET get-pattern:pattern GET...] \
+             [order=<ASC | DESC>] [sorting=ALPHA] [STORE destination#2]",
             "Sorts a list, a set or a sorted set, and stores the result if asked to.",
         ),
     Command::new("sort_ro", -2, Generic, sort_ro)
@@ -51,8 +51,8 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RO | key::ACCESS), PATTERNS])
         .doc(
             "7.0.0",
-            "key [BY by-pattern:pattern] [LIMIT offset count] [GET get-pattern:pattern [GET get-pattern:pattern ...]] \
-             [ASC | DESC] [ALPHA]",
+            "key [BY by-pattern:pattern] [LIMIT (offset count)] [GET get-pattern:pattern GET...] \
+             [order=<ASC | DESC>] [sorting=ALPHA]",
             "Sorts a list, a set or a sorted set.",
         ),
 ];

@@ -30,6 +30,7 @@ pub mod flags {
     pub const FAST: Flags = 1 << 12;
     /// Allowed before authentication.
     pub const NO_AUTH: Flags = 1 << 13;
+    /// Tells replicas something although it changes no data. COMMAND does not show it.
     pub const MAY_REPLICATE: Flags = 1 << 14;
     pub const MOVABLE_KEYS: Flags = 1 << 15;
     pub const NO_ASYNC_LOADING: Flags = 1 << 16;
@@ -45,6 +46,9 @@ pub mod flags {
 
     /// What it answers are messages out of band, which CLIENT REPLY does not silence.
     pub const PUSHES: Flags = 1 << 27;
+
+    /// Reads the node's counters: what its thread has counted so far is added to them first.
+    pub const READS_COUNTERS: Flags = 1 << 35;
 
     /// For servers among themselves and developers.
     pub const SYSTEM: Flags = 1 << 28;
@@ -80,7 +84,6 @@ pub mod flags {
         (ASKING, "asking"),
         (FAST, "fast"),
         (NO_AUTH, "no_auth"),
-        (MAY_REPLICATE, "may_replicate"),
         (MOVABLE_KEYS, "movablekeys"),
         (NO_ASYNC_LOADING, "no_async_loading"),
         (NO_MULTI, "no_multi"),
@@ -329,14 +332,25 @@ pub struct Command {
     pub tips: &'static [&'static str],
     pub since: &'static str,
     pub summary: &'static str,
-    /// Arguments as the documentation writes them.
+    /// Arguments, in the notation of [`super::syntax`].
     pub syntax: &'static str,
     /// Time that a call takes, in big O; empty: not told.
     pub complexity: &'static str,
+    /// What changed for clients, with the version that changed it.
+    pub history: &'static [(&'static str, &'static str)],
     /// Since when there is something better, and what.
     pub deprecated: Option<(&'static str, &'static str)>,
     pub run: Handler,
     pub subcommands: &'static [Command],
+    /// What the process must be for the command to exist.
+    pub modes: &'static [Mode],
+}
+
+/// What a process is: a node with data, or a Sentinel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Data,
+    Sentinel,
 }
 
 impl Command {
@@ -353,9 +367,11 @@ impl Command {
             summary: "",
             syntax: "",
             complexity: "",
+            history: &[],
             deprecated: None,
             run,
             subcommands: &[],
+            modes: &[Mode::Data],
         }
     }
 
@@ -398,6 +414,23 @@ impl Command {
         self.syntax = syntax;
         self.summary = summary;
         self
+    }
+
+    /// What changed for clients since the command came.
+    pub const fn history(mut self, history: &'static [(&'static str, &'static str)]) -> Self {
+        self.history = history;
+        self
+    }
+
+    /// Exists in these modes and no others.
+    pub const fn modes(mut self, modes: &'static [Mode]) -> Self {
+        self.modes = modes;
+        self
+    }
+
+    /// Whether a process in `mode` has the command.
+    pub fn exists_in(&self, mode: Mode) -> bool {
+        self.modes.contains(&mode)
     }
 
     pub const fn deprecated(mut self, since: &'static str, instead: &'static str) -> Self {

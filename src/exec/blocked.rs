@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::call::{Call, Ended, Origin};
+use super::route::Route;
 use super::{After, Blocked, Executor, Host, lock_set};
 use crate::base::time::UnixMs;
 use crate::command::spec::flags;
-use crate::command::{Block, Client, Group};
+use crate::command::{Block, Client, Fail, Group};
 use crate::keyspace::db::Expiring;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, LockSet, Locked};
@@ -41,6 +42,14 @@ impl Executor {
             Group::Stream => kind == Kind::Stream || command.has(flags::WAITS_FOR_LOSS),
             _ => true,
         })
+    }
+
+    /// Whether this node still serves what a blocked client waits for; else what it is to be told. While a slot
+    /// moves the client waits on, whichever end this node is.
+    pub fn still_serves(&mut self, client: &Client, argv: &[&[u8]]) -> Result<(), Fail> {
+        let Some(id) = self.shared.commands.find(argv[0]) else { return Ok(()) };
+        let Some(view) = self.view.load().as_deref() else { return Ok(()) };
+        Route::of(self.shared.commands.get(id).command, argv).check(view, client, true)
     }
 
     /// Runs the command of a client that is blocked on `key`.

@@ -3,6 +3,7 @@
 //! An [`Executor`] belongs to one thread. Workers decode requests and look commands up; from there
 //! on every command, whoever sent it, goes through [`Executor::execute`].
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,10 +16,10 @@ use crate::cluster::view::View;
 use crate::command::client::Role;
 use crate::command::spec::flags;
 use crate::command::table::Listed;
-use crate::command::{Client, Command, CommandTable, Fail, Request, TimeoutReply, gate};
+use crate::command::{Client, Command, CommandTable, Fail, TimeoutReply, gate};
 use crate::keyspace::db::{Expiring, Notice};
 use crate::keyspace::watch::Waiter;
-use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked};
+use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked, UnitInfo};
 use crate::resp::Reply;
 use crate::value::Limits;
 
@@ -92,16 +93,6 @@ impl Shared {
 
 /// What the executor needs of whoever runs it.
 pub trait Host {
-    /// Fulfils a request and writes the reply. Must take no shard lock: it may be called with
-    /// locks held, which `db` knows. A request that waits says so in what it returns.
-    fn perform(
-        &mut self,
-        request: Request,
-        client: &mut Client,
-        db: &mut Db<'_, '_>,
-        reply: &mut Reply,
-    ) -> After;
-
     /// Sends a blocked client what its command answered. `written_to` is the end of the log behind what the
     /// command wrote; 0 when it wrote nothing.
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64);
@@ -142,6 +133,8 @@ pub struct Blocked {
 pub struct Executor {
     pub shared: &'static Shared,
     pub stats: Arc<CommandStats>,
+    /// What commands of the server's own find in their context.
+    node: Box<dyn Any + Send>,
     effects: Effects,
     rng: Rng,
     limits: Arc<Limits>,
@@ -157,11 +150,19 @@ impl std::fmt::Debug for Executor {
 }
 
 impl Executor {
-    /// `shared` lives as long as the process: commands reach it without counting references. `clock` tells
-    /// nanoseconds since any moment; it measures what commands take.
-    pub fn new(shared: &'static Shared, stats: Arc<CommandStats>, seed: u64, clock: fn() -> u64) -> Self {
+    /// `shared` lives as long as the process: commands reach it without counting references. `node` is the
+    /// state that the server's own commands ask for. `clock` tells nanoseconds since any moment; it measures
+    /// what commands take.
+    pub fn new(
+        shared: &'static Shared,
+        node: Box<dyn Any + Send>,
+        stats: Arc<CommandStats>,
+        seed: u64,
+        clock: fn() -> u64,
+    ) -> Self {
         Self {
             shared,
+            node,
             stats,
             effects: Effects::seeded(!seed),
             rng: Rng::new(seed),
@@ -188,7 +189,12 @@ impl Executor {
     /// Adds what was counted to what all threads see. To be called behind each run of commands:
     /// once a command it would cost a locked instruction each time.
     pub fn publish_counts(&mut self) {
-        publish(&mut self.effects, &self.stats, &self.shared.keyspace);
+        let effects = &mut self.effects;
+        self.stats.add_lookups(std::mem::take(&mut effects.hits), std::mem::take(&mut effects.misses));
+        if effects.dirty != 0 {
+            let dirty = std::mem::take(&mut effects.dirty);
+            self.shared.keyspace.stats.dirty.fetch_add(dirty, Ordering::Relaxed);
+        }
     }
 
     /// Finds the command that `args` call: its id, or the error reply.
@@ -230,6 +236,7 @@ impl Executor {
 
     /// Runs one command for `client`: admit, lock, look again, call, log, unlock. `hashed` is the hash of its
     /// single key, if the caller has it.
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[inline]
     pub fn execute(
         &mut self,
@@ -343,8 +350,10 @@ impl Executor {
     fn pass_on(&mut self, client: &mut Client) {
         if !client.in_multi()
             && let Some(upstream) = &mut client.upstream
+            && !upstream.raw.is_empty()
         {
-            self.shared.keyspace.log.append_stream(upstream.ticket, &upstream.raw, client.db);
+            let info = UnitInfo::data(self.effects.take_slot());
+            self.shared.keyspace.log.append_stream(upstream.ticket, &upstream.raw, client.db, info);
             upstream.raw.clear();
         }
     }
@@ -354,13 +363,6 @@ impl Executor {
         let text = fail.to_string();
         reply.error(&text);
         self.stats.count_rejected(id, &text);
-    }
-}
-
-fn publish(effects: &mut Effects, stats: &CommandStats, ks: &Keyspace) {
-    stats.add_lookups(std::mem::take(&mut effects.hits), std::mem::take(&mut effects.misses));
-    if effects.dirty != 0 {
-        ks.stats.dirty.fetch_add(std::mem::take(&mut effects.dirty), Ordering::Relaxed);
     }
 }
 

@@ -56,6 +56,16 @@ impl Executor {
         gate & gate::MEMORY_LIMIT != 0 && gate & held == 0
     }
 
+    /// Deletes keys of one shard that clients of this replica made, and whose time has come. Nobody is told:
+    /// the log is the primary's stream.
+    pub fn expire_own(&mut self, host: &mut dyn Host, shard: usize, now: UnixMs) {
+        let shared = self.shared;
+        let mut locked = shared.keyspace.lock_slot(shard as u16);
+        self.effects.log_wanted = false;
+        Db::new(&mut locked, 0, now, Expiring::Delete, &mut self.effects).expire_own();
+        self.settle(host, now, &mut locked);
+    }
+
     /// Deletes some keys whose time has come from one shard, as a primary does in the background.
     pub fn expire_shard(&mut self, host: &mut dyn Host, shard: usize, now: UnixMs, max: usize) -> usize {
         let shared = self.shared;

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use super::db::Expiring;
 use super::entry::EntryRef;
 use super::expiry::{Reference, tick_of};
+use super::lazy::Cause;
 use super::{Db, DbIndex, Effects, Keyspace, Locked, SHARDS, SLOTS_PER_SHARD, event, slot_at};
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
@@ -40,7 +41,7 @@ impl Keyspace {
         if let Some(victim) = victim {
             db.remove(&victim);
             db.changed(&victim, event::EVICTED);
-            db.record(&[&b"DEL"[..], &victim]);
+            db.record_deletion(Cause::Eviction, &victim);
             self.stats.evicted_keys.fetch_add(1, Ordering::Relaxed);
         }
         Some(locked)

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use parking_lot::RawMutex;
 use parking_lot::lock_api::{self, RawMutex as _};
 
+use super::db::own::OwnKeys;
 use super::expiry::ExpiryIndex;
 use super::snapshot::Saved;
 use super::table::{SlotTable, TableMut};
@@ -26,6 +27,8 @@ pub(crate) struct Side {
     pub watchers: Watchers,
     /// Entries as they were when the snapshot under way began, already encoded.
     pub saved: Saved,
+    /// Keys that a writable replica lets die itself.
+    pub own: OwnKeys,
 }
 
 // SAFETY: `side` is reached only while `raw` is locked, and may be used by any thread.
@@ -147,7 +150,7 @@ const _: () = {
     struct Sent;
     impl<T> Check<Any> for T {}
     impl<T: Send> Check<Sent> for T {}
-    <Locked<'static> as Check<_>>::HOLDS
+    let () = <Locked<'static> as Check<_>>::HOLDS;
 };
 
 impl std::fmt::Debug for Locked<'_> {

@@ -3,7 +3,7 @@
 //! - [`entry`], [`table`]: how a key and a slot are stored;
 //! - [`locks`]: which shards a command holds ([`locks::Locked`]);
 //! - [`db`]: what a command sees: keys of one database under the locks it holds;
-//! - [`expiry`], [`evict`]: how keys go by time and by memory;
+//! - [`expiry`], [`evict`]: how keys go by time and by memory; [`lazy`]: how replicas are told;
 //! - [`snapshot`]: one point in time, written without a fork;
 //! - [`log`]: every change, in order;
 //! - [`event`]: what happens to keys, by name;
@@ -11,8 +11,8 @@
 
 use std::cell::UnsafeCell;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::base::crc16::{SLOTS, key_slot};
 use crate::base::prefetch::prefetch as prefetch_line;
@@ -23,6 +23,7 @@ pub mod entry;
 pub mod event;
 pub mod evict;
 pub mod expiry;
+pub mod lazy;
 pub mod locks;
 pub mod log;
 pub mod snapshot;
@@ -34,7 +35,7 @@ pub use db::{Db, Effects};
 pub use entry::{Entry, EntryRef};
 pub use event::Event;
 pub use locks::{LockSet, Locked};
-pub use log::Log;
+pub use log::{Log, UnitInfo};
 pub use usage::Usage;
 
 use expiry::ExpiryIndex;
@@ -60,13 +61,18 @@ pub struct Hashed {
 pub struct Keyspace {
     locks: Box<[locks::ShardLock]>,
     databases: Box<[OnceLock<Box<Tables>>]>,
+    /// The place in `databases` of each database: SWAPDB exchanges two. Changes only while every shard
+    /// is locked.
+    places: Box<[AtomicU16]>,
     hasher: foldhash::quality::RandomState,
     /// What entries that are read or written are stamped with. Advanced by the server's timer.
     pub usage: Usage,
+    /// How deletions are told to replicas.
+    pub lazy: lazy::Lazy,
     /// The number of the latest snapshot. Changes only while every shard is locked.
     snapshot_number: AtomicU32,
     snapshot: snapshot::Shared,
-    pub log: Log,
+    pub log: Arc<Log>,
     pub stats: Stats,
     /// Which events are published (`notify-keyspace-events`).
     pub events: event::Wanted,
@@ -188,11 +194,13 @@ impl Keyspace {
         let ks = Self {
             locks: (0..SHARDS).map(|_| locks::ShardLock::default()).collect(),
             databases: (0..databases).map(|_| OnceLock::new()).collect(),
+            places: (0..databases).map(|place| AtomicU16::new(place as u16)).collect(),
             hasher: foldhash::quality::RandomState::default(),
             usage: Usage::default(),
+            lazy: lazy::Lazy::default(),
             snapshot_number: AtomicU32::new(0),
             snapshot: snapshot::Shared::default(),
-            log: Log::default(),
+            log: Arc::default(),
             stats: Stats::default(),
             events: event::Wanted::default(),
             discard,
@@ -205,15 +213,26 @@ impl Keyspace {
         self.databases.len()
     }
 
+    /// Where a database stands now.
+    #[inline(always)]
+    fn place(&self, db: DbIndex) -> usize {
+        usize::from(self.places[usize::from(db)].load(Ordering::Relaxed))
+    }
+
     #[inline]
     pub(crate) fn tables(&self, db: DbIndex) -> &Tables {
-        self.databases[db as usize].get_or_init(|| Box::new(Tables::new(self.snapshot_number())))
+        self.tables_at(self.place(db))
+    }
+
+    /// The tables at a place.
+    fn tables_at(&self, place: usize) -> &Tables {
+        self.databases[place].get_or_init(|| Box::new(Tables::new(self.snapshot_number())))
     }
 
     /// The tables of a database that has ever been used.
     #[inline(always)]
     pub(crate) fn existing_tables(&self, db: DbIndex) -> Option<&Tables> {
-        self.databases[db as usize].get().map(|t| &**t)
+        self.databases[self.place(db)].get().map(|t| &**t)
     }
 
     #[inline]

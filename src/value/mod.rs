@@ -157,6 +157,8 @@ pub struct Limits {
     pub stream_node_max_bytes: usize,
     pub stream_node_max_entries: u64,
     pub hll_sparse_max_bytes: usize,
+    /// Compare the checksums of files and payloads. No directive: DEBUG clears it.
+    pub verify_checksums: bool,
     /// The longest string that a command may build: `proto-max-bulk-len`.
     pub max_string: usize,
     /// How SORT ALPHA compares: `locale-collate`.
@@ -181,6 +183,7 @@ impl Default for Limits {
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
             hll_sparse_max_bytes: 3000,
+            verify_checksums: true,
             max_string: 512 << 20,
             collation: Default::default(),
             hash_seed: 0,

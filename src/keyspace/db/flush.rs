@@ -16,11 +16,12 @@ impl Keyspace {
         let Some(tables) = self.existing_tables(db) else { return 0 };
         let keys = self.len(db);
         for shard in 0..SHARDS {
-            self.announce_loss(locked, db, shard, effects, event::FLUSHED, |_| true);
+            Self::announce_loss(locked, db, shard, effects, event::FLUSHED, |_| true);
         }
         let slots: Vec<u16> = (0..SHARDS * SLOTS_PER_SHARD).map(slot_at).collect();
         self.empty_slots(locked, tables, db, &slots);
         for shard in 0..SHARDS {
+            locked.side_mut(shard).own.retain(|(of, _)| *of != db);
             locked.expiry_mut(tables, shard).clear();
             locked.field_expiry_mut(tables, shard).clear();
             let counts = Locked::shard_tables(tables, shard);
@@ -41,7 +42,7 @@ impl Keyspace {
         effects: &mut Effects,
     ) -> usize {
         let Some(tables) = self.existing_tables(db) else { return 0 };
-        self.announce_loss(locked, db, shard_of(slot), effects, event::MOVED_AWAY, |key| {
+        Self::announce_loss(locked, db, shard_of(slot), effects, event::MOVED_AWAY, |key| {
             key_slot(key) == slot
         });
         let (mut keys, mut volatile, mut timed, mut deadlines) = (0isize, 0isize, 0isize, 0 as UnixMs);
@@ -64,7 +65,6 @@ impl Keyspace {
     /// that go in great numbers are not told of one by one: nobody else would hear it. What is not there
     /// is not lost.
     fn announce_loss(
-        &self,
         locked: &mut Locked<'_>,
         db: DbIndex,
         shard: usize,

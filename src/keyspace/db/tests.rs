@@ -55,9 +55,9 @@ fn dead_keys_go_when_met_and_leave_a_del() {
     assert!(with(&ks, 150, |db| db.exists(b"k")).0);
     let (found, mut effects) = with(&ks, 151, |db| db.exists(b"k"));
     assert!(!found && ks.is_empty(0));
-    ks.log.set_wanted(true);
+    ks.log.set_backlog(true);
     effects.append_to(&ks.log, true);
-    assert!(ks.log.read(0, 1000).unwrap().concat().ends_with(b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"));
+    assert!(ks.log.read(0, 1000).unwrap().pieces.concat().ends_with(b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_full_scan_meets_every_key_once() {
         }
         let (mut cursor, mut seen) = (0, std::collections::HashSet::new());
         loop {
-            cursor = db.scan(cursor, &mut |e| assert!(seen.insert(e.key().to_vec())));
+            cursor = db.scan(cursor, &mut Vec::new(), &mut |e| assert!(seen.insert(e.key().to_vec())));
             if cursor == 0 {
                 break;
             }

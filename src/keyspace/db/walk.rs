@@ -34,8 +34,9 @@ impl Db<'_, '_> {
     /// the next cursor, 0 at the end. Empty slots are passed over in the same step.
     ///
     /// A cursor is the number of the table plus one position within it: 14 low bits and 48 high
-    /// bits. Any number is a valid cursor.
-    pub fn scan(&self, cursor: u64, f: &mut impl FnMut(EntryRef<'_>)) -> u64 {
+    /// bits. Any number is a valid cursor. Dead keys are not shown; where they may be deleted they are
+    /// named in `dead`, for the caller to do so.
+    pub fn scan(&self, cursor: u64, dead: &mut Vec<Vec<u8>>, f: &mut impl FnMut(EntryRef<'_>)) -> u64 {
         let (first, position) = ((cursor & 0x3fff) as usize, cursor >> 14);
         let tables = SHARDS * SLOTS_PER_SHARD;
         let Some(index) = (first..tables).find(|&i| !self.table(slot_at(i)).is_empty()) else { return 0 };
@@ -43,6 +44,8 @@ impl Db<'_, '_> {
         let next = self.table(slot_at(index)).scan(from, &mut |e| {
             if self.expiring == Expiring::Ignore || !e.is_expired(self.now) {
                 f(e);
+            } else if self.expiring == Expiring::Delete {
+                dead.push(e.key().to_vec());
             }
         });
         match next {

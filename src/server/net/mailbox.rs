@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
 use std::time::Instant;
 
 use mio::Waker;
@@ -33,8 +34,10 @@ pub enum Mail {
     Demoted,
     /// Do nothing until then (DEBUG SLEEP).
     Sleep(Instant),
-    /// Blocked clients whose slots may have gone to another node run their commands again.
-    Recheck,
+    /// A new view of the cluster: blocked clients whose slot has left are sent away.
+    SlotsChanged,
+    /// The slot of a channel that a client listens to has left: SUNSUBSCRIBE, without being asked.
+    ChannelLeft { token: usize, client: u64, channel: Arc<[u8]> },
     /// Clients that were postponed may try again.
     Unpaused,
     /// To be dropped once the round in which it comes is over, which tells the sender.
@@ -59,6 +62,10 @@ impl Mailbox {
 
     pub fn send(&self, mail: Mail) {
         self.mails.lock().push(mail);
+        self.ring();
+    }
+
+    fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
             // A waker fails only when its poll is gone: the node is ending.
             let _ = self.waker.wake();
@@ -71,5 +78,12 @@ impl Mailbox {
             return Vec::new();
         }
         std::mem::take(&mut *self.mails.lock())
+    }
+}
+
+/// Wakes the worker without a message: it looks itself.
+impl Wake for Mailbox {
+    fn wake(self: Arc<Self>) {
+        self.ring();
     }
 }

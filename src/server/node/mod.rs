@@ -63,6 +63,8 @@ pub struct Node {
     pub shutting_down: AtomicBool,
     pub shutdown: ShutdownState,
     pub active_expire: AtomicBool,
+    /// DEBUG PAUSE-CRON: what happens by the clock alone does not happen.
+    pub cron_paused: AtomicBool,
     /// Until when, on the clock of [`mono_ms`](Self::mono_ms), DEBUG SLEEP has stopped everything.
     pub asleep_until_ms: AtomicU64,
     pub pause: Mutex<Pause>,
@@ -71,7 +73,6 @@ pub struct Node {
     /// The cluster bus; not set outside cluster mode.
     pub bus: OnceLock<Arc<Bus>>,
     pub origin: Origin,
-    pub hooks: Hooks,
 }
 
 /// What the node was started with.
@@ -83,15 +84,6 @@ pub struct Origin {
     pub executable: PathBuf,
     pub supervisor: Supervisor,
     pub oom_score: Mutex<OomScore>,
-}
-
-/// The way up from clients' threads to parts of the server that come and go.
-#[derive(Default)]
-pub struct Hooks {
-    /// Takes every published message to the other nodes of the cluster.
-    pub forward_publish: OnceLock<Box<dyn Fn(Space, &[u8], &[u8]) + Send + Sync>>,
-    /// Whether a replica has not yet received everything, which the end waits for.
-    pub replicas_lag: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 /// Bytes and events of clients' sockets.
@@ -147,13 +139,13 @@ impl Node {
             shutting_down: AtomicBool::new(false),
             shutdown: ShutdownState::default(),
             active_expire: AtomicBool::new(true),
+            cron_paused: AtomicBool::new(false),
             asleep_until_ms: AtomicU64::new(0),
             pause: Mutex::default(),
             save: SaveState::new(unix_ms()),
             replication: Replication::new(seed),
             bus: OnceLock::new(),
             origin,
-            hooks: Hooks::default(),
         }
     }
 
@@ -174,13 +166,14 @@ impl Node {
     /// Whether dead keys are deleted in the background (`DEBUG SET-ACTIVE-EXPIRE`, CLIENT PAUSE).
     pub fn active_expire(&self) -> bool {
         self.active_expire.load(Ordering::Relaxed)
+            && !self.cron_paused.load(Ordering::Relaxed)
             && self.shared.gate.load(Ordering::Relaxed) & (gate::PAUSED_ALL | gate::PAUSED_WRITES) == 0
     }
 
-    /// Has every blocked client look again, because slots may have moved.
-    pub fn recheck_blocked(&self) {
+    /// Has blocked clients sent away whose slot has left.
+    pub fn redirect_blocked(&self) {
         if self.clients.blocked.load(Ordering::Relaxed) > 0 {
-            self.send_all(|| Mail::Recheck);
+            self.send_all(|| Mail::SlotsChanged);
         }
     }
 

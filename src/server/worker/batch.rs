@@ -295,6 +295,7 @@ impl Worker {
         self.executor.stats.count_error(&text);
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[inline(always)]
     pub(super) fn run_command(
         &mut self,
@@ -329,6 +330,7 @@ impl Worker {
             }
             After::Postponed => {
                 c.hold = Some(Hold::Pause);
+                self.node.clients.paused.fetch_add(1, Ordering::Relaxed);
                 s.consumed = begin;
                 s.stopped = true;
             }

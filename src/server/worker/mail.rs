@@ -1,7 +1,9 @@
 //! What other threads want of a worker's connections.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use crate::server::commands;
 use crate::server::net::connection::{Connection, Hold};
 use crate::server::net::mailbox::Mail;
 use crate::server::worker::Worker;
@@ -12,7 +14,7 @@ impl Worker {
         // may happen to it.
         let mut listeners = Vec::new();
         for mail in self.mailbox.take() {
-            if !matches!(mail, Mail::Push { .. }) {
+            if !matches!(mail, Mail::Push { .. } | Mail::ChannelLeft { .. }) {
                 self.flush_all(&mut listeners);
             }
             match mail {
@@ -23,6 +25,17 @@ impl Worker {
                         && (c.client.resp3 || c.client.subscriptions() > 0)
                     {
                         c.queue_message(bytes);
+                        listeners.push(token);
+                    }
+                }
+                Mail::ChannelLeft { token, client, channel } => {
+                    let node = &self.node;
+                    let place = self.connections.get_mut(token).and_then(Option::as_deref_mut);
+                    let c = place.filter(|c| c.client.id == client);
+                    if let Some(c) = c
+                        && let Some(message) = commands::pubsub::leave(node, &mut c.client, &channel)
+                    {
+                        c.queue_message(message);
                         listeners.push(token);
                     }
                 }
@@ -54,7 +67,7 @@ impl Worker {
                 Mail::Demoted => self.let_go(),
                 Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
                 Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
-                Mail::Recheck => self.recheck_blocked(),
+                Mail::SlotsChanged => self.redirect_blocked(),
                 Mail::Settle(sender) => drop(sender),
                 Mail::Unpaused => {
                     let paused = |c: &Connection| matches!(c.hold, Some(Hold::Pause));
@@ -68,6 +81,7 @@ impl Worker {
                     for token in tokens {
                         if let Some(c) = self.connections[token].as_mut() {
                             c.hold = None;
+                            self.node.clients.paused.fetch_sub(1, Ordering::Relaxed);
                         }
                         self.go_on(token);
                     }
@@ -75,7 +89,7 @@ impl Worker {
                 Mail::Shutdown => {
                     for token in 0..self.connections.len() {
                         if let Some(c) = self.connections[token].as_mut() {
-                            let _ = c.flush();
+                            let _ = c.flush(self.node.shared.keyspace.log.passed());
                         }
                         self.close(token);
                     }
@@ -101,11 +115,13 @@ impl Worker {
     }
 
     pub(super) fn flush_now(&mut self, token: usize) {
+        let passed = self.node.shared.keyspace.log.passed();
         let Some(c) = self.connections[token].as_mut() else { return };
-        if c.flush().is_err() || (c.closing && c.output.is_empty()) {
+        if c.flush(passed).is_err() || (c.closing && c.output.is_empty()) {
             self.close(token);
         } else if !c.output.is_empty() {
             self.check_output(token);
+            self.note_held(token, passed);
         }
     }
 }

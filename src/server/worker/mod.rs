@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use crate::base::time::UnixMs;
-use crate::command::{Client, Request, gate};
+use crate::command::{Client, gate};
 use crate::exec::upkeep::Room;
-use crate::exec::{After, Executor, Host};
+use crate::exec::{Executor, Host};
+use crate::keyspace::SHARDS;
 use crate::keyspace::db::Notice;
 use crate::keyspace::watch::Waiter;
-use crate::keyspace::{Db, SHARDS};
 use crate::resp::Reply;
 use crate::server::commands;
 use crate::server::control::replication;
@@ -27,10 +27,12 @@ use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::{Node, clock_ns, unix_ms};
 
 mod batch;
+mod held;
 mod mail;
 mod segment;
 mod waiting;
 
+use held::Held;
 use segment::Segment;
 
 /// The token of the mailbox's waker; listeners and connections count from 0 and up.
@@ -69,8 +71,9 @@ pub struct Worker {
     last_ms: UnixMs,
     next_expiry_ms: UnixMs,
     next_shard: usize,
-    /// The end of the log when replicas were last woken.
+    /// The end of the log when its readers were last woken.
     log_end: u64,
+    held: Held,
     /// `client-query-buffer-limit`, looked up once a second.
     query_limit: usize,
     /// Memory is above its limit, and keys can go.
@@ -91,16 +94,6 @@ pub struct NodeHost<'a> {
 }
 
 impl Host for NodeHost<'_> {
-    fn perform(
-        &mut self,
-        request: Request,
-        client: &mut Client,
-        db: &mut Db<'_, '_>,
-        reply: &mut Reply,
-    ) -> After {
-        commands::perform(self.node, request, client, db, reply)
-    }
-
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64) {
         self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply, written_to });
     }
@@ -116,7 +109,13 @@ impl Host for NodeHost<'_> {
 
 impl Worker {
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
-        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed, clock_ns);
+        let executor = Executor::new(
+            node.shared,
+            Box::new(Arc::clone(&node)),
+            Arc::clone(&node.stats[index]),
+            seed,
+            clock_ns,
+        );
         Self {
             index,
             node,
@@ -134,6 +133,7 @@ impl Worker {
             next_expiry_ms: 0,
             next_shard: index,
             log_end: 0,
+            held: Held::default(),
             query_limit: usize::MAX,
             evicting: false,
             stopped: false,
@@ -181,17 +181,8 @@ impl Worker {
             }
             self.read_mail();
             self.on_time();
-            self.feed_replicas();
-        }
-    }
-
-    /// Wakes the replicas' links when this wake-up has brought something for them.
-    #[inline]
-    fn feed_replicas(&mut self) {
-        let end = self.node.shared.keyspace.log.end();
-        if end != self.log_end {
-            self.log_end = end;
-            self.node.replication.ring();
+            self.hand_over();
+            self.release_held();
         }
     }
 
@@ -244,7 +235,9 @@ impl Worker {
         if second != self.last_second {
             self.last_second = second;
             self.query_limit = self.node.config.load().client_query_buffer_limit as usize;
-            self.close_idle(second);
+            if !self.node.cron_paused.load(Ordering::Relaxed) {
+                self.close_idle(second);
+            }
         }
     }
 
@@ -260,9 +253,10 @@ impl Worker {
     /// This worker's part of active expiry: its share of the shards, each with a bounded number of
     /// keys, so that all shards are visited within a second.
     fn expire_some(&mut self, now: UnixMs) {
-        if self.node.shared.is_replica.load(Ordering::Relaxed) || !self.node.active_expire() {
+        if !self.node.active_expire() {
             return;
         }
+        let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
         let workers = self.node.workers.get().map_or(1, Vec::len);
         let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
         for _ in 0..SHARDS_PER_PERIOD {
@@ -271,7 +265,12 @@ impl Worker {
             if self.next_shard >= SHARDS {
                 self.next_shard = self.index % SHARDS;
             }
-            self.executor.expire_shard(&mut NodeHost { node: &self.node }, shard, now, keys);
+            let host = &mut NodeHost { node: &self.node };
+            if is_replica {
+                self.executor.expire_own(host, shard, now);
+            } else {
+                self.executor.expire_shard(host, shard, now, keys);
+            }
         }
     }
 
@@ -323,6 +322,7 @@ impl Worker {
             need: 0,
             progress: None,
             output: Outbox::default(),
+            held: false,
             hold: None,
             closing: false,
             last_seen: self.last_second,
@@ -354,6 +354,9 @@ impl Worker {
         self.free.push(token);
         self.node.clients.remove(c.client.id);
         let waited = matches!(c.hold, Some(Hold::Host));
+        if matches!(c.hold, Some(Hold::Pause)) {
+            self.node.clients.paused.fetch_sub(1, Ordering::Relaxed);
+        }
         if let Some(Hold::Keys { waiter, .. }) = c.hold.take() {
             self.node.clients.blocked.fetch_sub(1, Ordering::Relaxed);
             waiter.claimed.store(true, Ordering::Release);

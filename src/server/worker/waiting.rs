@@ -28,9 +28,11 @@ impl Worker {
 
     /// Sends a reply to a client that waited, and goes on with what it sent meanwhile.
     pub(super) fn answer(&mut self, token: usize, reply: &Reply) {
+        self.hand_over();
+        let log = self.log_state();
         if let Some(c) = self.connections[token].as_mut() {
             if c.client.reply_mode == ReplyMode::On {
-                c.queue_reply(reply);
+                c.queue_reply(reply, &log);
             }
             self.flush_now(token);
         }
@@ -52,19 +54,25 @@ impl Worker {
         self.send(&[], &mut segments);
     }
 
-    /// Runs the commands of all blocked clients again: those whose slot has left are redirected,
-    /// the others go on waiting.
-    pub(super) fn recheck_blocked(&mut self) {
-        let waiters: Vec<Arc<Waiter>> = self
-            .connections
-            .iter()
-            .flatten()
-            .filter_map(|c| {
-                if let Some(Hold::Keys { waiter, .. }) = &c.hold { Some(Arc::clone(waiter)) } else { None }
-            })
-            .collect();
-        for waiter in waiters {
-            self.retry(&waiter);
+    /// Sends blocked clients away whose slot has left, as clients that ask now are. Their commands are not run
+    /// again: that could keep them in a pause, or ask for keys that a moving slot has given away already.
+    pub(super) fn redirect_blocked(&mut self) {
+        for token in 0..self.connections.len() {
+            let Some(c) = self.connections[token].as_ref() else { continue };
+            let Some(Hold::Keys { waiter, .. }) = &c.hold else { continue };
+            let args: Vec<&[u8]> = waiter.argv.iter().map(Vec::as_slice).collect();
+            let Err(why) = self.executor.still_serves(&c.client, &args) else { continue };
+            if !waiter.claim() {
+                continue;
+            }
+            let waiter = Arc::clone(waiter);
+            self.executor.forget_waiter(&waiter, unix_ms());
+            self.end_hold(token, waiter.client);
+            let text = why.to_string();
+            self.executor.stats.count_error(&text);
+            let mut reply = Reply::new();
+            reply.error(&text);
+            self.answer(token, &reply);
         }
     }
 
