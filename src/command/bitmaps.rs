@@ -30,18 +30,20 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
+        .history(&[("7.0.0", "Ranges in bits.")])
         .doc(
             "2.6.0",
-            "key [range=(start end [unit=<BYTE | BIT>])]",
+            "key [range=(start end [unit@7.0.0=<BYTE | BIT>])]",
             "Counts the bits of a string that are set.",
         ),
     Command::new("bitpos", -3, Bitmap, bitpos)
         .complexity("O(N)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
+        .history(&[("7.0.0", "Ranges in bits.")])
         .doc(
             "2.8.7",
-            "key bit [range=(start [end-unit-block=(end [unit=<BYTE | BIT>])])]",
+            "key bit [range=(start [end-unit-block=(end [unit@7.0.0=<BYTE | BIT>])])]",
             "Finds the first bit of a string that is set or clear.",
         ),
     Command::new("bitop", -4, Bitmap, bitop)

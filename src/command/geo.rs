@@ -25,9 +25,10 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(log(N))")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::RW | key::UPDATE)])
+        .history(&[("6.2.0", "`CH`, `NX` and `XX`.")])
         .doc(
             "3.2.0",
-            "key [condition=<NX | XX>] [change=CH] data=(longitude latitude member) ...",
+            "key [condition@6.2.0=<NX | XX>] [change@6.2.0=CH] data=(longitude latitude member) ...",
             "Adds places to a sorted set, and makes it if there is none.",
         ),
     Command::new("geodist", -4, Geo, geodist)
@@ -49,6 +50,7 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N+log(M))")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
+        .history(&[("7.0.0", "Upper case units.")])
         .doc(
             "6.2.0",
             "key from=<FROMMEMBER member | FROMLONLAT fromlonlat=(longitude latitude)> \
@@ -60,6 +62,7 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N+log(M))")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::OW | key::UPDATE), one(2, key::RO | key::ACCESS)])
+        .history(&[("7.0.0", "Upper case units.")])
         .doc(
             "6.2.0",
             "destination source from=<FROMMEMBER member | FROMLONLAT fromlonlat=(longitude latitude)> \
@@ -76,10 +79,11 @@ pub const COMMANDS: &[Command] = &[
             target("store", "STORE", 6),
             target("storedist", "STOREDIST", 6),
         ])
+        .history(&[("6.2.0", "`ANY` of a count."), ("7.0.0", "Upper case units.")])
         .doc(
             "3.2.0",
             "key longitude latitude radius unit=<M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
-             [count-block=(COUNT count [ANY])] [order=<ASC | DESC>] [store=<STORE storekey:key | STOREDIST storedistkey:key>]",
+             [count-block=(COUNT count [ANY@6.2.0])] [order=<ASC | DESC>] [store=<STORE storekey:key | STOREDIST storedistkey:key>]",
             "Finds the places in a circle around a point, and stores them if asked to.",
         ),
     Command::new("georadius_ro", -6, Geo, georadius_ro)
@@ -87,10 +91,11 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N+log(M))")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
+        .history(&[("6.2.0", "`ANY` of a count."), ("7.0.0", "Upper case units.")])
         .doc(
             "3.2.10",
             "key longitude latitude radius unit=<M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
-             [count-block=(COUNT count [ANY])] [order=<ASC | DESC>]",
+             [count-block=(COUNT count [ANY@6.2.0])] [order=<ASC | DESC>]",
             "Finds the places in a circle around a point.",
         ),
     Command::new("georadiusbymember", -5, Geo, georadiusbymember)
@@ -105,10 +110,11 @@ pub const COMMANDS: &[Command] = &[
             target("store", "STORE", 5),
             target("storedist", "STOREDIST", 5),
         ])
+        .history(&[("6.2.0", "`ANY` of a count."), ("7.0.0", "Upper case units.")])
         .doc(
             "3.2.0",
             "key member radius unit=<M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
-             [count-block=(COUNT count [ANY])] [order=<ASC | DESC>] [store=<STORE storekey:key | STOREDIST storedistkey:key>]",
+             [count-block=(COUNT count [ANY@6.2.0])] [order=<ASC | DESC>] [store=<STORE storekey:key | STOREDIST storedistkey:key>]",
             "Finds the places in a circle around another, and stores them if asked to.",
         ),
     Command::new("georadiusbymember_ro", -5, Geo, georadiusbymember_ro)
@@ -116,6 +122,7 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N+log(M))")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
+        .history(&[("6.2.0", "`ANY` of a count."), ("7.0.0", "Upper case units.")])
         .doc(
             "3.2.10",
             "key member radius unit=<M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \

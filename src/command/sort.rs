@@ -40,7 +40,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RO | key::ACCESS), PATTERNS, TARGET])
         .doc(
             "1.0.0",
-            "key [BY by-pattern:pattern] [LIMIT (offset count)] [GET get-pattern:pattern GET...] \
+            "key [BY by-pattern~pattern#1] [LIMIT (offset count)] [GET get-pattern~pattern#1 GET...] \
              [order=<ASC | DESC>] [sorting=ALPHA] [STORE destination#2]",
             "Sorts a list, a set or a sorted set, and stores the result if asked to.",
         ),
@@ -51,7 +51,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RO | key::ACCESS), PATTERNS])
         .doc(
             "7.0.0",
-            "key [BY by-pattern:pattern] [LIMIT (offset count)] [GET get-pattern:pattern GET...] \
+            "key [BY by-pattern~pattern#1] [LIMIT (offset count)] [GET get-pattern~pattern#1 GET...] \
              [order=<ASC | DESC>] [sorting=ALPHA]",
             "Sorts a list, a set or a sorted set.",
         ),
