@@ -7,6 +7,7 @@ use super::client::Client;
 use super::fail::Fail;
 use super::spec::Command;
 use crate::base::rng::Rng;
+use crate::keyspace::board::Busy;
 use crate::keyspace::{Db, Event, event};
 use crate::resp::Reply;
 use crate::value::{Hash, Kind, Limits, List, Set, SortedSet, Stream, Value, ValueRef};
@@ -23,6 +24,9 @@ pub enum Outcome {
     Block(Box<Block>),
     /// EXEC, DISCARD and their like concern the executor itself.
     Transaction(Transaction),
+    /// A shard that the command came to is held by another for long: to be run again, from its beginning, when
+    /// that has ended. The command has changed nothing.
+    Aside(Busy),
     /// The connection waits for something that the node knows (WAIT, SHUTDOWN): nothing more of it is run
     /// until the node has answered.
     Suspended,

@@ -3,7 +3,7 @@
 use super::ctx::{Ctx, DONE};
 use super::scan::{self, Scan};
 use super::spec::{Command, Group, Group::Generic, flags::*, key, one, range};
-use super::{Fail, Result, is, small_int};
+use super::{Fail, Outcome, Result, is, small_int};
 use crate::base::glob;
 use crate::base::time::UnixMs;
 use crate::encoding::Item;
@@ -43,13 +43,13 @@ pub const COMMANDS: &[Command] = &[
         .doc("3.2.1", "key ...", "Counts how many of the keys exist and notes that they were used."),
     Command::new("keys", 2, Generic, keys)
         .complexity("O(N)")
-        .flags(READONLY | LOCK_ALL)
+        .flags(READONLY | EACH_SHARD)
         .categories(&["@dangerous"])
         .tips(&["nondeterministic_output_order", "request_policy:all_shards"])
         .doc("1.0.0", "pattern", "Returns all keys that match a pattern."),
     Command::new("scan", -2, Generic, scan)
         .complexity("O(1)")
-        .flags(READONLY | LOCK_ALL | ARBITRARY_KEYS)
+        .flags(READONLY | EACH_SHARD)
         .tips(&["nondeterministic_output", "request_policy:special", "response_policy:special"])
         .history(&[("6.0.0", "The option `TYPE`.")])
         .doc(
@@ -59,7 +59,7 @@ pub const COMMANDS: &[Command] = &[
         ),
     Command::new("randomkey", 1, Generic, randomkey)
         .complexity("O(1)")
-        .flags(READONLY | LOCK_ALL | ARBITRARY_KEYS)
+        .flags(READONLY | EACH_SHARD)
         .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
         .doc("1.0.0", "", "Returns a random key."),
     Command::new("rename", 3, Generic, rename)
@@ -135,11 +135,15 @@ fn type_of(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (pattern, mut found) = (args[1], Vec::new());
-    ctx.db.for_each(|entry| {
+    // Each key that is there all the time is found; no moment is shown.
+    let walked = ctx.db.for_each_by_shard(ctx.client.aside.tries, |entry| {
         if pattern == b"*" || glob::matches(pattern, entry.key()) {
             found.push(entry.key().to_vec());
         }
     });
+    if let Err(busy) = walked {
+        return Ok(Outcome::Aside(busy));
+    }
     ctx.reply.array(found.len());
     for key in &found {
         ctx.reply.bulk(key);
@@ -149,16 +153,25 @@ fn keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn scan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let scan = Scan::parse(scan::cursor(args[1])?, &args[2..], scan::Of::Keys)?;
-    let (mut found, mut dead) = (Vec::new(), Vec::new());
+    let (mut found, mut dead, mut walked) = (Vec::new(), Vec::new(), Ok(()));
+    let mut steps = 0;
     let next = scan.steps(|mut cursor, count| {
         // As many steps as would do in a sparse table; a step shows one bucket.
-        for _ in 0..count.saturating_mul(10) {
-            cursor = ctx.db.scan(cursor, &mut dead, &mut |entry| {
+        while steps < count.saturating_mul(10) {
+            let step = ctx.db.scan(cursor, ctx.client.aside.tries, &mut dead, &mut |entry| {
                 let wanted = scan.kind.is_none_or(|kind| is(kind, entry.kind().name()));
                 if wanted && scan.matches(Item::Bytes(entry.key())) {
                     found.push(entry.key().to_vec());
                 }
             });
+            match step {
+                Ok(next) => cursor = next,
+                Err(busy) => {
+                    walked = Err(busy);
+                    break;
+                }
+            }
+            steps += 1;
             if cursor == 0 || found.len() >= count {
                 break;
             }
@@ -166,14 +179,19 @@ fn scan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         cursor
     });
     // A look at a dead key deletes it.
-    dead.iter().for_each(|key| _ = ctx.db.exists(key));
-    Scan::reply(ctx.reply, next, &found)
+    ctx.db.bury(dead);
+    match walked {
+        // A scan may stop anywhere; only one that has got nowhere waits.
+        Err(busy) if steps == 0 => Ok(Outcome::Aside(busy)),
+        _ => Scan::reply(ctx.reply, next, &found),
+    }
 }
 
 fn randomkey(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    match ctx.db.random_key(ctx.rng) {
-        Some(key) => ctx.reply.bulk(key),
-        None => ctx.reply.null(),
+    match ctx.db.random_key(ctx.rng, ctx.client.aside.tries) {
+        Ok(Some(key)) => ctx.reply.bulk(&key),
+        Ok(None) => ctx.reply.null(),
+        Err(busy) => return Ok(Outcome::Aside(busy)),
     }
     DONE
 }

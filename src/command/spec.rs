@@ -39,6 +39,8 @@ pub mod flags {
     pub const NO_MANDATORY_KEYS: Flags = 1 << 19;
     /// Runs with every shard locked: it looks at the whole keyspace.
     pub const LOCK_ALL: Flags = 1 << 24;
+    /// Goes from shard to shard and locks each for its own part only. In a transaction all are locked.
+    pub const EACH_SHARD: Flags = 1 << 23;
     /// Allowed for a RESP2 client in subscribed mode.
     pub const IN_SUBSCRIBED: Flags = 1 << 25;
     /// Runs at once inside MULTI instead of being queued.
@@ -62,8 +64,6 @@ pub mod flags {
     pub const ANYWHERE: Flags = 1 << 32;
     /// A client that waits in it is told when its key goes, or becomes another type.
     pub const WAITS_FOR_LOSS: Flags = 1 << 33;
-    /// Meets keys that it does not name: what it makes expire belongs to no transaction.
-    pub const ARBITRARY_KEYS: Flags = 1 << 34;
 
     /// Reaches keys that its arguments do not name, by patterns: the executor asks it which locks it needs.
     pub const PATTERN_KEYS: Flags = 1 << 35;

@@ -15,6 +15,7 @@ use crate::base::time::UnixMs;
 use crate::command::client::Role;
 use crate::command::spec::flags;
 use crate::command::{Block, Client, Command, Ctx, Fail, Outcome, Transaction, gate};
+use crate::keyspace::board::Busy;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::{Db, Hashed, Locked};
 use crate::resp::Reply;
@@ -58,6 +59,8 @@ pub(super) struct Call<'a> {
 /// How a call ended.
 pub(super) enum Ended {
     Now(After),
+    /// A shard was held that the command came to. It has done nothing.
+    Aside(Busy),
     /// The client waits for keys; nothing is counted yet.
     Blocks(Box<Block>),
     /// The rest is the executor's.
@@ -142,6 +145,10 @@ impl Executor {
                 // A reader of a group has made its consumer.
                 self.publish_notices(host);
                 return Ended::Blocks(block);
+            }
+            Ok(Outcome::Aside(busy)) => {
+                reply.truncate(mark);
+                return Ended::Aside(busy);
             }
             Ok(Outcome::Transaction(transaction)) => Ended::Transaction(transaction),
             Ok(Outcome::Suspended) => Ended::Now(After::Suspended),

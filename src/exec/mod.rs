@@ -24,9 +24,11 @@ use crate::resp::Reply;
 use crate::value::Limits;
 
 mod admit;
+mod aside;
 mod blocked;
 mod call;
 mod notices;
+pub mod parcel;
 mod route;
 pub mod stats;
 mod transaction;
@@ -116,6 +118,8 @@ pub enum After {
     Suspended,
     /// Run the same command again later: the node is paused.
     Postponed,
+    /// Run the same command again when the client is woken: the board says that it waits.
+    Aside,
     /// The connection leaves its worker for a replication link.
     Detached,
 }
@@ -141,6 +145,8 @@ pub struct Executor {
     /// The published view, reloaded when it changes: one atomic load a command.
     view: Cache<&'static ArcSwapOption<View>, Option<Arc<View>>>,
     stopwatch: Stopwatch,
+    /// What could not be done because a shard was held; see [`Executor::do_chores`].
+    chores: Vec<aside::Chore>,
 }
 
 impl std::fmt::Debug for Executor {
@@ -169,6 +175,7 @@ impl Executor {
             limits: shared.limits.load_full(),
             view: Cache::new(&shared.view),
             stopwatch: Stopwatch::new(clock),
+            chores: Vec::new(),
         }
     }
 
@@ -265,17 +272,31 @@ impl Executor {
                 Err(after) => return after,
             }
         }
-        let mut locked = self.lock_for(&call);
+        let Some(mut locked) = self.lock_for(client, &call) else {
+            client.set_asking(admitted.asking);
+            return After::Aside;
+        };
         if let Err(after) = self.look_again(client, &call, listed, &admitted, &mut locked, reply) {
             return after;
         }
         let ended = self.call(Origin::of(client), &call, host, client, &mut locked, reply);
-        self.commit(client, call.command);
+        self.commit(client);
         if !self.effects.ready.is_empty() {
             self.serve_blocked(host, now, &mut locked);
         }
         match ended {
-            Ended::Now(after) => after,
+            Ended::Aside(busy) => {
+                client.set_asking(admitted.asking);
+                self.put_aside_or_wake(client, busy);
+                After::Aside
+            }
+            Ended::Now(after) => {
+                drop(locked);
+                if !self.effects.dead.is_empty() {
+                    self.bury(host, now);
+                }
+                after
+            }
             Ended::Blocks(block) => {
                 let mut db = Db::new(&mut locked, client.db, now, Expiring::Ignore, &mut self.effects);
                 register(&mut db, client, args, &block)
@@ -285,17 +306,6 @@ impl Executor {
                 self.end_transaction(client, transaction);
                 After::Done
             }
-        }
-    }
-
-    /// Locks the shards of a command's keys.
-    #[inline(always)]
-    fn lock_for(&self, call: &Call<'_>) -> Locked<'static> {
-        let ks = &*self.shared.keyspace;
-        match call.hashed {
-            Some(h) => ks.lock_slot(h.slot),
-            // Keys that cannot be told are of a command that will refuse its arguments.
-            None => ks.lock(lock_set(call.command, call.args).unwrap_or(LockSet::NONE)),
         }
     }
 
@@ -335,13 +345,12 @@ impl Executor {
 
     /// Appends what the command recorded to the log as one unit, while its locks are held.
     #[inline]
-    fn commit(&mut self, client: &mut Client, command: &Command) {
+    fn commit(&mut self, client: &mut Client) {
         if client.upstream.is_some() {
             self.pass_on(client);
         }
         if self.effects.has_records() {
-            let together = !command.has(flags::ARBITRARY_KEYS);
-            client.written_to = self.effects.append_to(&self.shared.keyspace.log, together);
+            client.written_to = self.effects.append_to(&self.shared.keyspace.log, true);
         }
     }
 

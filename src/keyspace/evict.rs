@@ -15,6 +15,9 @@ use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 use crate::config::choice::MaxmemoryPolicy;
 
+/// How many shards are tried for one that nobody holds.
+const SHARDS_TRIED: usize = 16;
+
 impl Keyspace {
     /// Evicts one key of any database as `policy` has it, chosen among `samples` keys of a random shard,
     /// and records its deletion. `None` when there is no key that may go. The caller, who holds no lock, is
@@ -30,8 +33,11 @@ impl Keyspace {
         if policy == MaxmemoryPolicy::NoEviction {
             return None;
         }
-        let (db, shard) = self.random_shard(rng, policy.is_volatile())?;
-        let mut locked = self.lock_shard(shard);
+        let (db, mut locked) = (0..SHARDS_TRIED).find_map(|_| {
+            let (db, shard) = self.random_shard(rng, policy.is_volatile())?;
+            Some((db, self.lock_shard_if_free(shard)?))
+        })?;
+        let shard = locked.shards().next()?;
         let mut db = Db::new(&mut locked, db, now, Expiring::Ignore, effects);
         let victim = match policy {
             MaxmemoryPolicy::VolatileTtl => db.soonest_to_end(shard),

@@ -2,6 +2,7 @@
 //!
 //! - [`entry`], [`table`]: how a key and a slot are stored;
 //! - [`locks`]: which shards a command holds ([`locks::Locked`]);
+//! - [`board`]: who holds a shard for long, and who waits for one without sleeping;
 //! - [`db`]: what a command sees: keys of one database under the locks it holds;
 //! - [`expiry`], [`evict`]: how keys go by time and by memory; [`lazy`]: how replicas are told;
 //! - [`snapshot`]: one point in time, written without a fork;
@@ -18,6 +19,7 @@ use crate::base::crc16::{SLOTS, key_slot};
 use crate::base::prefetch::prefetch as prefetch_line;
 use crate::base::time::UnixMs;
 
+pub mod board;
 pub mod db;
 pub mod entry;
 pub mod event;
@@ -60,6 +62,7 @@ pub struct Hashed {
 /// All data of the node, and what every thread needs to work on it.
 pub struct Keyspace {
     locks: Box<[locks::ShardLock]>,
+    pub board: Arc<board::Board>,
     databases: Box<[OnceLock<Box<Tables>>]>,
     /// The place in `databases` of each database: SWAPDB exchanges two. Changes only while every shard
     /// is locked.
@@ -112,8 +115,8 @@ impl std::fmt::Debug for Upcoming<'_> {
 }
 
 /// Brings the buckets and then the entries of keys near, stage by stage, so that their cache misses
-/// overlap. Takes each shard's lock for the last stage, because it looks into a bucket that another
-/// thread may be freeing.
+/// overlap. The last stage looks into a bucket that another thread may be freeing, so it takes the
+/// shard's lock, and is left out where that is not free.
 #[inline]
 pub fn prefetch(keys: &[Upcoming<'_>]) {
     if keys.len() < 2 {
@@ -123,7 +126,7 @@ pub fn prefetch(keys: &[Upcoming<'_>]) {
         k.table.prefetch_bucket(k.hash);
     }
     for k in keys {
-        let _guard = k.lock.lock();
+        let Some(_guard) = k.lock.lock_if_free() else { continue };
         // SAFETY: the shard of the table is locked as long as the guard lives.
         unsafe { k.table.locked() }.prefetch_entry(k.hash);
     }
@@ -191,8 +194,10 @@ impl Keyspace {
     /// `discard` is given what takes long to drop; it may send it to another thread.
     pub fn new(databases: usize, discard: Box<dyn Fn(Garbage) + Send + Sync>) -> Self {
         assert!(databases > 0 && databases <= usize::from(DbIndex::MAX), "a valid number of databases");
+        let board = Arc::default();
         let ks = Self {
-            locks: (0..SHARDS).map(|_| locks::ShardLock::default()).collect(),
+            locks: (0..SHARDS).map(|shard| locks::ShardLock::new(shard, &board)).collect(),
+            board,
             databases: (0..databases).map(|_| OnceLock::new()).collect(),
             places: (0..databases).map(|place| AtomicU16::new(place as u16)).collect(),
             hasher: foldhash::quality::RandomState::default(),

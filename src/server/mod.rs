@@ -13,6 +13,9 @@
 //! | [`worker`] | the rounds: gather, parse, prefetch, run, send |
 //! | [`boot`], [`start`], [`shutdown`] | build all of it in order, and end it in order |
 
+// The only level that reads clocks.
+#![allow(clippy::disallowed_methods)]
+
 pub mod process;
 
 pub mod net;

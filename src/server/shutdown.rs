@@ -188,6 +188,6 @@ fn give_up(node: &Node) {
     for (worker, token, client) in state.waiting.drain(..) {
         let mut reply = Reply::new();
         reply.error("ERR Errors trying to SHUTDOWN. Check logs.");
-        node.send(worker, Mail::Resume { token, client, reply });
+        node.send(worker, Mail::Resume { token, client, reply, written_to: 0 });
     }
 }

@@ -27,7 +27,7 @@ use crate::server::control::replication;
 use crate::server::disk::rdb_file;
 use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
-use crate::server::net::mailbox::Mailbox;
+use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::{Node, Origin, unix_ms};
 use crate::server::process::crash;
 use crate::server::process::{allocator, os_error};
@@ -207,6 +207,10 @@ fn start_workers(
         polls.push(poll);
     }
     assert!(node.workers.set(mailboxes.clone()).is_ok(), "workers are set once");
+    let woken = mailboxes.clone();
+    node.shared.keyspace.board.wake_by(Box::new(move |who| {
+        woken[who.worker].send(Mail::Free { token: who.token, client: who.client });
+    }));
     polls
         .into_iter()
         .zip(mailboxes)

@@ -15,6 +15,7 @@ mod expired;
 mod families;
 mod keys;
 mod maxmemory;
+mod patience;
 mod persistence;
 mod protocol;
 mod pubsub;

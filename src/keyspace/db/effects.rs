@@ -25,6 +25,8 @@ pub struct Effects {
     count: usize,
     /// A handler has recorded what replicas must do, so the command itself is not.
     pub recorded: bool,
+    /// Keys that were met dead by a walk that holds no lock any more.
+    pub dead: Vec<(DbIndex, Vec<u8>)>,
     /// Keys that clients are blocked on and that changed.
     pub ready: Vec<(DbIndex, Vec<u8>)>,
     /// Whether somebody publishes [`Effects::notices`].

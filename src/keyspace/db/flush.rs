@@ -22,6 +22,7 @@ impl Keyspace {
         self.empty_slots(locked, tables, db, &slots);
         for shard in 0..SHARDS {
             locked.side_mut(shard).own.retain(|(of, _)| *of != db);
+            locked.forget_under_way(shard, db, |_| true);
             locked.expiry_mut(tables, shard).clear();
             locked.field_expiry_mut(tables, shard).clear();
             let counts = Locked::shard_tables(tables, shard);
@@ -53,7 +54,9 @@ impl Keyspace {
             deadlines = deadlines.wrapping_add(e.expire().unwrap_or(0));
         });
         self.empty_slots(locked, tables, db, &[slot]);
-        let counts = Locked::shard_tables(tables, shard_of(slot));
+        let shard = shard_of(slot);
+        locked.forget_under_way(shard, db, |k| crate::base::crc16::key_slot(k) == slot);
+        let counts = Locked::shard_tables(tables, shard);
         bump(&counts.keys, -keys);
         bump(&counts.volatile, -volatile);
         bump(&counts.timed_hashes, -timed);

@@ -87,13 +87,14 @@ fn a_full_scan_meets_every_key_once() {
         }
         let (mut cursor, mut seen) = (0, std::collections::HashSet::new());
         loop {
-            cursor = db.scan(cursor, &mut Vec::new(), &mut |e| assert!(seen.insert(e.key().to_vec())));
+            let visit = &mut |e: EntryRef<'_>| assert!(seen.insert(e.key().to_vec()));
+            cursor = db.scan(cursor, 0, &mut Vec::new(), visit).unwrap();
             if cursor == 0 {
                 break;
             }
         }
         assert_eq!(seen.len(), 5000);
-        assert!(db.random_key(&mut Rng::new(1)).is_some());
+        assert!(db.random_key(&mut Rng::new(1), 0).unwrap().is_some());
     });
     assert_eq!(ks.flush(&mut ks.lock_all(), 0, &mut Effects::default()), 5000);
     assert!(ks.is_empty(0));

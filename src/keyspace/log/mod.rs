@@ -120,6 +120,11 @@ impl Log {
         self.settle_wanted(&inner);
     }
 
+    /// The ticket of whoever changes data now. It is void once the node follows another, or nobody.
+    pub fn ticket(&self) -> u64 {
+        self.ticket.load(Ordering::Relaxed)
+    }
+
     /// Whether the holder of a ticket may still change data. Ask with the shards of those data locked.
     pub fn accepts(&self, ticket: u64) -> bool {
         self.ticket.load(Ordering::Relaxed) == ticket

@@ -5,21 +5,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::base::crc16::SLOTS;
+use crate::base::crc16::{SLOTS, key_slot};
 use crate::base::glob;
 use crate::base::num::{parse_f64, parse_i64};
 use crate::command::object::{encoding_of, references};
 use crate::command::spec::{Group::Server, flags::*};
-use crate::command::{Command, Ctx, DONE, Fail, Result, is, wrong_arguments};
+use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is, wrong_arguments};
 use crate::config::rewrite::Extent;
 use crate::config::set::allowed;
 use crate::encoding::Item;
+use crate::keyspace::board::Reason;
 use crate::keyspace::db::SetExpire;
 use crate::keyspace::{Db, event};
 use crate::persist::rdb::{Options, payload};
+use crate::resp::Reply;
 use crate::server::commands::{config, node, reload};
 use crate::server::net::mailbox::Mail;
-use crate::server::node::Node;
+use crate::server::node::{Node, unix_ms};
 use crate::server::process::allocator;
 use crate::value::digest::Digest;
 use crate::value::{Limits, ValueRef, list};
@@ -79,6 +81,13 @@ const WORDS: &[Word] = &[
         "Drops packets of this type that come by the cluster bus: -1 none, -2 all.",
     ),
     word("error", (1, 1), "<text>", error, "Replies with an error."),
+    word(
+        "hold-shard",
+        (2, 3),
+        "<key> <seconds> [QUIETLY]",
+        hold_shard,
+        "Keystead's own: a thread holds the lock of the key's shard for a time, declared as long or not.",
+    ),
     word("htstats", (1, 1), "<db>", htstats, "Describes the tables of a database."),
     word("htstats-key", (1, 1), "<key>", htstats_key, "Describes the table of a key's value."),
     word("listpack", (1, 1), "<key>", listpack, "Prints the entries of a value's listpack on stdout."),
@@ -203,6 +212,36 @@ pub fn sleep_until(until: Instant) {
 
 fn panic(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     panic!("called by DEBUG PANIC");
+}
+
+/// Holds a shard as a script or a giant command would, but on a thread of its own; QUIETLY: without declaring
+/// that it takes long.
+fn hold_shard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let time = parse_f64(args[3]).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let quietly = args.get(4).is_some_and(|word| is(word, "quietly"));
+    let (Some(time), None) = (time, ctx.client.executing) else {
+        return Err(Fail::text("ERR Invalid arguments"));
+    };
+    if args.len() > 4 && !quietly {
+        return Err(Fail::Syntax);
+    }
+    let (slot, for_thread) = (key_slot(args[2]), Arc::clone(node(ctx)));
+    let (worker, token, client) = (ctx.client.worker, ctx.client.token, ctx.client.id);
+    let body = move || {
+        let mut locked = for_thread.shared.keyspace.lock_slot(slot);
+        if !quietly {
+            locked.declare_long(Reason::Command("debug"), unix_ms());
+        }
+        std::thread::sleep(time);
+        drop(locked);
+        let mut reply = Reply::new();
+        reply.ok();
+        for_thread.send(worker, Mail::Resume { token, client, reply, written_to: 0 });
+    };
+    match std::thread::Builder::new().name("hold-shard".into()).spawn(body) {
+        Ok(_) => Ok(Outcome::Suspended),
+        Err(e) => Err(Fail::owned(format!("ERR cannot start a thread: {e}"))),
+    }
 }
 
 /// Dies as by a bad access: the report and the exit status are those of the signal.

@@ -14,7 +14,7 @@ mod connection;
 mod debug;
 mod docs;
 pub mod info;
-mod migrate;
+pub mod migrate;
 mod persistence;
 mod process;
 pub mod pubsub;

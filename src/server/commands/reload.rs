@@ -57,7 +57,7 @@ pub fn run(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
                 reply.error("ERR Error trying to load the RDB dump, check server logs.");
             }
         }
-        for_thread.send(worker, Mail::Resume { token, client: id, reply });
+        for_thread.send(worker, Mail::Resume { token, client: id, reply, written_to: 0 });
     };
     node.shared.set_gate(gate::LOADING, true);
     match thread::Builder::new().name("reload".into()).spawn(body) {

@@ -197,12 +197,15 @@ impl LogState {
 /// Why a connection runs no further commands for now.
 #[derive(Debug)]
 pub enum Hold {
-    /// Blocked on keys.
-    Keys { waiter: Arc<Waiter>, deadline: Option<Instant>, timeout_reply: TimeoutReply },
+    /// Blocked on keys. When that ends by time stands in the worker's deadlines.
+    Keys { waiter: Arc<Waiter>, timeout_reply: TimeoutReply },
     /// Waits for its host (WAIT); the host answers.
     Host,
     /// The node is paused; the input is tried again.
     Pause,
+    /// On the board, for a shard or a key that another has: the input is tried again. `again`: the command
+    /// of a blocked client, which is no input any more, and when its wait ends.
+    Aside { again: Option<Box<(Arc<Waiter>, Option<Instant>)>> },
 }
 
 /// One client on its worker.

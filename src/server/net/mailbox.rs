@@ -24,8 +24,9 @@ pub enum Mail {
     Unblocked { waiter: Arc<Waiter>, reply: Reply, written_to: u64 },
     /// A blocked client's command may succeed now.
     Retry { waiter: Arc<Waiter> },
-    /// A client whose command was suspended gets its reply and goes on.
-    Resume { token: usize, client: u64, reply: Reply },
+    /// A client whose command was suspended gets its reply and goes on. `written_to`: the end of the log behind
+    /// what was written for it, or 0.
+    Resume { token: usize, client: u64, reply: Reply, written_to: u64 },
     /// A client is to be closed (CLIENT KILL); `after_reply`: once its output is written.
     Kill { token: usize, client: u64, after_reply: bool },
     /// A client that waits for keys goes on with nothing (CLIENT UNBLOCK).
@@ -40,6 +41,8 @@ pub enum Mail {
     ChannelLeft { token: usize, client: u64, channel: Arc<[u8]> },
     /// Clients that were postponed may try again.
     Unpaused,
+    /// A client that was put aside for a shard or a key may try again.
+    Free { token: usize, client: u64 },
     /// To be dropped once the round in which it comes is over, which tells the sender.
     Settle(tokio::sync::mpsc::Sender<()>),
     /// Close everything and end.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,7 @@ use crate::exec::Shared;
 use crate::exec::stats::CommandStats;
 use crate::keyspace::db::Notice;
 use crate::pubsub::{Registry, Space};
+use crate::server::commands::migrate::courier::Couriers;
 use crate::server::control::Control;
 use crate::server::control::bus::Bus;
 use crate::server::control::replication::Replication;
@@ -43,6 +44,7 @@ pub struct Node {
     pub config_change: Mutex<()>,
     pub clients: Clients,
     pub pubsub: Registry,
+    pub couriers: Couriers,
     /// The workers' mailboxes, filled before the first client is accepted.
     pub workers: OnceLock<Vec<Arc<Mailbox>>>,
     /// The thread of links, timers and other things that are not clients.
@@ -124,6 +126,7 @@ impl Node {
             config_change: Mutex::default(),
             clients: Clients::default(),
             pubsub: Registry::default(),
+            couriers: Couriers::default(),
             workers: OnceLock::new(),
             control: OnceLock::new(),
             runtimes: Mutex::default(),
@@ -253,12 +256,6 @@ impl Node {
     pub fn settle_gate(&self) {
         self.replication.settle(self);
     }
-}
-
-/// Nanoseconds on the monotonic clock since the process first asked.
-pub fn clock_ns() -> u64 {
-    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    BEGAN.elapsed().as_nanos() as u64
 }
 
 /// Milliseconds since the Unix epoch.

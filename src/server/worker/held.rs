@@ -35,10 +35,10 @@ impl Worker {
         let Some(c) = self.connections[token].as_mut() else { return };
         let Some(offset) = c.output.held_until(passed) else { return };
         if !std::mem::replace(&mut c.held, true) {
-            self.held.tokens.push(token);
+            self.replies_held.tokens.push(token);
         }
-        if self.held.woken_at.is_none_or(|at| offset < at) {
-            self.held.woken_at = Some(offset);
+        if self.replies_held.woken_at.is_none_or(|at| offset < at) {
+            self.replies_held.woken_at = Some(offset);
             let waker = Arc::clone(&self.mailbox).into();
             self.node.shared.keyspace.log.when_passed(offset, waker);
         }
@@ -47,12 +47,12 @@ impl Worker {
     /// Sends what no longer must wait.
     #[inline]
     pub(super) fn release_held(&mut self) {
-        if let Some(offset) = self.held.woken_at
+        if let Some(offset) = self.replies_held.woken_at
             && self.node.shared.keyspace.log.passed() >= offset
         {
-            self.held.woken_at = None;
+            self.replies_held.woken_at = None;
             // Those that must go on waiting are noted again.
-            for token in std::mem::take(&mut self.held.tokens) {
+            for token in std::mem::take(&mut self.replies_held.tokens) {
                 if let Some(c) = self.connections[token].as_mut() {
                     c.held = false;
                 }

@@ -1,6 +1,5 @@
 //! What other threads want of a worker's connections.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::server::commands;
@@ -48,8 +47,11 @@ impl Worker {
                     }
                 }
                 Mail::Retry { waiter } => self.retry(&waiter),
-                Mail::Resume { token, client, reply } => {
+                Mail::Resume { token, client, reply, written_to } => {
                     if self.end_hold(token, client) {
+                        if let Some(c) = self.connection(token, client) {
+                            c.client.written_to = c.client.written_to.max(written_to);
+                        }
                         self.answer(token, &reply);
                     }
                 }
@@ -70,22 +72,13 @@ impl Worker {
                 Mail::SlotsChanged => self.redirect_blocked(),
                 Mail::Settle(sender) => drop(sender),
                 Mail::Unpaused => {
-                    let paused = |c: &Connection| matches!(c.hold, Some(Hold::Pause));
-                    let tokens: Vec<usize> = self
-                        .connections
-                        .iter()
-                        .flatten()
-                        .filter(|c| paused(c))
-                        .map(|c| c.client.token)
-                        .collect();
-                    for token in tokens {
-                        if let Some(c) = self.connections[token].as_mut() {
-                            c.hold = None;
-                            self.node.clients.paused.fetch_sub(1, Ordering::Relaxed);
+                    for (token, client) in self.held_by(|hold| matches!(hold, Hold::Pause)) {
+                        if self.end_hold(token, client) {
+                            self.go_on(token);
                         }
-                        self.go_on(token);
                     }
                 }
+                Mail::Free { token, client } => self.try_again(token, client),
                 Mail::Shutdown => {
                     for token in 0..self.connections.len() {
                         if let Some(c) = self.connections[token].as_mut() {

@@ -3,9 +3,11 @@
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::resp::Progress;
 use crate::server::net::connection::Connection;
+use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{READ_SIZE, Worker};
 
 /// The input of one connection in a round.
@@ -219,6 +221,8 @@ impl Worker {
             );
             self.node.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
             self.close(token);
+        } else if len > 0 && self.deadlines.get(token, Kind::Output).is_none() {
+            self.deadlines.set(token, Kind::Output, Some(Instant::now() + Duration::from_secs(1)));
         }
     }
 }

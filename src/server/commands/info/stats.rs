@@ -45,7 +45,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("pubsubshard_channels", node.pubsub.channel_count(Space::Shard));
     out.field("latest_fork_usec", 0);
     out.field("total_forks", 0);
-    out.field("migrate_cached_sockets", 0);
+    out.field("migrate_cached_sockets", node.couriers.sockets.load(Ordering::Relaxed));
     out.field("slave_expires_tracked_keys", 0);
     out.field("active_defrag_hits", 0);
     out.field("active_defrag_misses", 0);

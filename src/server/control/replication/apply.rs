@@ -11,7 +11,8 @@ use crate::exec::Executor;
 use crate::keyspace::UnitInfo;
 use crate::resp::{Limits, Parsed, Reply, parse};
 use crate::server::control::replication::link::Report;
-use crate::server::node::{Node, clock_ns, unix_ms};
+use crate::server::node::{Node, unix_ms};
+use crate::server::process::clock::now_ns;
 use crate::server::worker::NodeHost;
 
 /// Parts of the stream that may wait for this thread.
@@ -86,7 +87,7 @@ impl Applier {
     fn new(node: Arc<Node>, ticket: u64, reports: UnboundedSender<Report>) -> Self {
         let stats = node.stats.last().expect("a node has executors");
         let executor =
-            Executor::new(node.shared, Box::new(Arc::clone(&node)), Arc::clone(stats), ticket, clock_ns);
+            Executor::new(node.shared, Box::new(Arc::clone(&node)), Arc::clone(stats), ticket, now_ns);
         let mut client = Client {
             id: node.clients.next_id(),
             // No connection of a worker has this place: whoever looks for one there asks replication.

@@ -133,7 +133,7 @@ pub(super) fn serve(node: &Node, state: &mut State) {
 fn answer(node: &Node, state: &State, wait: &Wait) {
     let mut reply = Reply::new();
     wait.goal.answer(node, state, &mut reply);
-    node.send(wait.worker, Mail::Resume { token: wait.token, client: wait.client, reply });
+    node.send(wait.worker, Mail::Resume { token: wait.token, client: wait.client, reply, written_to: 0 });
 }
 
 /// A client that waited is gone.

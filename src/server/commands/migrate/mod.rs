@@ -1,18 +1,29 @@
-//! MIGRATE: keys to another node over a connection that is made for the purpose.
+//! MIGRATE: keys to another node.
 //!
-//! The keys' shards stay locked from the first byte sent to the last answer read, so that each key
-//! is at one of the two nodes at any moment. Other shards are served meanwhile.
+//! The worker encodes the keys under their locks and hands them to a [`courier`], a thread that has the
+//! connection to that node. While they are under way no lock is held: readers of the keys go on, writers of them
+//! are put aside, and everybody else does not notice. [`crate::exec::parcel`] says what holds at the end.
+//!
+//! In a transaction all this happens at once, under the locks of the transaction, whose holder declares itself.
 
-use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::spec::{Begin, Group::Generic, KeySpec, Keyword, behind, flags::*, key, one};
-use crate::command::{Command, Ctx, DONE, Fail, Result, int, is};
-use crate::keyspace::event;
+use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, int, is};
+use crate::exec::parcel::Parcel;
+use crate::keyspace::board::Reason;
+use crate::keyspace::{Db, event};
 use crate::persist::rdb::{Options, payload};
 use crate::resp::request::write_command;
 use crate::server::commands::node;
+use crate::server::node::Node;
+
+pub mod courier;
+mod line;
+
+use courier::Job;
+use line::{Answers, Line, Trouble};
 
 const MOVED: u16 = key::RW | key::ACCESS | key::DELETE;
 
@@ -40,9 +51,6 @@ pub const COMMANDS: &[Command] = &[Command::new("migrate", -6, Generic, migrate)
              AUTH2 auth2@6.0.0=(username password)>] [KEYS keys~key@3.0.6 ...]",
         "Moves keys to another node; each is at one of the two at any moment.",
     )];
-
-/// The longest error that a peer is heard out for.
-const MAX_LINE: usize = 4096;
 
 /// MIGRATE, checked for form.
 struct Migrate {
@@ -107,22 +115,56 @@ fn parse(args: &[&[u8]]) -> Result<Migrate> {
     })
 }
 
+/// What is sent, and how long each step of that may take.
+#[derive(Debug)]
+struct Order {
+    host: String,
+    port: u16,
+    timeout: Duration,
+    bytes: Vec<u8>,
+    /// Commands before those of the keys, and the keys: each has one answer.
+    head: usize,
+    keys: usize,
+}
+
 fn migrate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (m, node, db) = (&parse(args)?, node(ctx), &mut *ctx.db);
+    let m = parse(args)?;
+    let node = node(ctx);
+    let (order, keys) = pack(node, &m, ctx.db);
+    if keys.is_empty() {
+        ctx.reply.simple("NOKEY");
+        return DONE;
+    }
+    if ctx.client.executing.is_some() {
+        return at_once(node, &order, if m.copy { &[] } else { &keys }, ctx);
+    }
+    // A copy is of the moment when it was made: what is written behind it does not matter.
+    let parcel = (!m.copy).then(|| {
+        let (index, ticket) = (ctx.db.index(), ctx.db.keyspace().log.ticket());
+        Parcel { number: ctx.db.locked().hold_back(index, &keys), db: index, keys, ticket }
+    });
+    let client = &*ctx.client;
+    let job = Job { order, parcel, worker: client.worker, token: client.token, client: client.id };
+    let Err(job) = node.couriers.send(node, Box::new(job)) else { return Ok(Outcome::Suspended) };
+    if let Some(parcel) = job.parcel {
+        ctx.db.locked().let_through(parcel.number, &parcel.keys);
+    }
+    Err(Fail::text(Trouble::Connect.text()))
+}
+
+/// Encodes the keys that there are.
+fn pack(node: &Node, m: &Migrate, db: &mut Db<'_, '_>) -> (Order, Vec<Vec<u8>>) {
     let options = Options { compress: node.config.load().rdbcompression };
-    let clustered = node.bus.get().is_some();
-    let mut moved: Vec<&[u8]> = Vec::new();
-    let mut batch = Vec::new();
-    let mut head = 0;
+    let name: &[u8] = if node.bus.get().is_some() { b"RESTORE-ASKING" } else { b"RESTORE" };
+    let (mut bytes, mut head, mut keys) = (Vec::new(), 1, Vec::new());
     if let Some((user, password)) = &m.auth {
         let mut words: Vec<&[u8]> = vec![b"AUTH"];
         words.extend(user.as_deref());
         words.push(password);
-        write_command(&mut batch, &words);
+        write_command(&mut bytes, &words);
         head += 1;
     }
-    write_command(&mut batch, &[&b"SELECT"[..], m.db.to_string().as_bytes()]);
-    head += 1;
+    write_command(&mut bytes, &[&b"SELECT"[..], m.db.to_string().as_bytes()]);
     let now = db.now;
     for key in &m.keys {
         let Some(entry) = db.peek(key) else { continue };
@@ -130,77 +172,54 @@ fn migrate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         let ttl = entry.expire().map_or(0, |at| (at - now).max(1)).to_string();
         let mut dump = Vec::new();
         payload::dump(&mut dump, entry.value(), options);
-        let name: &[u8] = if clustered { b"RESTORE-ASKING" } else { b"RESTORE" };
         let mut words: Vec<&[u8]> = vec![name, key, ttl.as_bytes(), &dump];
         if m.replace {
             words.push(b"REPLACE");
         }
-        write_command(&mut batch, &words);
-        moved.push(key);
+        write_command(&mut bytes, &words);
+        keys.push(key.clone());
     }
-    if moved.is_empty() {
-        ctx.reply.simple("NOKEY");
-        return DONE;
-    }
-    let answers = exchange(m, &batch, head + moved.len())?;
-    // A refused AUTH or SELECT concerns all keys.
-    let mut error = answers[..head].iter().find(|a| a.starts_with('-')).cloned();
-    let refused_all = error.is_some();
+    let order =
+        Order { host: m.host.clone(), port: m.port, timeout: m.timeout, bytes, head, keys: keys.len() };
+    (order, keys)
+}
+
+/// Sends and deletes under the locks that are held.
+fn at_once(node: &Arc<Node>, order: &Order, keys: &[Vec<u8>], ctx: &mut Ctx<'_, '_, '_>) -> Result {
+    let now = ctx.db.now;
+    ctx.db.locked().declare_long(Reason::Command("migrate"), now);
+    let (arrived, result) = judge(order, Line::new(&node.couriers.sockets).exchange(order));
     let mut gone: Vec<&[u8]> = vec![b"DEL"];
-    for (key, answer) in moved.iter().zip(&answers[head..]) {
-        if refused_all || answer.starts_with('-') {
-            error.get_or_insert_with(|| answer.clone());
-        } else if !m.copy && db.remove(key) {
-            db.changed(key, event::DEL);
+    for (key, _) in keys.iter().zip(&arrived).filter(|(_, arrived)| **arrived) {
+        if ctx.db.remove(key) {
+            ctx.db.changed(key, event::DEL);
             gone.push(key);
         }
     }
     if gone.len() > 1 {
-        db.record(&gone);
+        ctx.db.record(&gone);
     }
-    if let Some(text) = error {
-        let text = text.trim_start_matches('-');
-        return Err(Fail::owned(format!("ERR Target instance replied with error: {text}")));
-    }
+    result.map_err(Fail::owned)?;
     ctx.reply.ok();
     DONE
 }
 
-const NOT_CONNECTED: Fail = Fail::text("IOERR error or timeout connecting to the client");
-const NOT_WRITTEN: Fail = Fail::text("IOERR error or timeout writing to target instance");
-const NOT_READ: Fail = Fail::text("IOERR error or timeout reading to target instance");
-
-/// Sends everything and reads as many one-line answers.
-fn exchange(m: &Migrate, batch: &[u8], answers: usize) -> Result<Vec<String>> {
-    let connect = || -> io::Result<TcpStream> {
-        let target = (m.host.as_str(), m.port).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
-        let stream = TcpStream::connect_timeout(&target, m.timeout)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(m.timeout))?;
-        stream.set_write_timeout(Some(m.timeout))?;
-        Ok(stream)
+/// Which of the keys have arrived, and what the client is told.
+fn judge(order: &Order, answers: Answers) -> (Vec<bool>, std::result::Result<(), String>) {
+    let Answers { lines, trouble } = answers;
+    let (head, rest) = lines.split_at(order.head.min(lines.len()));
+    // A refused AUTH or SELECT concerns all keys.
+    let refused = head.iter().find(|line| line.starts_with('-'));
+    let arrived =
+        (0..order.keys).map(|i| refused.is_none() && rest.get(i).is_some_and(|line| !line.starts_with('-')));
+    let arrived = arrived.collect();
+    let error = refused.or_else(|| rest.iter().find(|line| line.starts_with('-')));
+    let result = match (error, trouble) {
+        (Some(line), _) => {
+            Err(format!("ERR Target instance replied with error: {}", line.trim_start_matches('-')))
+        }
+        (None, Some(trouble)) => Err(trouble.text().into()),
+        (None, None) => Ok(()),
     };
-    // Redis learns that nobody listens when it writes, and says so.
-    let mut stream = connect().map_err(|e| match e.kind() {
-        io::ErrorKind::ConnectionRefused => NOT_WRITTEN,
-        _ => NOT_CONNECTED,
-    })?;
-    stream.write_all(batch).map_err(|_| NOT_WRITTEN)?;
-    let mut lines = Vec::with_capacity(answers);
-    let (mut line, mut buf) = (Vec::new(), [0u8; 4096]);
-    while lines.len() < answers {
-        let n = stream.read(&mut buf).map_err(|_| NOT_READ)?;
-        if n == 0 {
-            return Err(NOT_READ);
-        }
-        for &b in &buf[..n] {
-            match b {
-                b'\n' => lines.push(String::from_utf8_lossy(&std::mem::take(&mut line)).into_owned()),
-                b'\r' => {}
-                _ if line.len() < MAX_LINE => line.push(b),
-                _ => return Err(NOT_READ),
-            }
-        }
-    }
-    Ok(lines)
+    (arrived, result)
 }
