@@ -517,6 +517,16 @@ impl<'k> Locked<'k> {
         unsafe { &mut *tables.shards[shard].expiry.get() }
     }
 
+    pub(super) fn field_expiry_mut<'a>(
+        &'a mut self,
+        tables: &'a Tables,
+        shard: usize,
+    ) -> &'a mut ExpiryIndex {
+        assert!(self.set.has_shard(shard), "shard {shard} is used without its lock");
+        // SAFETY: as for `table_mut`.
+        unsafe { &mut *tables.shards[shard].field_expiry.get() }
+    }
+
     pub(super) fn shard_tables(tables: &Tables, shard: usize) -> &ShardTables {
         &tables.shards[shard]
     }
