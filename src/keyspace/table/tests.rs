@@ -137,5 +137,5 @@ fn a_stale_place_is_caught() {
             Err(_) => refused += 1,
         }
     }
-    assert!(named >= 1 && refused + named == tried);
+    assert!((cfg!(miri) || named >= 1) && refused + named == tried);
 }
