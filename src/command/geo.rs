@@ -83,7 +83,7 @@ pub const COMMANDS: &[Command] = &[
         .doc(
             "3.2.0",
             "key longitude latitude radius unit=<M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
-             [count-block=(COUNT count [ANY@6.2.0])] [order=<ASC | DESC>] [store=<STORE storekey:key | STOREDIST storedistkey:key>]",
+             [count-block=(COUNT count [ANY@6.2.0])] [order=<ASC | DESC>] [store=<STORE storekey~key | STOREDIST storedistkey~key>]",
             "Finds the places in a circle around a point, and stores them if asked to.",
         ),
     Command::new("georadius_ro", -6, Geo, georadius_ro)
@@ -114,7 +114,7 @@ pub const COMMANDS: &[Command] = &[
         .doc(
             "3.2.0",
             "key member radius unit=<M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
-             [count-block=(COUNT count [ANY@6.2.0])] [order=<ASC | DESC>] [store=<STORE storekey:key | STOREDIST storedistkey:key>]",
+             [count-block=(COUNT count [ANY@6.2.0])] [order=<ASC | DESC>] [store=<STORE storekey~key | STOREDIST storedistkey~key>]",
             "Finds the places in a circle around another, and stores them if asked to.",
         ),
     Command::new("georadiusbymember_ro", -5, Geo, georadiusbymember_ro)
