@@ -138,7 +138,7 @@ impl Executor {
             self.reject(call.id, &fail, reply);
             return Err(After::Done);
         }
-        if bits & (gate::PAUSED_ALL | gate::PAUSED_WRITES) != 0 && !client.in_multi() {
+        if bits & (gate::PAUSED_ALL | gate::PAUSED_WRITES) != 0 {
             client.set_asking(asking);
             return Err(After::Postponed);
         }

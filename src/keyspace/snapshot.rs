@@ -33,17 +33,17 @@ pub type Encode = dyn Fn(EntryRef<'_>, &mut Vec<u8>) + Send + Sync;
 /// Bytes after which the walk lets go of a slot's lock and hands out what it has.
 const CHUNK: usize = 64 * 1024;
 
-/// Encoded entries of slots that the walk has not reached, by database and slot.
+/// Encoded entries of slots that the walk has not reached, by the place of their database and the slot.
 #[derive(Default)]
-pub(crate) struct Saved(HashMap<(DbIndex, u16), Vec<u8>>);
+pub(crate) struct Saved(HashMap<(usize, u16), Vec<u8>>);
 
 /// What walk and writers share.
 #[derive(Default)]
 pub(crate) struct Shared {
     running: AtomicBool,
     encode: RwLock<Option<Arc<Encode>>>,
-    /// Tables that were flushed before the walk reached them.
-    frozen: Mutex<Vec<(DbIndex, SlotTable)>>,
+    /// Tables that were flushed before the walk reached them, with the place of their database.
+    frozen: Mutex<Vec<(usize, SlotTable)>>,
 }
 
 impl Keyspace {
@@ -70,7 +70,11 @@ impl Keyspace {
             .filter(|(db, _)| !self.is_empty(*db))
             .map(|(db, _)| (db, self.len(db), self.volatile_len(db)))
             .collect();
-        Some(Walk { ks: Arc::clone(self), number, databases, at: Cursor::default(), frozen: None })
+        let mut names = vec![0; self.databases()];
+        for db in 0..self.databases() as DbIndex {
+            names[self.place(db)] = db;
+        }
+        Some(Walk { ks: Arc::clone(self), number, databases, names, at: Cursor::default(), frozen: None })
     }
 
     /// The number that tables which are on record carry.
@@ -103,7 +107,7 @@ impl Keyspace {
             .side_mut(super::shard_of(slot))
             .saved
             .0
-            .entry((db, slot))
+            .entry((self.place(db), slot))
             .or_default()
             .extend_from_slice(&bytes);
     }
@@ -113,7 +117,7 @@ impl Keyspace {
         if !self.is_snapshot_running() || table.saved_in() == self.snapshot_number() {
             return Some(table);
         }
-        self.snapshot.frozen.lock().push((db, table));
+        self.snapshot.frozen.lock().push((self.place(db), table));
         None
     }
 }
@@ -131,9 +135,11 @@ pub struct Walk {
     number: u32,
     /// Database, keys and keys with an expiry when the snapshot began.
     databases: Vec<(DbIndex, usize, usize)>,
+    /// The database at each place when the snapshot began. Two of them may have changed places since.
+    names: Vec<DbIndex>,
     at: Cursor,
     /// Flushed tables, taken once the databases are through.
-    frozen: Option<Vec<(DbIndex, SlotTable)>>,
+    frozen: Option<Vec<(usize, SlotTable)>>,
 }
 
 impl std::fmt::Debug for Walk {
@@ -159,9 +165,11 @@ impl Walk {
         let begin = out.len();
         while usize::from(self.at.database) < self.ks.databases() {
             let db = self.at.database;
+            // Where it stood when the snapshot began; SWAPDB may have given it another place meanwhile.
+            let place = self.names.iter().position(|name| *name == db).expect("each database has a place");
             // A database that was empty has nothing to save, and tables to be put on record all the same.
-            while self.at.table < SLOTS && self.ks.existing_tables(db).is_some() {
-                self.visit(db, out);
+            while self.at.table < SLOTS && self.ks.databases[place].get().is_some() {
+                self.visit(place, out);
                 if out.len() - begin >= CHUNK {
                     return Some(db);
                 }
@@ -175,7 +183,7 @@ impl Walk {
     }
 
     /// Encodes some of the slot under the cursor, or of the next of its shard that is not empty, and moves on.
-    fn visit(&mut self, db: DbIndex, out: &mut Vec<u8>) {
+    fn visit(&mut self, place: usize, out: &mut Vec<u8>) {
         let shard = self.at.table / SLOTS_PER_SHARD;
         let ks = &*self.ks;
         let mut locked = ks.lock_shard(shard);
@@ -183,11 +191,11 @@ impl Walk {
             let slot = slot_at(self.at.table);
             let saved = &mut locked.side_mut(shard).saved.0;
             if !saved.is_empty()
-                && let Some(saved) = saved.remove(&(db, slot))
+                && let Some(saved) = saved.remove(&(place, slot))
             {
                 out.extend_from_slice(&saved);
             }
-            let mut table = locked.table_mut(ks.tables(db), slot);
+            let mut table = locked.table_mut(ks.tables_at(place), slot);
             if !table.is_empty() {
                 break slot;
             }
@@ -199,7 +207,7 @@ impl Walk {
         };
         let encode = ks.snapshot.encode.read().clone().expect("set while a snapshot runs");
         let parity = ks.parity();
-        let mut table = locked.table_mut(ks.tables(db), slot);
+        let mut table = locked.table_mut(ks.tables_at(place), slot);
         let (begin, mut position) = (out.len(), Some(self.at.position));
         while let Some(at) = position {
             position = table.scan_mut(at, &mut |entry| save(entry, parity, &*encode, out));
@@ -220,7 +228,7 @@ impl Walk {
         let ks = &*self.ks;
         let frozen = self.frozen.get_or_insert_with(|| std::mem::take(&mut *ks.snapshot.frozen.lock()));
         let (encode, parity) = (ks.snapshot.encode.read().clone()?, ks.parity());
-        while let Some((db, mut table)) = frozen.pop() {
+        while let Some((place, mut table)) = frozen.pop() {
             let begin = out.len();
             let mut position = Some(0);
             while let Some(at) = position {
@@ -228,7 +236,7 @@ impl Walk {
             }
             ks.discard(super::Garbage::Tables(vec![table]));
             if out.len() > begin {
-                return Some(db);
+                return Some(self.names[place]);
             }
         }
         None
@@ -323,6 +331,21 @@ mod tests {
         for db in 0..4 {
             assert!(everything_is_on_record(db), "database {db}");
         }
+    }
+
+    /// A database keeps its part in the snapshot when it changes its number, also with one that never was.
+    #[test]
+    fn a_snapshot_holds_what_is_swapped_away() {
+        let ks = Arc::new(Keyspace::new(4, Box::new(drop)));
+        set(&ks, b"key", b"value");
+        let mut walk = ks.begin_snapshot(&ks.lock_all(), encode()).unwrap();
+        let (mut locked, mut effects) = (ks.lock_all(), Effects::default());
+        Db::new(&mut locked, 1, 1, Expiring::Delete, &mut effects).swap(0, 3);
+        drop(locked);
+        let (mut got, mut out) = (Picture::new(), vec![]);
+        assert_eq!(walk.next_chunk(&mut out), Some(0));
+        decode(&out, &mut got);
+        assert_eq!(got, Picture::from([(b"key".to_vec(), b"value".to_vec())]));
     }
 
     /// Three snapshots in a row, each raced by random writes, deletions and once a flush: each must

@@ -21,6 +21,8 @@ impl Keyspace {
         let slots: Vec<u16> = (0..SHARDS * SLOTS_PER_SHARD).map(slot_at).collect();
         self.empty_slots(locked, tables, db, &slots);
         for shard in 0..SHARDS {
+            locked.side_mut(shard).own.retain(|(of, _)| *of != db);
+            locked.forget_under_way(shard, db, |_| true);
             locked.expiry_mut(tables, shard).clear();
             let counts = Locked::shard_tables(tables, shard);
             counts.keys.store(0, Ordering::Relaxed);
@@ -49,7 +51,9 @@ impl Keyspace {
             deadlines = deadlines.wrapping_add(e.expire().unwrap_or(0));
         });
         self.empty_slots(locked, tables, db, &[slot]);
-        let counts = Locked::shard_tables(tables, shard_of(slot));
+        let shard = shard_of(slot);
+        locked.forget_under_way(shard, db, |k| crate::base::crc16::key_slot(k) == slot);
+        let counts = Locked::shard_tables(tables, shard);
         bump(&counts.keys, -keys);
         bump(&counts.volatile, -volatile);
         shift(&counts.deadlines, deadlines.wrapping_neg());

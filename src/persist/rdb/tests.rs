@@ -283,7 +283,7 @@ fn errors_say_where_in_what_and_why() {
         ),
         (
             b"REDIS0010\xff\x01\0\0\0\0\0\0\0".to_vec(),
-            "offset 18: wrong checksum: expected 0000000000000001, the data gives ",
+            "offset 18: RDB CRC error: expected 0000000000000001, the data gives ",
         ),
     ] {
         let error = read_all(&file).unwrap_err().to_string();
