@@ -234,11 +234,6 @@ impl Keyspace {
         self.databases[place].get_or_init(|| Box::new(Tables::new(self.snapshot_number())))
     }
 
-    /// Whether the place has ever been used.
-    fn exists_at(&self, place: usize) -> bool {
-        self.databases[place].get().is_some()
-    }
-
     /// The tables of a database that has ever been used.
     #[inline(always)]
     pub(crate) fn existing_tables(&self, db: DbIndex) -> Option<&Tables> {
