@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::AtomicUsize;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -16,7 +16,7 @@ use crate::keyspace::watch::Waiter;
 use crate::resp::reply::Piece;
 use crate::resp::{Progress, Reply};
 use crate::server::control::replication::Socket;
-use crate::server::node::clients::ClientEntry;
+use crate::server::node::clients::{ClientEntry, Clients};
 
 /// A socket of either family.
 #[derive(Debug)]
@@ -194,18 +194,47 @@ impl LogState {
     }
 }
 
-/// Why a connection runs no further commands for now.
+/// A blocked client's command. When its wait ends by time stands in the worker's deadlines.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    pub waiter: Arc<Waiter>,
+    pub timeout_reply: TimeoutReply,
+}
+
+/// Why a connection runs no further commands for now. `again`: the command of a blocked client that was to be
+/// run again, which is no input any more; the client is blocked as before.
 #[derive(Debug)]
 pub enum Hold {
-    /// Blocked on keys. When that ends by time stands in the worker's deadlines.
-    Keys { waiter: Arc<Waiter>, timeout_reply: TimeoutReply },
-    /// Waits for its host (WAIT); the host answers.
-    Host,
+    /// Blocked on keys.
+    Keys(Wait),
+    /// Waits for its host, which answers. `blocked`: in a command that is made to wait (WAIT), which ends when
+    /// the node becomes a replica.
+    Host { blocked: bool },
     /// The node is paused; the input is tried again.
-    Pause,
-    /// On the board, for a shard or a key that another has: the input is tried again. `again`: the command
-    /// of a blocked client, which is no input any more, and when its wait ends.
-    Aside { again: Option<Box<(Arc<Waiter>, Option<Instant>)>> },
+    Pause { again: Option<Box<Wait>> },
+    /// On the board, for a shard or a key that another has: the input is tried again.
+    Aside { again: Option<Box<Wait>> },
+}
+
+impl Hold {
+    /// How a client that is blocked on keys waits.
+    pub fn wait(&self) -> Option<&Wait> {
+        match self {
+            Self::Keys(wait) => Some(wait),
+            Self::Pause { again } | Self::Aside { again } => again.as_deref(),
+            Self::Host { .. } => None,
+        }
+    }
+
+    /// Whom this client is counted among.
+    pub fn counter<'c>(&self, clients: &'c Clients) -> Option<&'c AtomicUsize> {
+        match self {
+            Self::Host { blocked: true } => Some(&clients.blocked),
+            hold if hold.wait().is_some() => Some(&clients.blocked),
+            Self::Pause { .. } => Some(&clients.paused),
+            _ => None,
+        }
+    }
 }
 
 /// One client on its worker.
@@ -224,6 +253,8 @@ pub struct Connection {
     /// Its output waits for the log, and its worker knows.
     pub held: bool,
     pub hold: Option<Hold>,
+    /// The command that waits was sent while no reply was wanted (CLIENT REPLY).
+    pub mute: bool,
     /// Close once the output is sent.
     pub closing: bool,
     /// Seconds of the worker's clock when the client last sent something.
@@ -306,7 +337,6 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::node::clients::Clients;
 
     fn pair() -> (Connection, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -321,6 +351,7 @@ mod tests {
             output: Outbox::default(),
             held: false,
             hold: None,
+            mute: false,
             closing: false,
             last_seen: 0,
             over_soft_limit_since: None,

@@ -7,6 +7,9 @@ use crate::server::net::connection::{Connection, Hold};
 use crate::server::net::mailbox::Mail;
 use crate::server::worker::Worker;
 
+/// The answer of CLIENT UNBLOCK with ERROR.
+const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+
 impl Worker {
     pub(super) fn read_mail(&mut self) {
         // Messages to listeners are gathered and sent once a connection, before anything else that
@@ -39,7 +42,7 @@ impl Worker {
                     }
                 }
                 Mail::Unblocked { waiter, reply, written_to } => {
-                    if self.end_hold(waiter.token, waiter.client) {
+                    if self.end_hold(waiter.token, waiter.client).is_some() {
                         if let Some(c) = self.connection(waiter.token, waiter.client) {
                             c.client.written_to = c.client.written_to.max(written_to);
                         }
@@ -48,7 +51,8 @@ impl Worker {
                 }
                 Mail::Retry { waiter } => self.retry(&waiter),
                 Mail::Resume { token, client, reply, written_to } => {
-                    if self.end_hold(token, client) {
+                    if matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
+                        self.end_hold(token, client);
                         if let Some(c) = self.connection(token, client) {
                             c.client.written_to = c.client.written_to.max(written_to);
                         }
@@ -67,18 +71,22 @@ impl Worker {
                     }
                 }
                 Mail::Demoted => self.let_go(),
-                Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
+                Mail::Unblock { token, client, with_error } => {
+                    self.give_up(token, client, with_error.then_some(UNBLOCKED));
+                }
                 Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
                 Mail::SlotsChanged => self.redirect_blocked(),
                 Mail::Settle(sender) => drop(sender),
                 Mail::Unpaused => {
-                    for (token, client) in self.held_by(|hold| matches!(hold, Hold::Pause)) {
-                        if self.end_hold(token, client) {
-                            self.go_on(token);
-                        }
+                    for (token, client) in self.held_by(|hold| matches!(hold, Hold::Pause { .. })) {
+                        self.try_again(token, client);
                     }
                 }
-                Mail::Free { token, client } => self.try_again(token, client),
+                Mail::Free { token, client } => {
+                    if matches!(self.hold_of(token, client), Some(Hold::Aside { .. })) {
+                        self.try_again(token, client);
+                    }
+                }
                 Mail::Shutdown => {
                     for token in 0..self.connections.len() {
                         if let Some(c) = self.connections[token].as_mut() {

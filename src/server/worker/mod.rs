@@ -23,7 +23,7 @@ use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
 use crate::server::commands;
 use crate::server::control::replication;
-use crate::server::net::connection::{Connection, Hold, Outbox, Stream};
+use crate::server::net::connection::{Connection, Hold, Outbox, Stream, Wait};
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
@@ -349,6 +349,7 @@ impl Worker {
             output: Outbox::default(),
             held: false,
             hold: None,
+            mute: false,
             closing: false,
             last_seen: self.last_second,
             over_soft_limit_since: None,
@@ -393,12 +394,12 @@ impl Worker {
         c.stream.deregister(self.poll.registry());
         self.free_place(token);
         self.node.clients.remove(c.client.id);
-        let waited = matches!(c.hold, Some(Hold::Host));
-        if matches!(c.hold, Some(Hold::Pause)) {
-            self.node.clients.paused.fetch_sub(1, Ordering::Relaxed);
+        let hold = c.hold.take();
+        if let Some(counter) = hold.as_ref().and_then(|hold| hold.counter(&self.node.clients)) {
+            counter.fetch_sub(1, Ordering::Relaxed);
         }
-        if let Some(Hold::Keys { waiter, .. }) = c.hold.take() {
-            self.node.clients.blocked.fetch_sub(1, Ordering::Relaxed);
+        let waited = matches!(hold, Some(Hold::Host { .. }));
+        if let Some(Hold::Keys(Wait { waiter, .. })) = hold {
             waiter.claimed.store(true, Ordering::Release);
             self.executor.forget_waiter(&waiter, unix_ms());
         }

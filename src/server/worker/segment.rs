@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::resp::Progress;
-use crate::server::net::connection::Connection;
+use crate::server::net::connection::{Connection, Wait};
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{READ_SIZE, Worker};
 
@@ -31,6 +31,8 @@ pub(super) struct Segment {
     pub reply: Range<usize>,
     pub commands: u32,
     pub last_command: usize,
+    /// The segment has no input but the command of a client that was blocked.
+    pub again: Option<Box<Wait>>,
 }
 
 impl Segment {
@@ -52,6 +54,7 @@ impl Segment {
             reply: 0..0,
             commands: 0,
             last_command: usize::MAX,
+            again: None,
         }
     }
 
