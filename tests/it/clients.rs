@@ -207,7 +207,6 @@ fn a_client_that_sends_without_an_end_is_closed() {
     let server = Launch::subject().args(&["--client-query-buffer-limit", "1mb"]).start();
     let mut client = server.connect();
     client.run("PING");
-    // The limit is looked at as input comes, with a little delay after the start.
     let _ = client.try_send_raw(b"*2\r\n$4\r\nECHO\r\n$4000000\r\n");
     let junk = vec![b'x'; 64 * 1024];
     wait_for("it is closed", SOON, || (0..60).any(|_| client.try_send_raw(&junk).is_err()));

@@ -211,9 +211,14 @@ impl Worker {
             };
             if s.reply.is_empty() {
                 s.reply.start = reply.len();
+                reply.begin(self.room_for(&c));
             }
             for item in items {
                 self.run_item(item, &batch.argv[item.argv.clone()], &mut c, s, now, &mut reply);
+                if reply.is_cut_off() {
+                    s.cut_off = true;
+                    s.stopped = true;
+                }
                 if s.stopped {
                     break;
                 }

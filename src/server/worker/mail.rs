@@ -6,6 +6,7 @@ use crate::server::commands;
 use crate::server::net::connection::{Connection, Hold};
 use crate::server::net::mailbox::Mail;
 use crate::server::worker::Worker;
+use crate::server::worker::segment::FREE_OUTPUT;
 
 /// The answer of CLIENT UNBLOCK with ERROR.
 const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
@@ -117,6 +118,10 @@ impl Worker {
 
     pub(super) fn flush_now(&mut self, token: usize) {
         let passed = self.node.shared.keyspace.log.passed();
+        // What is too much is not sent first, whether or not the socket would take it.
+        if self.connections[token].as_ref().is_some_and(|c| c.output.len() > FREE_OUTPUT) {
+            self.check_output(token);
+        }
         let Some(c) = self.connections[token].as_mut() else { return };
         if c.flush(passed).is_err() || (c.closing && c.output.is_empty()) {
             self.close(token);

@@ -15,6 +15,7 @@ use mio::{Events, Poll, Token};
 
 use crate::base::time::UnixMs;
 use crate::command::{Client, gate};
+use crate::config::compound::OutputLimits;
 use crate::exec::upkeep::Room;
 use crate::exec::{Executor, Host};
 use crate::keyspace::SHARDS;
@@ -81,8 +82,10 @@ pub struct Worker {
     /// The end of the log when its readers were last woken.
     log_end: u64,
     replies_held: Held,
-    /// `client-query-buffer-limit` and `timeout` (seconds), looked up once a second.
+    /// Looked up at each wake-up: `client-output-buffer-limit` and `client-query-buffer-limit`.
+    output_limits: OutputLimits,
     query_limit: usize,
+    /// `timeout` in seconds, looked up once a second.
     idle_limit: u64,
     /// Memory is above its limit, and keys can go.
     evicting: bool,
@@ -144,6 +147,7 @@ impl Worker {
             next_shard: index,
             log_end: 0,
             replies_held: Held::default(),
+            output_limits: OutputLimits::default(),
             query_limit: usize::MAX,
             idle_limit: 0,
             evicting: false,
@@ -184,6 +188,7 @@ impl Worker {
                 readable.dedup();
             }
             self.node.net.rounds.fetch_add(1, Ordering::Relaxed);
+            self.reload_limits();
             self.executor.refresh();
             self.executor.publish_counts();
             let mut from = 0;
@@ -237,7 +242,7 @@ impl Worker {
         let second = now_ms as u64 / 1000;
         if second != self.last_second {
             self.last_second = second;
-            self.reload_limits();
+            self.reload_idle_limit();
         }
     }
 
@@ -253,9 +258,12 @@ impl Worker {
 
     fn reload_limits(&mut self) {
         let config = self.node.config.load();
+        self.output_limits = config.client_output_buffer_limit;
         self.query_limit = config.client_query_buffer_limit as usize;
-        let idle_limit = u64::from(config.timeout);
-        drop(config);
+    }
+
+    fn reload_idle_limit(&mut self) {
+        let idle_limit = u64::from(self.node.config.load().timeout);
         if std::mem::replace(&mut self.idle_limit, idle_limit) != idle_limit {
             for token in 0..self.connections.len() {
                 if self.connections[token].is_some() {

@@ -5,10 +5,17 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::command::client::ReplyMode;
+use crate::config::compound::OutputLimit;
 use crate::resp::Progress;
 use crate::server::net::connection::{Connection, Wait};
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{READ_SIZE, Worker};
+
+/// Unsent output that no limit counts, as in Redis, whose clients have a buffer of this size.
+pub(super) const FREE_OUTPUT: usize = 16 * 1024;
+/// What a client that must authenticate first may leave unread beyond that. Source: CVE-2025-21605.
+const STRANGERS_OUTPUT: u64 = 1024;
 
 /// The input of one connection in a round.
 pub(super) struct Segment {
@@ -29,6 +36,8 @@ pub(super) struct Segment {
     pub authenticated: bool,
     pub db: u16,
     pub reply: Range<usize>,
+    /// The replies were more than the client may let wait.
+    pub cut_off: bool,
     pub commands: u32,
     pub last_command: usize,
     /// The segment has no input but the command of a client that was blocked.
@@ -52,6 +61,7 @@ impl Segment {
             authenticated: c.client.is_authenticated(),
             db: c.client.db,
             reply: 0..0,
+            cut_off: false,
             commands: 0,
             last_command: usize::MAX,
             again: None,
@@ -168,6 +178,10 @@ impl Worker {
             c.last_seen = second;
             c.entry.last_seen.store(second as i64, Ordering::Relaxed);
             c.entry.last_command.store(s.last_command, Ordering::Relaxed);
+            if s.cut_off {
+                self.close_for_output(s.token);
+                continue;
+            }
             let mut failed = false;
             if !s.reply.is_empty() {
                 output_bytes += s.reply.len() as u64;
@@ -202,30 +216,53 @@ impl Worker {
         }
     }
 
+    fn limit_for(&self, c: &Connection) -> OutputLimit {
+        let limits = &self.output_limits;
+        if c.client.subscriptions() > 0 { limits.pubsub } else { limits.normal }
+    }
+
+    /// How many bytes of replies the client may be given at once.
+    #[inline]
+    pub(super) fn room_for(&self, c: &Connection) -> usize {
+        let hard = self.limit_for(c).hard_bytes;
+        // Who wants no replies may be answered anything.
+        if hard == 0 || c.client.reply_mode != ReplyMode::On {
+            return usize::MAX;
+        }
+        (hard as usize).saturating_add(FREE_OUTPUT).saturating_sub(c.output.len())
+    }
+
     /// Closes a client whose unsent output exceeds its limit.
     pub(super) fn check_output(&mut self, token: usize) {
+        let Some(c) = self.connections[token].as_ref() else { return };
+        let limit = self.limit_for(c);
+        let counted = c.output.len().saturating_sub(FREE_OUTPUT) as u64;
+        let over_hard = limit.hard_bytes > 0 && counted > limit.hard_bytes;
+        let over_soft = limit.soft_bytes > 0 && counted > limit.soft_bytes;
+        let stranger = !c.client.is_authenticated() && counted > STRANGERS_OUTPUT;
         let Some(c) = self.connections[token].as_mut() else { return };
         c.entry.output_bytes.store(c.output.len(), Ordering::Relaxed);
-        let config = self.node.config.load();
-        let limits = &config.client_output_buffer_limit;
-        let limit = if c.client.subscriptions() > 0 { &limits.pubsub } else { &limits.normal };
-        let len = c.output.len() as u64;
-        let over_hard = limit.hard_bytes > 0 && len > limit.hard_bytes;
-        let over_soft = limit.soft_bytes > 0 && len > limit.soft_bytes;
         if !over_soft {
             c.over_soft_limit_since = None;
         }
         let since = over_soft.then(|| *c.over_soft_limit_since.get_or_insert(self.last_second));
-        if over_hard || since.is_some_and(|at| self.last_second.saturating_sub(at) > limit.soft_seconds) {
-            tracing::warn!(
-                "Client id={} addr={} scheduled to be closed ASAP for overcoming of output buffer limits.",
-                c.client.id,
-                c.client.addr
-            );
-            self.node.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
-            self.close(token);
-        } else if len > 0 && self.deadlines.get(token, Kind::Output).is_none() {
+        let too_long = since.is_some_and(|at| self.last_second.saturating_sub(at) > limit.soft_seconds);
+        if over_hard || stranger || too_long {
+            self.close_for_output(token);
+        } else if !c.output.is_empty() && self.deadlines.get(token, Kind::Output).is_none() {
             self.deadlines.set(token, Kind::Output, Some(Instant::now() + Duration::from_secs(1)));
         }
+    }
+
+    #[cold]
+    fn close_for_output(&mut self, token: usize) {
+        let Some(c) = self.connections[token].as_ref() else { return };
+        tracing::warn!(
+            "Client id={} addr={} scheduled to be closed ASAP for overcoming of output buffer limits.",
+            c.client.id,
+            c.client.addr
+        );
+        self.node.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
+        self.close(token);
     }
 }

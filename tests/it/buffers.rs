@@ -1,0 +1,143 @@
+//! What a client may make the server keep for it: replies that it does not read, input without an end.
+
+use std::io::ErrorKind;
+
+use crate::common::client::{Client, encode};
+use crate::common::server::{Launch, Server, subject_is_real};
+use crate::common::{SOON, wait_for};
+
+/// Whether the server closes the connection without sending anything (more).
+fn cut_off(client: &mut Client) -> bool {
+    match client.try_read() {
+        Ok(reply) => panic!("it got {}", &reply.to_string()[..40]),
+        Err(e) => matches!(
+            e.kind(),
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+        ),
+    }
+}
+
+/// Collections whose whole content is far longer than 200,000 bytes.
+fn fill(judge: &mut Client) {
+    judge.ok("DEBUG POPULATE 10000 a:key:with:a:name:of:some:length");
+    let words = |first: &[&str], pair: bool| {
+        let mut words: Vec<String> = first.iter().map(ToString::to_string).collect();
+        for i in 0..5000 {
+            words.extend(pair.then(|| format!("{i}")));
+            words.push(format!("{i:0100}"));
+        }
+        words
+    };
+    judge.cmd(&words(&["RPUSH", "list"], false));
+    judge.cmd(&words(&["SADD", "set"], false));
+    judge.cmd(&words(&["HSET", "hash"], true));
+    judge.cmd(&words(&["ZADD", "zset"], true));
+    judge.cmd(&["SET".to_owned(), "long".to_owned(), "x".repeat(150_000)]);
+}
+
+#[test]
+fn a_reply_beyond_the_hard_limit_is_not_sent_and_its_client_is_closed() {
+    let server = Server::subject();
+    let mut judge = server.connect();
+    fill(&mut judge);
+    judge.ok("CONFIG SET client-output-buffer-limit 'normal 200000 0 0'");
+    judge.expect("STRLEN long", ":150000");
+    assert_eq!(judge.run("GET long").text().len(), 150_000, "what is below the limit is sent");
+    judge.ok("CONFIG RESETSTAT");
+    let peak = judge.info_int("used_memory");
+    let commands = [
+        "KEYS *",
+        "LRANGE list 0 -1",
+        "SMEMBERS set",
+        "HGETALL hash",
+        "HVALS hash",
+        "ZRANGE zset 0 -1 WITHSCORES",
+        "HRANDFIELD hash -100000000 WITHVALUES",
+        "SRANDMEMBER set -100000000",
+        "ZRANDMEMBER zset -100000000",
+        "MGET long long long",
+        "SCAN 0 COUNT 100000",
+    ];
+    for command in commands {
+        let mut client = server.connect();
+        client.send(&command.split(' ').collect::<Vec<_>>());
+        assert!(cut_off(&mut client), "{command}");
+    }
+    // Replies of a pipeline add up; what stands behind the one too many is not run.
+    let mut client = server.connect();
+    let mut pipeline = encode(&["GET", "long"]).repeat(3);
+    pipeline.extend(encode(&["SET", "behind", "1"]));
+    client.send_raw(&pipeline);
+    assert!(cut_off(&mut client));
+    judge.expect("EXISTS behind", ":0");
+    // A transaction runs to its end first.
+    let mut client = server.connect();
+    client.ok("MULTI");
+    for command in ["SET before 1", "LRANGE list 0 -1", "GET long", "SET after 1"] {
+        client.expect(command, "+QUEUED");
+    }
+    client.send(&["EXEC"]);
+    assert!(cut_off(&mut client));
+    judge.expect("EXISTS before after", ":2");
+    assert_eq!(judge.info_int("client_output_buffer_limit_disconnections"), commands.len() as i64 + 2);
+    if !subject_is_real() {
+        let grown = judge.info_int("used_memory_peak") - peak;
+        assert!(grown < 8 << 20, "{grown} bytes more at the most");
+    }
+    // A client that wants no replies is answered none, however long.
+    let mut client = server.connect();
+    client.send(&["CLIENT", "REPLY", "OFF"]);
+    client.send(&["LRANGE", "list", "0", "-1"]);
+    client.send(&["CLIENT", "REPLY", "ON"]);
+    assert_eq!(client.read().to_string(), "+OK");
+}
+
+#[test]
+fn a_subscriber_is_closed_by_the_limit_of_its_class() {
+    let server = Server::subject();
+    let mut judge = server.connect();
+    judge.ok("CONFIG SET client-output-buffer-limit 'pubsub 100000 0 0 normal 0 0 0'");
+    let mut listener = server.connect();
+    listener.run("SUBSCRIBE ch");
+    judge.cmd(&["PUBLISH".to_owned(), "ch".to_owned(), "x".repeat(50_000)]);
+    assert_eq!(listener.read().items().len(), 3);
+    judge.cmd(&["PUBLISH".to_owned(), "ch".to_owned(), "x".repeat(200_000)]);
+    assert!(cut_off(&mut listener));
+    judge.cmd(&["SET".to_owned(), "k".to_owned(), "x".repeat(200_000)]);
+    assert_eq!(judge.run("GET k").text().len(), 200_000);
+    // The soft limit: so much for so long.
+    judge.ok("CONFIG SET client-output-buffer-limit 'pubsub 0 100000 1'");
+    let mut listener = server.connect();
+    listener.run("SUBSCRIBE ch");
+    let message = ["PUBLISH".to_owned(), "ch".to_owned(), "x".repeat(1 << 20)];
+    for _ in 0..16 {
+        judge.cmd(&message);
+    }
+    wait_for("the listener is closed", SOON, || judge.cmd(&message).int() == 0);
+    assert_eq!(judge.info_int("client_output_buffer_limit_disconnections"), 2);
+}
+
+/// CVE-2025-21605.
+#[test]
+fn who_has_not_logged_in_cannot_leave_replies_unread() {
+    if subject_is_real() {
+        return;
+    }
+    let server = Launch::subject().args(&["--requirepass", "secret"]).start();
+    let mut judge = server.connect();
+    judge.ok("AUTH secret");
+    let before = judge.info_int("used_memory");
+    for flood in ["PING\r\n", "AUTH wrong\r\n", "NOSUCH\r\n", "*1\r\n$3\r\nGET\r\n"] {
+        let mut stranger = server.connect();
+        let piece = flood.as_bytes().repeat(4000);
+        wait_for("it is closed", SOON, || stranger.try_send_raw(&piece).is_err());
+    }
+    assert_eq!(judge.info_int("client_output_buffer_limit_disconnections"), 4);
+    let grown = judge.info_int("used_memory") - before;
+    assert!(grown < 1 << 20, "{grown} bytes more");
+    // Who logs in and reads late gets all.
+    let mut client = server.connect();
+    client.send_raw(&[&b"AUTH secret\r\n"[..], &b"ECHO 0123456789\r\n".repeat(50_000)].concat());
+    assert_eq!(client.read().to_string(), "+OK");
+    assert!((0..50_000).all(|_| client.read().text() == "0123456789"));
+}
