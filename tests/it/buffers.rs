@@ -141,3 +141,121 @@ fn who_has_not_logged_in_cannot_leave_replies_unread() {
     assert_eq!(client.read().to_string(), "+OK");
     assert!((0..50_000).all(|_| client.read().text() == "0123456789"));
 }
+
+/// A number of a client's line in CLIENT LIST.
+fn number(judge: &mut Client, id: i64, field: &str) -> usize {
+    let line = judge.run(&format!("CLIENT LIST ID {id}")).text();
+    let value = line.split_whitespace().find_map(|word| word.strip_prefix(field)?.strip_prefix('='));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {field} in {line}"))
+}
+
+/// A client that has sent nearly all of an argument of so many bytes.
+fn half_sent(server: &Server, bytes: usize) -> (Client, i64) {
+    let mut client = server.connect();
+    let id = client.run("CLIENT ID").int();
+    client.send_raw(format!("*2\r\n$4\r\nECHO\r\n${bytes}\r\n").as_bytes());
+    client.send_raw(&vec![b'x'; bytes - 100]);
+    (client, id)
+}
+
+#[test]
+fn the_buffers_of_each_client_are_shown() {
+    let server = Server::subject();
+    let mut judge = server.connect();
+    let own = judge.run("CLIENT INFO").text();
+    assert!(own.contains(" qbuf=26 ") && own.contains(" argv-mem=10 "), "{own}");
+    // Input without its end.
+    let (_half, id) = half_sent(&server, 1_000_000);
+    wait_for("the input is there", SOON, || number(&mut judge, id, "qbuf") >= 999_900);
+    assert!(number(&mut judge, id, "tot-mem") >= 999_900);
+    assert!(judge.info_int("client_recent_max_input_buffer") >= 999_900);
+    // What MULTI has queued.
+    let mut client = server.connect();
+    let id = client.run("CLIENT ID").int();
+    client.ok("MULTI");
+    for _ in 0..10 {
+        client.cmd(&["SET".to_owned(), "k".to_owned(), "x".repeat(10_000)]);
+    }
+    let multi = number(&mut judge, id, "multi-mem");
+    assert!((100_000..110_000).contains(&multi), "{multi}");
+    client.run("DISCARD");
+    assert_eq!(number(&mut judge, id, "multi-mem"), 0);
+    // A command that waits.
+    client.send(&["BLPOP".to_owned(), "k".repeat(1000), "0".to_owned()]);
+    wait_for("it waits", SOON, || number(&mut judge, id, "argv-mem") >= 1000);
+    // Replies that nobody reads.
+    judge.cmd(&["SET".to_owned(), "long".to_owned(), "x".repeat(5 << 20)]);
+    let before = judge.info_int("mem_clients_normal");
+    let mut slow = server.connect();
+    let id = slow.run("CLIENT ID").int();
+    slow.send_raw(&encode(&["GET", "long"]).repeat(4));
+    wait_for("replies wait", SOON, || number(&mut judge, id, "omem") > 5 << 20);
+    assert!(number(&mut judge, id, "oll") > 0);
+    assert!(number(&mut judge, id, "tot-mem") > 5 << 20);
+    assert!(judge.info_int("mem_clients_normal") > before + (5 << 20));
+    assert!(judge.info_int("client_recent_max_output_buffer") > 5 << 20);
+    drop(slow);
+    wait_for("they are gone", SOON, || judge.info_int("mem_clients_normal") < before + (1 << 20));
+}
+
+#[test]
+fn the_greediest_clients_go_when_all_together_take_too_much() {
+    let server = Server::subject();
+    let mut judge = server.connect();
+    judge.ok("CLIENT NO-EVICT on");
+    let size = |judge: &mut Client, id: i64| number(judge, id, "qbuf");
+    let mut few: Vec<_> = [500_000, 1_200_000, 800_000].map(|bytes| half_sent(&server, bytes)).into();
+    for (_, id) in &few {
+        wait_for("its input is there", SOON, || size(&mut judge, *id) > 400_000);
+    }
+    judge.ok("CONFIG SET maxmemory-clients 2mb");
+    let (mut largest, id) = few.remove(1);
+    assert!(cut_off(&mut largest));
+    assert!(server.log().contains(&format!("Evicting client: id={id} addr=")), "{}", server.log());
+    assert_eq!(judge.info_int("evicted_clients"), 1);
+    for (client, _) in &mut few {
+        client.send_raw(&[b'x'; 100]);
+        client.send_raw(b"\r\n");
+        assert!(client.read().text().len() >= 500_000, "the others stay");
+    }
+    // One that is protected makes the others go. What MULTI has queued counts as well.
+    let (mut spared, id) = half_sent(&server, 1_500_000);
+    wait_for("its input is there", SOON, || size(&mut judge, id) > 1_400_000);
+    let mut queuing = server.connect();
+    spared.send_raw(&[b'x'; 100]);
+    spared.send_raw(b"\r\n");
+    spared.read();
+    spared.ok("CLIENT NO-EVICT on");
+    spared.send_raw(b"*2\r\n$4\r\nECHO\r\n$1900000\r\n");
+    spared.send_raw(&vec![b'x'; 1_900_000]);
+    queuing.ok("MULTI");
+    wait_for("it is closed", SOON, || {
+        let long = ["SET".to_owned(), "k".to_owned(), "x".repeat(100_000)];
+        queuing.try_send_raw(&encode(&long)).is_err() || queuing.try_read().is_err()
+    });
+    spared.send_raw(b"\r\n");
+    assert_eq!(spared.read().text().len(), 1_900_000);
+    // A share of maxmemory.
+    judge.ok("CONFIG SET maxmemory 100mb maxmemory-clients 1%");
+    let (mut greedy, _) = half_sent(&server, 1_100_000);
+    assert!(cut_off(&mut greedy));
+}
+
+#[test]
+fn the_limit_of_input_counts_what_multi_queues_and_not_what_is_parsed() {
+    let server = Launch::subject().args(&["--client-query-buffer-limit", "1mb"]).start();
+    let mut client = server.connect();
+    let mut words = vec!["MSET".to_owned()];
+    words.extend((0..30_000).map(|i| format!("{i:0100}")));
+    assert_eq!(client.cmd(&words).to_string(), "+OK");
+    client.ok("MULTI");
+    let long = encode(&["SET".to_owned(), "k".to_owned(), "x".repeat(100_000)]);
+    for _ in 0..10 {
+        client.send_raw(&long);
+        assert_eq!(client.read().to_string(), "+QUEUED");
+    }
+    wait_for("it is closed", SOON, || client.try_send_raw(&long).is_err() || client.try_read().is_err());
+    let mut judge = server.connect();
+    assert_eq!(judge.info_int("client_query_buffer_limit_disconnections"), 1);
+    judge.expect("EXISTS k", ":0");
+}

@@ -16,7 +16,10 @@ use crate::keyspace::watch::Waiter;
 use crate::resp::reply::Piece;
 use crate::resp::{Progress, Reply};
 use crate::server::control::replication::Socket;
-use crate::server::node::clients::{ClientEntry, Clients};
+use crate::server::node::clients::{ClientEntry, Clients, Usage};
+
+/// Unsent output that no limit counts, as in Redis, whose clients have a buffer of this size.
+pub const FREE_OUTPUT: usize = 16 * 1024;
 
 /// A socket of either family.
 #[derive(Debug)]
@@ -263,9 +266,57 @@ pub struct Connection {
     pub over_soft_limit_since: Option<u64>,
     /// The socket may have more to read although no event will say so again.
     pub more_to_read: bool,
+    /// The longest reply of the last seconds, and the second of it.
+    pub reply_peak: (usize, u64),
+    /// What the node was last told of the memory that it takes.
+    pub usage: Usage,
 }
 
 impl Connection {
+    /// What it takes at this moment.
+    fn measure(&self) -> Usage {
+        // What a channel or pattern takes beside its name, which its listeners share.
+        const SUBSCRIPTION: usize = 64;
+        let wait = self.hold.as_ref().and_then(Hold::wait);
+        let argv = wait.map_or(0, |wait| wait.waiter.argv.iter().map(Vec::len).sum());
+        let multi = self.client.multi().map_or(0, |multi| {
+            multi.bytes + multi.queue.len() * size_of::<crate::command::client::Queued>()
+        });
+        let unsent = self.output.len();
+        let listed = unsent.saturating_sub(FREE_OUTPUT);
+        let pieces = if listed > 0 { self.output.chunks.len() } else { 0 };
+        let fixed = size_of::<Self>() + size_of::<ClientEntry>() + self.client.subscriptions() * SUBSCRIPTION;
+        Usage {
+            query: self.input.len(),
+            query_free: self.input.capacity() - self.input.len(),
+            argv,
+            multi,
+            output: unsent - listed,
+            listed: listed + pieces * size_of::<Chunk>(),
+            pieces,
+            reply_peak: self.reply_peak.0,
+            total: fixed + self.input.capacity() + argv + multi + unsent + pieces * size_of::<Chunk>(),
+        }
+    }
+
+    /// Tells the node what it takes, if that has changed.
+    #[inline]
+    pub fn note_usage(&mut self, clients: &Clients, second: u64) {
+        let usage = self.measure();
+        if usage != self.usage {
+            self.tell_usage(usage, clients, second);
+        }
+    }
+
+    fn tell_usage(&mut self, usage: Usage, clients: &Clients, second: u64) {
+        let before = std::mem::replace(&mut self.usage, usage);
+        clients.count_memory(before.total, usage.total);
+        if usage.query + usage.output + usage.listed > 0 {
+            clients.note_buffers(second, usage.query + usage.query_free, usage.listed);
+        }
+        *self.entry.usage.lock() = usage;
+    }
+
     /// Queues bytes behind what is not sent, without sending. Short messages are gathered.
     pub fn queue_message(&mut self, bytes: Arc<[u8]>) {
         let content =
@@ -356,6 +407,8 @@ mod tests {
             last_seen: 0,
             over_soft_limit_since: None,
             more_to_read: false,
+            reply_peak: (0, 0),
+            usage: Usage::default(),
         };
         (connection, theirs)
     }

@@ -241,6 +241,7 @@ impl Node {
             &net.auth_failed,
             &self.clients.accepted,
             &self.clients.rejected,
+            &self.clients.evicted,
             &keys.expired_keys,
             &keys.evicted_keys,
             &self.save.saves,

@@ -358,7 +358,7 @@ impl Worker {
         s.authenticated = c.client.is_authenticated();
         s.db = c.client.db;
         if c.client.version != version {
-            *c.entry.state.lock() = ClientState::of(&c.client, c.hold.is_some());
+            *c.entry.state.lock() = ClientState::of(&c.client);
         }
     }
 }

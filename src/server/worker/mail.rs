@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use crate::server::commands;
-use crate::server::net::connection::{Connection, Hold};
+use crate::server::net::connection::{Connection, FREE_OUTPUT, Hold};
 use crate::server::net::mailbox::Mail;
 use crate::server::worker::Worker;
-use crate::server::worker::segment::FREE_OUTPUT;
 
 /// The answer of CLIENT UNBLOCK with ERROR.
 const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
@@ -125,9 +124,12 @@ impl Worker {
         let Some(c) = self.connections[token].as_mut() else { return };
         if c.flush(passed).is_err() || (c.closing && c.output.is_empty()) {
             self.close(token);
-        } else if !c.output.is_empty() {
-            self.check_output(token);
-            self.note_held(token, passed);
+        } else {
+            c.note_usage(&self.node.clients, self.last_second);
+            if !c.output.is_empty() {
+                self.check_output(token);
+                self.note_held(token, passed);
+            }
         }
     }
 }

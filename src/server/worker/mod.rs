@@ -26,11 +26,13 @@ use crate::server::commands;
 use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream, Wait};
 use crate::server::net::mailbox::{Mail, Mailbox};
+use crate::server::node::clients::Usage;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
 
 mod batch;
 mod deadlines;
+mod greedy;
 mod held;
 mod mail;
 mod segment;
@@ -89,6 +91,8 @@ pub struct Worker {
     idle_limit: u64,
     /// Memory is above its limit, and keys can go.
     evicting: bool,
+    /// What clients took, in bytes, when nobody was left to be evicted.
+    spared_at: usize,
     stopped: bool,
 }
 
@@ -151,6 +155,7 @@ impl Worker {
             query_limit: usize::MAX,
             idle_limit: 0,
             evicting: false,
+            spared_at: 0,
             stopped: false,
         }
     }
@@ -197,6 +202,7 @@ impl Worker {
             }
             self.read_mail();
             self.on_time();
+            self.evict_clients();
             self.hand_over();
             self.release_held();
         }
@@ -362,7 +368,12 @@ impl Worker {
             last_seen: self.last_second,
             over_soft_limit_since: None,
             more_to_read: false,
+            reply_peak: (0, self.last_second),
+            usage: Usage::default(),
         }));
+        if let Some(c) = self.connections[token].as_mut() {
+            c.note_usage(&self.node.clients, self.last_second);
+        }
         self.close_if_idle(token);
         // It may have sent something before it was registered.
         self.ready.push(token);
@@ -375,6 +386,7 @@ impl Worker {
         self.free_place(token);
         self.executor.unwatch(&mut c.client);
         commands::on_detach(&self.node, &mut c.client);
+        self.node.clients.count_memory(c.usage.total, 0);
         c.client.token = usize::MAX;
         // Under its new role, in the place of the former entry.
         self.node.clients.add(&c.client, c.stream.fd());
@@ -402,6 +414,7 @@ impl Worker {
         c.stream.deregister(self.poll.registry());
         self.free_place(token);
         self.node.clients.remove(c.client.id);
+        self.node.clients.count_memory(c.usage.total, 0);
         let hold = c.hold.take();
         if let Some(counter) = hold.as_ref().and_then(|hold| hold.counter(&self.node.clients)) {
             counter.fetch_sub(1, Ordering::Relaxed);

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use crate::command::client::ReplyMode;
 use crate::config::compound::OutputLimit;
 use crate::resp::Progress;
-use crate::server::net::connection::{Connection, Wait};
+use crate::server::net::connection::{Connection, FREE_OUTPUT, Wait};
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{READ_SIZE, Worker};
 
-/// Unsent output that no limit counts, as in Redis, whose clients have a buffer of this size.
-pub(super) const FREE_OUTPUT: usize = 16 * 1024;
 /// What a client that must authenticate first may leave unread beyond that. Source: CVE-2025-21605.
 const STRANGERS_OUTPUT: u64 = 1024;
+/// How long the longest reply of a client is remembered.
+const PEAK_SECONDS: u64 = 5;
 
 /// The input of one connection in a round.
 pub(super) struct Segment {
@@ -76,6 +76,17 @@ impl Segment {
     }
 }
 
+/// What is not run yet is too much: what is parsed of a long command is no input any more, and what MULTI has
+/// queued is not run.
+fn over_query_limit(c: &Connection, input: usize, limit: usize) -> bool {
+    if input <= limit && !c.client.in_multi() {
+        return false;
+    }
+    let queued = c.client.multi().map_or(0, |multi| multi.bytes);
+    let parsed = c.progress.map_or(0, |progress| progress.parsed());
+    input.saturating_sub(parsed) + queued > limit
+}
+
 impl Worker {
     pub(super) fn gather(
         &mut self,
@@ -113,7 +124,7 @@ impl Worker {
             };
             match read {
                 Ok(0) => self.close(token),
-                Ok(n) if kept + n > self.query_limit => {
+                Ok(n) if over_query_limit(c, kept + n, self.query_limit) => {
                     tracing::warn!(
                         "Closing client that reached max query buffer length: id={} addr={}",
                         c.client.id,
@@ -132,6 +143,7 @@ impl Worker {
                         if !large {
                             c.input.extend_from_slice(&gathered[used + kept..used + kept + n]);
                         }
+                        c.note_usage(&self.node.clients, self.last_second);
                         continue;
                     }
                     let own = large.then(|| std::mem::take(&mut c.input));
@@ -174,7 +186,6 @@ impl Worker {
                 // It counts from the start of the request, which must be where the input begins.
                 c.progress = s.progress.filter(|_| s.consumed == s.parsed);
             }
-            c.entry.query_bytes.store(c.input.len(), Ordering::Relaxed);
             c.last_seen = second;
             c.entry.last_seen.store(second as i64, Ordering::Relaxed);
             c.entry.last_command.store(s.last_command, Ordering::Relaxed);
@@ -186,7 +197,11 @@ impl Worker {
             if !s.reply.is_empty() {
                 output_bytes += s.reply.len() as u64;
                 failed = c.send_segment(&reply, s.reply.start, s.reply.end, &log).is_err();
+                if s.reply.len() > c.reply_peak.0 || second > c.reply_peak.1 + PEAK_SECONDS {
+                    c.reply_peak = (s.reply.len(), second);
+                }
             }
+            c.note_usage(&self.node.clients, second);
             if failed || (c.closing && c.output.is_empty()) {
                 self.close(s.token);
             } else if c.client.sync.is_some() {
@@ -212,7 +227,7 @@ impl Worker {
         if c.flush(self.node.shared.keyspace.log.passed()).is_err() || (c.closing && c.output.is_empty()) {
             self.close(token);
         } else {
-            c.entry.output_bytes.store(c.output.len(), Ordering::Relaxed);
+            c.note_usage(&self.node.clients, self.last_second);
         }
     }
 
@@ -241,7 +256,6 @@ impl Worker {
         let over_soft = limit.soft_bytes > 0 && counted > limit.soft_bytes;
         let stranger = !c.client.is_authenticated() && counted > STRANGERS_OUTPUT;
         let Some(c) = self.connections[token].as_mut() else { return };
-        c.entry.output_bytes.store(c.output.len(), Ordering::Relaxed);
         if !over_soft {
             c.over_soft_limit_since = None;
         }

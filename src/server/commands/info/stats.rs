@@ -34,7 +34,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("expired_time_cap_reached_count", 0);
     out.field("expire_cycle_cpu_milliseconds", 0);
     out.field("evicted_keys", get(&keys.evicted_keys));
-    out.field("evicted_clients", 0);
+    out.field("evicted_clients", get(&node.clients.evicted));
     out.field("evicted_scripts", 0);
     out.field("total_eviction_exceeded_time", 0);
     out.field("current_eviction_exceeded_time", 0);
