@@ -364,7 +364,11 @@ mod tests {
             let mut most = 0;
             for _ in 0..100 {
                 assert!(reply.room() <= 100_000);
-                if shared { reply.bulk_shared(&big) } else { reply.bulk(&big[..1000]) }
+                if shared {
+                    reply.bulk_shared(&big)
+                } else {
+                    reply.bulk(&big[..1000])
+                }
                 most = most.max(reply.len() + reply.shared.iter().map(|(_, v)| v.len()).sum::<usize>());
             }
             assert_eq!(reply.is_cut_off(), shared || 100 * 1008 > 100_000);

@@ -82,7 +82,7 @@ fn a_blocked_command_outlives_a_pause() {
     // By time, by hand, and by the end of the connection.
     let mut client = wait_in_pause("BLMOVE source target LEFT RIGHT 1.5");
     send(&mut client, "PING");
-    assert_eq!(client.read().to_string(), "nil");
+    assert_eq!(client.read().to_string(), "nil-array");
     assert_eq!(client.read().to_string(), "+PONG");
     timed.ok("CLIENT UNPAUSE");
     timed.run("DEL source");
@@ -128,7 +128,8 @@ fn blocked_clients_of_a_primary_turned_replica_are_let_go_and_stay() {
     blocked(&mut judge, commands.len() as i64);
     judge.ok(&format!("REPLICAOF 127.0.0.1 {}", other.port));
     for (client, command) in clients.iter_mut().zip(commands) {
-        let why = "-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
+        let why =
+            "-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
         assert_eq!(client.read().to_string(), why, "{command}");
         assert_eq!(client.read().to_string(), "+PONG", "{command}");
     }

@@ -10,10 +10,9 @@ use crate::common::{SOON, wait_for};
 fn cut_off(client: &mut Client) -> bool {
     match client.try_read() {
         Ok(reply) => panic!("it got {}", &reply.to_string()[..40]),
-        Err(e) => matches!(
-            e.kind(),
-            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
-        ),
+        Err(e) => {
+            matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+        }
     }
 }
 

@@ -279,9 +279,10 @@ impl Connection {
         const SUBSCRIPTION: usize = 64;
         let wait = self.hold.as_ref().and_then(Hold::wait);
         let argv = wait.map_or(0, |wait| wait.waiter.argv.iter().map(Vec::len).sum());
-        let multi = self.client.multi().map_or(0, |multi| {
-            multi.bytes + multi.queue.len() * size_of::<crate::command::client::Queued>()
-        });
+        let multi = self
+            .client
+            .multi()
+            .map_or(0, |multi| multi.bytes + multi.queue.len() * size_of::<crate::command::client::Queued>());
         let unsent = self.output.len();
         let listed = unsent.saturating_sub(FREE_OUTPUT);
         let pieces = if listed > 0 { self.output.chunks.len() } else { 0 };

@@ -240,6 +240,7 @@ impl Worker {
         reply: &mut Reply,
     ) {
         let before = reply.len();
+        let quiet = c.client.reply_mode != ReplyMode::On;
         match &item.what {
             What::Command(id, hashed) => self.run_command(c, *id, args, *hashed, s, item.end, now, reply),
             What::Odd(odd) => self.run_odd(odd, c, s, item.end, now, reply),
@@ -250,6 +251,9 @@ impl Worker {
             c.mute = c.hold.is_some();
             let pushes = matches!(item.what, What::Command(id, _) if self.executor.shared.commands.get(id).command.has(flags::PUSHES));
             apply_reply_mode(&mut c.client, if pushes { reply.len() } else { before }, reply);
+        }
+        if quiet || c.client.reply_mode != ReplyMode::On {
+            reply.begin(self.room_for(c));
         }
     }
 

@@ -113,7 +113,12 @@ impl Worker {
                 continue;
             }
             let (read, room) = if large {
-                let room = c.need.saturating_sub(kept).clamp(READ_SIZE, 1 << 20);
+                let missing = c.need.saturating_sub(kept);
+                if missing > READ_SIZE {
+                    // Not beyond the end of a long argument, and not all of it before half of it is there.
+                    c.input.reserve_exact(missing.min(kept.max(1 << 20)));
+                }
+                let room = missing.clamp(READ_SIZE, 1 << 20);
                 c.input.resize(kept + room, 0);
                 let read = c.stream.read(&mut c.input[kept..]);
                 c.input.truncate(kept + read.as_ref().map_or(0, |n| *n));
@@ -172,7 +177,7 @@ impl Worker {
         let log = self.log_state();
         let reply = std::mem::take(&mut self.reply);
         let second = self.last_second;
-        let mut output_bytes = 0;
+        let (mut output_bytes, mut writes) = (0, 0);
         for s in segments {
             let Some(c) = self.connections[s.token].as_mut() else { continue };
             let left = &s.input(gathered)[s.consumed..];
@@ -196,6 +201,7 @@ impl Worker {
             let mut failed = false;
             if !s.reply.is_empty() {
                 output_bytes += s.reply.len() as u64;
+                writes += 1;
                 failed = c.send_segment(&reply, s.reply.start, s.reply.end, &log).is_err();
                 if s.reply.len() > c.reply_peak.0 || second > c.reply_peak.1 + PEAK_SECONDS {
                     c.reply_peak = (s.reply.len(), second);
@@ -212,7 +218,7 @@ impl Worker {
             }
         }
         if output_bytes > 0 {
-            self.node.net.writes.fetch_add(1, Ordering::Relaxed);
+            self.node.net.writes.fetch_add(writes, Ordering::Relaxed);
             self.node.net.output_bytes.fetch_add(output_bytes, Ordering::Relaxed);
         }
         self.reply = reply;

@@ -67,8 +67,10 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("mem_aof_buffer", 0);
     out.field("mem_allocator", "jemalloc-5.3.0");
     out.field("active_defrag_running", 0);
-    out.field("lazyfree_pending_objects", 0);
-    out.field("lazyfreed_objects", 0);
+    let pending = (node.shared.memory.being_freed)() as u64;
+    let discarded = node.shared.keyspace.stats.discarded.load(Ordering::Relaxed);
+    out.field("lazyfree_pending_objects", pending);
+    out.field("lazyfreed_objects", discarded.saturating_sub(pending));
 }
 
 /// Bytes of the tables that find the keys, as far as they are fixed: one header a slot of each
