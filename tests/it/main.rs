@@ -14,6 +14,7 @@ mod cluster;
 mod connection;
 mod events;
 mod expired;
+mod families;
 mod keys;
 mod maxmemory;
 mod patience;

@@ -245,6 +245,7 @@ impl Node {
             &self.clients.rejected,
             &self.clients.evicted,
             &keys.expired_keys,
+            &keys.expired_fields,
             &keys.evicted_keys,
             &keys.discarded,
             &self.save.saves,
