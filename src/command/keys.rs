@@ -135,14 +135,23 @@ fn type_of(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (pattern, mut found) = (args[1], Vec::new());
+    // No more is gathered than the client may be sent.
+    let mut room = ctx.reply.room() as isize;
     // Each key that is there all the time is found; no moment is shown.
     let walked = ctx.db.for_each_by_shard(ctx.client.aside.tries, |entry| {
         if pattern == b"*" || glob::matches(pattern, entry.key()) {
-            found.push(entry.key().to_vec());
+            room -= entry.key().len() as isize;
+            if room >= 0 {
+                found.push(entry.key().to_vec());
+            }
         }
     });
     if let Err(busy) = walked {
         return Ok(Outcome::Aside(busy));
+    }
+    if room < 0 {
+        ctx.reply.cut_off();
+        return DONE;
     }
     ctx.reply.array(found.len());
     for key in &found {

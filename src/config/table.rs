@@ -196,7 +196,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("maxmemory-policy", "noeviction", Choice(at!(maxmemory_policy))).moves(&[MemoryLimit]),
     here("maxmemory-samples", "5", Int(1, 64, at!(maxmemory_samples))).moves(&[MemoryLimit]),
     here("maxmemory-eviction-tenacity", "10", Int(0, 100, at!(maxmemory_eviction_tenacity))).moves(&[MemoryLimit]),
-    later("maxmemory-clients", "0", MemoryOrPercent(at!(maxmemory_clients))),
+    here("maxmemory-clients", "0", MemoryOrPercent(at!(maxmemory_clients))),
     here("active-expire-effort", "1", Int(1, 10, at!(active_expire_effort))),
     here("lazyfree-lazy-eviction", "no", Bool(at!(lazyfree_lazy_eviction))).moves(&[MemoryLimit]),
     here("lazyfree-lazy-expire", "no", Bool(at!(lazyfree_lazy_expire))).moves(&[MemoryLimit]),

@@ -329,6 +329,7 @@ impl Executor {
             multi.aborted = true;
             self.reject(call.id, &Fail::text("ERR Command not allowed inside a transaction"), reply);
         } else {
+            multi.bytes += call.args.iter().map(|a| a.len()).sum::<usize>();
             let argv = call.args.iter().map(|a| a.to_vec()).collect();
             multi.queue.push(Queued { command, id: call.id, argv });
             client.version += 1;

@@ -69,6 +69,7 @@ impl Executor {
             self.unwatch(client);
             reply.error("EXECABORT Transaction discarded because of previous errors.");
             self.stats.count_failed(call.id, "EXECABORT");
+            self.stopwatch.count(&self.stats, call.id, began);
             return After::Done;
         }
         let mut set = plan.locks;

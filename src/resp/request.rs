@@ -184,6 +184,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Bytes of the arguments that are there.
+    pub fn parsed(&self) -> usize {
+        self.at
+    }
+
     /// Goes on as far as `input` reaches, which begins with the request. How many bytes are needed, at
     /// least; `None` when [`parse`] has something to say: all is there, or something is wrong.
     pub fn advance(&mut self, input: &[u8], limits: &Limits) -> Option<usize> {

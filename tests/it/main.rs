@@ -7,6 +7,8 @@
 mod common;
 
 mod admin;
+mod blocked;
+mod buffers;
 mod clients;
 mod cluster;
 mod connection;
