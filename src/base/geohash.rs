@@ -3,7 +3,9 @@
 //!
 //! The range of the latitude is that of Web Mercator (EPSG:3857), which makes the squares nearly square.
 
+/// Degrees east or west of Greenwich that a point may have.
 pub const LONGITUDE_MAX: f64 = 180.0;
+/// Degrees north or south of the equator that a point may have: where Web Mercator ends.
 pub const LATITUDE_MAX: f64 = 85.051_128_78;
 
 /// Digits of a stored place.
@@ -17,11 +19,14 @@ const MERCATOR_MAX_M: f64 = 20_037_726.37;
 /// A point in degrees.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
+    /// Degrees, east positive.
     pub longitude: f64,
+    /// Degrees, north positive.
     pub latitude: f64,
 }
 
 impl Point {
+    /// Whether it lies within the range that geohashes cover.
     pub fn is_valid(self) -> bool {
         self.longitude.abs() <= LONGITUDE_MAX && self.latitude.abs() <= LATITUDE_MAX
     }
@@ -157,7 +162,9 @@ fn latitude_distance_m(a: f64, b: f64) -> f64 {
 /// What is searched around a point, in metres.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape {
+    /// All points up to so far from the centre.
     Circle { radius_m: f64 },
+    /// All points within a rectangle with the centre in its middle.
     Box { width_m: f64, height_m: f64 },
 }
 

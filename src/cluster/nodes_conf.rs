@@ -23,7 +23,9 @@ use crate::base::rng::Rng;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("line {line}: {what}")]
 pub struct NodesConfError {
+    /// Number of the line, from 1.
     pub line: usize,
+    /// What is wrong with it.
     pub what: &'static str,
 }
 

@@ -36,7 +36,7 @@ const fn shows(name: &'static str, run: super::ctx::Handler, summary: &'static s
     )
 }
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     sets(
         "hexpire",
         hexpire,

@@ -16,7 +16,7 @@ use crate::resp::Reply;
 use crate::value::stream::{ConsumerId, Group, Pending};
 use crate::value::{self, StreamId};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("xpending", -3, Stream, xpending)
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])

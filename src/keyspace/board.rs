@@ -31,7 +31,9 @@ pub enum Reason {
 /// A holder that has declared itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Holder {
+    /// Why it takes long.
     pub reason: Reason,
+    /// Since when, in milliseconds since 1970.
     pub since: UnixMs,
     shards: LockSet,
 }
@@ -39,14 +41,18 @@ pub struct Holder {
 /// Where a client is whose command waits: the number of its worker, its place there, and its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
+    /// Number of its worker.
     pub worker: usize,
+    /// Its place at that worker.
     pub token: usize,
+    /// Its id, which is never given twice.
     pub client: u64,
 }
 
 /// What a command could not have at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy {
+    /// Number of the shard that was not to be had.
     pub shard: usize,
     /// The shard is free, but one of its keys is under way.
     pub key: bool,
@@ -103,6 +109,7 @@ impl Board {
         self.lists.lock().waiting.len()
     }
 
+    /// Whether any key is on its way to another node, so that commands must look for theirs.
     #[inline(always)]
     pub fn has_keys_under_way(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) != 0

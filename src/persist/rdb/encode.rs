@@ -14,6 +14,7 @@ use crate::value::{Hash, List, Set, SortedSet, ValueRef, list};
 /// What a file says about a key besides its value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
+    /// Milliseconds since 1970; `None`: the key stays.
     pub expire: Option<UnixMs>,
     /// Seconds since the last use; written where eviction is by LRU.
     pub idle_s: Option<u64>,
