@@ -36,7 +36,7 @@
 //! prefetches the memory of their keys, and hands each to [`exec::Executor::execute`]
 //! (`worker::batch`). That asks whether the command may run at all (`exec::admit`) and here (`exec::route`),
 //! locks the key's shard ([`keyspace::locks`]), and calls the handler (`exec::call`, the only place that does):
-//! `set` in `command::strings`. The handler calls [`keyspace::Db::set_string`], which finds the entry in a
+//! `set` in [`command::strings`]. The handler calls [`keyspace::Db::set_string`], which finds the entry in a
 //! [`keyspace::table::SlotTable`], and says what it did with [`keyspace::Db::changed`]. What the command
 //! recorded goes to the log as one unit before the lock is released; the replies are sent once a round.
 //!
@@ -83,8 +83,8 @@
 //! **How to add a directive.** A field in [`config::settings`] and a row in [`config::table`], which says its form, its
 //! default and what takes effect when it changes.
 //!
-//! **Where a layer grows too large for one list** its `mod.rs` has a table of its files or rooms: [`server`],
-//! `server::control::replication`, [`keyspace::log`].
+//! **What a folder holds** stands in a table at the head of its `mod.rs`: [`server`],
+//! [`server::control::replication`], [`keyspace::log`].
 
 // Who reads a clock cannot be replayed: see clippy.toml.
 #![warn(clippy::disallowed_methods)]

@@ -131,7 +131,8 @@ impl Square {
     /// The square of the same size so many squares east and north of it; around the world.
     fn neighbour(self, east: i32, north: i32) -> Self {
         let mask = (1_u64 << self.steps) as u32 - 1;
-        // The last degree lies one square beyond the others; only who moves comes around.
+        // Longitude 180 has a number one beyond the last square, and keeps it unless a step is taken: that goes
+        // around the world.
         let moved = |n: u32, by: i32| if by == 0 { n } else { n.wrapping_add_signed(by) & mask };
         let latitude = moved(gather(self.bits), north);
         Self { bits: interleave(latitude, moved(gather(self.bits >> 1), east)), ..self }

@@ -8,7 +8,7 @@
 //! then nobody sleeps for its shards at all, and whoever needs one can be told what runs there.
 //!
 //! Keys *under way* belong to a MIGRATE whose target has not acknowledged them. Nobody holds their
-//! shard: readers go on, and who would write to one of them is put on the board until it is let through.
+//! shard: readers go on, and a client that would write to one of them waits on the board until MIGRATE is done.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -146,8 +146,9 @@ impl Board {
         self.lists.lock().holders.remove(&number);
     }
 
-    /// Writes a client down if `still_busy`, which is asked once nobody can pass unseen. `ticket` is 0
-    /// when the client waits for the first time, and tells its place in the row from then on.
+    /// Puts a client on the board if `still_busy`. That is asked while the board is locked, so that a holder that
+    /// lets go afterwards finds the client here. `ticket` is 0 when the client waits for the first time, and tells
+    /// its place in the row from then on.
     pub(super) fn put_aside(
         &self,
         who: Waiting,
@@ -167,8 +168,8 @@ impl Board {
         true
     }
 
-    /// Wakes who waits for a shard (or, with `keys`, for keys of it). `first` is done when nobody new can
-    /// come in between.
+    /// Wakes who waits for a shard (or, with `keys`, for keys of it). `first` runs while the board is locked, so
+    /// that nobody is put on it between that and the waking.
     #[cold]
     pub(super) fn let_go(&self, shard: usize, keys: bool, first: impl FnOnce()) {
         let mut lists = self.lists.lock();

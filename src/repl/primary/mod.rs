@@ -188,7 +188,8 @@ impl Primary {
             && ttl > 0
             && now.saturating_sub(since) > ttl
         {
-            // Without the stream a replica that comes back must not mistake our data for what it knows.
+            // Changes have no offsets from now on: under the old ids a replica that comes back could pass for one
+            // that has them.
             history.forget(&mut self.rng);
             self.alone_since = Some(now);
             out.push(Action::DropStream);
@@ -201,8 +202,8 @@ impl Primary {
     /// Closes replicas that have said nothing for too long.
     fn drop_silent(&mut self, now: MonoMs, out: &mut Vec<Action>) {
         for (id, link) in &self.replicas {
-            // One that is being fed need not speak: the driver notices when its connection takes nothing. One from
-            // before PSYNC never does.
+            // A replica that is being fed need not speak: the driver notices when its connection takes nothing. A
+            // replica from before PSYNC never speaks.
             if link.state == State::Online
                 && !link.old
                 && now.saturating_sub(link.heard) > self.config.timeout_ms
