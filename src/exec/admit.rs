@@ -157,7 +157,7 @@ impl Executor {
     ) -> Result<(), After> {
         let view = self.view.load().as_deref();
         admitted.view = view.map(std::ptr::from_ref);
-        let ours = matches!((view, call.hashed), (Some(view), Some(h)) if view.serves(h.slot));
+        let ours = matches!((view, call.key), (Some(view), Some((_, h))) if view.serves(h.slot));
         if ours && bits & gate::IN_MULTI == 0 {
             return Ok(());
         }

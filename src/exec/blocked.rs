@@ -86,7 +86,7 @@ impl Executor {
         }
         let mut client = waiting_client(waiter);
         let mut reply = Reply::new();
-        let call = Call { id, command, args: &args, hashed: None, now };
+        let call = Call { id, command, args: &args, key: None, now };
         self.stopwatch.start();
         if let Ended::Blocks(_) = self.call(Origin::Unblocked, &call, host, &mut client, locked, &mut reply) {
             // Somebody before it took what there was.

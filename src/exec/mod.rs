@@ -261,7 +261,7 @@ impl Executor {
             id,
             command: listed.command,
             args,
-            hashed: hashed.filter(|_| listed.single_key.is_some()),
+            key: hashed.zip(listed.single_key).and_then(|(h, at)| Some((*args.get(at)?, h))),
             now,
         };
         let bits = (shared.gate.load(Ordering::Relaxed) | client.conditions()) & listed.needs;

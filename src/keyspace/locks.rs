@@ -235,7 +235,8 @@ impl LockSet {
 pub struct Locked<'k> {
     ks: &'k Keyspace,
     set: LockSet,
-    /// The one shard of the common command, to unlock it without a walk over the set.
+    /// The one shard of the common command, to unlock it without a walk over the set. `None` once it has
+    /// declared itself.
     only: Option<usize>,
     /// The number of its entry on the board, once it has declared itself; else 0.
     declared: u64,
@@ -378,8 +379,8 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         match self.only {
             // SAFETY: exactly the shards of the set were locked by this value's maker.
-            Some(shard) if self.declared == 0 => unsafe { self.ks.locks[shard].unlock() },
-            _ => self.unlock_all(),
+            Some(shard) => unsafe { self.ks.locks[shard].unlock() },
+            None => self.unlock_all(),
         }
     }
 }
@@ -402,6 +403,7 @@ impl<'k> Locked<'k> {
             board.end(self.declared);
         }
         self.declared = board.declare(self.set, reason, since);
+        self.only = None;
         for shard in self.set.shards() {
             let lock = &self.ks.locks[shard];
             lock.marks.fetch_or(LONG, Ordering::SeqCst);
