@@ -46,6 +46,7 @@ const fn none(name: &'static str, default: &'static str, form: Form) -> Directiv
     Directive::new(name, default, form, Meaning::None)
 }
 
+/// Every directive, by subject.
 #[rustfmt::skip] // one row a line
 pub static DIRECTIVES: &[Directive] = &[
     // Network

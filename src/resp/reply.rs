@@ -39,6 +39,7 @@ impl Default for Bounds {
 pub const SHARE_FROM: usize = 16 * 1024;
 
 impl Reply {
+    /// An empty buffer that speaks RESP2.
     pub fn new() -> Self {
         Self::default()
     }
@@ -49,6 +50,7 @@ impl Reply {
         self.resp3 = resp3;
     }
 
+    /// Whether types that RESP2 does not know may be used.
     pub fn is_resp3(&self) -> bool {
         self.resp3
     }
@@ -59,6 +61,7 @@ impl Reply {
         self.buf.len()
     }
 
+    /// Whether nothing was written since the last [`clear`](Self::clear).
     pub fn is_empty(&self) -> bool {
         self.buf.is_empty()
     }
@@ -106,6 +109,7 @@ impl Reply {
         }
     }
 
+    /// Forgets what was written, and keeps the memory.
     pub fn clear(&mut self) {
         self.buf.clear();
         self.shared.clear();
@@ -118,6 +122,7 @@ impl Reply {
         self.buf.shrink_to(1 << 20);
     }
 
+    /// What was written, without the values that are shared.
     pub fn bytes(&self) -> &[u8] {
         &self.buf
     }
@@ -166,11 +171,13 @@ impl Reply {
         self.stay_in_bounds();
     }
 
+    /// `+OK`.
     #[inline]
     pub fn ok(&mut self) {
         self.buf.extend_from_slice(b"+OK\r\n");
     }
 
+    /// A simple string; `text` has no line ends.
     #[inline]
     pub fn simple(&mut self, text: &str) {
         self.buf.push(b'+');
@@ -190,11 +197,13 @@ impl Reply {
         self.buf.extend_from_slice(b"\r\n");
     }
 
+    /// An integer.
     #[inline]
     pub fn int(&mut self, n: i64) {
         self.head(b':', n);
     }
 
+    /// A bulk string of any bytes.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
         self.buf.reserve(bytes.len() + 26);
@@ -204,6 +213,7 @@ impl Reply {
         self.stay_in_bounds();
     }
 
+    /// A bulk string of text.
     pub fn bulk_str(&mut self, text: &str) {
         self.bulk(text.as_bytes());
     }
@@ -236,6 +246,7 @@ impl Reply {
         self.buf.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"*-1\r\n" });
     }
 
+    /// The head of an array; `len` elements follow.
     pub fn array(&mut self, len: usize) {
         self.head(b'*', len as i64);
     }
@@ -325,7 +336,9 @@ impl Reply {
 /// One piece of a reply on its way to the socket.
 #[derive(Debug)]
 pub enum Piece<'a> {
+    /// Bytes of the buffer.
     Bytes(&'a [u8]),
+    /// A large value, sent from where it is stored.
     Shared(&'a Arc<Vec<u8>>),
 }
 
