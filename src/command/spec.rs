@@ -65,6 +65,9 @@ pub mod flags {
     /// A client that waits in it is told when its key goes, or becomes another type.
     pub const WAITS_FOR_LOSS: Flags = 1 << 33;
 
+    /// Runs a script: the executor does it, and decides which locks it takes.
+    pub const RUNS_SCRIPT: Flags = 1 << 34;
+
     /// Names of the flags that COMMAND shows.
     pub const NAMES: &[(Flags, &str)] = &[
         (WRITE, "write"),

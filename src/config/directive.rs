@@ -58,6 +58,8 @@ pub enum Effect {
     CrashReport,
     /// The memory limit, and how uses of keys are counted for it.
     Memory,
+    /// How long scripts run before others hear of it.
+    Scripts,
     /// The classes of keyspace events.
     Events,
     /// The conditions that refuse commands.
@@ -72,7 +74,7 @@ pub enum Effect {
 }
 
 impl Effect {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::OpenFiles,
         Self::Directory,
         Self::OomScore,
@@ -80,6 +82,7 @@ impl Effect {
         Self::Log,
         Self::CrashReport,
         Self::Memory,
+        Self::Scripts,
         Self::Events,
         Self::Gate,
         Self::SaveFailure,

@@ -14,6 +14,7 @@ use crate::base::version;
 use crate::command::spec::Mode;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
+use crate::script::Store;
 use crate::exec::{MemoryLimit, Shared};
 use crate::keyspace::lazy::{Cause, Lazy};
 use crate::keyspace::{Garbage, Keyspace, Usage};
@@ -289,6 +290,8 @@ fn make_node(
         },
         view: ArcSwapOption::empty(),
         is_replica: AtomicBool::new(false),
+        scripts: Store::default(),
+        busy_after_ms: AtomicU64::new(config.busy_reply_threshold),
     };
     let run_id = random_hex(rng);
     Ok(Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin))

@@ -11,6 +11,7 @@
 //! | `encode`, `decode`, `stream` | the body of a value |
 //! | [`Writer`], [`Reader`] | a file as a whole |
 //! | [`payload`] | what DUMP returns and RESTORE takes |
+//! | [`functions`] | the same for libraries of functions |
 //!
 //! What is written is the oldest form that holds the data, so that a Redis 7.0 can load it (version 10).
 //! What is read reaches up to version 12, the one of Redis 7.4.
@@ -21,6 +22,7 @@ mod decode;
 mod encode;
 mod error;
 mod lzf;
+pub mod functions;
 pub mod payload;
 mod reader;
 mod sink;
