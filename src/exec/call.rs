@@ -119,7 +119,8 @@ impl Executor {
         let of_primary = origin == Origin::Primary || client.role == Role::Primary;
         let expiring = if of_primary { Expiring::Ignore } else { shared.expiring() };
         // A replica's log is its primary's stream and nothing else.
-        self.effects.log_wanted = shared.keyspace.log.is_wanted() && !replica
+        self.effects.log_wanted = shared.keyspace.log.is_wanted()
+            && !replica
             && !of_primary
             && !(origin == Origin::Script && self.script_is_silent);
         self.effects.recorded = false;

@@ -397,7 +397,8 @@ impl Executor {
 
 /// The shards that a command needs. `None` when its keys cannot be told.
 fn lock_set(shared: &Shared, command: &Command, args: &[&[u8]]) -> Option<LockSet> {
-    let any_key = command.has(flags::RUNS_SCRIPT) && !script::keeps_to_its_keys(&shared.scripts, command, args);
+    let any_key =
+        command.has(flags::RUNS_SCRIPT) && !script::keeps_to_its_keys(&shared.scripts, command, args);
     if any_key || command.has(flags::LOCK_ALL) {
         return Some(LockSet::ALL);
     }

@@ -173,7 +173,11 @@ impl Executor {
     }
 
     /// Finds what is to be run, and whether it may run now.
-    fn begin_script<'a>(&mut self, of_primary: bool, call: &'a Call<'a>) -> Result<(Subject, Given<'a>), Fail> {
+    fn begin_script<'a>(
+        &mut self,
+        of_primary: bool,
+        call: &'a Call<'a>,
+    ) -> Result<(Subject, Given<'a>), Fail> {
         let (of_function, by_sha, read_only) = named_by(call.command);
         let store = &self.shared.scripts;
         if of_function {
@@ -406,7 +410,8 @@ impl Run<'_, '_> {
                     "ERR Script attempted to access a slot not served".into()
                 }
                 Some("CLUSTERDOWN") if text.contains("read commands") => {
-                    "ERR Script attempted to execute a write command while the cluster is down and readonly".into()
+                    "ERR Script attempted to execute a write command while the cluster is down and readonly"
+                        .into()
                 }
                 Some("CLUSTERDOWN") => {
                     "ERR Script attempted to execute a command while the cluster is down".into()
@@ -472,6 +477,7 @@ impl Run<'_, '_> {
         let running = Arc::new(Running {
             function,
             command: self.call.args.iter().map(|arg| arg.to_vec()).collect(),
+            worker: self.client.worker,
             since: self.call.now,
             began: self.began,
             wrote: AtomicBool::new(self.wrote),
@@ -501,7 +507,11 @@ impl Calls for Run<'_, '_> {
         }
         let command = self.executor.shared.commands.get(id).command;
         if !self.lock(command, args)? {
-            return refuse(self, reply, "ERR Script came to a key that it has not declared, and that another such script holds");
+            return refuse(
+                self,
+                reply,
+                "ERR Script came to a key that it has not declared, and that another such script holds",
+            );
         }
         if !self.pass_keys_under_way(command, args)? {
             return refuse(self, reply, "TRYAGAIN Script came to a key that is being migrated");

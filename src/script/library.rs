@@ -76,14 +76,20 @@ fn register(lua: &Lua, args: MultiValue) -> Answer {
 }
 
 fn registered(name: &mlua::String, callback: &mlua::Function) -> Registered {
-    let function =
-        Function { name: name.to_string_lossy(), description: None, flags: Flags::default(), conduct: Conduct::default() };
+    let function = Function {
+        name: name.to_string_lossy(),
+        description: None,
+        flags: Flags::default(),
+        conduct: Conduct::default(),
+    };
     Registered { function, callback: callback.clone() }
 }
 
 fn by_place(lua: &Lua, name: &Value, callback: &Value) -> Result<Registered, String> {
     let name = match name {
-        Value::String(_) | Value::Number(_) | Value::Integer(_) => lua.coerce_string(name.clone()).ok().flatten(),
+        Value::String(_) | Value::Number(_) | Value::Integer(_) => {
+            lua.coerce_string(name.clone()).ok().flatten()
+        }
         _ => None,
     };
     let name = name.ok_or("first argument to redis.register_function must be a string")?;
@@ -101,7 +107,10 @@ fn by_name(named: &Table) -> Result<Registered, String> {
             return Err("named argument key given to redis.register_function is not a string".into());
         };
         let not = |what: &str| {
-            Err(format!("{} argument given to redis.register_function must be a {what}", key.to_string_lossy()))
+            Err(format!(
+                "{} argument given to redis.register_function must be a {what}",
+                key.to_string_lossy()
+            ))
         };
         match (&*key.as_bytes(), value) {
             (b"function_name", Value::String(text)) => name = Some(text),
@@ -112,7 +121,8 @@ fn by_name(named: &Table) -> Result<Registered, String> {
             (b"flags", Value::Table(list)) => flags = flags_of(&list)?,
             (b"flags", _) => {
                 return Err(
-                    "flags argument to redis.register_function must be a table representing function flags".into()
+                    "flags argument to redis.register_function must be a table representing function flags"
+                        .into(),
                 );
             }
             _ => return Err("unknown argument given to redis.register_function".into()),
@@ -204,7 +214,8 @@ impl Engine {
         let name = name.to_ascii_lowercase();
         if !self.libraries.borrow().contains_key(&library.number) {
             let registered = self.register_all(library.body())?;
-            let callbacks = registered.into_iter().map(|r| (r.function.name.to_ascii_lowercase(), r.callback));
+            let callbacks =
+                registered.into_iter().map(|r| (r.function.name.to_ascii_lowercase(), r.callback));
             self.libraries.borrow_mut().insert(library.number, callbacks.collect());
         }
         let libraries = self.libraries.borrow();

@@ -193,9 +193,9 @@ impl Engine {
         if let Some(function) = self.scripts.borrow().get(&script.sha) {
             return Ok(function.clone());
         }
-        let function = self.compiled(&script.body, "@user_script", &self.sandbox.eval).map_err(|text| {
-            format!("ERR Error compiling script (new function): {text}")
-        })?;
+        let function = self
+            .compiled(&script.body, "@user_script", &self.sandbox.eval)
+            .map_err(|text| format!("ERR Error compiling script (new function): {text}"))?;
         let mut scripts = self.scripts.borrow_mut();
         // What was evicted from the store is here still.
         if scripts.len() > 2 * store.script_count() + 100 {

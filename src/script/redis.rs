@@ -13,15 +13,13 @@ use crate::resp::{Reply, value};
 /// The version of Redis whose behaviour scripts find.
 const VERSION: (u32, u32, u32) = (7, 4, 1);
 
-const LEVELS: [(&str, u8); 4] =
-    [("LOG_DEBUG", 0), ("LOG_VERBOSE", 1), ("LOG_NOTICE", 2), ("LOG_WARNING", 3)];
+const LEVELS: [(&str, u8); 4] = [("LOG_DEBUG", 0), ("LOG_VERBOSE", 1), ("LOG_NOTICE", 2), ("LOG_WARNING", 3)];
 const TARGETS: [(&str, u8); 5] =
     [("REPL_NONE", 0), ("REPL_AOF", 1), ("REPL_SLAVE", 2), ("REPL_REPLICA", 2), ("REPL_ALL", 3)];
 
 /// What is not there while a library is loaded.
-pub const RUNNING_ONLY: [&str; 8] = [
-    "call", "pcall", "acl_check_cmd", "set_repl", "replicate_commands", "breakpoint", "debug", "setresp",
-];
+pub const RUNNING_ONLY: [&str; 8] =
+    ["call", "pcall", "acl_check_cmd", "set_repl", "replicate_commands", "breakpoint", "debug", "setresp"];
 
 pub fn api(lua: &Lua, state: &Rc<State>) -> mlua::Result<Table> {
     let redis = lua.create_table()?;

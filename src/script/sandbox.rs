@@ -9,9 +9,31 @@ use super::raise::{self, Answer, Raise, one};
 
 /// The globals that scripts may use.
 const GLOBALS: &[&str] = &[
-    "_VERSION", "assert", "collectgarbage", "coroutine", "error", "gcinfo", "getfenv", "getmetatable", "ipairs",
-    "math", "newproxy", "next", "os", "rawequal", "rawget", "select", "setfenv", "setmetatable", "string",
-    "table", "tonumber", "tostring", "type", "unpack", "xpcall",
+    "_VERSION",
+    "assert",
+    "collectgarbage",
+    "coroutine",
+    "error",
+    "gcinfo",
+    "getfenv",
+    "getmetatable",
+    "ipairs",
+    "math",
+    "newproxy",
+    "next",
+    "os",
+    "rawequal",
+    "rawget",
+    "select",
+    "setfenv",
+    "setmetatable",
+    "string",
+    "table",
+    "tonumber",
+    "tostring",
+    "type",
+    "unpack",
+    "xpcall",
 ];
 
 /// What an interpreter may allocate, in bytes.
@@ -59,7 +81,8 @@ impl Sandbox {
         shared.raw_set("load", raise::function(lua, load_pieces)?)?;
         shared.raw_set("__redis__err__handler", raise::function(lua, |_, args| Ok(args))?)?;
         // What C functions have as their environment can be asked for: nothing is left there.
-        let names: Vec<Value> = all.pairs::<Value, Value>().map(|pair| Ok(pair?.0)).collect::<mlua::Result<_>>()?;
+        let names: Vec<Value> =
+            all.pairs::<Value, Value>().map(|pair| Ok(pair?.0)).collect::<mlua::Result<_>>()?;
         for name in names {
             all.raw_set(name, Value::Nil)?;
         }

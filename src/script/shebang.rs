@@ -78,9 +78,8 @@ pub fn of_library(code: &[u8]) -> Result<(String, usize), String> {
     let engine = words.next().unwrap_or_default();
     let mut name = None;
     for word in words {
-        let given = word
-            .strip_prefix("name=")
-            .ok_or_else(|| format!("ERR Invalid metadata value given: {word}"))?;
+        let given =
+            word.strip_prefix("name=").ok_or_else(|| format!("ERR Invalid metadata value given: {word}"))?;
         if name.replace(given).is_some() {
             return Err("ERR Invalid metadata value, name argument was given multiple times".into());
         }

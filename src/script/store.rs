@@ -36,9 +36,9 @@ impl Conduct {
         if !clean {
             self.clean.store(LEFT, Ordering::Relaxed);
         } else if self.clean.load(Ordering::Relaxed) < SHOWN {
-            let _ = self.clean.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-                (n < SHOWN).then_some(n + 1)
-            });
+            let _ = self
+                .clean
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < SHOWN).then_some(n + 1));
         }
     }
 }
@@ -152,6 +152,8 @@ pub struct Running {
     /// The name of a function; `None` for one of EVAL's scripts.
     pub function: Option<String>,
     pub command: Vec<Vec<u8>>,
+    /// The worker that it keeps from its other clients.
+    pub worker: usize,
     pub since: UnixMs,
     pub began: Instant,
     /// It has changed something, and cannot be stopped any more.
@@ -240,7 +242,8 @@ impl Store {
         let kept = scripts.by_sha.get(&sha).cloned();
         let script = kept.unwrap_or_else(|| {
             let body = code[body_at..].to_vec();
-            let script = Script { sha: sha.clone(), body, flags, conduct: Conduct::default(), size: code.len() };
+            let script =
+                Script { sha: sha.clone(), body, flags, conduct: Conduct::default(), size: code.len() };
             Arc::new(script)
         });
         if scripts.by_sha.insert(sha.clone(), Arc::clone(&script)).is_none() {

@@ -34,7 +34,7 @@ enum Invalid {
 }
 
 /// No value is read or written that is nested deeper, whatever a script sets: both recurse.
-const MOST_DEPTH: i64 = 3000;
+const MOST_DEPTH: i64 = 1500;
 
 impl Default for Config {
     fn default() -> Self {
@@ -191,7 +191,13 @@ fn write_number(config: &Config, x: f64, out: &mut Vec<u8>) -> Result<(), Raise>
             }
             Invalid::Write => {}
         }
-        let text: &[u8] = if x.is_nan() { b"nan" } else if x > 0.0 { b"Infinity" } else { b"-Infinity" };
+        let text: &[u8] = if x.is_nan() {
+            b"nan"
+        } else if x > 0.0 {
+            b"Infinity"
+        } else {
+            b"-Infinity"
+        };
         out.extend_from_slice(text);
         return Ok(());
     }
@@ -384,14 +390,16 @@ impl Parser<'_> {
 
     fn number(&mut self, start: usize) -> Token {
         let rest = &self.input[start..];
-        let len = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')).count();
+        let len =
+            rest.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')).count();
         let word = &rest[..len];
         let (sign, digits) = match word.first() {
             Some(b'-') => (-1.0, &word[1..]),
             _ => (1.0, word),
         };
         let special = |word: &[u8]| {
-            let starts = |w: &str| word.len() >= w.len() && word[..w.len()].eq_ignore_ascii_case(w.as_bytes());
+            let starts =
+                |w: &str| word.len() >= w.len() && word[..w.len()].eq_ignore_ascii_case(w.as_bytes());
             if starts("infinity") {
                 Some((f64::INFINITY, 8))
             } else if starts("inf") {
@@ -416,13 +424,14 @@ impl Parser<'_> {
             if !self.config.decode_invalid || len == 0 {
                 return Token::Wrong("invalid number");
             }
-            let value = hex[..len].iter().fold(0.0, |n: f64, b| {
-                n * 16.0 + f64::from(char::from(*b).to_digit(16).unwrap_or(0))
-            });
+            let value = hex[..len]
+                .iter()
+                .fold(0.0, |n: f64, b| n * 16.0 + f64::from(char::from(*b).to_digit(16).unwrap_or(0)));
             self.at = start + (word.len() - hex.len()) + len;
             return Token::Number(sign * value);
         }
-        if digits.len() > 1 && digits[0] == b'0' && digits[1].is_ascii_digit() && !self.config.decode_invalid {
+        if digits.len() > 1 && digits[0] == b'0' && digits[1].is_ascii_digit() && !self.config.decode_invalid
+        {
             return Token::Wrong("invalid number");
         }
         let len = number_len(digits);

@@ -38,14 +38,17 @@ fn number(lua: &Lua, args: &MultiValue, at: usize, function: &str) -> Result<f64
         Some(text @ Value::String(_)) => lua.coerce_number(text.clone())?,
         _ => None,
     };
-    number.ok_or_else(|| raise::bad_argument(at, function, &format!("number expected, got {}", type_of(value))))
+    number
+        .ok_or_else(|| raise::bad_argument(at, function, &format!("number expected, got {}", type_of(value))))
 }
 
 /// A text, or a number as text, at a place counted from 1.
 fn text(lua: &Lua, args: &MultiValue, at: usize, function: &str) -> Result<mlua::String, Raise> {
     let value = args.get(at - 1);
     let text = match value {
-        Some(value @ (Value::String(_) | Value::Number(_) | Value::Integer(_))) => lua.coerce_string(value.clone())?,
+        Some(value @ (Value::String(_) | Value::Number(_) | Value::Integer(_))) => {
+            lua.coerce_string(value.clone())?
+        }
         _ => None,
     };
     text.ok_or_else(|| raise::bad_argument(at, function, &format!("string expected, got {}", type_of(value))))

@@ -30,7 +30,9 @@ struct Format<'a> {
 /// What an option stands for.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
-    Int { signed: bool },
+    Int {
+        signed: bool,
+    },
     Float,
     /// As many bytes as are told.
     Chars,
@@ -51,9 +53,9 @@ impl<'a> Format<'a> {
         let mut n = 0usize;
         while let Some(digit) = self.text.get(self.at).filter(|b| b.is_ascii_digit()) {
             let more = n.checked_mul(10).and_then(|n| n.checked_add(usize::from(digit - b'0')));
-            n = more.filter(|n| *n <= i32::MAX as usize).ok_or_else(|| {
-                Raise::Here("integral size overflow".into())
-            })?;
+            n = more
+                .filter(|n| *n <= i32::MAX as usize)
+                .ok_or_else(|| Raise::Here("integral size overflow".into()))?;
             self.at += 1;
         }
         Ok((self.at > start).then_some(n))
@@ -198,9 +200,8 @@ fn unpack(lua: &Lua, args: MultiValue) -> Answer {
     let mut values = MultiValue::new();
     while let Some((_, kind, size)) = format.next()? {
         at = at.saturating_add(format.padding(kind, size, at));
-        let fixed = |size: usize| -> Result<&[u8], Raise> {
-            data.get(at..at.saturating_add(size)).ok_or_else(short)
-        };
+        let fixed =
+            |size: usize| -> Result<&[u8], Raise> { data.get(at..at.saturating_add(size)).ok_or_else(short) };
         let (value, used) = match kind {
             Kind::Nothing => continue,
             Kind::Pad => {
@@ -272,8 +273,11 @@ fn size(lua: &Lua, args: MultiValue) -> Answer {
         if kind == Kind::Text || (kind == Kind::Chars && size == 0) {
             let name = if kind == Kind::Text { "s" } else { "c0" };
             debug_assert_eq!(name.as_bytes()[0], option);
-            let why =
-                if kind == Kind::Text { "option 's' has no fixed size" } else { "option 'c0' has no fixed size" };
+            let why = if kind == Kind::Text {
+                "option 's' has no fixed size"
+            } else {
+                "option 'c0' has no fixed size"
+            };
             return Err(bad_argument(1, "size", why));
         }
         total = total.saturating_add(size);

@@ -17,7 +17,8 @@ const RUNS: Flags = NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABL
 const WRITES: Flags = RUNS | MAY_REPLICATE;
 const READS: Flags = RUNS | READONLY;
 
-const NOTES: &str = "The key specification cannot tell which of the keys a script writes to, nor other keys that it uses";
+const NOTES: &str =
+    "The key specification cannot tell which of the keys a script writes to, nor other keys that it uses";
 const WRITTEN: KeySpec = counted(2, key::RW | key::ACCESS | key::UPDATE);
 const READ: KeySpec = counted(2, key::RO | key::ACCESS);
 
@@ -71,14 +72,11 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 const SCRIPT: &[Command] = &[
-    Command::new("debug", 3, Scripting, script_debug)
-        .flags(NOSCRIPT)
-        .complexity("O(1)")
-        .doc(
-            "3.2.0",
-            "mode=<YES | SYNC | NO>",
-            "Debugs scripts of this connection step by step; only NO is supported.",
-        ),
+    Command::new("debug", 3, Scripting, script_debug).flags(NOSCRIPT).complexity("O(1)").doc(
+        "3.2.0",
+        "mode=<YES | SYNC | NO>",
+        "Debugs scripts of this connection step by step; only NO is supported.",
+    ),
     Command::new("exists", -3, Scripting, script_exists)
         .flags(NOSCRIPT)
         .tips(&["request_policy:all_shards", "response_policy:agg_logical_and"])
@@ -90,10 +88,11 @@ const SCRIPT: &[Command] = &[
         .complexity("O(N) for N scripts")
         .history(&[("6.2.0", "The options `ASYNC` and `SYNC`.")])
         .doc("2.6.0", "[flush-type@6.2.0=<ASYNC | SYNC>]", "Forgets all scripts."),
-    Command::new("help", 2, Scripting, script_help)
-        .flags(LOADING | STALE)
-        .complexity("O(1)")
-        .doc("5.0.0", "", "Prints help."),
+    Command::new("help", 2, Scripting, script_help).flags(LOADING | STALE).complexity("O(1)").doc(
+        "5.0.0",
+        "",
+        "Prints help.",
+    ),
     Command::new("kill", 2, Scripting, script_kill)
         .flags(NOSCRIPT | ALLOW_BUSY)
         .tips(ONE_IS_KILLED)
@@ -112,19 +111,21 @@ const FUNCTION: &[Command] = &[
         .tips(EVERY_SHARD)
         .complexity("O(1)")
         .doc("7.0.0", "library-name", "Deletes a library."),
-    Command::new("dump", 2, Scripting, function_dump)
-        .flags(NOSCRIPT)
-        .complexity("O(N) for N libraries")
-        .doc("7.0.0", "", "All libraries in one value, for FUNCTION RESTORE."),
+    Command::new("dump", 2, Scripting, function_dump).flags(NOSCRIPT).complexity("O(N) for N libraries").doc(
+        "7.0.0",
+        "",
+        "All libraries in one value, for FUNCTION RESTORE.",
+    ),
     Command::new("flush", -2, Scripting, function_flush)
         .flags(NOSCRIPT | WRITE | LOCK_ALL)
         .tips(EVERY_SHARD)
         .complexity("O(N) for N functions")
         .doc("7.0.0", "[flush-type=<ASYNC | SYNC>]", "Deletes all libraries."),
-    Command::new("help", 2, Scripting, function_help)
-        .flags(LOADING | STALE)
-        .complexity("O(1)")
-        .doc("7.0.0", "", "Prints help."),
+    Command::new("help", 2, Scripting, function_help).flags(LOADING | STALE).complexity("O(1)").doc(
+        "7.0.0",
+        "",
+        "Prints help.",
+    ),
     Command::new("kill", 2, Scripting, function_kill)
         .flags(NOSCRIPT | ALLOW_BUSY)
         .tips(ONE_IS_KILLED)

@@ -20,10 +20,10 @@ use crate::keyspace::snapshot::{Encode, Walk};
 use crate::keyspace::{Db, Effects, Locked, event};
 use crate::persist::rdb::{self, Meta, Options, Preamble, Reader, Record, ReplicationInfo, Writer};
 use crate::repl::ReplId;
-use crate::server::control::replication::SavedPosition;
-use crate::server::disk::replace::Replacement;
 use crate::script::Libraries;
 use crate::server::commands::scripting;
+use crate::server::control::replication::SavedPosition;
+use crate::server::disk::replace::Replacement;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::os_error::words;
 
@@ -464,7 +464,11 @@ pub fn load<R: Read>(
                         "FATAL: Data file was created with a Redis server configured to handle more than {} databases. Exiting",
                         ks.databases()
                     );
-                    return Err(reader_error(&reader, "a database that is configured here", "there are fewer"));
+                    return Err(reader_error(
+                        &reader,
+                        "a database that is configured here",
+                        "there are fewer",
+                    ));
                 }
                 let mut locked = ks.lock_slot(ks.hashed(&entry.key).slot);
                 let mut db = Db::new(&mut locked, index, now, Expiring::Ignore, &mut effects);
