@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | 0 | [`base`] | nothing: time, seeded random numbers, glob, number text, checksums |
 //! | 1 | [`resp`], [`encoding`] | bytes |
-//! | 2 | [`value`], [`config`], [`pubsub`], [`cluster`], [`repl`] | their own subject; the last two are pure state machines |
+//! | 2 | [`value`], [`config`], [`pubsub`], [`script`], [`cluster`], [`repl`] | their own subject; the last two are pure state machines |
 //! | 3 | [`keyspace`] | slots, shards, locks, expiry, eviction, scan, snapshot, waiters, the log |
 //! | 4 | [`persist`] | RDB |
 //! | 5 | [`command`] | one file a family; specification and handler side by side |
@@ -98,6 +98,7 @@ pub mod cluster;
 pub mod config;
 pub mod pubsub;
 pub mod repl;
+pub mod script;
 pub mod value;
 
 pub mod keyspace;

@@ -65,6 +65,8 @@ pub enum Effect {
     CrashReport,
     /// The memory limit, and how uses of keys are counted for it.
     Memory,
+    /// How long scripts run before others hear of it.
+    Scripts,
     /// The classes of keyspace events.
     Events,
     /// The conditions that refuse commands.
@@ -81,7 +83,7 @@ pub enum Effect {
 
 impl Effect {
     /// Each part once.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::OpenFiles,
         Self::Directory,
         Self::OomScore,
@@ -90,6 +92,7 @@ impl Effect {
         Self::Log,
         Self::CrashReport,
         Self::Memory,
+        Self::Scripts,
         Self::Events,
         Self::Gate,
         Self::SaveFailure,

@@ -5,7 +5,7 @@
 
 use super::directive::Effect::{
     Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners, Locale, Log,
-    Memory as MemoryLimit, OomScore, OpenFiles, SaveFailure,
+    Memory as MemoryLimit, OomScore, OpenFiles, SaveFailure, Scripts,
 };
 use super::directive::Form::{Bool, Choice, Compound, Int, Memory, MemoryOrPercent, Octal, Secret, Text};
 use super::directive::{Directive, Form, Meaning, Place};
@@ -231,7 +231,7 @@ pub static DIRECTIVES: &[Directive] = &[
     later("acllog-max-len", "128", Int(0, LONG_MAX, at!(acllog_max_len))),
     later("acl-pubsub-default", "resetchannels", Choice(at!(acl_pubsub_default))),
     // Scripting
-    later("busy-reply-threshold", "5000", Int(0, LONG_MAX, at!(busy_reply_threshold))).alias("lua-time-limit"),
+    here("busy-reply-threshold", "5000", Int(0, LONG_MAX, at!(busy_reply_threshold))).alias("lua-time-limit").moves(&[Scripts]),
     // Encodings
     here("hash-max-listpack-entries", "512", Int(0, LONG_MAX, at!(hash_max_listpack_entries))).alias("hash-max-ziplist-entries").moves(&[Encodings]),
     here("hash-max-listpack-value", "64", Memory(0, LONG_MAX, at!(hash_max_listpack_value))).alias("hash-max-ziplist-value").moves(&[Encodings]),

@@ -40,7 +40,11 @@ impl Executor {
                 Err(busy) => self.lock_later(client, LockSet::of_slot(h.slot), busy)?,
             },
             // Keys that cannot be told are of a command that will refuse its arguments.
-            None => self.lock_set_for(client, lock_set(call.command, call.args).unwrap_or(LockSet::NONE))?,
+            None => {
+                let set = lock_set(self.shared, call.command, call.args).unwrap_or(LockSet::NONE);
+                client.aside.waits_out = call.command.has(flags::ALLOW_BUSY);
+                self.lock_set_for(client, set)?
+            }
         };
         if ks.board.has_keys_under_way() && call.command.has(flags::WRITE) {
             let keys = call.command.key_positions(call.args).unwrap_or_default();
@@ -84,6 +88,10 @@ impl Executor {
         let ks = &*self.shared.keyspace;
         if client.role == Role::Primary {
             return Some(ks.lock(set));
+        }
+        if !client.aside.waits_out && self.is_busy(busy) {
+            client.aside = Aside { busy: true, ..Aside::default() };
+            return None;
         }
         while !self.put_aside(client, busy) {
             match ks.try_lock(set, client.aside.tries) {

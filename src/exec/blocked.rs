@@ -73,7 +73,7 @@ impl Executor {
         let mut args: Vec<&[u8]> = waiter.argv.iter().map(Vec::as_slice).collect();
         let Some(id) = self.shared.commands.find(args[0]) else { return };
         let command = self.shared.commands.get(id).command;
-        let Some(set) = lock_set(command, &args) else { return };
+        let Some(set) = lock_set(self.shared, command, &args) else { return };
         if !locked.set().contains(&set) {
             let alone = waiter.alone.iter().find(|(own, _)| own == key);
             match alone.filter(|(_, argv)| !argv.is_empty()) {

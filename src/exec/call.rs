@@ -6,6 +6,7 @@
 //! |---|---|---|---|---|
 //! | client | yes | as the node treats them | on a primary | when it ends |
 //! | transaction | no | as the node treats them | with its EXEC | when it ends |
+//! | script | no | as the node treats them | with its script | when it ends |
 //! | unblocked client | goes on waiting | as the node treats them | on a primary | when it is served |
 //! | stream of the primary | no | are there | as it came, by [`Executor::commit`] | when it ends |
 
@@ -30,6 +31,8 @@ pub(super) enum Origin {
     Transaction,
     /// A client that waited for a key, which has changed.
     Unblocked,
+    /// A script, whoever called it.
+    Script,
     /// Our primary. What it sent was accepted there.
     Primary,
 }
@@ -61,6 +64,8 @@ pub(super) enum Ended {
     Now(After),
     /// A shard was held that the command came to. It has done nothing.
     Aside(Busy),
+    /// A script is to be run; nothing is counted yet.
+    Script,
     /// The client waits for keys; nothing is counted yet.
     Blocks(Box<Block>),
     /// The rest is the executor's.
@@ -111,9 +116,13 @@ impl Executor {
         let shared = self.shared;
         let began = self.stopwatch.began();
         let replica = shared.is_replica.load(Ordering::Relaxed);
-        let expiring = if origin == Origin::Primary { Expiring::Ignore } else { shared.expiring() };
+        let of_primary = origin == Origin::Primary || client.role == Role::Primary;
+        let expiring = if of_primary { Expiring::Ignore } else { shared.expiring() };
         // A replica's log is its primary's stream and nothing else.
-        self.effects.log_wanted = shared.keyspace.log.is_wanted() && !replica && origin != Origin::Primary;
+        self.effects.log_wanted = shared.keyspace.log.is_wanted()
+            && !replica
+            && !of_primary
+            && !(origin == Origin::Script && self.script_is_silent);
         self.effects.recorded = false;
         if call.command.has(flags::READS_COUNTERS) {
             self.publish_counts();
@@ -144,6 +153,7 @@ impl Executor {
                 self.publish_notices(host);
                 return Ended::Blocks(block);
             }
+            Ok(Outcome::Script) => return Ended::Script,
             Ok(Outcome::Aside(busy)) => {
                 reply.truncate(mark);
                 return Ended::Aside(busy);

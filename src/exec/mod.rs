@@ -21,6 +21,7 @@ use crate::keyspace::db::{Expiring, Notice};
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked, UnitInfo};
 use crate::resp::Reply;
+use crate::script::Store;
 use crate::value::Limits;
 
 mod admit;
@@ -30,6 +31,7 @@ mod call;
 mod notices;
 pub mod parcel;
 mod route;
+pub mod script;
 pub mod stats;
 mod transaction;
 pub mod upkeep;
@@ -51,6 +53,11 @@ pub struct Shared {
     pub view: ArcSwapOption<View>,
     /// This node follows a primary: its clients see dead keys as missing, and it deletes none.
     pub is_replica: AtomicBool,
+    /// Scripts and functions.
+    pub scripts: Store,
+    /// A script that has run for longer is told of to who needs its locks (`busy-reply-threshold`), in
+    /// milliseconds; 0: never.
+    pub busy_after_ms: AtomicU64,
 }
 
 impl std::fmt::Debug for Shared {
@@ -147,6 +154,8 @@ pub struct Executor {
     stopwatch: Stopwatch,
     /// What could not be done because a shard was held; see [`Executor::do_chores`].
     chores: Vec<aside::Chore>,
+    /// What the script that runs does now is not propagated (`redis.set_repl`).
+    script_is_silent: bool,
 }
 
 impl std::fmt::Debug for Executor {
@@ -176,6 +185,7 @@ impl Executor {
             view: Cache::new(&shared.view),
             stopwatch: Stopwatch::new(clock),
             chores: Vec::new(),
+            script_is_silent: false,
         }
     }
 
@@ -273,23 +283,33 @@ impl Executor {
             }
         }
         let Some(mut locked) = self.lock_for(client, &call) else {
+            if std::mem::take(&mut client.aside.busy) {
+                return self.tell_busy(client, &call, reply);
+            }
             client.set_asking(admitted.asking);
             return After::Aside;
         };
         if let Err(after) = self.look_again(client, &call, listed, &admitted, &mut locked, reply) {
             return after;
         }
-        let ended = self.call(Origin::of(client), &call, host, client, &mut locked, reply);
+        let mut ended = self.call(Origin::of(client), &call, host, client, &mut locked, reply);
+        if matches!(ended, Ended::Script) {
+            ended = self.run_script(Origin::of(client), &call, host, client, &mut locked, reply);
+        }
         self.commit(client);
         if !self.effects.ready.is_empty() {
             self.serve_blocked(host, now, &mut locked);
         }
         match ended {
             Ended::Aside(busy) => {
+                if !call.command.has(flags::ALLOW_BUSY) && self.is_busy(busy) {
+                    return self.tell_busy(client, &call, reply);
+                }
                 client.set_asking(admitted.asking);
                 self.put_aside_or_wake(client, busy);
                 After::Aside
             }
+            Ended::Script => After::Done,
             Ended::Now(after) => {
                 drop(locked);
                 if !self.effects.dead.is_empty() {
@@ -376,9 +396,10 @@ impl Executor {
 }
 
 /// The shards that a command needs. `None` when its keys cannot be told.
-fn lock_set(command: &Command, args: &[&[u8]]) -> Option<LockSet> {
-    let outside = command.has(flags::PATTERN_KEYS) && crate::command::sort::reaches_other_slots(args);
-    if outside || command.has(flags::LOCK_ALL) {
+fn lock_set(shared: &Shared, command: &Command, args: &[&[u8]]) -> Option<LockSet> {
+    let any_key = (command.has(flags::PATTERN_KEYS) && crate::command::sort::reaches_other_slots(args))
+        || (command.has(flags::RUNS_SCRIPT) && !script::keeps_to_its_keys(&shared.scripts, command, args));
+    if any_key || command.has(flags::LOCK_ALL) {
         return Some(LockSet::ALL);
     }
     let mut set = LockSet::NONE;

@@ -111,8 +111,13 @@ impl CommandStats {
 
     /// Counts a call that ended in an error reply.
     pub fn count_failed(&self, id: usize, text: &str) {
-        bump(&self.commands[id].failed, 1);
+        self.fail(id);
         self.count_error(text);
+    }
+
+    /// As [`count_failed`](Self::count_failed), for an error whose text is counted elsewhere.
+    pub fn fail(&self, id: usize) {
+        bump(&self.commands[id].failed, 1);
     }
 
     /// Counts a call that was refused before it ran.

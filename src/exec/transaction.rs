@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
-use super::{After, Executor, Host, lock_set};
+use super::{After, Executor, Host, Shared, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::client::{Multi, Role};
@@ -22,13 +22,14 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(multi: &Multi) -> Self {
+    fn of(shared: &Shared, multi: &Multi) -> Self {
         let mut plan = Self::default();
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             // Keys that cannot be told are of a command that will refuse its arguments.
-            plan.locks = plan.locks.union(lock_set(queued.command, &args).unwrap_or(LockSet::NONE));
-            if queued.command.has(flags::EACH_SHARD) {
+            plan.locks = plan.locks.union(lock_set(shared, queued.command, &args).unwrap_or(LockSet::NONE));
+            // A script that leaves its keys cannot begin again once the transaction has written.
+            if queued.command.has(flags::EACH_SHARD) || queued.command.has(flags::RUNS_SCRIPT) {
                 plan.locks = LockSet::ALL;
             }
             plan.needs |= gate::needs(queued.command);
@@ -57,7 +58,7 @@ impl Executor {
         reply: &mut Reply,
     ) -> After {
         let began = self.stopwatch.began();
-        let plan = client.multi().map(Plan::of).unwrap_or_default();
+        let plan = client.multi().map(|multi| Plan::of(self.shared, multi)).unwrap_or_default();
         if self.is_paused_for(client, &plan) {
             return After::Postponed;
         }
@@ -82,6 +83,9 @@ impl Executor {
             return After::Done;
         }
         let Some(mut locked) = self.lock_queue_for(client, &multi, set) else {
+            if std::mem::take(&mut client.aside.busy) {
+                return self.tell_busy(client, call, reply);
+            }
             client.resume_multi(multi);
             client.set_asking(asking);
             return After::Aside;
@@ -198,7 +202,10 @@ impl Executor {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             let call = Call { id: queued.id, command: queued.command, args: &args, key: None, now };
             self.stopwatch.start();
-            let ended = self.call(origin, &call, host, client, locked, reply);
+            let mut ended = self.call(origin, &call, host, client, locked, reply);
+            if matches!(ended, Ended::Script) {
+                ended = self.run_script(origin, &call, host, client, locked, reply);
+            }
             debug_assert!(
                 matches!(ended, Ended::Now(After::Done) | Ended::Transaction(_)),
                 "nothing waits inside a transaction"

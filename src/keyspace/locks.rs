@@ -438,6 +438,11 @@ impl<'k> Locked<'k> {
         true
     }
 
+    /// The first shard of `set` that is not among these.
+    pub fn missing(&self, set: &LockSet) -> Option<usize> {
+        set.shards().find(|shard| !self.set.has_shard(*shard))
+    }
+
     /// Holds keys back for writers until [`let_through`](Self::let_through): they are sent away. Returns the
     /// number of the parcel that they make.
     pub fn hold_back(&mut self, db: DbIndex, keys: &[Vec<u8>]) -> u64 {

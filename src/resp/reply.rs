@@ -185,6 +185,28 @@ impl Reply {
         self.buf.extend_from_slice(b"\r\n");
     }
 
+    /// A line of any bytes; line ends inside become spaces, as the protocol demands.
+    fn line(&mut self, kind: u8, text: &[u8]) {
+        self.buf.push(kind);
+        self.buf.extend(text.iter().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b }));
+        self.buf.extend_from_slice(b"\r\n");
+    }
+
+    /// As [`simple`](Self::simple), for any bytes.
+    pub fn simple_bytes(&mut self, text: &[u8]) {
+        self.line(b'+', text);
+    }
+
+    /// As [`error`](Self::error), for any bytes.
+    pub fn error_bytes(&mut self, text: &[u8]) {
+        self.line(b'-', text);
+    }
+
+    /// An integer of any length; in RESP2 a bulk string.
+    pub fn big_number(&mut self, digits: &[u8]) {
+        if self.resp3 { self.line(b'(', digits) } else { self.bulk(digits) }
+    }
+
     /// An error; `text` starts with its code. Line ends inside become spaces, as the protocol demands.
     #[cold]
     pub fn error(&mut self, text: &str) {
@@ -297,14 +319,19 @@ impl Reply {
     /// Text for people; in RESP2 a bulk string.
     pub fn verbatim(&mut self, format: &str, text: &str) {
         debug_assert_eq!(format.len(), 3, "a verbatim format has three letters");
+        self.verbatim_bytes(format.as_bytes(), text.as_bytes());
+    }
+
+    /// As [`verbatim`](Self::verbatim), for any bytes. A format is cut or filled up to three letters.
+    pub fn verbatim_bytes(&mut self, format: &[u8], text: &[u8]) {
         if self.resp3 {
             self.head(b'=', text.len() as i64 + 4);
-            self.buf.extend_from_slice(format.as_bytes());
+            self.buf.extend(format.iter().copied().chain([b' '; 3]).take(3));
             self.buf.push(b':');
-            self.buf.extend_from_slice(text.as_bytes());
+            self.buf.extend_from_slice(text);
             self.buf.extend_from_slice(b"\r\n");
         } else {
-            self.bulk(text.as_bytes());
+            self.bulk(text);
         }
     }
 

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::command::gate;
 use crate::resp::Reply;
+use crate::server::commands::scripting;
 use crate::server::disk::rdb_file;
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
@@ -85,6 +86,7 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
     let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
     let wanted = how.save || (!how.nosave && !node.config.load().save.0.is_empty());
     let saves = wanted && !loading;
+    scripting::stop_all(&node.shared.scripts, how.nosave);
     stop_writes(node).await;
     if !how.now && lags(node) {
         wait_for_replicas(node).await;
@@ -182,6 +184,7 @@ async fn wait_for_replicas(node: &Node) {
 /// The node goes on; those who asked for its end are told.
 fn give_up(node: &Node) {
     node.unpause_clients();
+    node.shared.scripts.ending.store(false, Ordering::Release);
     let mut state = node.shutdown.inner.lock();
     state.under_way = false;
     state.deadline = None;

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::exec::{MemoryLimit, Shared};
 use crate::keyspace::lazy::{Cause, Lazy};
 use crate::keyspace::{Garbage, Keyspace, Usage};
+use crate::script::Store;
 use crate::server::commands;
 use crate::server::commands::info as info_text;
 use crate::server::control::Control;
@@ -84,7 +85,8 @@ pub fn serve(
     );
     warn_about_system(&config);
     let mut seed = Rng::new(seed());
-    let workers = workers(&config);
+    // One is there for those who come while scripts hang on all the others.
+    let workers = workers(&config) + 1;
     let node = Arc::new(make_node(config, renames, workers, &mut seed, origin)?);
     describe_crashes(&node);
     let accepting = AcceptLoop::new(&node, tcp, unix).map_err(system("cannot accept connections"))?;
@@ -233,7 +235,7 @@ pub fn workers(config: &Config) -> usize {
 
 /// Descriptors that the server needs for itself beside Redis's reserve: event queues and wakers.
 pub fn own_files(config: &Config) -> u64 {
-    2 * workers(config) as u64 + 8
+    2 * (workers(config) as u64 + 1) + 8
 }
 
 /// A seed that differs from start to start. Nothing secret hangs on it.
@@ -295,6 +297,8 @@ fn make_node(
         },
         view: ArcSwapOption::empty(),
         is_replica: AtomicBool::new(false),
+        scripts: Store::default(),
+        busy_after_ms: AtomicU64::new(config.busy_reply_threshold),
     };
     let run_id = random_hex(rng);
     Ok(Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin))

@@ -22,6 +22,7 @@ mod persistence;
 mod protocol;
 mod pubsub;
 mod replication;
+mod scripting;
 mod slots;
 mod start;
 mod workload;

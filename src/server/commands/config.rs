@@ -137,6 +137,9 @@ const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
     (Effect::Log, log),
     (Effect::CrashReport, |_, config| crash::configure(config.crash_log_enabled, config.use_exit_on_panic)),
     (Effect::Memory, memory),
+    (Effect::Scripts, |node, config| {
+        node.shared.busy_after_ms.store(config.busy_reply_threshold, Ordering::Relaxed);
+    }),
     (Effect::Events, |node, config| node.shared.keyspace.events.set(config.notify_keyspace_events)),
     (Effect::Gate, |node, _| node.settle_gate()),
     (Effect::SaveFailure, |node, _| rdb_file::note_failure(node)),

@@ -20,6 +20,8 @@ use crate::keyspace::snapshot::{Encode, Walk};
 use crate::keyspace::{Db, Effects, Locked, event};
 use crate::persist::rdb::{self, Meta, Options, Preamble, Reader, Record, ReplicationInfo, Writer};
 use crate::repl::ReplId;
+use crate::script::Libraries;
+use crate::server::commands::scripting;
 use crate::server::control::replication::SavedPosition;
 use crate::server::disk::replace::Replacement;
 use crate::server::node::{Node, unix_ms};
@@ -113,6 +115,7 @@ impl SaveState {
 pub struct Picture {
     /// `None`: without keys.
     walk: Option<Walk>,
+    libraries: Arc<Libraries>,
     /// Changes counted so far: what the save covers.
     dirty: u64,
     /// Names its temporary file: no other picture of this process has it.
@@ -153,6 +156,7 @@ pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
 pub fn without_keys(node: &Node) -> Picture {
     Picture {
         walk: None,
+        libraries: node.shared.scripts.libraries(),
         dirty: 0,
         number: node.save.pictures.fetch_add(1, Ordering::Relaxed),
         replication: node.replication.saved_position(node),
@@ -188,6 +192,9 @@ impl Picture {
             }),
             aof_base: false,
         })?;
+        for library in self.libraries.iter() {
+            writer.function(&library.code)?;
+        }
         let Some(mut walk) = self.walk.take() else { return writer.finish() };
         let sizes: Vec<_> = walk.databases().to_vec();
         let (mut block, mut current, mut before) = (Vec::with_capacity(128 << 10), None, 0);
@@ -422,7 +429,7 @@ pub fn load<R: Read>(
     drop(config);
     let mut reader = Reader::with_checksum(input, limits.as_ref().clone(), verify)?;
     node.save.loading.begin(total.unwrap_or(0));
-    let (mut loaded, mut effects, mut functions) = (Loaded::default(), Effects::default(), 0);
+    let (mut loaded, mut effects, mut functions) = (Loaded::default(), Effects::default(), Vec::new());
     let (mut id, mut offset, mut stream_db) = (None, None, 0);
     let is_replica = node.shared.is_replica.load(Ordering::Acquire);
     let clustered = node.config.load().cluster_enabled;
@@ -457,7 +464,11 @@ pub fn load<R: Read>(
                         "FATAL: Data file was created with a Redis server configured to handle more than {} databases. Exiting",
                         ks.databases()
                     );
-                    return Err(reader_error(&reader, "a database that is configured here"));
+                    return Err(reader_error(
+                        &reader,
+                        "a database that is configured here",
+                        "there are fewer",
+                    ));
                 }
                 let mut locked = ks.lock_slot(ks.hashed(&entry.key).slot);
                 let mut db = Db::new(&mut locked, index, now, Expiring::Ignore, &mut effects);
@@ -476,17 +487,16 @@ pub fn load<R: Read>(
                     }
                 }
             }
-            Record::Function(_) => functions += 1,
+            Record::Function(code) => functions.push(code),
             Record::ModuleAux { module } => {
                 tracing::warn!("Data of the module {module} are left out: this server has no modules");
             }
             _ => {}
         }
     }
-    if functions > 0 {
-        tracing::warn!(
-            "{functions} function libraries are left out: this release has no functions, and files that it saves do not hold them"
-        );
+    if let Err(text) = scripting::load_all(&node.shared.scripts, &functions) {
+        tracing::warn!("A function library cannot be loaded: {text}");
+        return Err(reader_error(&reader, "a function library", "see the log"));
     }
     if reader.empty_keys_skipped() > 0 {
         tracing::warn!("{} keys with an empty value are left out", reader.empty_keys_skipped());
@@ -495,8 +505,8 @@ pub fn load<R: Read>(
     Ok(loaded)
 }
 
-fn reader_error<R>(_reader: &Reader<R>, expected: &'static str) -> rdb::Error {
-    rdb::Error { offset: 0, key: None, problem: rdb::Problem::Malformed { expected, why: "there are fewer" } }
+fn reader_error<R>(_reader: &Reader<R>, expected: &'static str, why: &'static str) -> rdb::Error {
+    rdb::Error { offset: 0, key: None, problem: rdb::Problem::Malformed { expected, why } }
 }
 
 /// Loads the data file at the start and opens the gate. A file that is not there is an empty keyspace; so is

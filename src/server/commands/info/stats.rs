@@ -35,7 +35,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("expire_cycle_cpu_milliseconds", 0);
     out.field("evicted_keys", get(&keys.evicted_keys));
     out.field("evicted_clients", get(&node.clients.evicted));
-    out.field("evicted_scripts", 0);
+    out.field("evicted_scripts", get(&node.shared.scripts.evicted));
     let (total, current) = node.exceeded.milliseconds(node.mono_ms());
     out.field("total_eviction_exceeded_time", total);
     out.field("current_eviction_exceeded_time", current);
