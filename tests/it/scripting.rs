@@ -105,10 +105,10 @@ fn nobody_sees_half_of_a_script_whatever_keys_it_comes_to() {
                 setup.cmd(&["EVAL", &script, "1", key, key]);
             }
             let cross = |from: &'static str, to: &'static str| {
-                let (script, server) = (&script, &server);
+                let (script, server) = (script.clone(), &server);
                 scope.spawn(move || {
                     let mut client = server.connect();
-                    let run = |_| client.cmd(&["EVAL", script, "1", from, to]).to_string();
+                    let run = |_| client.cmd(&["EVAL", &script, "1", from, to]).to_string();
                     (0..50).map(run).filter(|reply| reply.starts_with('-')).count()
                 })
             };
