@@ -69,10 +69,14 @@ pub enum Effect {
     /// The thresholds of encodings, and the longest string.
     Encodings,
     Backlog,
+    /// Whether the append-only file is written.
+    AppendOnly,
+    /// When it is put on the disk.
+    AppendFsync,
 }
 
 impl Effect {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::OpenFiles,
         Self::Directory,
         Self::OomScore,
@@ -86,6 +90,8 @@ impl Effect {
         Self::Cluster,
         Self::Encodings,
         Self::Backlog,
+        Self::AppendOnly,
+        Self::AppendFsync,
     ];
 }
 

@@ -8,6 +8,7 @@
 //! | transaction | no | as the node treats them | with its EXEC | when it ends |
 //! | unblocked client | goes on waiting | as the node treats them | on a primary | when it is served |
 //! | stream of the primary | no | are there | as it came, by [`Executor::commit`] | when it ends |
+//! | append-only file | no | are there | no | no |
 
 use super::stats::CommandStats;
 use super::{After, Executor, Host};
@@ -32,12 +33,23 @@ pub(super) enum Origin {
     Unblocked,
     /// Our primary. What it sent was accepted there.
     Primary,
+    /// The append-only file that is loaded.
+    File,
 }
 
 impl Origin {
     /// The origin of what comes over a connection.
     pub fn of(client: &Client) -> Self {
-        if client.role == Role::Primary { Self::Primary } else { Self::Client }
+        match client.role {
+            Role::Primary => Self::Primary,
+            Role::File => Self::File,
+            Role::Normal | Role::Replica => Self::Client,
+        }
+    }
+
+    /// Whether it comes from where it was accepted before.
+    fn is_obeyed(self) -> bool {
+        matches!(self, Self::Primary | Self::File)
     }
 
     fn may_block(self) -> bool {
@@ -111,9 +123,9 @@ impl Executor {
         let shared = self.shared;
         let began = self.stopwatch.began();
         let replica = shared.is_replica.load(Ordering::Relaxed);
-        let expiring = if origin == Origin::Primary { Expiring::Ignore } else { shared.expiring() };
+        let expiring = if origin.is_obeyed() { Expiring::Ignore } else { shared.expiring() };
         // A replica's log is its primary's stream and nothing else.
-        self.effects.log_wanted = shared.keyspace.log.is_wanted() && !replica && origin != Origin::Primary;
+        self.effects.log_wanted = shared.keyspace.log.is_wanted() && !replica && !origin.is_obeyed();
         self.effects.recorded = false;
         if call.command.has(flags::READS_COUNTERS) {
             self.publish_counts();
@@ -163,7 +175,7 @@ impl Executor {
             self.effects.record(client.db, call.args);
         }
         self.publish_notices(host);
-        if !matches!(ended, Ended::Now(After::Postponed)) {
+        if !matches!(ended, Ended::Now(After::Postponed)) && origin != Origin::File {
             self.stopwatch.count(&self.stats, call.id, began);
         }
         ended
