@@ -24,7 +24,7 @@
 //! | 1 | [`resp`], [`encoding`] | bytes |
 //! | 2 | [`value`], [`config`], [`pubsub`], [`cluster`], [`repl`] | their own subject; the last two are pure state machines |
 //! | 3 | [`keyspace`] | slots, shards, locks, expiry, eviction, scan, snapshot, waiters, the log |
-//! | 4 | [`persist`] | RDB |
+//! | 4 | [`persist`] | RDB, and the parts of an append-only file |
 //! | 5 | [`command`] | one file a family; specification and handler side by side |
 //! | 6 | [`exec`] | the way of a command: gate, route, transactions, propagation |
 //! | 7 | [`server`] | the only one with sockets, files, clocks, threads |
@@ -54,7 +54,8 @@
 //! holds what the log was not yet passed on for.
 //!
 //! **Where an fsync happens.** nodes.conf: `server::disk::nodes_file`. RDB files:
-//! [`server::disk::rdb_file::write_file`].
+//! [`server::disk::rdb_file::write_file`]. The append-only file: `Writer::sync_now` in `server::disk::aof::writer`, a
+//! thread that reads the log; under `appendfsync always` replies wait for it as they wait for replicas.
 //!
 //! **How a replica follows.** `repl::replica` decides, `server::control::replication::link` reads the socket,
 //! `server::control::replication::apply` runs the stream on a thread of its own.

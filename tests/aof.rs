@@ -100,7 +100,17 @@ fn an_increment_has_the_bytes_that_redis_writes() {
     let write = |server: Server| {
         let mut server = server;
         let mut client = server.connect();
-        let lines = ["SET a 1", "SELECT 3", "RPUSH l a b", "GET a", "MULTI", "SADD s x", "INCR n", "EXEC", "SELECT 0"];
+        let lines = [
+            "SET a 1",
+            "SELECT 3",
+            "RPUSH l a b",
+            "GET a",
+            "MULTI",
+            "SADD s x",
+            "INCR n",
+            "EXEC",
+            "SELECT 0",
+        ];
         client.pipeline(&lines);
         client.pipeline(&["SPOP nothing", "DEL a", "SET c 1 PXAT 9999999999999"]);
         stop(&mut server);
@@ -120,12 +130,16 @@ fn a_rewrite_under_load_loses_nothing() {
             rewrite(&mut client);
         }
         drop(load);
+        // Keys of a short life would be a part of one digest and not of the other.
+        wait_for("they have died", SOON, || client.info("db0").contains("expires=2,"));
         let before = digest(&mut client);
         stop(&mut server);
         let kind = if preamble == "yes" { "rdb" } else { "aof" };
         assert_eq!(
             manifest(server.dir()),
-            format!("file appendonly.aof.4.base.{kind} seq 4 type b\nfile appendonly.aof.4.incr.aof seq 4 type i\n")
+            format!(
+                "file appendonly.aof.4.base.{kind} seq 4 type b\nfile appendonly.aof.4.incr.aof seq 4 type i\n"
+            )
         );
         wait_for("history goes", SOON, || folder(server.dir()).len() == 3);
         server.start_again();
@@ -137,7 +151,8 @@ fn a_rewrite_under_load_loses_nothing() {
 #[test]
 fn a_folder_changes_hands_between_us_and_redis() {
     for preamble in ["yes", "no"] {
-        let dir = std::env::temp_dir().join(format!("keystead-aof-hand-over-{}-{preamble}", std::process::id()));
+        let dir =
+            std::env::temp_dir().join(format!("keystead-aof-hand-over-{}-{preamble}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).expect("a directory");
         let mut before = None;
@@ -150,9 +165,14 @@ fn a_folder_changes_hands_between_us_and_redis() {
                 assert_eq!(&digest(&mut client), before, "turn {turn}, preamble {preamble}");
             } else {
                 every_type(&mut client, true);
-                client.pipeline(&["XGROUP CREATE stream g 0", "XREADGROUP GROUP g c COUNT 2 STREAMS stream >"]);
+                client
+                    .pipeline(&["XGROUP CREATE stream g 0", "XREADGROUP GROUP g c COUNT 2 STREAMS stream >"]);
             }
-            client.pipeline(&[format!("SET turn:{turn} x"), "INCR turns".into(), format!("XADD stream * turn {turn}")]);
+            client.pipeline(&[
+                format!("SET turn:{turn} x"),
+                "INCR turns".into(),
+                format!("XADD stream * turn {turn}"),
+            ]);
             if turn % 4 > 1 {
                 rewrite(&mut client);
                 client.pipeline(&["MULTI", "INCR turns", "RPUSH list x", "EXEC"]);
@@ -215,7 +235,10 @@ fn it_is_switched_on_and_off_at_run_time() {
     assert_eq!(digest(&mut client), before);
     client.ok("CONFIG SET appendonly no");
     client.ok("SET lost x");
-    client.expect("WAITAOF 1 0 0", "-ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
+    client.expect(
+        "WAITAOF 1 0 0",
+        "-ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+    );
     stop(&mut server);
     server.start_again();
     assert_eq!(digest(&mut server.connect()), before);
@@ -245,7 +268,10 @@ fn what_a_crash_cut_off_is_taken_back() {
     }
     fs::write(&path, &whole[..whole.len() - 3]).expect("write");
     let log = refuses_to_start(&dir, &["--aof-load-truncated", "no"]);
-    assert!(log.contains("Unexpected end of file reading the append only file appendonly.aof.1.incr.aof"), "{log}");
+    assert!(
+        log.contains("Unexpected end of file reading the append only file appendonly.aof.1.incr.aof"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -292,7 +318,8 @@ fn kill_under_load(policy: &str, rounds: u32) {
                 let acknowledged = Arc::clone(acknowledged);
                 std::thread::spawn(move || {
                     let mut client = Client::connect(port);
-                    let lines = ["MULTI".into(), format!("INCR {{{n}}}a"), format!("INCR {{{n}}}b"), "EXEC".into()];
+                    let lines =
+                        ["MULTI".into(), format!("INCR {{{n}}}a"), format!("INCR {{{n}}}b"), "EXEC".into()];
                     loop {
                         for line in &lines {
                             let Ok(reply) = client.try_run(line) else { return };
@@ -314,10 +341,12 @@ fn kill_under_load(policy: &str, rounds: u32) {
         server.start_again();
         let mut client = server.connect();
         for (n, acknowledged) in acknowledged.iter().enumerate() {
-            let (a, b) = (client.run(&format!("GET {{{n}}}a")).text(), client.run(&format!("GET {{{n}}}b")).text());
+            let (a, b) =
+                (client.run(&format!("GET {{{n}}}a")).text(), client.run(&format!("GET {{{n}}}b")).text());
             assert_eq!(a, b, "round {round}: half a transaction");
             if policy == "always" {
-                let (there, said) = (a.parse::<u64>().expect("a number"), acknowledged.load(Ordering::Acquire));
+                let (there, said) =
+                    (a.parse::<u64>().expect("a number"), acknowledged.load(Ordering::Acquire));
                 assert!(there >= said, "round {round}: {there} of {said}");
             }
         }
@@ -383,7 +412,7 @@ fn waitaof_counts_what_is_on_disks() {
     client.expect("WAITAOF 1 1 20000", "[:1, :1]");
     on_replica.ok("CONFIG SET appendonly no");
     client.ok("SET c 1");
-    client.expect("WAITAOF 1 1 300", "[:1, :0]");
+    client.expect("WAITAOF 1 1 3000", "[:1, :0]");
 }
 
 #[test]
@@ -438,4 +467,135 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
     stop(&mut server);
     server.start_again();
     assert_eq!(digest(&mut server.connect()), before);
+}
+
+/// The program's output and whether it was content. `check`: rdb or aof.
+fn check(check: &str, args: &[&str], answer: &str) -> (String, bool) {
+    use std::io::Write;
+    use std::process::Stdio;
+    let real = common::server::subject_is_real();
+    let mut command = if real {
+        Command::new(format!("redis-check-{check}"))
+    } else {
+        let mut command = Command::new(common::server::subject());
+        command.arg(format!("--check-{check}"));
+        command
+    };
+    let child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = child.expect("start the check");
+    child.stdin.take().expect("its input").write_all(answer.as_bytes()).expect("answer");
+    let out = child.wait_with_output().expect("wait for the check");
+    (String::from_utf8_lossy(&out.stdout).into_owned(), out.status.success())
+}
+
+#[test]
+fn the_check_of_a_folder_finds_damage_and_cuts_it_off() {
+    let mut server = aof(&[]);
+    let mut client = server.connect();
+    every_type(&mut client, true);
+    rewrite(&mut client);
+    client.pipeline(&["SET a 1", "MULTI", "SET b 1", "SET c 1", "EXEC"]);
+    stop(&mut server);
+    let dir = server.dir().to_owned();
+    let manifest = dir.join("appendonlydir/appendonly.aof.manifest");
+    let manifest = manifest.to_str().expect("text");
+    let (out, ok) = check("aof", &[manifest], "");
+    assert!(ok && out.ends_with("All AOF files and manifest are valid\n"), "{out}");
+    assert!(
+        out.contains("RDB looks OK") && out.contains("INCR AOF appendonly.aof.2.incr.aof is valid"),
+        "{out}"
+    );
+    let path = last_increment(&dir);
+    let whole = fs::read(&path).expect("read");
+    let multi = String::from_utf8_lossy(&whole).find("*1\r\n$5\r\nMULTI").expect("a transaction");
+    for end in multi + 1..whole.len() {
+        fs::write(&path, &whole[..end]).expect("write");
+        let (out, ok) = check("aof", &[manifest], "");
+        let said = format!("size={end}, ok_up_to={multi}, ");
+        assert!(!ok && out.contains(&said) && out.contains("Use the --fix option"), "{end}: {out}");
+    }
+    let (out, ok) = check("aof", &["--fix", manifest], "n\n");
+    assert!(!ok && out.ends_with("Continue? [y/N]: Aborting...\n"), "{out}");
+    let (out, ok) = check("aof", &["--fix", manifest], "y\n");
+    assert!(ok && out.contains("Successfully truncated AOF appendonly.aof.2.incr.aof"), "{out}");
+    assert_eq!(fs::read(&path).expect("read"), &whole[..multi]);
+    assert!(check("aof", &[manifest], "").1);
+    let (out, ok) = check("aof", &[], "");
+    assert!(
+        !ok && out.contains("[--fix|--truncate-to-timestamp $timestamp] <file.manifest|file.aof>"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_folder_is_cut_at_a_point_in_time() {
+    let mut server = aof(&["--aof-timestamp-enabled", "yes"]);
+    let mut client = server.connect();
+    client.ok("SET a 1");
+    let stamp = |name: &Path| {
+        let text = String::from_utf8(fs::read(name).expect("read")).expect("text");
+        let stamps =
+            text.lines().filter_map(|line| line.strip_prefix("#TS:").map(|s| s.trim().parse::<i64>()));
+        stamps.map(|stamp| stamp.expect("a number")).collect::<Vec<_>>()
+    };
+    let path = last_increment(server.dir());
+    wait_for("a second stamp", SOON, || {
+        client.ok("SET b 1");
+        stamp(&path).len() > 1
+    });
+    stop(&mut server);
+    let first = stamp(&path)[0];
+    let manifest = server.dir().join("appendonlydir/appendonly.aof.manifest");
+    let manifest = manifest.to_str().expect("text");
+    let (out, ok) = check("aof", &["--truncate-to-timestamp", "1", manifest], "");
+    assert!(!ok && out.contains("has nothing before timestamp 1"), "{out}");
+    let (out, ok) = check("aof", &["--truncate-to-timestamp", &first.to_string(), manifest], "");
+    assert!(
+        ok && out
+            .contains(&format!("Successfully truncated AOF appendonly.aof.1.incr.aof to timestamp {first}"))
+    );
+    assert_eq!(stamp(&path), [first]);
+    server.start_again();
+    server.connect().expect("GET a", "\"1\"");
+}
+
+#[test]
+fn the_check_of_a_data_file_names_the_place_of_damage() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    every_type(&mut client, true);
+    client.ok("SAVE");
+    let path = server.dir().join("dump.rdb");
+    let name = path.to_str().expect("text");
+    let (out, ok) = check("rdb", &[name], "");
+    assert!(ok && out.contains("Checksum OK") && out.contains("\\o/ RDB looks OK! \\o/"), "{out}");
+    let keys = client.run("DBSIZE").int() + 2;
+    assert!(
+        out.contains(&format!("[info] {keys} keys read\n[info] 3 expires\n[info] 0 already expired\n")),
+        "{out}"
+    );
+    let whole = fs::read(&path).expect("read");
+    for end in [0, 5, 9, 30, 200, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..end]).expect("write");
+        let (out, ok) = check("rdb", &[name], "");
+        assert!(!ok && out.contains("--- RDB ERROR DETECTED ---\n[offset "), "{end}: {out}");
+    }
+    let mut bytes = whole.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).expect("write");
+    assert!(!check("rdb", &[name], "").1);
+}
+
+#[test]
+fn debug_loadaof_brings_back_what_is_there() {
+    let server = aof(&[]);
+    let mut client = server.connect();
+    every_type(&mut client, true);
+    let before = digest(&mut client);
+    client.ok("DEBUG LOADAOF");
+    assert_eq!(digest(&mut client), before);
+    client.ok("SET more x");
+    client.ok("DEBUG LOADAOF");
+    client.expect("GET more", "\"x\"");
 }

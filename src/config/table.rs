@@ -4,8 +4,8 @@
 //! `here`, `later` and `none` say what a directive means in this server, see [`Meaning`].
 
 use super::directive::Effect::{
-    AppendFsync, AppendOnly, Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners, Log,
-    Memory as MemoryLimit, OomScore, OpenFiles, SaveFailure,
+    AppendFsync, AppendOnly, Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners,
+    Log, Memory as MemoryLimit, OomScore, OpenFiles, SaveFailure,
 };
 use super::directive::Form::{Bool, Choice, Compound, Int, Memory, MemoryOrPercent, Octal, Secret, Text};
 use super::directive::{Directive, Form, Meaning, Place};

@@ -291,7 +291,12 @@ impl Executor {
     }
 
     /// The text for the first condition that refuses the command.
-    pub(super) fn refusal(&mut self, host: &mut dyn Host, bits: u32, now: UnixMs) -> Option<Cow<'static, str>> {
+    pub(super) fn refusal(
+        &mut self,
+        host: &mut dyn Host,
+        bits: u32,
+        now: UnixMs,
+    ) -> Option<Cow<'static, str>> {
         let text = |text| Some(Cow::Borrowed(text));
         if bits & gate::UNAUTHENTICATED != 0 {
             return text("NOAUTH Authentication required.");
@@ -300,7 +305,9 @@ impl Executor {
             return text("OOM command not allowed when used memory > 'maxmemory'.");
         }
         if bits & gate::SAVE_FAILED != 0 {
-            return text("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.");
+            return text(
+                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
+            );
         }
         if bits & gate::LOG_FAILED != 0 {
             let why = self.shared.log_trouble.load();

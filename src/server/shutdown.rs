@@ -90,6 +90,7 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
         wait_for_replicas(node).await;
     }
     report_replicas(node);
+    aof::give_up_rewrite(node);
     if node.aof.is_beginning() {
         if !how.force {
             tracing::warn!("Writing initial AOF, can't exit.");
@@ -132,7 +133,6 @@ async fn complete_aof(node: &Arc<Node>) -> bool {
     if !node.aof.is_on() {
         return true;
     }
-    aof::give_up_rewrite(node);
     tracing::info!("Calling fsync() on the AOF file.");
     let node = Arc::clone(node);
     // A thread that panicked has ended the process already.

@@ -219,7 +219,9 @@ impl Reader {
         let (history, position) = (&mut inner.history, self.position());
         let taken = match takes {
             Takes::Everything => history.read(position, max),
-            Takes::Data | Takes::Slot(_) => history.read_units(position, max, until, |unit| takes.wants(unit)),
+            Takes::Data | Takes::Slot(_) => {
+                history.read_units(position, max, until, |unit| takes.wants(unit))
+            }
         };
         taken.ok_or(Gone::Lost)
     }

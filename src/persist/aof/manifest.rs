@@ -158,7 +158,8 @@ impl Manifest {
         let lines = lines.chain(self.history.iter().map(|part| (part, 'h')));
         for (part, kind) in lines.chain(self.increments.iter().map(|part| (part, 'i'))) {
             let quoted = grammar::quote(part.name.as_bytes());
-            let plain = part.name.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\'' && b != b'\\');
+            let plain =
+                part.name.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\'' && b != b'\\');
             let name = if plain { part.name.clone() } else { String::from_utf8_lossy(&quoted).into_owned() };
             // Writing to a string does not fail.
             let _ = writeln!(out, "file {name} seq {} type {kind}", part.seq);

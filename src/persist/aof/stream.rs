@@ -220,7 +220,10 @@ mod tests {
             (b"*1\r\n$2\r\nabc\r\n", "longer than its length says"),
         ] {
             let error = read(text).1.expect("an error").to_string();
-            assert!(error.starts_with("offset 0: expected a command, found ") && error.contains(want), "{error}");
+            assert!(
+                error.starts_with("offset 0: expected a command, found ") && error.contains(want),
+                "{error}"
+            );
         }
         let error = read(b"*2\r\n$3\r\nSET\r\n$4000000000000000000\r\nabc").1.expect("an error");
         assert!(matches!(error.problem, Problem::Truncated | Problem::Format(_)), "{error}");

@@ -228,11 +228,11 @@ impl Picture {
             redis_version: version::REDIS,
             created: unix_ms(),
             used_memory,
-            replication: self.replication.as_ref().filter(|_| self.form == Form::Rdb).map(|at| ReplicationInfo {
-                stream_db: at.db.into(),
-                id: at.id.as_str(),
-                offset: at.offset,
-            }),
+            replication: self
+                .replication
+                .as_ref()
+                .filter(|_| self.form == Form::Rdb)
+                .map(|at| ReplicationInfo { stream_db: at.db.into(), id: at.id.as_str(), offset: at.offset }),
             aof_base: self.form == Form::AofBase,
         })?;
         let Some(mut walk) = self.walk.take() else { return writer.finish() };

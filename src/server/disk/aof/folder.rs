@@ -22,7 +22,8 @@ pub(super) struct Folder {
 impl Folder {
     /// Reads the manifest that the configuration names; without one there is nothing yet. The error is for the log.
     pub fn open(config: &Config) -> Result<Self, String> {
-        let here = std::env::current_dir().map_err(|e| format!("Error getting the directory: {}", words(&e)))?;
+        let here =
+            std::env::current_dir().map_err(|e| format!("Error getting the directory: {}", words(&e)))?;
         let (path, prefix) = (here.join(&config.appenddirname), config.appendfilename.clone());
         let mut folder = Self { path, prefix, manifest: Manifest::default() };
         let file = folder.manifest_path();
@@ -128,10 +129,7 @@ impl Folder {
                 words(e)
             );
         })?;
-        tracing::info!(
-            "Successfully renamed the temporary AOF base file {} into {name}",
-            new.display()
-        );
+        tracing::info!("Successfully renamed the temporary AOF base file {} into {name}", new.display());
         let mut renamed = None;
         let persisted = (|| {
             if first {
@@ -169,7 +167,11 @@ impl Folder {
             }
         }
         if let Err(e) = self.persist(manifest) {
-            tracing::warn!("The AOF manifest file {} cannot be replaced: {}", self.manifest_name(), words(&e));
+            tracing::warn!(
+                "The AOF manifest file {} cannot be replaced: {}",
+                self.manifest_name(),
+                words(&e)
+            );
         }
     }
 

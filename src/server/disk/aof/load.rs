@@ -59,8 +59,9 @@ fn load_part(
     last: bool,
     keep_on: &dyn Fn() -> bool,
 ) -> Result<u64, String> {
-    let unreadable =
-        |e: io::Error| format!("Fatal error: can't open the append log file {name} for reading: {}", words(&e));
+    let unreadable = |e: io::Error| {
+        format!("Fatal error: can't open the append log file {name} for reading: {}", words(&e))
+    };
     let mut file = File::open(path).map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len();
     let mut head = [0; 6];
@@ -106,7 +107,10 @@ fn load_part(
         Some(e) => match e.problem {
             Problem::Truncated => true,
             Problem::Io(e) => {
-                return Err(format!("Unrecoverable error reading the append only file {name}: {}", words(&e)));
+                return Err(format!(
+                    "Unrecoverable error reading the append only file {name}: {}",
+                    words(&e)
+                ));
             }
             Problem::Format(_) => {
                 return Err(format!(
@@ -187,7 +191,9 @@ impl<'a> Run<'a> {
             if self.refused == 0 {
                 let text = String::from_utf8_lossy(&self.reply.bytes()[1..]).trim_end().to_owned();
                 let name = argv[0].escape_ascii();
-                tracing::warn!("A command of the append only file was answered with an error: '{name}': {text}");
+                tracing::warn!(
+                    "A command of the append only file was answered with an error: '{name}': {text}"
+                );
             }
             self.refused += 1;
         }

@@ -171,10 +171,17 @@ pub fn load_at_start(node: &Arc<Node>) -> Result<bool, String> {
     Ok(true)
 }
 
+/// Reads the files again; they are on the disk, and the gate is closed. The error is for the log.
+pub fn load_again(node: &Arc<Node>) -> Result<(), String> {
+    let folder = node.aof.folder.lock().clone();
+    load::load(node, &folder, &|| true).map(drop)
+}
+
 /// Starts the writer, and begins to write where that is configured. No client is served yet.
 pub fn start(node: &Arc<Node>) -> Result<(), String> {
     let aof = &node.aof;
-    let bell = writer::start(node).map_err(|e| format!("cannot start the thread of the AOF: {}", words(&e)))?;
+    let bell =
+        writer::start(node).map_err(|e| format!("cannot start the thread of the AOF: {}", words(&e)))?;
     // They are set once.
     let _ = (aof.bell.set(bell), aof.node.set(Arc::downgrade(node)));
     if !node.config.load().appendonly {
@@ -244,7 +251,9 @@ pub fn turn(node: &Node, on: bool) -> Result<(), String> {
         aof.order(Order::End);
         return Ok(());
     }
-    let Some(node) = aof.node.get().and_then(Weak::upgrade) else { return Err("the node is starting".into()) };
+    let Some(node) = aof.node.get().and_then(Weak::upgrade) else {
+        return Err("the node is starting".into());
+    };
     let created = {
         let folder = aof.folder.lock();
         folder.create_temporary_increment().inspect(|_| folder.drop_temporary_increment())

@@ -111,10 +111,14 @@ struct Target {
 enum Trouble {
     None,
     /// The last write failed. It is tried again once a second.
-    Write { next_try: Instant },
+    Write {
+        next_try: Instant,
+    },
     /// An fsync failed: what the file holds on the disk is not known, until a base is there that was begun
     /// later. `covered`: another file is written since, and the base is on its way.
-    Sync { covered: bool },
+    Sync {
+        covered: bool,
+    },
 }
 
 pub(super) struct Writer {
@@ -143,11 +147,8 @@ pub(super) fn start(node: &Arc<Node>) -> io::Result<Arc<Bell>> {
                 return;
             }
         };
-        let bell = Bell {
-            thread: thread::current(),
-            eager: AtomicBool::new(true),
-            asleep: AtomicBool::new(false),
-        };
+        let bell =
+            Bell { thread: thread::current(), eager: AtomicBool::new(true), asleep: AtomicBool::new(false) };
         let bell = Arc::new(bell);
         let _ = ready.send(Ok(Arc::clone(&bell)));
         Writer {
@@ -404,7 +405,7 @@ impl Writer {
             AppendFsync::EverySecond if !spared => self.sync_soon(),
             _ => {}
         }
-        self.set_barrier(policy);
+        self.set_barrier(policy == AppendFsync::Always && !spared);
     }
 
     /// Puts everything on the disk before it returns.
@@ -478,7 +479,7 @@ impl Writer {
     }
 
     /// Which replies wait for the disk.
-    fn set_barrier(&mut self, policy: AppendFsync) {
+    fn set_barrier(&mut self, always: bool) {
         let Some(target) = &self.target else { return };
         let position = target.reader.position();
         let behind = self.node.shared.keyspace.log.end().saturating_sub(position);
@@ -488,21 +489,19 @@ impl Writer {
             );
         }
         self.far_behind = behind > BACKLOG_MAX || (self.far_behind && behind > BACKLOG_MAX / 2);
-        let barrier = match policy {
-            AppendFsync::Always if target.whole => Some(if target.unsynced { 0 } else { position }),
-            _ if self.far_behind => Some(position),
-            _ => None,
-        };
-        // What stays behind under `always` is passed when the next fsync is through.
-        if barrier != Some(0) {
-            target.reader.set_barrier(barrier);
+        if always && target.whole && target.unsynced {
+            // An fsync has failed: what waits for one goes on waiting.
+            return;
         }
+        let waits = (always && target.whole) || self.far_behind;
+        target.reader.set_barrier(waits.then_some(position));
     }
 
     /// What INFO says.
     fn show(&self) {
         let aof = self.aof();
-        let (size, position) = self.target.as_ref().map_or((0, None), |t| (t.size, Some(t.reader.position())));
+        let (size, position) =
+            self.target.as_ref().map_or((0, None), |t| (t.size, Some(t.reader.position())));
         aof.increment_size.store(size, Ordering::Relaxed);
         let end = self.node.shared.keyspace.log.end();
         aof.behind.store(position.map_or(0, |p| end.saturating_sub(p)), Ordering::Relaxed);
