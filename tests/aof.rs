@@ -4,6 +4,7 @@
 
 mod common;
 #[path = "it/workload.rs"]
+#[allow(dead_code)] // other tests use the rest
 mod workload;
 
 use common::client::Client;
