@@ -24,7 +24,7 @@
 //! | 1 | [`resp`], [`encoding`] | bytes |
 //! | 2 | [`value`], [`config`], [`pubsub`], [`script`], [`cluster`], [`repl`] | their own subject; the last two are pure state machines |
 //! | 3 | [`keyspace`] | slots, shards, locks, expiry, eviction, scan, snapshot, waiters, the log |
-//! | 4 | [`persist`] | RDB |
+//! | 4 | [`persist`] | RDB, and the parts of an append-only file |
 //! | 5 | [`command`] | one file a family; specification and handler side by side |
 //! | 6 | [`exec`] | the way of a command: admit, lock, call, log, unlock |
 //! | 7 | [`server`] | the only one with sockets, files, clocks, threads |
@@ -65,7 +65,9 @@
 //!
 //! **Where an fsync happens.** In `server::disk::replace`, for every file that is replaced as a whole: nodes.conf
 //! (`disk::nodes_file`), the configuration (`disk::config_file`), RDB files
-//! ([`write_file`](server::disk::rdb_file::write_file)).
+//! ([`write_file`](server::disk::rdb_file::write_file)). The append-only
+//! file: `Writer::sync_now` in `disk::aof::writer`, a thread that reads the log; under `appendfsync always` replies
+//! wait for it as they wait for replicas.
 //!
 //! **How a replica follows.** [`repl::replica`] decides, `server::control::replication::link` reads the socket.
 //! `load` beside it loads the RDB, and `apply` runs the stream on a thread of its own, through the same

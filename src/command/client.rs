@@ -51,6 +51,15 @@ pub enum Role {
     Replica,
     /// Our own primary's stream.
     Primary,
+    /// The append-only file that is read.
+    File,
+}
+
+impl Role {
+    /// Whether what it sends was accepted before, and is not refused or redirected again.
+    pub fn is_obeyed(self) -> bool {
+        matches!(self, Self::Primary | Self::File)
+    }
 }
 
 /// The stream of our own primary, on the client that applies it.

@@ -1,7 +1,6 @@
 //! The stream family: entries come and go. Reading is in [`super::stream_reads`], groups are in
 //! [`super::stream_groups`].
 
-use super::client::Role;
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Stream, flags::*, key, one};
 use super::stream_reads::show_entry;
@@ -190,7 +189,7 @@ impl Options {
                 Some("ERR syntax error, LIMIT cannot be used without specifying a trimming strategy")
             }
             // Our primary replaces `~` by `=` in what it sends, and leaves LIMIT in: from it that is no error.
-            (Some(_), Some(_)) if !approximate && ctx.client.role != Role::Primary => {
+            (Some(_), Some(_)) if !approximate && !ctx.client.role.is_obeyed() => {
                 Some("ERR syntax error, LIMIT cannot be used without the special ~ option")
             }
             _ => None,

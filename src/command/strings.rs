@@ -1,6 +1,5 @@
 //! The string family.
 
-use super::client::Role;
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::String, flags::*, key, one, range};
 use super::{Fail, Result, int, is};
@@ -377,7 +376,7 @@ fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 /// The longest string that the client may build. Our primary has checked what it sends.
 pub(super) fn longest(ctx: &Ctx<'_, '_, '_>) -> usize {
-    if ctx.client.role == Role::Primary { usize::MAX } else { ctx.limits.max_string }
+    if ctx.client.role.is_obeyed() { usize::MAX } else { ctx.limits.max_string }
 }
 
 fn check_length(len: Option<usize>, longest: usize) -> Result<()> {

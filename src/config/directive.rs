@@ -79,11 +79,15 @@ pub enum Effect {
     Encodings,
     /// Size and lifetime of the replication backlog.
     Backlog,
+    /// Whether the append-only file is written.
+    AppendOnly,
+    /// When it is put on the disk.
+    AppendFsync,
 }
 
 impl Effect {
     /// Each part once.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::OpenFiles,
         Self::Directory,
         Self::OomScore,
@@ -99,6 +103,8 @@ impl Effect {
         Self::Cluster,
         Self::Encodings,
         Self::Backlog,
+        Self::AppendOnly,
+        Self::AppendFsync,
     ];
 }
 

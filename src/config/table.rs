@@ -4,8 +4,8 @@
 //! `here`, `later` and `none` say what a directive means in this server, see [`Meaning`].
 
 use super::directive::Effect::{
-    Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners, Locale, Log,
-    Memory as MemoryLimit, OomScore, OpenFiles, SaveFailure, Scripts,
+    AppendFsync, AppendOnly, Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners,
+    Locale, Log, Memory as MemoryLimit, OomScore, OpenFiles, SaveFailure, Scripts,
 };
 use super::directive::Form::{Bool, Choice, Compound, Int, Memory, MemoryOrPercent, Octal, Secret, Text};
 use super::directive::{Directive, Form, Meaning, Place};
@@ -129,22 +129,22 @@ pub static DIRECTIVES: &[Directive] = &[
     here("rdbchecksum", "yes", Bool(at!(rdbchecksum))).immutable(),
     later("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
     here("rdb-key-save-delay", "0", Int(INT_MIN, INT_MAX, at!(rdb_key_save_delay))).hidden(),
-    none("rdb-save-incremental-fsync", "yes", Bool(at!(rdb_save_incremental_fsync))),
+    here("rdb-save-incremental-fsync", "yes", Bool(at!(rdb_save_incremental_fsync))),
     here("stop-writes-on-bgsave-error", "yes", Bool(at!(stop_writes_on_bgsave_error))).moves(&[SaveFailure]),
     later("sanitize-dump-payload", "no", Choice(at!(sanitize_dump_payload))),
     // AppendOnly
-    later("appendonly", "no", Bool(at!(appendonly))).not_while_loading(),
-    later("appendfilename", "appendonly.aof", Text(at!(appendfilename))).immutable().check(settings::appendfilename_is_a_name),
-    later("appenddirname", "appendonlydir", Text(at!(appenddirname))).immutable().check(settings::appenddirname_is_a_name),
-    later("appendfsync", "everysec", Choice(at!(appendfsync))),
-    later("no-appendfsync-on-rewrite", "no", Bool(at!(no_appendfsync_on_rewrite))),
-    later("auto-aof-rewrite-percentage", "100", Int(0, INT_MAX, at!(auto_aof_rewrite_percentage))),
-    later("auto-aof-rewrite-min-size", "67108864", Memory(0, LONG_MAX, at!(auto_aof_rewrite_min_size))),
-    later("aof-load-truncated", "yes", Bool(at!(aof_load_truncated))),
-    later("aof-use-rdb-preamble", "yes", Bool(at!(aof_use_rdb_preamble))),
-    later("aof-timestamp-enabled", "no", Bool(at!(aof_timestamp_enabled))),
-    later("aof-rewrite-incremental-fsync", "yes", Bool(at!(aof_rewrite_incremental_fsync))),
-    later("aof-disable-auto-gc", "no", Bool(at!(aof_disable_auto_gc))).hidden(),
+    here("appendonly", "no", Bool(at!(appendonly))).moves(&[AppendOnly]).not_while_loading(),
+    here("appendfilename", "appendonly.aof", Text(at!(appendfilename))).immutable().check(settings::appendfilename_is_a_name),
+    here("appenddirname", "appendonlydir", Text(at!(appenddirname))).immutable().check(settings::appenddirname_is_a_name),
+    here("appendfsync", "everysec", Choice(at!(appendfsync))).moves(&[AppendFsync]),
+    here("no-appendfsync-on-rewrite", "no", Bool(at!(no_appendfsync_on_rewrite))),
+    here("auto-aof-rewrite-percentage", "100", Int(0, INT_MAX, at!(auto_aof_rewrite_percentage))),
+    here("auto-aof-rewrite-min-size", "67108864", Memory(0, LONG_MAX, at!(auto_aof_rewrite_min_size))),
+    here("aof-load-truncated", "yes", Bool(at!(aof_load_truncated))),
+    here("aof-use-rdb-preamble", "yes", Bool(at!(aof_use_rdb_preamble))),
+    here("aof-timestamp-enabled", "no", Bool(at!(aof_timestamp_enabled))),
+    here("aof-rewrite-incremental-fsync", "yes", Bool(at!(aof_rewrite_incremental_fsync))),
+    here("aof-disable-auto-gc", "no", Bool(at!(aof_disable_auto_gc))).hidden(),
     // Replication
     here("replicaof", "", Compound(at!(replicaof))).alias("slaveof").immutable(),
     here("masterauth", "", Secret(at!(masterauth))).sensitive(),

@@ -8,7 +8,7 @@ use super::{Executor, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::Client;
-use crate::command::client::{Aside, Role};
+use crate::command::client::Aside;
 use crate::command::spec::flags;
 use crate::keyspace::board::{Busy, Waiting};
 use crate::keyspace::db::Expiring;
@@ -63,7 +63,7 @@ impl Executor {
         locked: &mut Locked<'_>,
         keys: impl Iterator<Item = &'a [u8]>,
     ) -> bool {
-        match locked.under_way(keys).filter(|_| client.role != Role::Primary) {
+        match locked.under_way(keys).filter(|_| !client.role.is_obeyed()) {
             Some(busy) => !self.put_aside(client, busy),
             None => {
                 client.aside = Aside::default();
@@ -86,7 +86,7 @@ impl Executor {
     #[cold]
     fn lock_later(&self, client: &mut Client, set: LockSet, mut busy: Busy) -> Option<Locked<'static>> {
         let ks = &*self.shared.keyspace;
-        if client.role == Role::Primary {
+        if client.role.is_obeyed() {
             return Some(ks.lock(set));
         }
         if !client.aside.waits_out && self.is_busy(busy) {

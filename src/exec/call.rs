@@ -9,6 +9,7 @@
 //! | script | no | as the node treats them | with its script | when it ends |
 //! | unblocked client | goes on waiting | as the node treats them | on a primary | when it is served |
 //! | stream of the primary | no | are there | as it came, by [`Executor::commit`] | when it ends |
+//! | append-only file | no | are there | no | no |
 
 use super::stats::CommandStats;
 use super::{After, Executor, Host};
@@ -35,12 +36,23 @@ pub(super) enum Origin {
     Script,
     /// Our primary. What it sent was accepted there.
     Primary,
+    /// The append-only file that is loaded.
+    File,
 }
 
 impl Origin {
     /// The origin of what comes over a connection.
     pub fn of(client: &Client) -> Self {
-        if client.role == Role::Primary { Self::Primary } else { Self::Client }
+        match client.role {
+            Role::Primary => Self::Primary,
+            Role::File => Self::File,
+            Role::Normal | Role::Replica => Self::Client,
+        }
+    }
+
+    /// Whether it comes from where it was accepted before.
+    fn is_obeyed(self) -> bool {
+        matches!(self, Self::Primary | Self::File)
     }
 
     fn may_block(self) -> bool {
@@ -116,12 +128,12 @@ impl Executor {
         let shared = self.shared;
         let began = self.stopwatch.began();
         let replica = shared.is_replica.load(Ordering::Relaxed);
-        let of_primary = origin == Origin::Primary || client.role == Role::Primary;
-        let expiring = if of_primary { Expiring::Ignore } else { shared.expiring() };
+        let obeyed = origin.is_obeyed() || client.role == Role::Primary;
+        let expiring = if obeyed { Expiring::Ignore } else { shared.expiring() };
         // A replica's log is its primary's stream and nothing else.
         self.effects.log_wanted = shared.keyspace.log.is_wanted()
             && !replica
-            && !of_primary
+            && !obeyed
             && !(origin == Origin::Script && self.script_is_silent);
         self.effects.recorded = false;
         if call.command.has(flags::READS_COUNTERS) {
@@ -171,7 +183,7 @@ impl Executor {
             self.effects.record(client.db, call.args);
         }
         self.publish_notices(host);
-        if !matches!(ended, Ended::Now(After::Postponed)) {
+        if !matches!(ended, Ended::Now(After::Postponed)) && origin != Origin::File {
             self.stopwatch.count(&self.stats, call.id, began);
         }
         ended

@@ -13,7 +13,6 @@ use arc_swap::{ArcSwap, ArcSwapOption, Cache};
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 use crate::cluster::view::View;
-use crate::command::client::Role;
 use crate::command::spec::flags;
 use crate::command::table::Listed;
 use crate::command::{Client, Command, CommandTable, Fail, TimeoutReply, gate};
@@ -49,6 +48,8 @@ pub struct Shared {
     pub gate: AtomicU32,
     pub limits: ArcSwap<Limits>,
     pub memory: MemoryLimit,
+    /// Why the append-only file cannot be written, in the system's words.
+    pub log_trouble: ArcSwap<String>,
     /// Who owns which slot; `None` outside cluster mode.
     pub view: ArcSwapOption<View>,
     /// This node follows a primary: its clients see dead keys as missing, and it deletes none.
@@ -341,7 +342,7 @@ impl Executor {
         locked: &mut Locked<'_>,
         reply: &mut Reply,
     ) -> Result<(), After> {
-        if client.role == Role::Primary {
+        if client.role.is_obeyed() {
             return if self.may_apply(client) { Ok(()) } else { Err(After::Done) };
         }
         if admitted.clustered {

@@ -7,7 +7,7 @@ use super::route::Route;
 use super::{After, Executor, Host, Shared, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
-use crate::command::client::{Multi, Role};
+use crate::command::client::Multi;
 use crate::command::spec::flags;
 use crate::command::{Client, Fail, Transaction, gate};
 use crate::keyspace::{Db, LockSet, Locked};
@@ -137,7 +137,7 @@ impl Executor {
     /// Whether writes are paused and the transaction has one.
     fn is_paused_for(&self, client: &Client, plan: &Plan) -> bool {
         let bits = self.shared.gate.load(Ordering::Relaxed) & plan.needs;
-        client.role != Role::Primary && bits & gate::PAUSED_WRITES != 0
+        !client.role.is_obeyed() && bits & gate::PAUSED_WRITES != 0
     }
 
     /// Whether the queue may run here and now: what was allowed when it was queued may be refused by now.
@@ -150,7 +150,7 @@ impl Executor {
         asking: bool,
         now: UnixMs,
     ) -> Result<(), Fail> {
-        if client.role == Role::Primary {
+        if client.role.is_obeyed() {
             return Ok(());
         }
         if let Some(view) = self.view.load().as_deref() {
@@ -170,7 +170,7 @@ impl Executor {
         now: UnixMs,
         locked: &mut Locked<'_>,
     ) -> Result<(), Fail> {
-        if client.role == Role::Primary || self.view.load().is_none() {
+        if client.role.is_obeyed() || self.view.load().is_none() {
             return Ok(());
         }
         self.confirm_route(&route_of(multi), None, client, asking, now, locked)
@@ -179,7 +179,7 @@ impl Executor {
     /// Whether a watched key has changed. One whose time has come goes now, and marks the transaction.
     fn is_dirty(&mut self, client: &Client, now: UnixMs, locked: &mut Locked<'_>) -> bool {
         let ks = &self.shared.keyspace;
-        self.effects.log_wanted = ks.log.is_wanted() && client.role != Role::Primary;
+        self.effects.log_wanted = ks.log.is_wanted() && !client.role.is_obeyed();
         for (index, key) in &client.watched {
             Db::new(locked, *index, now, self.shared.expiring(), &mut self.effects).exists(key);
         }
@@ -195,7 +195,10 @@ impl Executor {
         locked: &mut Locked<'_>,
         reply: &mut Reply,
     ) {
-        let origin = if client.role == Role::Primary { Origin::Primary } else { Origin::Transaction };
+        let origin = match Origin::of(client) {
+            Origin::Client => Origin::Transaction,
+            obeyed => obeyed,
+        };
         reply.array(multi.queue.len());
         client.executing = Some(multi.queue.len());
         for queued in &multi.queue {

@@ -15,6 +15,7 @@ use crate::command::{CommandTable, gate};
 use crate::config::compound::ShutdownOn;
 use crate::config::{FileError, Line, Loaded, file};
 use crate::server::commands;
+use crate::server::disk::check;
 use crate::server::disk::config_file;
 use crate::server::disk::rdb_file;
 use crate::server::node::{Node, Origin};
@@ -34,7 +35,11 @@ use crate::server::{shutdown, start};
 
 /// The whole life of the process.
 pub fn run() -> ExitCode {
-    let invocation = match cli::parse(std::env::args_os()) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(status) = check::run(&arguments) {
+        return status;
+    }
+    let invocation = match cli::parse(arguments) {
         Asked::Serve(invocation) => invocation,
         Asked::Print(text) => {
             // Whoever closed the pipe does not want the rest.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::command::gate;
 use crate::resp::Reply;
 use crate::server::commands::scripting;
-use crate::server::disk::rdb_file;
+use crate::server::disk::{aof, rdb_file};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
 
@@ -92,6 +92,14 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
         wait_for_replicas(node).await;
     }
     report_replicas(node);
+    aof::give_up_rewrite(node);
+    if node.aof.is_beginning() {
+        if !how.force {
+            tracing::warn!("Writing initial AOF, can't exit.");
+            return give_up(node);
+        }
+        tracing::warn!("Writing initial AOF. Exit anyway.");
+    }
     let called_off = || node.shutdown.inner.lock().aborted;
     if saves && !called_off() {
         tracing::info!("Saving the final RDB snapshot before exiting.");
@@ -103,6 +111,10 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
             }
             tracing::warn!("Error trying to save the DB, but forced to exit.");
         }
+    }
+    if !called_off() && !complete_aof(node).await && !how.force {
+        tracing::warn!("Errors trying to shut down the server. Check the logs for more information.");
+        return give_up(node);
     }
     let state = node.shutdown.inner.lock();
     if state.aborted {
@@ -116,6 +128,17 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
         acceptor.wake();
     }
     node.send_all(|| Mail::Shutdown);
+}
+
+/// Puts the append-only file on the disk. False when that failed.
+async fn complete_aof(node: &Arc<Node>) -> bool {
+    if !node.aof.is_on() {
+        return true;
+    }
+    tracing::info!("Calling fsync() on the AOF file.");
+    let node = Arc::clone(node);
+    // A thread that panicked has ended the process already.
+    tokio::task::spawn_blocking(move || aof::flush(&node)).await.unwrap_or(false)
 }
 
 /// Longer than any end takes.

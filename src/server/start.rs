@@ -25,7 +25,7 @@ use crate::server::control::Control;
 use crate::server::control::clustering;
 use crate::server::control::clustering::ClusterError;
 use crate::server::control::replication;
-use crate::server::disk::rdb_file;
+use crate::server::disk::{aof, rdb_file};
 use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
 use crate::server::net::mailbox::{Mail, Mailbox};
@@ -133,10 +133,12 @@ pub fn serve(
 
 /// Brings the data, and the node into its place among others.
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
-    let loaded = rdb_file::load_at_start(node).map_err(StartError::Data)?;
+    let has_aof = aof::load_at_start(node).map_err(StartError::Data)?;
+    let loaded = if has_aof { None } else { rdb_file::load_at_start(node).map_err(StartError::Data)? };
     if node.shutting_down.load(Ordering::Acquire) {
         return Ok(());
     }
+    aof::start(node).map_err(StartError::Data)?;
     let position = loaded.as_ref().and_then(|loaded| loaded.replication);
     replication::start(node, position);
     if node.config.load().cluster_enabled {
@@ -295,6 +297,7 @@ fn make_node(
             used: allocator::used,
             being_freed: || GARBAGE_WAITING.load(Ordering::Relaxed),
         },
+        log_trouble: ArcSwap::default(),
         view: ArcSwapOption::empty(),
         is_replica: AtomicBool::new(false),
         scripts: Store::default(),

@@ -106,6 +106,8 @@ pub struct Replica {
     read_offset: u64,
     last_io: MonoMs,
     last_ack: MonoMs,
+    /// Up to where the stream is on this node's own disk; `None` when it is written to none.
+    synced: Option<u64>,
     /// When the link went down; `None` while it is up or was never.
     down_since: Option<MonoMs>,
     /// An unfinished line of the handshake.
@@ -132,6 +134,7 @@ impl Replica {
             read_offset: position.map_or(0, |p| p.offset),
             last_io: now,
             last_ack: now,
+            synced: None,
             down_since: None,
             line: Vec::new(),
         }
@@ -167,12 +170,22 @@ impl Replica {
         }
     }
 
+    /// Notes up to where the stream is on this node's own disk: the acknowledgement tells it.
+    pub fn set_synced(&mut self, offset: Option<u64>) {
+        self.synced = offset;
+    }
+
     /// The acknowledgement to send when the stream asks for one (REPLCONF GETACK).
     pub fn acknowledge(&mut self, now: MonoMs) -> Option<Action> {
         let (State::Streaming { .. }, Some(position)) = (&self.state, self.position) else { return None };
         self.last_ack = now;
         let offset = position.offset.to_string();
-        Some(Action::Send(command(&[b"REPLCONF", b"ACK", offset.as_bytes()])))
+        let synced = self.synced.map(|synced| synced.min(position.offset).to_string());
+        let mut words: Vec<&[u8]> = vec![b"REPLCONF", b"ACK", offset.as_bytes()];
+        if let Some(synced) = &synced {
+            words.extend([b"FACK", synced.as_bytes()]);
+        }
+        Some(Action::Send(command(&words)))
     }
 
     /// Takes one event in; what is to be done is appended to `out`.

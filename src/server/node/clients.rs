@@ -118,8 +118,8 @@ impl ClientKind {
         match role {
             Role::Replica => Self::Replica,
             Role::Primary => Self::Primary,
-            Role::Normal if subscribed => Self::PubSub,
-            Role::Normal => Self::Normal,
+            Role::Normal | Role::File if subscribed => Self::PubSub,
+            Role::Normal | Role::File => Self::Normal,
         }
     }
 }

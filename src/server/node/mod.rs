@@ -21,6 +21,7 @@ use crate::server::commands::migrate::courier::Couriers;
 use crate::server::control::Control;
 use crate::server::control::bus::Bus;
 use crate::server::control::replication::Replication;
+use crate::server::disk::aof::Aof;
 use crate::server::disk::rdb_file::SaveState;
 use crate::server::net::accept::Acceptor;
 use crate::server::net::mailbox::{Mail, Mailbox};
@@ -72,6 +73,7 @@ pub struct Node {
     pub asleep_until_ms: AtomicU64,
     pub pause: Mutex<Pause>,
     pub save: SaveState,
+    pub aof: Aof,
     pub replication: Replication,
     /// The cluster bus; not set outside cluster mode.
     pub bus: OnceLock<Arc<Bus>>,
@@ -148,6 +150,7 @@ impl Node {
             asleep_until_ms: AtomicU64::new(0),
             pause: Mutex::default(),
             save: SaveState::new(unix_ms()),
+            aof: Aof::default(),
             replication: Replication::new(seed),
             bus: OnceLock::new(),
             origin,
@@ -249,6 +252,8 @@ impl Node {
             &keys.evicted_keys,
             &keys.discarded,
             &self.save.saves,
+            &self.aof.delayed_fsync,
+            &self.aof.rewrites,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
