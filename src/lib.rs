@@ -10,8 +10,8 @@
 //!    into it: [`keyspace::log`].
 //! 4. **One snapshot, without a fork.** A writer saves the entry that it is about to change, a walk
 //!    saves the rest: [`keyspace::snapshot`].
-//! 5. **Everything that decides is a pure state machine.** The cluster ([`cluster`]) and replication
-//!    ([`repl`]) take events and the time, and return actions; [`server`] carries them out.
+//! 5. **Everything that decides is a pure state machine.** The cluster ([`cluster`]), replication
+//!    ([`repl`]) and Sentinel ([`sentinel`]) take events and the time, and return actions; [`server`] carries them out.
 //!
 //! # Layers
 //!
@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | 0 | [`base`] | nothing: time, seeded random numbers, glob, number text, checksums |
 //! | 1 | [`resp`], [`encoding`] | bytes |
-//! | 2 | [`value`], [`config`], [`pubsub`], [`cluster`], [`repl`] | their own subject; the last two are pure state machines |
+//! | 2 | [`value`], [`config`], [`pubsub`], [`cluster`], [`repl`], [`sentinel`] | their own subject; the last three are pure state machines |
 //! | 3 | [`keyspace`] | slots, shards, locks, expiry, eviction, scan, snapshot, waiters, the log |
 //! | 4 | [`persist`] | RDB |
 //! | 5 | [`command`] | one file a family; specification and handler side by side |
@@ -68,6 +68,7 @@ pub mod cluster;
 pub mod config;
 pub mod pubsub;
 pub mod repl;
+pub mod sentinel;
 pub mod value;
 
 pub mod keyspace;
