@@ -5,7 +5,8 @@
 //! 1. **The slot is the unit.** 16,384 slot tables, also outside cluster mode, in 128 shards of one
 //!    lock each: [`keyspace`].
 //! 2. **Any worker runs any command, under the locks of its keys.** Each command declares its keys;
-//!    the executor locks their shards in ascending order: [`exec`].
+//!    the executor locks their shards in ascending order: [`exec`]. Nobody sleeps in a lock for long: a
+//!    client whose command needs a shard that is held is put aside ([`keyspace::board`]).
 //! 3. **One log.** Every change is a RESP record, appended under those locks; replicas are cursors
 //!    into it: [`keyspace::log`].
 //! 4. **One snapshot, without a fork.** A writer saves the entry that it is about to change, a walk
@@ -48,16 +49,22 @@
 //! the `Persist` action before it is on disk: the order of actions is a contract ([`cluster::Action`]).
 //! `scripts/sim` runs that machine under a simulated faulty network and a crashing disk.
 //!
+//! **Where a reply waits for its replicas.** A worker hands what was appended to the log's readers before it sends
+//! (`worker::held`); the link of a replica writes at once (`replication::stream`), and the connection's outbox
+//! holds what the log was not yet passed on for.
+//!
 //! **Where an fsync happens.** nodes.conf: `server::disk::nodes_file`. RDB files:
 //! [`server::disk::rdb_file::write_file`].
 //!
 //! **How a replica follows.** `repl::replica` decides, `server::control::replication::link` reads the socket,
 //! `server::control::replication::apply` runs the stream on a thread of its own.
 //!
-//! **How to add a command.** A handler and its row in the family's file under [`command`]; nothing
-//! else needs to know: lookup, arity, locks, routing, refusals, propagation and COMMAND all derive from
-//! the row ([`command::spec`]). What needs more than the data and the client is a
-//! [`command::Request`], fulfilled in [`server::commands`].
+//! **How to add a command.** A handler and its row in the family's file under [`command`], or under
+//! [`server::commands`] if it needs more than the data and the client; nothing else needs to know: lookup,
+//! arity, locks, routing, refusals, propagation and COMMAND all derive from the row ([`command::spec`]).
+
+// Who reads a clock cannot be replayed: see clippy.toml.
+#![warn(clippy::disallowed_methods)]
 
 pub mod base;
 

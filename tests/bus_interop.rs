@@ -231,6 +231,87 @@ fn ours_joins_real_nodes_and_both_see_the_same() {
     }
 }
 
+/// 7.0 knows no shards and no human names: it is told host names alone, and what it takes back is forgotten.
+#[test]
+fn a_host_name_that_a_real_node_takes_back_is_forgotten() {
+    let _light = light();
+    let real = [real_node(), real_node()];
+    let ours = Ours::start("names");
+    form(&real, &[&ours]);
+    let named = |name: &str| {
+        let text = ours.bus.read(ClusterState::nodes_text);
+        let at = format!(":{}@{}{name} ", real[0].port, real[0].port + 10_000);
+        text.contains(&at)
+    };
+    assert!(named(""));
+    assert_eq!(ask(&real[0], "CONFIG SET cluster-announce-hostname real.example"), "OK");
+    wait_for("ours hears its name", SOON, || named(",real.example"));
+    assert_eq!(real[0].connect().cmd(&["CONFIG", "SET", "cluster-announce-hostname", ""]).text(), "OK");
+    wait_for("ours forgets it", SOON, || named(""));
+    // And the other way round.
+    ours.bus.post(|s, now| {
+        let config = Config { announce_hostname: Some("ours.example".into()), ..s.config().clone() };
+        s.set_config(now, config);
+    });
+    let heard =
+        |name: &str| ask(&real[1], "CLUSTER NODES").contains(&format!("@{}{name} ", ours.port + 10_000));
+    wait_for("a real node hears our name", SOON, || heard(",ours.example"));
+    ours.bus.post(|s, now| {
+        let config = Config { announce_hostname: None, ..s.config().clone() };
+        s.set_config(now, config);
+    });
+    wait_for("it forgets our name", SOON, || heard(""));
+    for server in &real {
+        let log = server.log();
+        assert!(log.matches("unknown extension").count() < 10, "told once what it does not know: {log}");
+    }
+}
+
+/// Between real nodes of 7.0, which tell no shard, ours writes a file that a 7.4 could start from: each replica
+/// in its primary's shard, whoever is replica of whom.
+#[test]
+fn replicas_are_in_their_primarys_shard_in_what_ours_writes() {
+    let _light = light();
+    let real = [real_node(), real_node(), real_node()];
+    let ours = Ours::start("shards");
+    let (primaries, replica) = real.split_at(2);
+    form(primaries, &[&ours]);
+    ask(&replica[0], &format!("CLUSTER MEET 127.0.0.1 {}", primaries[0].port));
+    let followed = ask(&primaries[0], "CLUSTER MYID");
+    wait_for("the replica-to-be knows its primary", SOON, || {
+        ask(&replica[0], &format!("CLUSTER REPLICATE {followed}")) == "OK"
+    });
+    let shards = || -> Vec<(String, String)> {
+        ours.bus.admin(ClusterState::save_config);
+        let text = std::fs::read_to_string(ours.dir.join("nodes.conf")).expect("our nodes.conf");
+        let lines = text.lines().filter(|l| !l.starts_with("vars"));
+        let shard = |line: &str| {
+            let fields = line.split([' ', ',']).find_map(|f| f.strip_prefix("shard-id="));
+            fields.expect("a shard").to_owned()
+        };
+        lines.map(|l| (l[..40].to_owned(), shard(l))).collect()
+    };
+    let shard_of = |id: &str| shards().into_iter().find(|(node, _)| node == id).expect("a line").1;
+    let replica_id = ask(&replica[0], "CLUSTER MYID");
+    wait_for("the replica is in the shard", SOON, || {
+        ours.bus.read(ClusterState::nodes_text).contains(&format!("slave {followed}"))
+            && shard_of(&replica_id) == shard_of(&followed)
+    });
+    wait_for("the replica has the data", SOON, || {
+        ask(&replica[0], "INFO replication").contains("master_link_status:up")
+    });
+    assert_eq!(ask(&replica[0], "CLUSTER FAILOVER TAKEOVER"), "OK");
+    wait_for("ours hears of the failover", SOON, || {
+        ours.bus.read(ClusterState::nodes_text).contains(&format!("slave {replica_id}"))
+    });
+    assert_eq!(shard_of(&replica_id), shard_of(&followed));
+    // Ours, which told its shard, becomes a replica too.
+    ours.bus.admin(|s, now| s.flush_slots(now, &NoKeys)).expect("no keys");
+    let primary = NodeId::parse(replica_id.as_bytes()).expect("an id");
+    ours.bus.admin(|s, now| s.replicate(now, &primary, &NoKeys)).expect("a primary");
+    assert_eq!(shard_of(ours.id().as_str()), shard_of(&replica_id));
+}
+
 #[test]
 fn a_real_replica_is_elected_with_our_votes() {
     let _light = light();

@@ -324,7 +324,7 @@ impl Leader {
                 }
                 Action::KeepStream => self.kept = true,
                 Action::DropStream => self.kept = false,
-                Action::StartSnapshot(target) => self.snapshot(target),
+                Action::StartSnapshot(target, _) => self.snapshot(target),
                 Action::Append(record) => self.stream.extend_from_slice(record),
                 Action::Close(id) => self.close(id),
                 Action::Log(_, line) => self.logs.push(line),

@@ -106,11 +106,12 @@ pub fn format_f64(x: f64) -> String {
     format!("{mantissa}e{}{}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
 }
 
-/// The integer that a double is, if it is one that every double near it can be told from.
+/// The integer that a double is, up to 2^62 either way: so far Redis 7.2 and later show whole numbers
+/// without an exponent.
 #[inline]
 pub fn as_integer(x: f64) -> Option<i64> {
     let n = x as i64;
-    (n as f64 == x && n.unsigned_abs() < 1 << 52 && (n != 0 || x.is_sign_positive())).then_some(n)
+    (n as f64 == x && n.unsigned_abs() <= 1 << 62 && (n != 0 || x.is_sign_positive())).then_some(n)
 }
 
 /// Parses a memory size: digits and an optional unit, `k` = 1000, `kb` = 1024, likewise m, g, b.
@@ -166,7 +167,12 @@ mod tests {
             (3.0, "3"),
             (-0.0, "-0"),
             (0.1, "0.1"),
-            (1e17, "1e+17"),
+            (1e17, "100000000000000000"),
+            (-1.7e18, "-1700000000000000000"),
+            (4611686018427387904.0, "4611686018427387904"),
+            (9e18, "9e+18"),
+            (9223372036854775807.0, "9223372036854776000"),
+            (1e20, "1e+20"),
             (1e10, "10000000000"),
             (123456789012345678.0, "123456789012345680"),
             (1.5e-7, "1.5e-7"),

@@ -75,7 +75,10 @@ impl ClusterState {
         if !manual && let Some(obstacle) = self.obstacle(primary) {
             if self.election.obstacle.replace(obstacle) != Some(obstacle) {
                 let why = match obstacle {
-                    Obstacle::DataAge => "Disconnected from master for longer than allowed.",
+                    Obstacle::DataAge => {
+                        "Disconnected from master for longer than allowed. \
+                         Please check the 'cluster-replica-validity-factor' configuration option."
+                    }
                     Obstacle::NoData => "Never synchronized, and another replica may have the data.",
                 };
                 self.log(Level::Warning, format!("Currently unable to failover: {why}"));
@@ -271,40 +274,49 @@ impl ClusterState {
         }
         let header = &message.header;
         let candidate = &self.nodes[sender];
-        let id = candidate.id;
+        let name = self.named(sender);
         let epoch = header.current_epoch;
         if epoch < self.current_epoch {
-            return self.deny(format!("{id}: reqEpoch ({epoch}) < curEpoch({})", self.current_epoch));
+            return self.deny(format!("{name}: reqEpoch ({epoch}) < curEpoch({})", self.current_epoch));
         }
         if epoch <= me.config_epoch {
-            return self.deny(format!("{id}: its epoch {epoch} is taken by this node"));
+            return self.deny(format!("{name}: its epoch {epoch} is taken by this node"));
         }
         if self.last_vote_epoch >= self.current_epoch {
-            return self.deny(format!("{id}: already voted for epoch {}", self.current_epoch));
+            return self.deny(format!("{name}: already voted for epoch {}", self.current_epoch));
         }
         let forced = header.mflags & mflag::FORCE_ACK != 0;
-        let Some(primary) = candidate.primary.filter(|_| candidate.is_replica()) else {
-            return self.deny(format!("{id}: it is a master node, or I don't know its master"));
+        if !candidate.is_replica() {
+            return self.deny(format!("{name}: it is a master node"));
+        }
+        let Some(primary) = candidate.primary else {
+            return self.deny(format!("{name}: I don't know its master"));
         };
         if !self.nodes[primary].has_failed() && !forced {
-            return self.deny(format!("{id}: its master is up"));
+            return self.deny(format!("{name}: its master is up"));
         }
         let pause = self.config.node_timeout_ms * 2;
-        if self.nodes[primary].voted_time.is_some_and(|t| self.now.mono < t + pause) {
-            return self.deny(format!("{id}: can't vote about this master before {pause} milliseconds"));
+        if let Some(left) = self.nodes[primary]
+            .voted_time
+            .and_then(|t| (t + pause).checked_sub(self.now.mono))
+            .filter(|t| *t > 0)
+        {
+            return self.deny(format!("{name}: can't vote about this master before {left} milliseconds"));
         }
         // Its view of the slots must not be older than ours.
-        let outdated = header.slots.iter().find(|slot| {
-            self.slots.owner(*slot).is_some_and(|o| self.nodes[o].config_epoch > header.config_epoch)
+        let outdated = header.slots.iter().find_map(|slot| {
+            let epoch = self.nodes[self.slots.owner(slot)?].config_epoch;
+            (epoch > header.config_epoch).then_some((slot, epoch))
         });
-        if let Some(slot) = outdated {
-            return self.deny(format!("{id}: slot {slot} epoch is newer than its {}", header.config_epoch));
+        if let Some((slot, epoch)) = outdated {
+            let requested = header.config_epoch;
+            return self.deny(format!("{name}: slot {slot} epoch ({epoch}) > reqEpoch ({requested})"));
         }
         self.nodes[primary].voted_time = Some(self.now.mono);
         self.last_vote_epoch = self.current_epoch;
         self.changed_durably();
         let epoch = self.current_epoch;
-        self.log(Level::Notice, format!("Failover auth granted to {id} for epoch {epoch}"));
+        self.log(Level::Notice, format!("Failover auth granted to {name} for epoch {epoch}"));
         if let Some(link) = self.nodes[sender].outbound {
             self.send(link, Body::AuthAck);
         }

@@ -55,20 +55,19 @@ impl ClusterState {
     }
 
     pub(super) fn report_failure(&mut self, reporter: NodeIx, ix: NodeIx) {
-        let reporter_id = self.nodes[reporter].id;
-        let now = self.now.mono;
-        if self.nodes[ix].failure_reports.insert(reporter_id, now).is_none() {
-            let id = self.nodes[ix].id;
-            self.log(Level::Verbose, format!("Node {reporter_id} reported node {id} as not reachable."));
+        let (id, now) = (self.nodes[reporter].id, self.now.mono);
+        if self.nodes[ix].failure_reports.insert(id, now).is_none() {
+            let (reporter, node) = (self.named(reporter), self.named(ix));
+            self.log(Level::Verbose, format!("Node {reporter} reported node {node} as not reachable."));
         }
         self.fail_if_majority_agrees(ix);
     }
 
     pub(super) fn withdraw_report(&mut self, reporter: NodeIx, ix: NodeIx) {
-        let reporter_id = self.nodes[reporter].id;
-        if self.nodes[ix].failure_reports.remove(&reporter_id).is_some() {
-            let id = self.nodes[ix].id;
-            self.log(Level::Verbose, format!("Node {reporter_id} reported node {id} is back online."));
+        let id = self.nodes[reporter].id;
+        if self.nodes[ix].failure_reports.remove(&id).is_some() {
+            let (reporter, node) = (self.named(reporter), self.named(ix));
+            self.log(Level::Verbose, format!("Node {reporter} reported node {node} is back online."));
         }
     }
 
@@ -91,8 +90,8 @@ impl ClusterState {
         if agreeing < self.majority() {
             return;
         }
-        let id = self.nodes[ix].id;
-        self.log(Level::Notice, format!("Marking node {id} as failing (quorum reached)."));
+        let (id, node) = (self.nodes[ix].id, self.named(ix));
+        self.log(Level::Notice, format!("Marking node {node} as failing (quorum reached)."));
         self.set_failed(ix);
         let message = Message { header: self.header(), body: Body::Fail(id) };
         self.broadcast(&message, |_| true);
@@ -103,7 +102,7 @@ impl ClusterState {
         if ix == MYSELF || self.nodes[ix].has_failed() {
             return;
         }
-        let (from, about) = (self.nodes[sender].id, self.nodes[ix].id);
+        let (from, about) = (self.named(sender), self.named(ix));
         self.log(Level::Notice, format!("FAIL message received from {from} about {about}"));
         self.set_failed(ix);
     }
@@ -133,13 +132,13 @@ impl ClusterState {
     fn clear_failure_if_possible(&mut self, ix: NodeIx) {
         let now = self.now.mono;
         let node = &self.nodes[ix];
-        let id = node.id;
+        let name = self.named(ix);
         let text = if !node.is_voting() {
             let what = if node.is_replica() { "replica" } else { "master without slots" };
-            format!("Clear FAIL state for node {id}: {what} is reachable again.")
+            format!("Clear FAIL state for node {name}:{what} is reachable again.")
         } else if now.saturating_sub(node.fail_time) > self.config.node_timeout_ms * UNDO_AFTER {
             format!(
-                "Clear FAIL state for node {id}: is reachable again and nobody is serving its slots after some time."
+                "Clear FAIL state for node {name}: is reachable again and nobody is serving its slots after some time."
             )
         } else {
             return;

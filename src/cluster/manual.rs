@@ -91,8 +91,8 @@ impl ClusterState {
         let now = self.now.mono;
         self.manual.deadline = Some(now + TIMEOUT_MS);
         self.manual.replica = Some(sender);
-        let id = self.nodes[sender].id;
-        self.log(Level::Warning, format!("Manual failover requested by replica {id}."));
+        let name = self.named(sender);
+        self.log(Level::Warning, format!("Manual failover requested by replica {name}."));
         self.out.push(Action::PauseClients { until: now + PAUSE_MS });
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::action::{Action, Keys, Now};
+use super::action::{Action, Keys, Level, Now};
 use super::message::Header;
 use super::node::{MYSELF, Node, NodeFlags, NodeId, NodeIx, Shard};
 use super::state::ClusterState;
@@ -49,6 +49,9 @@ impl ClusterState {
     /// The PONG that ends a handshake. The node gets its real name, or goes if we know that already.
     pub(super) fn end_handshake(&mut self, ix: NodeIx, header: &Header) {
         if let Some(known) = self.nodes.find(&header.sender) {
+            let name = self.named(known);
+            let text = format!("Handshake: we already know node {name}, updating the address if needed.");
+            self.log(Level::Verbose, text);
             let address = self.nodes[ix].address.clone();
             self.remove_node(ix);
             if known != MYSELF && self.nodes[known].flags.has(NodeFlags::NOADDR) {
@@ -58,6 +61,7 @@ impl ClusterState {
             self.changed();
             return;
         }
+        self.log(Level::Debug, format!("Handshake with node {} completed.", header.sender));
         self.nodes.rename(ix, header.sender);
         let node = &mut self.nodes[ix];
         node.shard = Shard::invented(header.sender);

@@ -224,6 +224,11 @@ pub fn packet_len(buffer: &[u8]) -> Result<Option<usize>, DecodeError> {
     Ok(Some(len as usize))
 }
 
+/// The type of a whole packet, as numbered on the wire.
+pub fn kind(packet: &[u8]) -> u16 {
+    u16::from_be_bytes([packet[12], packet[13]])
+}
+
 impl Message {
     /// Reads one whole packet. Never panics and allocates no more than a small multiple of its length.
     pub fn decode(packet: &[u8]) -> Result<Self, DecodeError> {

@@ -79,22 +79,27 @@ impl ClusterState {
         let all_taken = taken_from_my_shard > 0 && self.nodes[my_primary].slot_count == 0;
         let same_slots = taken_from_my_shard == claimed.count();
         if all_taken && (self.config.allow_replica_migration || same_slots) {
-            let id = self.nodes[claimer].id;
-            self.log(
-                Level::Notice,
-                format!("Configuration change detected. Reconfiguring myself as a replica of {id}"),
-            );
+            self.log_new_primary(claimer);
             self.follow_primary(claimer);
             self.changed_durably();
         } else if let Some(grand) =
             self.nodes[my_primary].primary.filter(|g| *g != MYSELF && my_primary != MYSELF)
         {
             // Our primary became a replica itself: no chains.
+            let name = self.named(grand);
+            let text = format!("I'm a sub-replica! Reconfiguring myself as a replica of grandmaster {name}");
+            self.log(Level::Notice, text);
             self.follow_primary(grand);
             self.changed_durably();
         } else if lost.count() > 0 {
             self.out.push(Action::DropSlotKeys(lost));
         }
+    }
+
+    fn log_new_primary(&mut self, primary: NodeIx) {
+        let name = self.named(primary);
+        let text = format!("Configuration change detected. Reconfiguring myself as a replica of {name}");
+        self.log(Level::Notice, text);
     }
 
     /// Which of the slots that we believe to be a node's it does not claim itself.
@@ -151,14 +156,14 @@ impl ClusterState {
         if !both_primaries || header.config_epoch != me.config_epoch || other.id <= me.id {
             return;
         }
-        let other_id = other.id;
+        let other = self.named(sender);
         self.current_epoch += 1;
         self.nodes[MYSELF].config_epoch = self.current_epoch;
         self.changed_durably();
         let epoch = self.current_epoch;
         self.log(
             Level::Verbose,
-            format!("WARNING: configEpoch collision with node {other_id}. configEpoch set to {epoch}"),
+            format!("WARNING: configEpoch collision with node {other}. configEpoch set to {epoch}"),
         );
     }
 
@@ -395,11 +400,7 @@ impl ClusterState {
         }
         // A primary that gave its last slot away follows who got it.
         if was_mine && node != MYSELF && self.me().slot_count == 0 && self.config.allow_replica_migration {
-            let id = self.nodes[node].id;
-            self.log(
-                Level::Notice,
-                format!("Configuration change detected. Reconfiguring myself as a replica of {id}"),
-            );
+            self.log_new_primary(node);
             self.follow_primary(node);
             self.changed_durably();
         }

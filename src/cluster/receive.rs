@@ -3,7 +3,7 @@
 use super::action::{Action, Level};
 use super::link::LinkId;
 use super::message::{Body, DecodeError, Gossip, Header, Kind, Message, mflag};
-use super::node::{Address, MYSELF, NodeFlags, NodeIx};
+use super::node::{Address, MYSELF, NodeFlags, NodeId, NodeIx};
 use super::state::ClusterState;
 
 /// Who sent a packet.
@@ -31,7 +31,7 @@ impl ClusterState {
             }
         };
         if let Some(kind) = message.body.kind() {
-            self.stats.received[kind as usize] += 1;
+            self.count_received(kind as u16);
         }
         if message.header.sender == self.me().id {
             return self.receive_own(link, &message);
@@ -57,6 +57,13 @@ impl ClusterState {
         }
     }
 
+    /// A packet of this type came. Types of later versions are not counted.
+    pub fn count_received(&mut self, kind: u16) {
+        if let Some(count) = self.stats.received.get_mut(usize::from(kind)) {
+            *count += 1;
+        }
+    }
+
     /// Somebody met us with our own address: answer, learn nothing.
     fn receive_own(&mut self, link: LinkId, message: &Message) {
         let node = self.links.get(&link).and_then(|l| l.node);
@@ -78,9 +85,14 @@ impl ClusterState {
             Some(bound) if !self.nodes[bound].in_handshake() && self.nodes[bound].id != header.sender => {
                 if !link.is_inbound() {
                     // Another node answers at this address: we do not know where ours is.
-                    let id = self.nodes[bound].id;
-                    let other = header.sender;
-                    self.log(Level::Debug, format!("PONG contains mismatching sender ID: {id} is {other}"));
+                    let node = &self.nodes[bound];
+                    let text = format!(
+                        "PONG contains mismatching sender ID. About node {} added {} ms ago, having flags {}",
+                        node.id,
+                        self.now.mono.saturating_sub(node.created),
+                        node.flags.0
+                    );
+                    self.log(Level::Debug, text);
                     let node = &mut self.nodes[bound];
                     node.flags.set(NodeFlags::NOADDR);
                     node.address = Address::default();
@@ -205,10 +217,10 @@ impl ClusterState {
         if address.ip.is_empty() || self.nodes[sender].address == address {
             return;
         }
-        let id = self.nodes[sender].id;
+        let name = self.named(sender);
         self.log(
             Level::Notice,
-            format!("Address updated for node {id}, now {}:{}", address.ip, address.port),
+            format!("Address updated for node {name}, now {}:{}", address.ip, address.port),
         );
         self.nodes[sender].address = address;
         self.nodes[sender].flags.clear(NodeFlags::NOADDR);
@@ -224,6 +236,7 @@ impl ClusterState {
             return;
         };
         if self.nodes[sender].is_primary() {
+            self.log_lost_role(sender, primary_id, header.config_epoch);
             self.drop_all_slots_of(sender);
             let node = &mut self.nodes[sender];
             node.flags.clear(NodeFlags::MASTER | NodeFlags::MIGRATE_TO);
@@ -233,6 +246,30 @@ impl ClusterState {
         let primary = self.nodes.find(&primary_id).filter(|p| *p != sender);
         if primary.is_some() && self.nodes[sender].primary != primary {
             self.set_primary_of(sender, primary);
+        }
+    }
+
+    /// A primary says that it is a replica now.
+    fn log_lost_role(&mut self, sender: NodeIx, primary: NodeId, epoch: u64) {
+        let (name, shard) = (self.named(sender), self.nodes[sender].shard.id);
+        let slots = self.nodes[sender].slot_count;
+        let primary = self.nodes.find(&primary).filter(|p| *p != sender);
+        let (primary, new_shard) = match primary {
+            Some(p) => (self.named(p), self.nodes[p].shard.id),
+            None => (String::new(), shard),
+        };
+        if !primary.is_empty() && new_shard == shard {
+            let text = format!(
+                "A failover occurred in shard {shard}; node {name} lost {slots} slot(s) to node {primary} with a config epoch of {epoch}"
+            );
+            return self.log(Level::Notice, text);
+        }
+        let text = format!(
+            "Node {name} is no longer master of shard {shard}; removed all {slots} slot(s) it used to own"
+        );
+        self.log(Level::Notice, text);
+        if !primary.is_empty() {
+            self.log(Level::Notice, format!("Node {name} is now part of shard {new_shard}"));
         }
     }
 

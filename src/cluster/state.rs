@@ -255,6 +255,12 @@ impl ClusterState {
         self.out.push(Action::Log { level, text });
     }
 
+    /// A node as lines of the log name it: its id, and in brackets its human name.
+    pub(super) fn named(&self, ix: NodeIx) -> String {
+        let node = &self.nodes[ix];
+        format!("{} ({})", node.id, node.human_name)
+    }
+
     pub(super) fn me(&self) -> &Node {
         &self.nodes[MYSELF]
     }

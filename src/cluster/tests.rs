@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::config::Config;
-use super::message::{self, Body, Gossip, GossipEntry, Header, Kind, Message, mflag};
+use super::message::{self, Body, Extensions, Gossip, GossipEntry, Header, Kind, Message, mflag};
 use super::node::{NodeFlags, NodeId};
 use super::slots::SlotBitmap;
 use super::view::View;
@@ -365,4 +365,219 @@ fn a_hard_reset_leaves_a_new_node() {
     assert_ne!(state.my_id(), id('5'));
     let closed = state.take_actions().iter().filter(|a| matches!(a, Action::CloseLink(_))).count();
     assert_eq!(closed, 4);
+}
+
+/// A node of 7.4.1 as it was when it sent a packet of the recording, and what it was called there.
+fn as_7_4(line: &str, host: &str, human: &str) -> ClusterState {
+    let port: u16 = line[line.find(':').unwrap() + 1..line.find('@').unwrap()].parse().unwrap();
+    let config = Config {
+        port,
+        bus_port: port + 11_000,
+        announce_hostname: Some(host.into()),
+        announce_human_name: Some(human.into()),
+        ..Config::default()
+    };
+    ClusterState::load(config, Rng::new(1), NOW, line).unwrap()
+}
+
+fn packet_of_7_4(kind: &str) -> Vec<u8> {
+    let all = include_str!("../../tests/golden/bus-packets-7.4.tsv");
+    let line = all.lines().find(|l| l.starts_with(kind)).unwrap();
+    let hex = line.rsplit('\t').next().unwrap();
+    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
+}
+
+fn only_packet(actions: &[Action]) -> &[u8] {
+    let mut packets = actions.iter().filter_map(|a| match a {
+        Action::Send { packet, .. } => Some(packet.as_ref()),
+        _ => None,
+    });
+    let packet = packets.next().unwrap();
+    assert!(packets.next().is_none());
+    packet
+}
+
+/// Its first words to a stranger: support of extensions, its names and its shard, byte for byte.
+#[test]
+fn the_first_packet_to_a_stranger_is_that_of_7_4() {
+    let mut node = as_7_4(
+        "8321c79ea8b1ca52190b27b522f2e32c22735295 :23711@34711,node-0.example.org,tls-port=0,nodename=human-0,\
+         shard-id=56af011f2ca4e770b2d9c1bb5f7972bb9c20f442 myself,master - 0 0 1 connected 0-5460\n\
+         vars currentEpoch 1 lastVoteEpoch 0\n",
+        "node-0.example.org",
+        "human-0",
+    );
+    node.meet(NOW, "127.0.0.1", 23712, 34712).unwrap();
+    let actions = node.take_actions();
+    let link = actions.iter().find_map(|a| match a {
+        Action::Connect { link, .. } => Some(*link),
+        _ => None,
+    });
+    let (peer_ip, local_ip) = ("127.0.0.1".into(), "127.0.0.1".into());
+    let actions = node.step(NOW, Event::Connected { link: link.unwrap(), peer_ip, local_ip });
+    assert_eq!(only_packet(&actions), packet_of_7_4("MEET\t0"));
+}
+
+#[test]
+fn the_answer_to_a_stranger_is_that_of_7_4() {
+    let mut node = as_7_4(
+        "e8598fbae1679d7a9527ef9e66a0e127204c9220 :23713@34713,node-2.example.org,tls-port=0,nodename=human-2,\
+         shard-id=941823a141ea132466156b400ba8cd5286921929 myself,master - 0 0 3 connected 10922-16383\n\
+         vars currentEpoch 3 lastVoteEpoch 0\n",
+        "node-2.example.org",
+        "human-2",
+    );
+    node.step(NOW, Event::Accepted { link: IN, peer_ip: "127.0.0.1".into(), local_ip: "127.0.0.1".into() });
+    let packet = Bytes::from(packet_of_7_4("PING\t2"));
+    let actions = node.step(NOW, Event::Received { link: IN, packet });
+    assert_eq!(only_packet(&actions), packet_of_7_4("PONG\t0"));
+}
+
+fn gossip_sent(actions: &[Action]) -> Vec<Extensions> {
+    let packets = actions.iter().filter_map(|a| match a {
+        Action::Send { packet, .. } => Some(Message::decode(packet).unwrap().body),
+        _ => None,
+    });
+    packets
+        .filter_map(|body| match body {
+            Body::Ping(g) | Body::Pong(g) | Body::Meet(g) => Some(g.extensions),
+            _ => None,
+        })
+        .collect()
+}
+
+fn telling(x: Extensions) -> Body {
+    Body::Ping(Gossip { extensions: x, ..Gossip::default() })
+}
+
+fn shard(digit: char) -> Extensions {
+    Extensions { shard_id: Some(id(digit)), ..Extensions::default() }
+}
+
+/// Redis's REPLICATE says nothing by itself; a third node that restarts before the next ping has a wrong file.
+#[test]
+fn a_shard_is_taken_over_with_replicate_and_told_at_once() {
+    let mut state = node();
+    hear(&mut state, header('6', 6, &[(10, 19)], None), telling(shard('e')));
+    state.flush_slots(NOW, &NoKeys).unwrap();
+    state.take_actions();
+    state.replicate(NOW, &id('6'), &NoKeys).unwrap();
+    let actions = state.take_actions();
+    assert!(persists_first(&actions));
+    let told = gossip_sent(&actions);
+    assert_eq!(told.len(), 3, "to all: {actions:?}");
+    assert!(told.iter().all(|x| x.shard_id == Some(id('e'))), "{told:?}");
+    assert_eq!(state.my_shard_id(), id('e'));
+    // Its primary turns out to be in another: so are we, and the others hear it now.
+    let actions = hear(&mut state, header('6', 6, &[(10, 19)], None), telling(shard('d')));
+    assert!(gossip_sent(&actions).iter().filter(|x| x.shard_id == Some(id('d'))).count() >= 3);
+    assert_eq!(state.my_shard_id(), id('d'));
+}
+
+/// A primary of 7.0 has no shard id. Everybody invents one for it, and nobody tells his own.
+#[test]
+fn the_shard_of_a_primary_that_told_none_is_kept_to_ourselves() {
+    let mut state = node();
+    state.flush_slots(NOW, &NoKeys).unwrap();
+    state.replicate(NOW, &id('6'), &NoKeys).unwrap();
+    let told = gossip_sent(&state.take_actions());
+    assert_eq!(told.len(), 3);
+    assert!(told.iter().all(|x| x.shard_id.is_none()), "{told:?}");
+    let infos = state.node_infos();
+    assert_eq!(infos[0].shard_id, infos[1].shard_id, "in our file they do not differ");
+    let again = ClusterState::load(Config::default(), Rng::new(1), NOW, &state.nodes_conf()).unwrap();
+    assert_eq!(again.my_shard_id(), infos[0].shard_id);
+    // In its place we are a primary, and have one to tell.
+    state.failover(NOW, super::FailoverMode::Takeover).unwrap();
+    let told = gossip_sent(&state.take_actions());
+    assert!(told.iter().all(|x| x.shard_id == Some(infos[0].shard_id)), "{told:?}");
+}
+
+#[test]
+fn replicas_of_a_replica_go_with_it_into_another_shard() {
+    let mut state = node();
+    hear(&mut state, header('6', 6, &[(10, 19)], None), telling(shard('e')));
+    state.step(NOW, Event::Closed { link: IN });
+    state.step(NOW, Event::Accepted { link: IN, peer_ip: String::new(), local_ip: String::new() });
+    // 7, whose replica 8 is, replicates 6.
+    hear(&mut state, header('7', 7, &[(10, 19)], Some('6')), ping());
+    let shards: Vec<NodeId> = state.node_infos().iter().map(|n| n.shard_id).collect();
+    assert_eq!(shards[1..], [id('e'); 3]);
+}
+
+#[test]
+fn a_host_name_that_a_7_0_peer_takes_back_is_forgotten() {
+    let mut state = node();
+    let named = Extensions { hostname: Some("six.example".into()), ..Extensions::default() };
+    hear(&mut state, header('6', 6, &[(10, 19)], None), telling(named));
+    assert_eq!(state.node_infos()[1].hostname, "six.example");
+    assert!(state.nodes_text().contains("10.0.0.6:7006@17006,six.example "));
+    // It does not even say that it understands extensions when it has none to send.
+    hear(&mut state, Header { mflags: 0, ..header('6', 6, &[(10, 19)], None) }, ping());
+    assert_eq!(state.node_infos()[1].hostname, "");
+}
+
+#[test]
+fn a_7_0_peer_is_told_host_names_alone_and_a_later_one_all() {
+    let mut state = node();
+    let config = Config {
+        announce_hostname: Some("five.example".into()),
+        announce_human_name: Some("five".into()),
+        ..state.config().clone()
+    };
+    state.set_config(NOW, config);
+    let hostname = Some("five.example".to_owned());
+    // What it is was not heard yet.
+    let first =
+        gossip_sent(&hear(&mut state, Header { mflags: 0, ..header('6', 6, &[(10, 19)], None) }, ping()));
+    assert_eq!(
+        (first[0].human_name.as_deref(), first[0].shard_id),
+        (Some("five"), Some(state.my_shard_id()))
+    );
+    let then =
+        gossip_sent(&hear(&mut state, Header { mflags: 0, ..header('6', 6, &[(10, 19)], None) }, ping()));
+    assert_eq!(then, [Extensions { hostname: hostname.clone(), ..Extensions::default() }]);
+    // It is upgraded.
+    let six = Extensions { human_name: Some("six".into()), ..shard('e') };
+    hear(&mut state, header('6', 6, &[(10, 19)], None), telling(six));
+    assert_eq!(state.node_infos()[1].human_name, "six");
+    let then = gossip_sent(&hear(&mut state, header('6', 6, &[(10, 19)], None), telling(shard('e'))));
+    assert_eq!((&then[0].hostname, then[0].shard_id), (&hostname, Some(state.my_shard_id())));
+    assert_eq!(state.node_infos()[1].human_name, "", "it took its name back");
+}
+
+/// As 7.4 does it: the id, and in brackets the human name, which is empty without one.
+#[test]
+fn lines_of_the_log_name_nodes_by_their_human_names() {
+    let mut state = node();
+    let logged = |actions: &[Action]| -> Vec<String> {
+        let texts = actions.iter().filter_map(|a| match a {
+            Action::Log { text, .. } => Some(text.clone()),
+            _ => None,
+        });
+        texts.collect()
+    };
+    let seven = Extensions { human_name: Some("human-7".into()), ..shard('e') };
+    hear(&mut state, header('7', 7, &[(20, 16383)], None), telling(seven));
+    state.step(NOW, Event::Closed { link: IN });
+    state.step(NOW, Event::Accepted { link: IN, peer_ip: String::new(), local_ip: String::new() });
+    let fail = hear(&mut state, header('6', 6, &[(10, 19)], None), Body::Fail(id('7')));
+    let (six, seven, eight) = (id('6'), id('7'), id('8'));
+    assert_eq!(logged(&fail)[0], format!("FAIL message received from {six} () about {seven} (human-7)"));
+    state.step(NOW, Event::Closed { link: IN });
+    state.step(NOW, Event::Accepted { link: IN, peer_ip: String::new(), local_ip: String::new() });
+    let vote = hear(&mut state, request(10, &[(20, 16383)]), Body::AuthRequest);
+    assert_eq!(logged(&vote), [format!("Failover auth granted to {eight} () for epoch 10")]);
+    let late = hear(&mut state, request(9, &[(20, 16383)]), Body::AuthRequest);
+    assert_eq!(logged(&late), [format!("Failover auth denied to {eight} (): reqEpoch (9) < curEpoch(10)")]);
+    // The winner, and the former primary as its replica.
+    let won = Header { current_epoch: 10, ..header('8', 10, &[(20, 16383)], None) };
+    hear(&mut state, won, telling(shard('e')));
+    state.step(NOW, Event::Closed { link: IN });
+    state.step(NOW, Event::Accepted { link: IN, peer_ip: String::new(), local_ip: String::new() });
+    let lost = hear(&mut state, header('6', 11, &[(0, 19)], None), ping());
+    assert_eq!(
+        logged(&lost)[0],
+        format!("Configuration change detected. Reconfiguring myself as a replica of {six} ()")
+    );
 }

@@ -70,6 +70,15 @@ pub enum SyncRequest {
     Psync { id: Vec<u8>, from: i64 },
 }
 
+/// How long a client has waited for a shard or a key that another holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aside {
+    /// Its place in the row; 0: it does not wait.
+    pub ticket: u64,
+    /// How often it was put aside for the command that comes next.
+    pub tries: u32,
+}
+
 /// The conditions of a client, kept as one word that the gate tests, and what MULTI has queued.
 #[derive(Debug)]
 pub struct Conditions {
@@ -121,6 +130,7 @@ pub struct Client {
     /// The offset of the log behind this client's last write, for WAIT.
     pub written_to: u64,
     pub close_after_reply: bool,
+    pub aside: Aside,
     /// On the client of a [`Role::Primary`].
     pub upstream: Option<Box<Upstream>>,
     /// It has said REPLCONF: the node knows it as a replica to be.

@@ -1,9 +1,8 @@
-//! The connection family, without CLIENT.
+//! The connection family, as far as the connection itself is concerned.
 
-use super::ctx::{Ctx, DONE, Outcome, Transaction};
-use super::request::{Credentials, Hello, Request};
+use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group::Connection, flags::*};
-use super::{Fail, Result, int, is, small_int};
+use super::{Fail, Result, small_int};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("ping", -1, Connection, ping)
@@ -21,26 +20,11 @@ pub const COMMANDS: &[Command] = &[
         "index",
         "Changes the database of the connection.",
     ),
-    Command::new("auth", -2, Connection, auth)
-        .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
-        .complexity("O(N) where N is the number of passwords of the user")
-        .doc("1.0.0", "[username] password", "Authenticates the connection."),
-    Command::new("hello", -1, Connection, hello)
-        .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
-        .complexity("O(1)")
-        .doc(
-            "6.0.0",
-            "[protover [AUTH username password] [SETNAME clientname]]",
-            "Agrees on the protocol, and says who the server is.",
-        ),
     Command::new("quit", -1, Connection, quit)
+        .deprecated("7.2.0", "closing the connection")
         .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY | IN_SUBSCRIBED | NOT_QUEUED)
         .complexity("O(1)")
         .doc("1.0.0", "", "Closes the connection."),
-    Command::new("reset", 1, Connection, reset)
-        .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY | IN_SUBSCRIBED | NOT_QUEUED)
-        .complexity("O(1)")
-        .doc("6.2.0", "", "Makes the connection as it was when it was new."),
 ];
 
 fn ping(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -81,56 +65,10 @@ fn select(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-fn auth(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let credentials = match args {
-        [_, password] => Credentials { user: None, password: password.to_vec() },
-        [_, user, password] => Credentials { user: Some(user.to_vec()), password: password.to_vec() },
-        _ => return Err(Fail::Syntax),
-    };
-    Ctx::node(Request::Auth(credentials))
-}
-
-fn hello(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let mut request = Hello { protocol: None, credentials: None, name: None };
-    if let Some(version) = args.get(1) {
-        let version =
-            int(version).map_err(|_| Fail::text("ERR Protocol version is not an integer or out of range"))?;
-        if !(2..=3).contains(&version) {
-            return Err(Fail::text("NOPROTO unsupported protocol version"));
-        }
-        request.protocol = Some(version as u8);
-    }
-    let mut rest = args.get(2..).unwrap_or_default();
-    loop {
-        rest = match rest {
-            [] => break,
-            [word, user, password, rest @ ..] if is(word, "auth") => {
-                request.credentials =
-                    Some(Credentials { user: Some(user.to_vec()), password: password.to_vec() });
-                rest
-            }
-            [word, name, rest @ ..] if is(word, "setname") => {
-                check_name(name)?;
-                request.name = Some(name.to_vec());
-                rest
-            }
-            [word, ..] => {
-                let word = String::from_utf8_lossy(word);
-                return Err(Fail::owned(format!("ERR Syntax error in HELLO option '{word}'")));
-            }
-        };
-    }
-    Ctx::node(Request::Hello(request))
-}
-
 fn quit(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     ctx.client.close_after_reply = true;
     ctx.reply.ok();
     DONE
-}
-
-fn reset(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    Ok(Outcome::Transaction(Transaction::Reset))
 }
 
 /// Refuses names with characters that would break the lines of CLIENT LIST.

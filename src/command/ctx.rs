@@ -1,12 +1,13 @@
 //! What a handler is given, and what it gives back.
 
+use std::any::Any;
 use std::time::Duration;
 
 use super::client::Client;
 use super::fail::Fail;
-use super::request::Request;
 use super::spec::Command;
 use crate::base::rng::Rng;
+use crate::keyspace::board::Busy;
 use crate::keyspace::{Db, Event, event};
 use crate::resp::Reply;
 use crate::value::{Hash, Kind, Limits, List, Set, SortedSet, Stream, Value, ValueRef};
@@ -23,8 +24,14 @@ pub enum Outcome {
     Block(Box<Block>),
     /// EXEC, DISCARD and their like concern the executor itself.
     Transaction(Transaction),
-    /// The node is to do something that needs more than the data; it writes the reply.
-    Node(Box<Request>),
+    /// A shard that the command came to is held by another for long: to be run again, from its beginning, when
+    /// that has ended. The command has changed nothing.
+    Aside(Busy),
+    /// The connection waits for something that the node knows (WAIT, SHUTDOWN): nothing more of it is run
+    /// until the node has answered.
+    Suspended,
+    /// The connection leaves its worker and becomes a replication link.
+    Detached,
 }
 
 /// What the executor is to do with the client's transaction.
@@ -33,7 +40,7 @@ pub enum Transaction {
     Exec,
     Discard,
     Unwatch,
-    /// RESET: forget the transaction, then ask the node for the rest.
+    /// RESET, which forgets the transaction, too.
     Reset,
 }
 
@@ -72,6 +79,8 @@ pub struct Ctx<'c, 'l, 'k> {
     pub clustered: bool,
     /// Inside MULTI, or on behalf of the primary: blocking commands answer at once.
     pub may_block: bool,
+    /// The server's own state, for commands that it registered: those know its type.
+    pub node: &'c (dyn Any + Send),
 }
 
 impl std::fmt::Debug for Ctx<'_, '_, '_> {
@@ -97,11 +106,6 @@ impl Ctx<'_, '_, '_> {
             Some(ValueRef::String(s)) => Ok(Some(s)),
             Some(_) => Err(Fail::WrongType),
         }
-    }
-
-    /// Asks the node.
-    pub fn node(request: Request) -> Result<Outcome, Fail> {
-        Ok(Outcome::Node(Box::new(request)))
     }
 
     /// Puts other records in the log in place of the command itself: a handler that calls this

@@ -5,6 +5,7 @@ use super::spec::{Command, Group, Group::Generic, flags::*, key, one};
 use super::{Fail, Result, int, is};
 use crate::keyspace::db::Expiring;
 use crate::keyspace::event;
+use crate::keyspace::lazy::Cause;
 use crate::persist::rdb::{Options, payload};
 
 pub const COMMANDS: &[Command] = &[
@@ -19,9 +20,15 @@ pub const COMMANDS: &[Command] = &[
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::OW | key::UPDATE)])
         .categories(&["@dangerous"])
+        .history(&[
+            ("3.0.0", "The option `REPLACE`."),
+            ("5.0.0", "The option `ABSTTL`."),
+            ("5.0.0", "The options `IDLETIME` and `FREQ`."),
+        ])
         .doc(
             "2.6.0",
-            "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+            "key ttl serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME \
+             seconds@5.0.0] [FREQ frequency@5.0.0]",
             "Creates a key from what DUMP returned.",
         ),
     Command::new("restore-asking", -4, Group::Server, restore)
@@ -29,9 +36,15 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::OW | key::UPDATE)])
         .categories(&["@keyspace", "@dangerous"])
         .complexity("O(1)")
+        .history(&[
+            ("3.0.0", "The option `REPLACE`."),
+            ("5.0.0", "The option `ABSTTL`."),
+            ("5.0.0", "The options `IDLETIME` and `FREQ`."),
+        ])
         .doc(
             "3.0.0",
-            "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+            "key ttl serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME \
+             seconds@5.0.0] [FREQ frequency@5.0.0]",
             "Creates a key as RESTORE does, in a slot that this node imports.",
         ),
 ];
@@ -47,6 +60,8 @@ fn dump(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     DONE
 }
+
+const INVALID_TTL: Fail = Fail::text("ERR Invalid TTL value, must be >= 0");
 
 fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (key, bytes) = (args[1], args[3]);
@@ -74,19 +89,19 @@ fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     let ttl = int(args[2])?;
     if ttl < 0 {
-        return Err(Fail::text("ERR Invalid TTL value, must be >= 0"));
+        return Err(INVALID_TTL);
     }
     let value = payload::restore(bytes, ctx.limits).map_err(|refused| Fail::text(refused.reply()))?;
     let at = match ttl {
         0 => None,
         ttl if absolute => Some(ttl),
-        ttl => Some(ttl.saturating_add(ctx.db.now)),
+        ttl => Some(ttl.checked_add(ctx.db.now).ok_or(INVALID_TTL)?),
     };
     if at.is_some_and(|at| at <= ctx.db.now) && ctx.db.expiring() == Expiring::Delete {
         // Dead on arrival, but it did replace what was there.
         if ctx.db.remove(key) {
             ctx.db.changed(key, event::DEL);
-            ctx.record(&[b"DEL", key]);
+            ctx.db.record_deletion(Cause::Server, key);
         }
         ctx.reply.ok();
         return DONE;

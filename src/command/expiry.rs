@@ -6,6 +6,7 @@ use super::spec::{Command, Group::Generic, flags::*, key, one};
 use super::{Fail, Result, int, is};
 use crate::base::time::UnixMs;
 use crate::keyspace::db::Expiring;
+use crate::keyspace::lazy::Cause;
 use crate::keyspace::{EntryRef, event};
 
 pub const COMMANDS: &[Command] = &[
@@ -13,24 +14,40 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
-        .doc("1.0.0", "key seconds [NX | XX | GT | LT]", "Sets how many seconds a key has left."),
+        .history(&[("7.0.0", "The options `NX`, `XX`, `GT` and `LT`.")])
+        .doc(
+            "1.0.0",
+            "key seconds [condition@7.0.0=<NX | XX | GT | LT>]",
+            "Sets how many seconds a key has left.",
+        ),
     Command::new("pexpire", -3, Generic, pexpire)
         .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
-        .doc("2.6.0", "key milliseconds [NX | XX | GT | LT]", "Sets how many milliseconds a key has left."),
+        .history(&[("7.0.0", "The options `NX`, `XX`, `GT` and `LT`.")])
+        .doc(
+            "2.6.0",
+            "key milliseconds [condition@7.0.0=<NX | XX | GT | LT>]",
+            "Sets how many milliseconds a key has left.",
+        ),
     Command::new("expireat", -3, Generic, expireat)
         .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
-        .doc("1.2.0", "key unix-time-seconds [NX | XX | GT | LT]", "Sets the second at which a key expires."),
+        .history(&[("7.0.0", "The options `NX`, `XX`, `GT` and `LT`.")])
+        .doc(
+            "1.2.0",
+            "key unix-time-seconds [condition@7.0.0=<NX | XX | GT | LT>]",
+            "Sets the second at which a key expires.",
+        ),
     Command::new("pexpireat", -3, Generic, pexpireat)
         .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
+        .history(&[("7.0.0", "The options `NX`, `XX`, `GT` and `LT`.")])
         .doc(
             "2.6.0",
-            "key unix-time-milliseconds [NX | XX | GT | LT]",
+            "key unix-time-milliseconds [condition@7.0.0=<NX | XX | GT | LT>]",
             "Sets the millisecond at which a key expires.",
         ),
     Command::new("ttl", 2, Generic, ttl)
@@ -38,12 +55,14 @@ pub const COMMANDS: &[Command] = &[
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
+        .history(&[("2.8.0", "A missing key is told from one that never expires.")])
         .doc("1.0.0", "key", "Returns how many seconds a key has left."),
     Command::new("pttl", 2, Generic, pttl)
         .complexity("O(1)")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
+        .history(&[("2.8.0", "A missing key is told from one that never expires.")])
         .doc("2.6.0", "key", "Returns how many milliseconds a key has left."),
     Command::new("expiretime", 2, Generic, expiretime)
         .complexity("O(1)")
@@ -150,7 +169,7 @@ fn set_expiry(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], unit: Unit, from: UnixM
     // Only a primary deletes; a replica waits to be told.
     if at <= ctx.db.now && ctx.db.expiring() == Expiring::Delete {
         ctx.db.remove(key);
-        ctx.record(&[b"DEL", key]);
+        ctx.db.record_deletion(Cause::Expiry, key);
         ctx.db.changed(key, event::DEL);
     } else {
         ctx.db.set_expire(key, Some(at));

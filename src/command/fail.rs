@@ -40,3 +40,10 @@ impl Fail {
         Self::Text(Cow::Owned(text))
     }
 }
+
+/// A text of the server's own machines, code included.
+impl From<String> for Fail {
+    fn from(text: String) -> Self {
+        Self::owned(text)
+    }
+}

@@ -14,9 +14,10 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
+        .history(&[("4.0.0", "Several pairs at once.")])
         .doc(
             "2.0.0",
-            "key field value [field value ...]",
+            "key data=(field value) ...",
             "Sets fields of a hash, and creates the hash if there is none.",
         ),
     Command::new("hsetnx", 4, Hash, hsetnx)
@@ -31,7 +32,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RW | key::UPDATE)])
         .doc(
             "2.0.0",
-            "key field value [field value ...]",
+            "key data=(field value) ...",
             "Sets fields of a hash: the old name of HSET with several fields.",
         ),
     Command::new("hget", 3, Hash, hget)
@@ -43,7 +44,7 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N)")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("2.0.0", "key field [field ...]", "Returns the values of several fields."),
+        .doc("2.0.0", "key field ...", "Returns the values of several fields."),
     Command::new("hgetall", 2, Hash, hgetall)
         .complexity("O(N)")
         .flags(READONLY)
@@ -54,7 +55,8 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::DELETE)])
-        .doc("2.0.0", "key field [field ...]", "Removes fields from a hash."),
+        .history(&[("2.4.0", "Several fields at once.")])
+        .doc("2.0.0", "key field ...", "Removes fields from a hash."),
     Command::new("hlen", 2, Hash, hlen)
         .complexity("O(1)")
         .flags(READONLY | FAST)
@@ -105,7 +107,7 @@ pub const COMMANDS: &[Command] = &[
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
-        .doc("6.2.0", "key [count [WITHVALUES]]", "Returns random fields of a hash."),
+        .doc("6.2.0", "key [options=(count [WITHVALUES])]", "Returns random fields of a hash."),
     Command::new("hscan", -3, Hash, hscan)
         .complexity("O(1)")
         .flags(READONLY)
@@ -113,7 +115,7 @@ pub const COMMANDS: &[Command] = &[
         .tips(&["nondeterministic_output"])
         .doc(
             "2.8.0",
-            "key cursor [MATCH pattern] [COUNT count]",
+            "key cursor [MATCH pattern] [COUNT count] [NOVALUES]",
             "Goes through the fields of a hash step by step.",
         ),
 ];

@@ -1,6 +1,7 @@
 //! The HELP subcommand of containers, written from what the subcommands declare.
 
 use super::spec::Command;
+use super::syntax;
 use crate::resp::Reply;
 
 /// Answers HELP for `container`.
@@ -10,7 +11,8 @@ pub fn help(reply: &mut Reply, container: &str, subcommands: &[Command]) {
         container.to_ascii_uppercase()
     )];
     for sub in subcommands.iter().filter(|s| s.name != "help") {
-        lines.push(format!("{} {}", sub.name.to_ascii_uppercase(), sub.syntax).trim_end().to_owned());
+        let arguments = syntax::shown(&syntax::arguments(sub.syntax));
+        lines.push(format!("{} {arguments}", sub.name.to_ascii_uppercase()).trim_end().to_owned());
         lines.push(format!("    {}", sub.summary));
     }
     lines.extend(["HELP".to_owned(), "    Prints this help.".to_owned()]);

@@ -2,8 +2,8 @@
 
 use super::ctx::{Ctx, DONE};
 use super::scan::{self, Scan};
-use super::spec::{Command, Group::Generic, flags::*, key, one, range};
-use super::{Fail, Result, is, small_int};
+use super::spec::{Command, Group, Group::Generic, flags::*, key, one, range};
+use super::{Fail, Outcome, Result, is, small_int};
 use crate::base::glob;
 use crate::base::time::UnixMs;
 use crate::encoding::Item;
@@ -16,19 +16,20 @@ pub const COMMANDS: &[Command] = &[
         .flags(WRITE)
         .keys(&[range(1, -1, 1, key::RM | key::DELETE)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .doc("1.0.0", "key [key ...]", "Deletes keys."),
+        .doc("1.0.0", "key ...", "Deletes keys."),
     Command::new("unlink", -2, Generic, unlink)
         .complexity("O(N)")
         .flags(WRITE | FAST)
         .keys(&[range(1, -1, 1, key::RM | key::DELETE)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .doc("4.0.0", "key [key ...]", "Deletes keys; what takes long is freed in the background."),
+        .doc("4.0.0", "key ...", "Deletes keys; what takes long is freed in the background."),
     Command::new("exists", -2, Generic, exists)
         .complexity("O(N)")
         .flags(READONLY | FAST)
         .keys(&[range(1, -1, 1, key::RO)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .doc("1.0.0", "key [key ...]", "Counts how many of the keys exist."),
+        .history(&[("3.0.3", "Several keys at once.")])
+        .doc("1.0.0", "key ...", "Counts how many of the keys exist."),
     Command::new("type", 2, Generic, type_of)
         .complexity("O(1)")
         .flags(READONLY | FAST)
@@ -39,26 +40,27 @@ pub const COMMANDS: &[Command] = &[
         .flags(READONLY | FAST)
         .keys(&[range(1, -1, 1, key::RO)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .doc("3.2.1", "key [key ...]", "Counts how many of the keys exist and notes that they were used."),
+        .doc("3.2.1", "key ...", "Counts how many of the keys exist and notes that they were used."),
     Command::new("keys", 2, Generic, keys)
         .complexity("O(N)")
-        .flags(READONLY | LOCK_ALL)
+        .flags(READONLY | EACH_SHARD)
         .categories(&["@dangerous"])
-        .tips(&["request_policy:all_shards", "nondeterministic_output_order"])
+        .tips(&["nondeterministic_output_order", "request_policy:all_shards"])
         .doc("1.0.0", "pattern", "Returns all keys that match a pattern."),
     Command::new("scan", -2, Generic, scan)
         .complexity("O(1)")
-        .flags(READONLY | LOCK_ALL | ARBITRARY_KEYS)
-        .tips(&["nondeterministic_output", "request_policy:special"])
+        .flags(READONLY | EACH_SHARD)
+        .tips(&["nondeterministic_output", "request_policy:special", "response_policy:special"])
+        .history(&[("6.0.0", "The option `TYPE`.")])
         .doc(
             "2.8.0",
-            "cursor [MATCH pattern] [COUNT count] [TYPE type]",
+            "cursor [MATCH pattern] [COUNT count] [TYPE type@6.0.0]",
             "Goes through the keys of the database step by step.",
         ),
     Command::new("randomkey", 1, Generic, randomkey)
         .complexity("O(1)")
-        .flags(READONLY | LOCK_ALL | ARBITRARY_KEYS)
-        .tips(&["request_policy:all_shards", "nondeterministic_output"])
+        .flags(READONLY | EACH_SHARD)
+        .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
         .doc("1.0.0", "", "Returns a random key."),
     Command::new("rename", 3, Generic, rename)
         .complexity("O(1)")
@@ -69,6 +71,7 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::OW | key::INSERT)])
+        .history(&[("3.2.0", "Equal names are no longer an error.")])
         .doc("1.0.0", "key newkey", "Gives a key another name only when no key has that name."),
     Command::new("copy", -3, Generic, copy)
         .complexity("O(N)")
@@ -84,6 +87,11 @@ pub const COMMANDS: &[Command] = &[
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
         .doc("1.0.0", "key db", "Moves a key to another database."),
+    Command::new("swapdb", 3, Group::Server, swapdb)
+        .complexity("O(N) where N is the number of keys that are watched or waited for in both databases")
+        .flags(WRITE | FAST | LOCK_ALL)
+        .categories(&["@keyspace", "@dangerous"])
+        .doc("4.0.0", "index1:integer index2:integer", "Exchanges two databases."),
 ];
 
 fn del(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -127,11 +135,15 @@ fn type_of(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (pattern, mut found) = (args[1], Vec::new());
-    ctx.db.for_each(|entry| {
+    // Each key that is there all the time is found; no moment is shown.
+    let walked = ctx.db.for_each_by_shard(ctx.client.aside.tries, |entry| {
         if pattern == b"*" || glob::matches(pattern, entry.key()) {
             found.push(entry.key().to_vec());
         }
     });
+    if let Err(busy) = walked {
+        return Ok(Outcome::Aside(busy));
+    }
     ctx.reply.array(found.len());
     for key in &found {
         ctx.reply.bulk(key);
@@ -141,29 +153,45 @@ fn keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn scan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let scan = Scan::parse(scan::cursor(args[1])?, &args[2..], scan::Of::Keys)?;
-    let mut found = Vec::new();
+    let (mut found, mut dead, mut walked) = (Vec::new(), Vec::new(), Ok(()));
+    let mut steps = 0;
     let next = scan.steps(|mut cursor, count| {
         // As many steps as would do in a sparse table; a step shows one bucket.
-        for _ in 0..count.saturating_mul(10) {
-            cursor = ctx.db.scan(cursor, &mut |entry| {
+        while steps < count.saturating_mul(10) {
+            let step = ctx.db.scan(cursor, ctx.client.aside.tries, &mut dead, &mut |entry| {
                 let wanted = scan.kind.is_none_or(|kind| is(kind, entry.kind().name()));
                 if wanted && scan.matches(Item::Bytes(entry.key())) {
                     found.push(entry.key().to_vec());
                 }
             });
+            match step {
+                Ok(next) => cursor = next,
+                Err(busy) => {
+                    walked = Err(busy);
+                    break;
+                }
+            }
+            steps += 1;
             if cursor == 0 || found.len() >= count {
                 break;
             }
         }
         cursor
     });
-    Scan::reply(ctx.reply, next, &found)
+    // A look at a dead key deletes it.
+    ctx.db.bury(dead);
+    match walked {
+        // A scan may stop anywhere; only one that has got nowhere waits.
+        Err(busy) if steps == 0 => Ok(Outcome::Aside(busy)),
+        _ => Scan::reply(ctx.reply, next, &found),
+    }
 }
 
 fn randomkey(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    match ctx.db.random_key(ctx.rng) {
-        Some(key) => ctx.reply.bulk(key),
-        None => ctx.reply.null(),
+    match ctx.db.random_key(ctx.rng, ctx.client.aside.tries) {
+        Ok(Some(key)) => ctx.reply.bulk(&key),
+        Ok(None) => ctx.reply.null(),
+        Err(busy) => return Ok(Outcome::Aside(busy)),
     }
     DONE
 }
@@ -246,7 +274,10 @@ fn move_to(ctx: &mut Ctx<'_, '_, '_>, from: &[u8], to: &[u8]) -> Result<()> {
 
 /// The number of a database as COPY and MOVE take it.
 fn database(ctx: &Ctx<'_, '_, '_>, arg: &[u8]) -> Result<u16> {
-    let index = small_int(arg)?;
+    existing(ctx, small_int(arg)?)
+}
+
+fn existing(ctx: &Ctx<'_, '_, '_>, index: i32) -> Result<u16> {
     let exists = (0..ctx.db.keyspace().databases() as i32).contains(&index);
     if exists { Ok(index as u16) } else { Err(Fail::text("ERR DB index is out of range")) }
 }
@@ -304,6 +335,20 @@ fn move_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         in_database(ctx, there, |db| db.changed(key, event::MOVE_TO));
     }
     ctx.reply.int(1);
+    DONE
+}
+
+fn swapdb(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if ctx.clustered {
+        return Err(Fail::text("ERR SWAPDB is not allowed in cluster mode"));
+    }
+    let number = |arg, wrong| small_int(arg).map_err(|_| Fail::text(wrong));
+    let first = number(args[1], "ERR invalid first DB index")?;
+    let second = number(args[2], "ERR invalid second DB index")?;
+    let (first, second) = (existing(ctx, first)?, existing(ctx, second)?);
+    ctx.db.swap(first, second);
+    ctx.db.effects.dirty += 1;
+    ctx.reply.ok();
     DONE
 }
 

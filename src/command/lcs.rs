@@ -12,7 +12,7 @@ pub const COMMANDS: &[Command] = &[Command::new("lcs", -3, String, lcs)
     .complexity("O(N*M)")
     .doc(
         "7.0.0",
-        "key1 key2 [LEN] [IDX] [MINMATCHLEN len] [WITHMATCHLEN]",
+        "key1 key2#0 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN]",
         "Returns the longest common subsequence of two strings.",
     )];
 

@@ -14,7 +14,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
         .doc(
             "6.2.0",
-            "source destination <LEFT | RIGHT> <LEFT | RIGHT>",
+            "source destination wherefrom=<LEFT | RIGHT> whereto=<LEFT | RIGHT>",
             "Takes an element from one end of a list and puts it at an end of another one.",
         ),
     Command::new("rpoplpush", 3, List, rpoplpush)
@@ -33,53 +33,52 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[counted(1, key::RW | key::ACCESS | key::DELETE)])
         .doc(
             "7.0.0",
-            "numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
+            "numkeys key ... where=<LEFT | RIGHT> [COUNT count]",
             "Takes elements out of the first list of several that has any.",
         ),
     Command::new("blpop", -3, List, blpop)
         .complexity("O(N)")
-        .flags(WRITE | NOSCRIPT | BLOCKING)
+        .flags(WRITE | BLOCKING)
         .keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)])
+        .history(&[("6.0.0", "The timeout may be a fraction of a second.")])
         .doc(
             "2.0.0",
-            "key [key ...] timeout:double",
+            "key ... timeout",
             "Takes the first element of the first list that has any, and waits for one.",
         ),
     Command::new("brpop", -3, List, brpop)
         .complexity("O(N)")
-        .flags(WRITE | NOSCRIPT | BLOCKING)
+        .flags(WRITE | BLOCKING)
         .keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)])
+        .history(&[("6.0.0", "The timeout may be a fraction of a second.")])
         .doc(
             "2.0.0",
-            "key [key ...] timeout:double",
+            "key ... timeout",
             "Takes the last element of the first list that has any, and waits for one.",
         ),
     Command::new("blmove", 6, List, blmove)
         .complexity("O(1)")
-        .flags(WRITE | DENYOOM | NOSCRIPT | BLOCKING)
+        .flags(WRITE | DENYOOM | BLOCKING)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
         .doc(
             "6.2.0",
-            "source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout:double",
+            "source destination wherefrom=<LEFT | RIGHT> whereto=<LEFT | RIGHT> timeout",
             "Moves an element as LMOVE does, and waits for one.",
         ),
     Command::new("brpoplpush", 4, List, brpoplpush)
         .deprecated("6.2.0", "`BLMOVE` from `RIGHT` to `LEFT`")
         .complexity("O(1)")
-        .flags(WRITE | DENYOOM | NOSCRIPT | BLOCKING)
+        .flags(WRITE | DENYOOM | BLOCKING)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE), one(2, key::RW | key::INSERT)])
-        .doc(
-            "2.2.0",
-            "source destination timeout:double",
-            "Moves an element as RPOPLPUSH does, and waits for one.",
-        ),
+        .history(&[("6.0.0", "The timeout may be a fraction of a second.")])
+        .doc("2.2.0", "source destination timeout", "Moves an element as RPOPLPUSH does, and waits for one."),
     Command::new("blmpop", -5, List, blmpop)
         .complexity("O(N+M)")
         .flags(WRITE | BLOCKING | MOVABLE_KEYS)
         .keys(&[counted(2, key::RW | key::ACCESS | key::DELETE)])
         .doc(
             "7.0.0",
-            "timeout:double numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
+            "timeout numkeys key ... where=<LEFT | RIGHT> [COUNT count]",
             "Takes elements as LMPOP does, and waits for some.",
         ),
 ];
@@ -138,7 +137,7 @@ fn brpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn blmove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (from, to) = (End::parse(args[3])?, End::parse(args[4])?);
-    let timeout = timeout(args[5])?;
+    let timeout = timeout(args[5], ctx.db.now)?;
     if move_element(ctx, args, from, to)? {
         ctx.record(&[b"LMOVE", args[1], args[2], from.word(), to.word()]);
         return DONE;
@@ -147,7 +146,7 @@ fn blmove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn brpoplpush(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let timeout = timeout(args[3])?;
+    let timeout = timeout(args[3], ctx.db.now)?;
     if move_element(ctx, args, End::Right, End::Left)? {
         ctx.record(&[b"RPOPLPUSH", args[1], args[2]]);
         return DONE;

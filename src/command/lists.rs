@@ -13,40 +13,46 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::INSERT)])
+        .history(&[("2.4.0", "Several elements at once.")])
         .doc(
             "1.0.0",
-            "key element [element ...]",
+            "key element ...",
             "Puts elements in front of a list, and creates the list if there is none.",
         ),
     Command::new("rpush", -3, List, rpush)
         .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::INSERT)])
+        .history(&[("2.4.0", "Several elements at once.")])
         .doc(
             "1.0.0",
-            "key element [element ...]",
+            "key element ...",
             "Puts elements at the end of a list, and creates the list if there is none.",
         ),
     Command::new("lpushx", -3, List, lpushx)
         .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::INSERT)])
-        .doc("2.2.0", "key element [element ...]", "Puts elements in front of a list that exists."),
+        .history(&[("4.0.0", "Several elements at once.")])
+        .doc("2.2.0", "key element ...", "Puts elements in front of a list that exists."),
     Command::new("rpushx", -3, List, rpushx)
         .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::INSERT)])
-        .doc("2.2.0", "key element [element ...]", "Puts elements at the end of a list that exists."),
+        .history(&[("4.0.0", "Several elements at once.")])
+        .doc("2.2.0", "key element ...", "Puts elements at the end of a list that exists."),
     Command::new("lpop", -2, List, lpop)
         .complexity("O(N)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE)])
-        .doc("1.0.0", "key [count]", "Takes the first elements out of a list."),
+        .history(&[("6.2.0", "The argument for a count.")])
+        .doc("1.0.0", "key [count@6.2.0]", "Takes the first elements out of a list."),
     Command::new("rpop", -2, List, rpop)
         .complexity("O(N)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE)])
-        .doc("1.0.0", "key [count]", "Takes the last elements out of a list."),
+        .history(&[("6.2.0", "The argument for a count.")])
+        .doc("1.0.0", "key [count@6.2.0]", "Takes the last elements out of a list."),
     Command::new("llen", 2, List, llen)
         .complexity("O(1)")
         .flags(READONLY | FAST)
@@ -68,7 +74,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RW | key::INSERT)])
         .doc(
             "2.2.0",
-            "key <BEFORE | AFTER> pivot element",
+            "key where=<BEFORE | AFTER> pivot element",
             "Puts an element in front of or behind another one of a list.",
         ),
     Command::new("lrem", 4, List, lrem)
@@ -337,10 +343,14 @@ fn lrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn ltrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (start, stop) = (int(args[2])?, int(args[3])?);
     if let Some(list) = ctx.db.list_mut(args[1])? {
-        let keep = clamp_range(start, stop, list.len());
-        list.trim(keep);
-        let empty = list.is_empty();
+        let before = list.len();
+        list.trim(clamp_range(start, stop, before));
+        let (after, empty) = (list.len(), list.is_empty());
         ctx.remove_if_empty(args[1], empty, event::LTRIM);
+        // Whoever watches the key is told even when everything stays.
+        if after == before {
+            ctx.db.record_nothing();
+        }
     }
     ctx.reply.ok();
     DONE

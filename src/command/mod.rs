@@ -1,11 +1,10 @@
 //! Level 5: commands. One file a family; each row stands beside its handler.
 //!
 //! To add a command: write `fn name(ctx, args) -> Result<Outcome, Fail>` in its family's file and
-//! a row for it in that file's `COMMANDS`. Nothing else needs to know.
+//! a row for it in that file's `COMMANDS`. Nothing else needs to know. Commands that need the node itself
+//! stand in the server's room of commands, in the same form.
 
 pub mod client;
-pub mod clients;
-pub mod cluster;
 pub mod connection;
 pub mod ctx;
 pub mod dump;
@@ -18,14 +17,9 @@ pub mod keys;
 pub mod lcs;
 pub mod list_moves;
 pub mod lists;
-pub mod migrate;
 pub mod object;
-pub mod persistence;
-pub mod pubsub;
 mod queues;
 mod random;
-pub mod replication;
-pub mod request;
 mod scan;
 pub mod server;
 pub mod set_algebra;
@@ -36,6 +30,7 @@ pub mod sorted_set_ranges;
 pub mod sorted_sets;
 pub mod spec;
 pub mod stream_groups;
+pub mod stream_pending;
 pub mod stream_reads;
 pub mod streams;
 pub mod strings;
@@ -46,13 +41,13 @@ pub mod transactions;
 pub use client::Client;
 pub use ctx::{Block, Collections, Ctx, DONE, Outcome, TimeoutReply, Transaction};
 pub use fail::Fail;
-pub use request::Request;
 pub use spec::{Command, Group, KeyPositions};
-pub use table::CommandTable;
+pub use table::{CommandTable, Families};
 
 use std::time::Duration;
 
-use crate::base::num::parse_i64;
+use crate::base::num::{parse_f64, parse_i64};
+use crate::base::time::UnixMs;
 use crate::encoding::Item;
 use crate::resp::Reply;
 
@@ -63,7 +58,7 @@ pub fn int(arg: &[u8]) -> Result<i64> {
 
 /// A double argument.
 pub fn float(arg: &[u8]) -> Result<f64> {
-    crate::base::num::parse_f64(arg).ok_or(Fail::NotFloat)
+    parse_f64(arg).ok_or(Fail::NotFloat)
 }
 
 /// A count that is not negative.
@@ -85,17 +80,25 @@ pub fn small_int(arg: &[u8]) -> Result<i32> {
         .map_err(|_| Fail::text("ERR value is out of range, value must between -2147483648 and 2147483647"))
 }
 
-/// How long a blocking command waits, in seconds; `None`: for ever.
-pub fn timeout(arg: &[u8]) -> Result<Option<Duration>> {
+/// How long a blocking command waits, told in seconds; `None`: for ever. The end, counted from `now`, must
+/// be a time that can be told.
+pub fn timeout(arg: &[u8], now: UnixMs) -> Result<Option<Duration>> {
     const WRONG: Fail = Fail::text("ERR timeout is not a float or out of range");
-    let ms = (crate::base::num::parse_f64(arg).ok_or(WRONG)? * 1000.0).ceil();
-    if ms < 0.0 {
-        return Err(Fail::text("ERR timeout is negative"));
-    }
-    if ms >= i64::MAX as f64 {
-        return Err(Fail::text("ERR timeout is out of range"));
-    }
-    Ok((ms > 0.0).then(|| Duration::from_millis(ms as u64)))
+    let ms = parse_f64(arg).ok_or(WRONG)? * 1000.0;
+    // A cast would make the greatest number of what is beyond it, which is one that is refused below, too.
+    wait_from(now, ms.ceil() as i64)
+}
+
+/// As [`timeout`], told in milliseconds.
+pub fn timeout_ms(arg: &[u8], now: UnixMs) -> Result<Option<Duration>> {
+    let wrong = Fail::text("ERR timeout is not an integer or out of range");
+    wait_from(now, parse_i64(arg).ok_or(wrong)?)
+}
+
+fn wait_from(now: UnixMs, ms: i64) -> Result<Option<Duration>> {
+    let for_ms = u64::try_from(ms).map_err(|_| Fail::text("ERR timeout is negative"))?;
+    now.checked_add(ms).ok_or(Fail::text("ERR timeout is out of range"))?;
+    Ok((for_ms > 0).then(|| Duration::from_millis(for_ms)))
 }
 
 /// The part of `0..len` from `start` to `stop`, both included, negative ones counted from the end.

@@ -4,6 +4,7 @@ use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group::Generic, flags::*, key, one};
 use super::{Fail, Result};
 use crate::base::num::parse_i64;
+use crate::keyspace::EntryRef;
 use crate::value::ValueRef;
 
 pub const COMMANDS: &[Command] =
@@ -44,11 +45,20 @@ const SUBCOMMANDS: &[Command] = &[
 fn encoding(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match ctx.db.peek(args[2]) {
         None => ctx.reply.null(),
-        Some(entry) if entry.is_raw() => ctx.reply.bulk(b"raw"),
-        Some(entry) if entry.is_text() => ctx.reply.bulk(b"embstr"),
-        Some(entry) => ctx.reply.bulk_str(entry.value().encoding_name()),
+        Some(entry) => ctx.reply.bulk_str(encoding_of(entry)),
     }
     DONE
+}
+
+/// The encoding that an entry's value has in Redis.
+pub fn encoding_of(entry: EntryRef<'_>) -> &'static str {
+    if entry.is_raw() {
+        "raw"
+    } else if entry.is_text() {
+        "embstr"
+    } else {
+        entry.value().encoding_name()
+    }
 }
 
 fn idletime(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -79,18 +89,20 @@ fn freq(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-/// Values are not shared, so each has one reference. Redis shares small integers unless their use is
-/// tracked, and says so with the largest number; clients see the same here.
 fn refcount(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let tracked = ctx.db.keyspace().usage.tracks_each_value();
     match ctx.db.peek(args[2]) {
         None => ctx.reply.null(),
-        Some(entry) => {
-            let shared = !tracked && !entry.is_raw() && !entry.is_text() && is_small_integer(entry.value());
-            ctx.reply.int(if shared { i64::from(i32::MAX) } else { 1 });
-        }
+        Some(entry) => ctx.reply.int(references(entry, tracked)),
     }
     DONE
+}
+
+/// Values are not shared, so each has one reference. Redis shares small integers unless their use is
+/// `tracked`, and says so with the largest number; clients see the same here.
+pub fn references(entry: EntryRef<'_>, tracked: bool) -> i64 {
+    let shared = !tracked && !entry.is_raw() && !entry.is_text() && is_small_integer(entry.value());
+    if shared { i64::from(i32::MAX) } else { 1 }
 }
 
 fn is_small_integer(value: ValueRef<'_>) -> bool {

@@ -33,7 +33,7 @@ pub(super) fn mpop<E: QueueEnd>(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Re
 /// BLMPOP and BZMPOP.
 pub(super) fn bmpop<E: QueueEnd>(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (keys, end, count) = several::<E>(args, 2)?;
-    let timeout = timeout(args[1])?;
+    let timeout = timeout(args[1], ctx.db.now)?;
     if take_first(ctx, &args[keys.clone()], end, Some(count))? {
         return DONE;
     }
@@ -46,7 +46,7 @@ pub(super) fn bmpop<E: QueueEnd>(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> R
 /// BLPOP, BZPOPMIN and their kin.
 pub(super) fn bpop<E: QueueEnd>(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: E) -> Result {
     let last = args.len() - 1;
-    let timeout = timeout(args[last])?;
+    let timeout = timeout(args[last], ctx.db.now)?;
     if take_first(ctx, &args[1..last], end, None)? {
         return DONE;
     }

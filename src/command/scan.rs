@@ -3,6 +3,7 @@
 use super::ctx::DONE;
 use super::{Fail, Result, int, is};
 use crate::base::glob;
+use crate::base::num::parse_u64;
 use crate::encoding::Item;
 use crate::encoding::item::IntText;
 use crate::resp::Reply;
@@ -75,20 +76,9 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// The cursor, read as `strtoul` reads it: a sign is allowed, and so is nothing at all.
+/// The cursor: an unsigned number of 64 bits in its one canonical form.
 pub(super) fn cursor(arg: &[u8]) -> Result<u64> {
-    let (negative, digits) = match arg {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        _ => (false, arg),
-    };
-    let mut n = 0u64;
-    for &b in digits {
-        let digit = (b as char).to_digit(10).map(u64::from);
-        let next = digit.and_then(|d| n.checked_mul(10)?.checked_add(d));
-        n = next.ok_or(Fail::text("ERR invalid cursor"))?;
-    }
-    Ok(if negative { n.wrapping_neg() } else { n })
+    parse_u64(arg).ok_or(Fail::text("ERR invalid cursor"))
 }
 
 /// The reply for a key that is missing.

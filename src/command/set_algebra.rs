@@ -13,41 +13,41 @@ pub const COMMANDS: &[Command] = &[
         .flags(READONLY)
         .keys(&[range(1, -1, 1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output_order"])
-        .doc("1.0.0", "key [key ...]", "Returns the members that all of the sets have."),
+        .doc("1.0.0", "key ...", "Returns the members that all of the sets have."),
     Command::new("sinterstore", -3, Set, sinterstore)
         .complexity("O(N*M)")
         .flags(WRITE | DENYOOM)
-        .keys(&[one(1, key::RW | key::UPDATE), range(2, -1, 1, key::RO | key::ACCESS)])
-        .doc("1.0.0", "destination key [key ...]", "Stores the members that all of the sets have in a key."),
+        .keys(&[one(1, key::OW | key::UPDATE), range(2, -1, 1, key::RO | key::ACCESS)])
+        .doc("1.0.0", "destination key ...", "Stores the members that all of the sets have in a key."),
     Command::new("sintercard", -3, Set, sintercard)
         .complexity("O(N*M)")
         .flags(READONLY | MOVABLE_KEYS)
         .keys(&[counted(1, key::RO | key::ACCESS)])
-        .doc("7.0.0", "numkeys key [key ...] [LIMIT limit]", "Counts the members that all of the sets have."),
+        .doc("7.0.0", "numkeys key ... [LIMIT limit]", "Counts the members that all of the sets have."),
     Command::new("sunion", -2, Set, sunion)
         .complexity("O(N)")
         .flags(READONLY)
         .keys(&[range(1, -1, 1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output_order"])
-        .doc("1.0.0", "key [key ...]", "Returns the members that any of the sets has."),
+        .doc("1.0.0", "key ...", "Returns the members that any of the sets has."),
     Command::new("sunionstore", -3, Set, sunionstore)
         .complexity("O(N)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::OW | key::UPDATE), range(2, -1, 1, key::RO | key::ACCESS)])
-        .doc("1.0.0", "destination key [key ...]", "Stores the members that any of the sets has in a key."),
+        .doc("1.0.0", "destination key ...", "Stores the members that any of the sets has in a key."),
     Command::new("sdiff", -2, Set, sdiff)
         .complexity("O(N)")
         .flags(READONLY)
         .keys(&[range(1, -1, 1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output_order"])
-        .doc("1.0.0", "key [key ...]", "Returns the members of the first set that none of the others has."),
+        .doc("1.0.0", "key ...", "Returns the members of the first set that none of the others has."),
     Command::new("sdiffstore", -3, Set, sdiffstore)
         .complexity("O(N)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::OW | key::UPDATE), range(2, -1, 1, key::RO | key::ACCESS)])
         .doc(
             "1.0.0",
-            "destination key [key ...]",
+            "destination key ...",
             "Stores the members of the first set that none of the others has in a key.",
         ),
 ];

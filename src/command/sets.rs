@@ -8,6 +8,7 @@ use super::spec::{Command, Group::Set, flags::*, key, one};
 use super::{Fail, Result, bulk_item, non_negative, random};
 use crate::base::rng::Rng;
 use crate::keyspace::event;
+use crate::keyspace::lazy::Cause;
 use crate::resp::Reply;
 use crate::value::{self, Kind};
 
@@ -16,16 +17,14 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::INSERT)])
-        .doc(
-            "1.0.0",
-            "key member [member ...]",
-            "Adds members to a set, and creates the set if there is none.",
-        ),
+        .history(&[("2.4.0", "Several members at once.")])
+        .doc("1.0.0", "key member ...", "Adds members to a set, and creates the set if there is none."),
     Command::new("srem", -3, Set, srem)
         .complexity("O(N)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::DELETE)])
-        .doc("1.0.0", "key member [member ...]", "Removes members from a set."),
+        .history(&[("2.4.0", "Several members at once.")])
+        .doc("1.0.0", "key member ...", "Removes members from a set."),
     Command::new("smembers", 2, Set, smembers)
         .complexity("O(N)")
         .flags(READONLY)
@@ -41,11 +40,7 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N)")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc(
-            "6.2.0",
-            "key member [member ...]",
-            "Tells for each of several values whether it is a member of a set.",
-        ),
+        .doc("6.2.0", "key member ...", "Tells for each of several values whether it is a member of a set."),
     Command::new("scard", 2, Set, scard)
         .complexity("O(1)")
         .flags(READONLY | FAST)
@@ -55,12 +50,14 @@ pub const COMMANDS: &[Command] = &[
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::DELETE)])
         .tips(&["nondeterministic_output"])
-        .doc("1.0.0", "key [count]", "Takes random members out of a set."),
+        .history(&[("3.2.0", "The argument for a count.")])
+        .doc("1.0.0", "key [count@3.2.0]", "Takes random members out of a set."),
     Command::new("srandmember", -2, Set, srandmember)
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
-        .doc("1.0.0", "key [count]", "Returns random members of a set."),
+        .history(&[("2.6.0", "The argument for a count, which may be negative.")])
+        .doc("1.0.0", "key [count@2.6.0]", "Returns random members of a set."),
     Command::new("smove", 4, Set, smove)
         .complexity("O(1)")
         .flags(WRITE | FAST)
@@ -132,6 +129,9 @@ fn scard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+/// Members of one SREM that replicas are sent for a SPOP.
+const SREM_MEMBERS: usize = 1024;
+
 fn spop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match args {
         [_, key] => pop_one(ctx, key),
@@ -172,11 +172,11 @@ fn pop_many(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: usize) -> Result {
         ctx.reply.set(set.len());
         set.iter().for_each(|member| bulk_item(ctx.reply, member));
         ctx.remove_if_empty(key, true, event::SPOP);
-        ctx.record(&[b"DEL", key]);
+        ctx.db.record_deletion(Cause::Server, key);
         return DONE;
     }
     ctx.reply.set(count);
-    let mut popped: Vec<Vec<u8>> = vec![b"SREM".to_vec(), key.to_vec()];
+    let mut popped: Vec<Vec<u8>> = Vec::with_capacity(count);
     for _ in 0..count {
         let reply = &mut *ctx.reply;
         popped.extend(set.pop_with(ctx.rng, |member| {
@@ -185,7 +185,11 @@ fn pop_many(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: usize) -> Result {
         }));
     }
     ctx.db.changed(key, event::SPOP);
-    ctx.record(&popped);
+    for members in popped.chunks(SREM_MEMBERS) {
+        let mut record: Vec<&[u8]> = vec![b"SREM", key];
+        record.extend(members.iter().map(Vec::as_slice));
+        ctx.record(&record);
+    }
     DONE
 }
 

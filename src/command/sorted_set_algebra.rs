@@ -18,7 +18,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::OW | key::UPDATE), counted(2, key::RO | key::ACCESS)])
         .doc(
             "2.0.0",
-            "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>]",
+            "destination numkeys key ... [WEIGHTS weight ...] [AGGREGATE <SUM | MIN | MAX>]",
             "Stores the members that any of the sorted sets has in a key.",
         ),
     Command::new("zinterstore", -4, SortedSet, zinterstore)
@@ -27,7 +27,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::OW | key::UPDATE), counted(2, key::RO | key::ACCESS)])
         .doc(
             "2.0.0",
-            "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>]",
+            "destination numkeys key ... [WEIGHTS weight ...] [AGGREGATE <SUM | MIN | MAX>]",
             "Stores the members that all of the sorted sets have in a key.",
         ),
     Command::new("zdiffstore", -4, SortedSet, zdiffstore)
@@ -36,7 +36,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::OW | key::UPDATE), counted(2, key::RO | key::ACCESS)])
         .doc(
             "6.2.0",
-            "destination numkeys key [key ...]",
+            "destination numkeys key ...",
             "Stores the members of the first sorted set that none of the others has in a key.",
         ),
     Command::new("zunion", -3, SortedSet, zunion)
@@ -45,7 +45,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[counted(1, key::RO | key::ACCESS)])
         .doc(
             "6.2.0",
-            "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]",
+            "numkeys key ... [WEIGHTS weight ...] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]",
             "Returns the members that any of the sorted sets has.",
         ),
     Command::new("zinter", -3, SortedSet, zinter)
@@ -54,7 +54,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[counted(1, key::RO | key::ACCESS)])
         .doc(
             "6.2.0",
-            "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]",
+            "numkeys key ... [WEIGHTS weight ...] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]",
             "Returns the members that all of the sorted sets have.",
         ),
     Command::new("zdiff", -3, SortedSet, zdiff)
@@ -63,7 +63,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[counted(1, key::RO | key::ACCESS)])
         .doc(
             "6.2.0",
-            "numkeys key [key ...] [WITHSCORES]",
+            "numkeys key ... [WITHSCORES]",
             "Returns the members of the first sorted set that none of the others has.",
         ),
     Command::new("zintercard", -3, SortedSet, zintercard)
@@ -72,7 +72,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[counted(1, key::RO | key::ACCESS)])
         .doc(
             "7.0.0",
-            "numkeys key [key ...] [LIMIT limit]",
+            "numkeys key ... [LIMIT limit]",
             "Counts the members that all of the sorted sets have.",
         ),
 ];

@@ -12,10 +12,12 @@ use crate::value;
 pub const COMMANDS: &[Command] = &[
     Command::new("zpopmin", -2, SortedSet, zpopmin).complexity("O(log(N)*M)").flags(WRITE | FAST).keys(&[one(1, key::RW | key::ACCESS | key::DELETE)]).doc("5.0.0", "key [count]", "Takes the members with the lowest scores out of a sorted set."),
     Command::new("zpopmax", -2, SortedSet, zpopmax).complexity("O(log(N)*M)").flags(WRITE | FAST).keys(&[one(1, key::RW | key::ACCESS | key::DELETE)]).doc("5.0.0", "key [count]", "Takes the members with the highest scores out of a sorted set."),
-    Command::new("bzpopmin", -3, SortedSet, bzpopmin).complexity("O(log(N))").flags(WRITE | NOSCRIPT | BLOCKING | FAST).keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)]).doc("5.0.0", "key [key ...] timeout:double", "Takes the member with the lowest score out of the first sorted set that has any, and waits for one."),
-    Command::new("bzpopmax", -3, SortedSet, bzpopmax).complexity("O(log(N))").flags(WRITE | NOSCRIPT | BLOCKING | FAST).keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)]).doc("5.0.0", "key [key ...] timeout:double", "Takes the member with the highest score out of the first sorted set that has any, and waits for one."),
-    Command::new("zmpop", -4, SortedSet, zmpop).complexity("O(K) + O(M*log(N))").flags(WRITE | MOVABLE_KEYS).keys(&[counted(1, key::RW | key::ACCESS | key::DELETE)]).doc("7.0.0", "numkeys key [key ...] <MIN | MAX> [COUNT count]", "Takes members out of the first sorted set of several that has any."),
-    Command::new("bzmpop", -5, SortedSet, bzmpop).complexity("O(K) + O(M*log(N))").flags(WRITE | BLOCKING | MOVABLE_KEYS).keys(&[counted(2, key::RW | key::ACCESS | key::DELETE)]).doc("7.0.0", "timeout:double numkeys key [key ...] <MIN | MAX> [COUNT count]", "Takes members as ZMPOP does, and waits for some."),
+    Command::new("bzpopmin", -3, SortedSet, bzpopmin).complexity("O(log(N))").flags(WRITE | BLOCKING | FAST).keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)]).history(&[("6.0.0", "The timeout may be a fraction of a second.")])
+        .doc("5.0.0", "key ... timeout", "Takes the member with the lowest score out of the first sorted set that has any, and waits for one."),
+    Command::new("bzpopmax", -3, SortedSet, bzpopmax).complexity("O(log(N))").flags(WRITE | BLOCKING | FAST).keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)]).history(&[("6.0.0", "The timeout may be a fraction of a second.")])
+        .doc("5.0.0", "key ... timeout", "Takes the member with the highest score out of the first sorted set that has any, and waits for one."),
+    Command::new("zmpop", -4, SortedSet, zmpop).complexity("O(K) + O(M*log(N))").flags(WRITE | MOVABLE_KEYS).keys(&[counted(1, key::RW | key::ACCESS | key::DELETE)]).doc("7.0.0", "numkeys key ... where=<MIN | MAX> [COUNT count]", "Takes members out of the first sorted set of several that has any."),
+    Command::new("bzmpop", -5, SortedSet, bzmpop).complexity("O(K) + O(M*log(N))").flags(WRITE | BLOCKING | MOVABLE_KEYS).keys(&[counted(2, key::RW | key::ACCESS | key::DELETE)]).doc("7.0.0", "timeout numkeys key ... where=<MIN | MAX> [COUNT count]", "Takes members as ZMPOP does, and waits for some."),
 ];
 
 /// Which end of the order is taken.

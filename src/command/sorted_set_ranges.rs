@@ -16,23 +16,21 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("2.0.0", "key min max", "Counts the members with scores between two bounds."),
+        .doc("2.0.0", "key min:double max:double", "Counts the members with scores between two bounds."),
     Command::new("zlexcount", 4, SortedSet, zlexcount)
         .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc(
-            "2.8.9",
-            "key min:string max:string",
-            "Counts the members between two members, where all scores are equal.",
-        ),
+        .doc("2.8.9", "key min max", "Counts the members between two members, where all scores are equal."),
     Command::new("zrange", -4, SortedSet, zrange)
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
+        .history(&[("6.2.0", "The options `REV`, `BYSCORE`, `BYLEX` and `LIMIT`.")])
         .doc(
             "1.2.0",
-            "key start:string stop:string [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]",
+            "key start:string stop:string [sortby@6.2.0=<BYSCORE | BYLEX>] [REV@6.2.0] \
+             [LIMIT limit@6.2.0=(offset count)] [WITHSCORES]",
             "Returns members between two ranks, scores or members.",
         ),
     Command::new("zrangestore", -5, SortedSet, zrangestore)
@@ -41,7 +39,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::OW | key::UPDATE), one(2, key::RO | key::ACCESS)])
         .doc(
             "6.2.0",
-            "dst:key src:key min:string max:string [BYSCORE | BYLEX] [REV] [LIMIT offset count]",
+            "dst src min max [sortby=<BYSCORE | BYLEX>] [REV] [LIMIT (offset count)]",
             "Stores the members between two ranks, scores or members in a key.",
         ),
     Command::new("zrangebyscore", -4, SortedSet, zrangebyscore)
@@ -49,9 +47,10 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
+        .history(&[("2.0.0", "The option `WITHSCORES`.")])
         .doc(
             "1.0.5",
-            "key min max [WITHSCORES] [LIMIT offset count]",
+            "key min:double max:double [WITHSCORES@2.0.0] [LIMIT (offset count)]",
             "Returns the members with scores between two bounds.",
         ),
     Command::new("zrevrangebyscore", -4, SortedSet, zrevrangebyscore)
@@ -59,9 +58,10 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(log(N)+M)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
+        .history(&[("2.1.6", "`WITHSCORES` may be anywhere among the options.")])
         .doc(
             "2.2.0",
-            "key max min [WITHSCORES] [LIMIT offset count]",
+            "key max:double min:double [WITHSCORES] [LIMIT (offset count)]",
             "Returns the members with scores between two bounds, the highest first.",
         ),
     Command::new("zrevrange", -4, SortedSet, zrevrange)
@@ -81,7 +81,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
             "2.8.9",
-            "key min:string max:string [LIMIT offset count]",
+            "key min max [LIMIT (offset count)]",
             "Returns the members between two members, where all scores are equal.",
         ),
     Command::new("zrevrangebylex", -4, SortedSet, zrevrangebylex)
@@ -91,7 +91,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RO | key::ACCESS)])
         .doc(
             "2.8.9",
-            "key max:string min:string [LIMIT offset count]",
+            "key max min [LIMIT (offset count)]",
             "Returns the members between two members in reverse order, where all scores are equal.",
         ),
     Command::new("zremrangebyrank", 4, SortedSet, zremrangebyrank)
@@ -103,16 +103,12 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(log(N)+M)")
         .flags(WRITE)
         .keys(&[one(1, key::RW | key::DELETE)])
-        .doc("1.2.0", "key min max", "Removes the members with scores between two bounds."),
+        .doc("1.2.0", "key min:double max:double", "Removes the members with scores between two bounds."),
     Command::new("zremrangebylex", 4, SortedSet, zremrangebylex)
         .complexity("O(log(N)+M)")
         .flags(WRITE)
         .keys(&[one(1, key::RW | key::DELETE)])
-        .doc(
-            "2.8.9",
-            "key min:string max:string",
-            "Removes the members between two members, where all scores are equal.",
-        ),
+        .doc("2.8.9", "key min max", "Removes the members between two members, where all scores are equal."),
 ];
 
 /// What the ends of a range are.

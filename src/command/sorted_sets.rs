@@ -16,9 +16,15 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(log(N))")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
+        .history(&[
+            ("2.4.0", "Several members at once."),
+            ("3.0.2", "The options `XX`, `NX`, `CH` and `INCR`."),
+            ("6.2.0", "The options `GT` and `LT`."),
+        ])
         .doc(
             "1.2.0",
-            "key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...]",
+            "key [condition@3.0.2=<NX | XX>] [comparison@6.2.0=<GT | LT>] \
+             [change@3.0.2=CH] [increment@3.0.2=INCR] data=(score member) ...",
             "Gives members of a sorted set their scores, and creates the sorted set if there is none.",
         ),
     Command::new("zincrby", 4, SortedSet, zincrby)
@@ -39,33 +45,36 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N)")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("6.2.0", "key member [member ...]", "Returns the scores of several members."),
+        .doc("6.2.0", "key member ...", "Returns the scores of several members."),
     Command::new("zcard", 2, SortedSet, zcard)
         .complexity("O(1)")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO)])
         .doc("1.2.0", "key", "Returns the number of members of a sorted set."),
-    Command::new("zrank", 3, SortedSet, zrank)
+    Command::new("zrank", -3, SortedSet, zrank)
         .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("2.0.0", "key member", "Returns the rank of a member, the lowest score first."),
-    Command::new("zrevrank", 3, SortedSet, zrevrank)
+        .history(&[("7.2.0", "The option `WITHSCORE`.")])
+        .doc("2.0.0", "key member [WITHSCORE]", "Returns the rank of a member, the lowest score first."),
+    Command::new("zrevrank", -3, SortedSet, zrevrank)
         .complexity("O(log(N))")
         .flags(READONLY | FAST)
         .keys(&[one(1, key::RO | key::ACCESS)])
-        .doc("2.0.0", "key member", "Returns the rank of a member, the highest score first."),
+        .history(&[("7.2.0", "The option `WITHSCORE`.")])
+        .doc("2.0.0", "key member [WITHSCORE]", "Returns the rank of a member, the highest score first."),
     Command::new("zrem", -3, SortedSet, zrem)
         .complexity("O(M*log(N))")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::DELETE)])
-        .doc("1.2.0", "key member [member ...]", "Removes members from a sorted set."),
+        .history(&[("2.4.0", "Several members at once.")])
+        .doc("1.2.0", "key member ...", "Removes members from a sorted set."),
     Command::new("zrandmember", -2, SortedSet, zrandmember)
         .complexity("O(N)")
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
-        .doc("6.2.0", "key [count [WITHSCORES]]", "Returns random members of a sorted set."),
+        .doc("6.2.0", "key [options=(count [WITHSCORES])]", "Returns random members of a sorted set."),
     Command::new("zscan", -3, SortedSet, zscan)
         .complexity("O(1)")
         .flags(READONLY)

@@ -30,6 +30,7 @@ pub mod flags {
     pub const FAST: Flags = 1 << 12;
     /// Allowed before authentication.
     pub const NO_AUTH: Flags = 1 << 13;
+    /// Tells replicas something although it changes no data. COMMAND does not show it.
     pub const MAY_REPLICATE: Flags = 1 << 14;
     pub const MOVABLE_KEYS: Flags = 1 << 15;
     pub const NO_ASYNC_LOADING: Flags = 1 << 16;
@@ -38,6 +39,8 @@ pub mod flags {
     pub const NO_MANDATORY_KEYS: Flags = 1 << 19;
     /// Runs with every shard locked: it looks at the whole keyspace.
     pub const LOCK_ALL: Flags = 1 << 24;
+    /// Goes from shard to shard and locks each for its own part only. In a transaction all are locked.
+    pub const EACH_SHARD: Flags = 1 << 23;
     /// Allowed for a RESP2 client in subscribed mode.
     pub const IN_SUBSCRIBED: Flags = 1 << 25;
     /// Runs at once inside MULTI instead of being queued.
@@ -45,6 +48,9 @@ pub mod flags {
 
     /// What it answers are messages out of band, which CLIENT REPLY does not silence.
     pub const PUSHES: Flags = 1 << 27;
+
+    /// Reads the node's counters: what its thread has counted so far is added to them first.
+    pub const READS_COUNTERS: Flags = 1 << 35;
 
     /// For servers among themselves and developers.
     pub const SYSTEM: Flags = 1 << 28;
@@ -58,8 +64,6 @@ pub mod flags {
     pub const ANYWHERE: Flags = 1 << 32;
     /// A client that waits in it is told when its key goes, or becomes another type.
     pub const WAITS_FOR_LOSS: Flags = 1 << 33;
-    /// Meets keys that it does not name: what it makes expire belongs to no transaction.
-    pub const ARBITRARY_KEYS: Flags = 1 << 34;
 
     /// Names of the flags that COMMAND shows.
     pub const NAMES: &[(Flags, &str)] = &[
@@ -77,7 +81,6 @@ pub mod flags {
         (ASKING, "asking"),
         (FAST, "fast"),
         (NO_AUTH, "no_auth"),
-        (MAY_REPLICATE, "may_replicate"),
         (MOVABLE_KEYS, "movablekeys"),
         (NO_ASYNC_LOADING, "no_async_loading"),
         (NO_MULTI, "no_multi"),
@@ -307,14 +310,25 @@ pub struct Command {
     pub tips: &'static [&'static str],
     pub since: &'static str,
     pub summary: &'static str,
-    /// Arguments as the documentation writes them.
+    /// Arguments, in the notation of [`super::syntax`].
     pub syntax: &'static str,
     /// Time that a call takes, in big O; empty: not told.
     pub complexity: &'static str,
+    /// What changed for clients, with the version that changed it.
+    pub history: &'static [(&'static str, &'static str)],
     /// Since when there is something better, and what.
     pub deprecated: Option<(&'static str, &'static str)>,
     pub run: Handler,
     pub subcommands: &'static [Command],
+    /// What the process must be for the command to exist.
+    pub modes: &'static [Mode],
+}
+
+/// What a process is: a node with data, or a Sentinel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Data,
+    Sentinel,
 }
 
 impl Command {
@@ -331,9 +345,11 @@ impl Command {
             summary: "",
             syntax: "",
             complexity: "",
+            history: &[],
             deprecated: None,
             run,
             subcommands: &[],
+            modes: &[Mode::Data],
         }
     }
 
@@ -376,6 +392,23 @@ impl Command {
         self.syntax = syntax;
         self.summary = summary;
         self
+    }
+
+    /// What changed for clients since the command came.
+    pub const fn history(mut self, history: &'static [(&'static str, &'static str)]) -> Self {
+        self.history = history;
+        self
+    }
+
+    /// Exists in these modes and no others.
+    pub const fn modes(mut self, modes: &'static [Mode]) -> Self {
+        self.modes = modes;
+        self
+    }
+
+    /// Whether a process in `mode` has the command.
+    pub fn exists_in(&self, mode: Mode) -> bool {
+        self.modes.contains(&mode)
     }
 
     pub const fn deprecated(mut self, since: &'static str, instead: &'static str) -> Self {

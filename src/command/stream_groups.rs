@@ -3,7 +3,7 @@
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Stream, flags::*, key, one};
 use super::stream_reads::{open_stream, show_entries, show_entry};
-use super::streams::{bulk_id, id};
+use super::streams::{bulk_id, id, id_text};
 use super::{Fail, Result, int, is, wrong_arguments};
 use crate::base::time::UnixMs;
 use crate::keyspace::event;
@@ -18,7 +18,7 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(1)")
         .doc(
             "5.0.0",
-            "key group id [id ...]",
+            "key group id ...",
             "Takes entries out of the ones that a group has been given and not acknowledged.",
         ),
     Command::container("xgroup", Stream, SUBCOMMANDS).doc("5.0.0", "", "Manages consumer groups."),
@@ -29,26 +29,28 @@ const SUBCOMMANDS: &[Command] = &[
         .flags(WRITE | DENYOOM)
         .keys(&[one(2, key::RW | key::INSERT)])
         .complexity("O(1)")
+        .history(&[("7.0.0", "The option `ENTRIESREAD`.")])
         .doc(
             "5.0.0",
-            "key groupname <id | $> [MKSTREAM] [ENTRIESREAD entries_read]",
+            "key group id-selector=<id | new-id=$> [MKSTREAM] [ENTRIESREAD \
+             entriesread~entries-read]",
             "Creates a consumer group.",
         ),
     Command::new("createconsumer", 5, Stream, createconsumer)
         .flags(WRITE | DENYOOM)
         .keys(&[one(2, key::RW | key::INSERT)])
         .complexity("O(1)")
-        .doc("6.2.0", "key groupname consumername", "Creates a consumer of a group."),
+        .doc("6.2.0", "key group consumer", "Creates a consumer of a group."),
     Command::new("delconsumer", 5, Stream, delconsumer)
         .flags(WRITE)
         .keys(&[one(2, key::RW | key::DELETE)])
         .complexity("O(1)")
-        .doc("5.0.0", "key groupname consumername", "Removes a consumer from a group."),
+        .doc("5.0.0", "key group consumer", "Removes a consumer from a group."),
     Command::new("destroy", 4, Stream, destroy)
         .flags(WRITE)
         .keys(&[one(2, key::RW | key::DELETE)])
         .complexity("O(N)")
-        .doc("5.0.0", "key groupname", "Removes a consumer group."),
+        .doc("5.0.0", "key group", "Removes a consumer group."),
     Command::new("help", 2, Stream, help).flags(LOADING | STALE).complexity("O(1)").doc(
         "5.0.0",
         "",
@@ -58,9 +60,10 @@ const SUBCOMMANDS: &[Command] = &[
         .flags(WRITE)
         .keys(&[one(2, key::RW | key::UPDATE)])
         .complexity("O(1)")
+        .history(&[("7.0.0", "The option `ENTRIESREAD`.")])
         .doc(
             "5.0.0",
-            "key groupname <id | $> [ENTRIESREAD entries_read]",
+            "key group id-selector=<id | new-id=$> [ENTRIESREAD entriesread~entries-read]",
             "Sets the last entry that a group has been given.",
         ),
 ];
@@ -99,6 +102,7 @@ pub(super) fn read_group(
     count: usize,
 ) -> Result<bool> {
     let now = ctx.db.now;
+    let mut told = Told::new(ctx.db.effects.log_wanted);
     let Some(stream) = ctx.db.stream_mut(key)? else { return Ok(false) };
     let Some(group) = stream.groups.get_mut(read.group) else { return Ok(false) };
     let known = group.find_consumer(read.consumer);
@@ -110,12 +114,7 @@ pub(super) fn read_group(
         let pending = group.consumer(consumer).pending();
         let start = after.next().unwrap_or(StreamId::MAX);
         let ids: Vec<StreamId> = pending.range(start..).take(count).copied().collect();
-        for id in &ids {
-            if let Some(mut entry) = group.pending().get(id).copied() {
-                (entry.delivered_ms, entry.deliveries) = (now, entry.deliveries + 1);
-                group.assign(*id, entry);
-            }
-        }
+        deliver_again(stream, read.group, &ids, now);
         open_stream(found, key);
         found.array(ids.len());
         for id in ids {
@@ -139,24 +138,107 @@ pub(super) fn read_group(
         show_entries(found, stream.range(first, last));
         give(stream, read, &ids, now);
     }
+    let group = &stream.groups[read.group];
+    if known.is_none() && (read.no_ack || ids.is_empty()) {
+        told.consumer(key, read.group, read.consumer);
+    }
+    if !read.no_ack {
+        let pending = Pending { consumer, delivered_ms: now, deliveries: 1 };
+        ids.iter().for_each(|id| told.claim(key, read.group, group, *id, &pending, *id));
+    }
+    // XCLAIM does not tell how many entries the group has read.
+    if !ids.is_empty() {
+        told.place(key, read.group, group);
+    }
     if known.is_none() {
         ctx.db.changed(key, event::XGROUP_CREATECONSUMER);
     }
     if !ids.is_empty() {
         ctx.db.changed(key, event::PENDING);
     }
-    // Replicas do what was done here, without waiting.
-    if !ids.is_empty() {
-        let mut count = itoa::Buffer::new();
-        let mut record: Vec<&[u8]> = vec![b"XREADGROUP", b"GROUP", read.group, read.consumer, b"COUNT"];
-        record.push(count.format(ids.len()).as_bytes());
-        record.extend(read.no_ack.then_some(&b"NOACK"[..]));
-        record.extend([&b"STREAMS"[..], key, b">"]);
-        ctx.record(&record);
-    } else if known.is_none() {
-        ctx.record(&[&b"XGROUP"[..], b"CREATECONSUMER", key, read.group, read.consumer]);
-    }
+    told.record(ctx);
     Ok(from.is_some() || !ids.is_empty())
+}
+
+/// Counts a further delivery of those of a group's pending entries that are in the stream.
+fn deliver_again(stream: &mut value::Stream, group: &[u8], ids: &[StreamId], now: UnixMs) {
+    let present: Vec<StreamId> = ids.iter().copied().filter(|id| stream.contains(*id)).collect();
+    let Some(group) = stream.groups.get_mut(group) else { return };
+    for id in present {
+        if let Some(entry) = group.pending().get(&id).copied() {
+            let deliveries = entry.deliveries.saturating_add(1);
+            group.assign(id, Pending { delivered_ms: now, deliveries, ..entry });
+        }
+    }
+}
+
+/// What replicas are told of a group in place of the command that read or claimed from it: it would read
+/// something else there, and its time would be another.
+pub(super) struct Told(Option<Vec<Vec<Vec<u8>>>>);
+
+impl Told {
+    pub(super) fn new(wanted: bool) -> Self {
+        Self(wanted.then(Vec::new))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    fn add(&mut self, words: &[&[u8]]) {
+        if let Some(records) = &mut self.0 {
+            records.push(words.iter().map(|word| word.to_vec()).collect());
+        }
+    }
+
+    /// A consumer is there.
+    pub(super) fn consumer(&mut self, key: &[u8], group: &[u8], consumer: &[u8]) {
+        self.add(&[b"XGROUP", b"CREATECONSUMER", key, group, consumer]);
+    }
+
+    /// An entry is a consumer's, or if it is no more in the stream, nobody's.
+    pub(super) fn claim(
+        &mut self,
+        key: &[u8],
+        name: &[u8],
+        group: &Group,
+        id: StreamId,
+        pending: &Pending,
+        last_id: StreamId,
+    ) {
+        if self.0.is_none() {
+            return;
+        }
+        let consumer = &group.consumer(pending.consumer).name;
+        let (mut time, mut count) = (itoa::Buffer::new(), itoa::Buffer::new());
+        self.add(&[
+            b"XCLAIM",
+            key,
+            name,
+            consumer,
+            b"0",
+            &id_text(id),
+            b"TIME",
+            time.format(pending.delivered_ms).as_bytes(),
+            b"RETRYCOUNT",
+            count.format(pending.deliveries).as_bytes(),
+            b"FORCE",
+            b"JUSTID",
+            b"LASTID",
+            &id_text(last_id),
+        ]);
+    }
+
+    /// The group's place in the stream.
+    pub(super) fn place(&mut self, key: &[u8], name: &[u8], group: &Group) {
+        let read = group.entries_read.map_or_else(|| "-1".to_owned(), |n| n.to_string());
+        self.add(&[b"XGROUP", b"SETID", key, name, &id_text(group.last_id), b"ENTRIESREAD", read.as_bytes()]);
+    }
+
+    pub(super) fn record(self, ctx: &mut Ctx<'_, '_, '_>) {
+        ctx.db.record_nothing();
+        self.0.iter().flatten().for_each(|words| ctx.record(words));
+    }
 }
 
 /// Notes that new entries went to a consumer.
@@ -179,9 +261,11 @@ fn give(stream: &mut value::Stream, read: &GroupRead<'_>, ids: &[StreamId], now:
     }
 }
 
-/// Whether entries were deleted from `start` on, so that counting cannot tell what was read.
+/// Whether entries were deleted from `start` on, so that counting cannot tell what was read. What was deleted
+/// in front of the first entry that is left is of no matter.
 fn has_deleted_since(stream: &value::Stream, start: StreamId) -> bool {
-    !stream.is_empty() && stream.max_deleted_id() != StreamId::MIN && start <= stream.max_deleted_id()
+    let deleted = stream.max_deleted_id();
+    !stream.is_empty() && deleted != StreamId::MIN && stream.first_id() <= deleted && start <= deleted
 }
 
 /// How many entries were ever added up to `id`, where that can be told.
@@ -208,8 +292,9 @@ fn position(stream: &value::Stream, id: StreamId) -> Option<u64> {
     None
 }
 
-/// How many entries the group has not been given, where that can be told.
-fn lag(stream: &value::Stream, group: &Group) -> Option<u64> {
+/// How many entries the group has not been given, where that can be told. Below zero when the group was told
+/// to have read more than there are (XGROUP CREATE ... ENTRIESREAD), as in Redis.
+fn lag(stream: &value::Stream, group: &Group) -> Option<i64> {
     let added = stream.entries_added();
     if added == 0 {
         return Some(0);
@@ -218,12 +303,12 @@ fn lag(stream: &value::Stream, group: &Group) -> Option<u64> {
         Some(read) if !has_deleted_since(stream, group.last_id) => Some(read),
         _ => position(stream, group.last_id),
     };
-    read.and_then(|read| added.checked_sub(read))
+    read.map(|read| (added as i64).wrapping_sub(read as i64))
 }
 
-fn int_or_null(reply: &mut Reply, n: Option<u64>) {
+fn int_or_null(reply: &mut Reply, n: Option<i64>) {
     match n {
-        Some(n) => reply.int(n as i64),
+        Some(n) => reply.int(n),
         None => reply.null(),
     }
 }
@@ -242,7 +327,7 @@ pub(super) fn show_groups(reply: &mut Reply, stream: &value::Stream) {
         reply.bulk(b"last-delivered-id");
         bulk_id(reply, group.last_id);
         reply.bulk(b"entries-read");
-        int_or_null(reply, group.entries_read);
+        int_or_null(reply, group.entries_read.map(|n| n as i64));
         reply.bulk(b"lag");
         int_or_null(reply, lag(stream, group));
     }
@@ -275,7 +360,7 @@ pub(super) fn show_groups_fully(reply: &mut Reply, stream: &value::Stream, count
         reply.bulk(b"last-delivered-id");
         bulk_id(reply, group.last_id);
         reply.bulk(b"entries-read");
-        int_or_null(reply, group.entries_read);
+        int_or_null(reply, group.entries_read.map(|n| n as i64));
         reply.bulk(b"lag");
         int_or_null(reply, lag(stream, group));
         reply.bulk(b"pel-count");

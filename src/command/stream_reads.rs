@@ -6,7 +6,8 @@ use super::ctx::{Block, Collections, Ctx, DONE, Outcome, TimeoutReply};
 use super::spec::{Command, Group::Stream, Keyword, behind, flags::*, key, one};
 use super::stream_groups::{GroupRead, read_group};
 use super::streams::{bulk_id, id, id_text};
-use super::{Fail, Result, bulk_item, int, is};
+use super::{Fail, Result, bulk_item, int, is, timeout_ms};
+use crate::base::time::UnixMs;
 use crate::resp::Reply;
 use crate::value::stream::Entry;
 use crate::value::{self, StreamId};
@@ -15,10 +16,13 @@ const STREAMS: Keyword =
     Keyword { word: "streams", told_from: 1, from: 1, options: &[("group", 2), ("count", 1), ("block", 1)] };
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("xrange", -4, Stream, xrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).complexity("O(N)").doc("5.0.0", "key start:string end:string [COUNT count]", "Returns the entries between two ids."),
-    Command::new("xrevrange", -4, Stream, xrevrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).complexity("O(N)").doc("5.0.0", "key end:string start:string [COUNT count]", "Returns the entries between two ids, the newest first."),
-    Command::new("xread", -4, Stream, xread).flags(READONLY | BLOCKING | MOVABLE_KEYS).keys(&[behind(STREAMS, 2, key::RO | key::ACCESS)]).doc("5.0.0", "[COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]", "Returns the entries of several streams behind given ids, and waits for some if asked to."),
-    Command::new("xreadgroup", -7, Stream, xreadgroup).flags(WRITE | BLOCKING | MOVABLE_KEYS | WAITS_FOR_LOSS).keys(&[behind(Keyword { told_from: 4, ..STREAMS }, 2, key::RO | key::ACCESS)]).doc("5.0.0", "GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...]", "Returns entries that a group has not been given yet, or those that one consumer has not acknowledged."),
+    Command::new("xrange", -4, Stream, xrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).complexity("O(N)").history(&[("6.2.0", "Exclusive ends of ranges.")])
+        .doc("5.0.0", "key start:string end:string [COUNT count]", "Returns the entries between two ids."),
+    Command::new("xrevrange", -4, Stream, xrevrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).complexity("O(N)").history(&[("6.2.0", "Exclusive ends of ranges.")])
+        .doc("5.0.0", "key end:string start:string [COUNT count]", "Returns the entries between two ids, the newest first."),
+    Command::new("xread", -4, Stream, xread).flags(READONLY | BLOCKING | MOVABLE_KEYS).keys(&[behind(STREAMS, 2, key::RO | key::ACCESS)]).doc("5.0.0", "[COUNT count] [BLOCK milliseconds] STREAMS (key ... id ...)", "Returns the entries of several streams behind given ids, and waits for some if asked to."),
+    Command::new("xreadgroup", -7, Stream, xreadgroup).flags(WRITE | BLOCKING | MOVABLE_KEYS | WAITS_FOR_LOSS).keys(&[behind(Keyword { told_from: 4, ..STREAMS }, 2, key::RO | key::ACCESS)]).doc("5.0.0", "GROUP group-block=(group consumer) [COUNT count] [BLOCK milliseconds] \
+             [NOACK] STREAMS (key ... id ...)", "Returns entries that a group has not been given yet, or those that one consumer has not acknowledged."),
 ];
 
 /// An entry: its id and its fields with their values.
@@ -109,7 +113,7 @@ struct Read<'a> {
 }
 
 impl<'a> Read<'a> {
-    fn parse(args: &[&'a [u8]], of_group: bool) -> Result<Self> {
+    fn parse(args: &[&'a [u8]], of_group: bool, now: UnixMs) -> Result<Self> {
         let mut read =
             Self { count: usize::MAX, blocks: false, timeout: None, group: None, first_key: 0, streams: 0 };
         let mut no_ack = false;
@@ -117,11 +121,8 @@ impl<'a> Read<'a> {
         while let Some(&word) = args.get(at) {
             let more = args.len() - 1 - at;
             if more > 0 && is(word, "block") {
-                let n = crate::base::num::parse_i64(args[at + 1]);
-                let ms = n.ok_or(Fail::text("ERR timeout is not an integer or out of range"))?;
-                let ms = u64::try_from(ms).map_err(|_| Fail::text("ERR timeout is negative"))?;
                 read.blocks = true;
-                read.timeout = (ms > 0).then(|| Duration::from_millis(ms));
+                read.timeout = timeout_ms(args[at + 1], now)?;
                 at += 2;
             } else if more > 0 && is(word, "count") {
                 read.count = match int(args[at + 1])? {
@@ -131,9 +132,10 @@ impl<'a> Read<'a> {
                 at += 2;
             } else if more > 0 && is(word, "streams") {
                 if !more.is_multiple_of(2) {
-                    return Err(Fail::text(
-                        "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.",
-                    ));
+                    let (name, new) = if of_group { ("xreadgroup", '>') } else { ("xread", '$') };
+                    return Err(Fail::owned(format!(
+                        "ERR Unbalanced '{name}' list of streams: for each stream key an ID or '{new}' must be specified."
+                    )));
                 }
                 (read.first_key, read.streams) = (at + 1, more / 2);
                 break;
@@ -197,17 +199,14 @@ impl<'a> Read<'a> {
 }
 
 fn xread(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let read = Read::parse(args, false)?;
+    let read = Read::parse(args, false, ctx.db.now)?;
     let mut after = Vec::with_capacity(read.streams);
     for (key, from) in read.pairs(args) {
         let stream = ctx.db.stream(key)?;
         after.push(match from {
             b"$" => stream.map_or(StreamId::MIN, value::Stream::last_id),
-            // The last entry itself (7.4).
-            b"+" => stream
-                .and_then(|s| s.iter().next_back()?.id.previous())
-                .or(stream.map(value::Stream::last_id))
-                .unwrap_or(StreamId::MIN),
+            // The last entry itself (7.4); if it was deleted, what comes after it.
+            b"+" => stream.and_then(|s| s.last_id().previous()).unwrap_or(StreamId::MIN),
             b">" => {
                 return Err(Fail::text(
                     "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
@@ -253,7 +252,7 @@ fn close_streams(reply: &mut Reply, streams: usize, found: Reply) {
 }
 
 fn xreadgroup(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let read = Read::parse(args, true)?;
+    let read = Read::parse(args, true, ctx.db.now)?;
     let Some(group) = read.group else { return Err(Fail::Syntax) };
     let mut from = Vec::with_capacity(read.streams);
     for (key, text) in read.pairs(args) {
@@ -262,6 +261,11 @@ fn xreadgroup(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             b"$" => {
                 return Err(Fail::text(
                     "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
+                ));
+            }
+            b"+" => {
+                return Err(Fail::text(
+                    "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The + ID would just return an empty result set.",
                 ));
             }
             b">" => None,

@@ -1,6 +1,7 @@
 //! The stream family: entries come and go. Reading is in [`super::stream_reads`], groups are in
 //! [`super::stream_groups`].
 
+use super::client::Role;
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Stream, flags::*, key, one};
 use super::stream_reads::show_entry;
@@ -11,11 +12,57 @@ use crate::value::stream::Trim;
 use crate::value::{self, Kind, StreamId};
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("xadd", -5, Stream, xadd).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::UPDATE)]).tips(&["nondeterministic_output"]).complexity("O(1)").doc("5.0.0", "key [NOMKSTREAM] [<MAXLEN | MINID> [= | ~] threshold [LIMIT count]] <* | id> field value [field value ...]", "Appends an entry to a stream, and creates the stream if there is none."),
-    Command::new("xlen", 2, Stream, xlen).flags(READONLY | FAST).keys(&[one(1, key::RO)]).complexity("O(1)").doc("5.0.0", "key", "Returns the number of entries of a stream."),
-    Command::new("xdel", -3, Stream, xdel).flags(WRITE | FAST).keys(&[one(1, key::RW | key::DELETE)]).complexity("O(1)").doc("5.0.0", "key id [id ...]", "Removes entries by their ids."),
-    Command::new("xtrim", -4, Stream, xtrim).flags(WRITE).keys(&[one(1, key::RW | key::DELETE)]).tips(&["nondeterministic_output"]).complexity("O(N)").doc("5.0.0", "key <MAXLEN | MINID> [= | ~] threshold [LIMIT count]", "Removes old entries from a stream."),
-    Command::new("xsetid", -3, Stream, xsetid).flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::UPDATE)]).complexity("O(1)").doc("5.0.0", "key last-id [ENTRIESADDED entries-added] [MAXDELETEDID max_deleted_entry_id]", "Sets the last id and the counters of a stream."),
+    Command::new("xadd", -5, Stream, xadd)
+        .flags(WRITE | DENYOOM | FAST)
+        .keys(
+            &[one(1, key::RW | key::UPDATE).notes("UPDATE because entries may be removed at the other end")],
+        )
+        .tips(&["nondeterministic_output"])
+        .complexity("O(1)")
+        .history(&[
+            ("6.2.0", "The options `NOMKSTREAM`, `MINID` and `LIMIT`."),
+            ("7.0.0", "Ids whose second part is left to the server."),
+        ])
+        .doc(
+            "5.0.0",
+            "key [NOMKSTREAM@6.2.0] [trim=(strategy=<MAXLEN | MINID@6.2.0> \
+             [operator=<equal== | approximately=~>] threshold [LIMIT count@6.2.0])] \
+             id-selector=<auto-id=* | id> data=(field value) ...",
+            "Appends an entry to a stream, and creates the stream if there is none.",
+        ),
+    Command::new("xlen", 2, Stream, xlen)
+        .flags(READONLY | FAST)
+        .keys(&[one(1, key::RO)])
+        .complexity("O(1)")
+        .doc("5.0.0", "key", "Returns the number of entries of a stream."),
+    Command::new("xdel", -3, Stream, xdel)
+        .flags(WRITE | FAST)
+        .keys(&[one(1, key::RW | key::DELETE)])
+        .complexity("O(1)")
+        .doc("5.0.0", "key id ...", "Removes entries by their ids."),
+    Command::new("xtrim", -4, Stream, xtrim)
+        .flags(WRITE)
+        .keys(&[one(1, key::RW | key::DELETE)])
+        .tips(&["nondeterministic_output"])
+        .complexity("O(N)")
+        .history(&[("6.2.0", "The options `MINID` and `LIMIT`.")])
+        .doc(
+            "5.0.0",
+            "key trim=(strategy=<MAXLEN | MINID@6.2.0> [operator=<equal== | \
+             approximately=~>] threshold [LIMIT count@6.2.0])",
+            "Removes old entries from a stream.",
+        ),
+    Command::new("xsetid", -3, Stream, xsetid)
+        .flags(WRITE | DENYOOM | FAST)
+        .keys(&[one(1, key::RW | key::UPDATE)])
+        .complexity("O(1)")
+        .history(&[("7.0.0", "The options `ENTRIESADDED` and `MAXDELETEDID`.")])
+        .doc(
+            "5.0.0",
+            "key last-id [ENTRIESADDED entries-added@7.0.0] [MAXDELETEDID \
+             max-deleted-id@7.0.0]",
+            "Sets the last id and the counters of a stream.",
+        ),
     Command::container("xinfo", Stream, INFO).doc("5.0.0", "", "Tells about streams and their groups."),
 ];
 
@@ -25,22 +72,21 @@ const INFO: &[Command] = &[
         .keys(&[one(2, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
         .complexity("O(1)")
-        .doc("5.0.0", "key groupname", "Lists the consumers of a group."),
+        .history(&[("7.2.0", "The field `inactive`.")])
+        .doc("5.0.0", "key group", "Lists the consumers of a group."),
     Command::new("groups", 3, Stream, groups)
         .flags(READONLY)
         .keys(&[one(2, key::RO | key::ACCESS)])
         .complexity("O(1)")
+        .history(&[("7.0.0", "The fields `entries-read` and `lag`.")])
         .doc("5.0.0", "key", "Lists the groups of a stream."),
-    Command::new("help", 2, Stream, help).flags(LOADING | STALE).complexity("O(1)").doc(
-        "5.0.0",
-        "",
-        "Returns what the subcommands do.",
-    ),
+    Command::new("help", 2, Stream, help).flags(LOADING | STALE).complexity("O(1)").doc("5.0.0", "", "Returns what the subcommands do."),
     Command::new("stream", -3, Stream, stream)
         .flags(READONLY)
         .keys(&[one(2, key::RO | key::ACCESS)])
         .complexity("O(1)")
-        .doc("5.0.0", "key [FULL [COUNT count]]", "Tells about a stream."),
+        .history(&[("6.0.0", "The option `FULL`."), ("7.0.0", "The fields `max-deleted-entry-id`, `entries-added`, `recorded-first-entry-id`, `entries-read` and `lag`."), ("7.2.0", "The field `active-time`, and a new meaning of `seen-time`.")])
+        .doc("5.0.0", "key [full-block=(FULL [COUNT count])]", "Tells about a stream."),
 ];
 
 const INVALID_ID: Fail = Fail::text("ERR Invalid stream ID specified as stream command argument");
@@ -81,6 +127,8 @@ pub(super) fn id_text(id: StreamId) -> smallvec::SmallVec<[u8; 64]> {
 struct TrimOptions {
     keep: Trim,
     approximate: bool,
+    /// The argument with the threshold; `~` stands before it where the trim is approximate.
+    threshold: usize,
     /// Removals at most; 0: any number.
     limit: u64,
 }
@@ -112,15 +160,17 @@ impl Options {
                 }
                 let mark = behind.len() >= 2 && matches!(behind[0], b"~" | b"=");
                 approximate = mark && behind[0] == b"~";
-                let threshold = behind[usize::from(mark)];
-                trim = Some(if max_len {
+                let at = o.end + 1 + usize::from(mark);
+                let threshold = args[at];
+                let keep = if max_len {
                     let n = int(threshold)?;
                     let wrong = Fail::text("ERR The MAXLEN argument must be >= 0.");
                     Trim::MaxLen(u64::try_from(n).map_err(|_| wrong)?)
                 } else {
                     Trim::MinId(id(threshold, 0)?)
-                });
-                o.end += 2 + usize::from(mark);
+                };
+                trim = Some((keep, at));
+                o.end = at + 1;
             } else if !behind.is_empty() && is(word, "limit") {
                 let n = int(behind[0])?;
                 limit =
@@ -139,7 +189,8 @@ impl Options {
             (None, Some(_)) => {
                 Some("ERR syntax error, LIMIT cannot be used without specifying a trimming strategy")
             }
-            (Some(_), Some(_)) if !approximate => {
+            // A primary tells what it has trimmed exactly, and leaves the word in.
+            (Some(_), Some(_)) if !approximate && ctx.client.role != Role::Primary => {
                 Some("ERR syntax error, LIMIT cannot be used without the special ~ option")
             }
             _ => None,
@@ -152,7 +203,7 @@ impl Options {
             n => n.saturating_mul(100).min(1_000_000),
         };
         let limit = if approximate { limit.unwrap_or(usual) } else { 0 };
-        o.trim = trim.map(|keep| TrimOptions { keep, approximate, limit });
+        o.trim = trim.map(|(keep, threshold)| TrimOptions { keep, approximate, threshold, limit });
         Ok(o)
     }
 }
@@ -223,16 +274,9 @@ fn xadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx.db.notify(key, event::XTRIM);
     }
     bulk_id(ctx.reply, id);
-    let exact = matches!(new, NewId::Exact(_)) && !o.trim.as_ref().is_some_and(|t| t.approximate);
-    if !exact && ctx.db.effects.log_wanted {
-        let id = id_text(id);
-        let words = o.trim.as_ref().map(|trim| kept.words(trim));
-        let mut record: Vec<&[u8]> = vec![b"XADD", key];
-        record.extend(words.iter().flatten().map(|word| &word[..]));
-        record.push(&id);
-        record.extend_from_slice(fields);
-        ctx.record(&record);
-    }
+    let text = id_text(id);
+    let given = if matches!(new, NewId::Exact(_)) { args[o.end] } else { &text };
+    kept.record(ctx, args, o.trim.as_ref(), Some((o.end, given)));
     DONE
 }
 
@@ -247,17 +291,30 @@ impl Kept {
         Self { len: stream.len(), first: stream.first_id() }
     }
 
-    fn words(&self, trim: &TrimOptions) -> [Vec<u8>; 3] {
-        match trim.keep {
-            Trim::MaxLen(n) => {
-                let n = if trim.approximate { self.len } else { n };
-                [b"MAXLEN".to_vec(), b"=".to_vec(), n.to_string().into_bytes()]
-            }
-            Trim::MinId(id) => {
-                let id = if trim.approximate { self.first } else { id };
-                [b"MINID".to_vec(), b"=".to_vec(), id.to_string().into_bytes()]
-            }
+    /// Records the command with this in place of an approximate threshold, and the id that an entry got.
+    fn record(
+        &self,
+        ctx: &mut Ctx<'_, '_, '_>,
+        args: &[&[u8]],
+        trim: Option<&TrimOptions>,
+        new: Option<(usize, &[u8])>,
+    ) {
+        if !ctx.db.effects.log_wanted {
+            return;
         }
+        let mut told = args.to_vec();
+        if let Some((at, id)) = new {
+            told[at] = id;
+        }
+        let threshold = match trim.map(|trim| trim.keep) {
+            Some(Trim::MinId(_)) => id_text(self.first),
+            _ => itoa::Buffer::new().format(self.len).as_bytes().into(),
+        };
+        if let Some(trim) = trim.filter(|trim| trim.approximate) {
+            told[trim.threshold - 1] = b"=";
+            told[trim.threshold] = &threshold;
+        }
+        ctx.record(&told);
     }
 }
 
@@ -271,10 +328,7 @@ fn xtrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let kept = Kept::of(stream);
     if removed > 0 {
         ctx.db.changed(args[1], event::XTRIM);
-        if trim.approximate {
-            let [strategy, mark, threshold] = kept.words(&trim);
-            ctx.record(&[b"XTRIM", args[1], &strategy, &mark, &threshold]);
-        }
+        kept.record(ctx, args, Some(&trim), None);
     }
     ctx.reply.int(removed as i64);
     DONE

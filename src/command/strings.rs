@@ -7,39 +7,23 @@ use super::{Fail, Result, int, is};
 use crate::base::long_double::LongDouble;
 use crate::base::time::UnixMs;
 use crate::keyspace::db::SetExpire;
+use crate::keyspace::lazy::Cause;
 use crate::keyspace::{EntryRef, Event, event};
 use crate::value::{Kind, ValueRef};
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("get", 2, String, get).complexity("O(1)").flags(READONLY | FAST).keys(&[one(1, key::RO | key::ACCESS)]).doc(
-        "1.0.0",
-        "key",
-        "Returns the string value of a key.",
-    ),
+    Command::new("get", 2, String, get).complexity("O(1)").flags(READONLY | FAST).keys(&[one(1, key::RO | key::ACCESS)]).doc("1.0.0", "key", "Returns the string value of a key."),
     Command::new("set", -3, String, set).complexity("O(1)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE | key::VARIABLE_FLAGS)
             .notes("RW and ACCESS due to the optional `GET` argument")])
-        .doc(
-            "1.0.0",
-            "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
-            "Sets the string value of a key, whatever its type was, and creates the key if it does not exist.",
-        ),
-    Command::new("setnx", 3, String, setnx).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::OW | key::INSERT)]).doc(
-        "1.0.0",
-        "key value",
-        "Sets the string value of a key only when the key does not exist.",
-    ),
-    Command::new("setex", 4, String, setex).complexity("O(1)").flags(WRITE | DENYOOM).keys(&[one(1, key::OW | key::UPDATE)]).doc(
-        "2.0.0",
-        "key seconds value",
-        "Sets the string value and the expiry of a key.",
-    ),
-    Command::new("psetex", 4, String, psetex).complexity("O(1)").flags(WRITE | DENYOOM).keys(&[one(1, key::OW | key::UPDATE)]).doc(
-        "2.6.0",
-        "key milliseconds value",
-        "Sets the string value and the expiry in milliseconds of a key.",
-    ),
+        .history(&[("2.6.12", "The options `EX`, `PX`, `NX` and `XX`."), ("6.0.0", "The option `KEEPTTL`."), ("6.2.0", "The options `GET`, `EXAT` and `PXAT`."), ("7.0.0", "`NX` and `GET` together.")])
+        .doc("1.0.0", "key value [condition@2.6.12=<NX | XX>] [GET@6.2.0] [expiration=<EX \
+             seconds@2.6.12 | PX milliseconds@2.6.12 | EXAT unix-time-seconds@6.2.0 | \
+             PXAT unix-time-milliseconds@6.2.0 | KEEPTTL@6.0.0>]", "Sets the string value of a key, whatever its type was, and creates the key if it does not exist."),
+    Command::new("setnx", 3, String, setnx).deprecated("2.6.12", "`SET` with `NX`").complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::OW | key::INSERT)]).doc("1.0.0", "key value", "Sets the string value of a key only when the key does not exist."),
+    Command::new("setex", 4, String, setex).deprecated("2.6.12", "`SET` with `EX`").complexity("O(1)").flags(WRITE | DENYOOM).keys(&[one(1, key::OW | key::UPDATE)]).doc("2.0.0", "key seconds value", "Sets the string value and the expiry of a key."),
+    Command::new("psetex", 4, String, psetex).deprecated("2.6.12", "`SET` with `PX`").complexity("O(1)").flags(WRITE | DENYOOM).keys(&[one(1, key::OW | key::UPDATE)]).doc("2.6.0", "key milliseconds value", "Sets the string value and the expiry in milliseconds of a key."),
     Command::new("getset", 3, String, getset).deprecated("6.2.0", "`SET` with `GET`").complexity("O(1)")
         .flags(WRITE | DENYOOM | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE)])
@@ -51,76 +35,32 @@ pub const COMMANDS: &[Command] = &[
     Command::new("getex", -2, String, getex).complexity("O(1)")
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::ACCESS | key::UPDATE).notes("RW and UPDATE because it changes the TTL")])
-        .doc(
-            "6.2.0",
-            "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]",
-            "Returns the string value of a key and sets or clears its expiry.",
-        ),
+        .doc("6.2.0", "key [expiration=<EX seconds | PX milliseconds | EXAT unix-time-seconds | \
+             PXAT unix-time-milliseconds | PERSIST>]", "Returns the string value of a key and sets or clears its expiry."),
     Command::new("mget", -2, String, mget).complexity("O(N)")
         .flags(READONLY | FAST)
         .keys(&[range(1, -1, 1, key::RO | key::ACCESS)])
         .tips(&["request_policy:multi_shard"])
-        .doc("1.0.0", "key [key ...]", "Returns the string values of several keys at one moment."),
+        .doc("1.0.0", "key ...", "Returns the string values of several keys at one moment."),
     Command::new("mset", -3, String, mset).complexity("O(N)")
         .flags(WRITE | DENYOOM)
         .keys(&[range(1, -1, 2, key::OW | key::UPDATE)])
         .tips(&["request_policy:multi_shard", "response_policy:all_succeeded"])
-        .doc("1.0.1", "key value [key value ...]", "Sets the string values of several keys at one moment."),
+        .doc("1.0.1", "data=(key value) ...", "Sets the string values of several keys at one moment."),
     Command::new("msetnx", -3, String, msetnx).complexity("O(N)")
         .flags(WRITE | DENYOOM)
         .keys(&[range(1, -1, 2, key::OW | key::INSERT)])
-        .tips(&["request_policy:multi_shard", "response_policy:agg_min"])
-        .doc("1.0.1", "key value [key value ...]", "Sets the string values of several keys only when none of them exists."),
-    Command::new("incr", 2, String, incr).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc(
-        "1.0.0",
-        "key",
-        "Adds one to the integer value of a key; a missing key counts as 0.",
-    ),
-    Command::new("decr", 2, String, decr).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc(
-        "1.0.0",
-        "key",
-        "Takes one from the integer value of a key; a missing key counts as 0.",
-    ),
-    Command::new("incrby", 3, String, incrby).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc(
-        "1.0.0",
-        "key increment",
-        "Adds a number to the integer value of a key; a missing key counts as 0.",
-    ),
-    Command::new("decrby", 3, String, decrby).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc(
-        "1.0.0",
-        "key decrement",
-        "Takes a number from the integer value of a key; a missing key counts as 0.",
-    ),
-    Command::new("incrbyfloat", 3, String, incrbyfloat).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc(
-        "2.6.0",
-        "key increment:double",
-        "Adds a floating point number to the value of a key; a missing key counts as 0.",
-    ),
-    Command::new("append", 3, String, append).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::INSERT)]).doc(
-        "2.0.0",
-        "key value",
-        "Appends bytes to the string value of a key, and creates the key if it does not exist.",
-    ),
-    Command::new("strlen", 2, String, strlen).complexity("O(1)").flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc(
-        "2.2.0",
-        "key",
-        "Returns the length of a string value.",
-    ),
-    Command::new("getrange", 4, String, getrange).complexity("O(N)").flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc(
-        "2.4.0",
-        "key start end",
-        "Returns a part of the string value of a key.",
-    ),
-    Command::new("substr", 4, String, getrange).deprecated("2.0.0", "`GETRANGE`").complexity("O(N)").flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc(
-        "1.0.0",
-        "key start end",
-        "Returns a part of the string value of a key: the old name of GETRANGE.",
-    ),
-    Command::new("setrange", 4, String, setrange).complexity("O(1)").flags(WRITE | DENYOOM).keys(&[one(1, key::RW | key::UPDATE)]).doc(
-        "2.2.0",
-        "key offset value",
-        "Overwrites a part of a string value from an offset on, and creates the key if it does not exist.",
-    ),
+        .doc("1.0.1", "data=(key value) ...", "Sets the string values of several keys only when none of them exists."),
+    Command::new("incr", 2, String, incr).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc("1.0.0", "key", "Adds one to the integer value of a key; a missing key counts as 0."),
+    Command::new("decr", 2, String, decr).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc("1.0.0", "key", "Takes one from the integer value of a key; a missing key counts as 0."),
+    Command::new("incrby", 3, String, incrby).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc("1.0.0", "key increment", "Adds a number to the integer value of a key; a missing key counts as 0."),
+    Command::new("decrby", 3, String, decrby).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc("1.0.0", "key decrement", "Takes a number from the integer value of a key; a missing key counts as 0."),
+    Command::new("incrbyfloat", 3, String, incrbyfloat).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, RWU)]).doc("2.6.0", "key increment:double", "Adds a floating point number to the value of a key; a missing key counts as 0."),
+    Command::new("append", 3, String, append).complexity("O(1)").flags(WRITE | DENYOOM | FAST).keys(&[one(1, key::RW | key::INSERT)]).doc("2.0.0", "key value", "Appends bytes to the string value of a key, and creates the key if it does not exist."),
+    Command::new("strlen", 2, String, strlen).complexity("O(1)").flags(READONLY | FAST).keys(&[one(1, key::RO)]).doc("2.2.0", "key", "Returns the length of a string value."),
+    Command::new("getrange", 4, String, getrange).complexity("O(N)").flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc("2.4.0", "key start end", "Returns a part of the string value of a key."),
+    Command::new("substr", 4, String, getrange).deprecated("2.0.0", "`GETRANGE`").complexity("O(N)").flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).doc("1.0.0", "key start end", "Returns a part of the string value of a key: the old name of GETRANGE."),
+    Command::new("setrange", 4, String, setrange).complexity("O(1)").flags(WRITE | DENYOOM).keys(&[one(1, key::RW | key::UPDATE)]).doc("2.2.0", "key offset value", "Overwrites a part of a string value from an offset on, and creates the key if it does not exist."),
 ];
 
 const RWU: u16 = key::RW | key::ACCESS | key::UPDATE;
@@ -231,39 +171,39 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
         return DONE;
     }
-    put(ctx, args[1], args[2], expire);
+    match expire {
+        SetExpire::At(at) => put_until(ctx, args[1], args[2], at, matches!(o.when, Some(("pxat", _)))),
+        expire => {
+            ctx.db.set_string(args[1], args[2], expire);
+            ctx.db.changed(args[1], event::SET);
+            // What the client wants back concerns nobody else.
+            if o.get {
+                let told = args[3..].iter().copied().filter(|arg| !is(arg, "get"));
+                ctx.record(&args[..3].iter().copied().chain(told).collect::<Vec<_>>());
+            }
+        }
+    }
     if !o.get {
         ctx.reply.ok();
     }
     DONE
 }
 
-/// Sets a string with an expiry, and logs the moment of expiry instead of a duration.
-fn put(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], expire: SetExpire) {
-    match expire {
-        SetExpire::At(at) => {
-            ctx.db.set_string(key, value, expire);
-            ctx.record(&[&b"SET"[..], key, value, b"PXAT", itoa::Buffer::new().format(at).as_bytes()]);
-        }
-        SetExpire::Keep => {
-            ctx.db.set_string(key, value, expire);
-            ctx.record(&[&b"SET"[..], key, value, b"KEEPTTL"]);
-        }
-        SetExpire::Clear => {
-            ctx.db.set_string(key, value, expire);
-            ctx.record(&[&b"SET"[..], key, value]);
-        }
-    }
+/// Sets a string that ends at a moment. Replicas are told the moment, unless the command is `told` as it came.
+fn put_until(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], at: UnixMs, told: bool) {
+    ctx.db.set_string(key, value, SetExpire::At(at));
     ctx.db.changed(key, event::SET);
-    if matches!(expire, SetExpire::At(_)) {
-        ctx.db.notify(key, event::EXPIRE);
+    ctx.db.notify(key, event::EXPIRE);
+    if !told {
+        ctx.record(&[&b"SET"[..], key, value, b"PXAT", itoa::Buffer::new().format(at).as_bytes()]);
     }
 }
 
 fn setnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let missing = !ctx.db.exists(args[1]);
     if missing {
-        put(ctx, args[1], args[2], SetExpire::Clear);
+        ctx.db.set_string(args[1], args[2], SetExpire::Clear);
+        ctx.db.changed(args[1], event::SET);
     }
     ctx.reply.int(i64::from(missing));
     DONE
@@ -279,14 +219,16 @@ fn psetex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn set_for(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], seconds: bool) -> Result {
     let at = deadline(ctx, args[2], seconds, false)?;
-    put(ctx, args[1], args[3], SetExpire::At(at));
+    put_until(ctx, args[1], args[3], at, false);
     ctx.reply.ok();
     DONE
 }
 
 fn getset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     reply_string(ctx, args[1])?;
-    put(ctx, args[1], args[2], SetExpire::Clear);
+    ctx.db.set_string(args[1], args[2], SetExpire::Clear);
+    ctx.db.changed(args[1], event::SET);
+    ctx.record(&[&b"SET"[..], args[1], args[2]]);
     DONE
 }
 
@@ -294,7 +236,7 @@ fn getdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if reply_string(ctx, args[1])? {
         ctx.db.remove(args[1]);
         ctx.db.changed(args[1], event::DEL);
-        ctx.record(&[&b"DEL"[..], args[1]]);
+        ctx.db.record_deletion(Cause::User, args[1]);
     }
     DONE
 }
@@ -308,7 +250,7 @@ fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match o.expire(ctx)? {
         SetExpire::At(at) if at < ctx.db.now => {
             ctx.db.remove(key);
-            ctx.record(&[&b"DEL"[..], key]);
+            ctx.db.record_deletion(Cause::Expiry, key);
             ctx.db.changed(key, event::DEL);
         }
         SetExpire::At(at) => {

@@ -1,10 +1,13 @@
 //! The command table: from a name to its declaration, under the names that the configuration gives.
 
 use super::gate;
-use super::spec::Command;
+use super::spec::{Command, Mode};
 
-/// Every family's rows.
-const FAMILIES: &[&[Command]] = &[
+/// Rows of one family after the other.
+pub type Families = [&'static [Command]];
+
+/// The families that need data and the client alone; the node brings its own.
+pub const FAMILIES: &Families = &[
     super::strings::COMMANDS,
     super::lcs::COMMANDS,
     super::keys::COMMANDS,
@@ -19,18 +22,13 @@ const FAMILIES: &[&[Command]] = &[
     super::streams::COMMANDS,
     super::stream_reads::COMMANDS,
     super::stream_groups::COMMANDS,
+    super::stream_pending::COMMANDS,
     super::sorted_sets::COMMANDS,
     super::sorted_set_ranges::COMMANDS,
     super::sorted_set_pops::COMMANDS,
     super::sorted_set_algebra::COMMANDS,
     super::connection::COMMANDS,
-    super::cluster::COMMANDS,
-    super::migrate::COMMANDS,
-    super::persistence::COMMANDS,
-    super::clients::COMMANDS,
-    super::pubsub::COMMANDS,
     super::server::COMMANDS,
-    super::replication::COMMANDS,
     super::transactions::COMMANDS,
 ];
 
@@ -106,26 +104,23 @@ fn lower_case(word: u64) -> u64 {
 const PLACES: usize = 1 << 10;
 
 impl CommandTable {
-    /// The table with some commands renamed, or removed by an empty new name (`rename-command`).
-    pub fn new(renames: &[(String, String)]) -> Self {
+    /// The commands of `families`, and of this level, that exist in `mode`; some renamed, or removed by an
+    /// empty new name (`rename-command`).
+    pub fn new(mode: Mode, families: &Families, renames: &[(String, String)]) -> Self {
         let mut table =
             Self { listed: Vec::new(), places: vec![Place::default(); PLACES].into_boxed_slice() };
-        for command in FAMILIES.iter().flat_map(|f| f.iter()) {
+        let rows = FAMILIES.iter().chain(families).flat_map(|family| family.iter());
+        for command in rows.filter(|row| row.exists_in(mode)) {
             let renamed = renames.iter().rev().find(|(from, _)| from.eq_ignore_ascii_case(command.name));
             let name = renamed.map_or(command.name.to_owned(), |(_, to)| to.to_ascii_lowercase());
             if !name.is_empty() {
-                table.add(name, command);
+                table.add(mode, name, command);
             }
         }
         table
     }
 
-    /// Whether there is a command that a row calls `name`.
-    pub fn is_command(name: &str) -> bool {
-        FAMILIES.iter().flat_map(|f| f.iter()).any(|c| c.name.eq_ignore_ascii_case(name))
-    }
-
-    fn add(&mut self, name: String, command: &'static Command) {
+    fn add(&mut self, mode: Mode, name: String, command: &'static Command) {
         let id = self.listed.len();
         let spelling = Spelling::of(name.as_bytes());
         let mut at = spelling.place();
@@ -133,17 +128,16 @@ impl CommandTable {
             at = (at + 1) % PLACES;
         }
         self.places[at] = Place { spelling, id: id as u16 };
-        let first = id + 1;
-        let subcommands = (first..first + command.subcommands.len()).collect();
+        let subcommands: Vec<_> = command.subcommands.iter().filter(|sub| sub.exists_in(mode)).collect();
         let container = name.clone();
         self.listed.push(Listed {
             name,
             command,
             needs: gate::needs(command),
             single_key: command.single_key(),
-            subcommands,
+            subcommands: (id + 1..=id + subcommands.len()).collect(),
         });
-        for sub in command.subcommands {
+        for sub in subcommands {
             self.listed.push(Listed {
                 name: format!("{container}|{}", sub.name),
                 command: sub,
@@ -205,7 +199,11 @@ mod tests {
 
     #[test]
     fn every_command_is_found_by_its_name_in_any_case() {
-        let table = CommandTable::new(&[("get".into(), "Fetch".into()), ("set".into(), String::new())]);
+        let table = CommandTable::new(
+            Mode::Data,
+            &[],
+            &[("get".into(), "Fetch".into()), ("set".into(), String::new())],
+        );
         for (id, listed) in table.commands() {
             assert_eq!(table.find(listed.name.to_uppercase().as_bytes()), Some(id));
         }
@@ -216,7 +214,7 @@ mod tests {
 
     #[test]
     fn rows_are_well_formed() {
-        let table = CommandTable::new(&[]);
+        let table = CommandTable::new(Mode::Data, &[], &[]);
         for listed in &table.listed {
             let c = listed.command;
             assert!(!c.summary.is_empty() && !c.since.is_empty(), "{} is documented", listed.name);

@@ -22,7 +22,7 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(1)")
         .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY | NOT_QUEUED)
         .keys(&[range(1, -1, 1, key::RO)])
-        .doc("2.2.0", "key [key ...]", "Makes the next transaction depend on keys that must not change."),
+        .doc("2.2.0", "key ...", "Makes the next transaction depend on keys that must not change."),
     Command::new("unwatch", 1, Transactions, unwatch)
         .complexity("O(1)")
         .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY)

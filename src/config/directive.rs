@@ -17,12 +17,17 @@ pub struct Directive {
     pub meaning: Meaning,
     /// Cannot be changed by CONFIG SET.
     pub immutable: bool,
+    /// Refused by CONFIG SET while data are loaded.
+    pub not_while_loading: bool,
     /// Kept out of logs.
     pub sensitive: bool,
     /// Shown by CONFIG GET only when it is named in full.
     pub hidden: bool,
     /// Cannot be changed by CONFIG SET unless `enable-protected-configs` allows it.
     pub protected: bool,
+    /// What the server brings up to date when the value changes, in any order. Without one, whoever heeds
+    /// the directive reads it each time.
+    pub moves: &'static [Effect],
     /// What must hold after the value was read, beyond its form; the error is the client's message.
     pub check: Option<fn(&Settings) -> Result<(), &'static str>>,
 }
@@ -36,6 +41,52 @@ pub enum Meaning {
     Later,
     /// Read, shown and kept for the sake of existing files; there is nothing that it could steer.
     None,
+}
+
+/// A part of the server that keeps something made from directives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// The process's limit of open files.
+    OpenFiles,
+    /// The working directory.
+    Directory,
+    /// The kernel's score for killing the process.
+    OomScore,
+    /// The sockets that clients connect to.
+    Listeners,
+    Log,
+    CrashReport,
+    /// The memory limit, and how uses of keys are counted for it.
+    Memory,
+    /// The classes of keyspace events.
+    Events,
+    /// The conditions that refuse commands.
+    Gate,
+    /// Whether a failed save refuses writes.
+    SaveFailure,
+    /// The settings of the cluster's state machine.
+    Cluster,
+    /// The thresholds of encodings, and the longest string.
+    Encodings,
+    Backlog,
+}
+
+impl Effect {
+    pub const ALL: [Self; 13] = [
+        Self::OpenFiles,
+        Self::Directory,
+        Self::OomScore,
+        Self::Listeners,
+        Self::Log,
+        Self::CrashReport,
+        Self::Memory,
+        Self::Events,
+        Self::Gate,
+        Self::SaveFailure,
+        Self::Cluster,
+        Self::Encodings,
+        Self::Backlog,
+    ];
 }
 
 /// Where a value of type `T` lies in the settings.
@@ -89,9 +140,11 @@ impl Directive {
             form,
             meaning,
             immutable: false,
+            not_while_loading: false,
             sensitive: false,
             hidden: false,
             protected: false,
+            moves: &[],
             check: None,
         }
     }
@@ -103,6 +156,11 @@ impl Directive {
 
     pub(super) const fn immutable(mut self) -> Self {
         self.immutable = true;
+        self
+    }
+
+    pub(super) const fn not_while_loading(mut self) -> Self {
+        self.not_while_loading = true;
         self
     }
 
@@ -118,6 +176,11 @@ impl Directive {
 
     pub(super) const fn protected(mut self) -> Self {
         self.protected = true;
+        self
+    }
+
+    pub(super) const fn moves(mut self, moves: &'static [Effect]) -> Self {
+        self.moves = moves;
         self
     }
 

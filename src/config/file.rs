@@ -79,8 +79,13 @@ const INCLUDE_DEPTH_MAX: usize = 16;
 pub fn load(text: &[u8], sentinel_mode: bool, includes: Includes) -> Result<Loaded, FileError> {
     let mut reader = Reader { loaded: Loaded::default(), sentinel_mode };
     reader.text(text, None, 0, includes)?;
-    reader.loaded.contradictions()?;
-    Ok(reader.loaded)
+    let mut loaded = reader.loaded;
+    loaded.contradictions()?;
+    if loaded.config.cluster_enabled {
+        // A cluster has one, whatever the file says, and CONFIG GET shows it.
+        loaded.config.databases = 1;
+    }
+    Ok(loaded)
 }
 
 struct Reader {

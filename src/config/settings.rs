@@ -237,6 +237,8 @@ pub struct Settings {
     pub repl_diskless_sync_max_replicas: u32,
     /// Load a snapshot from the socket.
     pub repl_diskless_load: DisklessLoad,
+    /// Answer a write when the replicas in sync have been sent it.
+    pub reply_after_handover: bool,
     /// Replicas in good state without which writes are refused; 0: none needed.
     pub min_replicas_to_write: u32,
     /// Seconds of lag up to which a replica counts as good.

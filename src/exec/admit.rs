@@ -106,6 +106,7 @@ impl Executor {
     }
 
     /// Refuses or postpones a command; `bits` are the conditions that concern it.
+    #[expect(clippy::too_many_arguments, reason = "what a gate may have to ask, or to answer with")]
     #[cold]
     fn pass_gate(
         &mut self,
@@ -137,7 +138,7 @@ impl Executor {
             self.reject(call.id, &fail, reply);
             return Err(After::Done);
         }
-        if bits & (gate::PAUSED_ALL | gate::PAUSED_WRITES) != 0 && !client.in_multi() {
+        if bits & (gate::PAUSED_ALL | gate::PAUSED_WRITES) != 0 {
             client.set_asking(asking);
             return Err(After::Postponed);
         }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::call::{Call, Ended, Origin};
+use super::route::Route;
 use super::{After, Blocked, Executor, Host, lock_set};
 use crate::base::time::UnixMs;
 use crate::command::spec::flags;
-use crate::command::{Block, Client, Group};
+use crate::command::{Block, Client, Fail, Group};
 use crate::keyspace::db::Expiring;
 use crate::keyspace::watch::Waiter;
-use crate::keyspace::{Db, LockSet, Locked};
+use crate::keyspace::{Db, Locked};
 use crate::resp::Reply;
 use crate::value::Kind;
 
@@ -43,6 +44,14 @@ impl Executor {
         })
     }
 
+    /// Whether this node still serves what a blocked client waits for; else what it is to be told. While a slot
+    /// moves the client waits on, whichever end this node is.
+    pub fn still_serves(&mut self, client: &Client, argv: &[&[u8]]) -> Result<(), Fail> {
+        let Some(id) = self.shared.commands.find(argv[0]) else { return Ok(()) };
+        let Some(view) = self.view.load().as_deref() else { return Ok(()) };
+        Route::of(self.shared.commands.get(id).command, argv).check(view, client, true)
+    }
+
     /// Runs the command of a client that is blocked on `key`.
     fn serve(
         &mut self,
@@ -65,6 +74,13 @@ impl Executor {
                 None => return host.retry(waiter),
             }
         }
+        // It would write to a key that MIGRATE has sent away: its worker puts it aside.
+        if locked
+            .under_way(command.key_positions(&args).unwrap_or_default().iter().map(|at| args[*at]))
+            .is_some()
+        {
+            return host.retry(waiter);
+        }
         if !waiter.claim() {
             return;
         }
@@ -77,30 +93,20 @@ impl Executor {
             waiter.claimed.store(false, Ordering::Release);
             return;
         }
-        self.commit(&mut client, command);
+        self.commit(&mut client);
         self.unblock(waiter, locked, now);
         host.deliver(waiter, reply, client.written_to);
     }
 
     /// Takes a client out of the queues of its keys whose shards are locked; the rest forget it
     /// when they next look, since it is claimed.
-    fn unblock(&mut self, waiter: &Arc<Waiter>, locked: &mut Locked<'_>, now: UnixMs) {
+    pub(super) fn unblock(&mut self, waiter: &Arc<Waiter>, locked: &mut Locked<'_>, now: UnixMs) {
         let mut db = Db::new(locked, waiter.db, now, Expiring::Ignore, &mut self.effects);
         for key in &waiter.argv[1..] {
             if db.lock_set().has_slot(crate::base::crc16::key_slot(key)) {
                 db.unblock(key, waiter);
             }
         }
-    }
-
-    /// Takes a client that timed out or left out of all queues. The caller has claimed it.
-    pub fn forget_waiter(&mut self, waiter: &Arc<Waiter>, now: UnixMs) {
-        let shared = self.shared;
-        let mut set = LockSet::NONE;
-        for key in &waiter.argv[1..] {
-            set.add_slot(crate::base::crc16::key_slot(key));
-        }
-        self.unblock(waiter, &mut shared.keyspace.lock(set), now);
     }
 }
 

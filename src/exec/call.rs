@@ -10,10 +10,12 @@
 //! | stream of the primary | no | are there | as it came, by [`Executor::commit`] | when it ends |
 
 use super::stats::CommandStats;
-use super::{After, Executor, Host, publish};
+use super::{After, Executor, Host};
 use crate::base::time::UnixMs;
 use crate::command::client::Role;
+use crate::command::spec::flags;
 use crate::command::{Block, Client, Command, Ctx, Fail, Outcome, Transaction, gate};
+use crate::keyspace::board::Busy;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::{Db, Hashed, Locked};
 use crate::resp::Reply;
@@ -57,6 +59,8 @@ pub(super) struct Call<'a> {
 /// How a call ended.
 pub(super) enum Ended {
     Now(After),
+    /// A shard was held that the command came to. It has done nothing.
+    Aside(Busy),
     /// The client waits for keys; nothing is counted yet.
     Blocks(Box<Block>),
     /// The rest is the executor's.
@@ -111,7 +115,10 @@ impl Executor {
         // A replica's log is its primary's stream and nothing else.
         self.effects.log_wanted = shared.keyspace.log.is_wanted() && !replica && origin != Origin::Primary;
         self.effects.recorded = false;
-        let mut dirty_before = self.effects.dirty;
+        if call.command.has(flags::READS_COUNTERS) {
+            self.publish_counts();
+        }
+        let dirty_before = self.effects.dirty;
         reply.set_resp3(client.resp3);
         let mark = reply.len();
         let mut db = Db::new(locked, client.db, call.now, expiring, &mut self.effects);
@@ -130,6 +137,7 @@ impl Executor {
             command: call.command,
             clustered: shared.gate.load(Ordering::Relaxed) & gate::CLUSTER != 0,
             may_block: origin.may_block(),
+            node: &*self.node,
         };
         let ended = match (call.command.run)(&mut ctx, call.args) {
             Ok(Outcome::Done) => Ended::Now(After::Done),
@@ -138,17 +146,13 @@ impl Executor {
                 self.publish_notices(host);
                 return Ended::Blocks(block);
             }
-            Ok(Outcome::Transaction(Transaction::Reset)) => {
-                host.perform(crate::command::Request::Reset, client, &mut db, reply);
-                Ended::Transaction(Transaction::Reset)
+            Ok(Outcome::Aside(busy)) => {
+                reply.truncate(mark);
+                return Ended::Aside(busy);
             }
             Ok(Outcome::Transaction(transaction)) => Ended::Transaction(transaction),
-            Ok(Outcome::Node(request)) => {
-                // INFO and SAVE read what was counted so far.
-                publish(db.effects, &self.stats, &shared.keyspace);
-                dirty_before = 0;
-                Ended::Now(host.perform(*request, client, &mut db, reply))
-            }
+            Ok(Outcome::Suspended) => Ended::Now(After::Suspended),
+            Ok(Outcome::Detached) => Ended::Now(After::Detached),
             Err(fail) => {
                 reply.truncate(mark);
                 self.fail(call.id, &fail, reply);

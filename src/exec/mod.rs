@@ -3,6 +3,7 @@
 //! An [`Executor`] belongs to one thread. Workers decode requests and look commands up; from there
 //! on every command, whoever sent it, goes through [`Executor::execute`].
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,17 +16,19 @@ use crate::cluster::view::View;
 use crate::command::client::Role;
 use crate::command::spec::flags;
 use crate::command::table::Listed;
-use crate::command::{Client, Command, CommandTable, Fail, Request, TimeoutReply, gate};
+use crate::command::{Client, Command, CommandTable, Fail, TimeoutReply, gate};
 use crate::keyspace::db::{Expiring, Notice};
 use crate::keyspace::watch::Waiter;
-use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked};
+use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked, UnitInfo};
 use crate::resp::Reply;
 use crate::value::Limits;
 
 mod admit;
+mod aside;
 mod blocked;
 mod call;
 mod notices;
+pub mod parcel;
 mod route;
 pub mod stats;
 mod transaction;
@@ -92,16 +95,6 @@ impl Shared {
 
 /// What the executor needs of whoever runs it.
 pub trait Host {
-    /// Fulfils a request and writes the reply. Must take no shard lock: it may be called with
-    /// locks held, which `db` knows. A request that waits says so in what it returns.
-    fn perform(
-        &mut self,
-        request: Request,
-        client: &mut Client,
-        db: &mut Db<'_, '_>,
-        reply: &mut Reply,
-    ) -> After;
-
     /// Sends a blocked client what its command answered. `written_to` is the end of the log behind what the
     /// command wrote; 0 when it wrote nothing.
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64);
@@ -125,6 +118,8 @@ pub enum After {
     Suspended,
     /// Run the same command again later: the node is paused.
     Postponed,
+    /// Run the same command again when the client is woken: the board says that it waits.
+    Aside,
     /// The connection leaves its worker for a replication link.
     Detached,
 }
@@ -142,12 +137,16 @@ pub struct Blocked {
 pub struct Executor {
     pub shared: &'static Shared,
     pub stats: Arc<CommandStats>,
+    /// What commands of the server's own find in their context.
+    node: Box<dyn Any + Send>,
     effects: Effects,
     rng: Rng,
     limits: Arc<Limits>,
     /// The published view, reloaded when it changes: one atomic load a command.
     view: Cache<&'static ArcSwapOption<View>, Option<Arc<View>>>,
     stopwatch: Stopwatch,
+    /// What could not be done because a shard was held; see [`Executor::do_chores`].
+    chores: Vec<aside::Chore>,
 }
 
 impl std::fmt::Debug for Executor {
@@ -157,17 +156,26 @@ impl std::fmt::Debug for Executor {
 }
 
 impl Executor {
-    /// `shared` lives as long as the process: commands reach it without counting references. `clock` tells
-    /// nanoseconds since any moment; it measures what commands take.
-    pub fn new(shared: &'static Shared, stats: Arc<CommandStats>, seed: u64, clock: fn() -> u64) -> Self {
+    /// `shared` lives as long as the process: commands reach it without counting references. `node` is the
+    /// state that the server's own commands ask for. `clock` tells nanoseconds since any moment; it measures
+    /// what commands take.
+    pub fn new(
+        shared: &'static Shared,
+        node: Box<dyn Any + Send>,
+        stats: Arc<CommandStats>,
+        seed: u64,
+        clock: fn() -> u64,
+    ) -> Self {
         Self {
             shared,
+            node,
             stats,
             effects: Effects::seeded(!seed),
             rng: Rng::new(seed),
             limits: shared.limits.load_full(),
             view: Cache::new(&shared.view),
             stopwatch: Stopwatch::new(clock),
+            chores: Vec::new(),
         }
     }
 
@@ -188,7 +196,12 @@ impl Executor {
     /// Adds what was counted to what all threads see. To be called behind each run of commands:
     /// once a command it would cost a locked instruction each time.
     pub fn publish_counts(&mut self) {
-        publish(&mut self.effects, &self.stats, &self.shared.keyspace);
+        let effects = &mut self.effects;
+        self.stats.add_lookups(std::mem::take(&mut effects.hits), std::mem::take(&mut effects.misses));
+        if effects.dirty != 0 {
+            let dirty = std::mem::take(&mut effects.dirty);
+            self.shared.keyspace.stats.dirty.fetch_add(dirty, Ordering::Relaxed);
+        }
     }
 
     /// Finds the command that `args` call: its id, or the error reply.
@@ -230,6 +243,7 @@ impl Executor {
 
     /// Runs one command for `client`: admit, lock, look again, call, log, unlock. `hashed` is the hash of its
     /// single key, if the caller has it.
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[inline]
     pub fn execute(
         &mut self,
@@ -258,17 +272,31 @@ impl Executor {
                 Err(after) => return after,
             }
         }
-        let mut locked = self.lock_for(&call);
+        let Some(mut locked) = self.lock_for(client, &call) else {
+            client.set_asking(admitted.asking);
+            return After::Aside;
+        };
         if let Err(after) = self.look_again(client, &call, listed, &admitted, &mut locked, reply) {
             return after;
         }
         let ended = self.call(Origin::of(client), &call, host, client, &mut locked, reply);
-        self.commit(client, call.command);
+        self.commit(client);
         if !self.effects.ready.is_empty() {
             self.serve_blocked(host, now, &mut locked);
         }
         match ended {
-            Ended::Now(after) => after,
+            Ended::Aside(busy) => {
+                client.set_asking(admitted.asking);
+                self.put_aside_or_wake(client, busy);
+                After::Aside
+            }
+            Ended::Now(after) => {
+                drop(locked);
+                if !self.effects.dead.is_empty() {
+                    self.bury(host, now);
+                }
+                after
+            }
             Ended::Blocks(block) => {
                 let mut db = Db::new(&mut locked, client.db, now, Expiring::Ignore, &mut self.effects);
                 register(&mut db, client, args, &block)
@@ -278,17 +306,6 @@ impl Executor {
                 self.end_transaction(client, transaction);
                 After::Done
             }
-        }
-    }
-
-    /// Locks the shards of a command's keys.
-    #[inline(always)]
-    fn lock_for(&self, call: &Call<'_>) -> Locked<'static> {
-        let ks = &*self.shared.keyspace;
-        match call.hashed {
-            Some(h) => ks.lock_slot(h.slot),
-            // Keys that cannot be told are of a command that will refuse its arguments.
-            None => ks.lock(lock_set(call.command, call.args).unwrap_or(LockSet::NONE)),
         }
     }
 
@@ -328,13 +345,12 @@ impl Executor {
 
     /// Appends what the command recorded to the log as one unit, while its locks are held.
     #[inline]
-    fn commit(&mut self, client: &mut Client, command: &Command) {
+    fn commit(&mut self, client: &mut Client) {
         if client.upstream.is_some() {
             self.pass_on(client);
         }
         if self.effects.has_records() {
-            let together = !command.has(flags::ARBITRARY_KEYS);
-            client.written_to = self.effects.append_to(&self.shared.keyspace.log, together);
+            client.written_to = self.effects.append_to(&self.shared.keyspace.log, true);
         }
     }
 
@@ -343,8 +359,10 @@ impl Executor {
     fn pass_on(&mut self, client: &mut Client) {
         if !client.in_multi()
             && let Some(upstream) = &mut client.upstream
+            && !upstream.raw.is_empty()
         {
-            self.shared.keyspace.log.append_stream(upstream.ticket, &upstream.raw, client.db);
+            let info = UnitInfo::data(self.effects.take_slot());
+            self.shared.keyspace.log.append_stream(upstream.ticket, &upstream.raw, client.db, info);
             upstream.raw.clear();
         }
     }
@@ -354,13 +372,6 @@ impl Executor {
         let text = fail.to_string();
         reply.error(&text);
         self.stats.count_rejected(id, &text);
-    }
-}
-
-fn publish(effects: &mut Effects, stats: &CommandStats, ks: &Keyspace) {
-    stats.add_lookups(std::mem::take(&mut effects.hits), std::mem::take(&mut effects.misses));
-    if effects.dirty != 0 {
-        ks.stats.dirty.fetch_add(std::mem::take(&mut effects.dirty), Ordering::Relaxed);
     }
 }
 

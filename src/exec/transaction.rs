@@ -8,6 +8,7 @@ use super::{After, Executor, Host, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::client::{Multi, Role};
+use crate::command::spec::flags;
 use crate::command::{Client, Fail, Transaction, gate};
 use crate::keyspace::{Db, LockSet, Locked};
 use crate::resp::Reply;
@@ -27,6 +28,9 @@ impl Plan {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             // Keys that cannot be told are of a command that will refuse its arguments.
             plan.locks = plan.locks.union(lock_set(queued.command, &args).unwrap_or(LockSet::NONE));
+            if queued.command.has(flags::EACH_SHARD) {
+                plan.locks = LockSet::ALL;
+            }
             plan.needs |= gate::needs(queued.command);
         }
         plan
@@ -67,7 +71,6 @@ impl Executor {
             self.stats.count_failed(call.id, "EXECABORT");
             return After::Done;
         }
-        let shared = self.shared;
         let mut set = plan.locks;
         for (_, key) in &client.watched {
             set.add_slot(key_slot(key));
@@ -77,7 +80,11 @@ impl Executor {
             self.reject(call.id, &fail, reply);
             return After::Done;
         }
-        let mut locked = shared.keyspace.lock(set);
+        let Some(mut locked) = self.lock_queue_for(client, &multi, set) else {
+            client.resume_multi(multi);
+            client.set_asking(asking);
+            return After::Aside;
+        };
         if !self.may_apply(client) {
             return After::Done;
         }
@@ -100,7 +107,7 @@ impl Executor {
         } else {
             self.run_queue(host, client, &multi, call.now, &mut locked, reply);
         }
-        self.commit(client, call.command);
+        self.commit(client);
         if !self.effects.ready.is_empty() {
             self.serve_blocked(host, call.now, &mut locked);
         }
@@ -108,6 +115,18 @@ impl Executor {
         self.unwatch(client);
         self.stopwatch.count(&self.stats, call.id, began);
         After::Done
+    }
+
+    /// The locks of a transaction. `None`: the client was put aside, for a shard or because the transaction would
+    /// write to a key under way.
+    fn lock_queue_for(&self, client: &mut Client, multi: &Multi, set: LockSet) -> Option<Locked<'static>> {
+        let mut locked = self.lock_set_for(client, set)?;
+        let written = multi.queue.iter().filter(|queued| queued.command.has(flags::WRITE));
+        let keys = written.flat_map(|queued| {
+            let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
+            queued.command.key_positions(&args).unwrap_or_default().into_iter().map(|at| &*queued.argv[at])
+        });
+        self.pass_keys_under_way(client, &mut locked, keys).then_some(locked)
     }
 
     /// Whether writes are paused and the transaction has one.
@@ -199,21 +218,6 @@ impl Executor {
                 client.set_asking(false);
                 self.unwatch(client);
             }
-        }
-    }
-
-    /// Takes the client's interest back from the keys it watched. No lock is held.
-    pub fn unwatch(&mut self, client: &mut Client) {
-        let Some(dirty) = client.dirty.take() else { return };
-        let mut set = LockSet::NONE;
-        for (_, key) in &client.watched {
-            set.add_slot(key_slot(key));
-        }
-        let shared = self.shared;
-        let mut locked = shared.keyspace.lock(set);
-        for (index, key) in client.watched.drain(..) {
-            Db::new(&mut locked, index, 0, crate::keyspace::db::Expiring::Ignore, &mut self.effects)
-                .unwatch(&key, &dirty);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Executor, Host};
+use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::gate;
 use crate::config::choice::MaxmemoryPolicy;
@@ -56,7 +57,18 @@ impl Executor {
         gate & gate::MEMORY_LIMIT != 0 && gate & held == 0
     }
 
-    /// Deletes some keys whose time has come from one shard, as a primary does in the background.
+    /// Deletes keys of one shard that clients of this replica made, and whose time has come. Nobody is told:
+    /// the log is the primary's stream.
+    pub fn expire_own(&mut self, host: &mut dyn Host, shard: usize, now: UnixMs) {
+        let shared = self.shared;
+        let Some(mut locked) = shared.keyspace.lock_shard_if_free(shard) else { return };
+        self.effects.log_wanted = false;
+        Db::new(&mut locked, 0, now, Expiring::Delete, &mut self.effects).expire_own();
+        self.settle(host, now, &mut locked);
+    }
+
+    /// Deletes some keys whose time has come from one shard, as a primary does in the background. A shard
+    /// that somebody holds has its turn when it comes up again.
     pub fn expire_shard(&mut self, host: &mut dyn Host, shard: usize, now: UnixMs, max: usize) -> usize {
         let shared = self.shared;
         let ks = &*shared.keyspace;
@@ -65,12 +77,24 @@ impl Executor {
             if ks.volatile_len(db) == 0 {
                 continue;
             }
-            let mut locked = ks.lock_slot(shard as u16);
+            let Some(mut locked) = ks.lock_shard_if_free(shard) else { continue };
             self.effects.log_wanted = ks.log.is_wanted();
             looked_at += Db::new(&mut locked, db, now, Expiring::Delete, &mut self.effects).expire_due(max);
             self.settle(host, now, &mut locked);
         }
         looked_at
+    }
+
+    /// Deletes keys that a walk met dead. What somebody holds at this moment is left to the clock.
+    #[cold]
+    pub(super) fn bury(&mut self, host: &mut dyn Host, now: UnixMs) {
+        let shared = self.shared;
+        for (db, key) in std::mem::take(&mut self.effects.dead) {
+            let Ok(mut locked) = shared.keyspace.try_lock_slot(key_slot(&key), 0) else { continue };
+            self.effects.log_wanted = shared.keyspace.log.is_wanted();
+            Db::new(&mut locked, db, now, shared.expiring(), &mut self.effects).exists(&key);
+            self.settle(host, now, &mut locked);
+        }
     }
 
     /// Ends what the node did by itself, under its locks: each record is a unit of the log, events are published,

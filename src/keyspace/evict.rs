@@ -9,10 +9,14 @@ use std::sync::atomic::Ordering;
 use super::db::Expiring;
 use super::entry::EntryRef;
 use super::expiry::{Reference, tick_of};
+use super::lazy::Cause;
 use super::{Db, DbIndex, Effects, Keyspace, Locked, SHARDS, SLOTS_PER_SHARD, event, slot_at};
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 use crate::config::choice::MaxmemoryPolicy;
+
+/// How many shards are tried for one that nobody holds.
+const SHARDS_TRIED: usize = 16;
 
 impl Keyspace {
     /// Evicts one key of any database as `policy` has it, chosen among `samples` keys of a random shard,
@@ -29,8 +33,11 @@ impl Keyspace {
         if policy == MaxmemoryPolicy::NoEviction {
             return None;
         }
-        let (db, shard) = self.random_shard(rng, policy.is_volatile())?;
-        let mut locked = self.lock_shard(shard);
+        let (db, mut locked) = (0..SHARDS_TRIED).find_map(|_| {
+            let (db, shard) = self.random_shard(rng, policy.is_volatile())?;
+            Some((db, self.lock_shard_if_free(shard)?))
+        })?;
+        let shard = locked.shards().next()?;
         let mut db = Db::new(&mut locked, db, now, Expiring::Ignore, effects);
         let victim = match policy {
             MaxmemoryPolicy::VolatileTtl => db.soonest_to_end(shard),
@@ -40,7 +47,7 @@ impl Keyspace {
         if let Some(victim) = victim {
             db.remove(&victim);
             db.changed(&victim, event::EVICTED);
-            db.record(&[&b"DEL"[..], &victim]);
+            db.record_deletion(Cause::Eviction, &victim);
             self.stats.evicted_keys.fetch_add(1, Ordering::Relaxed);
         }
         Some(locked)

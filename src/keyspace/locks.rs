@@ -1,22 +1,52 @@
 //! Shard locks. A command takes the locks of all its keys at once, in ascending order, so that no
 //! two commands wait for each other.
+//!
+//! Nobody waits for one shard with others in hand for longer than [`PATIENCE`]: what it holds would be
+//! closed to all for as long as the one that it waits for. A worker does not wait for longer at all; it
+//! asks [`Keyspace::try_lock`], and puts the client aside if that is in vain (see [`super::board`]). Only
+//! threads without clients sleep until a shard is free ([`Keyspace::lock`]), and hold nothing meanwhile.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering, compiler_fence, fence};
+use std::time::Duration;
 
 use parking_lot::RawMutex;
-use parking_lot::lock_api::{self, RawMutex as _};
+use parking_lot::lock_api::{self, RawMutex as _, RawMutexTimed as _};
 
+use super::board::{Board, Busy, Reason, Waiting};
+
+use super::db::own::OwnKeys;
 use super::expiry::ExpiryIndex;
 use super::snapshot::Saved;
 use super::table::{SlotTable, TableMut};
 use super::watch::Watchers;
-use super::{Keyspace, SHARDS, ShardTables, Tables, shard_of, table_index};
+use super::{DbIndex, Keyspace, SHARDS, ShardTables, Tables, shard_of, table_index};
+use crate::base::crc16::key_slot;
+use crate::base::time::UnixMs;
+
+/// How long a worker sleeps for a shard at most. Longer than nearly every command holds one, and short beside
+/// the time that a client notices.
+pub const PATIENCE: Duration = Duration::from_millis(1);
+/// How often one attempt at several shards sleeps.
+const SLEEPS: u32 = 2;
+/// Who was put aside as often queues at a lock although others wait on the board, and sleeps longer for it.
+const TRIES_BEFORE_QUEUEING: u32 = 8;
+const PATIENCE_IN_QUEUE: Duration = Duration::from_millis(4);
+
+/// Somebody waits on the board for this shard.
+const WANTED: u8 = 1;
+/// Its holder has declared itself long.
+const LONG: u8 = 2;
 
 /// One lock and what of the shard is not per database. A pair of cache lines, so that neighbours do not collide.
 #[repr(align(128))]
 pub(crate) struct ShardLock {
     raw: RawMutex,
+    marks: AtomicU8,
+    shard: u16,
+    board: Arc<Board>,
     side: UnsafeCell<Side>,
 }
 
@@ -26,16 +56,21 @@ pub(crate) struct Side {
     pub watchers: Watchers,
     /// Entries as they were when the snapshot under way began, already encoded.
     pub saved: Saved,
+    /// Keys that a writable replica lets die itself.
+    pub own: OwnKeys,
+    pub under_way: Vec<UnderWay>,
+}
+
+/// A key that MIGRATE has sent and nobody has acknowledged.
+pub(crate) struct UnderWay {
+    db: DbIndex,
+    key: Box<[u8]>,
+    /// Which MIGRATE that is.
+    parcel: u64,
 }
 
 // SAFETY: `side` is reached only while `raw` is locked, and may be used by any thread.
 unsafe impl Sync for ShardLock where Side: Send {}
-
-impl Default for ShardLock {
-    fn default() -> Self {
-        Self { raw: RawMutex::INIT, side: UnsafeCell::new(Side::default()) }
-    }
-}
 
 /// A mutex is unlocked by the thread that locked it, so what unlocks it does not leave its thread.
 type StaysOnThread = PhantomData<<RawMutex as lock_api::RawMutex>::GuardMarker>;
@@ -44,10 +79,67 @@ type StaysOnThread = PhantomData<<RawMutex as lock_api::RawMutex>::GuardMarker>;
 pub(super) struct ShardGuard<'a>(&'a ShardLock, StaysOnThread);
 
 impl ShardLock {
+    pub(super) fn new(shard: usize, board: &Arc<Board>) -> Self {
+        Self {
+            raw: RawMutex::INIT,
+            marks: AtomicU8::new(0),
+            shard: shard as u16,
+            board: Arc::clone(board),
+            side: UnsafeCell::new(Side::default()),
+        }
+    }
+
+    /// Locks the shard if nobody holds it.
     #[inline(always)]
-    pub(super) fn lock(&self) -> ShardGuard<'_> {
-        self.raw.lock();
-        ShardGuard(self, PhantomData)
+    pub(super) fn lock_if_free(&self) -> Option<ShardGuard<'_>> {
+        self.raw.try_lock().then(|| ShardGuard(self, PhantomData))
+    }
+
+    /// Locks the shard for one who has waited for it `tries` times, if it is had within a moment.
+    #[inline(always)]
+    fn lock_soon(&self, tries: u32, sleeps: &mut u32) -> bool {
+        self.raw.try_lock() || self.wait_a_moment(tries, sleeps)
+    }
+
+    #[cold]
+    fn wait_a_moment(&self, tries: u32, sleeps: &mut u32) -> bool {
+        let marks = self.marks.load(Ordering::Relaxed);
+        let queues = tries >= TRIES_BEFORE_QUEUEING;
+        // Somebody has slept for this holder in vain already.
+        if marks & LONG != 0 || (marks & WANTED != 0 && !queues) || *sleeps == 0 {
+            return false;
+        }
+        *sleeps -= 1;
+        self.raw.try_lock_for(if queues { PATIENCE_IN_QUEUE } else { PATIENCE })
+    }
+
+    /// # Safety
+    /// The caller has locked it.
+    #[inline(always)]
+    unsafe fn unlock(&self) {
+        // SAFETY: as the caller promises.
+        unsafe { self.raw.unlock() };
+        // The mark must be looked at after the lock is seen free: `still_wanted` does it in the other order,
+        // so that one of the two sees the other. On x86-64 the instruction that unlocks is a full fence.
+        if cfg!(target_arch = "x86_64") {
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            fence(Ordering::SeqCst);
+        }
+        if self.marks.load(Ordering::Relaxed) & WANTED != 0 {
+            self.board.let_go(usize::from(self.shard), false, || self.clear(WANTED));
+        }
+    }
+
+    /// Marks the shard as waited for. False when it is free by now.
+    fn still_wanted(&self) -> bool {
+        self.marks.fetch_or(WANTED, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.raw.is_locked()
+    }
+
+    fn clear(&self, mark: u8) {
+        self.marks.fetch_and(!mark, Ordering::SeqCst);
     }
 }
 
@@ -55,7 +147,7 @@ impl Drop for ShardGuard<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: the guard exists because the lock was taken.
-        unsafe { self.0.raw.unlock() };
+        unsafe { self.0.unlock() };
     }
 }
 
@@ -135,6 +227,8 @@ pub struct Locked<'k> {
     set: LockSet,
     /// The one shard of the common command, to unlock it without a walk over the set.
     only: Option<usize>,
+    /// The number of its entry on the board, once it has declared itself; else 0.
+    declared: u64,
     thread: StaysOnThread,
 }
 
@@ -147,7 +241,7 @@ const _: () = {
     struct Sent;
     impl<T> Check<Any> for T {}
     impl<T: Send> Check<Sent> for T {}
-    <Locked<'static> as Check<_>>::HOLDS
+    let () = <Locked<'static> as Check<_>>::HOLDS;
 };
 
 impl std::fmt::Debug for Locked<'_> {
@@ -157,29 +251,112 @@ impl std::fmt::Debug for Locked<'_> {
 }
 
 impl Keyspace {
-    /// Locks the shards of `set`, waiting for each. A thread must not hold another [`Locked`].
-    pub fn lock(&self, set: LockSet) -> Locked<'_> {
-        for shard in set.shards() {
-            self.locks[shard].raw.lock();
-        }
-        Locked { ks: self, set, only: None, thread: PhantomData }
+    /// Locks the shards of `set` for one who was put aside `tries` times for them, if they are had within a
+    /// moment. A thread must not hold another [`Locked`].
+    pub fn try_lock(&self, set: LockSet, tries: u32) -> Result<Locked<'_>, Busy> {
+        let mut sleeps = SLEEPS;
+        self.lock_in_order(set, None, |lock| lock.lock_soon(tries, &mut sleeps))
     }
 
-    /// Locks the shard of one slot.
+    /// As [`try_lock`](Self::try_lock), for the shard of one slot.
+    #[inline(always)]
+    pub fn try_lock_slot(&self, slot: u16, tries: u32) -> Result<Locked<'_>, Busy> {
+        let shard = shard_of(slot);
+        if self.locks[shard].lock_soon(tries, &mut 1) {
+            Ok(self.locked_one(shard))
+        } else {
+            Err(Busy { shard, key: false })
+        }
+    }
+
+    /// Whether somebody holds a shard at this moment.
+    pub(crate) fn is_locked(&self, shard: usize) -> bool {
+        self.locks[shard].raw.is_locked()
+    }
+
+    /// Locks one shard, by number, if nobody holds it: for work that can be done later as well.
+    pub(crate) fn lock_shard_if_free(&self, shard: usize) -> Option<Locked<'_>> {
+        self.locks[shard].raw.try_lock().then(|| self.locked_one(shard))
+    }
+
+    /// Locks the shards of `set`, sleeping until they are free: not for a thread that serves clients. It must
+    /// not hold another [`Locked`].
+    pub fn lock(&self, set: LockSet) -> Locked<'_> {
+        let mut mine = None;
+        loop {
+            let mut sleeps = SLEEPS;
+            match self.lock_in_order(set, mine, |lock| lock.lock_soon(TRIES_BEFORE_QUEUEING, &mut sleeps)) {
+                Ok(locked) => return locked,
+                Err(busy) => {
+                    // With nothing in hand; what it gets it keeps for the next round.
+                    self.locks[busy.shard].raw.lock();
+                    mine = Some(busy.shard);
+                }
+            }
+        }
+    }
+
+    /// Locks the shard of one slot, sleeping until it is free. See [`lock`](Self::lock).
     #[inline(always)]
     pub fn lock_slot(&self, slot: u16) -> Locked<'_> {
         let shard = shard_of(slot);
         self.locks[shard].raw.lock();
-        Locked { ks: self, set: LockSet::of_slot(slot), only: Some(shard), thread: PhantomData }
+        self.locked_one(shard)
     }
 
-    /// Locks one shard by number.
+    /// As [`lock_slot`](Self::lock_slot), for a shard by number.
     pub(crate) fn lock_shard(&self, shard: usize) -> Locked<'_> {
         self.lock_slot(shard as u16)
     }
 
     pub fn lock_all(&self) -> Locked<'_> {
         self.lock(LockSet::ALL)
+    }
+
+    #[inline(always)]
+    fn locked_one(&self, shard: usize) -> Locked<'_> {
+        Locked {
+            ks: self,
+            set: LockSet::of_slot(shard as u16),
+            only: Some(shard),
+            declared: 0,
+            thread: PhantomData,
+        }
+    }
+
+    /// Takes the locks of `set` in ascending order but for `mine`, which the caller holds. When `take` gives
+    /// one up, all are let go.
+    fn lock_in_order(
+        &self,
+        set: LockSet,
+        mine: Option<usize>,
+        mut take: impl FnMut(&ShardLock) -> bool,
+    ) -> Result<Locked<'_>, Busy> {
+        let mut taken = LockSet::NONE;
+        mine.into_iter().for_each(|shard| taken.add_shard(shard));
+        for shard in set.shards().filter(|shard| Some(*shard) != mine) {
+            if !take(&self.locks[shard]) {
+                self.unlock(taken);
+                return Err(Busy { shard, key: false });
+            }
+            taken.add_shard(shard);
+        }
+        Ok(Locked { ks: self, set, only: None, declared: 0, thread: PhantomData })
+    }
+
+    /// Unlocks shards that the caller has locked.
+    fn unlock(&self, set: LockSet) {
+        for shard in set.shards() {
+            // SAFETY: only makers of a `Locked`, and what drops one, come here, with what they locked.
+            unsafe { self.locks[shard].unlock() };
+        }
+    }
+
+    /// Puts a client on the board until what its command lacks is free. False when it is free by now, and
+    /// the command is to be tried again at once. For a key under way, its shard must be locked.
+    pub fn put_aside(&self, who: Waiting, busy: Busy, ticket: &mut u64) -> bool {
+        let lock = &self.locks[busy.shard];
+        self.board.put_aside(who, busy, ticket, || busy.key || lock.still_wanted())
     }
 }
 
@@ -188,8 +365,8 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         match self.only {
             // SAFETY: exactly the shards of the set were locked by this value's maker.
-            Some(shard) => unsafe { self.ks.locks[shard].raw.unlock() },
-            None => self.unlock_all(),
+            Some(shard) if self.declared == 0 => unsafe { self.ks.locks[shard].unlock() },
+            _ => self.unlock_all(),
         }
     }
 }
@@ -197,9 +374,27 @@ impl Drop for Locked<'_> {
 impl<'k> Locked<'k> {
     #[inline(never)]
     fn unlock_all(&mut self) {
+        if self.declared != 0 {
+            self.ks.board.end(self.declared);
+            self.set.shards().for_each(|shard| self.ks.locks[shard].clear(LONG));
+        }
+        self.ks.unlock(self.set);
+    }
+
+    /// Says that these shards will be held for long: nobody sleeps for them from now on, and those who wait
+    /// for them look again, because they may be told what runs (see [`Board::holder`]). `since`: when that began.
+    pub fn declare_long(&mut self, reason: Reason, since: UnixMs) {
+        let board = &self.ks.board;
+        if self.declared != 0 {
+            board.end(self.declared);
+        }
+        self.declared = board.declare(self.set, reason, since);
         for shard in self.set.shards() {
-            // SAFETY: as in `drop`, whose part this is.
-            unsafe { self.ks.locks[shard].raw.unlock() };
+            let lock = &self.ks.locks[shard];
+            lock.marks.fetch_or(LONG, Ordering::SeqCst);
+            if lock.marks.load(Ordering::SeqCst) & WANTED != 0 {
+                board.let_go(shard, false, || lock.clear(WANTED));
+            }
         }
     }
 
@@ -213,17 +408,76 @@ impl<'k> Locked<'k> {
         let mut added = LockSet::NONE;
         for shard in more.shards().filter(|shard| !self.set.has_shard(*shard)) {
             if !self.ks.locks[shard].raw.try_lock() {
-                for shard in added.shards() {
-                    // SAFETY: locked just now.
-                    unsafe { self.ks.locks[shard].raw.unlock() };
-                }
+                self.ks.unlock(added);
                 return false;
             }
             added.add_shard(shard);
         }
+        if self.declared != 0 {
+            self.ks.board.widen(self.declared, added);
+            added.shards().for_each(|shard| _ = self.ks.locks[shard].marks.fetch_or(LONG, Ordering::SeqCst));
+        }
         self.set = self.set.union(added);
         self.only = None;
         true
+    }
+
+    /// Holds keys back for writers until [`let_through`](Self::let_through): they are sent away. Returns the
+    /// number of the parcel that they make.
+    pub fn hold_back(&mut self, db: DbIndex, keys: &[Vec<u8>]) -> u64 {
+        let parcel = self.ks.board.send_off(keys.len());
+        for key in keys {
+            let mark = UnderWay { db, key: key.as_slice().into(), parcel };
+            self.side_mut(shard_of(key_slot(key))).under_way.push(mark);
+        }
+        parcel
+    }
+
+    /// Lets writers of a parcel's keys go on. Returns for each whether it was held back all the time, so that
+    /// it is as it was when it was sent.
+    pub fn let_through(&mut self, parcel: u64, keys: &[Vec<u8>]) -> Vec<bool> {
+        let was_held = |key: &Vec<u8>| {
+            let shard = shard_of(key_slot(key));
+            self.end_marks(shard, |mark| mark.parcel == parcel && *mark.key == **key)
+        };
+        keys.iter().map(was_held).collect()
+    }
+
+    /// Lets writers of all keys of a database go on that `gone` says so of: they are not here any more.
+    pub(super) fn forget_under_way(&mut self, shard: usize, db: DbIndex, gone: impl Fn(&[u8]) -> bool) {
+        if self.ks.board.has_keys_under_way() {
+            self.end_marks(shard, |mark| mark.db == db && gone(&mark.key));
+        }
+    }
+
+    /// Ends marks of a shard, and wakes who waits for keys of it. False if there was none.
+    fn end_marks(&mut self, shard: usize, which: impl Fn(&UnderWay) -> bool) -> bool {
+        let marks = &mut self.side_mut(shard).under_way;
+        let before = marks.len();
+        marks.retain(|mark| !which(mark));
+        let ended = before - marks.len();
+        if ended > 0 {
+            self.ks.board.arrive(ended);
+            self.ks.board.let_go(shard, true, || {});
+        }
+        ended > 0
+    }
+
+    /// The first of these keys that is under way, if one is: nobody may write to it now. The database does not
+    /// matter, because some commands write to another one too. Keys whose shard is not locked are passed over.
+    #[inline(always)]
+    pub fn under_way<'a>(&mut self, keys: impl IntoIterator<Item = &'a [u8]>) -> Option<Busy> {
+        if self.ks.board.has_keys_under_way() { self.find_under_way(keys.into_iter()) } else { None }
+    }
+
+    #[cold]
+    fn find_under_way<'a>(&mut self, mut keys: impl Iterator<Item = &'a [u8]>) -> Option<Busy> {
+        keys.find_map(|key| {
+            let shard = shard_of(key_slot(key));
+            let held = self.set.has_shard(shard)
+                && self.side_mut(shard).under_way.iter().any(|mark| *mark.key == *key);
+            held.then_some(Busy { shard, key: true })
+        })
     }
 
     pub fn set(&self) -> &LockSet {
@@ -327,5 +581,117 @@ mod tests {
                 });
             }
         });
+    }
+
+    fn keyspace() -> (Arc<Keyspace>, Arc<parking_lot::Mutex<Vec<u64>>>) {
+        let ks = Arc::new(Keyspace::new(2, Box::new(drop)));
+        let woken = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let list = Arc::clone(&woken);
+        ks.board.wake_by(Box::new(move |who| list.lock().push(who.client)));
+        (ks, woken)
+    }
+
+    fn client(client: u64) -> Waiting {
+        Waiting { worker: 0, token: client as usize, client }
+    }
+
+    #[test]
+    fn who_waits_for_a_shard_is_woken_in_order_when_it_is_free() {
+        let (ks, woken) = keyspace();
+        let held = ks.lock_slot(5);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let busy = ks.try_lock_slot(5, 0).unwrap_err();
+                assert_eq!((busy, ks.board.holder(5).is_none()), (Busy { shard: 5, key: false }, true));
+                let (mut first, mut second) = (0, 0);
+                assert!(
+                    ks.put_aside(client(1), busy, &mut first) && ks.put_aside(client(2), busy, &mut second)
+                );
+                // The first comes again and keeps its place.
+                assert!(ks.put_aside(client(1), busy, &mut first) && first < second);
+                // All shards but one are free, and none of them is kept.
+                assert_eq!(ks.try_lock(LockSet::ALL, 0).unwrap_err().shard, 5);
+                drop(ks.lock_slot(4));
+            });
+        });
+        assert!(woken.lock().is_empty() && ks.board.waiting() == 2);
+        drop(held);
+        assert_eq!((&**woken.lock(), ks.board.waiting()), (&[1, 2][..], 0));
+        drop(ks.try_lock_slot(5, 0).unwrap());
+        assert_eq!(woken.lock().len(), 2, "nobody is woken twice");
+    }
+
+    #[test]
+    fn a_shard_that_is_free_by_now_is_not_waited_for() {
+        let (ks, woken) = keyspace();
+        assert!(!ks.put_aside(client(1), Busy { shard: 5, key: false }, &mut 0));
+        drop(ks.lock_slot(5));
+        assert!(woken.lock().is_empty() && ks.try_lock_slot(5, 0).is_ok());
+    }
+
+    #[test]
+    fn a_holder_that_declares_itself_is_on_the_board_until_it_ends() {
+        let (ks, woken) = keyspace();
+        let mut held = ks.lock_slot(5);
+        assert!(ks.put_aside(client(1), Busy { shard: 5, key: false }, &mut 0));
+        held.declare_long(Reason::Script, 7);
+        assert_eq!(*woken.lock(), [1], "it may be told what runs");
+        let holder = ks.board.holder(5).unwrap();
+        assert_eq!((holder.reason, holder.since), (Reason::Script, 7));
+        assert!(held.try_extend(LockSet::of_slot(6)) && ks.board.holder(6).is_some());
+        drop(held);
+        assert!(ks.board.holder(5).is_none() && ks.board.holder(6).is_none());
+        assert!(ks.try_lock(LockSet::ALL, 0).is_ok());
+    }
+
+    #[test]
+    fn a_key_under_way_is_held_back_until_it_is_let_through() {
+        let (ks, woken) = keyspace();
+        ks.tables(1);
+        let keys = [b"a".to_vec()];
+        let slot = key_slot(b"a");
+        let parcel = ks.lock_slot(slot).hold_back(0, &keys);
+        let mut locked = ks.lock_slot(slot);
+        assert_eq!(locked.under_way([&b"b"[..]]), None);
+        let busy = locked.under_way([&b"b"[..], b"a"]).unwrap();
+        assert!(ks.put_aside(client(1), busy, &mut 0));
+        drop(locked);
+        // That the shard is unlocked changes nothing for who waits for the key.
+        drop(ks.lock_slot(slot));
+        assert!(woken.lock().is_empty());
+        assert_eq!(ks.lock_slot(slot).let_through(parcel, &keys), [true]);
+        assert_eq!((&**woken.lock(), ks.lock_slot(slot).under_way([&b"a"[..]])), (&[1][..], None));
+        assert_eq!(ks.lock_slot(slot).let_through(parcel, &keys), [false]);
+        // What is flushed is not held back.
+        let parcel = ks.lock_slot(slot).hold_back(0, &keys);
+        ks.flush(&mut ks.lock_all(), 1, &mut crate::keyspace::Effects::default());
+        assert!(ks.lock_slot(slot).under_way([&b"a"[..]]).is_some());
+        ks.flush(&mut ks.lock_all(), 0, &mut crate::keyspace::Effects::default());
+        assert!(ks.lock_slot(slot).under_way([&b"a"[..]]).is_none());
+        assert_eq!(ks.lock_slot(slot).let_through(parcel, &keys), [false]);
+    }
+
+    /// Workers that put clients aside, against holders that come and go: nobody is forgotten.
+    #[test]
+    fn nobody_who_waits_is_forgotten() {
+        let (ks, woken) = keyspace();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let aside = std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        let _held = ks.lock_slot(5);
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            let mut aside = 0;
+            for i in 0..20_000 {
+                aside += usize::from(ks.put_aside(client(i), Busy { shard: 5, key: false }, &mut 0));
+            }
+            done.store(true, Ordering::Relaxed);
+            aside
+        });
+        assert_eq!((woken.lock().len(), ks.board.waiting()), (aside, 0));
     }
 }

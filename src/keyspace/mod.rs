@@ -2,8 +2,9 @@
 //!
 //! - [`entry`], [`table`]: how a key and a slot are stored;
 //! - [`locks`]: which shards a command holds ([`locks::Locked`]);
+//! - [`board`]: who holds a shard for long, and who waits for one without sleeping;
 //! - [`db`]: what a command sees: keys of one database under the locks it holds;
-//! - [`expiry`], [`evict`]: how keys go by time and by memory;
+//! - [`expiry`], [`evict`]: how keys go by time and by memory; [`lazy`]: how replicas are told;
 //! - [`snapshot`]: one point in time, written without a fork;
 //! - [`log`]: every change, in order;
 //! - [`event`]: what happens to keys, by name;
@@ -11,18 +12,20 @@
 
 use std::cell::UnsafeCell;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::base::crc16::{SLOTS, key_slot};
 use crate::base::prefetch::prefetch as prefetch_line;
 use crate::base::time::UnixMs;
 
+pub mod board;
 pub mod db;
 pub mod entry;
 pub mod event;
 pub mod evict;
 pub mod expiry;
+pub mod lazy;
 pub mod locks;
 pub mod log;
 pub mod snapshot;
@@ -34,7 +37,7 @@ pub use db::{Db, Effects};
 pub use entry::{Entry, EntryRef};
 pub use event::Event;
 pub use locks::{LockSet, Locked};
-pub use log::Log;
+pub use log::{Log, UnitInfo};
 pub use usage::Usage;
 
 use expiry::ExpiryIndex;
@@ -59,14 +62,20 @@ pub struct Hashed {
 /// All data of the node, and what every thread needs to work on it.
 pub struct Keyspace {
     locks: Box<[locks::ShardLock]>,
+    pub board: Arc<board::Board>,
     databases: Box<[OnceLock<Box<Tables>>]>,
+    /// The place in `databases` of each database: SWAPDB exchanges two. Changes only while every shard
+    /// is locked.
+    places: Box<[AtomicU16]>,
     hasher: foldhash::quality::RandomState,
     /// What entries that are read or written are stamped with. Advanced by the server's timer.
     pub usage: Usage,
+    /// How deletions are told to replicas.
+    pub lazy: lazy::Lazy,
     /// The number of the latest snapshot. Changes only while every shard is locked.
     snapshot_number: AtomicU32,
     snapshot: snapshot::Shared,
-    pub log: Log,
+    pub log: Arc<Log>,
     pub stats: Stats,
     /// Which events are published (`notify-keyspace-events`).
     pub events: event::Wanted,
@@ -105,8 +114,8 @@ impl std::fmt::Debug for Upcoming<'_> {
 }
 
 /// Brings the buckets and then the entries of keys near, stage by stage, so that their cache misses
-/// overlap. Takes each shard's lock for the last stage, because it looks into a bucket that another
-/// thread may be freeing.
+/// overlap. The last stage looks into a bucket that another thread may be freeing, so it takes the
+/// shard's lock, and is left out where that is not free.
 #[inline]
 pub fn prefetch(keys: &[Upcoming<'_>]) {
     if keys.len() < 2 {
@@ -116,7 +125,7 @@ pub fn prefetch(keys: &[Upcoming<'_>]) {
         k.table.prefetch_bucket(k.hash);
     }
     for k in keys {
-        let _guard = k.lock.lock();
+        let Some(_guard) = k.lock.lock_if_free() else { continue };
         // SAFETY: the shard of the table is locked as long as the guard lives.
         unsafe { k.table.locked() }.prefetch_entry(k.hash);
     }
@@ -180,14 +189,18 @@ impl Keyspace {
     /// `discard` is given what takes long to drop; it may send it to another thread.
     pub fn new(databases: usize, discard: Box<dyn Fn(Garbage) + Send + Sync>) -> Self {
         assert!(databases > 0 && databases <= usize::from(DbIndex::MAX), "a valid number of databases");
+        let board = Arc::default();
         let ks = Self {
-            locks: (0..SHARDS).map(|_| locks::ShardLock::default()).collect(),
+            locks: (0..SHARDS).map(|shard| locks::ShardLock::new(shard, &board)).collect(),
+            board,
             databases: (0..databases).map(|_| OnceLock::new()).collect(),
+            places: (0..databases).map(|place| AtomicU16::new(place as u16)).collect(),
             hasher: foldhash::quality::RandomState::default(),
             usage: Usage::default(),
+            lazy: lazy::Lazy::default(),
             snapshot_number: AtomicU32::new(0),
             snapshot: snapshot::Shared::default(),
-            log: Log::default(),
+            log: Arc::default(),
             stats: Stats::default(),
             events: event::Wanted::default(),
             discard,
@@ -200,15 +213,26 @@ impl Keyspace {
         self.databases.len()
     }
 
+    /// Where a database stands now.
+    #[inline(always)]
+    fn place(&self, db: DbIndex) -> usize {
+        usize::from(self.places[usize::from(db)].load(Ordering::Relaxed))
+    }
+
     #[inline]
     pub(crate) fn tables(&self, db: DbIndex) -> &Tables {
-        self.databases[db as usize].get_or_init(|| Box::new(Tables::new(self.snapshot_number())))
+        self.tables_at(self.place(db))
+    }
+
+    /// The tables at a place.
+    fn tables_at(&self, place: usize) -> &Tables {
+        self.databases[place].get_or_init(|| Box::new(Tables::new(self.snapshot_number())))
     }
 
     /// The tables of a database that has ever been used.
     #[inline(always)]
     pub(crate) fn existing_tables(&self, db: DbIndex) -> Option<&Tables> {
-        self.databases[db as usize].get().map(|t| &**t)
+        self.databases[self.place(db)].get().map(|t| &**t)
     }
 
     #[inline]

@@ -33,17 +33,17 @@ pub type Encode = dyn Fn(EntryRef<'_>, &mut Vec<u8>) + Send + Sync;
 /// Bytes after which the walk lets go of a slot's lock and hands out what it has.
 const CHUNK: usize = 64 * 1024;
 
-/// Encoded entries of slots that the walk has not reached, by database and slot.
+/// Encoded entries of slots that the walk has not reached, by the place of their database and the slot.
 #[derive(Default)]
-pub(crate) struct Saved(HashMap<(DbIndex, u16), Vec<u8>>);
+pub(crate) struct Saved(HashMap<(usize, u16), Vec<u8>>);
 
 /// What walk and writers share.
 #[derive(Default)]
 pub(crate) struct Shared {
     running: AtomicBool,
     encode: RwLock<Option<Arc<Encode>>>,
-    /// Tables that were flushed before the walk reached them.
-    frozen: Mutex<Vec<(DbIndex, SlotTable)>>,
+    /// Tables that were flushed before the walk reached them, with the place of their database.
+    frozen: Mutex<Vec<(usize, SlotTable)>>,
 }
 
 impl Keyspace {
@@ -70,7 +70,11 @@ impl Keyspace {
             .filter(|(db, _)| !self.is_empty(*db))
             .map(|(db, _)| (db, self.len(db), self.volatile_len(db)))
             .collect();
-        Some(Walk { ks: Arc::clone(self), number, databases, at: Cursor::default(), frozen: None })
+        let mut names = vec![0; self.databases()];
+        for db in 0..self.databases() as DbIndex {
+            names[self.place(db)] = db;
+        }
+        Some(Walk { ks: Arc::clone(self), number, databases, names, at: Cursor::default(), frozen: None })
     }
 
     /// The number that tables which are on record carry.
@@ -103,7 +107,7 @@ impl Keyspace {
             .side_mut(super::shard_of(slot))
             .saved
             .0
-            .entry((db, slot))
+            .entry((self.place(db), slot))
             .or_default()
             .extend_from_slice(&bytes);
     }
@@ -113,7 +117,7 @@ impl Keyspace {
         if !self.is_snapshot_running() || table.saved_in() == self.snapshot_number() {
             return Some(table);
         }
-        self.snapshot.frozen.lock().push((db, table));
+        self.snapshot.frozen.lock().push((self.place(db), table));
         None
     }
 }
@@ -131,9 +135,11 @@ pub struct Walk {
     number: u32,
     /// Database, keys and keys with an expiry when the snapshot began.
     databases: Vec<(DbIndex, usize, usize)>,
+    /// The database at each place when the snapshot began. Two of them may have changed places since.
+    names: Vec<DbIndex>,
     at: Cursor,
     /// Flushed tables, taken once the databases are through.
-    frozen: Option<Vec<(DbIndex, SlotTable)>>,
+    frozen: Option<Vec<(usize, SlotTable)>>,
 }
 
 impl std::fmt::Debug for Walk {
@@ -178,13 +184,14 @@ impl Walk {
     fn visit(&mut self, db: DbIndex, out: &mut Vec<u8>) {
         let (slot, shard) = (slot_at(self.at.table), self.at.table / SLOTS_PER_SHARD);
         let ks = &*self.ks;
+        let place = self.names.iter().position(|name| *name == db).expect("each database has a place");
         let mut locked = ks.lock_shard(shard);
-        if let Some(saved) = locked.side_mut(shard).saved.0.remove(&(db, slot)) {
+        if let Some(saved) = locked.side_mut(shard).saved.0.remove(&(place, slot)) {
             out.extend_from_slice(&saved);
         }
         let encode = ks.snapshot.encode.read().clone().expect("set while a snapshot runs");
         let parity = ks.parity();
-        let mut table = locked.table_mut(ks.tables(db), slot);
+        let mut table = locked.table_mut(ks.tables_at(place), slot);
         let (begin, mut position) = (out.len(), Some(self.at.position));
         while let Some(at) = position {
             position = table.scan_mut(at, &mut |entry| save(entry, parity, &*encode, out));
@@ -205,7 +212,7 @@ impl Walk {
         let ks = &*self.ks;
         let frozen = self.frozen.get_or_insert_with(|| std::mem::take(&mut *ks.snapshot.frozen.lock()));
         let (encode, parity) = (ks.snapshot.encode.read().clone()?, ks.parity());
-        while let Some((db, mut table)) = frozen.pop() {
+        while let Some((place, mut table)) = frozen.pop() {
             let begin = out.len();
             let mut position = Some(0);
             while let Some(at) = position {
@@ -213,7 +220,7 @@ impl Walk {
             }
             ks.discard(super::Garbage::Tables(vec![table]));
             if out.len() > begin {
-                return Some(db);
+                return Some(self.names[place]);
             }
         }
         None

@@ -118,6 +118,11 @@ impl Registry {
         receivers
     }
 
+    /// Who listens to a channel itself.
+    pub fn subscribers(&self, space: Space, channel: &[u8]) -> Vec<Arc<Subscriber>> {
+        self.space(space).get(channel).map_or_else(Vec::new, |l| l.values().cloned().collect())
+    }
+
     /// Channels that somebody listens to, those that match `pattern` if there is one.
     pub fn channels(&self, space: Space, pattern: Option<&[u8]>) -> Vec<Vec<u8>> {
         let wanted = |name: &[u8]| pattern.is_none_or(|p| glob::matches(p, name));

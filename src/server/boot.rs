@@ -10,10 +10,11 @@ use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use crate::base::version;
-use crate::command::request::Shutdown;
+use crate::command::spec::Mode;
 use crate::command::{CommandTable, gate};
 use crate::config::compound::ShutdownOn;
 use crate::config::{FileError, Line, Loaded, file};
+use crate::server::commands;
 use crate::server::disk::config_file;
 use crate::server::disk::rdb_file;
 use crate::server::node::{Node, Origin};
@@ -104,16 +105,18 @@ fn prepare(invocation: &Invocation, mut loaded: Loaded) -> Result<Prepared, Stri
 
 /// The `rename-command` lines, checked against the commands that there are.
 fn renames(loaded: &Loaded) -> Result<Vec<(String, String)>, FileError> {
-    let commands = CommandTable::new(&[]);
+    let table = CommandTable::new(Mode::Data, commands::FAMILIES, &[]);
     let mut renames: Vec<(String, String)> = Vec::new();
     for line in &loaded.renames {
         let word =
             |index: usize| String::from_utf8_lossy(line.words.get(index).map_or(&[][..], |w| w)).into_owned();
         let (from, to) = (word(1), word(2));
-        if commands.find(from.to_ascii_lowercase().as_bytes()).is_none() {
+        if table.find(from.to_ascii_lowercase().as_bytes()).is_none() {
             return Err(line.error("No such command in rename-command"));
         }
-        let taken = CommandTable::new(&renames).find(to.to_ascii_lowercase().as_bytes()).is_some();
+        let taken = CommandTable::new(Mode::Data, commands::FAMILIES, &renames)
+            .find(to.to_ascii_lowercase().as_bytes())
+            .is_some();
         if taken && !to.eq_ignore_ascii_case(&from) {
             return Err(line.error("Target command name already exists"));
         }
@@ -246,7 +249,7 @@ fn watch_signals(node: &Arc<Node>) {
             warn!("Received {name} scheduling shutdown...");
         }
         let ShutdownOn { save, nosave, now, force } = on;
-        shutdown::begin(&node, Shutdown { save, nosave, now, force, abort: false }, None);
+        shutdown::begin(&node, shutdown::Shutdown { save, nosave, now, force, abort: false }, None);
     });
     if let Err(error) = watching {
         warn!("Can't watch for signals: {error}");

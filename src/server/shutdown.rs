@@ -11,11 +11,22 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::command::gate;
-use crate::command::request::Shutdown;
 use crate::resp::Reply;
 use crate::server::disk::rdb_file;
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
+
+/// SHUTDOWN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shutdown {
+    pub save: bool,
+    pub nosave: bool,
+    /// Do not wait for replicas that lag behind.
+    pub now: bool,
+    /// End even if saving fails.
+    pub force: bool,
+    pub abort: bool,
+}
 
 /// A shutdown under way, and the clients that asked for it.
 #[derive(Debug, Default)]
@@ -78,6 +89,7 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
     if !how.now && lags(node) {
         wait_for_replicas(node).await;
     }
+    report_replicas(node);
     let called_off = || node.shutdown.inner.lock().aborted;
     if saves && !called_off() {
         tracing::info!("Saving the final RDB snapshot before exiting.");
@@ -133,7 +145,24 @@ async fn save(node: &Arc<Node>) -> bool {
 }
 
 fn lags(node: &Node) -> bool {
-    node.hooks.replicas_lag.get().is_some_and(|lag| lag())
+    let (replicas, end) = node.replication.followers(node);
+    replicas.iter().any(|(_, offset)| *offset < end)
+}
+
+/// Says which replicas have everything; tools read it.
+fn report_replicas(node: &Node) {
+    let (replicas, end) = node.replication.followers(node);
+    let lagging: Vec<_> = replicas.iter().filter(|(_, offset)| *offset < end).collect();
+    for (address, offset) in &lagging {
+        tracing::info!("Lagging replica {address} reported offset {} behind master", end - offset);
+    }
+    if !replicas.is_empty() {
+        tracing::info!(
+            "{} of {} replicas are in sync when shutting down.",
+            replicas.len() - lagging.len(),
+            replicas.len()
+        );
+    }
 }
 
 /// Waits until the replicas have everything, the time is over, or it is called off.
@@ -148,9 +177,6 @@ async fn wait_for_replicas(node: &Node) {
         }
         tokio::time::sleep(LOOK).await;
     }
-    if lags(node) {
-        tracing::warn!("Lagging replicas at shutdown: they did not catch up in time.");
-    }
 }
 
 /// The node goes on; those who asked for its end are told.
@@ -162,6 +188,6 @@ fn give_up(node: &Node) {
     for (worker, token, client) in state.waiting.drain(..) {
         let mut reply = Reply::new();
         reply.error("ERR Errors trying to SHUTDOWN. Check logs.");
-        node.send(worker, Mail::Resume { token, client, reply });
+        node.send(worker, Mail::Resume { token, client, reply, written_to: 0 });
     }
 }

@@ -1,6 +1,6 @@
 //! From a configuration to a running node.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -10,10 +10,14 @@ use mio::{Poll, Waker};
 use tracing::{info, warn};
 
 use crate::base::rng::Rng;
+use crate::base::version;
+use crate::command::spec::Mode;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
 use crate::exec::{MemoryLimit, Shared};
+use crate::keyspace::lazy::{Cause, Lazy};
 use crate::keyspace::{Garbage, Keyspace, Usage};
+use crate::server::commands;
 use crate::server::commands::info as info_text;
 use crate::server::control::Control;
 use crate::server::control::clustering;
@@ -22,7 +26,7 @@ use crate::server::control::replication;
 use crate::server::disk::rdb_file;
 use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
-use crate::server::net::mailbox::Mailbox;
+use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::{Node, Origin, unix_ms};
 use crate::server::process::crash;
 use crate::server::process::{allocator, os_error};
@@ -81,6 +85,7 @@ pub fn serve(
     let mut threads = start_workers(&node, workers, &mut seed)?;
     threads.push(Control::start(&node).map_err(system("cannot start the control thread"))?);
     node.memory_at_start.store(allocator::used(), Ordering::Relaxed);
+    show_logo(&node);
     info!("Server initialized");
     // Clients may connect while data are loaded; they are told so.
     let for_thread = Arc::clone(&node);
@@ -124,11 +129,42 @@ fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     if node.shutting_down.load(Ordering::Acquire) {
         return Ok(());
     }
-    replication::start(node, loaded.and_then(|loaded| loaded.replication));
+    let position = loaded.as_ref().and_then(|loaded| loaded.replication);
+    replication::start(node, position);
     if node.config.load().cluster_enabled {
         clustering::start(node, seed.next_u64())?;
     }
+    if let Some(mut loaded) = loaded {
+        replication::tell_of_expired(node, &mut loaded.deletions);
+    }
     Ok(())
+}
+
+/// The banner, for people and for tools that wait for it: asked for, or on a terminal.
+fn show_logo(node: &Node) {
+    let config = node.config.load();
+    let Some(log) = &node.origin.log else { return };
+    let on_terminal = log.file().is_none() && io::stdout().is_terminal();
+    if !(config.always_show_logo || on_terminal) {
+        return;
+    }
+    log.write(&format!(
+        "
+    ___
+   / _ \\     Keystead {} {} bit
+  | (_) |
+   \\   /     Running in {} mode
+    | |      Port: {}
+    | |_     PID: {}
+    |___|
+
+",
+        version::KEYSTEAD,
+        usize::BITS,
+        if config.cluster_enabled { "cluster" } else { "standalone" },
+        config.port,
+        std::process::id(),
+    ));
 }
 
 /// What the system limits, although the configuration asks for it.
@@ -165,6 +201,10 @@ fn start_workers(
         polls.push(poll);
     }
     assert!(node.workers.set(mailboxes.clone()).is_ok(), "workers are set once");
+    let woken = mailboxes.clone();
+    node.shared.keyspace.board.wake_by(Box::new(move |who| {
+        woken[who.worker].send(Mail::Free { token: who.token, client: who.client });
+    }));
     polls
         .into_iter()
         .zip(mailboxes)
@@ -222,16 +262,16 @@ fn make_node(
         // When the thread is gone the node is ending, and dropping here is as good.
         let _ = garbage.send(g);
     });
-    // A cluster has one database.
-    let databases = if config.cluster_enabled { 1 } else { config.databases.clamp(1, 65535) as usize };
+    let databases = config.databases.clamp(1, 65535) as usize;
     allocator::set_exact(config.maxmemory > 0);
     let keyspace = Keyspace::new(databases, discard);
     keyspace.log.set_keep(config.repl_backlog_size);
     configure_usage(&keyspace.usage, &config);
+    configure_deletions(&keyspace.lazy, &config);
     keyspace.events.set(config.notify_keyspace_events);
     let shared = Shared {
         keyspace: Arc::new(keyspace),
-        commands: CommandTable::new(renames),
+        commands: CommandTable::new(Mode::Data, commands::FAMILIES, renames),
         gate: AtomicU32::new(
             // Until the data file is read; there may be clients before.
             gate::LOADING
@@ -269,6 +309,16 @@ pub fn configure_usage(usage: &Usage, config: &Config) {
     usage.set_clock(unix_ms() as u64 / 1000);
 }
 
+/// How deletions are told to replicas.
+pub fn configure_deletions(lazy: &Lazy, config: &Config) {
+    lazy.configure(&[
+        (Cause::User, config.lazyfree_lazy_user_del),
+        (Cause::Expiry, config.lazyfree_lazy_expire),
+        (Cause::Eviction, config.lazyfree_lazy_eviction),
+        (Cause::Server, config.lazyfree_lazy_server_del),
+    ]);
+}
+
 /// Forty random hexadecimal digits, as run ids and replication ids are.
 pub fn random_hex(rng: &mut Rng) -> String {
     (0..40).map(|_| char::from(b"0123456789abcdef"[rng.below(16) as usize])).collect()
@@ -288,6 +338,7 @@ pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
         zset_max_listpack_value: config.zset_max_listpack_value as usize,
         stream_node_max_bytes: config.stream_node_max_bytes as usize,
         stream_node_max_entries: config.stream_node_max_entries,
+        verify_checksums: true,
         max_string: config.proto_max_bulk_len as usize,
         hash_seed,
     }

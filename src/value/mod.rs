@@ -153,6 +153,8 @@ pub struct Limits {
     pub zset_max_listpack_value: usize,
     pub stream_node_max_bytes: usize,
     pub stream_node_max_entries: u64,
+    /// Compare the checksums of files and payloads. No directive: DEBUG clears it.
+    pub verify_checksums: bool,
     /// The longest string that a command may build: `proto-max-bulk-len`.
     pub max_string: usize,
     /// Seeds the hash tables of large collections, so that clients cannot choose colliding members.
@@ -174,6 +176,7 @@ impl Default for Limits {
             zset_max_listpack_value: 64,
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
+            verify_checksums: true,
             max_string: 512 << 20,
             hash_seed: 0,
         }

@@ -13,6 +13,7 @@ mod common;
 
 mod allowed;
 mod generator;
+mod records;
 
 use common::client::{Client, encode, quoted};
 use common::server::Server;

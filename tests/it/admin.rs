@@ -494,3 +494,13 @@ fn redis_benchmark_runs_its_default_tests() {
         );
     }
 }
+
+#[test]
+fn a_banner_with_mode_port_and_pid_stands_before_the_start_when_asked_for() {
+    let server = Launch::subject().args(&["--always-show-logo", "yes"]).start();
+    let log = server.log();
+    let before = log.split("Server initialized").next().unwrap_or_default();
+    assert!(before.contains(&format!("PID: {}", server.pid())), "{log}");
+    assert!(before.contains("standalone mode") && before.contains("Port: "), "{log}");
+    assert!(!Server::subject().log().contains("PID: "), "nobody asked for it");
+}

@@ -292,3 +292,31 @@ fn a_save_under_way_shows_how_far_it_is() {
     let mut left = fs::read_dir(server.dir()).expect("list").flatten();
     assert!(!left.any(|f| f.path().extension() == Some("rdb".as_ref())), "a temporary file is left");
 }
+
+#[test]
+fn flushall_ends_a_save_and_resets_the_counter_where_saves_are_configured() {
+    for launch in [Launch::subject(), Launch::real()] {
+        let server = launch.args(&["--rdb-key-save-delay", "500000"]).start();
+        let mut c = server.connect();
+        c.ok("MSET a 1 b 2");
+        assert_eq!(c.info("rdb_changes_since_last_save"), "2");
+        // It would take a second.
+        c.run("BGSAVE");
+        c.ok("FLUSHALL");
+        wait_for("the save has ended", Duration::from_secs(15), || c.info("rdb_bgsave_in_progress") == "0");
+        assert_eq!(c.info("rdb_last_bgsave_status"), "ok");
+        assert_eq!(c.info("rdb_changes_since_last_save"), "4", "without save points every change counts");
+        assert!(!server.dir().join("dump.rdb").exists());
+
+        c.ok("CONFIG SET save \"3600 1000\"");
+        c.ok("MSET a 1 b 2");
+        c.run("BGSAVE");
+        c.ok("FLUSHALL");
+        assert_eq!(c.info("rdb_changes_since_last_save"), "0", "the empty data set is saved at once");
+        assert!(server.dir().join("dump.rdb").exists());
+        wait_for("the save has ended", Duration::from_secs(15), || c.info("rdb_bgsave_in_progress") == "0");
+        let names =
+            std::fs::read_dir(server.dir()).expect("list the directory").flatten().map(|f| f.file_name());
+        assert!(!names.into_iter().any(|name| name.to_string_lossy().starts_with("temp-")));
+    }
+}

@@ -1,10 +1,11 @@
 //! Replication between Keystead and real servers, through links that break.
 
-use crate::common::client::Client;
+use crate::common::client::{Client, Reply, encode};
 use crate::common::proxy::Proxy;
-use crate::common::server::{Launch, Server};
+use crate::common::server::{Launch, Server, fresh_dir};
 use crate::common::{SOON, heavy, wait_for};
 use crate::workload::{Load, digest, every_type};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 fn follow(replica: &mut Client, port: u16) {
@@ -469,4 +470,179 @@ fn a_backlog_without_replicas_is_dropped_in_time() {
     follow(&mut r, primary.port);
     converge(&mut p, &mut r);
     assert_eq!(p.info("sync_full"), "2");
+}
+
+/// A connection that counts in a key of its own, several commands at a time, until its server is gone.
+fn count_until_gone(port: u16, key: &str, acknowledged: &AtomicI64) {
+    let mut client = Client::connect(port);
+    let batch = encode(&["INCR", key]).repeat(4);
+    while client.try_send_raw(&batch).is_ok() {
+        for _ in 0..4 {
+            match client.try_read() {
+                Ok(Reply::Int(n)) => acknowledged.store(n, Ordering::Relaxed),
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Kills a primary under load and compares what its replicas have with what it has acknowledged. Returns how many
+/// writes were acknowledged.
+fn kill_and_compare(round: u64) -> i64 {
+    const KEYS: [&str; 4] = ["a", "b", "c", "d"];
+    let (mut primary, replicas) = (Server::subject(), [Server::subject(), Server::subject()]);
+    let mut clients: Vec<Client> = replicas.iter().map(Server::connect).collect();
+    let mut p = primary.connect();
+    for replica in &mut clients {
+        follow(replica, primary.port);
+    }
+    // In sync is who has acknowledged something of the stream: then the primary waits for it.
+    for replica in &mut clients {
+        wait_for("the link is up", SOON, || linked(replica));
+    }
+    p.ok("SET begin now");
+    p.expect("WAIT 2 20000", ":2");
+    let acknowledged: [AtomicI64; 4] = Default::default();
+    let total = || acknowledged.iter().map(|n| n.load(Ordering::Relaxed)).sum::<i64>();
+    std::thread::scope(|scope| {
+        for (key, acknowledged) in KEYS.iter().zip(&acknowledged) {
+            let port = primary.port;
+            scope.spawn(move || count_until_gone(port, key, acknowledged));
+        }
+        let enough = 500 + i64::try_from(round % 7).expect("below seven") * 300;
+        wait_for("the load runs", Duration::from_secs(60), || total() >= enough);
+        primary.kill();
+    });
+    for replica in &mut clients {
+        wait_for("the link is down", SOON, || !linked(replica));
+        // What has arrived is applied before the replica tries to connect again.
+        wait_for("it has applied what it has read", SOON, || {
+            replica.info("slave_read_repl_offset") == replica.info("slave_repl_offset")
+                && replica.run("ROLE").to_string().contains("\"connect")
+        });
+        replica.ok("REPLICAOF NO ONE");
+        for (key, acknowledged) in KEYS.iter().zip(&acknowledged) {
+            let (has, acknowledged) =
+                (replica.run(&format!("GET {key}")).text(), acknowledged.load(Ordering::Relaxed));
+            let has: i64 = has.parse().unwrap_or(0);
+            assert!(has >= acknowledged, "round {round}: {key} is {has}, {acknowledged} was acknowledged");
+        }
+    }
+    total()
+}
+
+/// Three kills, or as many as KILLS says.
+#[test]
+fn what_a_primary_acknowledged_outlives_it() {
+    let _serial = heavy();
+    let kills = std::env::var("KILLS").map_or(3, |n| n.parse().expect("a number of kills"));
+    let acknowledged: i64 = (0..kills).map(kill_and_compare).sum();
+    println!("{kills} kills, {acknowledged} acknowledged writes, none lost");
+}
+
+#[test]
+fn a_replica_that_takes_nothing_holds_up_replies_only_for_a_moment() {
+    let (primary, replica) = (Server::subject(), Server::real());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    let proxy = Proxy::to(primary.port);
+    follow(&mut r, proxy.port);
+    converge(&mut p, &mut r);
+    proxy.stall(true);
+    // More than all sockets on the way hold.
+    let value = "x".repeat(100_000);
+    let began = Instant::now();
+    for reply in p.pipeline(&(0..500).map(|i| format!("SET k:{} {value}", i % 5)).collect::<Vec<_>>()) {
+        assert_eq!(reply.text(), "OK");
+    }
+    p.ok("SET last one");
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    assert_eq!(p.info("connected_slaves"), "1");
+    proxy.stall(false);
+    converge(&mut p, &mut r);
+    assert_eq!(p.info("sync_full"), "1");
+    // It can be switched off and on while replicas are there.
+    for on in ["no", "yes"] {
+        p.ok(&format!("CONFIG SET reply-after-handover {on}"));
+        p.ok(&format!("SET after {on}"));
+        converge(&mut p, &mut r);
+    }
+}
+
+#[test]
+fn writes_are_refused_the_moment_a_replica_is_gone() {
+    let (primary, mut replica) = (Server::subject(), Server::subject());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    follow(&mut r, primary.port);
+    converge(&mut p, &mut r);
+    p.ok("CONFIG SET min-replicas-to-write 1");
+    p.ok("SET k v");
+    replica.kill();
+    wait_for("the replica is gone", SOON, || p.info("connected_slaves") == "0");
+    p.expect("SET k v", "-NOREPLICAS Not enough good replicas to write.");
+}
+
+#[test]
+fn a_replica_may_ask_for_functions_alone() {
+    let primary = Server::subject();
+    let mut p = primary.connect();
+    every_type(&mut p, false);
+    p.expect("REPLCONF rdb-filter-only keys", "-ERR Unsupported rdb-filter-only option: keys");
+    for (option, keys) in [("--functions-rdb", false), ("--rdb", true)] {
+        let dir = fresh_dir();
+        let out = std::process::Command::new("redis-cli")
+            .args(["-p", &primary.port.to_string(), option])
+            .arg(dir.join("dump.rdb"))
+            .output()
+            .expect("run redis-cli");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let loaded = Launch::real().dir(&dir).start();
+        assert_eq!(loaded.connect().run("DBSIZE").int() > 0, keys, "{option}");
+        drop(loaded);
+        std::fs::remove_dir_all(dir).expect("remove the directory");
+    }
+}
+
+#[test]
+fn another_history_is_begun_by_hand() {
+    for launch in [Launch::subject(), Launch::real()] {
+        let primary = launch.start();
+        let replica = Server::real();
+        let (mut p, mut r) = (primary.connect(), replica.connect());
+        follow(&mut r, primary.port);
+        converge(&mut p, &mut r);
+        let before = p.info("master_replid");
+        p.ok("DEBUG CHANGE-REPL-ID");
+        assert_ne!(p.info("master_replid"), before);
+        assert_eq!(p.info("master_replid2"), "0".repeat(40));
+    }
+}
+
+#[test]
+fn a_sync_that_waits_for_others_is_shared_and_each_state_has_its_name() {
+    for launch in [Launch::subject(), Launch::real()] {
+        let primary = launch.args(&["--repl-diskless-sync-delay", "1"]).start();
+        let (one, two) = (Server::subject(), Server::real());
+        let (mut p, mut a, mut b) = (primary.connect(), one.connect(), two.connect());
+        p.ok("SET k v");
+        for replica in [&mut a, &mut b] {
+            follow(replica, primary.port);
+        }
+        wait_for("both wait", SOON, || p.info("connected_slaves") == "2");
+        for line in ["slave0", "slave1"] {
+            assert!(p.info(line).contains("state=wait_bgsave,offset=0,lag=0"), "{}", p.info(line));
+        }
+        for replica in [&mut a, &mut b] {
+            let role = replica.run("ROLE").to_string();
+            assert!(role.contains("\"handshake\", :-1]"), "{role}");
+            assert_eq!(replica.info("master_sync_in_progress"), "0");
+        }
+        assert_eq!(p.run("ROLE").items()[2], Reply::Array(Vec::new()), "they are not in sync yet");
+        converge(&mut p, &mut a);
+        converge(&mut p, &mut b);
+        wait_for("both are online", SOON, || {
+            ["slave0", "slave1"].iter().all(|line| p.info(line).contains("state=online"))
+        });
+        let begun = primary.log().matches("Starting BGSAVE for SYNC").count();
+        assert_eq!(begun, 1, "{}", primary.log());
+    }
 }

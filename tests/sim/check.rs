@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use keystead::cluster::message::Kind;
+use keystead::cluster::message::{Body, Kind, Message};
 use keystead::cluster::report::NodeInfo;
-use keystead::cluster::{NodeFlags, NodeId, View};
+use keystead::cluster::{Action, NodeFlags, NodeId, View};
 
 use crate::world::World;
 
@@ -22,7 +22,12 @@ pub struct Checker {
     /// Administrators give out epochs, too.
     pub epochs_collide: bool,
     pub violation: Option<String>,
+    /// By a node's number: what its nodes.conf says of shards.
+    written: BTreeMap<usize, Shards>,
 }
+
+/// Nodes and their shards.
+type Shards = BTreeMap<NodeId, NodeId>;
 
 impl Checker {
     pub fn new(only_votes: bool) -> Self {
@@ -52,6 +57,65 @@ impl Checker {
             if first != to {
                 self.fail(format!("{sender:?} voted in epoch {epoch} for {first:?} and for {to:?}"));
             }
+        }
+    }
+
+    /// What a node says and writes of shards in one step. `node` has the number `ix`.
+    pub fn stepped(&mut self, ix: usize, actions: &[Action]) {
+        let before = self.written.get(&ix).cloned().unwrap_or_default();
+        if let Some(text) = actions.iter().find_map(|a| match a {
+            Action::Persist { text, .. } => Some(text),
+            _ => None,
+        }) {
+            self.wrote(ix, text);
+        }
+        let beliefs = [&before, &self.written.get(&ix).cloned().unwrap_or_default()];
+        for action in actions {
+            if let Action::Send { packet, .. } = action {
+                self.told_shard(packet, &beliefs);
+            }
+        }
+    }
+
+    /// nodes.conf as a node has it: a real 7.4 does not start from one in which a replica and its primary
+    /// are in different shards.
+    pub fn wrote(&mut self, ix: usize, text: &str) {
+        let mut shards = Shards::new();
+        let mut primaries = Vec::new();
+        for line in text.lines().filter(|line| !line.starts_with("vars")) {
+            let words: Vec<&str> = line.split(' ').collect();
+            let shard = words[1].split(',').find_map(|field| field.strip_prefix("shard-id="));
+            let shard = shard.and_then(|id| NodeId::parse(id.as_bytes()));
+            let (Some(id), Some(shard)) = (NodeId::parse(words[0].as_bytes()), shard) else {
+                return self.fail(format!("n{ix} writes no shard: {line}"));
+            };
+            shards.insert(id, shard);
+            primaries.extend(NodeId::parse(words[3].as_bytes()).map(|primary| (id, primary)));
+        }
+        for (id, primary) in primaries {
+            if shards.get(&id) != shards.get(&primary) {
+                self.fail(format!("n{ix} writes {id:?} into another shard than {primary:?}:\n{text}"));
+            }
+        }
+        self.written.insert(ix, shards);
+    }
+
+    /// A replica tells of its shard what it believes of its primary, or nothing. It believes what it wrote
+    /// before a step or after it.
+    fn told_shard(&mut self, packet: &[u8], beliefs: &[&Shards; 2]) {
+        let Ok(message) = Message::decode(packet) else { return self.fail("no packet".into()) };
+        let (Body::Ping(gossip) | Body::Pong(gossip) | Body::Meet(gossip)) = message.body else { return };
+        let (sender, primary) = (message.header.sender, message.header.primary);
+        match (gossip.extensions.shard_id, primary) {
+            (Some(told), primary) => {
+                let believed = |shards: &&Shards| shards.get(&primary.unwrap_or(sender)) == Some(&told);
+                if !beliefs.iter().any(believed) {
+                    self.fail(format!("{sender:?}, primary {primary:?}, tells shard {told:?}: {beliefs:?}"));
+                }
+            }
+            (None, None) => self.fail(format!("{sender:?} is a primary and tells no shard")),
+            // Its primary has not told it yet.
+            (None, Some(_)) => {}
         }
     }
 
@@ -102,6 +166,9 @@ pub fn converged(world: &World) -> Result<(), String> {
             let own = truth.my_info();
             if (info.primary, info.is_replica()) != (own.primary, own.is_replica()) {
                 return Err(format!("{name} mistakes the role of {:?}", info.id));
+            }
+            if info.shard_id != own.shard_id {
+                return Err(format!("{name} mistakes the shard of {:?}", info.id));
             }
         }
         if state.info().slots_assigned != 16384 {

@@ -1,7 +1,8 @@
 //! Scripted cases: a cluster, an event, what must follow and how soon.
 
-use keystead::cluster::FailoverMode;
+use keystead::cluster::{FailoverMode, NoKeys};
 
+use crate::bystander::Bystander;
 use crate::check::converged;
 use crate::world::{Fault, World};
 
@@ -152,6 +153,37 @@ fn a_spare_replica_moves_to_an_orphaned_primary() {
     let still = [3, 6].iter().filter(|n| w.nodes[**n].follows.as_ref() == Some(&w.nodes[0].ip)).count();
     assert_eq!(still, 1, "n0 keeps one");
 }
+
+/// A real node must never see a replica and its primary in different shards, whatever happens to ours.
+#[test]
+fn third_nodes_hear_of_a_shard_at_once() {
+    for seed in 0..20 {
+        let mut w = World::new(seed, 7, TIMEOUT, Fault::None, std::env::var("SIM_TRACE").is_ok());
+        w.bystanders = (0..7).map(|n| (n, Bystander::default())).collect();
+        w.form(3);
+        let late = |w: &World| w.bystanders.values().map(|b| b.longest_ms).max();
+        assert!(late(&w) <= Some(HEARD_MS), "seed {seed}: {:?} ms after REPLICATE", late(&w));
+        w.admin(3, |s, now| s.failover(now, FailoverMode::Default)).expect("primary is up");
+        assert!(w.run_until(5000, |w| serves(w, 3)), "seed {seed}: no takeover");
+        w.admin(4, |s, now| s.failover(now, FailoverMode::Takeover)).expect("a replica");
+        w.run_for(5000);
+        w.crash(2);
+        assert!(w.run_until(10_000, |w| serves(w, 5)), "seed {seed}: nobody took over");
+        w.restart_in(2, 1000, true);
+        assert!(w.run_until(20_000, |w| converged(w).is_ok()), "seed {seed}: {:?}", converged(&w));
+        // And one that goes to another primary.
+        let other = w.nodes[5].id.expect("named");
+        w.admin(6, |s, now| s.replicate(now, &other, &NoKeys)).expect("a replica");
+        w.run_for(100);
+        assert_eq!(converged(&w), Ok(()), "seed {seed}: not all know of it");
+        assert!(late(&w) <= Some(HEARD_MS), "seed {seed}: {:?} ms", late(&w));
+        assert!(w.bystanders.values().all(|b| b.replicas > 20), "seed {seed}: nothing was heard");
+        assert_eq!(w.checker.violation, None, "seed {seed}");
+    }
+}
+
+/// A packet's way and a write of nodes.conf.
+const HEARD_MS: u64 = 10;
 
 /// The whole cluster loses power: it comes back with the same roles.
 #[test]

@@ -8,6 +8,7 @@ use keystead::base::rng::Rng;
 use keystead::cluster::message::Kind;
 use keystead::cluster::{Action, ClusterState, Config, Event, LinkId, NodeId, Now, ReplicationFacts};
 
+use crate::bystander::Bystander;
 use crate::check::Checker;
 use crate::moves::Move;
 
@@ -157,6 +158,8 @@ pub struct World {
     pub rng: Rng,
     pub nodes: Vec<SimNode>,
     pub checker: Checker,
+    /// Hears what the node of its number hears and says, from when a test puts it there.
+    pub bystanders: BTreeMap<usize, Bystander>,
     pub trace: bool,
     pub fault: Fault,
     /// Upper bound of a packet's way, milliseconds.
@@ -188,6 +191,7 @@ impl World {
             rng: Rng::new(seed),
             nodes: Vec::new(),
             checker: Checker::new(fault == Fault::NoWaitForDisk),
+            bystanders: BTreeMap::new(),
             trace,
             fault,
             latency_ms: 2,
@@ -243,29 +247,36 @@ impl World {
         trace: bool,
     ) -> Self {
         let mut w = Self::new(seed, count, timeout, fault, trace);
+        w.form(primaries);
+        w
+    }
+
+    /// Makes a cluster of fresh nodes, as tools do.
+    pub fn form(&mut self, primaries: usize) {
+        let count = self.nodes.len();
         for i in 0..count {
-            w.admin(i, |s, now| s.set_config_epoch(now, i as i64 + 1)).expect("a fresh node");
+            self.admin(i, |s, now| s.set_config_epoch(now, i as i64 + 1)).expect("a fresh node");
         }
         for i in 0..primaries {
             let slots: Vec<u16> =
                 (0..16384u32).filter(|s| *s as usize * primaries / 16384 == i).map(|s| s as u16).collect();
-            w.admin(i, |s, now| s.add_slots(now, &slots)).expect("free slots");
+            self.admin(i, |s, now| s.add_slots(now, &slots)).expect("free slots");
         }
         for i in 1..count {
-            let (ip, port) = (w.nodes[0].ip.clone(), w.nodes[0].config.port);
-            w.admin(i, |s, now| s.meet(now, &ip, port, 0)).expect("a good address");
+            let (ip, port) = (self.nodes[0].ip.clone(), self.nodes[0].config.port);
+            self.admin(i, |s, now| s.meet(now, &ip, port, 0)).expect("a good address");
         }
         let all_know = |w: &World| w.nodes.iter().all(|n| n.knows_all(count));
-        assert!(w.run_until(60_000, all_know), "the nodes did not meet");
+        assert!(self.run_until(60_000, all_know), "the nodes did not meet: {:?}", self.checker.violation);
         for i in primaries..count {
-            let primary = w.nodes[(i - primaries) % primaries].id.expect("named");
-            w.admin(i, |s, now| s.replicate(now, &primary, &keystead::cluster::NoKeys)).expect("empty");
+            let primary = self.nodes[(i - primaries) % primaries].id.expect("named");
+            self.admin(i, |s, now| s.replicate(now, &primary, &keystead::cluster::NoKeys)).expect("empty");
         }
         let ready = |w: &World| crate::check::converged(w).is_ok() && w.all_synced();
-        let formed = w.run_until(60_000, ready);
-        assert!(formed, "seed {seed}: no cluster formed: {:?}", crate::check::converged(&w));
-        w.trace(|| "--- cluster formed".into());
-        w
+        let formed = self.run_until(60_000, ready);
+        let missing = crate::check::converged(self);
+        assert!(formed, "no cluster formed: {missing:?} {:?}", self.checker.violation);
+        self.trace(|| "--- cluster formed".into());
     }
 
     fn all_synced(&self) -> bool {
@@ -551,6 +562,8 @@ impl World {
             None => ClusterState::new(config, rng, now),
         };
         n.id = Some(state.my_id());
+        self.checker.wrote(node, &state.nodes_conf());
+        let n = &mut self.nodes[node];
         let actions = state.take_actions();
         n.state = Some(state);
         self.trace(|| format!("*** n{node} starts"));
@@ -619,6 +632,7 @@ impl World {
     }
 
     fn carry_out(&mut self, node: usize, actions: Vec<Action>) {
+        self.checker.stepped(node, &actions);
         self.nodes[node].queue.extend(actions);
         self.drain(node);
     }
@@ -656,6 +670,9 @@ impl World {
             Action::Send { link, packet } => {
                 if let Some((conn, end)) = self.nodes[node].links.get(&link).copied() {
                     let to = self.conns[conn].ends[1 - end].0;
+                    if let Some(bystander) = self.bystanders.get_mut(&node) {
+                        bystander.hear(self.now, &packet);
+                    }
                     if let Some(id) = self.nodes[to].id {
                         self.checker.sent(&packet, id);
                     }
@@ -774,7 +791,12 @@ impl World {
         }
         match item {
             Item::Packet(_) if c.broken => {}
-            Item::Packet(packet) => self.step(node, Event::Received { link, packet }),
+            Item::Packet(packet) => {
+                if let Some(bystander) = self.bystanders.get_mut(&node) {
+                    bystander.hear(self.now, &packet);
+                }
+                self.step(node, Event::Received { link, packet });
+            }
             Item::Close => {
                 c.closed[to] = true;
                 self.nodes[node].links.remove(&link);

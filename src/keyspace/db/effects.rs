@@ -20,10 +20,13 @@ pub struct Effects {
     /// RESP records for the log, and the database of each run of them.
     records: Vec<u8>,
     runs: Vec<(DbIndex, usize)>,
+    slots: Slots,
     /// Records since the last append.
     count: usize,
     /// A handler has recorded what replicas must do, so the command itself is not.
     pub recorded: bool,
+    /// Keys that were met dead by a walk that holds no lock any more.
+    pub dead: Vec<(DbIndex, Vec<u8>)>,
     /// Keys that clients are blocked on and that changed.
     pub ready: Vec<(DbIndex, Vec<u8>)>,
     /// Whether somebody publishes [`Effects::notices`].
@@ -36,6 +39,15 @@ pub struct Effects {
     pub misses: u64,
     /// Draws whether a use counts under an LFU policy.
     pub rng: Rng,
+}
+
+/// The slots of the keys that changed since the last append.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Slots {
+    #[default]
+    None,
+    One(u16),
+    Many,
 }
 
 impl Effects {
@@ -65,16 +77,31 @@ impl Effects {
         !self.records.is_empty()
     }
 
-    /// Appends what is recorded to the log, and forgets it. `together`: several records are one unit, from MULTI
-    /// to EXEC.
+    /// Notes that a key of `slot` changed.
+    #[inline]
+    pub(in crate::keyspace) fn note_slot(&mut self, slot: u16) {
+        self.slots = match self.slots {
+            Slots::None => Slots::One(slot),
+            Slots::One(one) if one == slot => return,
+            _ => Slots::Many,
+        };
+    }
+
+    /// The slot of all keys that changed since it was last asked; `None` when there were none, or several slots.
+    pub fn take_slot(&mut self) -> Option<u16> {
+        if let Slots::One(slot) = std::mem::take(&mut self.slots) { Some(slot) } else { None }
+    }
+
+    /// Appends what is recorded to the log as one unit, and forgets it: the one door to the log for what this
+    /// node's own writers change. `together`: several records stand between MULTI and EXEC.
     pub fn append_to(&mut self, log: &Log, together: bool) -> u64 {
-        let mut from = 0;
+        let (slot, mut from) = (self.take_slot(), 0);
         let runs: smallvec::SmallVec<[(DbIndex, &[u8]); 4]> = self
             .runs
             .iter()
             .map(|&(db, end)| (db, &self.records[std::mem::replace(&mut from, end)..end]))
             .collect();
-        let end = log.append_unit(&runs, together && self.count > 1);
+        let end = log.append_unit(&runs, together && self.count > 1, slot);
         drop(runs);
         self.discard_records();
         end
@@ -83,6 +110,6 @@ impl Effects {
     pub fn discard_records(&mut self) {
         self.records.clear();
         self.runs.clear();
-        self.count = 0;
+        (self.count, self.slots) = (0, Slots::None);
     }
 }

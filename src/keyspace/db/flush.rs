@@ -16,11 +16,13 @@ impl Keyspace {
         let Some(tables) = self.existing_tables(db) else { return 0 };
         let keys = self.len(db);
         for shard in 0..SHARDS {
-            self.announce_loss(locked, db, shard, effects, event::FLUSHED, |_| true);
+            Self::announce_loss(locked, db, shard, effects, event::FLUSHED, |_| true);
         }
         let slots: Vec<u16> = (0..SHARDS * SLOTS_PER_SHARD).map(slot_at).collect();
         self.empty_slots(locked, tables, db, &slots);
         for shard in 0..SHARDS {
+            locked.side_mut(shard).own.retain(|(of, _)| *of != db);
+            locked.forget_under_way(shard, db, |_| true);
             locked.expiry_mut(tables, shard).clear();
             let counts = Locked::shard_tables(tables, shard);
             counts.keys.store(0, Ordering::Relaxed);
@@ -39,7 +41,7 @@ impl Keyspace {
         effects: &mut Effects,
     ) -> usize {
         let Some(tables) = self.existing_tables(db) else { return 0 };
-        self.announce_loss(locked, db, shard_of(slot), effects, event::MOVED_AWAY, |key| {
+        Self::announce_loss(locked, db, shard_of(slot), effects, event::MOVED_AWAY, |key| {
             key_slot(key) == slot
         });
         let (mut keys, mut volatile, mut deadlines) = (0isize, 0isize, 0 as UnixMs);
@@ -49,7 +51,9 @@ impl Keyspace {
             deadlines = deadlines.wrapping_add(e.expire().unwrap_or(0));
         });
         self.empty_slots(locked, tables, db, &[slot]);
-        let counts = Locked::shard_tables(tables, shard_of(slot));
+        let shard = shard_of(slot);
+        locked.forget_under_way(shard, db, |k| crate::base::crc16::key_slot(k) == slot);
+        let counts = Locked::shard_tables(tables, shard);
         bump(&counts.keys, -keys);
         bump(&counts.volatile, -volatile);
         shift(&counts.deadlines, deadlines.wrapping_neg());
@@ -60,7 +64,6 @@ impl Keyspace {
     /// that go in great numbers are not told of one by one: nobody else would hear it. What is not there
     /// is not lost.
     fn announce_loss(
-        &self,
         locked: &mut Locked<'_>,
         db: DbIndex,
         shard: usize,

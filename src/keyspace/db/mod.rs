@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use super::entry::{Body, Entry, EntryRef, INLINE_MAX};
 use super::event;
 use super::expiry::Reference;
+use super::lazy::Cause;
 use super::locks::{LockSet, Locked};
 use super::table::{Place, SlotTable, TableMut};
 use super::usage;
@@ -20,6 +21,8 @@ use crate::value::{Kind, Value, ValueRef};
 mod dying;
 mod effects;
 mod flush;
+pub(super) mod own;
+mod swap;
 mod walk;
 mod watchers;
 
@@ -169,7 +172,8 @@ impl<'l, 'k> Db<'l, 'k> {
         let key = self.table(h.slot).get(place).key().to_vec();
         self.take_place(h, place);
         self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
-        self.effects.record(self.index, &[&b"DEL"[..], &key]);
+        self.effects.note_slot(h.slot);
+        self.effects.record(self.index, &[self.ks.lazy.command(Cause::Expiry), &key]);
         self.changed(&key, event::EXPIRED);
     }
 
@@ -274,6 +278,9 @@ impl<'l, 'k> Db<'l, 'k> {
     #[inline]
     pub fn set_string(&mut self, key: &[u8], bytes: &[u8], expire: SetExpire) {
         let h = self.hashed(key);
+        if let SetExpire::At(at) = expire {
+            self.note_own(key, Some(at));
+        }
         match self.table(h.slot).find(h.hash, key) {
             Some(place) => self.overwrite(h, place, key, bytes, expire),
             None => self.add_string(h, key, bytes, expire),
@@ -362,6 +369,7 @@ impl<'l, 'k> Db<'l, 'k> {
             _ => Entry::new(key, Body::Object(value), expire),
         };
         let h = self.hashed(key);
+        self.note_own(key, expire);
         match self.table(h.slot).find(h.hash, key) {
             None => self.add(h, entry),
             Some(place) => {
@@ -510,6 +518,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Sets or clears the expiry of a key. False when it is not there.
     pub fn set_expire(&mut self, key: &[u8], expire: Option<UnixMs>) -> bool {
         let Some((h, place)) = self.locate(key) else { return false };
+        self.note_own(key, expire);
         self.before_change(h, place);
         let old = self.table(h.slot).get(place).expire();
         self.table_mut(h.slot).get_mut(place).set_expire(expire);
@@ -526,6 +535,16 @@ impl<'l, 'k> Db<'l, 'k> {
     pub fn record<A: AsRef<[u8]>>(&mut self, args: &[A]) {
         self.effects.recorded = true;
         self.effects.record(self.index, args);
+    }
+
+    /// Records the deletion of a key in the log in place of the command that runs.
+    pub fn record_deletion(&mut self, cause: Cause, key: &[u8]) {
+        self.record(&[self.ks.lazy.command(cause), key]);
+    }
+
+    /// Says that replicas are told nothing of what the command that runs has changed.
+    pub fn record_nothing(&mut self) {
+        self.effects.recorded = true;
     }
 
     /// Keys of the database.

@@ -55,9 +55,9 @@ fn dead_keys_go_when_met_and_leave_a_del() {
     assert!(with(&ks, 150, |db| db.exists(b"k")).0);
     let (found, mut effects) = with(&ks, 151, |db| db.exists(b"k"));
     assert!(!found && ks.is_empty(0));
-    ks.log.set_wanted(true);
+    ks.log.set_backlog(true);
     effects.append_to(&ks.log, true);
-    assert!(ks.log.read(0, 1000).unwrap().concat().ends_with(b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"));
+    assert!(ks.log.read(0, 1000).unwrap().pieces.concat().ends_with(b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"));
 }
 
 #[test]
@@ -87,13 +87,14 @@ fn a_full_scan_meets_every_key_once() {
         }
         let (mut cursor, mut seen) = (0, std::collections::HashSet::new());
         loop {
-            cursor = db.scan(cursor, &mut |e| assert!(seen.insert(e.key().to_vec())));
+            let visit = &mut |e: EntryRef<'_>| assert!(seen.insert(e.key().to_vec()));
+            cursor = db.scan(cursor, 0, &mut Vec::new(), visit).unwrap();
             if cursor == 0 {
                 break;
             }
         }
         assert_eq!(seen.len(), 5000);
-        assert!(db.random_key(&mut Rng::new(1)).is_some());
+        assert!(db.random_key(&mut Rng::new(1), 0).unwrap().is_some());
     });
     assert_eq!(ks.flush(&mut ks.lock_all(), 0, &mut Effects::default()), 5000);
     assert!(ks.is_empty(0));

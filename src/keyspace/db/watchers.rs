@@ -15,7 +15,9 @@ impl Db<'_, '_> {
         if event.counts {
             self.effects.dirty += 1;
         }
-        let shard = shard_of(self.hashed(key).slot);
+        let slot = self.hashed(key).slot;
+        self.effects.note_slot(slot);
+        let shard = shard_of(slot);
         if !self.locked.side_mut(shard).watchers.is_empty() {
             self.tell_watchers(shard, key, event);
         }

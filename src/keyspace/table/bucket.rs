@@ -90,7 +90,6 @@ pub(super) fn new_buckets(n: usize) -> *mut Bucket {
 }
 
 /// What the allocator gave for a [`layout`].
-#[expect(clippy::cast_ptr_alignment, reason = "the layout has the alignment of buckets")]
 pub(super) fn as_buckets(p: *mut u8) -> *mut Bucket {
     p.cast()
 }

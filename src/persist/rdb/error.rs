@@ -30,7 +30,7 @@ pub enum Problem {
     Module(String),
     #[error("RDB version {0} is newer than this server understands")]
     Version(u32),
-    #[error("wrong checksum: expected {expected:016x}, the data gives {computed:016x}")]
+    #[error("RDB CRC error: expected {expected:016x}, the data gives {computed:016x}")]
     Checksum { expected: u64, computed: u64 },
     /// A collection without elements. Files of old servers hold such keys; they are skipped, not fatal.
     #[error("a collection without elements")]

@@ -8,6 +8,8 @@ use super::{Options, VERSION_READ, VERSION_WRITTEN, decode, encode};
 use crate::value::{Limits, Value, ValueRef};
 
 const FOOTER: usize = 2 + 8;
+/// Bytes of a payload beside the value: the type in front and the footer.
+pub const FRAME: usize = 1 + FOOTER;
 
 /// Why a payload is refused.
 #[derive(Debug)]
@@ -36,6 +38,13 @@ pub fn dump(out: &mut Vec<u8>, value: ValueRef<'_>, options: Options) {
     seal(out, start);
 }
 
+/// Bytes that the value takes in a file, without its type and its key.
+pub fn body_len(value: ValueRef<'_>, compress: bool) -> usize {
+    let mut body = Vec::new();
+    encode::put_value(&mut body, value, Options { compress });
+    body.len()
+}
+
 /// Ends the payload that begins at `start` with version and checksum.
 fn seal(out: &mut Vec<u8>, start: usize) {
     out.extend_from_slice(&(VERSION_WRITTEN as u16).to_le_bytes());
@@ -45,7 +54,7 @@ fn seal(out: &mut Vec<u8>, start: usize) {
 
 /// The value of a payload. It must be one value and nothing more.
 pub fn restore(payload: &[u8], limits: &Limits) -> Result<Value, Refused> {
-    let body = verified_body(payload).ok_or(Refused::Footer)?;
+    let body = verified_body(payload, limits.verify_checksums).ok_or(Refused::Footer)?;
     let mut source = Source::new(body, body.len().min(16 << 10), false);
     let value = source
         .u8("the type of a value")
@@ -60,11 +69,12 @@ pub fn restore(payload: &[u8], limits: &Limits) -> Result<Value, Refused> {
     }
 }
 
-/// Type and body of a payload whose footer is right.
-fn verified_body(payload: &[u8]) -> Option<&[u8]> {
+/// Type and body of a payload whose footer is right; whether its checksum is, only with `verify`.
+fn verified_body(payload: &[u8], verify: bool) -> Option<&[u8]> {
     let (body, footer) = payload.split_at_checked(payload.len().checked_sub(FOOTER)?)?;
     let (version, checksum) = footer.split_at(2);
     let version = u32::from(u16::from_le_bytes(version.try_into().ok()?));
     let checksum = u64::from_le_bytes(checksum.try_into().ok()?);
-    (version <= VERSION_READ && checksum == crc64(&payload[..payload.len() - 8])).then_some(body)
+    let right = !verify || checksum == crc64(&payload[..payload.len() - 8]);
+    (version <= VERSION_READ && right).then_some(body)
 }

@@ -1,6 +1,6 @@
 //! One connection of a replica: what it said of itself, and how far it is.
 
-use super::{Action, LinkId, Primary, log};
+use super::{Action, Content, LinkId, Primary, log};
 use crate::base::num::{parse_i64, parse_u64};
 use crate::base::time::MonoMs;
 use crate::repl::Level;
@@ -47,6 +47,7 @@ pub(super) struct Link {
     pub(super) psync2: bool,
     /// It wants the RDB and nothing after it.
     pub(super) rdb_only: bool,
+    pub(super) content: Content,
     /// It asked with SYNC, so that it gets no line before the RDB and sends no acknowledgements.
     pub(super) old: bool,
     /// The stream starts here once it has its RDB; also where the snapshot stands.
@@ -72,6 +73,7 @@ impl Link {
             eof: false,
             psync2: false,
             rdb_only: false,
+            content: Content::ALL,
             old: false,
             start: 0,
             awaits_ack: false,
@@ -171,6 +173,19 @@ impl Primary {
     }
 }
 
+/// The parts that `rdb-filter-only` names, divided by spaces; keys have no name, so they are always left out.
+fn filtered(value: &[u8]) -> Result<Content, String> {
+    let mut content = Content { keys: false, functions: false };
+    for word in value.split(|b| *b == b' ').filter(|word| !word.is_empty()) {
+        if !word.eq_ignore_ascii_case(b"functions") {
+            let word = String::from_utf8_lossy(word);
+            return Err(format!("ERR Unsupported rdb-filter-only option: {word}"));
+        }
+        content.functions = true;
+    }
+    Ok(content)
+}
+
 impl Link {
     fn set(&mut self, option: &[u8], value: &[u8]) -> Result<(), String> {
         let flag = |value: &[u8]| match parse_i64(value) {
@@ -198,8 +213,7 @@ impl Link {
             // Replicas may learn more than we know of.
             b"capa" | b"version" => {}
             b"rdb-only" => self.rdb_only = flag(value)?,
-            // An RDB is sent as a whole; leaving parts out is an economy that the replica does without.
-            b"rdb-filter-only" => {}
+            b"rdb-filter-only" => self.content = filtered(value)?,
             _ => {
                 let option = String::from_utf8_lossy(option);
                 return Err(format!("ERR Unrecognized REPLCONF option: {option}"));

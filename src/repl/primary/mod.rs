@@ -68,8 +68,8 @@ pub enum Action {
     KeepStream,
     /// Forget the stream that is kept, and keep none.
     DropStream,
-    /// Take a snapshot for this target; [`Primary::snapshot_started`] tells that it has begun.
-    StartSnapshot(Target),
+    /// Take a snapshot of this for this target; [`Primary::snapshot_started`] tells that it has begun.
+    StartSnapshot(Target, Content),
     /// Append these bytes to the stream.
     Append(&'static [u8]),
     Close(LinkId),
@@ -83,6 +83,17 @@ pub enum Target {
     Disk,
     /// To the replicas as it is produced.
     Sockets,
+}
+
+/// What a replica wants of an RDB (`REPLCONF rdb-filter-only`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content {
+    pub keys: bool,
+    pub functions: bool,
+}
+
+impl Content {
+    pub const ALL: Self = Self { keys: true, functions: true };
 }
 
 /// All replicas. See the module.
@@ -102,9 +113,10 @@ pub struct Primary {
 enum Snapshot {
     None,
     /// Asked for, not begun.
-    Ordered(Target),
+    Ordered(Target, Content),
     Running {
         target: Target,
+        content: Content,
         offset: u64,
     },
 }

@@ -8,6 +8,7 @@ use crate::repl::{History, Level, ReplId};
 
 impl Primary {
     /// PSYNC of a connection from `peer_ip`. `window` is the part of the stream that is kept, if any is.
+    #[expect(clippy::too_many_arguments, reason = "an input of the machine, and what it may look at")]
     pub fn psync(
         &mut self,
         now: MonoMs,
@@ -101,16 +102,20 @@ impl Primary {
         link.state = State::WaitStart;
         (link.asked_at, link.heard) = (now, now);
         match self.snapshot {
-            Snapshot::Running { target: Target::Disk, offset } => {
+            Snapshot::Running { target: Target::Disk, content, offset } if content == link.content => {
                 log(out, Level::Notice, "Waiting for end of BGSAVE for SYNC");
                 self.attach(id, offset, history.id(), out);
+            }
+            Snapshot::Running { target: Target::Disk, .. } => {
+                let text = "Can't attach the replica to the current BGSAVE. Waiting for next BGSAVE for SYNC";
+                log(out, Level::Notice, text);
             }
             Snapshot::Running { target: Target::Sockets, .. } => {
                 let text = "Current BGSAVE has socket target. Waiting for next BGSAVE for SYNC";
                 log(out, Level::Notice, text);
             }
-            // It takes part in the one that is about to begin.
-            Snapshot::Ordered(_) => {}
+            // It takes part in the one that is about to begin, or in the next.
+            Snapshot::Ordered(..) => {}
             Snapshot::None => {
                 if self.config.diskless && link.eof && self.config.diskless_delay_ms > 0 {
                     log(out, Level::Notice, "Delay next BGSAVE for diskless SYNC");
@@ -126,7 +131,10 @@ impl Primary {
             return;
         }
         let waiting = || self.replicas.values().filter(|link| link.state == State::WaitStart);
-        let Some(longest) = waiting().map(|link| now.saturating_sub(link.asked_at)).max() else { return };
+        let Some(first) = waiting().min_by_key(|link| link.asked_at) else { return };
+        let (longest, content) = (now.saturating_sub(first.asked_at), first.content);
+        // Who wants something else has its turn when this one is through.
+        let waiting = || waiting().filter(|link| link.content == content);
         // One that cannot take marks needs a file, and the others can take that, too.
         let target =
             if self.config.diskless && waiting().all(|l| l.eof) { Target::Sockets } else { Target::Disk };
@@ -135,8 +143,8 @@ impl Primary {
         if target == Target::Sockets && longest < self.config.diskless_delay_ms && !enough {
             return;
         }
-        self.snapshot = Snapshot::Ordered(target);
-        out.push(Action::StartSnapshot(target));
+        self.snapshot = Snapshot::Ordered(target, content);
+        out.push(Action::StartSnapshot(target, content));
     }
 
     /// The snapshot ordered has begun at this offset of the stream. Returns the links that take part; to each, if
@@ -147,8 +155,8 @@ impl Primary {
         history: &History,
         out: &mut Vec<Action>,
     ) -> (Vec<LinkId>, Vec<u8>) {
-        let Snapshot::Ordered(target) = self.snapshot else { return (Vec::new(), Vec::new()) };
-        self.snapshot = Snapshot::Running { target, offset };
+        let Snapshot::Ordered(target, content) = self.snapshot else { return (Vec::new(), Vec::new()) };
+        self.snapshot = Snapshot::Running { target, content, offset };
         let text = match target {
             Target::Disk => "Starting BGSAVE for SYNC with target: disk",
             Target::Sockets => "Starting BGSAVE for SYNC with target: replicas sockets",
@@ -158,10 +166,9 @@ impl Primary {
             Target::Disk => Vec::new(),
             Target::Sockets => ReplId::random(&mut self.rng).as_str().as_bytes().to_vec(),
         };
-        let waiting = self
-            .replicas
-            .iter()
-            .filter(|(_, link)| link.state == State::WaitStart && (target == Target::Disk || link.eof));
+        let waiting = self.replicas.iter().filter(|(_, link)| {
+            link.state == State::WaitStart && link.content == content && (target == Target::Disk || link.eof)
+        });
         let ids: Vec<LinkId> = waiting.map(|(id, _)| *id).collect();
         for &id in &ids {
             self.attach(id, offset, history.id(), out);
@@ -174,7 +181,7 @@ impl Primary {
 
     /// The snapshot ordered cannot begin now (another one is under way); it is ordered again a second later.
     pub fn snapshot_delayed(&mut self, now: MonoMs, out: &mut Vec<Action>) {
-        if let Snapshot::Ordered(_) = self.snapshot {
+        if let Snapshot::Ordered(..) = self.snapshot {
             self.snapshot = Snapshot::None;
             self.snapshot_not_before = now + 1000;
             let text = "No BGSAVE in progress, but another BG operation is active. \
@@ -185,7 +192,7 @@ impl Primary {
 
     /// The snapshot will never be whole: who waits for it must ask again.
     pub fn snapshot_failed(&mut self, out: &mut Vec<Action>) {
-        let ordered = matches!(self.snapshot, Snapshot::Ordered(_));
+        let ordered = matches!(self.snapshot, Snapshot::Ordered(..));
         self.snapshot = Snapshot::None;
         log(out, Level::Warning, "SYNC failed. BGSAVE child returned an error");
         for (id, link) in &self.replicas {

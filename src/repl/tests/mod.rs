@@ -300,7 +300,7 @@ fn a_replica_joins_a_snapshot_on_its_way_to_disk_but_not_one_to_sockets() {
         let capa: [&[u8]; 2] = [b"capa", b"eof"];
         primary.replconf(0, 1, "a", &capa, &mut out);
         primary.psync(0, 1, "a", request, &mut history, None, &mut out);
-        assert!(out.contains(&primary::Action::StartSnapshot(target)));
+        assert!(out.contains(&primary::Action::StartSnapshot(target, primary::Content::ALL)));
         let (ids, mark) = primary.snapshot_started(70, &history, &mut out);
         assert_eq!((ids, mark.len()), (vec![1], if joined { 0 } else { 40 }));
         primary.replconf(0, 2, "b", &capa, &mut out);
@@ -317,7 +317,10 @@ fn a_replica_joins_a_snapshot_on_its_way_to_disk_but_not_one_to_sockets() {
         } else {
             primary.stream_ready();
             primary.tick(200, Some(&mut history), true, &mut out);
-            assert!(out.contains(&primary::Action::StartSnapshot(target)), "the next one is for it");
+            assert!(
+                out.contains(&primary::Action::StartSnapshot(target, primary::Content::ALL)),
+                "the next one is for it"
+            );
         }
     }
 }
@@ -332,9 +335,9 @@ fn a_failed_snapshot_sends_its_replicas_away() {
     primary.snapshot_delayed(0, &mut out);
     out.clear();
     primary.tick(900, Some(&mut history), true, &mut out);
-    assert!(!out.contains(&primary::Action::StartSnapshot(Target::Disk)));
+    assert!(!out.contains(&primary::Action::StartSnapshot(Target::Disk, primary::Content::ALL)));
     primary.tick(1000, Some(&mut history), true, &mut out);
-    assert!(out.contains(&primary::Action::StartSnapshot(Target::Disk)));
+    assert!(out.contains(&primary::Action::StartSnapshot(Target::Disk, primary::Content::ALL)));
     assert!(out.contains(&primary::Action::Send(1, b"\n".to_vec())), "and it is comforted meanwhile");
     primary.snapshot_failed(&mut out);
     assert!(out.contains(&primary::Action::Close(1)));

@@ -87,7 +87,7 @@ impl Node {
                 Action::Stream(id, offset) => self.links.get_mut(&id).unwrap().cursor = Some(offset),
                 Action::KeepStream => self.kept_from = Some(self.end()),
                 Action::DropStream => self.kept_from = None,
-                Action::StartSnapshot(target) => self.ordered = Some(target),
+                Action::StartSnapshot(target, _) => self.ordered = Some(target),
                 // A ping changes no data, so it is kept out of the text.
                 Action::Append(_) => {}
                 Action::Close(id) => {

@@ -1,58 +1,172 @@
 //! COMMAND: what commands there are, told from the table.
 
 use crate::base::glob;
-use crate::command::request::{CommandFilter, CommandsRequest};
-use crate::command::spec::{Begin, Find, KeySpec, flags, key};
+use crate::command::help::help;
+use crate::command::spec::{Begin, Find, Group::Server, KeySpec, flags, flags::*, key};
 use crate::command::table::Listed;
-use crate::command::{CommandTable, KeyPositions, is};
+use crate::command::{Command, CommandTable, Ctx, DONE, Fail, KeyPositions, Result, is};
 use crate::resp::Reply;
-use crate::server::commands::docs;
-use crate::server::node::Node;
+use crate::server::commands::{docs, node};
 
-pub fn perform(node: &Node, request: CommandsRequest, reply: &mut Reply) {
-    let table = &node.shared.commands;
-    match request {
-        CommandsRequest::All => all(table, reply),
-        CommandsRequest::Count => reply.int(table.commands().count() as i64),
-        CommandsRequest::Info(names) if names.is_empty() => all(table, reply),
-        CommandsRequest::Info(names) => {
-            reply.array(names.len());
-            for name in names {
-                match find(table, &name) {
-                    Some(id) => info(table, table.get(id), reply),
-                    None => reply.null(),
-                }
-            }
-        }
-        CommandsRequest::Docs(names) => {
-            let ids: Vec<usize> = if names.is_empty() {
-                table.commands().map(|(id, _)| id).collect()
-            } else {
-                names.iter().filter_map(|name| find(table, name)).collect()
-            };
-            reply.map(ids.len());
-            for id in ids {
-                docs::describe(table, table.get(id), reply);
-            }
-        }
-        CommandsRequest::List(filter) => {
-            let names: Vec<&str> = (0..table.len())
-                .map(|id| table.get(id))
-                .filter(|listed| passes(listed, &filter))
-                .map(|listed| listed.name.as_str())
-                .collect();
-            reply.array(names.len());
-            for name in names {
-                reply.bulk_str(name);
-            }
-        }
-        CommandsRequest::Keys { of, with_flags } => {
-            let args: Vec<&[u8]> = of.iter().map(Vec::as_slice).collect();
-            if let Err(text) = keys(table, &args, with_flags, reply) {
-                reply.error(text);
-            }
+pub const COMMANDS: &[Command] = &[Command::new("command", -1, Server, command)
+    .flags(LOADING | STALE)
+    .categories(&["@connection"])
+    .tips(&["nondeterministic_output_order"])
+    .subcommands(COMMAND)
+    .complexity("O(N) where N is the number of commands")
+    .doc("2.8.13", "", "Describes all commands.")];
+
+const COMMAND: &[Command] = &[
+    Command::new("count", 2, Server, command_count)
+        .flags(LOADING | STALE)
+        .categories(&["@connection"])
+        .complexity("O(1)")
+        .doc("2.8.13", "", "Counts the commands."),
+    Command::new("docs", -2, Server, command_docs)
+        .flags(LOADING | STALE)
+        .categories(&["@connection"])
+        .tips(&["nondeterministic_output_order"])
+        .complexity("O(N) where N is the number of commands")
+        .doc("7.0.0", "[command-name ...]", "Documents commands."),
+    Command::new("getkeys", -3, Server, command_getkeys)
+        .flags(LOADING | STALE)
+        .categories(&["@connection"])
+        .complexity("O(N) where N is the number of arguments")
+        .doc("2.8.13", "command [arg ...]", "Picks the keys from a whole command."),
+    Command::new("getkeysandflags", -3, Server, command_getkeysandflags)
+        .flags(LOADING | STALE)
+        .categories(&["@connection"])
+        .complexity("O(N) where N is the number of arguments")
+        .doc(
+            "7.0.0",
+            "command [arg ...]",
+            "Picks the keys from a whole command, and says what it does with each.",
+        ),
+    Command::new("help", 2, Server, command_help)
+        .flags(LOADING | STALE)
+        .categories(&["@connection"])
+        .complexity("O(1)")
+        .doc("5.0.0", "", "Lists the subcommands."),
+    Command::new("info", -2, Server, command_info)
+        .flags(LOADING | STALE)
+        .categories(&["@connection"])
+        .tips(&["nondeterministic_output_order"])
+        .complexity("O(N) where N is the number of commands")
+        .history(&[("7.0.0", "Several commands may be named, or none.")])
+        .doc("2.8.13", "[command-name ...]", "Describes commands."),
+    Command::new("list", -2, Server, command_list)
+        .flags(LOADING | STALE)
+        .categories(&["@connection"])
+        .tips(&["nondeterministic_output_order"])
+        .complexity("O(N) where N is the number of commands")
+        .doc(
+            "7.0.0",
+            "[FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern>]",
+            "Lists the names of commands.",
+        ),
+];
+
+fn table<'c>(ctx: &Ctx<'c, '_, '_>) -> &'c CommandTable {
+    &node(ctx).shared.commands
+}
+
+fn command(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    all(table(ctx), ctx.reply);
+    DONE
+}
+
+fn command_count(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    ctx.reply.int(table(ctx).commands().count() as i64);
+    DONE
+}
+
+fn command_info(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (table, names) = (table(ctx), &args[2..]);
+    if names.is_empty() {
+        all(table, ctx.reply);
+        return DONE;
+    }
+    ctx.reply.array(names.len());
+    for name in names {
+        match find(table, name) {
+            Some(id) => info(table, table.get(id), ctx.reply),
+            None => ctx.reply.null(),
         }
     }
+    DONE
+}
+
+fn command_docs(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (table, names) = (table(ctx), &args[2..]);
+    let ids: Vec<usize> = if names.is_empty() {
+        table.commands().map(|(id, _)| id).collect()
+    } else {
+        names.iter().filter_map(|name| find(table, name)).collect()
+    };
+    ctx.reply.map(ids.len());
+    for id in ids {
+        docs::describe(table, table.get(id), ctx.reply);
+    }
+    DONE
+}
+
+/// COMMAND LIST FILTERBY.
+enum Filter<'a> {
+    None,
+    Module,
+    Category(&'a [u8]),
+    Pattern(&'a [u8]),
+}
+
+impl<'a> Filter<'a> {
+    fn parse(words: &[&'a [u8]]) -> Result<Self> {
+        match *words {
+            [] => Ok(Self::None),
+            [by, what, _] if is(by, "filterby") && is(what, "module") => Ok(Self::Module),
+            [by, what, name] if is(by, "filterby") && is(what, "aclcat") => Ok(Self::Category(name)),
+            [by, what, text] if is(by, "filterby") && is(what, "pattern") => Ok(Self::Pattern(text)),
+            _ => Err(Fail::Syntax),
+        }
+    }
+}
+
+fn command_list(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let (table, filter) = (table(ctx), Filter::parse(&args[2..])?);
+    let names: Vec<&str> = (0..table.len())
+        .map(|id| table.get(id))
+        .filter(|listed| passes(listed, &filter))
+        .map(|listed| listed.name.as_str())
+        .collect();
+    ctx.reply.array(names.len());
+    for name in names {
+        ctx.reply.bulk_str(name);
+    }
+    DONE
+}
+
+fn command_getkeys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let found = keys(table(ctx), &args[2..])?;
+    ctx.reply.array(found.len());
+    for (key, _) in found {
+        ctx.reply.bulk(key);
+    }
+    DONE
+}
+
+fn command_getkeysandflags(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let found = keys(table(ctx), &args[2..])?;
+    ctx.reply.array(found.len());
+    for (key, flags) in found {
+        ctx.reply.array(2);
+        ctx.reply.bulk(key);
+        key_flags(flags, ctx.reply);
+    }
+    DONE
+}
+
+fn command_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    help(ctx.reply, "command", COMMAND);
+    DONE
 }
 
 /// A command by its name, or a subcommand by `container|name`.
@@ -70,16 +184,16 @@ fn all(table: &CommandTable, reply: &mut Reply) {
     }
 }
 
-fn passes(listed: &Listed, filter: &CommandFilter) -> bool {
+fn passes(listed: &Listed, filter: &Filter<'_>) -> bool {
     match filter {
-        CommandFilter::None => true,
+        Filter::None => true,
         // There are no modules.
-        CommandFilter::Module => false,
-        CommandFilter::Category(name) => {
+        Filter::Module => false,
+        Filter::Category(name) => {
             let categories = listed.command.acl_categories();
             categories.iter().any(|c| is(name, c.trim_start_matches('@')))
         }
-        CommandFilter::Pattern(pattern) => glob::matches_nocase(pattern, listed.name.as_bytes()),
+        Filter::Pattern(pattern) => glob::matches_nocase(pattern, listed.name.as_bytes()),
     }
 }
 
@@ -171,45 +285,37 @@ fn search(kind: &str, fields: &[(&str, i64)], keyword: Option<&str>, reply: &mut
     }
 }
 
-/// GETKEYS and GETKEYSANDFLAGS.
-fn keys(
-    table: &CommandTable,
-    args: &[&[u8]],
-    with_flags: bool,
-    reply: &mut Reply,
-) -> Result<(), &'static str> {
-    let container = table.find(args[0]).ok_or("ERR Invalid command specified")?;
-    let sub = args.get(1).and_then(|word| table.find_sub(container, word));
-    let command = table.get(sub.unwrap_or(container)).command;
+/// The keys of a whole command, with what it does with each (GETKEYS and GETKEYSANDFLAGS).
+fn keys<'a>(table: &CommandTable, args: &[&'a [u8]]) -> Result<Vec<(&'a [u8], u16)>> {
+    const UNKNOWN: Fail = Fail::text("ERR Invalid command specified");
+    const INVALID: Fail = Fail::text("ERR Invalid arguments specified for command");
+    let container = table.find(args[0]).ok_or(UNKNOWN)?;
+    let id = match args.get(1) {
+        Some(word) if !table.get(container).subcommands.is_empty() => {
+            table.find_sub(container, word).ok_or(UNKNOWN)?
+        }
+        _ => container,
+    };
+    let command = table.get(id).command;
     if command.keys.iter().all(|spec| spec.flags & key::NOT_KEY != 0) {
-        return Err("ERR The command has no key arguments");
+        return Err(Fail::text("ERR The command has no key arguments"));
     }
     if !command.accepts(args.len()) {
-        return Err("ERR Invalid number of arguments specified for command");
+        return Err(Fail::text("ERR Invalid number of arguments specified for command"));
     }
-    let mut found: Vec<(usize, u16)> = Vec::new();
+    let mut found = Vec::new();
     for spec in command.keys.iter().filter(|s| s.flags & key::NOT_KEY == 0) {
         let mut positions = KeyPositions::new();
         if !spec.positions(args, &mut positions) {
-            return Err("ERR Invalid arguments specified for command");
+            return Err(INVALID);
         }
         let flags = flags_in_use(command.name, spec.flags, args);
-        found.extend(positions.into_iter().map(|at| (at, flags)));
+        found.extend(positions.into_iter().map(|at| (args[at], flags)));
     }
-    if found.is_empty() {
-        return Err("ERR The command has no key arguments");
+    if found.is_empty() && !command.has(flags::NO_MANDATORY_KEYS) {
+        return Err(INVALID);
     }
-    reply.array(found.len());
-    for (at, flags) in found {
-        if with_flags {
-            reply.array(2);
-            reply.bulk(args[at]);
-            key_flags(flags, reply);
-        } else {
-            reply.bulk(args[at]);
-        }
-    }
-    Ok(())
+    Ok(found)
 }
 
 /// What a command whose flags vary does with these arguments.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::command::Client;
-use crate::command::request::ConfigRequest;
+use crate::command::help::help;
+use crate::command::spec::{Group::Server, flags::*};
+use crate::command::{self, Command, Ctx, DONE, Fail, gate};
+use crate::config::directive::{Directive, Effect};
+use crate::config::rewrite::Extent;
 use crate::config::set::{Change, SetError};
-use crate::config::{Config, Meaning, get, rewrite, set, table};
-use crate::resp::Reply;
-use crate::server::commands::fail;
+use crate::config::{self, Config, Meaning, table};
+use crate::server::commands::node;
 use crate::server::control::clustering;
 use crate::server::disk::{config_file, rdb_file};
 use crate::server::node::Node;
@@ -16,43 +18,95 @@ use crate::server::process::allocator;
 use crate::server::process::os_error::words;
 use crate::server::process::{crash, limits};
 use crate::server::start;
+use crate::value::Limits;
 
-pub fn perform(node: &Node, client: &Client, request: ConfigRequest, reply: &mut Reply) {
-    match request {
-        ConfigRequest::Get(patterns) => {
-            let patterns: Vec<&[u8]> = patterns.iter().map(Vec::as_slice).collect();
-            let found = get::get(&node.config.load(), &patterns);
-            reply.map(found.len());
-            for (name, value) in found {
-                reply.bulk(&name);
-                reply.bulk(&value);
-            }
-        }
-        ConfigRequest::Set(pairs) => {
-            let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|(n, v)| (&n[..], &v[..])).collect();
-            let _one_at_a_time = node.config_change.lock();
-            let changed = set::set(&node.config.load(), &pairs, client.is_local());
-            match changed.and_then(|change| take_effect(node, change)) {
-                Ok(()) => reply.ok(),
-                Err(e) => fail(node, client, reply, &format!("ERR {e}")),
-            }
-        }
-        ConfigRequest::Rewrite => match rewrite_file(node) {
-            Ok(()) => reply.ok(),
-            Err(text) => fail(node, client, reply, &text),
-        },
-        ConfigRequest::ResetStat => {
-            node.reset_stats();
-            reply.ok();
-        }
+pub const COMMANDS: &[Command] =
+    &[Command::container("config", Server, CONFIG).doc("2.0.0", "", "Commands about the configuration.")];
+
+const ADMINISTER: Flags = ADMIN | NOSCRIPT | LOADING | STALE;
+
+const CONFIG: &[Command] = &[
+    Command::new("get", -3, Server, get)
+        .flags(ADMINISTER)
+        .complexity("O(N) where N is the number of directives asked for")
+        .history(&[("7.0.0", "Several parameters at once.")])
+        .doc("2.0.0", "parameter ...", "Returns directives by name or pattern."),
+    Command::new("help", 2, Server, config_help).flags(LOADING | STALE).complexity("O(1)").doc(
+        "5.0.0",
+        "",
+        "Lists the subcommands.",
+    ),
+    Command::new("resetstat", 2, Server, resetstat)
+        .flags(ADMINISTER | READS_COUNTERS)
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .complexity("O(1)")
+        .doc("2.0.0", "", "Sets the counters of INFO to zero."),
+    Command::new("rewrite", 2, Server, rewrite)
+        .flags(ADMINISTER)
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .complexity("O(1)")
+        .doc("2.8.0", "", "Writes what has been set to the configuration file."),
+    Command::new("set", -4, Server, set)
+        .flags(ADMINISTER)
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .complexity("O(N) where N is the number of directives")
+        .history(&[("7.0.0", "Several parameters at once.")])
+        .doc("2.0.0", "data=(parameter value) ...", "Sets directives, all or none."),
+];
+
+fn get(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
+    let found = config::get::get(&node(ctx).config.load(), &args[2..]);
+    ctx.reply.map(found.len());
+    for (name, value) in found {
+        ctx.reply.bulk(&name);
+        ctx.reply.bulk(&value);
     }
+    DONE
 }
 
-fn rewrite_file(node: &Node) -> Result<(), String> {
-    let path = node.origin.config_file.as_ref().ok_or("ERR The server is running without a config file")?;
+fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
+    let (pairs, []) = args[2..].as_chunks::<2>() else { return Err(Fail::Syntax) };
+    let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
+    let node = node(ctx);
+    let touchy = |(name, _): &(&[u8], &[u8])| table::find(name).is_some_and(|row| row.not_while_loading);
+    if node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0 && pairs.iter().any(touchy) {
+        return Err(Fail::text("LOADING Redis is loading the dataset in memory"));
+    }
     let _one_at_a_time = node.config_change.lock();
-    let written = config_file::read_or_empty(path)
-        .and_then(|old| config_file::replace(path, &rewrite::rewrite(&old, &node.config.load(), None)));
+    let changed = config::set::set(&node.config.load(), &pairs, ctx.client.is_local());
+    changed.and_then(|change| take_effect(node, change)).map_err(|e| Fail::owned(format!("ERR {e}")))?;
+    ctx.reply.ok();
+    DONE
+}
+
+fn rewrite(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> command::Result {
+    rewrite_file(node(ctx), Extent::Changed)?;
+    ctx.reply.ok();
+    DONE
+}
+
+fn resetstat(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> command::Result {
+    node(ctx).reset_stats();
+    ctx.reply.ok();
+    DONE
+}
+
+fn config_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> command::Result {
+    help(ctx.reply, "config", CONFIG);
+    DONE
+}
+
+/// Writes the configuration to the file that it came from.
+pub(super) fn rewrite_file(node: &Node, extent: Extent) -> Result<(), Fail> {
+    let path = node
+        .origin
+        .config_file
+        .as_ref()
+        .ok_or(Fail::text("ERR The server is running without a config file"))?;
+    let _one_at_a_time = node.config_change.lock();
+    let written = config_file::read_or_empty(path).and_then(|old| {
+        config_file::replace(path, &config::rewrite::rewrite(&old, &node.config.load(), None, extent))
+    });
     match written {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
@@ -60,105 +114,144 @@ fn rewrite_file(node: &Node) -> Result<(), String> {
         }
         Err(e) => {
             tracing::warn!("CONFIG REWRITE failed: {}", words(&e));
-            Err(format!("ERR Rewriting config file: {}", words(&e)))
+            Err(Fail::owned(format!("ERR Rewriting config file: {}", words(&e))))
         }
     }
 }
 
-/// Brings a change into effect and publishes it. What can fail comes first, so that a failure
-/// leaves everything as it was.
+/// Brings a part of the server from the first configuration to the second. The first is still in effect.
+type Refusable = fn(&Node, &Config, &Config) -> Result<(), SetError>;
+
+/// What the system may refuse. Each is taken back, by going the other way, when a later one fails; so these
+/// come first, and a failure leaves everything as it was.
+const REFUSABLE: &[(Effect, Refusable)] = &[
+    (Effect::OpenFiles, open_files),
+    (Effect::Directory, directory),
+    (Effect::OomScore, oom_score),
+    (Effect::Listeners, listeners),
+];
+
+/// The rest: copies what threads read elsewhere than in the configuration, which is in effect already.
+const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
+    (Effect::Log, log),
+    (Effect::CrashReport, |_, config| crash::configure(config.crash_log_enabled, config.use_exit_on_panic)),
+    (Effect::Memory, memory),
+    (Effect::Events, |node, config| node.shared.keyspace.events.set(config.notify_keyspace_events)),
+    (Effect::Gate, |node, _| node.settle_gate()),
+    (Effect::SaveFailure, |node, _| rdb_file::note_failure(node)),
+    (Effect::Cluster, clustering::configure),
+    (Effect::Encodings, encodings),
+    (Effect::Backlog, |node, config| node.shared.keyspace.log.set_keep(config.repl_backlog_size)),
+];
+
+/// Brings a change into effect and publishes it.
 fn take_effect(node: &Node, change: Change) -> Result<(), SetError> {
     let Change { mut config, changed } = change;
-    let has = |names: &[&str]| changed.iter().any(|name| names.contains(name));
-    if has(&["maxclients"]) {
-        let fits = limits::raise_open_files(config.maxclients, start::own_files(&config));
-        match fits {
-            Ok(n) if n >= config.maxclients => {}
-            Ok(n) => {
-                let text = format!(
-                    "The operating system is not able to handle the specified number of clients, try with {n}"
-                );
-                return Err(SetError::failed("maxclients", text));
+    let rows: Vec<&Directive> = changed.iter().filter_map(|name| table::find(name.as_bytes())).collect();
+    let moved = |effect: Effect| rows.iter().any(|row| row.moves.contains(&effect));
+    let before = node.config.load();
+    let mut done: Vec<Refusable> = Vec::new();
+    for (_, apply) in REFUSABLE.iter().filter(|(effect, _)| moved(*effect)) {
+        if let Err(error) = apply(node, &before, &config) {
+            for undo in done.iter().rev() {
+                if let Err(error) = undo(node, &config, &before) {
+                    tracing::warn!("What a failed CONFIG SET began stays: {error}");
+                }
             }
-            Err(text) => return Err(SetError::failed("maxclients", text)),
+            return Err(error);
         }
+        done.push(*apply);
     }
-    if has(&["dir"]) {
-        config.dir = enter(&config.dir)?;
-    }
-    if let Err(error) = touch_system(node, &config, &changed) {
-        if has(&["dir"]) {
-            // It was there a moment ago.
-            let _ = enter(&node.config.load().dir);
-        }
-        return Err(error);
+    if moved(Effect::Directory) {
+        config.dir =
+            std::env::current_dir().map_err(|e| SetError::failed("dir", words(&e)))?.display().to_string();
     }
     node.config.store(Arc::new(config));
     let config = node.config.load();
-    follow(node, &config);
-    for name in &changed {
-        if table::find(name.as_bytes()).is_some_and(|row| row.meaning == Meaning::Later) {
-            tracing::warn!("{name} is set, but has no effect in this release");
-        }
+    for (_, follow) in FOLLOWING.iter().filter(|(effect, _)| moved(*effect)) {
+        follow(node, &config);
     }
-    if has(&["repl-backlog-size"]) {
-        node.shared.keyspace.log.set_keep(config.repl_backlog_size);
+    for row in rows.iter().filter(|row| row.meaning == Meaning::Later) {
+        tracing::warn!("{} is set, but has no effect in this release", row.name);
     }
     Ok(())
 }
 
-/// Goes to the directory; returns its absolute path.
-fn enter(dir: &str) -> Result<String, SetError> {
-    let moved = std::env::set_current_dir(dir).and_then(|()| std::env::current_dir());
-    Ok(moved.map_err(|e| SetError::failed("dir", words(&e)))?.display().to_string())
+fn open_files(_: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
+    match limits::raise_open_files(to.maxclients, start::own_files(to)) {
+        Ok(n) if n >= to.maxclients => Ok(()),
+        Ok(n) => Err(SetError::failed(
+            "maxclients",
+            format!(
+                "The operating system is not able to handle the specified number of clients, try with {n}"
+            ),
+        )),
+        Err(text) => Err(SetError::failed("maxclients", text)),
+    }
 }
 
-/// Changes that the system may refuse, beside the directory. Each is taken back when a later one fails.
-fn touch_system(node: &Node, config: &Config, changed: &[&str]) -> Result<(), SetError> {
-    let has = |names: &[&str]| changed.iter().any(|name| names.contains(name));
-    let score = has(&["oom-score-adj", "oom-score-adj-values"]);
-    if score && let Err(e) = node.origin.oom_score.lock().apply(config, node.is_replica()) {
+fn directory(_: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
+    std::env::set_current_dir(&to.dir).map_err(|e| SetError::failed("dir", words(&e)))
+}
+
+fn oom_score(node: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
+    node.origin.oom_score.lock().apply(to, node.is_replica()).map_err(|e| {
         tracing::warn!("Unable to write oom_score_adj: {}", words(&e));
-        return Err(SetError::failed(
+        SetError::failed(
             "oom-score-adj",
             "Failed to apply new oom_score_adj configuration, check server logs.",
-        ));
-    }
-    if has(&["port", "bind"])
-        && let Some(acceptor) = node.acceptor.get()
-        && let Err(e) = acceptor.listen_anew(&node.config.load(), config)
-    {
-        tracing::warn!("{e}");
-        if score && let Err(e) = node.origin.oom_score.lock().apply(&node.config.load(), node.is_replica()) {
-            tracing::warn!("Unable to write oom_score_adj: {}", words(&e));
-        }
-        return Err(if has(&["port"]) {
-            SetError::failed("port", "Unable to listen on this port. Check server logs.")
-        } else {
-            SetError::failed("bind", "Failed to bind to specified addresses.")
-        });
-    }
-    Ok(())
+        )
+    })
 }
 
-/// Copies what threads read elsewhere than in the configuration.
-fn follow(node: &Node, config: &Config) {
+fn listeners(node: &Node, from: &Config, to: &Config) -> Result<(), SetError> {
+    let Some(acceptor) = node.acceptor.get() else { return Ok(()) };
+    acceptor.listen_anew(from, to).map_err(|e| {
+        tracing::warn!("{e}");
+        if from.port == to.port {
+            SetError::failed("bind", "Failed to bind to specified addresses.")
+        } else {
+            SetError::failed("port", "Unable to listen on this port. Check server logs.")
+        }
+    })
+}
+
+fn log(node: &Node, config: &Config) {
     if let Some(log) = &node.origin.log {
         log.set_level(config.loglevel);
         log.set_format(config.log_format);
     }
-    crash::configure(config.crash_log_enabled, config.use_exit_on_panic);
+}
+
+fn memory(node: &Node, config: &Config) {
     let memory = &node.shared.memory;
     allocator::set_exact(config.maxmemory > 0);
     memory.limit.store(config.maxmemory, Ordering::Relaxed);
     memory.policy.store(config.maxmemory_policy as u8, Ordering::Relaxed);
-    start::configure_usage(&node.shared.keyspace.usage, config);
     memory.samples.store(config.maxmemory_samples, Ordering::Relaxed);
     memory.most.store(start::eviction_batch(config), Ordering::Relaxed);
-    node.shared.keyspace.events.set(config.notify_keyspace_events);
-    node.settle_gate();
-    rdb_file::note_failure(node);
-    clustering::configure(node, config);
-    let seed = node.shared.limits.load().hash_seed;
-    node.shared.limits.store(Arc::new(start::limits(config, seed)));
+    start::configure_usage(&node.shared.keyspace.usage, config);
+    start::configure_deletions(&node.shared.keyspace.lazy, config);
+}
+
+fn encodings(node: &Node, config: &Config) {
+    let before = node.shared.limits.load();
+    let verify_checksums = before.verify_checksums;
+    let limits = start::limits(config, before.hash_seed);
+    node.shared.limits.store(Arc::new(Limits { verify_checksums, ..limits }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_effect_has_somebody_who_brings_it_about_and_a_directive() {
+        for effect in Effect::ALL {
+            let known = REFUSABLE.iter().map(|a| a.0).chain(FOLLOWING.iter().map(|a| a.0));
+            assert_eq!(known.filter(|known| *known == effect).count(), 1, "{effect:?}");
+            let mut rows = table::DIRECTIVES.iter();
+            assert!(rows.any(|row| row.moves.contains(&effect)), "{effect:?} follows from a directive");
+        }
+    }
 }

@@ -1,129 +1,203 @@
 //! DEBUG, for tests and for simulating trouble.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::base::crc16::{SLOTS, key_slot};
 use crate::base::glob;
 use crate::base::num::{parse_f64, parse_i64};
-use crate::command::Client;
+use crate::command::object::{encoding_of, references};
+use crate::command::spec::{Group::Server, flags::*};
+use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is, wrong_arguments};
+use crate::config::rewrite::Extent;
 use crate::config::set::allowed;
-use crate::exec::After;
+use crate::encoding::Item;
+use crate::keyspace::board::Reason;
 use crate::keyspace::db::SetExpire;
 use crate::keyspace::{Db, event};
+use crate::persist::rdb::{Options, payload};
 use crate::resp::Reply;
-use crate::server::commands::{fail, reload};
+use crate::server::commands::{config, node, reload};
 use crate::server::net::mailbox::Mail;
-use crate::server::node::Node;
+use crate::server::node::{Node, unix_ms};
+use crate::server::process::allocator;
 use crate::value::digest::Digest;
+use crate::value::{Limits, ValueRef, list};
 
-const FORBIDDEN: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.";
+pub const COMMANDS: &[Command] = &[Command::new("debug", -2, Server, debug)
+    .flags(ADMIN | NOSCRIPT | LOADING | STALE | LOCK_ALL | READS_COUNTERS | SYSTEM)
+    .doc("1.0.0", "", "For tests and developers.")];
 
-const HELP: &[&str] = &[
-    "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "DIGEST",
-    "    A number that is equal for equal data sets.",
-    "DIGEST-VALUE <key> [<key> ...]",
-    "    A number for each key's value.",
-    "OBJECT <key>",
-    "    Shows how a key's value is stored.",
-    "PANIC",
-    "    Lets the server crash by a panic.",
-    "POPULATE <count> [<prefix>] [<size>]",
-    "    Creates string keys prefix:0 and so on that do not exist yet.",
-    "PROTOCOL <string|integer|double|null|array|set|map|attrib|push|verbatim|true|false|bignum>",
-    "    Replies with a value of the type.",
-    "RELOAD",
-    "    Saves the data set, empties it, and loads it again.",
-    "SEGFAULT",
-    "    Lets the server crash by a bad access.",
-    "SET-ACTIVE-EXPIRE <0|1>",
-    "    Switches the search for dead keys off or on.",
-    "SLEEP <seconds>",
-    "    Stops the whole server for a time.",
-    "STRINGMATCH-LEN <length> <pattern>",
-    "    Matches a pattern against a string of that length.",
-    "HELP",
-    "    Prints this help.",
+const FORBIDDEN: Fail = Fail::text(
+    "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+);
+
+/// A word behind DEBUG.
+struct Word {
+    name: &'static str,
+    /// Words behind it: at least, and at most.
+    arguments: (usize, usize),
+    syntax: &'static str,
+    summary: &'static str,
+    /// Is given DEBUG's arguments, the word itself at 1.
+    run: fn(&mut Ctx<'_, '_, '_>, &[&[u8]]) -> Result,
+}
+
+/// Without an upper limit.
+const MANY: usize = usize::MAX;
+
+const WORDS: &[Word] = &[
+    word("change-repl-id", (0, 0), "", change_repl_id, "Begins a history that no replica can continue."),
+    word(
+        "close-cluster-link-on-packet-drop",
+        (1, 1),
+        "<0|1>",
+        close_on_drop,
+        "Closes the link that a packet came by which DROP-CLUSTER-PACKET-FILTER drops.",
+    ),
+    word(
+        "config-rewrite-force-all",
+        (0, 0),
+        "",
+        config_rewrite_force_all,
+        "Writes all directives to the configuration file, also those at their defaults.",
+    ),
+    word(
+        "close-cluster-link-on-packet-drop",
+        (1, 1),
+        "<0|1>",
+        close_on_drop,
+        "Closes the link that a packet came by which DROP-CLUSTER-PACKET-FILTER drops.",
+    ),
+    word("digest", (0, 0), "", digest, "A number that is equal for equal data sets."),
+    word("digest-value", (0, MANY), "[<key> ...]", digest_value, "A number for each key's value."),
+    word(
+        "drop-cluster-packet-filter",
+        (1, 1),
+        "<packet-type>",
+        drop_filter,
+        "Drops packets of this type that come by the cluster bus: -1 none, -2 all.",
+    ),
+    word("error", (1, 1), "<text>", error, "Replies with an error."),
+    word(
+        "hold-shard",
+        (2, 3),
+        "<key> <seconds> [QUIETLY]",
+        hold_shard,
+        "Keystead's own: a thread holds the lock of the key's shard for a time, declared as long or not.",
+    ),
+    word("htstats", (1, 1), "<db>", htstats, "Describes the tables of a database."),
+    word("htstats-key", (1, 1), "<key>", htstats_key, "Describes the table of a key's value."),
+    word("listpack", (1, 1), "<key>", listpack, "Prints the entries of a value's listpack on stdout."),
+    word("log", (1, 1), "<text>", log, "Writes a line to the log."),
+    word("mallctl", (1, 2), "<name> [<number>]", mallctl, "Reads or sets a number of jemalloc."),
+    word("object", (1, 1), "<key>", object, "Shows how a key's value is stored."),
+    word("panic", (0, 0), "", panic, "Lets the server crash by a panic."),
+    word(
+        "pause-cron",
+        (1, 1),
+        "<0|1>",
+        pause_cron,
+        "Stops what happens by the clock alone, or lets it go on.",
+    ),
+    word(
+        "populate",
+        (1, 3),
+        "<count> [<prefix>] [<size>]",
+        populate,
+        "Creates string keys prefix:0 and so on that do not exist yet.",
+    ),
+    word(
+        "protocol",
+        (1, 1),
+        "<string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false>",
+        protocol,
+        "Replies with a value of the type.",
+    ),
+    word("quicklist", (1, 1), "<key>", quicklist, "Prints the nodes of a list on stdout."),
+    word(
+        "reload",
+        (0, MANY),
+        "[MERGE] [NOFLUSH] [NOSAVE]",
+        reload::run,
+        "Saves the data set, empties it, and loads it again.",
+    ),
+    word("segfault", (0, 0), "", segfault, "Lets the server crash by a bad access."),
+    word(
+        "set-active-expire",
+        (1, 1),
+        "<0|1>",
+        set_active_expire,
+        "Switches the search for dead keys off or on.",
+    ),
+    word(
+        "set-skip-checksum-validation",
+        (1, 1),
+        "<0|1>",
+        skip_checksums,
+        "Takes files and payloads whose checksum is wrong, or refuses them again.",
+    ),
+    word("sleep", (1, 1), "<seconds>", sleep, "Stops the whole server for a time."),
+    word(
+        "stringmatch-len",
+        (2, 2),
+        "<length> <pattern>",
+        stringmatch_len,
+        "Matches a pattern against a string of that length.",
+    ),
 ];
 
-pub fn perform(
-    node: &Arc<Node>,
-    client: &Client,
-    words: &[Vec<u8>],
-    db: &mut Db<'_, '_>,
-    reply: &mut Reply,
-) -> After {
-    if !allowed(node.config.load().enable_debug_command, client.is_local()) {
-        fail(node, client, reply, FORBIDDEN);
-        return After::Done;
-    }
-    // It saves and loads under locks of its own, so it cannot be a part of a transaction.
-    if words.len() == 1 && words[0].eq_ignore_ascii_case(b"reload") && client.executing.is_none() {
-        return reload::begin(node, client, reply);
-    }
-    at_once(node, client, words, db, reply);
-    After::Done
+const fn word(
+    name: &'static str,
+    arguments: (usize, usize),
+    syntax: &'static str,
+    run: fn(&mut Ctx<'_, '_, '_>, &[&[u8]]) -> Result,
+    summary: &'static str,
+) -> Word {
+    Word { name, arguments, syntax, summary, run }
 }
 
-/// What needs nothing but the locks that DEBUG holds: all of them.
-fn at_once(node: &Node, client: &Client, words: &[Vec<u8>], db: &mut Db<'_, '_>, reply: &mut Reply) {
-    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-    let name = words[0].to_ascii_lowercase();
-    match (name.as_slice(), &words[1..]) {
-        (b"help", []) => {
-            reply.array(HELP.len());
-            for line in HELP {
-                reply.simple(line);
-            }
-        }
-        (b"sleep", [seconds]) => {
-            let seconds = parse_f64(seconds).filter(|s| *s > 0.0).unwrap_or(0.0);
-            sleep(node, client, Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
-            reply.ok();
-        }
-        (b"segfault", []) => crash(),
-        (b"panic", []) => panic!("called by DEBUG PANIC"),
-        (b"set-active-expire", [on]) => {
-            node.active_expire.store(parse_i64(on).is_some_and(|n| n != 0), Ordering::Relaxed);
-            reply.ok();
-        }
-        (b"digest", []) => reply.simple(&hex(&digest(db))),
-        (b"digest-value", keys) => {
-            reply.array(keys.len());
-            for key in keys {
-                let mut digest = Digest::default();
-                if let Some(entry) = db.peek(key) {
-                    digest.add_value(entry.value(), entry.expire().is_some());
-                }
-                reply.simple(&hex(&digest));
-            }
-        }
-        (b"object", [key]) => object(node, client, key, db, reply),
-        (b"populate", [count, rest @ ..]) if rest.len() <= 2 => {
-            populate(node, client, count, rest, db, reply);
-        }
-        (b"stringmatch-len", [length, pattern]) => match parse_i64(length).map(usize::try_from) {
-            Some(Ok(length)) if length <= 1 << 20 => {
-                reply.bool(glob::matches(pattern, &vec![b'a'; length]));
-            }
-            _ => fail(node, client, reply, "ERR value is not an integer or out of range"),
-        },
-        (b"protocol", [kind]) => protocol(node, client, kind, reply),
-        _ => {
-            let word = String::from_utf8_lossy(words[0]);
-            let text =
-                format!("ERR unknown subcommand or wrong number of arguments for '{word}'. Try DEBUG HELP.");
-            fail(node, client, reply, &text);
-        }
+fn debug(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if !allowed(node(ctx).config.load().enable_debug_command, ctx.client.is_local()) {
+        return Err(FORBIDDEN);
+    }
+    if is(args[1], "help") && args.len() == 2 {
+        return help(ctx);
+    }
+    let fits = |word: &Word| (word.arguments.0..=word.arguments.1).contains(&(args.len() - 2));
+    match WORDS.iter().find(|word| is(args[1], word.name)).filter(|word| fits(word)) {
+        Some(word) => (word.run)(ctx, args),
+        None => Err(wrong_arguments("DEBUG", args[1])),
     }
 }
 
-/// Stops all threads, as a machine that stands still would: people use it to simulate a dead node.
-fn sleep(node: &Node, client: &Client, time: Duration) {
+fn help(ctx: &mut Ctx<'_, '_, '_>) -> Result {
+    let mut lines = vec!["DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:".to_owned()];
+    for word in WORDS {
+        lines.push(format!("{} {}", word.name.to_ascii_uppercase(), word.syntax).trim_end().to_owned());
+        lines.push(format!("    {}", word.summary));
+    }
+    lines.extend(["HELP".to_owned(), "    Prints this help.".to_owned()]);
+    ctx.reply.array(lines.len());
+    lines.iter().for_each(|line| ctx.reply.simple(line));
+    DONE
+}
+
+fn sleep(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let seconds = parse_f64(args[2]).filter(|s| *s > 0.0).unwrap_or(0.0);
+    stop_all(node(ctx), ctx.client.worker, Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+    ctx.reply.ok();
+    DONE
+}
+
+/// Stops all threads, as a machine that stands still would: people use it to simulate a dead node. Called on
+/// the thread of `worker`.
+fn stop_all(node: &Node, worker: usize, time: Duration) {
     let Some(until) = Instant::now().checked_add(time) else { return };
-    for worker in (0..node.workers.get().map_or(0, Vec::len)).filter(|w| *w != client.worker) {
-        node.send(worker, Mail::Sleep(until));
+    for other in (0..node.workers.get().map_or(0, Vec::len)).filter(|w| *w != worker) {
+        node.send(other, Mail::Sleep(until));
     }
     for runtime in node.runtimes.lock().iter() {
         runtime.spawn(async move { sleep_until(until) });
@@ -136,15 +210,74 @@ pub fn sleep_until(until: Instant) {
     std::thread::sleep(until.saturating_duration_since(Instant::now()));
 }
 
-/// Dies as by a bad access: the report and the exit status are those of the signal.
-fn crash() {
-    if signal_hook::low_level::raise(signal_hook::consts::SIGSEGV).is_err() {
-        std::process::abort();
+fn panic(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    panic!("called by DEBUG PANIC");
+}
+
+/// Holds a shard as a script or a giant command would, but on a thread of its own; QUIETLY: without declaring
+/// that it takes long.
+fn hold_shard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let time = parse_f64(args[3]).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let quietly = args.get(4).is_some_and(|word| is(word, "quietly"));
+    let (Some(time), None) = (time, ctx.client.executing) else {
+        return Err(Fail::text("ERR Invalid arguments"));
+    };
+    if args.len() > 4 && !quietly {
+        return Err(Fail::Syntax);
+    }
+    let (slot, for_thread) = (key_slot(args[2]), Arc::clone(node(ctx)));
+    let (worker, token, client) = (ctx.client.worker, ctx.client.token, ctx.client.id);
+    let body = move || {
+        let mut locked = for_thread.shared.keyspace.lock_slot(slot);
+        if !quietly {
+            locked.declare_long(Reason::Command("debug"), unix_ms());
+        }
+        std::thread::sleep(time);
+        drop(locked);
+        let mut reply = Reply::new();
+        reply.ok();
+        for_thread.send(worker, Mail::Resume { token, client, reply, written_to: 0 });
+    };
+    match std::thread::Builder::new().name("hold-shard".into()).spawn(body) {
+        Ok(_) => Ok(Outcome::Suspended),
+        Err(e) => Err(Fail::owned(format!("ERR cannot start a thread: {e}"))),
     }
 }
 
+/// Dies as by a bad access: the report and the exit status are those of the signal.
+fn segfault(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    if signal_hook::low_level::raise(signal_hook::consts::SIGSEGV).is_err() {
+        std::process::abort();
+    }
+    DONE
+}
+
+fn set_active_expire(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    node(ctx).active_expire.store(is_on(args[2]), Ordering::Relaxed);
+    ctx.reply.ok();
+    DONE
+}
+
+fn digest(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    let digest = digest_all(ctx.db);
+    ctx.reply.simple(&hex(&digest));
+    DONE
+}
+
+fn digest_value(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    ctx.reply.array(args.len() - 2);
+    for key in &args[2..] {
+        let mut digest = Digest::default();
+        if let Some(entry) = ctx.db.peek(key) {
+            digest.add_value(entry.value(), entry.expire().is_some());
+        }
+        ctx.reply.simple(&hex(&digest));
+    }
+    DONE
+}
+
 /// Every database's keys and values; all shards are locked.
-fn digest(db: &mut Db<'_, '_>) -> Digest {
+fn digest_all(db: &mut Db<'_, '_>) -> Digest {
     let mut digest = Digest::default();
     let selected = db.index();
     for index in 0..db.keyspace().databases() as u16 {
@@ -160,7 +293,6 @@ fn digest(db: &mut Db<'_, '_>) -> Digest {
 }
 
 fn hex(digest: &Digest) -> String {
-    use std::fmt::Write as _;
     digest.0.iter().fold(String::with_capacity(40), |mut text, byte| {
         // A String takes everything.
         let _ = write!(text, "{byte:02x}");
@@ -168,51 +300,234 @@ fn hex(digest: &Digest) -> String {
     })
 }
 
-fn object(node: &Node, client: &Client, key: &[u8], db: &mut Db<'_, '_>, reply: &mut Reply) {
-    let keyspace = db.keyspace();
-    let Some(entry) = db.peek(key) else { return fail(node, client, reply, "ERR no such key") };
-    let idle = keyspace.usage.idle_seconds(entry.access());
-    reply.simple(&format!(
-        "Value at:0x0 refcount:1 encoding:{} serializedlength:0 lru:{} lru_seconds_idle:{idle}",
-        entry.value().encoding_name(),
-        entry.access(),
-    ));
+fn change_repl_id(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    node(ctx).replication.change_id();
+    ctx.reply.ok();
+    DONE
 }
 
-fn populate(
-    node: &Node,
-    client: &Client,
-    count: &[u8],
-    rest: &[&[u8]],
-    db: &mut Db<'_, '_>,
-    reply: &mut Reply,
-) {
-    let prefix = rest.first().copied().unwrap_or(b"key");
-    let size = rest.get(1).map(|s| parse_i64(s).and_then(|n| usize::try_from(n).ok()));
-    let count = parse_i64(count).filter(|n| *n >= 0);
-    let (Some(count), true) = (count, size != Some(None)) else {
-        return fail(node, client, reply, "ERR value is not an integer or out of range");
+fn config_rewrite_force_all(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    config::rewrite_file(node(ctx), Extent::All)?;
+    ctx.reply.ok();
+    DONE
+}
+
+fn error(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    Err(Fail::owned(String::from_utf8_lossy(args[2]).replace(['\r', '\n'], " ")))
+}
+
+fn log(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(args[2]));
+    ctx.reply.ok();
+    DONE
+}
+
+/// Whether a switch is on: a number that is not 0.
+fn is_on(word: &[u8]) -> bool {
+    parse_i64(word).is_some_and(|n| n != 0)
+}
+
+fn pause_cron(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    node(ctx).cron_paused.store(is_on(args[2]), Ordering::Relaxed);
+    ctx.reply.ok();
+    DONE
+}
+
+fn drop_filter(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let kind = crate::command::int(args[2])?;
+    if let Some(bus) = node(ctx).bus.get() {
+        bus.drop_filter.store(kind, Ordering::Relaxed);
+    }
+    ctx.reply.ok();
+    DONE
+}
+
+fn close_on_drop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if let Some(bus) = node(ctx).bus.get() {
+        bus.close_on_drop.store(is_on(args[2]), Ordering::Relaxed);
+    }
+    ctx.reply.ok();
+    DONE
+}
+
+fn skip_checksums(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let node = node(ctx);
+    let _one_at_a_time = node.config_change.lock();
+    let limits = Limits { verify_checksums: !is_on(args[2]), ..Limits::clone(&node.shared.limits.load()) };
+    node.shared.limits.store(Arc::new(limits));
+    ctx.reply.ok();
+    DONE
+}
+
+fn mallctl(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let value = args.get(3).map(|n| parse_i64(n).ok_or(Fail::NotInteger)).transpose()?;
+    let name = String::from_utf8_lossy(args[2]);
+    match allocator::control(&name, value.map(|n| n as u64)) {
+        Ok(number) => ctx.reply.int(number as i64),
+        Err(text) => return Err(Fail::owned(format!("ERR {text}"))),
+    }
+    DONE
+}
+
+/// A database is one table a slot; those that hold keys are described together.
+fn htstats(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let keyspace = ctx.db.keyspace();
+    let index = crate::command::int(args[2])?;
+    let Some(db) = u16::try_from(index).ok().filter(|db| usize::from(*db) < keyspace.databases()) else {
+        return Err(Fail::text("ERR Out of range database"));
     };
+    let sizes = (0..SLOTS as u16).map(|slot| keyspace.slot_len(db, slot)).filter(|n| *n > 0);
+    let (tables, keys, largest) =
+        sizes.fold((0, 0, 0), |(tables, keys, largest), n| (tables + 1, keys + n, largest.max(n)));
+    let volatile = keyspace.volatile_len(db);
+    ctx.reply.verbatim(
+        "txt",
+        &format!(
+            "[Dictionary HT]\n slot tables: {tables}\n number of elements: {keys}\n largest slot table: {largest}\n[Expires HT]\n number of elements: {volatile}\n"
+        ),
+    );
+    DONE
+}
+
+fn htstats_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
+    let value = entry.value();
+    let elements = match value {
+        ValueRef::Set(set) if value.encoding_name() == "hashtable" => set.len(),
+        ValueRef::Hash(hash) if value.encoding_name() == "hashtable" => hash.len(),
+        ValueRef::SortedSet(set) if value.encoding_name() == "skiplist" => set.len(),
+        _ => {
+            return Err(Fail::text(
+                "ERR The value stored at the specified key is not represented using an hash table",
+            ));
+        }
+    };
+    ctx.reply.verbatim("txt", &format!(" number of elements: {elements}\n"));
+    DONE
+}
+
+fn listpack(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
+    let value = entry.value();
+    if value.encoding_name() != "listpack" {
+        return Err(Fail::text("ERR Not a listpack encoded object."));
+    }
+    let entries: Vec<String> = match value {
+        ValueRef::List(list) => list.iter().map(shown).collect(),
+        ValueRef::Set(set) => set.iter().map(shown).collect(),
+        ValueRef::Hash(hash) => hash.iter().flat_map(|(field, value)| [shown(field), shown(value)]).collect(),
+        ValueRef::SortedSet(set) => {
+            set.iter().flat_map(|(member, score)| [shown(member), score.to_string()]).collect()
+        }
+        ValueRef::String(_) | ValueRef::Stream(_) => vec![],
+    };
+    println!("{{listpack of {} entries}}", entries.len());
+    for (index, entry) in entries.iter().enumerate() {
+        println!("{{index {index}, {entry}}}");
+    }
+    ctx.reply.simple("Listpack structure printed on stdout");
+    DONE
+}
+
+fn shown(item: Item<'_>) -> String {
+    match item {
+        Item::Bytes(bytes) => format!("string {:?}", String::from_utf8_lossy(bytes)),
+        Item::Int(n) => format!("integer {n}"),
+    }
+}
+
+fn quicklist(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
+    let ValueRef::List(list) = entry.value() else {
+        return Err(Fail::text("ERR Not a quicklist encoded object."));
+    };
+    if list.encoding_name() != "quicklist" {
+        return Err(Fail::text("ERR Not a quicklist encoded object."));
+    }
+    println!("{{quicklist of {} entries in {} nodes}}", list.len(), list.nodes().len());
+    for (index, node) in list.nodes().enumerate() {
+        match node {
+            list::Node::Plain(bytes) => println!("{{node {index}, plain, {} bytes}}", bytes.len()),
+            list::Node::Packed(packed) => println!("{{node {index}, listpack, {} bytes}}", packed.len()),
+        }
+    }
+    ctx.reply.simple("Quicklist structure printed on stdout");
+    DONE
+}
+
+fn object(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let config = node(ctx).config.load();
+    let keyspace = ctx.db.keyspace();
+    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
+    let value = entry.value();
+    let mut saved = Vec::new();
+    payload::dump(&mut saved, value, Options { compress: config.rdbcompression });
+    let mut text = format!(
+        "Value at:{:p} refcount:{} encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+        entry.key().as_ptr(),
+        references(entry, keyspace.usage.tracks_each_value()),
+        encoding_of(entry),
+        saved.len() - payload::FRAME,
+        entry.access(),
+        keyspace.usage.idle_seconds(entry.access()),
+    );
+    if let ValueRef::List(list) = value
+        && list.encoding_name() == "quicklist"
+    {
+        let nodes = list.nodes().len();
+        let bytes: usize = list
+            .nodes()
+            .map(|node| match node {
+                list::Node::Plain(bytes) => bytes.len(),
+                list::Node::Packed(packed) => packed.len(),
+            })
+            .sum();
+        // A String takes everything.
+        let _ = write!(
+            text,
+            " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:0 ql_uncompressed_size:{bytes}",
+            list.len() as f64 / nodes as f64,
+            config.list_max_listpack_size,
+        );
+    }
+    ctx.reply.simple(&text);
+    DONE
+}
+
+fn populate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let count = crate::command::non_negative(args[2])?;
+    let prefix = args.get(3).copied().unwrap_or(b"key");
+    let size = args.get(4).map(|size| crate::command::non_negative(size)).transpose()?;
+    let db = &mut *ctx.db;
     for i in 0..count {
         let key = [prefix, b":", i.to_string().as_bytes()].concat();
         if db.exists(&key) {
             continue;
         }
         let mut value = format!("value:{i}").into_bytes();
-        if let Some(Some(size)) = size {
+        if let Some(size) = size {
             value.resize(size, 0);
         }
         db.set_string(&key, &value, SetExpire::Clear);
         db.changed(&key, event::MADE);
-        db.record(&[&b"SET"[..], &key, &value]);
     }
-    reply.ok();
+    // Redis does not tell replicas of them either.
+    db.record_nothing();
+    ctx.reply.ok();
+    DONE
+}
+
+fn stringmatch_len(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let length = parse_i64(args[2]).and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= 1 << 20);
+    ctx.reply.bool(glob::matches(args[3], &vec![b'a'; length.ok_or(Fail::NotInteger)?]));
+    DONE
 }
 
 /// A value of each type of the protocol, for tests of clients.
-fn protocol(node: &Node, client: &Client, kind: &[u8], reply: &mut Reply) {
-    let resp3 = client.resp3;
-    match kind.to_ascii_lowercase().as_slice() {
+fn protocol(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    const RESP3_ONLY: Fail = Fail::text("ERR RESP2 is not supported by this command");
+    let (resp3, reply) = (ctx.client.resp3, &mut *ctx.reply);
+    match args[2].to_ascii_lowercase().as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.int(12345),
         b"double" => reply.double(3141.0 / 1000.0),
@@ -232,7 +547,8 @@ fn protocol(node: &Node, client: &Client, kind: &[u8], reply: &mut Reply) {
                 reply.bool(n == 1);
             }
         }
-        b"attrib" if resp3 => {
+        b"attrib" | b"push" if !resp3 => return Err(RESP3_ONLY),
+        b"attrib" => {
             reply.raw(b"|1\r\n");
             reply.bulk(b"key-popularity");
             reply.array(2);
@@ -240,7 +556,9 @@ fn protocol(node: &Node, client: &Client, kind: &[u8], reply: &mut Reply) {
             reply.int(90);
             reply.bulk(b"Some real reply following the attribute");
         }
-        b"push" if resp3 => {
+        b"push" => {
+            // A message out of band comes behind the reply to the command that caused it.
+            reply.bulk(b"Some real reply following the push reply");
             reply.push(2);
             reply.bulk(b"server-cpu-usage");
             reply.int(42);
@@ -250,11 +568,11 @@ fn protocol(node: &Node, client: &Client, kind: &[u8], reply: &mut Reply) {
         b"false" => reply.bool(false),
         b"bignum" if resp3 => reply.raw(b"(1234567999999999999999999999999999999\r\n"),
         b"bignum" => reply.bulk(b"1234567999999999999999999999999999999"),
-        _ => fail(
-            node,
-            client,
-            reply,
-            "ERR Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|attrib|push|verbatim|true|false",
-        ),
+        _ => {
+            return Err(Fail::text(
+                "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
+            ));
+        }
     }
+    DONE
 }

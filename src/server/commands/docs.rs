@@ -19,6 +19,7 @@ pub fn describe(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
         + usize::from(!command.complexity.is_empty())
         + usize::from(!labels.is_empty())
         + 2 * usize::from(command.deprecated.is_some())
+        + usize::from(!command.history.is_empty())
         + usize::from(!arguments.is_empty())
         + usize::from(!listed.subcommands.is_empty());
     reply.bulk_str(&listed.name);
@@ -31,20 +32,24 @@ pub fn describe(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
     }
     if !labels.is_empty() {
         reply.bulk(b"doc_flags");
-        reply.set(labels.len());
-        labels.iter().for_each(|label| reply.simple(label));
+        names(&labels, reply);
     }
     if let Some((since, instead)) = command.deprecated {
         text("deprecated_since", since, reply);
         text("replaced_by", instead, reply);
     }
+    if !command.history.is_empty() {
+        reply.bulk(b"history");
+        reply.set(command.history.len());
+        for (version, change) in command.history {
+            reply.array(2);
+            reply.bulk_str(version);
+            reply.bulk_str(change);
+        }
+    }
     if !arguments.is_empty() {
         reply.bulk(b"arguments");
-        reply.array(arguments.len());
-        let mut keys = 0;
-        for a in &arguments {
-            argument(a, command.keys.len(), &mut keys, reply);
-        }
+        list(&arguments, reply);
     }
     if !listed.subcommands.is_empty() {
         reply.bulk(b"subcommands");
@@ -60,46 +65,59 @@ fn text(name: &str, value: &str, reply: &mut Reply) {
     reply.bulk_str(value);
 }
 
-/// `specs`: key specifications that are there to be named; `keys`: those named already.
-fn argument(a: &Argument, specs: usize, keys: &mut usize, reply: &mut Reply) {
-    let is_key = a.kind == "key" && *keys < specs;
-    let flags: Vec<&str> = [(a.optional, "optional"), (a.multiple, "multiple")]
-        .into_iter()
-        .filter_map(|(on, name)| on.then_some(name))
-        .collect();
-    let shows_name = a.arguments.is_empty() && a.kind != "pure-token";
+fn names(names: &[&str], reply: &mut Reply) {
+    reply.set(names.len());
+    for name in names {
+        reply.simple(name);
+    }
+}
+
+fn list(arguments: &[Argument], reply: &mut Reply) {
+    reply.array(arguments.len());
+    for argument in arguments {
+        describe_argument(argument, reply);
+    }
+}
+
+fn describe_argument(a: &Argument, reply: &mut Reply) {
+    let flags: Vec<&str> =
+        [(a.optional, "optional"), (a.multiple, "multiple"), (a.multiple_token, "multiple_token")]
+            .into_iter()
+            .filter_map(|(on, name)| on.then_some(name))
+            .collect();
+    let is_value = a.arguments.is_empty() && a.kind != "pure-token";
+    let shown = is_value.then(|| a.shown.as_ref().unwrap_or(&a.name));
+    let texts = [
+        ("display_text", shown),
+        ("token", a.token.as_ref()),
+        ("since", a.since.as_ref()),
+        ("deprecated_since", a.deprecated_since.as_ref()),
+    ];
     let fields = 2
-        + usize::from(shows_name)
-        + usize::from(is_key)
-        + usize::from(a.token.is_some())
+        + texts.iter().filter(|(_, value)| value.is_some()).count()
+        + usize::from(a.key_spec.is_some())
         + usize::from(!flags.is_empty())
         + usize::from(!a.arguments.is_empty());
     reply.map(fields);
     text("name", &a.name, reply);
-    text("type", a.kind, reply);
-    if shows_name {
-        text("display_text", &a.name, reply);
-    }
-    if is_key {
-        reply.bulk(b"key_spec_index");
-        reply.int(*keys as i64);
-        *keys += 1;
-    }
-    if let Some(token) = &a.token {
-        text("token", token, reply);
+    text("type", &a.kind, reply);
+    for (name, value) in texts {
+        if let Some(value) = value {
+            text(name, value, reply);
+        }
+        if name == "display_text"
+            && let Some(number) = a.key_spec
+        {
+            reply.bulk(b"key_spec_index");
+            reply.int(number as i64);
+        }
     }
     if !flags.is_empty() {
         reply.bulk(b"flags");
-        reply.set(flags.len());
-        for flag in flags {
-            reply.simple(flag);
-        }
+        names(&flags, reply);
     }
     if !a.arguments.is_empty() {
         reply.bulk(b"arguments");
-        reply.array(a.arguments.len());
-        for inner in &a.arguments {
-            argument(inner, specs, keys, reply);
-        }
+        list(&a.arguments, reply);
     }
 }

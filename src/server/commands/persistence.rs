@@ -1,37 +1,89 @@
-//! SAVE and BGSAVE.
+//! Saving: SAVE, BGSAVE, LASTSAVE.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::keyspace::Db;
-use crate::resp::Reply;
+use crate::command::server::flush_all;
+use crate::command::spec::{Command, Group::Server, flags::*};
+use crate::command::{Ctx, DONE, Fail, Result, is};
+use crate::server::commands::node;
 use crate::server::disk::rdb_file;
-use crate::server::node::Node;
 
-pub fn save(node: &Arc<Node>, reply: &mut Reply) {
+pub const COMMANDS: &[Command] = &[
+    Command::new("save", 1, Server, save)
+        .complexity("O(N)")
+        .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI | READS_COUNTERS)
+        .doc("1.0.0", "", "Saves the data to disk while the connection waits."),
+    Command::new("bgsave", -1, Server, bgsave)
+        .complexity("O(1)")
+        .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | LOCK_ALL | READS_COUNTERS)
+        .history(&[("3.2.2", "The option `SCHEDULE`.")])
+        .doc("1.0.0", "[SCHEDULE@3.2.2]", "Saves the data to disk in the background."),
+    Command::new("lastsave", 1, Server, lastsave)
+        .complexity("O(1)")
+        .flags(LOADING | STALE | FAST)
+        .categories(&["@admin", "@dangerous"])
+        .tips(&["nondeterministic_output"])
+        .doc("1.0.0", "", "Returns the Unix time of the last successful save."),
+    Command::new("flushall", -1, Server, flushall)
+        .flags(WRITE | LOCK_ALL)
+        .categories(&["@keyspace", "@dangerous"])
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
+        .complexity("O(N) where N is the number of keys")
+        .history(&[("4.0.0", "The mode `ASYNC`."), ("6.2.0", "The mode `SYNC`.")])
+        .doc("1.0.0", "[flush-type=<ASYNC@4.0.0 | SYNC@6.2.0>]", "Deletes all keys of all databases."),
+];
+
+const RUNNING: Fail = Fail::text("ERR Background save already in progress");
+/// The log says why.
+const FAILED: Fail = Fail::text("ERR");
+
+fn save(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    let node = node(ctx);
     if node.save.is_running() {
-        reply.error("ERR Background save already in progress");
-    } else if rdb_file::save_now(node) {
-        reply.ok();
-    } else {
-        reply.error("ERR");
+        return Err(RUNNING);
     }
+    if !rdb_file::save_now(node) {
+        return Err(FAILED);
+    }
+    ctx.reply.ok();
+    DONE
 }
 
-pub fn background_save(node: &Arc<Node>, schedule: bool, db: &mut Db<'_, '_>, reply: &mut Reply) {
+fn bgsave(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let schedule = match args {
+        [_] => false,
+        [_, word] if is(word, "schedule") => true,
+        _ => return Err(Fail::Syntax),
+    };
+    let node = node(ctx);
     if node.save.is_running() {
-        return reply.error("ERR Background save already in progress");
+        return Err(RUNNING);
     }
     if node.shared.keyspace.is_snapshot_running() {
-        if schedule {
-            node.save.scheduled.store(true, Ordering::Release);
-            return reply.simple("Background saving scheduled");
+        if !schedule {
+            return Err(Fail::text(
+                "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
+            ));
         }
-        return reply.error("ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.");
+        node.save.scheduled.store(true, Ordering::Release);
+        ctx.reply.simple("Background saving scheduled");
+        return DONE;
     }
-    if rdb_file::save_in_background(node, db.locked()) {
-        reply.simple("Background saving started");
-    } else {
-        reply.error("ERR");
+    if !rdb_file::save_in_background(node, ctx.db.locked()) {
+        return Err(FAILED);
     }
+    ctx.reply.simple("Background saving started");
+    DONE
+}
+
+fn lastsave(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    ctx.reply.int(node(ctx).save.last_save_s.load(Ordering::Acquire));
+    DONE
+}
+
+fn flushall(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let done = flush_all(ctx, args)?;
+    // No file is to hold what is gone.
+    rdb_file::after_flush(node(ctx));
+    Ok(done)
 }

@@ -14,6 +14,7 @@ use crate::pubsub::Space;
 use crate::server::control::bus::settings::{bus_port, cluster_config};
 use crate::server::control::bus::{Bus, BusError, Host};
 use crate::server::control::replication;
+use crate::server::control::shard_channels;
 use crate::server::net::listen;
 use crate::server::node::{Node, unix_ms};
 
@@ -45,14 +46,6 @@ pub fn start(node: &Arc<Node>, seed: u64) -> Result<(), ClusterError> {
     bus.link_buffer_limit.store(config.cluster_link_sendbuf_limit as usize, Ordering::Relaxed);
     assert!(node.bus.set(Arc::clone(&bus)).is_ok(), "the bus is opened once");
     bus.post(|s, now| s.claim_data(now, &Loaded(node)));
-    let forwarder = Arc::downgrade(&bus);
-    let forward = move |space: Space, channel: &[u8], message: &[u8]| {
-        if let Some(bus) = forwarder.upgrade() {
-            bus.post(|s, now| s.publish(now, channel, message, space == Space::Shard));
-        }
-    };
-    // Set once: there is one bus.
-    let _ = node.hooks.forward_publish.set(Box::new(forward));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ClusterError::Thread)?;
     node.runtimes.lock().push(runtime.handle().clone());
@@ -126,9 +119,10 @@ impl Host for Member {
 
     fn publish(&self, view: Arc<View>) {
         let node = self.node();
-        node.shared.view.store(Some(view));
-        // Clients that wait for keys of slots which are no longer here must be sent away.
-        node.recheck_blocked();
+        let before = node.shared.view.swap(Some(Arc::clone(&view)));
+        // Who waits for something of slots which are no longer here must be sent away.
+        node.redirect_blocked();
+        shard_channels::follow_slots(&node, before.as_deref(), &view);
     }
 
     fn drop_slots(&self, slots: &SlotBitmap) {

@@ -21,6 +21,7 @@ use crate::server::process::allocator;
 pub mod bus;
 pub mod clustering;
 pub mod replication;
+pub mod shard_channels;
 
 /// The way to the control thread.
 #[derive(Clone, Debug)]
@@ -71,9 +72,12 @@ async fn clockwork(node: &Arc<Node>) {
 
 /// What happens `hz` times a second.
 fn tick(node: &Arc<Node>) {
+    node.end_pause_in_time();
+    if node.cron_paused.load(Ordering::Relaxed) {
+        return;
+    }
     node.shared.keyspace.usage.set_clock(unix_ms() as u64 / 1000);
     node.memory_peak.fetch_max(allocator::used(), Ordering::Relaxed);
-    node.end_pause_in_time();
     rdb_file::cron(node);
     let now = node.mono_ms();
     let commands = node.stats.iter().map(|s| s.calls()).sum();

@@ -1,10 +1,11 @@
 //! The configuration on disk: read with its includes at the start, replaced by CONFIG REWRITE.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::replace::Replacement;
 use crate::config::{Loaded, file};
 use crate::server::process::cli::Invocation;
 use crate::server::process::os_error::words;
@@ -63,30 +64,15 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = write_beside(&temporary, &path, text);
-    if written.is_err() {
-        // What is left of the attempt is of no use to anybody.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
-}
-
-fn write_beside(temporary: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).open(temporary)?;
-    if let Ok(old) = fs::metadata(path) {
+    let new = Replacement::create(&path, name)?;
+    if let Ok(old) = fs::metadata(&path) {
         // Who is not allowed to give it back to its owner leaves it as his own. Before the mode, which
         // this may reduce.
-        let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
-        file.set_permissions(old.permissions())?;
+        let _ = std::os::unix::fs::fchown(new.file(), Some(old.uid()), Some(old.gid()));
+        new.file().set_permissions(old.permissions())?;
     }
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(temporary, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+    new.file().write_all(text)?;
+    new.finish()
 }
 
 #[cfg(test)]

@@ -3,3 +3,4 @@
 pub mod config_file;
 pub mod nodes_file;
 pub mod rdb_file;
+mod replace;

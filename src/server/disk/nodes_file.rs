@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
+use super::replace::{Replacement, sync_folder};
+
 /// Why nodes.conf cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NodesFileError {
@@ -49,22 +51,17 @@ impl NodesFile {
     /// Replaces the content; with `sync` it is on disk when this returns.
     pub fn replace(&mut self, text: &str, sync: bool) -> io::Result<()> {
         let temporary = self.path.with_extension(format!("conf.tmp-{}", std::process::id()));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        if sync {
-            file.sync_all()?;
-        }
-        file.try_lock().map_err(io::Error::other)?;
-        std::fs::rename(&temporary, &self.path)?;
-        let old = std::mem::replace(&mut self.locked, file);
+        let new = Replacement::create(&self.path, temporary.file_name().unwrap_or_default())?;
+        new.file().write_all(text.as_bytes())?;
+        new.file().try_lock().map_err(io::Error::other)?;
+        let old = std::mem::replace(&mut self.locked, new.rename(sync)?);
         match self.replaced.try_send(old) {
             Ok(()) => {}
             // So many wait that this one is closed here.
             Err(TrySendError::Full(old) | TrySendError::Disconnected(old)) => drop(old),
         }
         if sync {
-            let directory = self.path.parent().filter(|p| !p.as_os_str().is_empty());
-            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+            sync_folder(&self.path)?;
         }
         Ok(())
     }

@@ -8,16 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use crate::base::time::UnixMs;
 use crate::base::version;
 use crate::command::gate;
 use crate::config::Config;
 use crate::keyspace::db::Expiring;
+use crate::keyspace::lazy::Cause;
 use crate::keyspace::snapshot::{Encode, Walk};
 use crate::keyspace::{Db, Effects, Locked, event};
 use crate::persist::rdb::{self, Meta, Options, Preamble, Reader, Record, ReplicationInfo, Writer};
 use crate::repl::ReplId;
 use crate::server::control::replication::SavedPosition;
+use crate::server::disk::replace::Replacement;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::os_error::words;
 
@@ -47,6 +51,10 @@ pub struct SaveState {
     /// Unix seconds of the last attempt, so that a failing disk is not tried ten times a second.
     pub last_try_s: AtomicI64,
     pub saves: AtomicU64,
+    /// Pictures taken so far.
+    pictures: AtomicU64,
+    /// The save under way is to be given up. Held while a file gets its final name.
+    given_up: Mutex<bool>,
     /// BGSAVE SCHEDULE: begin when the snapshot under way is through.
     pub scheduled: AtomicBool,
     pub loaded_keys: AtomicU64,
@@ -84,6 +92,8 @@ impl SaveState {
             running_since_ms: AtomicI64::new(0),
             last_try_s: AtomicI64::new(0),
             saves: AtomicU64::new(0),
+            pictures: AtomicU64::new(0),
+            given_up: Mutex::default(),
             scheduled: AtomicBool::new(false),
             loaded_keys: AtomicU64::new(0),
             load_expired: AtomicU64::new(0),
@@ -101,11 +111,12 @@ impl SaveState {
 /// One point in time on its way out.
 #[derive(Debug)]
 pub struct Picture {
-    walk: Walk,
+    /// `None`: without keys.
+    walk: Option<Walk>,
     /// Changes counted so far: what the save covers.
     dirty: u64,
-    /// The end of the log when the picture was taken.
-    offset: u64,
+    /// Names its temporary file: no other picture of this process has it.
+    number: u64,
     replication: Option<SavedPosition>,
     /// Keys encoded so far.
     done: Arc<AtomicU64>,
@@ -131,23 +142,40 @@ pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
     node.save.keys_done.store(0, Ordering::Relaxed);
     node.save.keys_total.store(walk.keys() as u64, Ordering::Relaxed);
     Some(Picture {
-        walk,
+        walk: Some(walk),
         dirty: ks.stats.dirty.load(Ordering::Relaxed),
-        offset: ks.log.end(),
-        replication: node.replication.saved_position(node),
-        done: Arc::clone(&node.save.keys_done),
         pause: config.rdb_key_save_delay,
+        ..without_keys(node)
     })
 }
 
+/// A picture of everything but the keys. All shards are locked.
+pub fn without_keys(node: &Node) -> Picture {
+    Picture {
+        walk: None,
+        dirty: 0,
+        number: node.save.pictures.fetch_add(1, Ordering::Relaxed),
+        replication: node.replication.saved_position(node),
+        done: Arc::clone(&node.save.keys_done),
+        pause: 0,
+    }
+}
+
 impl Picture {
-    /// The end of the log when the picture was taken.
-    pub fn offset(&self) -> u64 {
-        self.offset
+    /// A number that no other picture of this process has.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Writes the picture as RDB to `sink`, on the calling thread, and returns the sink.
-    pub fn write<W: Write>(mut self, sink: W, checksum: bool, used_memory: u64) -> io::Result<W> {
+    /// It ends early with the error of `go_on`, which is asked now and then.
+    pub fn write<W: Write>(
+        mut self,
+        sink: W,
+        checksum: bool,
+        used_memory: u64,
+        go_on: impl Fn() -> io::Result<()>,
+    ) -> io::Result<W> {
         let mut writer = Writer::new(sink, checksum);
         writer.preamble(&Preamble {
             redis_version: version::REDIS,
@@ -160,9 +188,11 @@ impl Picture {
             }),
             aof_base: false,
         })?;
-        let sizes: Vec<_> = self.walk.databases().to_vec();
+        let Some(mut walk) = self.walk.take() else { return writer.finish() };
+        let sizes: Vec<_> = walk.databases().to_vec();
         let (mut block, mut current, mut before) = (Vec::with_capacity(128 << 10), None, 0);
-        while let Some(db) = self.walk.next_chunk(&mut block) {
+        while let Some(db) = walk.next_chunk(&mut block) {
+            go_on()?;
             if current != Some(db) {
                 let (keys, expires) = sizes.iter().find(|s| s.0 == db).map_or((0, 0), |s| (s.1, s.2));
                 writer.database(u32::from(db), keys as u64, expires as u64)?;
@@ -181,12 +211,12 @@ impl Picture {
 }
 
 /// A file that asks the disk to begin writing now and then.
-struct PacedFile {
-    file: File,
+struct PacedFile<'a> {
+    file: &'a File,
     since_sync: u64,
 }
 
-impl Write for PacedFile {
+impl Write for PacedFile<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let n = self.file.write(buf)?;
         self.since_sync += n as u64;
@@ -202,22 +232,21 @@ impl Write for PacedFile {
     }
 }
 
-/// Writes a picture to `path`: to a temporary file beside it, synced, then renamed.
-pub fn write_file(picture: Picture, path: &Path, checksum: bool, used_memory: u64) -> io::Result<()> {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temp = dir.join(format!("{}{}.rdb", temporary_prefix(), picture.offset));
-    let result = (|| {
-        let file = PacedFile { file: File::create(&temp)?, since_sync: 0 };
-        let file = picture.write(file, checksum, used_memory)?.file;
-        file.sync_all()?;
-        fs::rename(&temp, path)?;
-        File::open(dir)?.sync_all()
-    })();
-    if result.is_err() {
-        // The temporary file may not even exist.
-        let _ = fs::remove_file(&temp);
-    }
-    result
+/// Writes a picture to `path`: to a temporary file beside it, synced, then renamed. `go_on` is asked before each of
+/// these steps; it holds what it returns until the file has its name.
+pub fn write_file<G>(
+    picture: Picture,
+    path: &Path,
+    checksum: bool,
+    used_memory: u64,
+    go_on: impl Fn() -> io::Result<G>,
+) -> io::Result<()> {
+    let new = Replacement::create(path, format!("{}{}.rdb", temporary_prefix(), picture.number))?;
+    let file = PacedFile { file: new.file(), since_sync: 0 };
+    picture.write(file, checksum, used_memory, || go_on().map(drop))?;
+    new.file().sync_all()?;
+    let _guard = go_on()?;
+    new.finish()
 }
 
 /// How the names of this process's temporary files begin.
@@ -244,22 +273,26 @@ pub fn path(config: &Config) -> PathBuf {
 pub fn save_now(node: &Node) -> bool {
     let picture = begin(node, &node.shared.keyspace.lock_all());
     let Some(picture) = picture else { return false };
-    node.save.running_since_ms.store(unix_ms(), Ordering::Release);
-    run_save(node, picture)
+    note_begin(&node.save);
+    run_save(node, picture).is_ok()
+}
+
+fn note_begin(state: &SaveState) {
+    *state.given_up.lock() = false;
+    state.running_since_ms.store(unix_ms(), Ordering::Release);
 }
 
 /// Starts a save on a thread of its own. All shards are locked. False when one is under way.
 pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
     let Some(picture) = begin(node, locked) else { return false };
-    node.save.running_since_ms.store(unix_ms(), Ordering::Release);
+    note_begin(&node.save);
     let for_thread = Arc::clone(node);
-    let started = std::thread::Builder::new().name("save".into()).spawn(move || {
-        if run_save(&for_thread, picture) {
-            tracing::info!("Background saving terminated with success");
-        } else {
-            tracing::warn!("Background saving error");
-        }
-    });
+    let started =
+        std::thread::Builder::new().name("save".into()).spawn(move || match run_save(&for_thread, picture) {
+            Ok(()) => tracing::info!("Background saving terminated with success"),
+            Err(e) if e.kind() == GIVEN_UP => tracing::warn!("Background saving terminated: {e}"),
+            Err(_) => tracing::warn!("Background saving error"),
+        });
     match started {
         Ok(_) => {
             tracing::info!("Background saving started by pid {}", std::process::id());
@@ -274,13 +307,28 @@ pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
     }
 }
 
-fn run_save(node: &Node, picture: Picture) -> bool {
-    let config = node.config.load_full();
-    let (started, dirty) = (Instant::now(), picture.dirty);
-    node.save.last_try_s.store(unix_ms() / 1000, Ordering::Relaxed);
-    let used = (node.shared.memory.used)();
-    let result = write_file(picture, &path(&config), config.rdbchecksum, used);
+/// How the error of a save that was given up is told from one of the disk.
+const GIVEN_UP: io::ErrorKind = io::ErrorKind::Interrupted;
+
+/// Saves as SAVE and BGSAVE do, unless the save is given up.
+fn run_save(node: &Node, picture: Picture) -> io::Result<()> {
     let state = &node.save;
+    let started = Instant::now();
+    state.last_try_s.store(unix_ms() / 1000, Ordering::Relaxed);
+    let result = save_to_file(node, picture, || {
+        let given_up = state.given_up.lock();
+        if *given_up { Err(io::Error::new(GIVEN_UP, "the data were flushed")) } else { Ok(given_up) }
+    });
+    state.last_duration_s.store(started.elapsed().as_secs() as i64, Ordering::Relaxed);
+    state.running_since_ms.store(0, Ordering::Release);
+    result
+}
+
+/// Writes the data file, and notes how that ended. `go_on`: see [`write_file`].
+fn save_to_file<G>(node: &Node, picture: Picture, go_on: impl Fn() -> io::Result<G>) -> io::Result<()> {
+    let (config, state, dirty) = (node.config.load_full(), &node.save, picture.dirty);
+    let used = (node.shared.memory.used)();
+    let result = write_file(picture, &path(&config), config.rdbchecksum, used, go_on);
     match &result {
         Ok(()) => {
             tracing::info!("DB saved on disk");
@@ -288,15 +336,27 @@ fn run_save(node: &Node, picture: Picture) -> bool {
             state.saves.fetch_add(1, Ordering::Relaxed);
             node.shared.keyspace.stats.dirty.fetch_sub(dirty, Ordering::Relaxed);
         }
+        Err(e) if e.kind() == GIVEN_UP => return result,
         Err(e) => {
             tracing::warn!("Write error saving DB on disk ({}): {}", path(&config).display(), words(e));
         }
     }
-    state.last_duration_s.store(started.elapsed().as_secs() as i64, Ordering::Relaxed);
     state.last_ok.store(result.is_ok(), Ordering::Release);
-    state.running_since_ms.store(0, Ordering::Release);
     note_failure(node);
-    result.is_ok()
+    result
+}
+
+/// FLUSHALL has emptied everything; all shards are locked. A save under way would bring back what is gone, so it
+/// is given up; and where saves are configured, the file shows at once that there is nothing.
+pub fn after_flush(node: &Node) {
+    if node.save.is_running() {
+        *node.save.given_up.lock() = true;
+    }
+    if !node.config.load().save.0.is_empty() {
+        let dirty = node.shared.keyspace.stats.dirty.load(Ordering::Relaxed);
+        // What went wrong is noted already; the flush has happened all the same.
+        let _ = save_to_file(node, Picture { dirty, ..without_keys(node) }, || Ok(()));
+    }
 }
 
 /// Refuses writes after a failed save when `stop-writes-on-bgsave-error` says so and saving is configured.
@@ -338,6 +398,9 @@ const PROGRESS_KEYS: u64 = 1024;
 pub struct Loaded {
     pub keys: u64,
     pub expired: u64,
+    /// What replicas that go on from `replication` must be told of the expired ones. Empty where the
+    /// file says nothing of a stream.
+    pub deletions: Effects,
     /// Where the writer's stream was.
     pub replication: Option<SavedPosition>,
 }
@@ -354,14 +417,15 @@ pub fn load<R: Read>(
 ) -> Result<Loaded, rdb::Error> {
     let ks = &node.shared.keyspace;
     let config = node.config.load();
-    let (verify, pause) = (config.rdbchecksum, config.key_load_delay);
-    drop(config);
     let limits = node.shared.limits.load();
+    let (verify, pause) = (config.rdbchecksum && limits.verify_checksums, config.key_load_delay);
+    drop(config);
     let mut reader = Reader::with_checksum(input, limits.as_ref().clone(), verify)?;
     node.save.loading.begin(total.unwrap_or(0));
     let (mut loaded, mut effects, mut functions) = (Loaded::default(), Effects::default(), 0);
     let (mut id, mut offset, mut stream_db) = (None, None, 0);
     let is_replica = node.shared.is_replica.load(Ordering::Acquire);
+    let clustered = node.config.load().cluster_enabled;
     let now = unix_ms();
     while let Some(record) = reader.next().transpose()? {
         match record {
@@ -375,8 +439,16 @@ pub fn load<R: Read>(
                 }
             }
             Record::Entry(entry) => {
-                if !is_replica && entry.expire.is_some_and(|at| at < now) {
+                // A node of a cluster learns its role later. With a history to go on from, expiry finds
+                // what is dead, and tells replicas.
+                let may_drop = !is_replica && (!clustered || id.is_none());
+                if may_drop && entry.expire.is_some_and(|at| at < now) {
                     loaded.expired += 1;
+                    // The file tells of its stream before it tells of keys.
+                    if let (Ok(index), true) = (u16::try_from(entry.db), id.is_some() && offset.is_some()) {
+                        loaded.deletions.log_wanted = true;
+                        loaded.deletions.record(index, &[ks.lazy.command(Cause::Expiry), &entry.key]);
+                    }
                     continue;
                 }
                 let Ok(index) = u16::try_from(entry.db) else { continue };

@@ -11,6 +11,7 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
 use crate::command::{Client, TimeoutReply};
+use crate::keyspace::Log;
 use crate::keyspace::watch::Waiter;
 use crate::resp::reply::Piece;
 use crate::resp::{Progress, Reply};
@@ -80,20 +81,30 @@ impl Stream {
     }
 }
 
-/// A chunk of unsent output.
+/// A chunk of unsent output, and the offset of the log that must be passed before it leaves.
 #[derive(Debug)]
-enum Chunk {
+struct Chunk {
+    content: Content,
+    not_before: u64,
+}
+
+#[derive(Debug)]
+enum Content {
     Owned(Vec<u8>),
     Value(Arc<Vec<u8>>),
     Message(Arc<[u8]>),
 }
 
 impl Chunk {
+    fn new(content: Content, not_before: u64) -> Self {
+        Self { content, not_before }
+    }
+
     fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Owned(b) => b,
-            Self::Value(b) => b,
-            Self::Message(b) => b,
+        match &self.content {
+            Content::Owned(b) => b,
+            Content::Value(b) => b,
+            Content::Message(b) => b,
         }
     }
 }
@@ -126,9 +137,17 @@ impl Outbox {
         self.len
     }
 
+    /// The offset of the log that must be passed before anything of this leaves; `None` when nothing waits for
+    /// the log.
+    pub fn held_until(&self, passed: u64) -> Option<u64> {
+        self.chunks.front().map(|chunk| chunk.not_before).filter(|offset| *offset > passed)
+    }
+
     fn push(&mut self, chunk: Chunk) {
         self.len += chunk.bytes().len();
-        if let (Chunk::Owned(new), Some(Chunk::Owned(last))) = (&chunk, self.chunks.back_mut())
+        if let (Content::Owned(new), Some(last)) = (&chunk.content, self.chunks.back_mut())
+            && last.not_before == chunk.not_before
+            && let Content::Owned(last) = &mut last.content
             && last.len() + new.len() <= 16 * 1024
         {
             last.extend_from_slice(new);
@@ -153,15 +172,40 @@ impl Outbox {
     }
 }
 
+/// How far the log is as a round's replies leave.
+#[derive(Clone, Copy, Debug)]
+pub struct LogState {
+    pub end: u64,
+    /// Replies to writes up to here may leave.
+    pub passed: u64,
+}
+
+impl LogState {
+    pub fn of(log: &Log) -> Self {
+        // In this order: what ends at `end` may be passed, and nothing behind it was written by this worker.
+        Self { end: log.end(), passed: log.passed() }
+    }
+
+    /// What must be passed before a reply to this client leaves; 0 when nothing must.
+    #[inline]
+    fn barrier(&self, client: &Client) -> u64 {
+        // An offset behind the end is of a history that is no more.
+        if client.written_to <= self.passed { 0 } else { client.written_to.min(self.end) }
+    }
+}
+
 /// Why a connection runs no further commands for now.
 #[derive(Debug)]
 pub enum Hold {
-    /// Blocked on keys.
-    Keys { waiter: Arc<Waiter>, deadline: Option<Instant>, timeout_reply: TimeoutReply },
+    /// Blocked on keys. When that ends by time stands in the worker's deadlines.
+    Keys { waiter: Arc<Waiter>, timeout_reply: TimeoutReply },
     /// Waits for its host (WAIT); the host answers.
     Host,
     /// The node is paused; the input is tried again.
     Pause,
+    /// On the board, for a shard or a key that another has: the input is tried again. `again`: the command
+    /// of a blocked client, which is no input any more, and when its wait ends.
+    Aside { again: Option<Box<(Arc<Waiter>, Option<Instant>)>> },
 }
 
 /// One client on its worker.
@@ -177,6 +221,8 @@ pub struct Connection {
     /// How far the long request that `input` begins with was looked through.
     pub progress: Option<Progress>,
     pub output: Outbox,
+    /// Its output waits for the log, and its worker knows.
+    pub held: bool,
     pub hold: Option<Hold>,
     /// Close once the output is sent.
     pub closing: bool,
@@ -191,53 +237,56 @@ pub struct Connection {
 impl Connection {
     /// Queues bytes behind what is not sent, without sending. Short messages are gathered.
     pub fn queue_message(&mut self, bytes: Arc<[u8]>) {
-        self.output.push(if bytes.len() <= 1024 {
-            Chunk::Owned(bytes.to_vec())
-        } else {
-            Chunk::Message(bytes)
-        });
+        let content =
+            if bytes.len() <= 1024 { Content::Owned(bytes.to_vec()) } else { Content::Message(bytes) };
+        self.output.push(Chunk::new(content, 0));
     }
 
-    pub fn queue_reply(&mut self, reply: &Reply) {
-        self.queue_segment(reply, 0, reply.len());
+    /// Queues a reply without sending.
+    pub fn queue_reply(&mut self, reply: &Reply, log: &LogState) {
+        self.queue_segment(reply, 0, reply.len(), log.barrier(&self.client));
     }
 
-    fn queue_segment(&mut self, reply: &Reply, from: usize, to: usize) {
+    fn queue_segment(&mut self, reply: &Reply, from: usize, to: usize, not_before: u64) {
         for piece in reply.segment(from, to) {
-            self.output.push(match piece {
-                Piece::Bytes(b) => Chunk::Owned(b.to_vec()),
-                Piece::Shared(v) => Chunk::Value(Arc::clone(v)),
-            });
+            let content = match piece {
+                Piece::Bytes(b) => Content::Owned(b.to_vec()),
+                Piece::Shared(v) => Content::Value(Arc::clone(v)),
+            };
+            self.output.push(Chunk::new(content, not_before));
         }
     }
 
-    /// Sends a part of a reply buffer; what the socket does not take is queued.
+    /// Sends a part of a reply buffer, unless it must wait for the log; what the socket does not take is queued.
     #[inline]
-    pub fn send_segment(&mut self, reply: &Reply, from: usize, to: usize) -> io::Result<()> {
-        if !self.output.is_empty() || !reply.is_plain() {
-            self.queue_segment(reply, from, to);
-            return self.flush();
+    pub fn send_segment(&mut self, reply: &Reply, from: usize, to: usize, log: &LogState) -> io::Result<()> {
+        let not_before = log.barrier(&self.client);
+        if !self.output.is_empty() || !reply.is_plain() || not_before > 0 {
+            self.queue_segment(reply, from, to, not_before);
+            return self.flush(log.passed);
         }
         let bytes = &reply.bytes()[from..to];
         match self.stream.write(bytes) {
             Ok(n) if n == bytes.len() => Ok(()),
             Ok(n) => {
-                self.output.push(Chunk::Owned(bytes[n..].to_vec()));
+                self.output.push(Chunk::new(Content::Owned(bytes[n..].to_vec()), 0));
                 Ok(())
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                self.output.push(Chunk::Owned(bytes.to_vec()));
+                self.output.push(Chunk::new(Content::Owned(bytes.to_vec()), 0));
                 Ok(())
             }
             Err(e) => Err(e),
         }
     }
 
-    /// Sends what is queued until the socket takes no more.
-    pub fn flush(&mut self) -> io::Result<()> {
-        while !self.output.is_empty() {
+    /// Sends what is queued, up to what must wait for more of the log than is passed, until the socket takes no
+    /// more.
+    pub fn flush(&mut self, passed: u64) -> io::Result<()> {
+        while !self.output.is_empty() && self.output.held_until(passed).is_none() {
             let mut slices: smallvec::SmallVec<[IoSlice<'_>; 16]> = smallvec::SmallVec::new();
-            for (i, chunk) in self.output.chunks.iter().take(16).enumerate() {
+            let free = self.output.chunks.iter().take_while(|chunk| chunk.not_before <= passed);
+            for (i, chunk) in free.take(16).enumerate() {
                 slices.push(IoSlice::new(&chunk.bytes()[if i == 0 { self.output.sent } else { 0 }..]));
             }
             let written = self.stream.write_vectored(&slices);
@@ -251,5 +300,75 @@ impl Connection {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::node::clients::Clients;
+
+    fn pair() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let client = Client::default();
+        let connection = Connection {
+            stream: Stream::Unix(ours),
+            entry: Clients::default().add(&client, -1),
+            client,
+            input: Vec::new(),
+            need: 0,
+            progress: None,
+            output: Outbox::default(),
+            held: false,
+            hold: None,
+            closing: false,
+            last_seen: 0,
+            over_soft_limit_since: None,
+            more_to_read: false,
+        };
+        (connection, theirs)
+    }
+
+    fn reply(text: &str) -> Reply {
+        let mut reply = Reply::new();
+        reply.simple(text);
+        reply
+    }
+
+    fn arrived(theirs: &mut UnixStream) -> String {
+        let mut buffer = [0; 4096];
+        let n = theirs.read(&mut buffer).unwrap_or(0);
+        String::from_utf8(buffer[..n].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_reply_waits_for_the_log_and_what_follows_waits_behind_it() {
+        let (mut c, mut theirs) = pair();
+        let send = |c: &mut Connection, text: &str, end, passed| {
+            let reply = reply(text);
+            c.send_segment(&reply, 0, reply.len(), &LogState { end, passed }).unwrap();
+        };
+        send(&mut c, "read", 100, 50);
+        assert_eq!(arrived(&mut theirs), "+read\r\n", "nothing was written");
+        c.client.written_to = 80;
+        send(&mut c, "write", 100, 50);
+        c.queue_message(Arc::from(&b"+message\r\n"[..]));
+        c.client.written_to = 100;
+        send(&mut c, "another", 100, 60);
+        assert_eq!((arrived(&mut theirs), c.output.held_until(60)), (String::new(), Some(80)));
+        c.flush(80).unwrap();
+        assert_eq!(arrived(&mut theirs), "+write\r\n+message\r\n");
+        assert_eq!(c.output.held_until(80), Some(100));
+        c.flush(u64::MAX).unwrap();
+        assert_eq!((arrived(&mut theirs).as_str(), c.output.is_empty()), ("+another\r\n", true));
+    }
+
+    #[test]
+    fn an_offset_of_a_former_history_holds_nothing_back() {
+        let (mut c, mut theirs) = pair();
+        c.client.written_to = 5000;
+        let reply = reply("read");
+        c.send_segment(&reply, 0, reply.len(), &LogState { end: 100, passed: 100 }).unwrap();
+        assert_eq!(arrived(&mut theirs), "+read\r\n");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
 use std::time::Instant;
 
 use mio::Waker;
@@ -23,8 +24,9 @@ pub enum Mail {
     Unblocked { waiter: Arc<Waiter>, reply: Reply, written_to: u64 },
     /// A blocked client's command may succeed now.
     Retry { waiter: Arc<Waiter> },
-    /// A client whose command was suspended gets its reply and goes on.
-    Resume { token: usize, client: u64, reply: Reply },
+    /// A client whose command was suspended gets its reply and goes on. `written_to`: the end of the log behind
+    /// what was written for it, or 0.
+    Resume { token: usize, client: u64, reply: Reply, written_to: u64 },
     /// A client is to be closed (CLIENT KILL); `after_reply`: once its output is written.
     Kill { token: usize, client: u64, after_reply: bool },
     /// A client that waits for keys goes on with nothing (CLIENT UNBLOCK).
@@ -33,10 +35,14 @@ pub enum Mail {
     Demoted,
     /// Do nothing until then (DEBUG SLEEP).
     Sleep(Instant),
-    /// Blocked clients whose slots may have gone to another node run their commands again.
-    Recheck,
+    /// A new view of the cluster: blocked clients whose slot has left are sent away.
+    SlotsChanged,
+    /// The slot of a channel that a client listens to has left: SUNSUBSCRIBE, without being asked.
+    ChannelLeft { token: usize, client: u64, channel: Arc<[u8]> },
     /// Clients that were postponed may try again.
     Unpaused,
+    /// A client that was put aside for a shard or a key may try again.
+    Free { token: usize, client: u64 },
     /// To be dropped once the round in which it comes is over, which tells the sender.
     Settle(tokio::sync::mpsc::Sender<()>),
     /// Close everything and end.
@@ -59,6 +65,10 @@ impl Mailbox {
 
     pub fn send(&self, mail: Mail) {
         self.mails.lock().push(mail);
+        self.ring();
+    }
+
+    fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
             // A waker fails only when its poll is gone: the node is ending.
             let _ = self.waker.wake();
@@ -71,5 +81,12 @@ impl Mailbox {
             return Vec::new();
         }
         std::mem::take(&mut *self.mails.lock())
+    }
+}
+
+/// Wakes the worker without a message: it looks itself.
+impl Wake for Mailbox {
+    fn wake(self: Arc<Self>) {
+        self.ring();
     }
 }

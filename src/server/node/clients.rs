@@ -34,6 +34,40 @@ pub struct ClientEntry {
     pub state: Mutex<ClientState>,
 }
 
+/// Classes of clients as CLIENT LIST TYPE names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientKind {
+    Normal,
+    Primary,
+    Replica,
+    PubSub,
+}
+
+impl ClientKind {
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        [
+            ("normal", Self::Normal),
+            ("slave", Self::Replica),
+            ("replica", Self::Replica),
+            ("pubsub", Self::PubSub),
+            ("master", Self::Primary),
+        ]
+        .into_iter()
+        .find(|(n, _)| name.eq_ignore_ascii_case(n.as_bytes()))
+        .map(|(_, kind)| kind)
+    }
+
+    /// The class of a client of a role with or without subscriptions.
+    pub fn of(role: Role, subscribed: bool) -> Self {
+        match role {
+            Role::Replica => Self::Replica,
+            Role::Primary => Self::Primary,
+            Role::Normal if subscribed => Self::PubSub,
+            Role::Normal => Self::Normal,
+        }
+    }
+}
+
 /// The parts of [`Client`] that CLIENT LIST shows.
 #[derive(Clone, Debug, Default)]
 pub struct ClientState {
@@ -60,6 +94,8 @@ pub struct Clients {
     count: AtomicUsize,
     /// Clients waiting for keys.
     pub blocked: AtomicUsize,
+    /// Clients that a pause holds.
+    pub paused: AtomicUsize,
     pub accepted: AtomicU64,
     pub rejected: AtomicU64,
 }

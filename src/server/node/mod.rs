@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,7 @@ use crate::exec::Shared;
 use crate::exec::stats::CommandStats;
 use crate::keyspace::db::Notice;
 use crate::pubsub::{Registry, Space};
+use crate::server::commands::migrate::courier::Couriers;
 use crate::server::control::Control;
 use crate::server::control::bus::Bus;
 use crate::server::control::replication::Replication;
@@ -43,6 +44,7 @@ pub struct Node {
     pub config_change: Mutex<()>,
     pub clients: Clients,
     pub pubsub: Registry,
+    pub couriers: Couriers,
     /// The workers' mailboxes, filled before the first client is accepted.
     pub workers: OnceLock<Vec<Arc<Mailbox>>>,
     /// The thread of links, timers and other things that are not clients.
@@ -63,6 +65,8 @@ pub struct Node {
     pub shutting_down: AtomicBool,
     pub shutdown: ShutdownState,
     pub active_expire: AtomicBool,
+    /// DEBUG PAUSE-CRON: what happens by the clock alone does not happen.
+    pub cron_paused: AtomicBool,
     /// Until when, on the clock of [`mono_ms`](Self::mono_ms), DEBUG SLEEP has stopped everything.
     pub asleep_until_ms: AtomicU64,
     pub pause: Mutex<Pause>,
@@ -71,7 +75,6 @@ pub struct Node {
     /// The cluster bus; not set outside cluster mode.
     pub bus: OnceLock<Arc<Bus>>,
     pub origin: Origin,
-    pub hooks: Hooks,
 }
 
 /// What the node was started with.
@@ -83,15 +86,6 @@ pub struct Origin {
     pub executable: PathBuf,
     pub supervisor: Supervisor,
     pub oom_score: Mutex<OomScore>,
-}
-
-/// The way up from clients' threads to parts of the server that come and go.
-#[derive(Default)]
-pub struct Hooks {
-    /// Takes every published message to the other nodes of the cluster.
-    pub forward_publish: OnceLock<Box<dyn Fn(Space, &[u8], &[u8]) + Send + Sync>>,
-    /// Whether a replica has not yet received everything, which the end waits for.
-    pub replicas_lag: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 /// Bytes and events of clients' sockets.
@@ -132,6 +126,7 @@ impl Node {
             config_change: Mutex::default(),
             clients: Clients::default(),
             pubsub: Registry::default(),
+            couriers: Couriers::default(),
             workers: OnceLock::new(),
             control: OnceLock::new(),
             runtimes: Mutex::default(),
@@ -147,13 +142,13 @@ impl Node {
             shutting_down: AtomicBool::new(false),
             shutdown: ShutdownState::default(),
             active_expire: AtomicBool::new(true),
+            cron_paused: AtomicBool::new(false),
             asleep_until_ms: AtomicU64::new(0),
             pause: Mutex::default(),
             save: SaveState::new(unix_ms()),
             replication: Replication::new(seed),
             bus: OnceLock::new(),
             origin,
-            hooks: Hooks::default(),
         }
     }
 
@@ -174,13 +169,14 @@ impl Node {
     /// Whether dead keys are deleted in the background (`DEBUG SET-ACTIVE-EXPIRE`, CLIENT PAUSE).
     pub fn active_expire(&self) -> bool {
         self.active_expire.load(Ordering::Relaxed)
+            && !self.cron_paused.load(Ordering::Relaxed)
             && self.shared.gate.load(Ordering::Relaxed) & (gate::PAUSED_ALL | gate::PAUSED_WRITES) == 0
     }
 
-    /// Has every blocked client look again, because slots may have moved.
-    pub fn recheck_blocked(&self) {
+    /// Has blocked clients sent away whose slot has left.
+    pub fn redirect_blocked(&self) {
         if self.clients.blocked.load(Ordering::Relaxed) > 0 {
-            self.send_all(|| Mail::Recheck);
+            self.send_all(|| Mail::SlotsChanged);
         }
     }
 
@@ -259,12 +255,6 @@ impl Node {
     pub fn settle_gate(&self) {
         self.replication.settle(self);
     }
-}
-
-/// Nanoseconds on the monotonic clock since the process first asked.
-pub fn clock_ns() -> u64 {
-    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    BEGAN.elapsed().as_nanos() as u64
 }
 
 /// Milliseconds since the Unix epoch.

@@ -65,6 +65,28 @@ pub fn after_fork() {
     let _ = tikv_jemalloc_ctl::background_thread::write(true);
 }
 
+/// Reads a number among jemalloc's settings and counters by its name, after setting it to `value` if there is
+/// one.
+pub fn control(name: &str, value: Option<u64>) -> Result<u64, String> {
+    let name = [name.as_bytes(), b"\0"].concat();
+    let failed = |e: tikv_jemalloc_ctl::Error| e.to_string();
+    // The name decides the type: of the wrong size jemalloc reads and writes nothing, and says so.
+    // SAFETY: these types have no invalid values but `bool`, whose one byte jemalloc fills with 0 or 1.
+    unsafe {
+        use tikv_jemalloc_ctl::raw::{read, write};
+        if let Some(value) = value {
+            write(&name, value)
+                .or_else(|_| write(&name, value as u32))
+                .or_else(|_| write(&name, value != 0))
+                .map_err(failed)?;
+        }
+        read::<u64>(&name)
+            .or_else(|_| read::<u32>(&name).map(u64::from))
+            .or_else(|_| read::<bool>(&name).map(u64::from))
+            .map_err(failed)
+    }
+}
+
 /// Bytes allocated now.
 pub fn used() -> u64 {
     USED.load(Ordering::Relaxed).max(0) as u64

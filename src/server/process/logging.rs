@@ -130,7 +130,8 @@ impl Log {
         }
     }
 
-    fn write(&self, line: &str) {
+    /// Writes text where lines go, without their marks.
+    pub fn write(&self, line: &str) {
         // There is nowhere to tell that the log cannot be written.
         let _ = match &self.0.file {
             Some(path) => open(path).and_then(|mut file| file.write_all(line.as_bytes())),

@@ -18,6 +18,7 @@
 
 pub mod allocator;
 pub mod cli;
+pub mod clock;
 pub mod crash;
 pub mod daemon;
 pub mod limits;

@@ -14,6 +14,7 @@ use crate::resp::{Limits, Parsed, Progress, ProtocolError, Reply, parse};
 use crate::server::net::connection::{Connection, Hold};
 use crate::server::node::clients::ClientState;
 use crate::server::node::unix_ms;
+use crate::server::worker::deadlines::Kind;
 use crate::server::worker::segment::Segment;
 use crate::server::worker::{NodeHost, READ_SIZE, Worker};
 
@@ -238,7 +239,9 @@ impl Worker {
             What::Command(id, hashed) => self.run_command(c, *id, args, *hashed, s, item.end, now, reply),
             What::Odd(odd) => self.run_odd(odd, c, s, item.end, now, reply),
         }
-        if c.client.reply_mode != ReplyMode::On {
+        // What is run again later is not answered yet.
+        let later = matches!(c.hold, Some(Hold::Pause | Hold::Aside { .. }));
+        if c.client.reply_mode != ReplyMode::On && !later {
             let pushes = matches!(item.what, What::Command(id, _) if self.executor.shared.commands.get(id).command.has(flags::PUSHES));
             apply_reply_mode(&mut c.client, if pushes { reply.len() } else { before }, reply);
         }
@@ -295,6 +298,7 @@ impl Worker {
         self.executor.stats.count_error(&text);
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[inline(always)]
     pub(super) fn run_command(
         &mut self,
@@ -317,18 +321,25 @@ impl Worker {
             After::Blocked(blocked) => {
                 let Blocked { waiter, timeout, timeout_reply } = *blocked;
                 let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
-                c.hold = Some(Hold::Keys { waiter, deadline, timeout_reply });
+                self.hold(c, Hold::Keys { waiter, timeout_reply });
+                self.deadlines.set(s.token, Kind::Blocked, deadline);
                 c.entry.times_out.store(timeout.is_some(), Ordering::Relaxed);
                 c.entry.blocked.store(true, Ordering::Release);
                 self.node.clients.blocked.fetch_add(1, Ordering::Relaxed);
                 s.stopped = true;
             }
             After::Suspended => {
-                c.hold = Some(Hold::Host);
+                self.hold(c, Hold::Host);
                 s.stopped = true;
             }
             After::Postponed => {
-                c.hold = Some(Hold::Pause);
+                self.hold(c, Hold::Pause);
+                self.node.clients.paused.fetch_add(1, Ordering::Relaxed);
+                s.consumed = begin;
+                s.stopped = true;
+            }
+            After::Aside => {
+                self.hold(c, Hold::Aside { again: None });
                 s.consumed = begin;
                 s.stopped = true;
             }

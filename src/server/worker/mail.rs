@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::server::commands;
 use crate::server::net::connection::{Connection, Hold};
 use crate::server::net::mailbox::Mail;
 use crate::server::worker::Worker;
@@ -12,7 +13,7 @@ impl Worker {
         // may happen to it.
         let mut listeners = Vec::new();
         for mail in self.mailbox.take() {
-            if !matches!(mail, Mail::Push { .. }) {
+            if !matches!(mail, Mail::Push { .. } | Mail::ChannelLeft { .. }) {
                 self.flush_all(&mut listeners);
             }
             match mail {
@@ -26,6 +27,17 @@ impl Worker {
                         listeners.push(token);
                     }
                 }
+                Mail::ChannelLeft { token, client, channel } => {
+                    let node = &self.node;
+                    let place = self.connections.get_mut(token).and_then(Option::as_deref_mut);
+                    let c = place.filter(|c| c.client.id == client);
+                    if let Some(c) = c
+                        && let Some(message) = commands::pubsub::leave(node, &mut c.client, &channel)
+                    {
+                        c.queue_message(message);
+                        listeners.push(token);
+                    }
+                }
                 Mail::Unblocked { waiter, reply, written_to } => {
                     if self.end_hold(waiter.token, waiter.client) {
                         if let Some(c) = self.connection(waiter.token, waiter.client) {
@@ -35,8 +47,11 @@ impl Worker {
                     }
                 }
                 Mail::Retry { waiter } => self.retry(&waiter),
-                Mail::Resume { token, client, reply } => {
+                Mail::Resume { token, client, reply, written_to } => {
                     if self.end_hold(token, client) {
+                        if let Some(c) = self.connection(token, client) {
+                            c.client.written_to = c.client.written_to.max(written_to);
+                        }
                         self.answer(token, &reply);
                     }
                 }
@@ -54,28 +69,20 @@ impl Worker {
                 Mail::Demoted => self.let_go(),
                 Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
                 Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
-                Mail::Recheck => self.recheck_blocked(),
+                Mail::SlotsChanged => self.redirect_blocked(),
                 Mail::Settle(sender) => drop(sender),
                 Mail::Unpaused => {
-                    let paused = |c: &Connection| matches!(c.hold, Some(Hold::Pause));
-                    let tokens: Vec<usize> = self
-                        .connections
-                        .iter()
-                        .flatten()
-                        .filter(|c| paused(c))
-                        .map(|c| c.client.token)
-                        .collect();
-                    for token in tokens {
-                        if let Some(c) = self.connections[token].as_mut() {
-                            c.hold = None;
+                    for (token, client) in self.held_by(|hold| matches!(hold, Hold::Pause)) {
+                        if self.end_hold(token, client) {
+                            self.go_on(token);
                         }
-                        self.go_on(token);
                     }
                 }
+                Mail::Free { token, client } => self.try_again(token, client),
                 Mail::Shutdown => {
                     for token in 0..self.connections.len() {
                         if let Some(c) = self.connections[token].as_mut() {
-                            let _ = c.flush();
+                            let _ = c.flush(self.node.shared.keyspace.log.passed());
                         }
                         self.close(token);
                     }
@@ -101,11 +108,13 @@ impl Worker {
     }
 
     pub(super) fn flush_now(&mut self, token: usize) {
+        let passed = self.node.shared.keyspace.log.passed();
         let Some(c) = self.connections[token].as_mut() else { return };
-        if c.flush().is_err() || (c.closing && c.output.is_empty()) {
+        if c.flush(passed).is_err() || (c.closing && c.output.is_empty()) {
             self.close(token);
         } else if !c.output.is_empty() {
             self.check_output(token);
+            self.note_held(token, passed);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! order, and **send** once a connection. Prefetching across connections is what hides the cache
 //! misses that otherwise dominate a command.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,24 +14,29 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use crate::base::time::UnixMs;
-use crate::command::{Client, Request, gate};
+use crate::command::{Client, gate};
 use crate::exec::upkeep::Room;
-use crate::exec::{After, Executor, Host};
+use crate::exec::{Executor, Host};
+use crate::keyspace::SHARDS;
 use crate::keyspace::db::Notice;
 use crate::keyspace::watch::Waiter;
-use crate::keyspace::{Db, SHARDS};
 use crate::resp::Reply;
 use crate::server::commands;
 use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream};
 use crate::server::net::mailbox::{Mail, Mailbox};
-use crate::server::node::{Node, clock_ns, unix_ms};
+use crate::server::node::{Node, unix_ms};
+use crate::server::process::clock::now_ns;
 
 mod batch;
+mod deadlines;
+mod held;
 mod mail;
 mod segment;
 mod waiting;
 
+use deadlines::{Deadlines, Kind};
+use held::Held;
 use segment::Segment;
 
 /// The token of the mailbox's waker; listeners and connections count from 0 and up.
@@ -58,6 +64,9 @@ pub struct Worker {
     executor: Executor,
     connections: Vec<Option<Box<Connection>>>,
     free: Vec<usize>,
+    /// Places of connections that run nothing for now.
+    held: BTreeSet<usize>,
+    deadlines: Deadlines,
     /// Tokens that may have more to read than the last read took.
     ready: Vec<usize>,
     reply: Reply,
@@ -69,10 +78,12 @@ pub struct Worker {
     last_ms: UnixMs,
     next_expiry_ms: UnixMs,
     next_shard: usize,
-    /// The end of the log when replicas were last woken.
+    /// The end of the log when its readers were last woken.
     log_end: u64,
-    /// `client-query-buffer-limit`, looked up once a second.
+    replies_held: Held,
+    /// `client-query-buffer-limit` and `timeout` (seconds), looked up once a second.
     query_limit: usize,
+    idle_limit: u64,
     /// Memory is above its limit, and keys can go.
     evicting: bool,
     stopped: bool,
@@ -91,16 +102,6 @@ pub struct NodeHost<'a> {
 }
 
 impl Host for NodeHost<'_> {
-    fn perform(
-        &mut self,
-        request: Request,
-        client: &mut Client,
-        db: &mut Db<'_, '_>,
-        reply: &mut Reply,
-    ) -> After {
-        commands::perform(self.node, request, client, db, reply)
-    }
-
     fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64) {
         self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply, written_to });
     }
@@ -116,7 +117,13 @@ impl Host for NodeHost<'_> {
 
 impl Worker {
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
-        let executor = Executor::new(node.shared, Arc::clone(&node.stats[index]), seed, clock_ns);
+        let executor = Executor::new(
+            node.shared,
+            Box::new(Arc::clone(&node)),
+            Arc::clone(&node.stats[index]),
+            seed,
+            now_ns,
+        );
         Self {
             index,
             node,
@@ -125,6 +132,8 @@ impl Worker {
             executor,
             connections: Vec::new(),
             free: Vec::new(),
+            held: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             ready: Vec::new(),
             reply: Reply::new(),
             gathered: vec![0; GATHER_SIZE],
@@ -134,7 +143,9 @@ impl Worker {
             next_expiry_ms: 0,
             next_shard: index,
             log_end: 0,
+            replies_held: Held::default(),
             query_limit: usize::MAX,
+            idle_limit: 0,
             evicting: false,
             stopped: false,
         }
@@ -181,36 +192,18 @@ impl Worker {
             }
             self.read_mail();
             self.on_time();
-            self.feed_replicas();
+            self.hand_over();
+            self.release_held();
         }
     }
 
-    /// Wakes the replicas' links when this wake-up has brought something for them.
-    #[inline]
-    fn feed_replicas(&mut self) {
-        let end = self.node.shared.keyspace.log.end();
-        if end != self.log_end {
-            self.log_end = end;
-            self.node.replication.ring();
-        }
-    }
-
-    /// How long to sleep when nothing happens: blocked clients have deadlines.
+    /// How long to sleep when nothing happens.
     fn idle_timeout(&self) -> Duration {
         if self.evicting {
             return Duration::from_millis(1);
         }
-        let mut timeout = Duration::from_millis(100);
-        if self.node.clients.blocked.load(Ordering::Relaxed) == 0 {
-            return timeout;
-        }
-        let now = Instant::now();
-        for c in self.connections.iter().flatten() {
-            if let Some(Hold::Keys { deadline: Some(at), .. }) = &c.hold {
-                timeout = timeout.min(at.saturating_duration_since(now));
-            }
-        }
-        timeout
+        let longest = Duration::from_millis(100);
+        self.deadlines.next().map_or(longest, |at| longest.min(at.saturating_duration_since(Instant::now())))
     }
 
     /// Reads, runs and answers as many of `tokens` as fit one round; returns how many.
@@ -225,26 +218,50 @@ impl Worker {
         taken
     }
 
-    /// What happens by time: deadlines of blocked clients, idle clients, dead keys.
+    /// What happens by time: deadlines of connections, dead keys, and what was left to do later.
     fn on_time(&mut self) {
         let now_ms = unix_ms();
         if now_ms == self.last_ms {
             return;
         }
         self.last_ms = now_ms;
-        if self.node.clients.blocked.load(Ordering::Relaxed) > 0 {
-            self.time_out_blocked(Instant::now(), now_ms);
+        if self.deadlines.next().is_some() {
+            self.meet_deadlines(Instant::now());
         }
         self.evict_some(now_ms);
         if now_ms >= self.next_expiry_ms {
             self.next_expiry_ms = now_ms + EXPIRY_PERIOD_MS;
+            self.executor.do_chores(now_ms);
             self.expire_some(now_ms);
         }
         let second = now_ms as u64 / 1000;
         if second != self.last_second {
             self.last_second = second;
-            self.query_limit = self.node.config.load().client_query_buffer_limit as usize;
-            self.close_idle(second);
+            self.reload_limits();
+        }
+    }
+
+    fn meet_deadlines(&mut self, now: Instant) {
+        while let Some((token, kind)) = self.deadlines.take_due(now) {
+            match kind {
+                Kind::Blocked => self.time_out(token),
+                Kind::Idle => self.close_if_idle(token),
+                Kind::Output => self.check_output(token),
+            }
+        }
+    }
+
+    fn reload_limits(&mut self) {
+        let config = self.node.config.load();
+        self.query_limit = config.client_query_buffer_limit as usize;
+        let idle_limit = u64::from(config.timeout);
+        drop(config);
+        if std::mem::replace(&mut self.idle_limit, idle_limit) != idle_limit {
+            for token in 0..self.connections.len() {
+                if self.connections[token].is_some() {
+                    self.close_if_idle(token);
+                }
+            }
         }
     }
 
@@ -260,9 +277,10 @@ impl Worker {
     /// This worker's part of active expiry: its share of the shards, each with a bounded number of
     /// keys, so that all shards are visited within a second.
     fn expire_some(&mut self, now: UnixMs) {
-        if self.node.shared.is_replica.load(Ordering::Relaxed) || !self.node.active_expire() {
+        if !self.node.active_expire() {
             return;
         }
+        let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
         let workers = self.node.workers.get().map_or(1, Vec::len);
         let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
         for _ in 0..SHARDS_PER_PERIOD {
@@ -271,21 +289,27 @@ impl Worker {
             if self.next_shard >= SHARDS {
                 self.next_shard = self.index % SHARDS;
             }
-            self.executor.expire_shard(&mut NodeHost { node: &self.node }, shard, now, keys);
+            let host = &mut NodeHost { node: &self.node };
+            if is_replica {
+                self.executor.expire_own(host, shard, now);
+            } else {
+                self.executor.expire_shard(host, shard, now, keys);
+            }
         }
     }
 
-    /// Closes clients that were silent for longer than `timeout` seconds.
-    fn close_idle(&mut self, second: u64) {
-        let timeout = u64::from(self.node.config.load().timeout);
-        for token in 0..self.connections.len() {
-            let Some(c) = self.connections[token].as_ref() else { continue };
-            let idle = second.saturating_sub(c.last_seen);
-            if timeout > 0 && idle > timeout && c.hold.is_none() && c.client.subscriptions() == 0 {
-                self.close(token);
-            } else if !c.output.is_empty() || c.over_soft_limit_since.is_some() {
-                self.check_output(token);
-            }
+    /// Closes a client that was silent for longer than `timeout` seconds, or looks again when it may be so.
+    fn close_if_idle(&mut self, token: usize) {
+        let Some(c) = self.connections[token].as_ref() else { return };
+        let idle = self.last_second.saturating_sub(c.last_seen);
+        let waits = c.hold.is_some() || c.client.subscriptions() > 0;
+        if self.idle_limit == 0 {
+            self.deadlines.set(token, Kind::Idle, None);
+        } else if idle > self.idle_limit && !waits && !self.node.cron_paused.load(Ordering::Relaxed) {
+            self.close(token);
+        } else {
+            let left = if waits { self.idle_limit } else { self.idle_limit.saturating_sub(idle) };
+            self.deadlines.set(token, Kind::Idle, Some(Instant::now() + Duration::from_secs(left + 1)));
         }
     }
 
@@ -323,12 +347,14 @@ impl Worker {
             need: 0,
             progress: None,
             output: Outbox::default(),
+            held: false,
             hold: None,
             closing: false,
             last_seen: self.last_second,
             over_soft_limit_since: None,
             more_to_read: false,
         }));
+        self.close_if_idle(token);
         // It may have sent something before it was registered.
         self.ready.push(token);
     }
@@ -337,23 +363,40 @@ impl Worker {
     fn detach(&mut self, token: usize) {
         let Some(mut c) = self.connections[token].take() else { return };
         c.stream.deregister(self.poll.registry());
-        self.free.push(token);
+        self.free_place(token);
         self.executor.unwatch(&mut c.client);
         commands::on_detach(&self.node, &mut c.client);
         c.client.token = usize::MAX;
         // Under its new role, in the place of the former entry.
         self.node.clients.add(&c.client, c.stream.fd());
         let Connection { stream, mut client, input, output, .. } = *c;
-        replication::take_over(&self.node, &mut client, stream.into_std(), input, output.into_bytes());
+        let node = Arc::clone(&self.node);
+        // It locks all shards, for which a worker must not sleep.
+        let attach = move || {
+            replication::take_over(&node, &mut client, stream.into_std(), input, output.into_bytes());
+        };
+        if let Err(e) = std::thread::Builder::new().name("attach".into()).spawn(attach) {
+            tracing::warn!("A replica is sent away, because no thread can be started for it: {e}");
+        }
+    }
+
+    /// Leaves the place of a connection that is gone to the next one.
+    fn free_place(&mut self, token: usize) {
+        self.held.remove(&token);
+        self.deadlines.forget(token);
+        self.free.push(token);
     }
 
     fn close(&mut self, token: usize) {
         let Some(mut c) = self.connections[token].take() else { return };
         tracing::debug!("Client closed connection id={} addr={}", c.client.id, c.client.addr);
         c.stream.deregister(self.poll.registry());
-        self.free.push(token);
+        self.free_place(token);
         self.node.clients.remove(c.client.id);
         let waited = matches!(c.hold, Some(Hold::Host));
+        if matches!(c.hold, Some(Hold::Pause)) {
+            self.node.clients.paused.fetch_sub(1, Ordering::Relaxed);
+        }
         if let Some(Hold::Keys { waiter, .. }) = c.hold.take() {
             self.node.clients.blocked.fetch_sub(1, Ordering::Relaxed);
             waiter.claimed.store(true, Ordering::Release);

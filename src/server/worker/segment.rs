@@ -3,9 +3,11 @@
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::resp::Progress;
 use crate::server::net::connection::Connection;
+use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{READ_SIZE, Worker};
 
 /// The input of one connection in a round.
@@ -97,10 +99,7 @@ impl Worker {
                 (c.stream.read(&mut gathered[used + kept..used + kept + READ_SIZE]), READ_SIZE)
             };
             match read {
-                Ok(0) => {
-                    self.close(token);
-                    continue;
-                }
+                Ok(0) => self.close(token),
                 Ok(n) if kept + n > self.query_limit => {
                     tracing::warn!(
                         "Closing client that reached max query buffer length: id={} addr={}",
@@ -144,6 +143,8 @@ impl Worker {
 
     /// Sends each connection its replies and gives back what it has not consumed.
     pub(super) fn send(&mut self, gathered: &[u8], segments: &mut [Segment]) {
+        self.hand_over();
+        let log = self.log_state();
         let reply = std::mem::take(&mut self.reply);
         let second = self.last_second;
         let mut output_bytes = 0;
@@ -167,7 +168,7 @@ impl Worker {
             let mut failed = false;
             if !s.reply.is_empty() {
                 output_bytes += s.reply.len() as u64;
-                failed = c.send_segment(&reply, s.reply.start, s.reply.end).is_err();
+                failed = c.send_segment(&reply, s.reply.start, s.reply.end, &log).is_err();
             }
             if failed || (c.closing && c.output.is_empty()) {
                 self.close(s.token);
@@ -175,6 +176,7 @@ impl Worker {
                 self.detach(s.token);
             } else if !c.output.is_empty() {
                 self.check_output(s.token);
+                self.note_held(s.token, log.passed);
             }
         }
         if output_bytes > 0 {
@@ -190,7 +192,7 @@ impl Worker {
         if c.output.is_empty() {
             return;
         }
-        if c.flush().is_err() || (c.closing && c.output.is_empty()) {
+        if c.flush(self.node.shared.keyspace.log.passed()).is_err() || (c.closing && c.output.is_empty()) {
             self.close(token);
         } else {
             c.entry.output_bytes.store(c.output.len(), Ordering::Relaxed);
@@ -219,6 +221,8 @@ impl Worker {
             );
             self.node.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
             self.close(token);
+        } else if len > 0 && self.deadlines.get(token, Kind::Output).is_none() {
+            self.deadlines.set(token, Kind::Output, Some(Instant::now() + Duration::from_secs(1)));
         }
     }
 }

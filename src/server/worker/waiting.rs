@@ -4,17 +4,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::base::time::UnixMs;
 use crate::command::TimeoutReply;
 use crate::command::client::ReplyMode;
 use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
-use crate::server::net::connection::Hold;
+use crate::server::net::connection::{Connection, Hold};
 use crate::server::node::unix_ms;
 use crate::server::worker::Worker;
+use crate::server::worker::deadlines::Kind;
 use crate::server::worker::segment::Segment;
 
 impl Worker {
+    /// Lets a connection run nothing until `hold` ends.
+    pub(super) fn hold(&mut self, c: &mut Connection, hold: Hold) {
+        self.held.insert(c.client.token);
+        c.hold = Some(hold);
+    }
+
+    /// Connections whose hold is such: places and clients.
+    pub(super) fn held_by(&self, such: impl Fn(&Hold) -> bool) -> Vec<(usize, u64)> {
+        let held = self.held.iter().filter_map(|token| self.connections[*token].as_ref());
+        held.filter(|c| c.hold.as_ref().is_some_and(&such)).map(|c| (c.client.token, c.client.id)).collect()
+    }
+
     /// Ends a client's wait. False when it is gone or does not wait.
     pub(super) fn end_hold(&mut self, token: usize, client: u64) -> bool {
         let Some(c) = self.connection(token, client) else { return false };
@@ -23,14 +35,35 @@ impl Worker {
             c.entry.blocked.store(false, Ordering::Release);
             self.node.clients.blocked.fetch_sub(1, Ordering::Relaxed);
         }
+        if matches!(hold, Some(Hold::Pause)) {
+            self.node.clients.paused.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.held.remove(&token);
+        self.deadlines.set(token, Kind::Blocked, None);
         hold.is_some()
+    }
+
+    /// Runs the command of a client that was put aside.
+    pub(super) fn try_again(&mut self, token: usize, client: u64) {
+        let Some(c) = self.connection(token, client) else { return };
+        if !matches!(c.hold, Some(Hold::Aside { .. })) {
+            return;
+        }
+        let hold = c.hold.take();
+        self.held.remove(&token);
+        match hold {
+            Some(Hold::Aside { again: Some(again) }) => self.rerun(&again.0, again.1),
+            _ => self.go_on(token),
+        }
     }
 
     /// Sends a reply to a client that waited, and goes on with what it sent meanwhile.
     pub(super) fn answer(&mut self, token: usize, reply: &Reply) {
+        self.hand_over();
+        let log = self.log_state();
         if let Some(c) = self.connections[token].as_mut() {
             if c.client.reply_mode == ReplyMode::On {
-                c.queue_reply(reply);
+                c.queue_reply(reply, &log);
             }
             self.flush_now(token);
         }
@@ -52,73 +85,84 @@ impl Worker {
         self.send(&[], &mut segments);
     }
 
-    /// Runs the commands of all blocked clients again: those whose slot has left are redirected,
-    /// the others go on waiting.
-    pub(super) fn recheck_blocked(&mut self) {
-        let waiters: Vec<Arc<Waiter>> = self
-            .connections
-            .iter()
-            .flatten()
-            .filter_map(|c| {
-                if let Some(Hold::Keys { waiter, .. }) = &c.hold { Some(Arc::clone(waiter)) } else { None }
-            })
-            .collect();
-        for waiter in waiters {
-            self.retry(&waiter);
+    /// Sends blocked clients away whose slot has left, as clients that ask now are. Their commands are not run
+    /// again: that could keep them in a pause, or ask for keys that a moving slot has given away already.
+    pub(super) fn redirect_blocked(&mut self) {
+        for (token, _) in self.held_by(|hold| matches!(hold, Hold::Keys { .. })) {
+            let Some(c) = self.connections[token].as_ref() else { continue };
+            let Some(Hold::Keys { waiter, .. }) = &c.hold else { continue };
+            let args: Vec<&[u8]> = waiter.argv.iter().map(Vec::as_slice).collect();
+            let Err(why) = self.executor.still_serves(&c.client, &args) else { continue };
+            if !waiter.claim() {
+                continue;
+            }
+            let waiter = Arc::clone(waiter);
+            self.executor.forget_waiter(&waiter, unix_ms());
+            self.end_hold(token, waiter.client);
+            let text = why.to_string();
+            self.executor.stats.count_error(&text);
+            let mut reply = Reply::new();
+            reply.error(&text);
+            self.answer(token, &reply);
         }
     }
 
     /// Runs the command of a blocked client again on its own worker.
     pub(super) fn retry(&mut self, waiter: &Arc<Waiter>) {
         let Some(c) = self.connection(waiter.token, waiter.client) else { return };
-        let Some(Hold::Keys { waiter: current, deadline, .. }) = &c.hold else { return };
+        let Some(Hold::Keys { waiter: current, .. }) = &c.hold else { return };
         if !Arc::ptr_eq(current, waiter) || !waiter.claim() {
             return;
         }
-        let deadline = *deadline;
-        let now = unix_ms();
-        self.executor.forget_waiter(waiter, now);
+        let deadline = self.deadlines.get(waiter.token, Kind::Blocked);
+        self.executor.forget_waiter(waiter, unix_ms());
         self.end_hold(waiter.token, waiter.client);
-        let Some(mut c) = self.connections[waiter.token].take() else { return };
+        self.rerun(waiter, deadline);
+    }
+
+    /// Runs the command of a client that waits no more for the moment; if it waits again, then until `deadline`.
+    fn rerun(&mut self, waiter: &Arc<Waiter>, deadline: Option<Instant>) {
+        let token = waiter.token;
+        let Some(mut c) = self.connections[token].take() else { return };
         let args: Vec<&[u8]> = waiter.argv.iter().map(Vec::as_slice).collect();
         let mut reply = Reply::new();
         if let Ok(id) = self.executor.look_up(&args) {
-            let mut s = Segment::new(waiter.token, 0..0, None, &c);
-            self.run_command(&mut c, id, &args, None, &mut s, 0, now, &mut reply);
+            let mut s = Segment::new(token, 0..0, None, &c);
+            self.run_command(&mut c, id, &args, None, &mut s, 0, unix_ms(), &mut reply);
         }
-        // The wait goes on until the time that it began with.
-        if let Some(Hold::Keys { deadline: at, .. }) = &mut c.hold {
-            *at = deadline;
+        match &mut c.hold {
+            Some(Hold::Keys { .. }) => self.deadlines.set(token, Kind::Blocked, deadline),
+            Some(Hold::Aside { again }) => *again = Some(Box::new((Arc::clone(waiter), deadline))),
+            _ => {}
         }
         let done = c.hold.is_none();
-        self.connections[waiter.token] = Some(c);
+        self.connections[token] = Some(c);
         if done {
-            self.answer(waiter.token, &reply);
+            self.answer(token, &reply);
         }
     }
 
-    pub(super) fn time_out_blocked(&mut self, now: Instant, now_ms: UnixMs) {
-        for token in 0..self.connections.len() {
-            let Some(c) = self.connections[token].as_mut() else { continue };
-            let Some(Hold::Keys { waiter, deadline: Some(at), timeout_reply }) = &c.hold else { continue };
-            // A claimed waiter is being served at this moment; its answer is on its way.
-            if *at > now || !waiter.claim() {
-                continue;
-            }
-            let (waiter, kind) = (Arc::clone(waiter), *timeout_reply);
-            let mut reply = Reply::new();
-            reply.set_resp3(c.client.resp3);
-            write_timeout(kind, &mut reply);
-            self.executor.forget_waiter(&waiter, now_ms);
-            self.end_hold(token, waiter.client);
-            self.answer(token, &reply);
+    /// Answers a client whose wait has ended by time.
+    pub(super) fn time_out(&mut self, token: usize) {
+        let Some(c) = self.connections[token].as_mut() else { return };
+        let Some(Hold::Keys { waiter, timeout_reply }) = &c.hold else { return };
+        // A claimed waiter is being served at this moment; its answer is on its way.
+        if !waiter.claim() {
+            return;
         }
+        let (waiter, kind) = (Arc::clone(waiter), *timeout_reply);
+        let mut reply = Reply::new();
+        reply.set_resp3(c.client.resp3);
+        write_timeout(kind, &mut reply);
+        self.executor.forget_waiter(&waiter, unix_ms());
+        self.end_hold(token, waiter.client);
+        self.answer(token, &reply);
     }
 
     /// Ends the wait of a client as its timeout would, or with an error.
     pub(super) fn unblock(&mut self, token: usize, client: u64, with_error: bool) {
         let Some(c) = self.connection(token, client) else { return };
-        let Some(Hold::Keys { waiter, timeout_reply, .. }) = &c.hold else { return };
+        let Some(Hold::Keys { waiter, timeout_reply }) = &c.hold else { return };
         if !waiter.claim() {
             return;
         }
@@ -138,14 +182,13 @@ impl Worker {
     /// Ends every wait with an error, and the connection with it: what the client waited for cannot
     /// happen on a replica.
     pub(super) fn let_go(&mut self) {
-        for token in 0..self.connections.len() {
+        for (token, client) in self.held_by(|hold| matches!(hold, Hold::Keys { .. } | Hold::Host)) {
             let Some(c) = self.connections[token].as_ref() else { continue };
             let waiter = match &c.hold {
                 Some(Hold::Keys { waiter, .. }) if waiter.claim() => Some(Arc::clone(waiter)),
                 Some(Hold::Host) => None,
                 _ => continue,
             };
-            let client = c.client.id;
             if let Some(waiter) = waiter {
                 self.executor.forget_waiter(&waiter, unix_ms());
             }

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use crate::command::client::Role;
-use crate::server::commands::info::Lines;
+use crate::server::commands::info::Fields;
 use crate::server::node::Node;
 
-pub fn write(node: &Node, out: &mut Lines) {
+pub fn write(node: &Node, out: &mut Fields) {
     let all = node.clients.all();
     let (mut input, mut output, mut pubsub, mut watching, mut watched) = (0, 0, 0, 0, 0);
     let (mut replicas, mut timed) = (0, 0);
@@ -26,7 +26,8 @@ pub fn write(node: &Node, out: &mut Lines) {
     out.field("maxclients", node.config.load().maxclients);
     out.field("client_recent_max_input_buffer", input);
     out.field("client_recent_max_output_buffer", output);
-    out.field("blocked_clients", node.clients.blocked.load(Ordering::Relaxed));
+    let held = [&node.clients.blocked, &node.clients.paused].map(|n| n.load(Ordering::Relaxed));
+    out.field("blocked_clients", held.iter().sum::<usize>());
     out.field("tracking_clients", 0);
     out.field("pubsub_clients", pubsub);
     out.field("watching_clients", watching);

@@ -1,9 +1,9 @@
 //! The section of the cluster.
 
-use crate::server::commands::info::Lines;
+use crate::server::commands::info::Fields;
 use crate::server::node::Node;
 
-pub fn write(node: &Node, out: &mut Lines) {
+pub fn write(node: &Node, out: &mut Fields) {
     out.field("cluster_enabled", u8::from(node.config.load().cluster_enabled));
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use crate::server::commands::info::Lines;
+use crate::server::commands::info::Fields;
 use crate::server::node::Node;
 
-pub fn calls(node: &Node, out: &mut Lines) {
+pub fn calls(node: &Node, out: &mut Fields) {
     for id in 0..node.shared.commands.len() {
         let (mut calls, mut nanos, mut rejected, mut failed) = (0, 0, 0, 0);
         for stats in &node.stats {
@@ -31,7 +31,7 @@ pub fn calls(node: &Node, out: &mut Lines) {
     }
 }
 
-pub fn errors(node: &Node, out: &mut Lines) {
+pub fn errors(node: &Node, out: &mut Fields) {
     let mut sums: BTreeMap<String, u64> = BTreeMap::new();
     for stats in &node.stats {
         for (code, count) in stats.errors.lock().iter() {

@@ -2,17 +2,17 @@
 
 use std::fs;
 
-use crate::server::commands::info::Lines;
+use crate::server::commands::info::{Fields, Value};
 use crate::server::node::Node;
 
 /// Ticks a second in /proc/*/stat: fixed for all that Linux shows to programs.
 const TICKS: f64 = 100.0;
 
-pub fn write(_node: &Node, out: &mut Lines) {
+pub fn write(_node: &Node, out: &mut Fields) {
     let [user, system, children_user, children_system] = times("/proc/self/stat");
     // The main thread's directory has the process's number.
     let [main_user, main_system, ..] = times(&format!("/proc/self/task/{}/stat", std::process::id()));
-    let mut field = |name, seconds: f64| out.field(name, format_args!("{seconds:.6}"));
+    let mut field = |name, seconds: f64| out.field(name, Value::Decimal(seconds, 6));
     field("used_cpu_sys", system);
     field("used_cpu_user", user);
     field("used_cpu_sys_children", children_system);

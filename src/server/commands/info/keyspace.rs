@@ -1,9 +1,9 @@
 //! The section of databases.
 
-use crate::server::commands::info::Lines;
+use crate::server::commands::info::Fields;
 use crate::server::node::{Node, unix_ms};
 
-pub fn write(node: &Node, out: &mut Lines) {
+pub fn write(node: &Node, out: &mut Fields) {
     let keyspace = &node.shared.keyspace;
     for db in 0..keyspace.databases() as u16 {
         let keys = keyspace.len(db);

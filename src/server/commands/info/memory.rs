@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use crate::config::choice::Choice;
 use crate::keyspace::Keyspace;
-use crate::server::commands::info::Lines;
+use crate::server::commands::info::{Fields, Value};
 use crate::server::net::connection::Connection;
 use crate::server::node::Node;
 use crate::server::process::allocator;
 
-pub fn write(node: &Node, out: &mut Lines) {
+pub fn write(node: &Node, out: &mut Fields) {
     let config = node.config.load();
     let used = allocator::used();
     let peak = node.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
@@ -82,8 +82,8 @@ fn percent(part: u64, whole: u64) -> String {
     format!("{share:.2}%")
 }
 
-fn ratio(a: u64, b: u64) -> String {
-    format!("{:.2}", if b == 0 { 0.0 } else { a as f64 / b as f64 })
+fn ratio(a: u64, b: u64) -> Value {
+    Value::Decimal(if b == 0 { 0.0 } else { a as f64 / b as f64 }, 2)
 }
 
 /// Resident memory of the process in bytes; 0 where the system does not tell.

@@ -1,4 +1,4 @@
-//! INFO: sections of `field:value` lines. One file a section or two; the field names are Redis's.
+//! INFO: sections of typed fields, shown as `field:value` lines. One file a section or two; the field names are Redis's.
 //! Source: the documentation of INFO.
 //!
 //! [`replication`], [`persistence`] and [`cluster`] tell what the parts of the server that they are
@@ -6,6 +6,9 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::command::spec::{Group::Server, flags::*};
+use crate::command::{Command, Ctx, DONE, Result};
+use crate::server::commands::node;
 use crate::server::node::Node;
 
 mod clients;
@@ -19,19 +22,90 @@ mod replication;
 mod server;
 mod stats;
 
-/// Lines under construction.
-#[derive(Debug, Default)]
-pub struct Lines(String);
+pub const COMMANDS: &[Command] = &[Command::new("info", -1, Server, info)
+    .flags(LOADING | STALE | READS_COUNTERS)
+    .categories(&["@dangerous"])
+    .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
+    .complexity("O(1)")
+    .history(&[("7.0.0", "Several sections at once.")])
+    .doc("1.0.0", "[section ...]", "Describes the server and its counters.")];
 
-impl Lines {
-    pub fn field(&mut self, name: impl Display, value: impl Display) {
-        // A String takes everything.
-        let _ = write!(self.0, "{name}:{value}\r\n");
+fn info(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let sections: Vec<String> =
+        args[1..].iter().map(|a| String::from_utf8_lossy(a).to_ascii_lowercase()).collect();
+    ctx.reply.verbatim("txt", &render(node(ctx), &sections));
+    DONE
+}
+
+/// What a field tells. INFO shows it as text; who counts and compares takes the number.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Integer(i128),
+    /// A number, and how many decimals INFO shows.
+    Decimal(f64, usize),
+    Text(String),
+}
+
+macro_rules! integer {
+    ($($t:ty)*) => {$(
+        impl From<$t> for Value {
+            fn from(value: $t) -> Self {
+                Self::Integer(value as i128)
+            }
+        }
+    )*};
+}
+integer!(u8 u16 u32 u64 usize u128 i32 i64);
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&String> for Value {
+    fn from(text: &String) -> Self {
+        Self::Text(text.clone())
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<std::fmt::Arguments<'_>> for Value {
+    fn from(text: std::fmt::Arguments<'_>) -> Self {
+        Self::Text(text.to_string())
+    }
+}
+
+impl Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Integer(n) => write!(f, "{n}"),
+            Self::Decimal(n, places) => write!(f, "{n:.places$}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Fields of a section, in order.
+#[derive(Debug, Default)]
+pub struct Fields(Vec<(String, Value)>);
+
+impl Fields {
+    pub fn field(&mut self, name: impl Display, value: impl Into<Value>) {
+        self.0.push((name.to_string(), value.into()));
     }
 
-    /// The text so far, for writers that know nothing of fields.
-    pub fn text(&mut self) -> &mut String {
-        &mut self.0
+    /// Takes over `field:value` lines of writers that know nothing of fields.
+    pub fn lines(&mut self, text: &str) {
+        for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
+            let value = value.parse().map_or_else(|_| value.into(), Value::Integer);
+            self.0.push((name.to_owned(), value));
+        }
     }
 
     /// A size in bytes, and the same for people.
@@ -52,10 +126,10 @@ enum Shown {
 struct Section {
     title: &'static str,
     shown: Shown,
-    write: fn(&Node, &mut Lines),
+    write: fn(&Node, &mut Fields),
 }
 
-const fn section(title: &'static str, write: fn(&Node, &mut Lines)) -> Section {
+const fn section(title: &'static str, write: fn(&Node, &mut Fields)) -> Section {
     Section { title, shown: Shown::Always, write }
 }
 
@@ -74,24 +148,37 @@ const SECTIONS: &[Section] = &[
     section("Keyspace", keyspace::write),
 ];
 
-/// The text of the sections named, in lower case; of the default ones if none is.
-pub fn render(node: &Node, names: &[String]) -> String {
+/// The sections named, in lower case, or the default ones if none is: the title of each and its fields.
+pub fn sections(node: &Node, names: &[String]) -> Vec<(&'static str, Fields)> {
     let named = |name: &str| names.iter().any(|n| n == name);
     let default = names.is_empty() || named("default");
     let everything = named("all") || named("everything");
-    let mut lines = Lines::default();
-    for section in SECTIONS {
+    let wanted = |section: &&Section| {
         let by_default = default && section.shown == Shown::Always;
-        if !(everything || by_default || named(&section.title.to_ascii_lowercase())) {
-            continue;
+        everything || by_default || named(&section.title.to_ascii_lowercase())
+    };
+    let filled = |section: &Section| {
+        let mut fields = Fields::default();
+        (section.write)(node, &mut fields);
+        (section.title, fields)
+    };
+    SECTIONS.iter().filter(wanted).map(filled).collect()
+}
+
+/// The text of the sections named.
+pub fn render(node: &Node, names: &[String]) -> String {
+    let mut text = String::new();
+    for (title, fields) in sections(node, names) {
+        if !text.is_empty() {
+            text.push_str("\r\n");
         }
-        if !lines.0.is_empty() {
-            lines.0.push_str("\r\n");
+        // A String takes everything.
+        let _ = write!(text, "# {title}\r\n");
+        for (name, value) in &fields.0 {
+            let _ = write!(text, "{name}:{value}\r\n");
         }
-        let _ = write!(lines.0, "# {}\r\n", section.title);
-        (section.write)(node, &mut lines);
     }
-    lines.0
+    text
 }
 
 /// Bytes as `1.50M`.

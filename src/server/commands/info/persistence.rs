@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use crate::command::gate;
-use crate::server::commands::info::Lines;
+use crate::server::commands::info::{Fields, Value};
 use crate::server::disk::rdb_file::LoadProgress;
 use crate::server::node::{Node, unix_ms};
 
-pub fn write(node: &Node, out: &mut Lines) {
+pub fn write(node: &Node, out: &mut Fields) {
     let gates = node.shared.gate.load(Ordering::Relaxed);
     out.field("loading", u8::from(gates & gate::LOADING != 0));
     out.field("async_loading", 0);
@@ -48,7 +48,7 @@ pub fn write(node: &Node, out: &mut Lines) {
 }
 
 /// How far the load under way is.
-fn write_loading(progress: &LoadProgress, out: &mut Lines) {
+fn write_loading(progress: &LoadProgress, out: &mut Fields) {
     let since_ms = progress.since_ms.load(Ordering::Relaxed);
     let done = progress.done.load(Ordering::Relaxed);
     // The end of a stream is not known: then it is always near.
@@ -60,6 +60,6 @@ fn write_loading(progress: &LoadProgress, out: &mut Lines) {
     out.field("loading_total_bytes", total);
     out.field("loading_rdb_used_mem", 0);
     out.field("loading_loaded_bytes", done);
-    out.field("loading_loaded_perc", format_args!("{:.2}", share * 100.0));
+    out.field("loading_loaded_perc", Value::Decimal(share * 100.0, 2));
     out.field("loading_eta_seconds", eta as u64);
 }

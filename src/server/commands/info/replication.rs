@@ -1,21 +1,21 @@
 //! The section of replication, and its counters in the section of counters.
 
-use crate::server::commands::info::Lines;
+use crate::server::commands::info::Fields;
 use crate::server::node::Node;
 
-pub fn write(node: &Node, out: &mut Lines) {
+pub fn write(node: &Node, out: &mut Fields) {
     node.replication.write_section(node, out);
 }
 
 /// Bytes of the links.
-pub fn write_traffic(node: &Node, out: &mut Lines) {
+pub fn write_traffic(node: &Node, out: &mut Fields) {
     let (input, output) = node.replication.traffic();
     out.field("total_net_repl_input_bytes", input);
     out.field("total_net_repl_output_bytes", output);
 }
 
 /// How replicas were brought up to date.
-pub fn write_syncs(node: &Node, out: &mut Lines) {
+pub fn write_syncs(node: &Node, out: &mut Fields) {
     let (full, partial, refused) = node.replication.syncs();
     out.field("sync_full", full);
     out.field("sync_partial_ok", partial);

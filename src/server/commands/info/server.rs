@@ -4,11 +4,11 @@ use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::base::version;
-use crate::server::commands::info::Lines;
+use crate::server::commands::info::Fields;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::supervise::Supervisor;
 
-pub fn write(node: &Node, out: &mut Lines) {
+pub fn write(node: &Node, out: &mut Fields) {
     let config = node.config.load();
     let uptime = u64::try_from(unix_ms() - node.started_unix_ms).unwrap_or(0) / 1000;
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
@@ -42,7 +42,7 @@ pub fn write(node: &Node, out: &mut Lines) {
     out.field("hz", config.hz);
     out.field("configured_hz", config.hz);
     out.field("lru_clock", (unix_ms() / 1000) & 0xff_ffff);
-    out.field("executable", node.origin.executable.display());
+    out.field("executable", node.origin.executable.display().to_string());
     let file = node.origin.config_file.as_ref().map_or(String::new(), |f| f.display().to_string());
     out.field("config_file", file);
     let workers = node.workers.get().map_or(1, Vec::len);

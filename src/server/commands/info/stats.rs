@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::pubsub::Space;
-use crate::server::commands::info::Lines;
+use crate::server::commands::info::{Fields, Value};
 use crate::server::node::Node;
 
-pub fn write(node: &Node, out: &mut Lines) {
+pub fn write(node: &Node, out: &mut Fields) {
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let rates = node.rates.lock();
     let keys = &node.shared.keyspace.stats;
@@ -15,7 +15,7 @@ pub fn write(node: &Node, out: &mut Lines) {
     let misses: u64 = node.stats.iter().map(|s| get(&s.misses)).sum();
     let errors: u64 = node.stats.iter().map(|s| s.errors.lock().values().sum::<u64>()).sum();
     let command_us: u64 = node.stats.iter().map(|s| s.nanos()).sum::<u64>() / 1000;
-    let kilo = |rate: u64| format!("{:.2}", rate as f64 / 1024.0);
+    let kilo = |rate: u64| Value::Decimal(rate as f64 / 1024.0, 2);
     out.field("total_connections_received", get(&node.clients.accepted));
     out.field("total_commands_processed", calls);
     out.field("instantaneous_ops_per_sec", rates.commands.per_second());
@@ -45,7 +45,7 @@ pub fn write(node: &Node, out: &mut Lines) {
     out.field("pubsubshard_channels", node.pubsub.channel_count(Space::Shard));
     out.field("latest_fork_usec", 0);
     out.field("total_forks", 0);
-    out.field("migrate_cached_sockets", 0);
+    out.field("migrate_cached_sockets", node.couriers.sockets.load(Ordering::Relaxed));
     out.field("slave_expires_tracked_keys", 0);
     out.field("active_defrag_hits", 0);
     out.field("active_defrag_misses", 0);

@@ -77,6 +77,12 @@ async fn receive(bus: &Arc<Bus>, link: LinkId, mut reader: OwnedReadHalf) -> io:
                 }
                 Ok(Some(len)) if buffer.len() >= len => {
                     let packet = buffer.split_to(len).freeze();
+                    if bus.drops(&packet) {
+                        if bus.close_on_drop.load(Ordering::Relaxed) {
+                            return Err(io::Error::other("closed with a packet that DEBUG has dropped"));
+                        }
+                        continue;
+                    }
                     bus.step(Event::Received { link, packet });
                 }
                 Ok(_) => break,

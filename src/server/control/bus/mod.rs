@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -29,6 +29,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
+use crate::cluster::message;
 use crate::cluster::nodes_conf::NodesConfError;
 use crate::cluster::report::LinkInfo;
 use crate::cluster::{
@@ -94,6 +95,10 @@ pub struct Bus {
     /// `cluster-link-sendbuf-limit`, bytes; 0: none.
     pub link_buffer_limit: AtomicUsize,
     links_over_limit: AtomicU64,
+    /// `DEBUG DROP-CLUSTER-PACKET-FILTER`: packets of this type are not taken in; -2: none is, -1: all are.
+    pub drop_filter: AtomicI64,
+    /// `DEBUG CLOSE-CLUSTER-LINK-ON-PACKET-DROP`: the link of a dropped packet is closed.
+    pub close_on_drop: AtomicBool,
     host: Arc<dyn Host>,
     /// nodes.conf, once the bus runs. Before [`Bus::inner`] where both are locked.
     file: Mutex<Option<NodesFile>>,
@@ -104,6 +109,8 @@ struct Inner {
     queue: VecDeque<Action>,
     /// An action is being carried out: no other may begin.
     busy: bool,
+    /// It may wait for shards' locks.
+    busy_with_shards: bool,
     /// Actions ever queued, and carried out.
     put_in: u64,
     carried_out: u64,
@@ -142,6 +149,7 @@ impl Bus {
                 state,
                 queue: VecDeque::new(),
                 busy: false,
+                busy_with_shards: false,
                 put_in: 0,
                 carried_out: 0,
             }),
@@ -153,6 +161,8 @@ impl Bus {
             next_inbound: AtomicU64::new(1),
             link_buffer_limit: AtomicUsize::new(0),
             links_over_limit: AtomicU64::new(0),
+            drop_filter: AtomicI64::new(-1),
+            close_on_drop: AtomicBool::new(false),
             host,
             file: Mutex::default(),
         };
@@ -166,18 +176,43 @@ impl Bus {
 
     /// An administrator's command. Returns when what it asks for is done and, where that matters, on disk.
     ///
-    /// Not for the bus thread. With shard locks held it may wait in vain, which ends after a while.
+    /// Not for the bus thread, and not with shard locks held: see [`door`](Self::door).
     pub fn admin<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> R) -> R {
-        let (result, ticket) = self.change(call);
-        self.carry_out_here();
+        self.door(false).admin(call)
+    }
+
+    /// The way in for a thread that may hold shard locks.
+    pub fn door(&self, holds_locks: bool) -> Door<'_> {
+        Door { bus: self, holds_locks }
+    }
+
+    fn await_effects(&self, ticket: u64, holds_locks: bool) {
         let deadline = Instant::now() + ADMIN_WAIT;
         let mut inner = self.inner.lock();
         while inner.carried_out < ticket {
+            // It would wait for us.
+            if holds_locks && inner.waits_for_shards(ticket) {
+                break;
+            }
             if self.progress.wait_until(&mut inner, deadline).timed_out() {
                 break;
             }
         }
-        result
+    }
+
+    /// Whether DEBUG has this packet dropped. It is counted all the same.
+    fn drops(&self, packet: &[u8]) -> bool {
+        let filter = self.drop_filter.load(Ordering::Relaxed);
+        if filter == -1 {
+            return false;
+        }
+        let kind = message::kind(packet);
+        let dropped = filter == -2 || filter == i64::from(kind);
+        if dropped {
+            self.inner.lock().state.count_received(kind);
+            tracing::warn!("Dropping packet that matches debug drop filter");
+        }
+        dropped
     }
 
     /// As [`admin`](Self::admin) without waiting: for PUBLISH, and for changes of the configuration.
@@ -334,12 +369,15 @@ impl Bus {
             return None;
         }
         inner.busy = true;
-        inner.queue.pop_front()
+        let action = inner.queue.pop_front();
+        inner.busy_with_shards = action.as_ref().is_some_and(needs_shards);
+        action
     }
 
     fn action_done(&self) {
         let mut inner = self.inner.lock();
         inner.busy = false;
+        inner.busy_with_shards = false;
         inner.carried_out += 1;
         self.progress.notify_all();
     }
@@ -437,6 +475,46 @@ impl Bus {
     fn link_ended(&self, link: LinkId) {
         self.links.lock().remove(&link);
         self.step(Event::Closed { link });
+    }
+}
+
+impl Inner {
+    /// Whether anything up to this ticket may have to wait for a shard's lock.
+    fn waits_for_shards(&self, ticket: u64) -> bool {
+        let queued = ticket.saturating_sub(self.carried_out + u64::from(self.busy));
+        let queued = usize::try_from(queued).unwrap_or(usize::MAX);
+        self.busy_with_shards || self.queue.iter().take(queued).any(needs_shards)
+    }
+}
+
+/// Whether the bus waits for the end of this action, and it for the locks of shards.
+fn needs_shards(action: &Action) -> bool {
+    matches!(action, Action::SetPrimary { .. } | Action::BecomePrimary | Action::FlushAll)
+}
+
+/// An administrator's way in. A command of a transaction holds the locks of the transaction's keys: what would
+/// wait for those is done when it is over, and not waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Door<'a> {
+    bus: &'a Bus,
+    holds_locks: bool,
+}
+
+impl Door<'_> {
+    /// As [`Bus::admin`].
+    pub fn admin<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> R) -> R {
+        let (result, ticket) = self.bus.change(call);
+        self.bus.carry_out_here();
+        self.bus.await_effects(ticket, self.holds_locks);
+        result
+    }
+}
+
+impl std::ops::Deref for Door<'_> {
+    type Target = Bus;
+
+    fn deref(&self) -> &Bus {
+        self.bus
     }
 }
 

@@ -8,9 +8,11 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use crate::command::Client;
 use crate::command::client::{Role, Upstream};
 use crate::exec::Executor;
+use crate::keyspace::UnitInfo;
 use crate::resp::{Limits, Parsed, Reply, parse};
 use crate::server::control::replication::link::Report;
-use crate::server::node::{Node, clock_ns, unix_ms};
+use crate::server::node::{Node, unix_ms};
+use crate::server::process::clock::now_ns;
 use crate::server::worker::NodeHost;
 
 /// Parts of the stream that may wait for this thread.
@@ -58,7 +60,7 @@ fn run(node: Arc<Node>, ticket: u64, mut queue: mpsc::Receiver<Item>, reports: U
                 let _ = applier.reports.send(Report::Drained);
             }
         }
-        applier.node.replication.ring();
+        applier.node.shared.keyspace.log.ring();
     }
 }
 
@@ -84,7 +86,8 @@ struct Applier {
 impl Applier {
     fn new(node: Arc<Node>, ticket: u64, reports: UnboundedSender<Report>) -> Self {
         let stats = node.stats.last().expect("a node has executors");
-        let executor = Executor::new(node.shared, Arc::clone(stats), ticket, clock_ns);
+        let executor =
+            Executor::new(node.shared, Box::new(Arc::clone(&node)), Arc::clone(stats), ticket, now_ns);
         let mut client = Client {
             id: node.clients.next_id(),
             // No connection of a worker has this place: whoever looks for one there asks replication.
@@ -163,7 +166,7 @@ impl Applier {
                         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                         self.apply(&input[begin..at], &words);
                     }
-                    Ok(Parsed::Empty) => self.pass_on(&input[begin..at]),
+                    Ok(Parsed::Empty) => self.pass_on(&input[begin..at], UnitInfo::LINK_ONLY),
                     Ok(Parsed::Incomplete { need }) => {
                         self.need = need;
                         break;
@@ -187,22 +190,26 @@ impl Applier {
         if let [name, what, ..] = args
             && name.eq_ignore_ascii_case(b"replconf")
         {
-            self.pass_on(raw);
+            self.pass_on(raw, UnitInfo::LINK_ONLY);
             if what.eq_ignore_ascii_case(b"getack") {
                 let _ = self.reports.send(Report::GetAck);
             }
             return;
         }
-        if let Some(upstream) = &mut self.client.upstream {
+        // A sign of life is for our own replicas, too, and for no file.
+        let ping = args[0].eq_ignore_ascii_case(b"ping");
+        if let Some(upstream) = self.client.upstream.as_mut().filter(|_| !ping) {
             upstream.raw.extend_from_slice(raw);
         }
         match self.executor.look_up(args) {
             Ok(id) => self.execute(id, args),
             Err(fail) => complain(&fail.to_string(), args),
         }
-        if !self.client.in_multi() {
+        if ping {
+            self.pass_on(raw, UnitInfo::LINK_ONLY);
+        } else if !self.client.in_multi() {
             // What has changed no data went by without a lock.
-            self.pass_on(&[]);
+            self.pass_on(&[], UnitInfo::data(None));
         }
     }
 
@@ -219,11 +226,11 @@ impl Applier {
     }
 
     /// Appends to our log what is waiting and `raw`.
-    fn pass_on(&mut self, raw: &[u8]) {
+    fn pass_on(&mut self, raw: &[u8], info: UnitInfo) {
         let Some(upstream) = &mut self.client.upstream else { return };
         upstream.raw.extend_from_slice(raw);
         if !upstream.raw.is_empty() {
-            self.node.shared.keyspace.log.append_stream(upstream.ticket, &upstream.raw, self.client.db);
+            self.node.shared.keyspace.log.append_stream(upstream.ticket, &upstream.raw, self.client.db, info);
             upstream.raw.clear();
         }
     }

@@ -1,13 +1,12 @@
-//! The connection of one replica on the control thread: what the machine orders, then the stream from its
-//! cursor in the log; and back come acknowledgements.
+//! The connection of one replica: what the machine orders, sent by a task of the control thread; then the stream
+//! from its place in the log, which `stream` hands to the socket; and back come acknowledgements.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::command::Client;
@@ -15,12 +14,12 @@ use crate::command::client::SyncRequest;
 use crate::repl::primary::LinkId;
 use crate::repl::{Request, Verdict, decide};
 use crate::resp::{Limits, Parsed, parse};
+use crate::server::control::replication::socket::{Socket, Stream};
 use crate::server::control::replication::state::Feed;
+use crate::server::control::replication::stream::{Flow, Outlet};
 use crate::server::control::replication::wait;
 use crate::server::node::{Node, unix_ms};
 
-/// What is read from the log at once.
-const READ_SIZE: usize = 256 * 1024;
 /// A replica has no long requests.
 const MAX_REQUEST: usize = 64 * 1024;
 
@@ -29,7 +28,7 @@ pub(super) enum Order {
     Bytes(Vec<u8>),
     /// An RDB, as it is produced.
     Rdb(mpsc::Receiver<Piece>),
-    /// The stream, from the cursor on.
+    /// The stream, from the place in the log that was reserved for it.
     Stream,
 }
 
@@ -38,35 +37,6 @@ pub(super) enum Piece {
     Bytes(Bytes),
     /// The RDB is whole. A channel that closes without it brought a damaged one.
     End,
-}
-
-/// A socket that has left its worker.
-#[derive(Debug)]
-pub enum Socket {
-    Tcp(std::net::TcpStream),
-    Unix(std::os::unix::net::UnixStream),
-}
-
-/// The halves of a socket on the control thread.
-type Halves = (Box<dyn AsyncRead + Send + Unpin>, Box<dyn AsyncWrite + Send + Unpin>);
-
-impl Socket {
-    /// Only on the control thread. `delay`: small packets may be gathered.
-    fn split(self, delay: bool) -> io::Result<Halves> {
-        Ok(match self {
-            Self::Tcp(s) => {
-                s.set_nonblocking(true)?;
-                s.set_nodelay(!delay)?;
-                let (read, write) = tokio::net::TcpStream::from_std(s)?.into_split();
-                (Box::new(read), Box::new(write))
-            }
-            Self::Unix(s) => {
-                s.set_nonblocking(true)?;
-                let (read, write) = tokio::net::UnixStream::from_std(s)?.into_split();
-                (Box::new(read), Box::new(write))
-            }
-        })
-    }
 }
 
 /// Takes a connection that asked for data over from its worker, which holds no lock. `input` was not parsed,
@@ -78,17 +48,31 @@ pub fn take_over(node: &Arc<Node>, client: &mut Client, socket: Socket, input: V
         // The receiver is here.
         let _ = orders.send(Order::Bytes(output));
     }
-    let cursor = Arc::new(AtomicU64::new(u64::MAX));
     let id = client.id;
+    let outlet = node.control.get().and_then(|control| {
+        let _runtime = control.handle().enter();
+        match socket.adopt(node.config.load().repl_disable_tcp_nodelay) {
+            Ok(stream) => Some(Outlet::new(node, stream)),
+            Err(e) => {
+                tracing::warn!("A replica's connection cannot be taken over: {e}");
+                None
+            }
+        }
+    });
+    let Some(outlet) = outlet else {
+        node.clients.remove(id);
+        let mut state = node.replication.lock();
+        let mut out = Vec::new();
+        state.primary.closed(node.mono_ms(), id, &mut out);
+        return state.carry_out(node, out);
+    };
     let locked = node.shared.keyspace.lock_all();
     let mut state = node.replication.lock();
     state
         .feeds
-        .insert(id, Feed { orders, cursor: Arc::clone(&cursor), task: None, over_soft_limit_since: None });
-    let task = crate::server::control::replication::spawn(
-        node,
-        serve(Arc::clone(node), id, socket, queue, cursor, input),
-    );
+        .insert(id, Feed { orders, outlet: Arc::clone(&outlet), task: None, over_soft_limit_since: None });
+    let task =
+        crate::server::control::replication::spawn(node, serve(Arc::clone(node), id, outlet, queue, input));
     // Since the request was looked at, the link to our own primary may have gone.
     let has_data = state.upstream.as_ref().is_none_or(|u| u.replica.is_up());
     if task.is_none() || !has_data {
@@ -136,35 +120,24 @@ pub(super) fn peer_ip(addr: &str) -> &str {
 async fn serve(
     node: Arc<Node>,
     id: LinkId,
-    socket: Socket,
+    outlet: Arc<Outlet>,
     orders: mpsc::UnboundedReceiver<Order>,
-    cursor: Arc<AtomicU64>,
     input: Vec<u8>,
 ) {
-    match socket.split(node.config.load().repl_disable_tcp_nodelay) {
-        Ok((read, write)) => {
-            // Whichever ends first: either way the connection is of no more use.
-            tokio::select! {
-                () = listen(&node, id, read, input) => {}
-                result = talk(&node, id, write, orders, &cursor) => {
-                    if let Err(e) = result {
-                        tracing::debug!("Writing to replica {id}: {e}");
-                    }
-                }
+    // Whichever ends first: either way the connection is of no more use.
+    tokio::select! {
+        () = listen(&node, id, outlet.socket(), input) => {}
+        result = talk(&node, id, &outlet, orders) => {
+            if let Err(e) = result {
+                tracing::debug!("Writing to replica {id}: {e}");
             }
         }
-        Err(e) => tracing::warn!("A replica's connection cannot be taken over: {e}"),
     }
     node.replication.lock().forget(&node, id);
 }
 
 /// Reads acknowledgements until the connection ends or the peer speaks nonsense.
-async fn listen(
-    node: &Arc<Node>,
-    id: LinkId,
-    mut read: Box<dyn AsyncRead + Send + Unpin>,
-    mut input: Vec<u8>,
-) {
+async fn listen(node: &Arc<Node>, id: LinkId, socket: &Stream, mut input: Vec<u8>) {
     let limits = Limits { max_bulk: MAX_REQUEST, authenticated: true };
     let mut chunk = [0; 4096];
     let entry = node.clients.get(id);
@@ -188,7 +161,7 @@ async fn listen(
         }
         drop(argv);
         input.drain(..at);
-        match read.read(&mut chunk).await {
+        match socket.read(&mut chunk).await {
             Ok(n) if n > 0 && input.len() + n <= 2 * MAX_REQUEST => {
                 input.extend_from_slice(&chunk[..n]);
                 if let Some(entry) = &entry {
@@ -226,42 +199,24 @@ fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) -> bool {
 async fn talk(
     node: &Arc<Node>,
     id: LinkId,
-    mut write: Box<dyn AsyncWrite + Send + Unpin>,
+    outlet: &Arc<Outlet>,
     mut orders: mpsc::UnboundedReceiver<Order>,
-    cursor: &AtomicU64,
 ) -> io::Result<()> {
-    let log = &node.shared.keyspace.log;
-    let mut streaming = false;
     loop {
-        let grown = node.replication.grown.notified();
-        tokio::pin!(grown);
-        // From here on a ring counts, so that none is lost between the look at the log and the wait.
-        grown.as_mut().enable();
-        if streaming {
-            let from = cursor.load(Ordering::Acquire);
-            let Some(blocks) = log.read(from, READ_SIZE) else {
-                tracing::warn!("Replica {id} is behind what is kept of the stream: closing the link.");
-                return Ok(());
-            };
-            let mut sent = 0;
-            for block in &blocks {
-                send(node, &mut write, block).await?;
-                sent += block.len() as u64;
-                cursor.store(from + sent, Ordering::Release);
-            }
-            if sent > 0 {
-                continue;
-            }
-        }
         let order = tokio::select! {
             order = orders.recv() => order,
-            () = grown, if streaming => continue,
+            () = outlet.wants_attention() => {
+                if catch_up(node, id, outlet).await? {
+                    continue;
+                }
+                return Ok(());
+            }
         };
         match order {
-            Some(Order::Bytes(bytes)) => send(node, &mut write, &bytes).await?,
-            Some(Order::Stream) => streaming = true,
+            Some(Order::Bytes(bytes)) => send(node, outlet, &bytes).await?,
+            Some(Order::Stream) => outlet.begin(),
             Some(Order::Rdb(pieces)) => {
-                if !send_rdb(node, &mut write, pieces).await? {
+                if !send_rdb(node, outlet, pieces).await? {
                     return Ok(());
                 }
                 let mut state = node.replication.lock();
@@ -274,37 +229,63 @@ async fn talk(
     }
 }
 
+/// Hands a socket that was full what it has missed. False when that is not kept any more.
+async fn catch_up(node: &Arc<Node>, id: LinkId, outlet: &Arc<Outlet>) -> io::Result<bool> {
+    let mut moved = (0, tokio::time::Instant::now());
+    loop {
+        match outlet.hand_over() {
+            Flow::InSync => return Ok(true),
+            Flow::Behind => {}
+            Flow::Lost => {
+                tracing::warn!("Replica {id} is behind what is kept of the stream: closing the link.");
+                return Ok(false);
+            }
+            Flow::Broken(e) => return Err(e),
+        }
+        let (now, position) = (tokio::time::Instant::now(), outlet.position());
+        if position != Some(moved.0) {
+            moved = (position.unwrap_or(0), now);
+        }
+        if now - moved.1 >= patience(node) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // It comes back from time to time to give up what waits for this replica.
+        let _ = tokio::time::timeout(super::stream::STALLED / 4, outlet.socket().writable()).await;
+    }
+}
+
 /// False when the RDB broke off.
-async fn send_rdb(
-    node: &Arc<Node>,
-    write: &mut Box<dyn AsyncWrite + Send + Unpin>,
-    mut pieces: mpsc::Receiver<Piece>,
-) -> io::Result<bool> {
+async fn send_rdb(node: &Arc<Node>, outlet: &Outlet, mut pieces: mpsc::Receiver<Piece>) -> io::Result<bool> {
     while let Some(piece) = pieces.recv().await {
         match piece {
-            Piece::Bytes(bytes) => send(node, write, &bytes).await?,
+            Piece::Bytes(bytes) => send(node, outlet, &bytes).await?,
             Piece::End => return Ok(true),
         }
     }
     Ok(false)
 }
 
+/// How long a peer may take nothing before it is given up.
+fn patience(node: &Node) -> Duration {
+    Duration::from_secs(u64::from(node.config.load().repl_timeout))
+}
+
 /// Sends all of `bytes`. A peer that takes nothing for `repl-timeout` is given up.
-async fn send(
-    node: &Arc<Node>,
-    write: &mut Box<dyn AsyncWrite + Send + Unpin>,
-    mut bytes: &[u8],
-) -> io::Result<()> {
+async fn send(node: &Arc<Node>, outlet: &Outlet, mut bytes: &[u8]) -> io::Result<()> {
+    let socket = outlet.socket();
     while !bytes.is_empty() {
-        let patience = Duration::from_secs(u64::from(node.config.load().repl_timeout));
-        let n = tokio::time::timeout(patience, write.write(bytes))
+        tokio::time::timeout(patience(node), socket.writable())
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        if n == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+        match socket.try_write(&[io::IoSlice::new(bytes)]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                node.replication.output_bytes.fetch_add(n as u64, Ordering::Relaxed);
+                bytes = &bytes[n..];
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
         }
-        node.replication.output_bytes.fetch_add(n as u64, Ordering::Relaxed);
-        bytes = &bytes[n..];
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::repl::primary::{LinkId, Target};
+use crate::repl::primary::{Content, LinkId, Target};
 use crate::server::control::replication::feed::{Order, Piece};
 use crate::server::control::replication::state::State;
 use crate::server::disk::rdb_file;
@@ -24,10 +24,10 @@ const CHUNKS_AHEAD: usize = 16;
 const CHUNK: usize = 64 * 1024;
 
 /// Starts the snapshot on a thread of its own: the caller holds the replication lock, and may hold shards.
-pub(super) fn start(node: &Arc<Node>, target: Target) {
+pub(super) fn start(node: &Arc<Node>, target: Target, content: Content) {
     let for_thread = Arc::clone(node);
     let started =
-        std::thread::Builder::new().name("full-sync".into()).spawn(move || run(&for_thread, target));
+        std::thread::Builder::new().name("full-sync".into()).spawn(move || run(&for_thread, target, content));
     if let Err(e) = started {
         tracing::warn!("Can't start a thread for a full synchronisation: {e}");
         let node = Arc::clone(node);
@@ -36,8 +36,8 @@ pub(super) fn start(node: &Arc<Node>, target: Target) {
     }
 }
 
-fn run(node: &Arc<Node>, target: Target) {
-    let Some((picture, ids, mark)) = begin(node) else { return };
+fn run(node: &Arc<Node>, target: Target, content: Content) {
+    let Some((picture, ids, mark)) = begin(node, content) else { return };
     let result = match target {
         Target::Sockets => to_sockets(node, picture, &ids, mark),
         Target::Disk => to_disk(node, picture),
@@ -64,9 +64,11 @@ fn with_machine<R>(
 }
 
 /// Fixes the picture and the offset that it stands at. `None` when another snapshot is under way.
-fn begin(node: &Arc<Node>) -> Option<(Picture, Vec<LinkId>, Vec<u8>)> {
+fn begin(node: &Arc<Node>, content: Content) -> Option<(Picture, Vec<LinkId>, Vec<u8>)> {
     let locked = node.shared.keyspace.lock_all();
-    let Some(picture) = rdb_file::begin(node, &locked) else {
+    let picture =
+        if content.keys { rdb_file::begin(node, &locked) } else { Some(rdb_file::without_keys(node)) };
+    let Some(picture) = picture else {
         let now = node.mono_ms();
         with_machine(node, |state, out| state.primary.snapshot_delayed(now, out));
         return None;
@@ -99,7 +101,7 @@ fn to_sockets(node: &Arc<Node>, picture: Picture, ids: &[LinkId], mark: Vec<u8>)
     let fanout = Fanout { outputs, chunk: Vec::with_capacity(CHUNK) };
     let config = node.config.load_full();
     let used = (node.shared.memory.used)();
-    let written = picture.write(fanout, config.rdbchecksum, used).and_then(|mut fanout| {
+    let written = picture.write(fanout, config.rdbchecksum, used, || Ok(())).and_then(|mut fanout| {
         fanout.write_all(&mark)?;
         fanout.finish();
         Ok(())
@@ -117,11 +119,13 @@ fn to_sockets(node: &Arc<Node>, picture: Picture, ids: &[LinkId], mark: Vec<u8>)
 /// Writes the RDB to a file, then sends that to whoever waits for it.
 fn to_disk(node: &Arc<Node>, picture: Picture) -> io::Result<()> {
     let config = node.config.load_full();
-    let name = format!("{}sync-{}.rdb", rdb_file::temporary_prefix(), picture.offset());
+    let name = format!("{}sync-{}.rdb", rdb_file::temporary_prefix(), picture.number());
     let path = Path::new(&config.dir).join(name);
     let file = Temporary(path);
     let used = (node.shared.memory.used)();
-    picture.write(io::BufWriter::new(File::create(&file.0)?), config.rdbchecksum, used)?.flush()?;
+    picture
+        .write(io::BufWriter::new(File::create(&file.0)?), config.rdbchecksum, used, || Ok(()))?
+        .flush()?;
     let length = fs::metadata(&file.0)?.len();
     let mut readers = Vec::new();
     let mut failed = None;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::base::time::MonoMs;
 use crate::resp::Reply;
-use crate::server::commands::info::Lines;
+use crate::server::commands::info::Fields;
 use crate::server::control::replication::Replication;
 use crate::server::node::Node;
 
@@ -29,13 +29,15 @@ impl Replication {
     }
 
     /// Appends the fields of INFO replication.
-    pub fn write_section(&self, node: &Node, out: &mut Lines) {
+    pub fn write_section(&self, node: &Node, out: &mut Fields) {
         let (now, config, log) = (node.mono_ms(), node.config.load(), &node.shared.keyspace.log);
         let mut state = self.lock();
         if let Some(upstream) = &mut state.upstream {
             out.field("role", "slave");
             upstream.replica.applied(log.end());
-            upstream.replica.write_info(now, out.text());
+            let mut text = String::new();
+            upstream.replica.write_info(now, &mut text);
+            out.lines(&text);
             out.field("slave_priority", config.replica_priority);
             out.field("slave_read_only", u8::from(config.replica_read_only));
             out.field("replica_announced", u8::from(config.replica_announced));
@@ -46,11 +48,13 @@ impl Replication {
         if config.min_replicas_to_write > 0 && config.min_replicas_max_lag > 0 {
             out.field("min_slaves_good_slaves", state.primary.good(now));
         }
-        state.primary.write_info(now, out.text());
+        let mut text = String::new();
+        state.primary.write_info(now, &mut text);
+        out.lines(&text);
         let (start, end) = log.window();
         let (first, length) = if state.stream_kept { (start + 1, end - start) } else { (0, 0) };
         out.field("master_failover_state", "no-failover");
-        out.field("master_replid", state.history.id());
+        out.field("master_replid", state.history.id().as_str());
         out.field("master_replid2", state.history.second_id());
         out.field("master_repl_offset", end);
         out.field("second_repl_offset", state.history.second_offset());
@@ -73,7 +77,7 @@ impl Replication {
 }
 
 /// The reply to ROLE.
-pub(super) fn role(node: &Node, reply: &mut Reply) {
+pub fn role(node: &Node, reply: &mut Reply) {
     let end = node.shared.keyspace.log.end();
     let mut state = node.replication.lock();
     if let Some(upstream) = &mut state.upstream {

@@ -86,7 +86,7 @@ fn replace(
         node.shared.set_gate(gate::LOADING, true);
         // Our own replicas hold what is about to go.
         state.disconnect_replicas(node);
-        node.shared.keyspace.log.set_wanted(false);
+        node.shared.keyspace.log.set_backlog(false);
         state.stream_kept = false;
         flush(node, &mut locked);
     }

@@ -4,13 +4,15 @@
 //! |---|---|
 //! | `state` | both machines, the history and the replicas, behind one lock |
 //! | `role` | becoming a replica, becoming a primary |
-//! | `feed` | the connection of one replica: a cursor into the log |
+//! | `feed` | the connection of one replica |
+//! | `stream` | the log on its way to the socket of a replica, and the replies that wait for that |
+//! | `socket` | that socket |
 //! | `full_sync` | one snapshot for the replicas that wait |
 //! | `link` | the connection to our primary |
 //! | `apply` | the thread that applies our primary's stream |
 //! | `load` | the thread that loads our primary's RDB |
 //! | `wait` | clients that wait for replicas (WAIT) |
-//! | `requests`, `info` | what commands ask, and what INFO says |
+//! | `requests`, `info` | what commands do, and what INFO and ROLE say |
 //!
 //! # Locks
 //!
@@ -26,29 +28,34 @@ mod load;
 mod requests;
 mod role;
 mod settings;
+mod socket;
 mod state;
+mod stream;
 mod wait;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
 use crate::command::gate;
+use crate::keyspace::Effects;
+use crate::repl::primary::RoleEntry;
 use crate::repl::{History, ReplId};
 use crate::server::node::Node;
 use state::State;
 
-pub use feed::{Socket, take_over};
-pub use info::Facts;
-pub use requests::{on_close, perform};
+pub use feed::take_over;
+pub use info::{Facts, role};
+pub use requests::{change_role, on_close, replconf};
 pub use role::{follow, promote};
+pub use socket::Socket;
+pub use wait::{Goal, Waiting, begin as wait};
 
 /// The machines' clock.
 const TICK: Duration = Duration::from_millis(100);
@@ -58,10 +65,6 @@ const BACKLOG_TICKS: u64 = 10;
 /// What a node has of replication.
 pub struct Replication {
     state: Mutex<State>,
-    /// Rung when the log has grown and a replica may be waiting for that.
-    grown: Notify,
-    /// Replicas that follow the stream: without one nobody rings.
-    followers: AtomicUsize,
     /// Held while an RDB of a primary replaces the data: one at a time.
     loading: Mutex<()>,
     /// When our present primary last sent something, plus one; 0: never.
@@ -72,7 +75,7 @@ pub struct Replication {
     sync_partial_err: AtomicU64,
     /// Bytes from our primary, and to replicas.
     input_bytes: AtomicU64,
-    output_bytes: AtomicU64,
+    output_bytes: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Replication {
@@ -93,8 +96,6 @@ impl Replication {
     pub fn new(seed: u64) -> Self {
         Self {
             state: Mutex::new(State::new(Rng::new(seed))),
-            grown: Notify::new(),
-            followers: AtomicUsize::new(0),
             loading: Mutex::default(),
             last_io: AtomicU64::new(0),
             link_up: AtomicBool::new(false),
@@ -102,7 +103,7 @@ impl Replication {
             sync_partial_ok: AtomicU64::new(0),
             sync_partial_err: AtomicU64::new(0),
             input_bytes: AtomicU64::new(0),
-            output_bytes: AtomicU64::new(0),
+            output_bytes: Arc::default(),
         }
     }
 
@@ -110,17 +111,17 @@ impl Replication {
         self.state.lock()
     }
 
-    /// Lets replicas have what was appended to the log. Called after a batch of commands.
-    #[inline]
-    pub fn ring(&self) {
-        if self.followers.load(Ordering::Relaxed) > 0 {
-            self.grown.notify_waiters();
-        }
-    }
-
     /// The id of the history that the node continues.
     pub fn id(&self) -> ReplId {
         self.lock().history.id()
+    }
+
+    /// Begins another history with the data that are there (DEBUG CHANGE-REPL-ID): no replica can go on from the
+    /// former one.
+    pub fn change_id(&self) {
+        let state = &mut *self.lock();
+        tracing::info!("Changing replication IDs after receiving change-repl-id");
+        state.history.forget(&mut state.rng);
     }
 
     /// The point in the history that the data are at while every shard is locked; `None` while no stream is
@@ -134,6 +135,20 @@ impl Replication {
     /// Brings the gate's conditions that depend on the role and on replicas up to date.
     pub fn settle(&self, node: &Node) {
         self.lock().settle(node);
+    }
+
+    /// Replicas that follow the stream: where each has got to, as `address:port`, and the end of the stream.
+    pub fn followers(&self, node: &Node) -> (Vec<(String, u64)>, u64) {
+        let end = node.shared.keyspace.log.end();
+        let replicas = self.lock().primary.role();
+        let shown = |r: RoleEntry| (format!("{}:{}", r.ip, r.port), r.offset);
+        (replicas.into_iter().map(shown).collect(), end)
+    }
+
+    /// Whether there is something to hand on to replicas: always, unless a primary is followed whose data have
+    /// not come.
+    pub fn has_data(&self) -> bool {
+        self.lock().upstream.as_ref().is_none_or(|u| u.replica.is_up())
     }
 
     /// Closes the connection of a replica, or the one to our primary (CLIENT KILL).
@@ -152,7 +167,7 @@ impl Replication {
             &self.sync_partial_ok,
             &self.sync_partial_err,
             &self.input_bytes,
-            &self.output_bytes,
+            &*self.output_bytes,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
@@ -186,7 +201,7 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
                 state.history = History::restarted(at.id, at.offset, &mut state.rng);
             }
             node.shared.keyspace.log.restart_at(at.offset, Some(at.db));
-            node.shared.keyspace.log.lead(true);
+            node.shared.keyspace.log.lead();
             state.stream_kept = true;
         }
         node.shared.keyspace.log.set_keep(config.repl_backlog_size);
@@ -194,11 +209,16 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
             role::follow_locked(node, &locked, &mut state, address, file.is_some());
         }
     }
-    let weak = Arc::downgrade(node);
-    let lag = move || weak.upgrade().is_some_and(|node| node.replication.lock().lags(&node));
-    // Set once: a node starts once.
-    let _ = node.hooks.replicas_lag.set(Box::new(lag));
     spawn(node, clock(Arc::clone(node)));
+}
+
+/// Appends the deletions of keys that had expired when the data file was loaded: a replica that goes on from
+/// where the file was has them still. A replica of another node leaves that to its primary.
+pub fn tell_of_expired(node: &Node, deletions: &mut Effects) {
+    if deletions.has_records() && !node.is_replica() {
+        let _locked = node.shared.keyspace.lock_all();
+        deletions.append_to(&node.shared.keyspace.log, false);
+    }
 }
 
 /// Runs a task on the control thread.
@@ -218,13 +238,16 @@ async fn clock(node: Arc<Node>) {
         if node.shutting_down.load(Ordering::Acquire) {
             return;
         }
+        if node.cron_paused.load(Ordering::Relaxed) {
+            continue;
+        }
         let idle = {
             let mut state = node.replication.lock();
             // Without shard locks the backlog cannot be given up: the machine is told of none.
             state.tick(&node, false);
             state.stream_kept && state.primary.connected() == 0
         };
-        node.replication.ring();
+        node.shared.keyspace.log.ring();
         if idle && n % BACKLOG_TICKS == 0 && !node.shared.is_replica.load(Ordering::Relaxed) {
             // Not on this thread: a stalled shard must not stop the cluster bus.
             let node = Arc::clone(&node);

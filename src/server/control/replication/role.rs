@@ -97,7 +97,7 @@ pub(super) fn promote_locked(node: &Arc<Node>, locked: &Locked<'_>, state: &mut 
     let log = &node.shared.keyspace.log;
     let line = state.history.promote(log.end(), &mut state.rng);
     tracing::info!("{line}");
-    log.lead(state.stream_kept);
+    log.lead();
     node.shared.is_replica.store(false, Ordering::Release);
     // They must learn of the new id when they come back.
     state.disconnect_replicas(node);

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::task::Waker;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
@@ -11,10 +12,12 @@ use tokio::task::AbortHandle;
 use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
 use crate::command::gate;
+use crate::keyspace::log::{Reader, Takes};
 use crate::repl::primary::{Action, LinkId, Primary};
 use crate::repl::replica::Replica;
 use crate::repl::{History, Level, Window};
 use crate::server::control::replication::feed::Order;
+use crate::server::control::replication::stream::Outlet;
 use crate::server::control::replication::wait::Wait;
 use crate::server::control::replication::{full_sync, settings};
 use crate::server::node::Node;
@@ -29,6 +32,8 @@ pub(super) struct State {
     pub feeds: BTreeMap<LinkId, Feed>,
     /// The link to our primary; `None` on a primary.
     pub upstream: Option<Upstream>,
+    /// Keeps the part of the log that replicas need once they have their RDB.
+    pub kept_for_syncs: Option<Reader>,
     pub waits: Vec<Wait>,
     pub waits_begun: u64,
     /// Where the replicas were last asked how far they are.
@@ -38,8 +43,7 @@ pub(super) struct State {
 /// One replica's connection.
 pub(super) struct Feed {
     pub orders: UnboundedSender<Order>,
-    /// Where in the log it is; `u64::MAX` before it follows the stream.
-    pub cursor: Arc<AtomicU64>,
+    pub outlet: Arc<Outlet>,
     pub task: Option<AbortHandle>,
     /// Since when more than the soft limit waits for it.
     pub over_soft_limit_since: Option<MonoMs>,
@@ -66,6 +70,7 @@ impl State {
             rng,
             feeds: BTreeMap::new(),
             upstream: None,
+            kept_for_syncs: None,
             waits: Vec::new(),
             waits_begun: 0,
             asked_at: 0,
@@ -91,7 +96,6 @@ impl State {
         self.primary.tick(now, ours, locked && self.stream_kept, &mut out);
         self.carry_out(node, out);
         self.drop_slow(node, now);
-        self.repin(node);
         self.settle(node);
     }
 
@@ -103,10 +107,8 @@ impl State {
                 Action::Send(id, bytes) => self.order(id, Order::Bytes(bytes)),
                 Action::Stream(id, offset) => {
                     if let Some(feed) = self.feeds.get(&id) {
-                        let before = feed.cursor.swap(offset, Ordering::Release);
-                        if before == u64::MAX {
-                            node.replication.followers.fetch_add(1, Ordering::Release);
-                        }
+                        feed.outlet.set_awaited(self.awaits_replicas(node));
+                        feed.outlet.reserve(offset);
                     }
                     self.order(id, Order::Stream);
                 }
@@ -115,22 +117,22 @@ impl State {
                         self.upstream.is_none(),
                         "a replica keeps its primary's stream from the first sync on"
                     );
-                    log.set_wanted(true);
+                    log.set_backlog(true);
                     self.stream_kept = true;
                 }
                 Action::DropStream => {
-                    log.set_wanted(false);
+                    log.set_backlog(false);
                     self.stream_kept = false;
                 }
-                Action::StartSnapshot(target) => full_sync::start(node, target),
+                Action::StartSnapshot(target, content) => full_sync::start(node, target, content),
                 Action::Append(bytes) => {
-                    log.append_raw(bytes);
+                    log.append_link_only(bytes);
                 }
                 Action::Close(id) => self.close(node, id),
                 Action::Log(level, text) => say(level, &text),
             }
         }
-        self.repin(node);
+        self.keep_for_syncs(node);
     }
 
     fn order(&self, id: LinkId, order: Order) {
@@ -152,13 +154,13 @@ impl State {
     /// A replica's connection is gone. `None` if that was known.
     pub(super) fn forget(&mut self, node: &Arc<Node>, id: LinkId) -> Option<Feed> {
         let feed = self.feeds.remove(&id)?;
-        if feed.cursor.load(Ordering::Acquire) != u64::MAX {
-            node.replication.followers.fetch_sub(1, Ordering::Release);
-        }
+        feed.outlet.end();
         node.clients.remove(id);
         let mut out = Vec::new();
         self.primary.closed(node.mono_ms(), id, &mut out);
         self.carry_out(node, out);
+        // Writes are refused from now on if it was one replica too few.
+        self.settle(node);
         Some(feed)
     }
 
@@ -168,11 +170,22 @@ impl State {
         self.carry_out(node, out);
     }
 
-    /// Lets the log forget what no replica needs any more.
-    pub(super) fn repin(&self, node: &Node) {
-        let cursors = self.feeds.values().map(|f| f.cursor.load(Ordering::Acquire));
-        let needed = self.primary.needed_from().unwrap_or(u64::MAX);
-        node.shared.keyspace.log.pin(cursors.min().unwrap_or(u64::MAX).min(needed));
+    /// Has the log keep what replicas will need once they have their RDB. Those that follow the stream have
+    /// places of their own in it.
+    fn keep_for_syncs(&mut self, node: &Node) {
+        let log = &node.shared.keyspace.log;
+        match (self.primary.needed_from(), &self.kept_for_syncs) {
+            (None, _) => self.kept_for_syncs = None,
+            (Some(from), Some(reader)) => reader.advance(from),
+            (Some(from), None) => {
+                self.kept_for_syncs = Some(log.register(Takes::Everything, from, Waker::noop().clone()));
+            }
+        }
+    }
+
+    /// Whether replies wait for the replicas that are in sync.
+    fn awaits_replicas(&self, node: &Node) -> bool {
+        self.upstream.is_none() && node.config.load().reply_after_handover
     }
 
     /// Closes replicas for which more waits than `client-output-buffer-limit` allows.
@@ -183,8 +196,7 @@ impl State {
         let needed = self.primary.needed_from();
         let mut slow = Vec::new();
         for (id, feed) in &mut self.feeds {
-            let cursor = feed.cursor.load(Ordering::Acquire);
-            let from = if cursor == u64::MAX { needed.unwrap_or(end) } else { cursor };
+            let from = feed.outlet.position().or(needed).unwrap_or(end);
             let waits = end.saturating_sub(from);
             // The backlog is there anyway: a limit below its size would save nothing.
             let above = |bytes: u64| bytes > 0 && waits > bytes.max(config.repl_backlog_size);
@@ -206,18 +218,15 @@ impl State {
         }
     }
 
-    /// Whether a replica that follows the stream has not acknowledged everything.
-    pub(super) fn lags(&self, node: &Node) -> bool {
-        let end = node.shared.keyspace.log.end();
-        self.primary.role().iter().any(|replica| replica.offset < end)
-    }
-
     /// Brings the conditions that depend on replication up to date.
     pub(super) fn settle(&self, node: &Node) {
         let config = node.config.load();
         let is_replica = self.upstream.is_some();
         let up = self.upstream.as_ref().is_some_and(|u| u.replica.is_up());
         node.replication.link_up.store(up, Ordering::Release);
+        for feed in self.feeds.values() {
+            feed.outlet.set_awaited(self.awaits_replicas(node));
+        }
         let set = |bit, on| node.shared.set_gate(bit, on);
         let limited = config.maxmemory > 0 && !(is_replica && config.replica_ignore_maxmemory);
         set(gate::MEMORY_LIMIT, limited);

@@ -1,15 +1,53 @@
-//! Clients that wait until enough replicas have their writes (WAIT).
+//! Clients that wait until enough replicas have their writes (WAIT), or
+//! until they are on disk (WAITAOF).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::Client;
-use crate::exec::After;
+use crate::command::{Client, Fail};
 use crate::repl::GETACK_RECORD;
+use crate::repl::primary::Action;
 use crate::resp::Reply;
 use crate::server::control::replication::state::State;
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal {
+    /// The offset behind its last write.
+    pub offset: u64,
+    /// WAITAOF: whether the log must be on this node's own disk, too, and on the replicas' disks. `None`: WAIT,
+    /// which counts what replicas have applied.
+    pub local: Option<bool>,
+    pub replicas: usize,
+}
+
+impl Goal {
+    /// What there is: whether this node has it on disk, and how many replicas have it as it is wanted.
+    fn reached(&self, node: &Node, state: &State) -> (bool, usize) {
+        let synced = node.shared.keyspace.log.synced().is_some_and(|synced| synced >= self.offset);
+        let replicas = match self.local {
+            None => state.primary.acknowledged_by(self.offset),
+            Some(_) => state.primary.synced_by(self.offset),
+        };
+        (synced, replicas)
+    }
+
+    fn is_reached(&self, node: &Node, state: &State) -> bool {
+        let (synced, replicas) = self.reached(node, state);
+        replicas >= self.replicas && (synced || self.local != Some(true))
+    }
+
+    fn answer(&self, node: &Node, state: &State, reply: &mut Reply) {
+        let (synced, replicas) = self.reached(node, state);
+        if self.local.is_some() {
+            reply.array(2);
+            reply.int(i64::from(synced));
+        }
+        reply.int(replicas as i64);
+    }
+}
 
 /// One of them.
 pub(super) struct Wait {
@@ -18,52 +56,61 @@ pub(super) struct Wait {
     worker: usize,
     token: usize,
     client: u64,
-    /// The offset behind its last write, and how many replicas must have applied the log up to there.
-    offset: u64,
-    replicas: usize,
+    goal: Goal,
 }
 
-/// WAIT. A timeout of 0 is none.
-pub(super) fn begin(
+/// How WAIT and WAITAOF begin.
+pub enum Waiting {
+    /// The answer is written.
+    Over,
+    /// The client is answered later.
+    Begun,
+}
+
+/// WAIT and WAITAOF; without a timeout for ever. Without `may_wait` the answer is given at once.
+pub fn begin(
     node: &Arc<Node>,
     client: &Client,
-    replicas: usize,
-    timeout_ms: u64,
+    goal: Goal,
+    timeout: Option<Duration>,
     may_wait: bool,
     reply: &mut Reply,
-) -> After {
+) -> Result<Waiting, Fail> {
     let mut state = node.replication.lock();
     if state.upstream.is_some() {
-        reply.error(
-            "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be writable (which is not the default) writes to replicas are just local and are not propagated.",
-        );
-        return After::Done;
+        return Err(Fail::text(match goal.local {
+            None => {
+                "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be writable (which is not the default) writes to replicas are just local and are not propagated."
+            }
+            Some(_) => {
+                "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated."
+            }
+        }));
     }
-    let acknowledged = state.primary.acknowledged_by(client.written_to);
-    if acknowledged >= replicas || !may_wait {
-        reply.int(acknowledged as i64);
-        return After::Done;
+    if goal.local == Some(true) && node.shared.keyspace.log.synced().is_none() {
+        return Err(Fail::text(
+            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+        ));
+    }
+    if goal.is_reached(node, &state) || !may_wait {
+        goal.answer(node, &state, reply);
+        return Ok(Waiting::Over);
     }
     state.waits_begun += 1;
     let number = state.waits_begun;
-    state.waits.push(Wait {
-        number,
-        worker: client.worker,
-        token: client.token,
-        client: client.id,
-        offset: client.written_to,
-        replicas,
-    });
+    let (worker, token) = (client.worker, client.token);
+    state.waits.push(Wait { number, worker, token, client: client.id, goal });
     // Whoever is asked for more than this client wrote answers for that, too.
-    if state.asked_at < client.written_to || state.waits.len() == 1 {
-        state.asked_at = node.shared.keyspace.log.append_raw(GETACK_RECORD);
+    if state.asked_at < goal.offset || state.waits.len() == 1 {
+        state.carry_out(node, vec![Action::Append(GETACK_RECORD)]);
+        state.asked_at = node.shared.keyspace.log.end();
     }
     drop(state);
-    node.replication.ring();
-    if timeout_ms > 0 {
+    node.shared.keyspace.log.ring();
+    if let Some(timeout) = timeout {
         let node = Arc::clone(node);
         crate::server::control::replication::spawn(&Arc::clone(&node), async move {
-            tokio::time::sleep(Duration::from_millis(timeout_ms)).await;
+            tokio::time::sleep(timeout).await;
             let mut state = node.replication.lock();
             if let Some(at) = state.waits.iter().position(|w| w.number == number) {
                 let wait = state.waits.swap_remove(at);
@@ -71,23 +118,22 @@ pub(super) fn begin(
             }
         });
     }
-    After::Suspended
+    Ok(Waiting::Begun)
 }
 
-/// Answers those whose replicas have acknowledged.
+/// Answers those whose goal is reached.
 pub(super) fn serve(node: &Node, state: &mut State) {
-    let primary = &state.primary;
-    let done: Vec<Wait> =
-        state.waits.extract_if(.., |w| primary.acknowledged_by(w.offset) >= w.replicas).collect();
-    for wait in &done {
-        answer(node, state, wait);
+    let mut waits = std::mem::take(&mut state.waits);
+    for wait in waits.extract_if(.., |w| w.goal.is_reached(node, state)) {
+        answer(node, state, &wait);
     }
+    state.waits = waits;
 }
 
 fn answer(node: &Node, state: &State, wait: &Wait) {
     let mut reply = Reply::new();
-    reply.int(state.primary.acknowledged_by(wait.offset) as i64);
-    node.send(wait.worker, Mail::Resume { token: wait.token, client: wait.client, reply });
+    wait.goal.answer(node, state, &mut reply);
+    node.send(wait.worker, Mail::Resume { token: wait.token, client: wait.client, reply, written_to: 0 });
 }
 
 /// A client that waited is gone.

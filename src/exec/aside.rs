@@ -1,0 +1,150 @@
+//! Locks with patience: a command that cannot have its shards, or would write to a key under way, is put
+//! aside. What has no client to wait for it is done later.
+
+use std::sync::Arc;
+
+use super::call::Call;
+use super::{Executor, lock_set};
+use crate::base::crc16::key_slot;
+use crate::base::time::UnixMs;
+use crate::command::Client;
+use crate::command::client::{Aside, Role};
+use crate::command::spec::flags;
+use crate::keyspace::board::{Busy, Waiting};
+use crate::keyspace::db::Expiring;
+use crate::keyspace::watch::{Dirty, Waiter};
+use crate::keyspace::{Db, DbIndex, LockSet, Locked};
+
+/// Something that an executor owes to shards which were held when it wanted to do it. That it is late does
+/// no harm: a watch that nobody looks at, a waiter that is claimed.
+pub(super) enum Chore {
+    Unwatch(Vec<(DbIndex, Vec<u8>)>, Dirty),
+    Forget(Arc<Waiter>),
+}
+
+/// The shards of keys, whatever their database.
+fn shards_of<'a>(keys: impl IntoIterator<Item = &'a Vec<u8>>) -> LockSet {
+    let mut set = LockSet::NONE;
+    keys.into_iter().for_each(|key| set.add_slot(key_slot(key)));
+    set
+}
+
+impl Executor {
+    /// The locks of a command. `None`: the client was put aside.
+    #[inline(always)]
+    pub(super) fn lock_for(&self, client: &mut Client, call: &Call<'_>) -> Option<Locked<'static>> {
+        let ks = &*self.shared.keyspace;
+        let mut locked = match call.hashed {
+            Some(h) => match ks.try_lock_slot(h.slot, client.aside.tries) {
+                Ok(locked) => locked,
+                Err(busy) => self.lock_later(client, LockSet::of_slot(h.slot), busy)?,
+            },
+            // Keys that cannot be told are of a command that will refuse its arguments.
+            None => self.lock_set_for(client, lock_set(call.command, call.args).unwrap_or(LockSet::NONE))?,
+        };
+        if ks.board.has_keys_under_way() && call.command.has(flags::WRITE) {
+            let keys = call.command.key_positions(call.args).unwrap_or_default();
+            let keys = keys.iter().map(|at| call.args[*at]);
+            return self.pass_keys_under_way(client, &mut locked, keys).then_some(locked);
+        }
+        client.aside = Aside::default();
+        Some(locked)
+    }
+
+    /// False: one of the keys is under way, and the client, who would write to it, was put aside. Our
+    /// primary's stream goes on in any case.
+    pub(super) fn pass_keys_under_way<'a>(
+        &self,
+        client: &mut Client,
+        locked: &mut Locked<'_>,
+        keys: impl Iterator<Item = &'a [u8]>,
+    ) -> bool {
+        match locked.under_way(keys).filter(|_| client.role != Role::Primary) {
+            Some(busy) => !self.put_aside(client, busy),
+            None => {
+                client.aside = Aside::default();
+                true
+            }
+        }
+    }
+
+    /// As [`lock_for`](Self::lock_for), for a set of shards.
+    pub(super) fn lock_set_for(&self, client: &mut Client, set: LockSet) -> Option<Locked<'static>> {
+        let ks = &*self.shared.keyspace;
+        match ks.try_lock(set, client.aside.tries) {
+            Ok(locked) => Some(locked),
+            Err(busy) => self.lock_later(client, set, busy),
+        }
+    }
+
+    /// For a client, nothing; it will be woken. The thread that applies our primary's stream has nothing else
+    /// to do than to wait.
+    #[cold]
+    fn lock_later(&self, client: &mut Client, set: LockSet, mut busy: Busy) -> Option<Locked<'static>> {
+        let ks = &*self.shared.keyspace;
+        if client.role == Role::Primary {
+            return Some(ks.lock(set));
+        }
+        while !self.put_aside(client, busy) {
+            match ks.try_lock(set, client.aside.tries) {
+                Ok(locked) => return Some(locked),
+                Err(again) => busy = again,
+            }
+        }
+        None
+    }
+
+    #[cold]
+    pub(super) fn put_aside(&self, client: &mut Client, busy: Busy) -> bool {
+        let who = Waiting { worker: client.worker, token: client.token, client: client.id };
+        let aside = self.shared.keyspace.put_aside(who, busy, &mut client.aside.ticket);
+        client.aside.tries += u32::from(aside);
+        aside
+    }
+
+    /// Puts a client aside whose command found out itself; its worker holds it back in any case.
+    pub(super) fn put_aside_or_wake(&self, client: &mut Client, busy: Busy) {
+        if !self.put_aside(client, busy) {
+            let who = Waiting { worker: client.worker, token: client.token, client: client.id };
+            self.shared.keyspace.board.wake(who);
+        }
+    }
+
+    /// Does what was left. To be called every now and then.
+    pub fn do_chores(&mut self, now: UnixMs) {
+        for chore in std::mem::take(&mut self.chores) {
+            match chore {
+                Chore::Unwatch(keys, dirty) => self.unwatch_keys(keys, dirty),
+                Chore::Forget(waiter) => self.forget_waiter(&waiter, now),
+            }
+        }
+    }
+
+    /// Takes the client's interest back from the keys it watched. No lock is held.
+    pub fn unwatch(&mut self, client: &mut Client) {
+        if let Some(dirty) = client.dirty.take() {
+            self.unwatch_keys(std::mem::take(&mut client.watched), dirty);
+        }
+    }
+
+    fn unwatch_keys(&mut self, keys: Vec<(DbIndex, Vec<u8>)>, dirty: Dirty) {
+        let shared = self.shared;
+        match shared.keyspace.try_lock(shards_of(keys.iter().map(|(_, key)| key)), 0) {
+            Ok(mut locked) => {
+                for (index, key) in keys {
+                    Db::new(&mut locked, index, 0, Expiring::Ignore, &mut self.effects).unwatch(&key, &dirty);
+                }
+            }
+            Err(_) => self.chores.push(Chore::Unwatch(keys, dirty)),
+        }
+    }
+
+    /// Takes a client that timed out or left out of all queues. The caller has claimed it.
+    pub fn forget_waiter(&mut self, waiter: &Arc<Waiter>, now: UnixMs) {
+        let shared = self.shared;
+        match shared.keyspace.try_lock(shards_of(&waiter.argv[1..]), 0) {
+            Ok(mut locked) => self.unblock(waiter, &mut locked, now),
+            Err(_) => self.chores.push(Chore::Forget(Arc::clone(waiter))),
+        }
+    }
+}

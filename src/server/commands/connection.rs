@@ -1,0 +1,186 @@
+//! AUTH, HELLO and RESET: who a client is and which protocol it speaks.
+
+use std::sync::atomic::Ordering;
+
+use subtle::ConstantTimeEq;
+
+use crate::base::version;
+use crate::command::client::ReplyMode;
+use crate::command::connection::check_name;
+use crate::command::spec::{Group::Connection, flags::*};
+use crate::command::{Client, Command, Ctx, DONE, Fail, Outcome, Result, Transaction, int, is};
+use crate::server::commands::{node, pubsub};
+use crate::server::node::Node;
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("auth", -2, Connection, auth)
+        .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
+        .complexity("O(N) where N is the number of passwords of the user")
+        .history(&[("6.0.0", "The argument for the name of a user (ACL).")])
+        .doc("1.0.0", "[username@6.0.0] password", "Authenticates the connection."),
+    Command::new("hello", -1, Connection, hello)
+        .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
+        .complexity("O(1)")
+        .history(&[("6.2.0", "The version may be left out.")])
+        .doc(
+            "6.0.0",
+            "[arguments=(protover [AUTH (username password)] [SETNAME clientname])]",
+            "Agrees on the protocol, and says who the server is.",
+        ),
+    Command::new("reset", 1, Connection, reset)
+        .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY | IN_SUBSCRIBED | NOT_QUEUED)
+        .complexity("O(1)")
+        .doc("6.2.0", "", "Makes the connection as it was when it was new."),
+];
+
+const WRONG: Fail = Fail::text("WRONGPASS invalid username-password pair or user is disabled.");
+const NO_PASSWORD: Fail = Fail::text(
+    "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+);
+const HELLO_FIRST: Fail = Fail::text(
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+);
+
+/// A user and a password in plain text.
+struct Credentials<'a> {
+    /// `None`: the default user, by AUTH of one argument.
+    user: Option<&'a [u8]>,
+    password: &'a [u8],
+}
+
+/// Checks a user's password in a time that does not tell how much of it was right.
+fn authenticate(node: &Node, client: &mut Client, credentials: &Credentials<'_>) -> Result<()> {
+    let config = node.config.load();
+    let password = &config.requirepass.0;
+    if credentials.user.is_none() && password.is_empty() {
+        return Err(NO_PASSWORD);
+    }
+    let known = credentials.user.is_none_or(|user| user == b"default");
+    let right = password.is_empty() || bool::from(password.as_slice().ct_eq(credentials.password));
+    if !(known && right) {
+        node.net.auth_failed.fetch_add(1, Ordering::Relaxed);
+        return Err(WRONG);
+    }
+    client.set_authenticated(true);
+    client.user = "default".into();
+    client.version += 1;
+    Ok(())
+}
+
+fn auth(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let credentials = match *args {
+        [_, password] => Credentials { user: None, password },
+        [_, user, password] => Credentials { user: Some(user), password },
+        _ => return Err(Fail::Syntax),
+    };
+    authenticate(node(ctx), ctx.client, &credentials)?;
+    ctx.reply.ok();
+    DONE
+}
+
+/// HELLO, checked for form.
+#[derive(Default)]
+struct Hello<'a> {
+    /// 2 or 3; `None`: stay.
+    protocol: Option<u8>,
+    credentials: Option<Credentials<'a>>,
+    name: Option<&'a [u8]>,
+}
+
+impl<'a> Hello<'a> {
+    fn parse(args: &[&'a [u8]]) -> Result<Self> {
+        let mut hello = Self::default();
+        if let Some(version) = args.get(1) {
+            let version = int(version)
+                .map_err(|_| Fail::text("ERR Protocol version is not an integer or out of range"))?;
+            if !(2..=3).contains(&version) {
+                return Err(Fail::text("NOPROTO unsupported protocol version"));
+            }
+            hello.protocol = Some(version as u8);
+        }
+        let mut rest = args.get(2..).unwrap_or_default();
+        loop {
+            rest = match *rest {
+                [] => return Ok(hello),
+                [word, user, password, ref rest @ ..] if is(word, "auth") => {
+                    hello.credentials = Some(Credentials { user: Some(user), password });
+                    rest
+                }
+                [word, name, ref rest @ ..] if is(word, "setname") => {
+                    check_name(name)?;
+                    hello.name = Some(name);
+                    rest
+                }
+                [word, ..] => {
+                    let word = String::from_utf8_lossy(word);
+                    return Err(Fail::owned(format!("ERR Syntax error in HELLO option '{word}'")));
+                }
+            };
+        }
+    }
+}
+
+fn hello(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let hello = Hello::parse(args)?;
+    let (node, client) = (node(ctx), &mut *ctx.client);
+    if let Some(credentials) = &hello.credentials {
+        authenticate(node, client, credentials)?;
+    }
+    if !client.is_authenticated() {
+        return Err(HELLO_FIRST);
+    }
+    if let Some(name) = hello.name {
+        client.name = name.to_vec();
+    }
+    if let Some(protocol) = hello.protocol {
+        set_protocol(client, protocol == 3);
+    }
+    client.version += 1;
+    let reply = &mut *ctx.reply;
+    reply.set_resp3(client.resp3);
+    let config = node.config.load();
+    reply.map(7);
+    reply.bulk(b"server");
+    reply.bulk(b"redis");
+    reply.bulk(b"version");
+    reply.bulk_str(version::REDIS);
+    reply.bulk(b"proto");
+    reply.int(if client.resp3 { 3 } else { 2 });
+    reply.bulk(b"id");
+    reply.int(client.id as i64);
+    reply.bulk(b"mode");
+    reply.bulk(if config.cluster_enabled { b"cluster" } else { b"standalone" });
+    reply.bulk(b"role");
+    reply.bulk(if node.is_replica() { b"replica" } else { b"master" });
+    reply.bulk(b"modules");
+    reply.array(0);
+    DONE
+}
+
+fn set_protocol(client: &mut Client, resp3: bool) {
+    client.resp3 = resp3;
+    client.settle_subscribed();
+    if let Some(subscriber) = &client.subscriber {
+        subscriber.set_resp3(resp3);
+    }
+}
+
+/// The executor forgets the transaction; this, everything else.
+fn reset(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    let (node, client) = (node(ctx), &mut *ctx.client);
+    pubsub::forget(node, client);
+    set_protocol(client, node.config.load().client_default_resp == 3);
+    client.db = 0;
+    client.name.clear();
+    client.reply_mode = ReplyMode::On;
+    client.readonly = false;
+    client.set_asking(false);
+    client.no_evict = false;
+    client.no_touch = false;
+    client.set_authenticated(node.admits_without_password());
+    client.user = "default".into();
+    client.version += 1;
+    ctx.reply.set_resp3(client.resp3);
+    ctx.reply.simple("RESET");
+    Ok(Outcome::Transaction(Transaction::Reset))
+}

@@ -1,0 +1,162 @@
+//! The commands by which replicas find their primary and speak with it, and those that tell of it.
+
+use std::time::Duration;
+
+use crate::base::num::parse_i64;
+use crate::command::client::{Role, SyncRequest};
+use crate::command::spec::{Group::Generic, Group::Server, flags::*};
+use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is, timeout_ms};
+use crate::server::commands::node;
+use crate::server::control::replication::{self, Goal, Waiting};
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("replicaof", 3, Server, replicaof)
+        .complexity("O(1)")
+        .flags(ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING | LOCK_ALL)
+        .doc(
+            "5.0.0",
+            "args=<host-port=(host port) | no-one=(NO ONE)>",
+            "Makes the node follow a primary, or be one.",
+        ),
+    Command::new("slaveof", 3, Server, replicaof)
+        .deprecated("5.0.0", "`REPLICAOF`")
+        .complexity("O(1)")
+        .flags(ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING | LOCK_ALL)
+        .doc(
+            "1.0.0",
+            "args=<host-port=(host port) | no-one=(NO ONE)>",
+            "Makes the node follow a primary, or be one.",
+        ),
+    Command::new("role", 1, Server, role)
+        .complexity("O(1)")
+        .flags(NOSCRIPT | LOADING | STALE | FAST)
+        .categories(&["@admin", "@dangerous"])
+        .doc("2.8.12", "", "Tells the part that the node plays in replication."),
+    Command::new("replconf", -1, Server, replconf)
+        .complexity("O(1)")
+        .flags(ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY | SYSTEM)
+        .doc("3.0.0", "", "What replicas and primaries tell each other."),
+    Command::new("psync", -3, Server, psync).flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT).doc(
+        "2.8.0",
+        "replicationid offset",
+        "Asks for the stream, from a point in a history on.",
+    ),
+    Command::new("sync", 1, Server, sync).flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT).doc(
+        "1.0.0",
+        "",
+        "Asks for all data and the stream that follows them.",
+    ),
+    Command::new("wait", 3, Generic, wait)
+        .complexity("O(1)")
+        .flags(BLOCKING)
+        .categories(&["@connection"])
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
+        .doc(
+            "3.0.0",
+            "numreplicas timeout:integer",
+            "Waits until replicas have applied what the connection wrote.",
+        ),
+    Command::new("waitaof", 4, Generic, waitaof)
+        .complexity("O(1)")
+        .flags(BLOCKING)
+        .categories(&["@connection"])
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
+        .doc(
+            "7.2.0",
+            "numlocal numreplicas timeout",
+            "Waits until what the connection wrote is on disk here and at replicas.",
+        ),
+];
+
+fn replicaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if ctx.clustered {
+        return Err(Fail::text("ERR REPLICAOF not allowed in cluster mode."));
+    }
+    let address = if is(args[1], "no") && is(args[2], "one") {
+        None
+    } else {
+        let port = parse_i64(args[2]).and_then(|p| u16::try_from(p).ok());
+        let port = port.ok_or(Fail::text("ERR Invalid master port"))?;
+        let host = std::str::from_utf8(args[1]).map_err(|_| Fail::text("ERR Invalid master host"))?;
+        Some((host.to_owned(), port))
+    };
+    if ctx.client.role == Role::Replica {
+        return Err(Fail::text("ERR Command is not valid when client is a replica."));
+    }
+    if replication::change_role(node(ctx), ctx.client, address, ctx.db.locked()) {
+        ctx.reply.ok();
+    } else {
+        ctx.reply.simple("OK Already connected to specified master");
+    }
+    DONE
+}
+
+fn role(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    replication::role(node(ctx), ctx.reply);
+    DONE
+}
+
+fn replconf(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if replication::replconf(node(ctx), ctx.client, &args[1..])? {
+        ctx.reply.ok();
+    }
+    DONE
+}
+
+fn psync(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    // The primary that hands over so gives it up at an error, and goes on as primary.
+    if args.get(3).is_some_and(|word| is(word, "failover")) {
+        return Err(Fail::text("ERR PSYNC FAILOVER is not supported"));
+    }
+    let from = parse_i64(args[2]).ok_or(Fail::NotInteger)?;
+    become_replica(ctx, SyncRequest::Psync { id: args[1].to_vec(), from })
+}
+
+fn sync(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    become_replica(ctx, SyncRequest::Sync)
+}
+
+fn become_replica(ctx: &mut Ctx<'_, '_, '_>, request: SyncRequest) -> Result {
+    let (node, client) = (node(ctx), &mut *ctx.client);
+    if client.role != Role::Normal {
+        return DONE;
+    }
+    if !node.replication.has_data() {
+        return Err(Fail::text("NOMASTERLINK Can't SYNC while not connected with my master"));
+    }
+    client.sync = Some(request);
+    client.role = Role::Replica;
+    client.version += 1;
+    Ok(Outcome::Detached)
+}
+
+fn wait(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let replicas = parse_i64(args[1]).ok_or(Fail::NotInteger)?;
+    let timeout = timeout_ms(args[2], ctx.db.now)?;
+    wait_for(ctx, None, usize::try_from(replicas).unwrap_or(0), timeout)
+}
+
+fn waitaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let local = match parse_i64(args[1]).ok_or(Fail::NotInteger)? {
+        0 => false,
+        1 => true,
+        _ => return Err(Fail::text("ERR value is out of range, value must between 0 and 1")),
+    };
+    let replicas = parse_i64(args[2]).and_then(|n| usize::try_from(n).ok());
+    let replicas = replicas.ok_or(Fail::text("ERR value is out of range, must be positive"))?;
+    let timeout = timeout_ms(args[3], ctx.db.now)?;
+    wait_for(ctx, Some(local), replicas, timeout)
+}
+
+fn wait_for(
+    ctx: &mut Ctx<'_, '_, '_>,
+    local: Option<bool>,
+    replicas: usize,
+    timeout: Option<Duration>,
+) -> Result {
+    let goal = Goal { offset: ctx.client.written_to, local, replicas };
+    match replication::wait(node(ctx), ctx.client, goal, timeout, ctx.may_block, ctx.reply)? {
+        Waiting::Over => DONE,
+        Waiting::Begun => Ok(Outcome::Suspended),
+    }
+}

@@ -1,0 +1,74 @@
+//! Keys whose time has come, where the server itself must notice.
+
+use crate::common::server::{Launch, Server};
+use crate::common::{SOON, wait_for};
+
+/// Nobody tells a replica that a key of its own has ended.
+#[test]
+fn keys_that_a_writable_replica_makes_die_there() {
+    let (primary, replica) =
+        (Server::subject(), Launch::subject().args(&["--replica-read-only", "no"]).start());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    r.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+    wait_for("the link is up", SOON, || r.info("master_link_status") == "up");
+    p.ok("SET theirs v PX 86400000");
+    wait_for("the key arrives", SOON, || r.run("EXISTS theirs").int() == 1);
+    r.ok("SET set v PX 50");
+    r.ok("SETEX setex 1 v");
+    r.ok("SET later v");
+    r.expect("PEXPIRE later 50", ":1");
+    r.expect("RPUSH list a", ":1");
+    r.expect("PEXPIRE list 50", ":1");
+    r.ok("SET kept v PX 50");
+    r.expect("PERSIST kept", ":1");
+    wait_for("the keys are gone and not only hidden", SOON, || r.run("DBSIZE").int() == 2);
+    r.expect("GET kept", "\"v\"");
+    r.expect("GET theirs", "\"v\"");
+    assert_eq!(r.info("expired_keys"), "4");
+}
+
+#[test]
+fn a_scan_deletes_the_dead_keys_that_it_meets() {
+    let server = Server::subject();
+    let mut c = server.connect();
+    c.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    c.ok("SET stays v");
+    for i in 0..50 {
+        c.ok(&format!("SET dead:{i} v PX 1"));
+    }
+    wait_for("the scans have met all of them", SOON, || {
+        c.run("SCAN 0 COUNT 1000");
+        c.run("DBSIZE").int() == 1
+    });
+    assert_eq!(c.info("expired_keys"), "50");
+}
+
+/// A replica that goes on where the primary's file stops has the keys still that ended meanwhile.
+#[test]
+fn a_primary_tells_which_keys_ended_before_it_loaded_them() {
+    let (mut primary, replica) = (Server::subject(), Server::subject());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    r.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+    wait_for("the link is up", SOON, || r.info("master_link_status") == "up");
+    p.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    p.ok("SET stays v");
+    p.ok("SET dead v PX 300");
+    p.ok("SELECT 3");
+    p.ok("SET dead v PX 300");
+    wait_for("the keys arrive", SOON, || {
+        r.info_int("slave_repl_offset") == p.info_int("master_repl_offset") && r.run("DBSIZE").int() == 2
+    });
+    p.send(&["SHUTDOWN", "SAVE"]);
+    primary.wait_exit();
+    // A hidden key reads as missing and is counted still.
+    wait_for("the key has ended", SOON, || r.run("EXISTS dead").int() == 0);
+    r.expect("DBSIZE", ":2");
+    primary.start_again();
+    let mut p = primary.connect();
+    wait_for("the link is up again", SOON, || r.info("master_link_status") == "up");
+    wait_for("the replica is told", SOON, || r.run("DBSIZE").int() == 1);
+    r.ok("SELECT 3");
+    wait_for("in the other database, too", SOON, || r.run("DBSIZE").int() == 0);
+    assert_eq!((p.info("sync_full"), p.info("sync_partial_ok")), ("0".to_owned(), "1".to_owned()));
+    assert_eq!(p.info("rdb_last_load_keys_expired"), "2");
+}
