@@ -46,6 +46,14 @@ impl Sentinel {
         Ok(())
     }
 
+    /// Tells whom this sentinel watches, when it starts.
+    pub fn begin(&mut self) {
+        for id in self.primary_ids() {
+            let quorum = self.watch(id).quorum;
+            self.event_with(Level::Warning, "+monitor", id, &format!("quorum {quorum}"));
+        }
+    }
+
     /// SENTINEL REMOVE.
     pub fn remove(&mut self, name: &str) -> Result<(), String> {
         let id = self.named(name)?;
@@ -65,6 +73,10 @@ impl Sentinel {
             .map(|(_, id)| *id)
             .collect();
         for primary in &matching {
+            // What a failover has changed already stays changed.
+            if self.watch(*primary).failover.is_promoted() {
+                self.finish_failover(*primary);
+            }
             let now = self.now;
             for id in self.group(*primary).into_iter().skip(1) {
                 self.at_mut(id).unconfirmed = Some(now);

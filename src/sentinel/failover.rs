@@ -323,7 +323,7 @@ impl Sentinel {
     }
 
     /// From here on the promoted replica is the primary that is watched.
-    fn finish_failover(&mut self, primary: InstanceId) {
+    pub(super) fn finish_failover(&mut self, primary: InstanceId) {
         let Some(promoted) = self.watch(primary).failover.promoted else { return };
         let (from, to) = (self.at(primary).address.clone(), self.at(promoted).address.clone());
         self.tell_switch(primary, &from, &to);

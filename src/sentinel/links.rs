@@ -11,6 +11,8 @@ pub const HELLO_CHANNEL: &str = "__sentinel__:hello";
 
 /// An attempt to connect is given up after so long; the operating system would take minutes.
 const CONNECT_MAX: MonoMs = 5000;
+/// Between two attempts to connect, at least.
+const RECONNECT_MIN: MonoMs = 100;
 /// No more is asked over a link than this before something is answered.
 const PENDING_MAX: usize = 100;
 /// INFO of replicas is asked for so often while it matters.
@@ -57,7 +59,9 @@ impl Sentinel {
         let link = self.link_mut(id);
         let wants_hellos = kind != Kind::Sentinel;
         let missing = link.commands.is_down() || (wants_hellos && link.hellos.is_down());
-        let due = link.tried.is_none_or(|t| now.saturating_sub(t) >= timing.ping_period);
+        // One that restarts is found again well before it counts as down.
+        let again = timing.ping_period.min(down_after / 4).max(RECONNECT_MIN);
+        let due = link.tried.is_none_or(|t| now.saturating_sub(t) >= again);
         // A sentinel whose address another one took over has port 0.
         if missing && due && link.address.port != 0 {
             link.tried = Some(now);

@@ -148,6 +148,9 @@ impl Sentinel {
 
     /// After a reset: what the primary does not name any more goes now that it has been asked.
     pub(super) fn drop_unconfirmed_replicas(&mut self, primary: InstanceId) {
+        if self.watch(primary).failover.in_progress() {
+            return;
+        }
         for id in self.replicas(primary) {
             if self.at(id).unconfirmed.is_some() {
                 self.forget(id);

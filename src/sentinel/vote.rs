@@ -100,7 +100,8 @@ impl Sentinel {
         let address = &self.at(primary).address;
         let (ip, port) =
             (self.ip_of(&address.host).unwrap_or(&address.host).to_owned(), address.port.to_string());
-        let epoch = self.current_epoch.to_string();
+        // Votes are asked for in the epoch in which we gave ours, whatever was heard of since.
+        let epoch = if stands { failover.epoch } else { self.current_epoch }.to_string();
         for peer in self.peers(primary) {
             let facts = &mut self.at_mut(peer).peer;
             if now.saturating_sub(facts.answered) > STALE_ANSWER * period {

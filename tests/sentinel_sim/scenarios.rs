@@ -79,8 +79,12 @@ fn a_minority_with_the_primary_keeps_it_and_learns_of_the_new_one() {
 #[test]
 fn a_restart_within_down_after_is_no_failover() {
     let mut world = formed(5);
+    for i in 0..3 {
+        world.admin(i, |s| s.set(NAME, &["down-after-milliseconds", "3000"]));
+    }
+    world.run_for(1000);
     world.crash_server(0);
-    world.run_for(300);
+    world.run_for(1500);
     world.start_server(0);
     world.run_for(30_000);
     assert_eq!(world.told("+try-failover"), 0, "{:?}", world.events);

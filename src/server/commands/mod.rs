@@ -20,6 +20,7 @@ mod process;
 pub mod pubsub;
 mod reload;
 mod replication;
+pub mod sentinel;
 
 /// The families of this room, for the table of commands.
 pub const FAMILIES: &Families = &[
@@ -35,6 +36,7 @@ pub const FAMILIES: &Families = &[
     replication::COMMANDS,
     cluster::COMMANDS,
     migrate::COMMANDS,
+    sentinel::COMMANDS,
 ];
 
 /// The node that a handler runs on.
