@@ -24,7 +24,7 @@ fn a_dead_primary_is_replaced_soon_after_down_after() {
     }
     times.sort_unstable();
     // A second of silence, counted from the last reply to a ping, which was up to a second ago.
-    assert!(times[times.len() - 1] <= 1300, "{times:?}");
+    assert!(times[times.len() - 1] <= 1500, "{times:?}");
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_leader_that_crashes_after_its_election_is_followed_by_another() {
 }
 
 #[test]
-fn the_busy_sentinels_of_the_event_order() {
+fn a_failover_by_hand_publishes_its_events_in_order() {
     let mut world = World::formed(15, 2, 1, 1, Fault::None, false);
     world.events.clear();
     world.admin(0, |s| s.failover(NAME)).expect("it runs").expect("there is a replica");

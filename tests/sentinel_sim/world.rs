@@ -303,10 +303,6 @@ impl World {
         }
     }
 
-    pub fn is_paused(&self, process: Process) -> bool {
-        self.paused.contains(&process)
-    }
-
     pub fn crash_server(&mut self, i: usize) {
         if std::mem::replace(&mut self.servers[i].alive, false) {
             self.trace(|| format!("*** server {i} crashes"));
