@@ -86,7 +86,8 @@ impl Sentinel {
     fn hear_newer_config(&mut self, primary: InstanceId, peer: InstanceId, hello: &Hello<'_>) {
         self.watch_mut(primary).config_epoch = hello.config_epoch;
         self.remember();
-        let old = self.at(primary).address.clone();
+        // A failover of our own that is older counts no more, also if it has not moved all replicas yet.
+        let old = self.current_address(primary);
         if self.same(&old, &hello.primary) {
             return;
         }

@@ -85,6 +85,10 @@ pub fn serve(
     node.memory_at_start.store(allocator::used(), Ordering::Relaxed);
     show_logo(&node);
     info!("Server initialized");
+    let is_sentinel = sentinel.is_some();
+    if let Some(sentinel) = sentinel {
+        watch(&node, sentinel)?;
+    }
     // Clients may connect while data are loaded; they are told so.
     let for_thread = Arc::clone(&node);
     let accept = move || {
@@ -96,10 +100,7 @@ pub fn serve(
     threads.push(accept.map_err(system("cannot start the accepting thread"))?);
     replication::prepare(&node);
     on_start(&node);
-    let served = match sentinel {
-        Some(sentinel) => watch(&node, sentinel),
-        None => fill(&node, &mut seed),
-    };
+    let served = if is_sentinel { Ok(()) } else { fill(&node, &mut seed) };
     if served.is_ok() && !node.shutting_down.load(Ordering::Acquire) {
         if has_tcp {
             info!("Ready to accept connections tcp");

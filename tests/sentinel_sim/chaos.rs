@@ -11,6 +11,7 @@ pub fn run(seed: u64, fault: Fault, trace: bool) -> Result<World, String> {
     let guards = if seed % 3 == 0 { 5 } else { 3 };
     let servers = 2 + (seed % 3) as usize;
     let mut world = World::formed(seed, servers, guards, guards / 2 + 1, fault, trace);
+    world.hunt = seed % 2 == 0;
     let end = world.now + FAULTY_MS;
     while world.now < end && world.checker.violation.is_none() {
         misfortune(&mut world);

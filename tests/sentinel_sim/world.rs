@@ -71,9 +71,21 @@ enum Packet {
 
 enum Happening {
     Tick(usize, u32),
-    Dial { from: Process, incarnation: u32, link: LinkId, ip: String },
-    Arrive { conn: usize, way: usize, packet: Packet },
+    Dial {
+        from: Process,
+        incarnation: u32,
+        link: LinkId,
+        ip: String,
+    },
+    Arrive {
+        conn: usize,
+        way: usize,
+        packet: Packet,
+    },
     Written(usize, u32),
+    /// kill -9, and a start right after.
+    CrashGuard(usize, u32),
+    StartGuard(usize),
     Replicate,
 }
 
@@ -86,6 +98,8 @@ pub struct World {
     pub trace: bool,
     pub latency_ms: u64,
     pub quorum: usize,
+    /// Voters are killed right after their votes.
+    pub hunt: bool,
     pub events: Vec<(u64, usize, String, String)>,
     fault: Fault,
     paused: BTreeSet<Process>,
@@ -115,6 +129,7 @@ impl World {
             trace,
             latency_ms: 3,
             quorum,
+            hunt: false,
             events: Vec::new(),
             fault,
             paused: BTreeSet::new(),
@@ -398,11 +413,23 @@ impl World {
         for (i, server) in self.servers.iter().enumerate() {
             let right =
                 if i == primary { server.follows.is_none() } else { server.follows.as_ref() == Some(ip) };
-            if !right || !server.alive {
+            // An administrator's RESET forgets who is down; nobody can repair what nobody knows.
+            let known = (0..self.guards.len()).any(|g| self.knows(g, i));
+            if (!right && known) || !server.alive {
                 return Err(format!("server {i} follows {:?}, the primary is {primary}", server.follows));
             }
         }
         Ok(primary)
+    }
+
+    /// Whether a sentinel knows a server as a replica, or as the primary.
+    fn knows(&self, guard: usize, server: usize) -> bool {
+        let Some(state) = &self.guards[guard].state else { return false };
+        let listed = |fields: &Vec<(&str, String)>| {
+            fields.iter().any(|(n, v)| *n == "ip" && *v == self.servers[server].ip)
+        };
+        self.primary_of(guard) == Some(server)
+            || state.replica_fields(NAME).is_ok_and(|r| r.iter().any(listed))
     }
 
     pub fn told(&self, kind: &str) -> usize {
@@ -443,6 +470,14 @@ impl World {
             Happening::Dial { from, incarnation, link, ip } => self.dial(from, incarnation, link, &ip),
             Happening::Arrive { conn, way, packet } => self.arrive(conn, way, packet),
             Happening::Replicate => self.replicate(),
+            Happening::CrashGuard(i, incarnation) => {
+                if self.guards[i].incarnation == incarnation {
+                    self.crash_guard(i);
+                    let soon = self.now + self.rng.below(50);
+                    self.at(soon, Happening::StartGuard(i));
+                }
+            }
+            Happening::StartGuard(i) => self.start_guard(i),
         }
     }
 
@@ -764,6 +799,10 @@ impl World {
         let answer = state.answer(&words[2], PORT, words[5] != "*");
         if let Some(leader) = &answer.leader {
             self.checker.vote(i, answer.leader_epoch, leader);
+            if self.hunt && self.rng.chance(1, 3) {
+                let incarnation = self.guards[i].incarnation;
+                self.at(self.now, Happening::CrashGuard(i, incarnation));
+            }
         }
         let leader = answer.leader.unwrap_or_else(|| "*".into());
         let reply = vec![
