@@ -53,6 +53,9 @@
 //! (`worker::held`); the link of a replica writes at once (`replication::stream`), and the connection's outbox
 //! holds what the log was not yet passed on for.
 //!
+//! **How a sentinel works.** `sentinel::state` takes events and returns actions, `server::sentinel` carries them out; a
+//! vote is cast in `sentinel::vote` (`cast`) and told only once it is on disk.
+//!
 //! **Where an fsync happens.** nodes.conf: `server::disk::nodes_file`. RDB files:
 //! [`server::disk::rdb_file::write_file`].
 //!

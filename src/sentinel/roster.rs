@@ -31,11 +31,13 @@ impl Sentinel {
 
     /// A link to an address: that of the same sentinel beside another primary, or a new one.
     fn take_link(&mut self, kind: Kind, name: &str, address: &Address, id: InstanceId) -> LinkIx {
+        let leads_there = |ix: &LinkIx| self.links.get(ix).is_some_and(|link| link.address == *address);
         let twin = self
             .instances
             .values()
-            .find(|i| kind == Kind::Sentinel && i.kind == kind && i.name == name && i.address == *address)
-            .map(|i| i.link);
+            .filter(|i| kind == Kind::Sentinel && i.kind == kind && i.name == name)
+            .map(|i| i.link)
+            .find(leads_there);
         let ix = twin.unwrap_or_else(|| {
             let ix = LinkIx(self.number());
             self.links.insert(ix, Link::new(address.clone(), self.now));
