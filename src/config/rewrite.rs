@@ -80,6 +80,10 @@ impl Page {
         if row.name == "replicaof" && config.cluster_enabled {
             return self.replace(row.name, vec![]);
         }
+        // A cluster has one database, whatever the file says; outside of it that counts again.
+        if row.name == "databases" && config.cluster_enabled {
+            return;
+        }
         if extent == Extent::Changed && places.is_none() && row.show(config) == row.show(default) {
             return;
         }
@@ -275,8 +279,7 @@ requirepass \"a \\\"b\\xff\"
 
     #[test]
     fn a_file_that_states_everything_says_the_same() {
-        let mut config = Config::default();
-        config.maxmemory = 12345;
+        let config = load(b"maxmemory 12345", false, &mut |_| Ok(vec![])).unwrap().config;
         let text = rewrite(b"", &config, None, Extent::All);
         let lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty() && line[0] != b'#').count();
         assert!(lines > 150, "{lines} lines");

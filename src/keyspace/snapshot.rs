@@ -122,7 +122,7 @@ impl Keyspace {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Cursor {
     database: DbIndex,
     table: usize,
@@ -166,8 +166,10 @@ impl Walk {
         while usize::from(self.at.database) < self.ks.databases() {
             let db = self.at.database;
             // A database that was empty has nothing to save, and tables to be put on record all the same.
-            while self.at.table < SLOTS && self.ks.existing_tables(db).is_some() {
-                self.visit(db, out);
+            // Where it was when the snapshot began: SWAPDB may have exchanged places since.
+            let place = self.names.iter().position(|name| *name == db).expect("each database has a place");
+            while self.at.table < SLOTS && self.ks.exists_at(place) {
+                self.visit(place, out);
                 if out.len() - begin >= CHUNK {
                     return Some(db);
                 }
@@ -180,15 +182,29 @@ impl Walk {
         self.next_frozen(out)
     }
 
-    /// Encodes some of the slot under the cursor, and moves on.
-    fn visit(&mut self, db: DbIndex, out: &mut Vec<u8>) {
-        let (slot, shard) = (slot_at(self.at.table), self.at.table / SLOTS_PER_SHARD);
+    /// Encodes some of the slot under the cursor, or of the next of its shard that is not empty, and moves on.
+    fn visit(&mut self, place: usize, out: &mut Vec<u8>) {
+        let shard = self.at.table / SLOTS_PER_SHARD;
         let ks = &*self.ks;
-        let place = self.names.iter().position(|name| *name == db).expect("each database has a place");
         let mut locked = ks.lock_shard(shard);
-        if let Some(saved) = locked.side_mut(shard).saved.0.remove(&(place, slot)) {
-            out.extend_from_slice(&saved);
-        }
+        let slot = loop {
+            let slot = slot_at(self.at.table);
+            let saved = &mut locked.side_mut(shard).saved.0;
+            if !saved.is_empty()
+                && let Some(saved) = saved.remove(&(place, slot))
+            {
+                out.extend_from_slice(&saved);
+            }
+            let mut table = locked.table_mut(ks.tables_at(place), slot);
+            if !table.is_empty() {
+                break slot;
+            }
+            table.set_saved_in(self.number);
+            self.at = Cursor { table: self.at.table + 1, position: 0, ..self.at };
+            if self.at.table / SLOTS_PER_SHARD != shard {
+                return;
+            }
+        };
         let encode = ks.snapshot.encode.read().clone().expect("set while a snapshot runs");
         let parity = ks.parity();
         let mut table = locked.table_mut(ks.tables_at(place), slot);
@@ -203,7 +219,7 @@ impl Walk {
             Some(at) => self.at.position = at,
             None => {
                 table.set_saved_in(self.number);
-                self.at = Cursor { database: self.at.database, table: self.at.table + 1, position: 0 };
+                self.at = Cursor { table: self.at.table + 1, position: 0, ..self.at };
             }
         }
     }
@@ -336,7 +352,8 @@ mod tests {
             }
         };
         let (writes, beside) = if cfg!(miri) { (100, 20) } else { (5000, 200) };
-        for round in 0..4 {
+        // The second is raced by a flush, the last is given up.
+        for round in if cfg!(miri) { 1..3 } else { 0..4 } {
             for _ in 0..writes {
                 write(&mut rng, &mut model);
             }
@@ -344,7 +361,7 @@ mod tests {
             assert!(ks.begin_snapshot(&ks.lock_all(), encode()).is_none(), "one at a time");
             let (want, mut got, mut out) = (model.clone(), Picture::new(), vec![]);
             assert_eq!(walk.keys(), want.len());
-            if round == 3 {
+            if round == 3 || (cfg!(miri) && round != 1) {
                 drop(walk);
                 continue;
             }
