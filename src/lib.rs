@@ -11,8 +11,8 @@
 //!    into it: [`keyspace::log`].
 //! 4. **One snapshot, without a fork.** A writer saves the entry that it is about to change, a walk
 //!    saves the rest: [`keyspace::snapshot`].
-//! 5. **Everything that decides is a pure state machine.** The cluster ([`cluster`]) and replication
-//!    ([`repl`]) take events and the time, and return actions; [`server`] carries them out.
+//! 5. **Everything that decides is a pure state machine.** The cluster ([`cluster`]), replication
+//!    ([`repl`]) and Sentinel ([`sentinel`]) take events and the time, and return actions; [`server`] carries them out.
 //!
 //! # Layers
 //!
@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | 0 | [`base`] | nothing: time, seeded random numbers, glob, number text, checksums |
 //! | 1 | [`resp`], [`encoding`] | bytes |
-//! | 2 | [`value`], [`config`], [`pubsub`], [`script`], [`cluster`], [`repl`] | their own subject; the last two are pure state machines |
+//! | 2 | [`value`], [`config`], [`pubsub`], [`script`], [`cluster`], [`repl`], [`sentinel`] | their own subject; the last three are pure state machines |
 //! | 3 | [`keyspace`] | slots, shards, locks, expiry, eviction, scan, snapshot, waiters, the log |
 //! | 4 | [`persist`] | RDB, and the parts of an append-only file |
 //! | 5 | [`command`] | one file a family; specification and handler side by side |
@@ -63,6 +63,9 @@
 //! (`worker::held`); the link of a replica writes at once (`replication::stream`), and the connection's outbox
 //! holds what the log was not yet passed on for.
 //!
+//! **How a sentinel works.** `sentinel::state` takes events and returns actions, `server::sentinel` carries them out; a
+//! vote is cast in `sentinel::vote` (`cast`) and told only once it is on disk.
+//!
 //! **Where an fsync happens.** In `server::disk::replace`, for every file that is replaced as a whole: nodes.conf
 //! (`disk::nodes_file`), the configuration (`disk::config_file`), RDB files
 //! ([`write_file`](server::disk::rdb_file::write_file)). The append-only
@@ -101,6 +104,7 @@ pub mod config;
 pub mod pubsub;
 pub mod repl;
 pub mod script;
+pub mod sentinel;
 pub mod value;
 
 pub mod keyspace;

@@ -1,7 +1,7 @@
 //! The connection family, as far as the connection itself is concerned.
 
 use super::ctx::{Ctx, DONE};
-use super::spec::{Command, Group::Connection, flags::*};
+use super::spec::{Command, EVERYWHERE, Group::Connection, flags::*};
 use super::{Fail, Result, small_int};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -9,7 +9,8 @@ pub(super) const COMMANDS: &[Command] = &[
         .flags(FAST | IN_SUBSCRIBED | TELLS_SAVE_FAILED)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .complexity("O(1)")
-        .doc("1.0.0", "[message]", "Answers PONG, or the message."),
+        .doc("1.0.0", "[message]", "Answers PONG, or the message.")
+        .modes(EVERYWHERE),
     Command::new("echo", 2, Connection, echo).flags(LOADING | STALE | FAST).complexity("O(1)").doc(
         "1.0.0",
         "message",

@@ -107,6 +107,7 @@ pub enum Group {
     List,
     PubSub,
     Scripting,
+    Sentinel,
     Server,
     Set,
     SortedSet,
@@ -128,6 +129,7 @@ impl Group {
             Self::List => "list",
             Self::PubSub => "pubsub",
             Self::Scripting => "scripting",
+            Self::Sentinel => "sentinel",
             Self::Server => "server",
             Self::Set => "set",
             Self::SortedSet => "sorted-set",
@@ -142,7 +144,7 @@ impl Group {
         match self {
             Self::Bitmap => "@bitmap",
             // Of pub/sub commands those that the flag says.
-            Self::Cluster | Self::Server | Self::PubSub => "",
+            Self::Cluster | Self::Sentinel | Self::Server | Self::PubSub => "",
             Self::Connection => "@connection",
             Self::Generic => "@keyspace",
             Self::Geo => "@geo",
@@ -349,11 +351,18 @@ pub struct Command {
 }
 
 /// What a process is: a node with data, or a Sentinel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
+    #[default]
     Data,
     Sentinel,
 }
+
+/// The modes of a command that both have.
+pub const EVERYWHERE: &[Mode] = &[Mode::Data, Mode::Sentinel];
+
+/// The modes of a row that names none. A subcommand then has those of its command.
+const UNNAMED: &[Mode] = &[Mode::Data];
 
 impl Command {
     pub const fn new(name: &'static str, arity: i32, group: Group, run: Handler) -> Self {
@@ -373,7 +382,7 @@ impl Command {
             deprecated: None,
             run,
             subcommands: &[],
-            modes: &[Mode::Data],
+            modes: UNNAMED,
         }
     }
 
@@ -433,6 +442,11 @@ impl Command {
     /// Whether a process in `mode` has the command.
     pub fn exists_in(&self, mode: Mode) -> bool {
         self.modes.contains(&mode)
+    }
+
+    /// As [`exists_in`](Self::exists_in), of a subcommand whose command exists.
+    pub fn exists_below(&self, mode: Mode) -> bool {
+        self.modes == UNNAMED || self.exists_in(mode)
     }
 
     pub const fn deprecated(mut self, since: &'static str, instead: &'static str) -> Self {

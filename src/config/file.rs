@@ -183,6 +183,11 @@ impl Loaded {
         FileError { origin: self.origins.get(name).cloned(), message: message.into() }
     }
 
+    /// Whether a line gave this directive.
+    pub fn says(&self, name: &str) -> bool {
+        self.origins.contains_key(name)
+    }
+
     /// Refuses lines that are right by themselves but not together.
     fn contradictions(&self) -> Result<(), FileError> {
         let message = if self.config.cluster_enabled && self.config.replicaof.0.is_some() {

@@ -1,5 +1,6 @@
 //! Level 1: the Redis serialization protocol, both directions, on plain bytes.
 
+pub mod decode;
 pub mod reply;
 pub mod request;
 pub mod value;

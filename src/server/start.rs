@@ -12,13 +12,13 @@ use tracing::{info, warn};
 use crate::base::collation::Collation;
 use crate::base::rng::Rng;
 use crate::base::version;
-use crate::command::spec::Mode;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
 use crate::exec::{MemoryLimit, Shared};
 use crate::keyspace::lazy::{Cause, Lazy};
 use crate::keyspace::{Garbage, Keyspace, Usage};
 use crate::script::Store;
+use crate::sentinel::Sentinel;
 use crate::server::commands;
 use crate::server::commands::info as info_text;
 use crate::server::control::Control;
@@ -32,6 +32,7 @@ use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::{Node, Origin, unix_ms};
 use crate::server::process::crash;
 use crate::server::process::{allocator, os_error};
+use crate::server::sentinel::Driver;
 use crate::server::worker::{WAKER, Worker};
 
 /// Why a node does not start.
@@ -62,6 +63,7 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
 pub fn serve(
     config: Config,
     renames: &[(String, String)],
+    sentinel: Option<Sentinel>,
     origin: Origin,
     on_start: impl FnOnce(&Arc<Node>),
     on_ready: impl FnOnce(),
@@ -78,16 +80,12 @@ pub fn serve(
         return Err(StartError::Nowhere);
     }
     let (has_tcp, has_unix) = (!tcp.is_empty(), unix.is_some());
-    info!(
-        "Running mode={}, port={}.",
-        if config.cluster_enabled { "cluster" } else { "standalone" },
-        config.port
-    );
     warn_about_system(&config);
     let mut seed = Rng::new(seed());
     // One is there for those who come while scripts hang on all the others.
     let workers = workers(&config) + 1;
     let node = Arc::new(make_node(config, renames, workers, &mut seed, origin)?);
+    info!("Running mode={}, port={}.", node.mode_name(), node.config.load().port);
     describe_crashes(&node);
     let accepting = AcceptLoop::new(&node, tcp, unix).map_err(system("cannot accept connections"))?;
     let mut threads = start_workers(&node, workers, &mut seed)?;
@@ -95,6 +93,10 @@ pub fn serve(
     node.memory_at_start.store(allocator::used(), Ordering::Relaxed);
     show_logo(&node);
     info!("Server initialized");
+    let is_sentinel = sentinel.is_some();
+    if let Some(sentinel) = sentinel {
+        watch(&node, sentinel)?;
+    }
     // Clients may connect while data are loaded; they are told so.
     let for_thread = Arc::clone(&node);
     let accept = move || {
@@ -106,7 +108,7 @@ pub fn serve(
     threads.push(accept.map_err(system("cannot start the accepting thread"))?);
     replication::prepare(&node);
     on_start(&node);
-    let served = fill(&node, &mut seed);
+    let served = if is_sentinel { Ok(()) } else { fill(&node, &mut seed) };
     if served.is_ok() && !node.shutting_down.load(Ordering::Acquire) {
         if has_tcp {
             info!("Ready to accept connections tcp");
@@ -129,6 +131,14 @@ pub fn serve(
         }
     }
     served
+}
+
+/// Begins to watch others, instead of serving data.
+fn watch(node: &Arc<Node>, sentinel: Sentinel) -> Result<(), StartError> {
+    node.shared.set_gate(gate::LOADING, false);
+    let file = node.origin.config_file.clone().unwrap_or_default();
+    Driver::start(node, sentinel, file)
+        .map_err(system("cannot start the thread that writes the configuration"))
 }
 
 /// Brings the data, and the node into its place among others.
@@ -171,7 +181,7 @@ fn show_logo(node: &Node) {
 ",
         version::KEYSTEAD,
         usize::BITS,
-        if config.cluster_enabled { "cluster" } else { "standalone" },
+        node.mode_name(),
         config.port,
         std::process::id(),
     ));
@@ -241,7 +251,7 @@ pub fn own_files(config: &Config) -> u64 {
 }
 
 /// A seed that differs from start to start. Nothing secret hangs on it.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish() ^ unix_ms() as u64
 }
@@ -281,7 +291,7 @@ fn make_node(
     keyspace.events.set(config.notify_keyspace_events);
     let shared = Shared {
         keyspace: Arc::new(keyspace),
-        commands: CommandTable::new(Mode::Data, commands::FAMILIES, renames),
+        commands: CommandTable::new(origin.mode, commands::FAMILIES, renames),
         gate: AtomicU32::new(
             // Until the data file is read; there may be clients before.
             gate::LOADING

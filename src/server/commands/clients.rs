@@ -7,15 +7,16 @@ use std::sync::atomic::Ordering;
 use crate::command::client::ReplyMode;
 use crate::command::connection::check_name;
 use crate::command::help::help;
-use crate::command::spec::{Group::Connection, flags::*};
+use crate::command::spec::{EVERYWHERE, Group::Connection, flags::*};
 use crate::command::{Client, Command, Ctx, DONE, Fail, Result, int, is, timeout_ms, wrong_arguments};
 use crate::server::commands::{age_seconds, node};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::clients::{ClientEntry, ClientKind, ClientState};
 use crate::server::node::{Node, unix_ms};
 
-pub const COMMANDS: &[Command] =
-    &[Command::container("client", Connection, CLIENT).doc("2.4.0", "", "Commands about connections.")];
+pub const COMMANDS: &[Command] = &[Command::container("client", Connection, CLIENT)
+    .doc("2.4.0", "", "Commands about connections.")
+    .modes(EVERYWHERE)];
 
 const OWN: Flags = NOSCRIPT | LOADING | STALE;
 const OTHERS: Flags = ADMIN | NOSCRIPT | LOADING | STALE;

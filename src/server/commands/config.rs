@@ -150,6 +150,22 @@ const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
     (Effect::AppendFsync, |node, _| node.aof.wake()),
 ];
 
+/// The value of a directive as CONFIG GET shows it.
+pub(super) fn shown(node: &Node, name: &str) -> String {
+    let found = config::get::get(&node.config.load(), &[name.as_bytes()]);
+    found
+        .into_iter()
+        .next()
+        .map_or_else(String::new, |(_, value)| String::from_utf8_lossy(&value).into_owned())
+}
+
+/// Sets one directive, as CONFIG SET does.
+pub(super) fn set_one(node: &Node, name: &str, value: &str) -> Result<(), SetError> {
+    let _one_at_a_time = node.config_change.lock();
+    let change = config::set::set(&node.config.load(), &[(name.as_bytes(), value.as_bytes())], true)?;
+    take_effect(node, change)
+}
+
 /// Brings a change into effect and publishes it.
 fn take_effect(node: &Node, change: Change) -> Result<(), SetError> {
     let Change { mut config, changed } = change;

@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use crate::base::version;
 use crate::command::client::ReplyMode;
 use crate::command::connection::check_name;
-use crate::command::spec::{Group::Connection, flags::*};
+use crate::command::spec::{EVERYWHERE, Group::Connection, Mode, flags::*};
 use crate::command::{Client, Command, Ctx, DONE, Fail, Outcome, Result, Transaction, int, is};
 use crate::server::commands::{node, pubsub};
 use crate::server::node::Node;
@@ -17,7 +17,8 @@ pub const COMMANDS: &[Command] = &[
         .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
         .complexity("O(N) where N is the number of passwords of the user")
         .history(&[("6.0.0", "The argument for the name of a user (ACL).")])
-        .doc("1.0.0", "[username@6.0.0] password", "Authenticates the connection."),
+        .doc("1.0.0", "[username@6.0.0] password", "Authenticates the connection.")
+        .modes(EVERYWHERE),
     Command::new("hello", -1, Connection, hello)
         .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
         .complexity("O(1)")
@@ -26,7 +27,8 @@ pub const COMMANDS: &[Command] = &[
             "6.0.0",
             "[arguments=(protover [AUTH (username password)] [SETNAME clientname])]",
             "Agrees on the protocol, and says who the server is.",
-        ),
+        )
+        .modes(EVERYWHERE),
     Command::new("reset", 1, Connection, reset)
         .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY | IN_SUBSCRIBED | NOT_QUEUED)
         .complexity("O(1)")
@@ -138,8 +140,8 @@ fn hello(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     client.version += 1;
     let reply = &mut *ctx.reply;
     reply.set_resp3(client.resp3);
-    let config = node.config.load();
-    reply.map(7);
+    let is_sentinel = node.origin.mode == Mode::Sentinel;
+    reply.map(if is_sentinel { 6 } else { 7 });
     reply.bulk(b"server");
     reply.bulk(b"redis");
     reply.bulk(b"version");
@@ -149,9 +151,11 @@ fn hello(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     reply.bulk(b"id");
     reply.int(client.id as i64);
     reply.bulk(b"mode");
-    reply.bulk(if config.cluster_enabled { b"cluster" } else { b"standalone" });
-    reply.bulk(b"role");
-    reply.bulk(if node.is_replica() { b"replica" } else { b"master" });
+    reply.bulk_str(node.mode_name());
+    if !is_sentinel {
+        reply.bulk(b"role");
+        reply.bulk(if node.is_replica() { b"replica" } else { b"master" });
+    }
     reply.bulk(b"modules");
     reply.array(0);
     DONE

@@ -21,6 +21,7 @@ pub mod pubsub;
 mod reload;
 mod replication;
 pub mod scripting;
+pub mod sentinel;
 
 /// The families of this room, for the table of commands.
 pub const FAMILIES: &Families = &[
@@ -37,6 +38,7 @@ pub const FAMILIES: &Families = &[
     cluster::COMMANDS,
     migrate::COMMANDS,
     scripting::COMMANDS,
+    sentinel::COMMANDS,
 ];
 
 /// The node that a handler runs on.

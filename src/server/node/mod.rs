@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 
 use crate::base::time::{MonoMs, UnixMs};
 use crate::command::gate;
+use crate::command::spec::Mode;
 use crate::config::Config;
 use crate::config::compound::KeyspaceEvents;
 use crate::exec::Shared;
@@ -31,6 +32,7 @@ use crate::server::node::rates::{Exceeded, Rates};
 use crate::server::process::limits::OomScore;
 use crate::server::process::logging;
 use crate::server::process::supervise::Supervisor;
+use crate::server::sentinel::Driver;
 use crate::server::shutdown::ShutdownState;
 
 pub mod clients;
@@ -77,12 +79,15 @@ pub struct Node {
     pub replication: Replication,
     /// The cluster bus; not set outside cluster mode.
     pub bus: OnceLock<Arc<Bus>>,
+    /// What watches others, in a sentinel.
+    pub sentinel: OnceLock<Arc<Driver>>,
     pub origin: Origin,
 }
 
 /// What the node was started with.
 #[derive(Default)]
 pub struct Origin {
+    pub mode: Mode,
     pub log: Option<logging::Log>,
     /// Absolute, because the server changes its directory.
     pub config_file: Option<PathBuf>,
@@ -153,7 +158,17 @@ impl Node {
             aof: Aof::default(),
             replication: Replication::new(seed),
             bus: OnceLock::new(),
+            sentinel: OnceLock::new(),
             origin,
+        }
+    }
+
+    /// What the node is, as HELLO and INFO call it.
+    pub fn mode_name(&self) -> &'static str {
+        match self.origin.mode {
+            Mode::Sentinel => "sentinel",
+            Mode::Data if self.config.load().cluster_enabled => "cluster",
+            Mode::Data => "standalone",
         }
     }
 
