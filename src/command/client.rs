@@ -116,6 +116,8 @@ pub struct Client {
     pub readonly: bool,
     pub no_evict: bool,
     pub no_touch: bool,
+    /// MONITOR: it is shown every command.
+    pub monitors: bool,
     pub conditions: Conditions,
     /// Commands of the transaction that runs at this moment.
     pub executing: Option<usize>,
@@ -223,6 +225,7 @@ impl Client {
                 out.push(letter);
             }
         };
+        add(self.monitors, 'O');
         add(self.role == Role::Replica, 'S');
         add(self.role == Role::Primary, 'M');
         add(self.subscriptions() > 0, 'P');

@@ -208,7 +208,8 @@ pub struct Keyword {
 }
 
 impl Keyword {
-    fn find(&self, args: &[&[u8]]) -> Option<usize> {
+    /// Where the word stands.
+    pub fn find(&self, args: &[&[u8]]) -> Option<usize> {
         let is = |at: usize, word: &str| args[at].eq_ignore_ascii_case(word.as_bytes());
         let mut at = self.from;
         while at < args.len() {
@@ -322,6 +323,19 @@ pub struct Command {
     pub subcommands: &'static [Command],
     /// What the process must be for the command to exist.
     pub modes: &'static [Mode],
+    /// Positions of arguments that logs and MONITOR do not tell: passwords.
+    pub secrets: fn(&[&[u8]]) -> KeyPositions,
+}
+
+fn no_secrets(_: &[&[u8]]) -> KeyPositions {
+    KeyPositions::new()
+}
+
+/// The positions of the words behind the option `word`, as many as belong to it, from argument `from` on.
+pub fn behind_option(args: &[&[u8]], from: usize, word: &str, words: usize) -> KeyPositions {
+    let found = args.iter().skip(from).position(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    let first = found.map_or(args.len(), |at| from + at + 1);
+    (first..args.len().min(first + words)).collect()
 }
 
 /// What a process is: a node with data, or a Sentinel.
@@ -350,6 +364,7 @@ impl Command {
             run,
             subcommands: &[],
             modes: &[Mode::Data],
+            secrets: no_secrets,
         }
     }
 
@@ -397,6 +412,12 @@ impl Command {
     /// What changed for clients since the command came.
     pub const fn history(mut self, history: &'static [(&'static str, &'static str)]) -> Self {
         self.history = history;
+        self
+    }
+
+    /// Which arguments must not be told.
+    pub const fn secrets(mut self, secrets: fn(&[&[u8]]) -> KeyPositions) -> Self {
+        self.secrets = secrets;
         self
     }
 

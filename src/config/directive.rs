@@ -69,10 +69,12 @@ pub enum Effect {
     /// The thresholds of encodings, and the longest string.
     Encodings,
     Backlog,
+    /// From when on calls are shown to the slow log and the latency monitor, and whether their times are kept.
+    Observers,
 }
 
 impl Effect {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::OpenFiles,
         Self::Directory,
         Self::OomScore,
@@ -86,6 +88,7 @@ impl Effect {
         Self::Cluster,
         Self::Encodings,
         Self::Backlog,
+        Self::Observers,
     ];
 }
 

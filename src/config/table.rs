@@ -5,7 +5,7 @@
 
 use super::directive::Effect::{
     Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners, Log, Memory as MemoryLimit,
-    OomScore, OpenFiles, SaveFailure,
+    Observers, OomScore, OpenFiles, SaveFailure,
 };
 use super::directive::Form::{Bool, Choice, Compound, Int, Memory, MemoryOrPercent, Octal, Secret, Text};
 use super::directive::{Directive, Form, Meaning, Place};
@@ -245,11 +245,11 @@ pub static DIRECTIVES: &[Directive] = &[
     here("stream-node-max-entries", "100", Int(0, LONG_MAX, at!(stream_node_max_entries))).moves(&[Encodings]),
     later("hll-sparse-max-bytes", "3000", Memory(0, LONG_MAX, at!(hll_sparse_max_bytes))),
     // Observability
-    later("slowlog-log-slower-than", "10000", Int(-1, LONG_MAX, at!(slowlog_log_slower_than))),
-    later("slowlog-max-len", "128", Int(0, LONG_MAX, at!(slowlog_max_len))),
-    later("latency-monitor-threshold", "0", Int(0, LONG_MAX, at!(latency_monitor_threshold))),
-    later("latency-tracking", "yes", Bool(at!(latency_tracking))),
-    later("latency-tracking-info-percentiles", "50 99 99.9", Compound(at!(latency_tracking_info_percentiles))),
+    here("slowlog-log-slower-than", "10000", Int(-1, LONG_MAX, at!(slowlog_log_slower_than))).moves(&[Observers]),
+    here("slowlog-max-len", "128", Int(0, LONG_MAX, at!(slowlog_max_len))),
+    here("latency-monitor-threshold", "0", Int(0, LONG_MAX, at!(latency_monitor_threshold))).moves(&[Observers]),
+    here("latency-tracking", "yes", Bool(at!(latency_tracking))).moves(&[Observers]),
+    here("latency-tracking-info-percentiles", "50 99 99.9", Compound(at!(latency_tracking_info_percentiles))),
     none("hide-user-data-from-log", "no", Bool(at!(hide_user_data_from_log))),
 ];
 

@@ -89,10 +89,18 @@ impl Stopwatch {
     }
 
     /// Counts a call that began at `began` and ends now.
+    /// Returns how many nanoseconds it took. `histogram`: they are counted in the command's histogram, too.
     #[inline(always)]
-    pub fn count(&mut self, stats: &CommandStats, id: usize, began: u64) {
+    pub fn count(&mut self, stats: &CommandStats, id: usize, began: u64, histogram: bool) -> u64 {
         self.mark = (self.clock)();
-        stats.count_call(id, self.mark.wrapping_sub(began));
+        let nanos = self.mark.wrapping_sub(began);
+        stats.count_call(id, nanos, histogram);
+        nanos
+    }
+
+    /// Nanoseconds on its clock.
+    pub fn now(&self) -> u64 {
+        (self.clock)()
     }
 }
 
@@ -144,6 +152,9 @@ impl Executor {
             Ok(Outcome::Block(block)) => {
                 // A reader of a group has made its consumer.
                 self.publish_notices(host);
+                if origin != Origin::Unblocked {
+                    self.show(host, call, client);
+                }
                 return Ended::Blocks(block);
             }
             Ok(Outcome::Aside(busy)) => {
@@ -164,7 +175,10 @@ impl Executor {
         }
         self.publish_notices(host);
         if !matches!(ended, Ended::Now(After::Postponed)) {
-            self.stopwatch.count(&self.stats, call.id, began);
+            self.measure(host, call, client, began);
+        }
+        if origin != Origin::Unblocked {
+            self.show(host, call, client);
         }
         ended
     }

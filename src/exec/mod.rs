@@ -27,7 +27,9 @@ mod admit;
 mod aside;
 mod blocked;
 mod call;
+pub mod histogram;
 mod notices;
+pub mod observe;
 pub mod parcel;
 mod route;
 pub mod stats;
@@ -37,6 +39,7 @@ pub mod upkeep;
 use admit::Admitted;
 use blocked::register;
 use call::{Call, Ended, Origin, Stopwatch};
+use observe::{Observers, Seen};
 use stats::CommandStats;
 
 /// What all executors of a node share.
@@ -51,6 +54,8 @@ pub struct Shared {
     pub view: ArcSwapOption<View>,
     /// This node follows a primary: its clients see dead keys as missing, and it deletes none.
     pub is_replica: AtomicBool,
+    /// Who looks at commands that have run.
+    pub observers: Observers,
 }
 
 impl std::fmt::Debug for Shared {
@@ -104,6 +109,15 @@ pub trait Host {
 
     /// Asks the owner of a blocked client to run its command again.
     fn retry(&mut self, waiter: &Arc<Waiter>);
+
+    /// Shows a call that took at least [`Observers::long_from`].
+    fn took_long(&mut self, seen: &Seen<'_>);
+
+    /// Shows a call while somebody monitors. Must take no shard lock.
+    fn ran(&mut self, seen: &Seen<'_>);
+
+    /// Tells how long the node did something by itself, by the name of the event for the latency monitor.
+    fn did(&mut self, event: &'static str, nanos: u64);
 }
 
 /// What is to happen to the connection after a command.

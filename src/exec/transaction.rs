@@ -107,13 +107,14 @@ impl Executor {
         } else {
             self.run_queue(host, client, &multi, call.now, &mut locked, reply);
         }
+        self.show(host, call, client);
         self.commit(client);
         if !self.effects.ready.is_empty() {
             self.serve_blocked(host, call.now, &mut locked);
         }
         drop(locked);
         self.unwatch(client);
-        self.stopwatch.count(&self.stats, call.id, began);
+        self.measure(host, call, client, began);
         After::Done
     }
 

@@ -14,6 +14,7 @@ use crate::base::version;
 use crate::command::spec::Mode;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
+use crate::exec::observe::Observers;
 use crate::exec::{MemoryLimit, Shared};
 use crate::keyspace::lazy::{Cause, Lazy};
 use crate::keyspace::{Garbage, Keyspace, Usage};
@@ -289,9 +290,26 @@ fn make_node(
         },
         view: ArcSwapOption::empty(),
         is_replica: AtomicBool::new(false),
+        observers: Observers::default(),
     };
     let run_id = random_hex(rng);
-    Ok(Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin))
+    let node = Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin);
+    configure_observers(&node, &node.config.load());
+    Ok(node)
+}
+
+/// From which time on calls are noted, and whether their times are counted in histograms.
+pub fn configure_observers(node: &Node, config: &Config) {
+    node.latency.set_threshold(config.latency_monitor_threshold);
+    let slow =
+        u64::try_from(config.slowlog_log_slower_than).map_or(u64::MAX, |micros| micros.saturating_mul(1000));
+    let late = match config.latency_monitor_threshold {
+        0 => u64::MAX,
+        millis => millis.saturating_mul(1_000_000),
+    };
+    let observers = &node.shared.observers;
+    observers.long_from.store(slow.min(late), Ordering::Relaxed);
+    observers.histograms.store(config.latency_tracking, Ordering::Relaxed);
 }
 
 /// How many keys one command may evict: a hundred for each step of the tenacity, all at its end.

@@ -14,12 +14,15 @@ mod connection;
 mod debug;
 mod docs;
 pub mod info;
+mod latency;
 pub mod migrate;
+mod monitor;
 mod persistence;
 mod process;
 pub mod pubsub;
 mod reload;
 mod replication;
+mod slowlog;
 
 /// The families of this room, for the table of commands.
 pub const FAMILIES: &Families = &[
@@ -35,6 +38,9 @@ pub const FAMILIES: &Families = &[
     replication::COMMANDS,
     cluster::COMMANDS,
     migrate::COMMANDS,
+    slowlog::COMMANDS,
+    latency::COMMANDS,
+    monitor::COMMANDS,
 ];
 
 /// The node that a handler runs on.
@@ -44,12 +50,14 @@ fn node<'c>(ctx: &Ctx<'c, '_, '_>) -> &'c Arc<Node> {
 
 /// What a client leaves behind when its connection closes. `waited`: it was suspended.
 pub fn on_close(node: &Arc<Node>, client: &mut Client, waited: bool) {
+    node.stop_monitoring(client);
     pubsub::forget(node, client);
     crate::server::control::replication::on_close(node, client, waited);
 }
 
 /// What a client leaves behind when its connection becomes a replica's.
 pub fn on_detach(node: &Node, client: &mut Client) {
+    node.stop_monitoring(client);
     pubsub::forget(node, client);
 }
 

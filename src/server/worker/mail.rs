@@ -21,7 +21,7 @@ impl Worker {
                 Mail::Push { token, client, bytes } => {
                     if let Some(c) = self.connection(token, client)
                         // Who has just left its last channel takes whatever comes for a reply.
-                        && (c.client.resp3 || c.client.subscriptions() > 0)
+                        && (c.client.resp3 || c.client.subscriptions() > 0 || c.client.monitors)
                     {
                         c.queue_message(bytes);
                         listeners.push(token);

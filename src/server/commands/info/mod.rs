@@ -144,6 +144,7 @@ const SECTIONS: &[Section] = &[
     section("Modules", |_, _| {}),
     Section { title: "Commandstats", shown: Shown::OnRequest, write: commands::calls },
     section("Errorstats", commands::errors),
+    Section { title: "Latencystats", shown: Shown::OnRequest, write: commands::latencies },
     section("Cluster", cluster::write),
     section("Keyspace", keyspace::write),
 ];
