@@ -43,7 +43,9 @@
 //! **Who hears of a change.** Whatever changes a key says so with [`keyspace::Db::changed`] and names the
 //! event ([`keyspace::event`]): commands, expiry, eviction, a flush, a lost slot. There transactions that
 //! watch the key are broken, blocked clients are noted, and events that `notify-keyspace-events` asks for
-//! are collected; [`exec`] publishes them before the locks are released.
+//! are collected; [`exec`] publishes them before the locks are released. So do invalidations leave for those who
+//! keep what they have read ([`keyspace::tracking`]). Who looks at commands and not at keys, MONITOR and the slow
+//! log, is shown each call where it ends ([`exec::observe`]).
 //!
 //! **Where a vote is decided.** `hear_auth_request` in `cluster::election`. The vote leaves only after
 //! the `Persist` action before it is on disk: the order of actions is a contract ([`cluster::Action`]).

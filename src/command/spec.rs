@@ -49,6 +49,9 @@ pub mod flags {
     /// What it answers are messages out of band, which CLIENT REPLY does not silence.
     pub const PUSHES: Flags = 1 << 27;
 
+    /// Leaves what CLIENT CACHING said for the command that follows.
+    pub const KEEPS_CACHING: Flags = 1 << 44;
+
     /// Reads the node's counters: what its thread has counted so far is added to them first.
     pub const READS_COUNTERS: Flags = 1 << 35;
 

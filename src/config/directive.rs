@@ -69,7 +69,8 @@ pub enum Effect {
     /// The thresholds of encodings, and the longest string.
     Encodings,
     Backlog,
-    /// From when on calls are shown to the slow log and the latency monitor, and whether their times are kept.
+    /// From when on calls are shown to the slow log and the latency monitor, whether their times are kept, and
+    /// how many keys are remembered for clients that track.
     Observers,
 }
 

@@ -223,7 +223,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("client-query-buffer-limit", "1073741824", Memory(1_048_576, LONG_MAX, at!(client_query_buffer_limit))),
     here("proto-max-bulk-len", "536870912", Memory(1_048_576, LONG_MAX, at!(proto_max_bulk_len))).moves(&[Encodings]),
     here("notify-keyspace-events", "", Compound(at!(notify_keyspace_events))).moves(&[Events]),
-    later("tracking-table-max-keys", "1000000", Int(0, LONG_MAX, at!(tracking_table_max_keys))),
+    here("tracking-table-max-keys", "1000000", Int(0, LONG_MAX, at!(tracking_table_max_keys))).moves(&[Observers]),
     // Security
     here("requirepass", "", Secret(at!(requirepass))).sensitive(),
     later("aclfile", "", Text(at!(aclfile))).immutable(),

@@ -123,6 +123,7 @@ impl Executor {
         // A replica's log is its primary's stream and nothing else.
         self.effects.log_wanted = shared.keyspace.log.is_wanted() && !replica && origin != Origin::Primary;
         self.effects.recorded = false;
+        self.effects.writer = client.id;
         if call.command.has(flags::READS_COUNTERS) {
             self.publish_counts();
         }
@@ -172,6 +173,9 @@ impl Executor {
         };
         if self.effects.dirty != dirty_before && !self.effects.recorded {
             self.effects.record(client.db, call.args);
+        }
+        if client.tracks.is_some() {
+            self.track(call, client);
         }
         self.publish_notices(host);
         if !matches!(ended, Ended::Now(After::Postponed)) {

@@ -18,6 +18,7 @@ use crate::command::spec::flags;
 use crate::command::table::Listed;
 use crate::command::{Client, Command, CommandTable, Fail, TimeoutReply, gate};
 use crate::keyspace::db::{Expiring, Notice};
+use crate::keyspace::tracking::Stale;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked, UnitInfo};
 use crate::resp::Reply;
@@ -33,6 +34,7 @@ pub mod observe;
 pub mod parcel;
 mod route;
 pub mod stats;
+mod track;
 mod transaction;
 pub mod upkeep;
 
@@ -109,6 +111,10 @@ pub trait Host {
 
     /// Asks the owner of a blocked client to run its command again.
     fn retry(&mut self, waiter: &Arc<Waiter>);
+
+    /// Tells those who track keys that these are stale: all, if `flushed`. `writer`: the client whose command
+    /// changed them, or 0. Must take no shard lock.
+    fn invalidate(&mut self, stale: &[Stale], flushed: bool, writer: u64);
 
     /// Shows a call that took at least [`Observers::long_from`].
     fn took_long(&mut self, seen: &Seen<'_>);

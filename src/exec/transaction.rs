@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
+use super::track::end_caching;
 use super::{After, Executor, Host, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
@@ -113,6 +114,7 @@ impl Executor {
             self.serve_blocked(host, call.now, &mut locked);
         }
         drop(locked);
+        end_caching(client);
         self.unwatch(client);
         self.measure(host, call, client, began);
         After::Done

@@ -109,6 +109,7 @@ impl Executor {
     /// Ends what the node did by itself, under its locks: each record is a unit of the log, events are published,
     /// and clients that waited for keys which went are told.
     fn settle(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
+        self.effects.writer = 0;
         self.publish_notices(host);
         if self.effects.has_records() {
             self.effects.append_to(&self.shared.keyspace.log, false);

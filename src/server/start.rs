@@ -307,6 +307,7 @@ pub fn configure_observers(node: &Node, config: &Config) {
         0 => u64::MAX,
         millis => millis.saturating_mul(1_000_000),
     };
+    node.shared.keyspace.tracking.set_most(config.tracking_table_max_keys);
     let observers = &node.shared.observers;
     observers.long_from.store(slow.min(late), Ordering::Relaxed);
     observers.histograms.store(config.latency_tracking, Ordering::Relaxed);

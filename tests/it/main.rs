@@ -14,6 +14,7 @@ mod events;
 mod expired;
 mod keys;
 mod maxmemory;
+mod observe;
 mod patience;
 mod persistence;
 mod protocol;

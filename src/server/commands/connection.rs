@@ -172,6 +172,7 @@ fn reset(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let (node, client) = (node(ctx), &mut *ctx.client);
     pubsub::forget(node, client);
     node.stop_monitoring(client);
+    node.stop_tracking(client);
     set_protocol(client, node.config.load().client_default_resp == 3);
     client.db = 0;
     client.name.clear();

@@ -15,7 +15,9 @@ mod debug;
 mod docs;
 pub mod info;
 mod latency;
+mod memory;
 pub mod migrate;
+mod modules;
 mod monitor;
 mod persistence;
 mod process;
@@ -23,6 +25,7 @@ pub mod pubsub;
 mod reload;
 mod replication;
 mod slowlog;
+mod tracking;
 
 /// The families of this room, for the table of commands.
 pub const FAMILIES: &Families = &[
@@ -41,6 +44,8 @@ pub const FAMILIES: &Families = &[
     slowlog::COMMANDS,
     latency::COMMANDS,
     monitor::COMMANDS,
+    memory::COMMANDS,
+    modules::COMMANDS,
 ];
 
 /// The node that a handler runs on.
@@ -51,6 +56,7 @@ fn node<'c>(ctx: &Ctx<'c, '_, '_>) -> &'c Arc<Node> {
 /// What a client leaves behind when its connection closes. `waited`: it was suspended.
 pub fn on_close(node: &Arc<Node>, client: &mut Client, waited: bool) {
     node.stop_monitoring(client);
+    node.stop_tracking(client);
     pubsub::forget(node, client);
     crate::server::control::replication::on_close(node, client, waited);
 }
@@ -58,6 +64,7 @@ pub fn on_close(node: &Arc<Node>, client: &mut Client, waited: bool) {
 /// What a client leaves behind when its connection becomes a replica's.
 pub fn on_detach(node: &Node, client: &mut Client) {
     node.stop_monitoring(client);
+    node.stop_tracking(client);
     pubsub::forget(node, client);
 }
 

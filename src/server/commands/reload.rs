@@ -85,6 +85,7 @@ fn save_and_load(node: &Node, how: How) -> std::result::Result<(), String> {
         for db in 0..keyspace.databases() as u16 {
             keyspace.flush(&mut locked, db, &mut Effects::default());
         }
+        node.invalidate_all();
     }
     let file = File::open(rdb_file::path(&node.config.load())).map_err(|e| words(&e))?;
     let total = file.metadata().ok().map(|m| m.len());

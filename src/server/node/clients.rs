@@ -84,6 +84,8 @@ pub struct ClientState {
     pub multi: i64,
     pub watched: usize,
     pub flags: String,
+    /// As CLIENT GETREDIR tells it.
+    pub redirection: i64,
 }
 
 /// The registry.
@@ -184,6 +186,7 @@ impl ClientState {
             },
             watched: client.watched.len(),
             flags: client.flags(blocked),
+            redirection: client.redirection(),
         }
     }
 }

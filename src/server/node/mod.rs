@@ -32,6 +32,7 @@ use crate::server::node::monitors::Monitors;
 use crate::server::node::pause::Pause;
 use crate::server::node::rates::Rates;
 use crate::server::node::slowlog::SlowLog;
+use crate::server::node::tracking::Trackers;
 use crate::server::process::limits::OomScore;
 use crate::server::process::logging;
 use crate::server::process::supervise::Supervisor;
@@ -43,6 +44,7 @@ pub mod monitors;
 pub mod pause;
 pub mod rates;
 pub mod slowlog;
+pub mod tracking;
 
 /// A running node.
 pub struct Node {
@@ -55,6 +57,7 @@ pub struct Node {
     pub slowlog: SlowLog,
     pub latency: LatencyMonitor,
     pub monitors: Monitors,
+    pub trackers: Trackers,
     pub couriers: Couriers,
     /// The workers' mailboxes, filled before the first client is accepted.
     pub workers: OnceLock<Vec<Arc<Mailbox>>>,
@@ -140,6 +143,7 @@ impl Node {
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
             monitors: Monitors::default(),
+            trackers: Trackers::default(),
             couriers: Couriers::default(),
             workers: OnceLock::new(),
             control: OnceLock::new(),

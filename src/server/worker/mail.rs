@@ -5,6 +5,8 @@ use std::time::Instant;
 use crate::server::commands;
 use crate::server::net::connection::{Connection, Hold};
 use crate::server::net::mailbox::Mail;
+use crate::server::node::clients::ClientState;
+use crate::server::node::tracking;
 use crate::server::worker::Worker;
 
 impl Worker {
@@ -13,7 +15,7 @@ impl Worker {
         // may happen to it.
         let mut listeners = Vec::new();
         for mail in self.mailbox.take() {
-            if !matches!(mail, Mail::Push { .. } | Mail::ChannelLeft { .. }) {
+            if !matches!(mail, Mail::Push { .. } | Mail::Stale { .. } | Mail::ChannelLeft { .. }) {
                 self.flush_all(&mut listeners);
             }
             match mail {
@@ -25,6 +27,25 @@ impl Worker {
                     {
                         c.queue_message(bytes);
                         listeners.push(token);
+                    }
+                }
+                Mail::Stale { token, client, keys, redirected } => {
+                    if let Some(c) = self.connection(token, client)
+                        && let Some(bytes) = tracking::message(&c.client, keys.as_deref(), redirected)
+                    {
+                        c.queue_message(bytes);
+                        listeners.push(token);
+                    }
+                }
+                Mail::RedirectionBroken { token, client, redirect } => {
+                    if let Some(c) = self.connection(token, client) {
+                        // CLIENT LIST shows it.
+                        c.client.version += 1;
+                        *c.entry.state.lock() = ClientState::of(&c.client, c.hold.is_some());
+                        if let Some(bytes) = tracking::broken_message(&c.client, redirect) {
+                            c.queue_message(bytes);
+                            self.flush_now(token);
+                        }
                     }
                 }
                 Mail::ChannelLeft { token, client, channel } => {

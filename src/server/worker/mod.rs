@@ -20,6 +20,7 @@ use crate::exec::upkeep::Room;
 use crate::exec::{Executor, Host};
 use crate::keyspace::SHARDS;
 use crate::keyspace::db::Notice;
+use crate::keyspace::tracking::Stale;
 use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
 use crate::server::commands;
@@ -113,6 +114,13 @@ impl Host for NodeHost<'_> {
 
     fn retry(&mut self, waiter: &Arc<Waiter>) {
         self.node.send(waiter.worker, Mail::Retry { waiter: Arc::clone(waiter) });
+    }
+
+    fn invalidate(&mut self, stale: &[Stale], flushed: bool, writer: u64) {
+        if flushed {
+            self.node.invalidate_all();
+        }
+        self.node.invalidate(stale, writer);
     }
 
     fn took_long(&mut self, seen: &Seen<'_>) {

@@ -16,7 +16,7 @@ mod cluster;
 mod commands;
 mod cpu;
 mod keyspace;
-mod memory;
+pub mod memory;
 mod persistence;
 mod replication;
 mod server;
