@@ -29,6 +29,7 @@ use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::{Node, Origin, unix_ms};
+use crate::server::process::affinity;
 use crate::server::process::crash;
 use crate::server::process::{allocator, os_error};
 use crate::server::worker::{WAKER, Worker};
@@ -247,11 +248,13 @@ fn make_node(
     rng: &mut Rng,
     origin: Origin,
 ) -> Result<Node, StartError> {
+    let cores = config.bio_cpulist.clone();
     let (garbage, bin) = std::sync::mpsc::channel::<Garbage>();
     thread::Builder::new()
         .name("free".into())
         .spawn(move || {
             crash::guard_thread();
+            affinity::bind_or_warn("bio-cpulist", &cores);
             for garbage in bin {
                 drop(garbage);
                 GARBAGE_WAITING.fetch_sub(1, Ordering::Relaxed);

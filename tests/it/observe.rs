@@ -271,3 +271,24 @@ fn nobody_keeps_a_value_that_has_changed() {
         }
     }
 }
+
+/// The cores on which the thread called `name` may run, as the kernel lists them.
+fn cores_of(server: &Server, name: &str) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("threads");
+    let status = tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok())
+        .find(|status| status.lines().next().is_some_and(|line| line.ends_with(&format!("\t{name}"))))
+        .expect("the thread is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("its cores");
+    line.trim().to_owned()
+}
+
+#[test]
+fn threads_run_on_the_cores_that_are_listed() {
+    let server = Launch::subject().args(&["--server-cpulist", "0", "--io-threads", "2"]).start();
+    assert_eq!([cores_of(&server, "worker-1"), cores_of(&server, "free")], ["0", "0"]);
+    let server = Launch::subject().args(&["--bio-cpulist", "0", "--io-threads", "2"]).start();
+    let all = cores_of(&server, "worker-1");
+    assert_eq!(cores_of(&server, "free"), "0");
+    assert!(std::thread::available_parallelism().is_ok_and(|n| n.get() == 1) || all != "0", "{all}");
+}

@@ -34,7 +34,7 @@ const MODULE: &[Command] = &[
     ),
     Command::new("loadex", -3, Server, load).flags(LOAD).complexity("O(1)").doc(
         "7.0.0",
-        "path [configs=CONFIG (name value) CONFIG...] [ARGS args ...]",
+        "path [CONFIG configs=(name value) CONFIG...] [ARGS args ...]",
         "Is refused: this server has no modules.",
     ),
     Command::new("unload", 3, Server, unload).flags(LOAD).complexity("O(1)").doc(

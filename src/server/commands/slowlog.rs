@@ -13,7 +13,7 @@ const READ: Flags = ADMIN | LOADING | STALE;
 const SLOWLOG: &[Command] = &[
     Command::new("get", -2, Server, get)
         .flags(READ)
-        .tips(&["request_policy:all_nodes", "nondeterministic_output"])
+        .tips(&["nondeterministic_output", "request_policy:all_nodes"])
         .complexity("O(N) where N is the number of entries returned")
         .history(&[("4.0.0", "The client's address and name in each entry.")])
         .doc("2.2.12", "[count]", "Returns the newest entries."),
@@ -24,7 +24,7 @@ const SLOWLOG: &[Command] = &[
     ),
     Command::new("len", 2, Server, len)
         .flags(READ)
-        .tips(&["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"])
+        .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:agg_sum"])
         .complexity("O(1)")
         .doc("2.2.12", "", "Counts the entries."),
     Command::new("reset", 2, Server, reset)
