@@ -27,6 +27,8 @@ pub struct Multi {
     pub queue: Vec<Queued>,
     /// A command was refused while queueing: EXEC will refuse all.
     pub aborted: bool,
+    /// Bytes of the arguments in the queue.
+    pub bytes: usize,
 }
 
 /// Which of the keys that it reads a tracking client keeps.
@@ -254,7 +256,7 @@ impl Client {
     }
 
     /// The letters of CLIENT LIST's `flags`.
-    pub fn flags(&self, blocked: bool) -> String {
+    pub fn flags(&self) -> String {
         let mut out = String::new();
         let mut add = |on: bool, letter: char| {
             if on {
@@ -266,7 +268,6 @@ impl Client {
         add(self.role == Role::Primary, 'M');
         add(self.subscriptions() > 0, 'P');
         add(self.conditions.multi.is_some() || self.executing.is_some(), 'x');
-        add(blocked, 'b');
         if let Some(tracks) = &self.tracks {
             add(true, 't');
             add(tracks.broken.load(Ordering::Relaxed), 'R');

@@ -30,7 +30,7 @@ use crate::server::node::clients::Clients;
 use crate::server::node::latency::LatencyMonitor;
 use crate::server::node::monitors::Monitors;
 use crate::server::node::pause::Pause;
-use crate::server::node::rates::Rates;
+use crate::server::node::rates::{Exceeded, Rates};
 use crate::server::node::slowlog::SlowLog;
 use crate::server::node::tracking::Trackers;
 use crate::server::process::limits::OomScore;
@@ -70,6 +70,7 @@ pub struct Node {
     pub stats: Vec<Arc<CommandStats>>,
     pub net: NetStats,
     pub rates: Mutex<Rates>,
+    pub exceeded: Exceeded,
     pub memory_peak: AtomicU64,
     /// Memory taken before there were data.
     pub memory_at_start: AtomicU64,
@@ -152,6 +153,7 @@ impl Node {
             stats: (0..executors).map(|_| Arc::new(CommandStats::new(commands))).collect(),
             net: NetStats::default(),
             rates: Mutex::default(),
+            exceeded: Exceeded::default(),
             memory_peak: AtomicU64::new(0),
             memory_at_start: AtomicU64::new(0),
             run_id,
@@ -280,12 +282,16 @@ impl Node {
             &net.auth_failed,
             &self.clients.accepted,
             &self.clients.rejected,
+            &self.clients.evicted,
             &keys.expired_keys,
+            &keys.expired_fields,
             &keys.evicted_keys,
+            &keys.discarded,
             &self.save.saves,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
+        self.exceeded.reset();
         *self.rates.lock() = Rates::default();
         self.replication.reset_stats();
     }
