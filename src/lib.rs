@@ -49,7 +49,9 @@
 //! event ([`keyspace::event`]): commands, expiry, eviction, a flush, a lost slot. There transactions that
 //! watch the key are broken, blocked clients are noted ([`keyspace::watch`]), and events that
 //! `notify-keyspace-events` asks for are collected. Before the locks are released, [`exec`] publishes the events
-//! (`exec::notices`) and runs the commands of blocked clients (`exec::blocked`).
+//! (`exec::notices`), tells those who keep what they have read that it is stale ([`keyspace::tracking`]), and runs
+//! the commands of blocked clients (`exec::blocked`). Who looks at commands and not at keys, MONITOR and the slow
+//! log, is shown each call where it ends ([`exec::observe`]).
 //!
 //! **What the log is.** Units ([`keyspace::log`]: `unit`), each a command or MULTI to EXEC with its slot; the blocks
 //! that are kept (`history`); and registered readers with their positions, for whom blocks are kept and who are

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::gate;
 use super::spec::Command;
@@ -28,6 +29,34 @@ pub struct Multi {
     pub aborted: bool,
     /// Bytes of the arguments in the queue.
     pub bytes: usize,
+}
+
+/// Which of the keys that it reads a tracking client keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Caching {
+    #[default]
+    All,
+    /// Those of commands behind CLIENT CACHING YES.
+    OptIn,
+    /// All but those of commands behind CLIENT CACHING NO.
+    OptOut,
+}
+
+/// CLIENT TRACKING.
+#[derive(Clone, Debug, Default)]
+pub struct Tracks {
+    /// The client that is told in its place; 0: itself.
+    pub redirect: u64,
+    /// BCAST: it hears of all keys that begin with one of the prefixes.
+    pub broadcasts: bool,
+    pub prefixes: Vec<Vec<u8>>,
+    pub caching: Caching,
+    /// CLIENT CACHING was just said.
+    pub said: bool,
+    /// It does not want to hear of what it changes itself.
+    pub noloop: bool,
+    /// Set when the client that is told in its place is gone.
+    pub broken: Arc<AtomicBool>,
 }
 
 /// CLIENT REPLY.
@@ -131,6 +160,10 @@ pub struct Client {
     pub readonly: bool,
     pub no_evict: bool,
     pub no_touch: bool,
+    /// MONITOR: it is shown every command.
+    pub monitors: bool,
+    /// CLIENT TRACKING.
+    pub tracks: Option<Box<Tracks>>,
     pub conditions: Conditions,
     /// Commands of the transaction that runs at this moment.
     pub executing: Option<usize>,
@@ -225,6 +258,11 @@ impl Client {
         self.set(gate::SUBSCRIBED, !self.resp3 && self.subscriptions() > 0);
     }
 
+    /// To whom invalidations go, as CLIENT GETREDIR tells: 0 the client itself, -1 nobody.
+    pub fn redirection(&self) -> i64 {
+        self.tracks.as_ref().map_or(-1, |tracks| tracks.redirect as i64)
+    }
+
     /// Whether the client may only use the pub/sub commands: subscribed, in RESP2.
     pub fn is_subscribed_resp2(&self) -> bool {
         self.has(gate::SUBSCRIBED)
@@ -238,10 +276,16 @@ impl Client {
                 out.push(letter);
             }
         };
+        add(self.monitors, 'O');
         add(self.role == Role::Replica, 'S');
         add(self.role == Role::Primary, 'M');
         add(self.subscriptions() > 0, 'P');
         add(self.conditions.multi.is_some() || self.executing.is_some(), 'x');
+        if let Some(tracks) = &self.tracks {
+            add(true, 't');
+            add(tracks.broken.load(Ordering::Relaxed), 'R');
+            add(tracks.broadcasts, 'B');
+        }
         add(self.dirty.as_ref().is_some_and(|d| d.load(std::sync::atomic::Ordering::Relaxed)), 'd');
         add(self.close_after_reply, 'c');
         add(self.readonly, 'r');

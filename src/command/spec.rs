@@ -49,8 +49,11 @@ pub mod flags {
     /// What it answers are messages out of band, which CLIENT REPLY does not silence.
     pub const PUSHES: Flags = 1 << 27;
 
+    /// Leaves what CLIENT CACHING said for the command that follows.
+    pub const KEEPS_CACHING: Flags = 1 << 44;
+
     /// Reads the node's counters: what its thread has counted so far is added to them first.
-    pub const READS_COUNTERS: Flags = 1 << 35;
+    pub const READS_COUNTERS: Flags = 1 << 45;
 
     /// For servers among themselves and developers.
     pub const SYSTEM: Flags = 1 << 28;
@@ -221,7 +224,8 @@ pub struct Keyword {
 }
 
 impl Keyword {
-    fn find(&self, args: &[&[u8]]) -> Option<usize> {
+    /// Where the word stands first.
+    pub fn find(&self, args: &[&[u8]]) -> Option<usize> {
         self.places(args).next()
     }
 
@@ -348,6 +352,19 @@ pub struct Command {
     pub subcommands: &'static [Command],
     /// What the process must be for the command to exist.
     pub modes: &'static [Mode],
+    /// Positions of arguments that logs and MONITOR do not tell: passwords.
+    pub secrets: fn(&[&[u8]]) -> KeyPositions,
+}
+
+fn no_secrets(_: &[&[u8]]) -> KeyPositions {
+    KeyPositions::new()
+}
+
+/// The positions of the words behind the option `word`, as many as belong to it, from argument `from` on.
+pub fn behind_option(args: &[&[u8]], from: usize, word: &str, words: usize) -> KeyPositions {
+    let found = args.iter().skip(from).position(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    let first = found.map_or(args.len(), |at| from + at + 1);
+    (first..args.len().min(first + words)).collect()
 }
 
 /// What a process is: a node with data, or a Sentinel.
@@ -383,6 +400,7 @@ impl Command {
             run,
             subcommands: &[],
             modes: UNNAMED,
+            secrets: no_secrets,
         }
     }
 
@@ -430,6 +448,12 @@ impl Command {
     /// What changed for clients since the command came.
     pub const fn history(mut self, history: &'static [(&'static str, &'static str)]) -> Self {
         self.history = history;
+        self
+    }
+
+    /// Which arguments must not be told.
+    pub const fn secrets(mut self, secrets: fn(&[&[u8]]) -> KeyPositions) -> Self {
+        self.secrets = secrets;
         self
     }
 

@@ -387,6 +387,14 @@ impl Compound for KeyspaceEvents {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Percentiles(pub Vec<f64>);
 
+impl Percentiles {
+    /// A percentile as people write it: six decimals at most, without the zeros at the end.
+    pub fn shown(percentile: f64) -> String {
+        let text = format!("{percentile:.6}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    }
+}
+
 impl Compound for Percentiles {
     fn read(&mut self, words: &[&[u8]], _first: bool) -> Result<(), String> {
         let words = if let [b""] = words { &[] } else { words };
@@ -405,12 +413,7 @@ impl Compound for Percentiles {
     }
 
     fn show(&self) -> String {
-        // Six decimals at most, without the zeros at the end.
-        let one = |p: &f64| {
-            let text = format!("{p:.6}");
-            text.trim_end_matches('0').trim_end_matches('.').to_owned()
-        };
-        self.0.iter().map(one).collect::<Vec<_>>().join(" ")
+        self.0.iter().map(|p| Self::shown(*p)).collect::<Vec<_>>().join(" ")
     }
 
     fn lines(&self) -> Vec<String> {

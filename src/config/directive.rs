@@ -83,11 +83,14 @@ pub enum Effect {
     AppendOnly,
     /// When it is put on the disk.
     AppendFsync,
+    /// From when on calls are shown to the slow log and the latency monitor, whether their times are kept, and
+    /// how many keys are remembered for clients that track.
+    Observers,
 }
 
 impl Effect {
     /// Each part once.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::OpenFiles,
         Self::Directory,
         Self::OomScore,
@@ -105,6 +108,7 @@ impl Effect {
         Self::Backlog,
         Self::AppendOnly,
         Self::AppendFsync,
+        Self::Observers,
     ];
 }
 

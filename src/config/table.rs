@@ -5,7 +5,7 @@
 
 use super::directive::Effect::{
     AppendFsync, AppendOnly, Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners,
-    Locale, Log, Memory as MemoryLimit, OomScore, OpenFiles, SaveFailure, Scripts,
+    Locale, Log, Memory as MemoryLimit, Observers, OomScore, OpenFiles, SaveFailure, Scripts,
 };
 use super::directive::Form::{Bool, Choice, Compound, Int, Memory, MemoryOrPercent, Octal, Secret, Text};
 use super::directive::{Directive, Form, Meaning, Place};
@@ -106,8 +106,8 @@ pub static DIRECTIVES: &[Directive] = &[
     none("disable-thp", "yes", Bool(at!(disable_thp))).immutable(),
     here("io-threads", "0", Int(0, 128, at!(io_threads))).immutable(),
     none("io-threads-do-reads", "no", Bool(at!(io_threads_do_reads))).immutable(),
-    later("server-cpulist", "", Text(at!(server_cpulist))).alias("server_cpulist").immutable(),
-    none("bio-cpulist", "", Text(at!(bio_cpulist))).alias("bio_cpulist").immutable(),
+    here("server-cpulist", "", Text(at!(server_cpulist))).alias("server_cpulist").immutable(),
+    here("bio-cpulist", "", Text(at!(bio_cpulist))).alias("bio_cpulist").immutable(),
     none("aof-rewrite-cpulist", "", Text(at!(aof_rewrite_cpulist))).alias("aof_rewrite_cpulist").immutable(),
     none("bgsave-cpulist", "", Text(at!(bgsave_cpulist))).alias("bgsave_cpulist").immutable(),
     here("hz", "10", Int(0, INT_MAX, at!(hz))),
@@ -224,7 +224,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("client-query-buffer-limit", "1073741824", Memory(1_048_576, LONG_MAX, at!(client_query_buffer_limit))),
     here("proto-max-bulk-len", "536870912", Memory(1_048_576, LONG_MAX, at!(proto_max_bulk_len))).moves(&[Encodings]),
     here("notify-keyspace-events", "", Compound(at!(notify_keyspace_events))).moves(&[Events]),
-    later("tracking-table-max-keys", "1000000", Int(0, LONG_MAX, at!(tracking_table_max_keys))),
+    here("tracking-table-max-keys", "1000000", Int(0, LONG_MAX, at!(tracking_table_max_keys))).moves(&[Observers]),
     // Security
     here("requirepass", "", Secret(at!(requirepass))).sensitive(),
     later("aclfile", "", Text(at!(aclfile))).immutable(),
@@ -246,11 +246,11 @@ pub static DIRECTIVES: &[Directive] = &[
     here("stream-node-max-entries", "100", Int(0, LONG_MAX, at!(stream_node_max_entries))).moves(&[Encodings]),
     here("hll-sparse-max-bytes", "3000", Memory(0, LONG_MAX, at!(hll_sparse_max_bytes))).moves(&[Encodings]),
     // Observability
-    later("slowlog-log-slower-than", "10000", Int(-1, LONG_MAX, at!(slowlog_log_slower_than))),
-    later("slowlog-max-len", "128", Int(0, LONG_MAX, at!(slowlog_max_len))),
-    later("latency-monitor-threshold", "0", Int(0, LONG_MAX, at!(latency_monitor_threshold))),
-    later("latency-tracking", "yes", Bool(at!(latency_tracking))),
-    later("latency-tracking-info-percentiles", "50 99 99.9", Compound(at!(latency_tracking_info_percentiles))),
+    here("slowlog-log-slower-than", "10000", Int(-1, LONG_MAX, at!(slowlog_log_slower_than))).moves(&[Observers]),
+    here("slowlog-max-len", "128", Int(0, LONG_MAX, at!(slowlog_max_len))),
+    here("latency-monitor-threshold", "0", Int(0, LONG_MAX, at!(latency_monitor_threshold))).moves(&[Observers]),
+    here("latency-tracking", "yes", Bool(at!(latency_tracking))).moves(&[Observers]),
+    here("latency-tracking-info-percentiles", "50 99 99.9", Compound(at!(latency_tracking_info_percentiles))),
     none("hide-user-data-from-log", "no", Bool(at!(hide_user_data_from_log))),
 ];
 

@@ -55,7 +55,7 @@ impl Executor {
     /// Counts the command of a client whose wait ended without what it waited for: by time, or with an error.
     pub fn count_unblocked(&self, waiter: &Waiter, error: Option<&str>) {
         let Some(id) = self.shared.commands.find(&waiter.argv[0]) else { return };
-        self.stats.count_call(id, 0);
+        self.stats.count_call(id, 0, false);
         if let Some(text) = error {
             self.stats.count_failed(id, text);
         }

@@ -106,10 +106,18 @@ impl Stopwatch {
     }
 
     /// Counts a call that began at `began` and ends now.
+    /// Returns how many nanoseconds it took. `histogram`: they are counted in the command's histogram, too.
     #[inline(always)]
-    pub fn count(&mut self, stats: &CommandStats, id: usize, began: u64) {
+    pub fn count(&mut self, stats: &CommandStats, id: usize, began: u64, histogram: bool) -> u64 {
         self.mark = (self.clock)();
-        stats.count_call(id, self.mark.wrapping_sub(began));
+        let nanos = self.mark.wrapping_sub(began);
+        stats.count_call(id, nanos, histogram);
+        nanos
+    }
+
+    /// Nanoseconds on its clock.
+    pub fn now(&self) -> u64 {
+        (self.clock)()
     }
 }
 
@@ -136,6 +144,7 @@ impl Executor {
             && !obeyed
             && !(origin == Origin::Script && self.script_is_silent);
         self.effects.recorded = false;
+        self.effects.writer = client.id;
         if call.command.has(flags::READS_COUNTERS) {
             self.publish_counts();
         }
@@ -163,6 +172,9 @@ impl Executor {
             Ok(Outcome::Block(block)) => {
                 // A reader of a group has made its consumer.
                 self.publish_notices(host);
+                if origin != Origin::Unblocked {
+                    self.show(host, call, client);
+                }
                 return Ended::Blocks(block);
             }
             Ok(Outcome::Script) => return Ended::Script,
@@ -182,9 +194,15 @@ impl Executor {
         if self.effects.dirty != dirty_before && !self.effects.recorded {
             self.effects.record(client.db, call.args);
         }
+        if client.tracks.is_some() {
+            self.track(call, client);
+        }
         self.publish_notices(host);
         if !matches!(ended, Ended::Now(After::Postponed)) && origin != Origin::File {
-            self.stopwatch.count(&self.stats, call.id, began);
+            self.measure(host, call, client, began);
+        }
+        if !matches!(origin, Origin::Unblocked | Origin::File) {
+            self.show(host, call, client);
         }
         ended
     }

@@ -17,6 +17,7 @@ use crate::command::spec::flags;
 use crate::command::table::Listed;
 use crate::command::{Client, Command, CommandTable, Fail, TimeoutReply, gate};
 use crate::keyspace::db::{Expiring, Notice};
+use crate::keyspace::tracking::Stale;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked, UnitInfo};
 use crate::resp::Reply;
@@ -27,17 +28,21 @@ mod admit;
 mod aside;
 mod blocked;
 mod call;
+pub mod histogram;
 mod notices;
+pub mod observe;
 pub mod parcel;
 mod route;
 pub mod script;
 pub mod stats;
+mod track;
 mod transaction;
 pub mod upkeep;
 
 use admit::Admitted;
 use blocked::register;
 use call::{Call, Ended, Origin, Stopwatch};
+use observe::{Observers, Seen};
 use stats::CommandStats;
 
 /// What all executors of a node share.
@@ -59,6 +64,8 @@ pub struct Shared {
     /// A script that has run for longer is told of to who needs its locks (`busy-reply-threshold`), in
     /// milliseconds; 0: never.
     pub busy_after_ms: AtomicU64,
+    /// Who looks at commands that have run.
+    pub observers: Observers,
 }
 
 impl std::fmt::Debug for Shared {
@@ -112,6 +119,19 @@ pub trait Host {
 
     /// Asks the owner of a blocked client to run its command again.
     fn retry(&mut self, waiter: &Arc<Waiter>);
+
+    /// Tells those who track keys that these are stale: all, if `flushed`. `writer`: the client whose command
+    /// changed them, or 0. Must take no shard lock.
+    fn invalidate(&mut self, stale: &[Stale], flushed: bool, writer: u64);
+
+    /// Shows a call that took at least [`Observers::long_from`].
+    fn took_long(&mut self, seen: &Seen<'_>);
+
+    /// Shows a call while somebody monitors. Must take no shard lock.
+    fn ran(&mut self, seen: &Seen<'_>);
+
+    /// Tells how long the node did something by itself, by the name of the event for the latency monitor.
+    fn did(&mut self, event: &'static str, nanos: u64);
 }
 
 /// What is to happen to the connection after a command.

@@ -147,6 +147,8 @@ impl Executor {
     ) -> Ended {
         let began = self.stopwatch.began();
         let of_primary = origin == Origin::Primary || client.role == Role::Primary;
+        // The script stands before its commands in what MONITOR shows.
+        self.show(host, call, client);
         let result = self.begin_script(of_primary, call);
         let failure = match result {
             Ok((subject, given)) => {
@@ -168,7 +170,7 @@ impl Executor {
                 self.stats.count_error(&failure.text);
             }
         }
-        self.stopwatch.count(&self.stats, call.id, began);
+        self.measure(host, call, client, began);
         Ended::Now(After::Done)
     }
 

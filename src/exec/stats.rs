@@ -1,9 +1,12 @@
 //! Counters of one executor. Its thread writes them, INFO reads them.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+
+use super::histogram::{Histogram, Sum};
 
 /// Counters of one command.
 #[derive(Debug, Default)]
@@ -12,6 +15,8 @@ pub struct Counter {
     pub nanos: AtomicU64,
     pub rejected: AtomicU64,
     pub failed: AtomicU64,
+    /// Made by the first call that counts there.
+    histogram: OnceLock<Histogram>,
 }
 
 /// Counters of one executor, by command id.
@@ -91,12 +96,22 @@ impl CommandStats {
         }
     }
 
-    /// Counts a call that took `nanos`.
+    /// Counts a call that took `nanos`, also in the histogram of the command if `histogram` says so.
     #[inline]
-    pub fn count_call(&self, id: usize, nanos: u64) {
+    pub fn count_call(&self, id: usize, nanos: u64, histogram: bool) {
         let c = &self.commands[id];
         bump(&c.calls, 1);
         bump(&c.nanos, nanos);
+        if histogram {
+            c.histogram.get_or_init(Histogram::default).count(nanos);
+        }
+    }
+
+    /// Adds the times of a command's calls to `sum`.
+    pub fn add_times(&self, id: usize, sum: &mut Option<Sum>) {
+        if let Some(histogram) = self.commands[id].histogram.get() {
+            sum.get_or_insert_default().add(histogram);
+        }
     }
 
     /// All calls.
@@ -148,6 +163,9 @@ impl CommandStats {
         for c in &self.commands {
             for counter in [&c.calls, &c.nanos, &c.rejected, &c.failed] {
                 counter.store(0, Ordering::Relaxed);
+            }
+            if let Some(histogram) = c.histogram.get() {
+                histogram.reset();
             }
         }
         self.hits.store(0, Ordering::Relaxed);

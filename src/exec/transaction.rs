@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
+use super::track::end_caching;
 use super::{After, Executor, Host, Shared, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
@@ -70,7 +71,7 @@ impl Executor {
             self.unwatch(client);
             reply.error("EXECABORT Transaction discarded because of previous errors.");
             self.stats.count_failed(call.id, "EXECABORT");
-            self.stopwatch.count(&self.stats, call.id, began);
+            self.measure(host, call, client, began);
             return After::Done;
         }
         let mut set = plan.locks;
@@ -112,13 +113,15 @@ impl Executor {
         } else {
             self.run_queue(host, client, &multi, call.now, &mut locked, reply);
         }
+        self.show(host, call, client);
         self.commit(client);
         if !self.effects.ready.is_empty() {
             self.serve_blocked(host, call.now, &mut locked);
         }
         drop(locked);
+        end_caching(client);
         self.unwatch(client);
-        self.stopwatch.count(&self.stats, call.id, began);
+        self.measure(host, call, client, began);
         After::Done
     }
 

@@ -8,7 +8,8 @@
 //! - [`snapshot`]: one point in time, written without a fork;
 //! - [`log`]: every change, in order;
 //! - [`event`]: what happens to keys, by name;
-//! - [`watch`]: who wants to know that a key changed (WATCH, blocked clients).
+//! - [`watch`]: who wants to know that a key changed (WATCH, blocked clients);
+//! - [`tracking`]: who has read which key and keeps what it read (CLIENT TRACKING).
 
 use std::cell::UnsafeCell;
 use std::hash::{BuildHasher, Hasher};
@@ -30,6 +31,7 @@ pub mod locks;
 pub mod log;
 pub mod snapshot;
 pub mod table;
+pub mod tracking;
 pub mod usage;
 pub mod watch;
 
@@ -83,6 +85,7 @@ pub struct Keyspace {
     pub log: Arc<Log>,
     /// Counters for INFO.
     pub stats: Stats,
+    pub tracking: tracking::Tracking,
     /// Which events are published (`notify-keyspace-events`).
     pub events: event::Wanted,
     discard: Box<dyn Fn(Garbage) + Send + Sync>,
@@ -220,6 +223,7 @@ impl Keyspace {
             snapshot: snapshot::Shared::default(),
             log: Arc::default(),
             stats: Stats::default(),
+            tracking: tracking::Tracking::default(),
             events: event::Wanted::default(),
             discard,
         };

@@ -20,6 +20,7 @@ use crate::server::disk::check;
 use crate::server::disk::config_file;
 use crate::server::disk::rdb_file;
 use crate::server::node::{Node, Origin};
+use crate::server::process::affinity;
 use crate::server::process::cli;
 use crate::server::process::cli::{Asked, Invocation};
 use crate::server::process::crash;
@@ -221,6 +222,8 @@ impl Prepared {
             warn!("{message}");
             Supervisor::None
         });
+        // Threads inherit it: there are none yet.
+        affinity::bind_or_warn("server-cpulist", &config.server_cpulist);
         // Each worker has an event queue, a wake-up and a few files of its own.
         match limits::raise_open_files(config.maxclients, start::own_files(config)) {
             Ok(fitting) => config.maxclients = fitting,

@@ -14,6 +14,7 @@ use crate::base::rng::Rng;
 use crate::base::version;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
+use crate::exec::observe::Observers;
 use crate::exec::{MemoryLimit, Shared};
 use crate::keyspace::lazy::{Cause, Lazy};
 use crate::keyspace::{Garbage, Keyspace, Usage};
@@ -30,6 +31,7 @@ use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::{Node, Origin, unix_ms};
+use crate::server::process::affinity;
 use crate::server::process::crash;
 use crate::server::process::{allocator, os_error};
 use crate::server::sentinel::Driver;
@@ -266,11 +268,13 @@ fn make_node(
     rng: &mut Rng,
     origin: Origin,
 ) -> Result<Node, StartError> {
+    let cores = config.bio_cpulist.clone();
     let (garbage, bin) = std::sync::mpsc::channel::<Garbage>();
     thread::Builder::new()
         .name("free".into())
         .spawn(move || {
             crash::guard_thread();
+            affinity::bind_or_warn("bio-cpulist", &cores);
             for garbage in bin {
                 drop(garbage);
                 GARBAGE_WAITING.fetch_sub(1, Ordering::Relaxed);
@@ -312,9 +316,27 @@ fn make_node(
         is_replica: AtomicBool::new(false),
         scripts: Store::default(),
         busy_after_ms: AtomicU64::new(config.busy_reply_threshold),
+        observers: Observers::default(),
     };
     let run_id = random_hex(rng);
-    Ok(Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin))
+    let node = Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin);
+    configure_observers(&node, &node.config.load());
+    Ok(node)
+}
+
+/// From which time on calls are noted, and whether their times are counted in histograms.
+pub fn configure_observers(node: &Node, config: &Config) {
+    node.latency.set_threshold(config.latency_monitor_threshold);
+    let slow =
+        u64::try_from(config.slowlog_log_slower_than).map_or(u64::MAX, |micros| micros.saturating_mul(1000));
+    let late = match config.latency_monitor_threshold {
+        0 => u64::MAX,
+        millis => millis.saturating_mul(1_000_000),
+    };
+    node.shared.keyspace.tracking.set_most(config.tracking_table_max_keys);
+    let observers = &node.shared.observers;
+    observers.long_from.store(slow.min(late), Ordering::Relaxed);
+    observers.histograms.store(config.latency_tracking, Ordering::Relaxed);
 }
 
 /// How many keys one command may evict: a hundred for each step of the tenacity, all at its end.

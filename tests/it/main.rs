@@ -17,6 +17,7 @@ mod expired;
 mod families;
 mod keys;
 mod maxmemory;
+mod observe;
 mod patience;
 mod persistence;
 mod protocol;

@@ -563,6 +563,7 @@ impl<'l, 'k> Db<'l, 'k> {
 
     /// Empties a database. Every shard must be locked. Returns how many keys there were.
     pub fn flush(&mut self, index: DbIndex) -> usize {
+        self.effects.flushed |= self.ks.tracking.is_on();
         self.ks.flush(self.locked, index, self.effects)
     }
 

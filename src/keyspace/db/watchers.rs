@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Db, Notice};
+use crate::keyspace::tracking::Stale;
 use crate::keyspace::watch::{Dirty, Waiter, Watchers};
-use crate::keyspace::{Event, shard_of};
+use crate::keyspace::{Event, event, shard_of};
 
 impl Db<'_, '_> {
     /// Says what happened to `key`, once for each change: the one door through which WATCH, blocked clients
@@ -21,6 +22,9 @@ impl Db<'_, '_> {
         if !self.locked.side_mut(shard).watchers.is_empty() {
             self.tell_watchers(shard, key, event);
         }
+        if self.ks.tracking.is_on() && event.breaks_watch {
+            self.tell_trackers(slot, key, event);
+        }
         self.notify(key, event);
     }
 
@@ -29,6 +33,15 @@ impl Db<'_, '_> {
     pub fn notify(&mut self, key: &[u8], event: Event) {
         if self.ks.events.has(event.class()) {
             self.note(key, event);
+        }
+    }
+
+    #[cold]
+    fn tell_trackers(&mut self, slot: u16, key: &[u8], event: Event) {
+        let readers = self.ks.tracking.take(slot, key);
+        if !readers.is_empty() || self.ks.tracking.broadcasts() {
+            let by_command = event != event::EXPIRED && event != event::EVICTED;
+            self.effects.stale.push(Stale { key: key.into(), readers, by_command });
         }
     }
 

@@ -9,7 +9,7 @@ use crate::command::connection::check_name;
 use crate::command::help::help;
 use crate::command::spec::{EVERYWHERE, Group::Connection, flags::*};
 use crate::command::{Client, Command, Ctx, DONE, Fail, Result, int, is, timeout_ms, wrong_arguments};
-use crate::server::commands::{age_seconds, node};
+use crate::server::commands::{age_seconds, node, tracking};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::clients::{ClientEntry, ClientKind, ClientState};
 use crate::server::node::{Node, unix_ms};
@@ -18,20 +18,29 @@ pub const COMMANDS: &[Command] = &[Command::container("client", Connection, CLIE
     .doc("2.4.0", "", "Commands about connections.")
     .modes(EVERYWHERE)];
 
-const OWN: Flags = NOSCRIPT | LOADING | STALE;
-const OTHERS: Flags = ADMIN | NOSCRIPT | LOADING | STALE;
+const OWN: Flags = NOSCRIPT | LOADING | STALE | KEEPS_CACHING;
+const OTHERS: Flags = ADMIN | NOSCRIPT | LOADING | STALE | KEEPS_CACHING;
 
 const CLIENT: &[Command] = &[
+    Command::new("caching", 3, Connection, tracking::caching).flags(OWN).complexity("O(1)").doc(
+        "6.0.0",
+        "mode=<YES | NO>",
+        "Says whether the client keeps what the next command reads.",
+    ),
     Command::new("getname", 2, Connection, getname).flags(OWN).complexity("O(1)").doc(
         "2.6.9",
         "",
         "Returns the name of the connection.",
     ),
-    Command::new("help", 2, Connection, client_help).flags(LOADING | STALE).complexity("O(1)").doc(
-        "5.0.0",
+    Command::new("getredir", 2, Connection, tracking::getredir).flags(OWN).complexity("O(1)").doc(
+        "6.0.0",
         "",
-        "Lists the subcommands.",
+        "Returns the number of the connection that is told of stale keys.",
     ),
+    Command::new("help", 2, Connection, client_help)
+        .flags(LOADING | STALE | KEEPS_CACHING)
+        .complexity("O(1)")
+        .doc("5.0.0", "", "Lists the subcommands."),
     Command::new("id", 2, Connection, id).flags(OWN).complexity("O(1)").doc(
         "5.0.0",
         "",
@@ -113,6 +122,16 @@ const CLIENT: &[Command] = &[
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .complexity("O(1)")
         .doc("2.6.9", "connection-name", "Names the connection."),
+    Command::new("tracking", -3, Connection, tracking::tracking).flags(OWN).complexity("O(1)").doc(
+        "6.0.0",
+        "status=<ON | OFF> [REDIRECT client-id] [PREFIX prefix PREFIX...] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
+        "Tells the connection when keys that it has read change.",
+    ),
+    Command::new("trackinginfo", 2, Connection, tracking::trackinginfo).flags(OWN).complexity("O(1)").doc(
+        "6.2.0",
+        "",
+        "Describes how the connection tracks keys.",
+    ),
     Command::new("unblock", -3, Connection, unblock)
         .flags(OTHERS)
         .complexity("O(log N) where N is the number of clients")
@@ -455,7 +474,7 @@ fn describe(node: &Node, asking: Option<Asking<'_>>, entry: &ClientEntry, out: &
     // A String takes everything.
     let _ = writeln!(
         out,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={idle} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+        "id={} addr={} laddr={} fd={} name={} age={} idle={idle} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user={} redir={} resp={} lib-name={} lib-ver={}",
         entry.id,
         entry.addr,
         entry.local_addr,
@@ -480,6 +499,7 @@ fn describe(node: &Node, asking: Option<Asking<'_>>, entry: &ClientEntry, out: &
         usage.total,
         if usage.output > 0 { "rw" } else { "r" },
         state.user,
+        state.redirection,
         if state.resp3 { 3 } else { 2 },
         String::from_utf8_lossy(&state.lib_name),
         String::from_utf8_lossy(&state.lib_ver),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::command::help::help;
-use crate::command::spec::{Group::Server, flags::*};
+use crate::command::spec::{Group::Server, KeyPositions, flags::*};
 use crate::command::{self, Command, Ctx, DONE, Fail, gate};
 use crate::config::directive::{Directive, Effect};
 use crate::config::rewrite::Extent;
@@ -47,6 +47,7 @@ const CONFIG: &[Command] = &[
         .complexity("O(1)")
         .doc("2.8.0", "", "Writes what has been set to the configuration file."),
     Command::new("set", -4, Server, set)
+        .secrets(sensitive_values)
         .flags(ADMINISTER)
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .complexity("O(N) where N is the number of directives")
@@ -62,6 +63,12 @@ fn get(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
         ctx.reply.bulk(&value);
     }
     DONE
+}
+
+/// Where the values of secret directives stand.
+fn sensitive_values(args: &[&[u8]]) -> KeyPositions {
+    let is_secret = |at: &usize| table::find(args[at - 1]).is_some_and(|row| row.sensitive);
+    (3..args.len()).step_by(2).filter(is_secret).collect()
 }
 
 fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
@@ -146,6 +153,7 @@ const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
     (Effect::SaveFailure, |node, _| rdb_file::note_failure(node)),
     (Effect::Cluster, clustering::configure),
     (Effect::Encodings, encodings),
+    (Effect::Observers, start::configure_observers),
     (Effect::Backlog, |node, config| node.shared.keyspace.log.set_keep(config.repl_backlog_size)),
     (Effect::AppendFsync, |node, _| node.aof.wake()),
 ];

@@ -14,7 +14,11 @@ mod connection;
 mod debug;
 mod docs;
 pub mod info;
+mod latency;
+mod memory;
 pub mod migrate;
+mod modules;
+mod monitor;
 mod persistence;
 mod process;
 pub mod pubsub;
@@ -22,6 +26,8 @@ mod reload;
 mod replication;
 pub mod scripting;
 pub mod sentinel;
+mod slowlog;
+mod tracking;
 
 /// The families of this room, for the table of commands.
 pub const FAMILIES: &Families = &[
@@ -39,6 +45,11 @@ pub const FAMILIES: &Families = &[
     migrate::COMMANDS,
     scripting::COMMANDS,
     sentinel::COMMANDS,
+    slowlog::COMMANDS,
+    latency::COMMANDS,
+    monitor::COMMANDS,
+    memory::COMMANDS,
+    modules::COMMANDS,
 ];
 
 /// The node that a handler runs on.
@@ -50,12 +61,16 @@ pub use clients::describe_client;
 
 /// What a client leaves behind when its connection closes. `waited`: it was suspended.
 pub fn on_close(node: &Arc<Node>, client: &mut Client, waited: bool) {
+    node.stop_monitoring(client);
+    node.stop_tracking(client);
     pubsub::forget(node, client);
     crate::server::control::replication::on_close(node, client, waited);
 }
 
 /// What a client leaves behind when its connection becomes a replica's.
 pub fn on_detach(node: &Node, client: &mut Client) {
+    node.stop_monitoring(client);
+    node.stop_tracking(client);
     pubsub::forget(node, client);
 }
 

@@ -114,6 +114,7 @@ fn save_and_load(node: &Node, how: How) -> std::result::Result<(), String> {
     }
     if how.flush {
         empty(node);
+        node.invalidate_all();
     }
     let file = File::open(rdb_file::path(&node.config.load())).map_err(|e| words(&e))?;
     let total = file.metadata().ok().map(|m| m.len());

@@ -141,6 +141,8 @@ pub struct ClientState {
     pub watched: usize,
     pub no_evict: bool,
     pub flags: String,
+    /// As CLIENT GETREDIR tells it.
+    pub redirection: i64,
 }
 
 /// The registry.
@@ -269,6 +271,7 @@ impl ClientState {
             watched: client.watched.len(),
             no_evict: client.no_evict,
             flags: client.flags(),
+            redirection: client.redirection(),
         }
     }
 }

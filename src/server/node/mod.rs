@@ -11,10 +11,11 @@ use tokio::runtime::Handle;
 
 use crate::base::time::{MonoMs, UnixMs};
 use crate::command::gate;
-use crate::command::spec::Mode;
+use crate::command::spec::{Mode, flags};
 use crate::config::Config;
 use crate::config::compound::KeyspaceEvents;
 use crate::exec::Shared;
+use crate::exec::observe::Seen;
 use crate::exec::stats::CommandStats;
 use crate::keyspace::db::Notice;
 use crate::pubsub::{Registry, Space};
@@ -27,8 +28,12 @@ use crate::server::disk::rdb_file::SaveState;
 use crate::server::net::accept::Acceptor;
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::clients::Clients;
+use crate::server::node::latency::LatencyMonitor;
+use crate::server::node::monitors::Monitors;
 use crate::server::node::pause::Pause;
 use crate::server::node::rates::{Exceeded, Rates};
+use crate::server::node::slowlog::SlowLog;
+use crate::server::node::tracking::Trackers;
 use crate::server::process::limits::OomScore;
 use crate::server::process::logging;
 use crate::server::process::supervise::Supervisor;
@@ -36,8 +41,12 @@ use crate::server::sentinel::Driver;
 use crate::server::shutdown::ShutdownState;
 
 pub mod clients;
+pub mod latency;
+pub mod monitors;
 pub mod pause;
 pub mod rates;
+pub mod slowlog;
+pub mod tracking;
 
 /// A running node.
 pub struct Node {
@@ -47,6 +56,10 @@ pub struct Node {
     pub config_change: Mutex<()>,
     pub clients: Clients,
     pub pubsub: Registry,
+    pub slowlog: SlowLog,
+    pub latency: LatencyMonitor,
+    pub monitors: Monitors,
+    pub trackers: Trackers,
     pub couriers: Couriers,
     /// The workers' mailboxes, filled before the first client is accepted.
     pub workers: OnceLock<Vec<Arc<Mailbox>>>,
@@ -134,6 +147,10 @@ impl Node {
             config_change: Mutex::default(),
             clients: Clients::default(),
             pubsub: Registry::default(),
+            slowlog: SlowLog::default(),
+            latency: LatencyMonitor::default(),
+            monitors: Monitors::default(),
+            trackers: Trackers::default(),
             couriers: Couriers::default(),
             workers: OnceLock::new(),
             control: OnceLock::new(),
@@ -243,6 +260,27 @@ impl Node {
         if events.has(KeyspaceEvents::KEYEVENT) {
             self.publish(Space::Global, format!("__keyevent@{db}__:{name}").as_bytes(), &notice.key);
         }
+    }
+
+    /// Notes a command that took long, for SLOWLOG and for LATENCY.
+    pub fn note_long(&self, seen: &Seen<'_>) {
+        let time = unix_ms() / 1000;
+        let event = if seen.command.has(flags::FAST) { "fast-command" } else { "command" };
+        self.latency.note(event, seen.nanos, time);
+        let config = self.config.load();
+        let concerned =
+            u64::try_from(config.slowlog_log_slower_than).is_ok_and(|from| seen.nanos / 1000 >= from);
+        if !concerned || seen.command.has(flags::SKIP_SLOWLOG) {
+            return;
+        }
+        // A client that was blocked is known by its number alone.
+        let (addr, name) = match self.clients.get(seen.client.id) {
+            Some(entry) if seen.client.addr.is_empty() => {
+                (entry.addr.clone(), entry.state.lock().name.clone())
+            }
+            _ => (seen.client.addr.clone(), seen.client.name.clone()),
+        };
+        self.slowlog.add(seen, time, addr, name, config.slowlog_max_len as usize);
     }
 
     /// CONFIG RESETSTAT.

@@ -5,6 +5,8 @@ use std::time::Instant;
 use crate::server::commands;
 use crate::server::net::connection::{Connection, FREE_OUTPUT, Hold};
 use crate::server::net::mailbox::Mail;
+use crate::server::node::clients::ClientState;
+use crate::server::node::tracking;
 use crate::server::worker::Worker;
 
 /// The answer of CLIENT UNBLOCK with ERROR.
@@ -16,7 +18,7 @@ impl Worker {
         // may happen to it.
         let mut listeners = Vec::new();
         for mail in self.mailbox.take() {
-            if !matches!(mail, Mail::Push { .. } | Mail::ChannelLeft { .. }) {
+            if !matches!(mail, Mail::Push { .. } | Mail::Stale { .. } | Mail::ChannelLeft { .. }) {
                 self.flush_all(&mut listeners);
             }
             match mail {
@@ -24,10 +26,29 @@ impl Worker {
                 Mail::Push { token, client, bytes } => {
                     if let Some(c) = self.connection(token, client)
                         // Who has just left its last channel takes whatever comes for a reply.
-                        && (c.client.resp3 || c.client.subscriptions() > 0)
+                        && (c.client.resp3 || c.client.subscriptions() > 0 || c.client.monitors)
                     {
                         c.queue_message(bytes);
                         listeners.push(token);
+                    }
+                }
+                Mail::Stale { token, client, keys, redirected } => {
+                    if let Some(c) = self.connection(token, client)
+                        && let Some(bytes) = tracking::message(&c.client, keys.as_deref(), redirected)
+                    {
+                        c.queue_message(bytes);
+                        listeners.push(token);
+                    }
+                }
+                Mail::RedirectionBroken { token, client, redirect } => {
+                    if let Some(c) = self.connection(token, client) {
+                        // CLIENT LIST shows it.
+                        c.client.version += 1;
+                        *c.entry.state.lock() = ClientState::of(&c.client);
+                        if let Some(bytes) = tracking::broken_message(&c.client, redirect) {
+                            c.queue_message(bytes);
+                            self.flush_now(token);
+                        }
                     }
                 }
                 Mail::ChannelLeft { token, client, channel } => {

@@ -16,10 +16,12 @@ use mio::{Events, Poll, Token};
 use crate::base::time::UnixMs;
 use crate::command::{Client, gate};
 use crate::config::compound::OutputLimits;
+use crate::exec::observe::Seen;
 use crate::exec::upkeep::Room;
 use crate::exec::{Executor, Host};
 use crate::keyspace::SHARDS;
 use crate::keyspace::db::Notice;
+use crate::keyspace::tracking::Stale;
 use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
 use crate::server::commands;
@@ -119,6 +121,25 @@ impl Host for NodeHost<'_> {
 
     fn retry(&mut self, waiter: &Arc<Waiter>) {
         self.node.send(waiter.worker, Mail::Retry { waiter: Arc::clone(waiter) });
+    }
+
+    fn invalidate(&mut self, stale: &[Stale], flushed: bool, writer: u64) {
+        if flushed {
+            self.node.invalidate_all();
+        }
+        self.node.invalidate(stale, writer);
+    }
+
+    fn took_long(&mut self, seen: &Seen<'_>) {
+        self.node.note_long(seen);
+    }
+
+    fn ran(&mut self, seen: &Seen<'_>) {
+        self.node.show_to_monitors(seen);
+    }
+
+    fn did(&mut self, event: &'static str, nanos: u64) {
+        self.node.latency.note(event, nanos, unix_ms() / 1000);
     }
 }
 
@@ -299,6 +320,7 @@ impl Worker {
         let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
         let workers = self.node.workers.get().map_or(1, Vec::len);
         let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
+        let began = now_ns();
         for _ in 0..SHARDS_PER_PERIOD {
             let shard = self.next_shard;
             self.next_shard += workers;
@@ -312,6 +334,7 @@ impl Worker {
                 self.executor.expire_shard(host, shard, now, keys);
             }
         }
+        NodeHost { node: &self.node }.did("expire-cycle", now_ns().wrapping_sub(began));
     }
 
     /// Closes a client that was silent for longer than `timeout` seconds, or looks again when it may be so.

@@ -30,7 +30,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("client_recent_max_output_buffer", output);
     let held = [&node.clients.blocked, &node.clients.paused].map(|n| n.load(Ordering::Relaxed));
     out.field("blocked_clients", held.iter().sum::<usize>());
-    out.field("tracking_clients", 0);
+    out.field("tracking_clients", node.trackers.len());
     out.field("pubsub_clients", pubsub);
     out.field("watching_clients", watching);
     out.field("clients_in_timeout_table", timed);

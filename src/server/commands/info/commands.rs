@@ -2,8 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::config::compound::Percentiles;
 use crate::exec::stats::Errors;
 use crate::server::commands::info::Fields;
+use crate::server::commands::latency::times;
 use crate::server::node::Node;
 
 pub fn calls(node: &Node, out: &mut Fields) {
@@ -28,6 +30,20 @@ pub fn calls(node: &Node, out: &mut Fields) {
                 "calls={calls},usec={micros},usec_per_call={each:.2},rejected_calls={rejected},failed_calls={failed}"
             ),
         );
+    }
+}
+
+/// The percentiles of each command's times, in microseconds.
+pub fn latencies(node: &Node, out: &mut Fields) {
+    let config = node.config.load();
+    let percentiles = &config.latency_tracking_info_percentiles.0;
+    for id in 0..node.shared.commands.len() {
+        let Some(sum) = times(node, id) else { continue };
+        let shown =
+            |p: &f64| format!("p{}={:.3}", Percentiles::shown(*p), sum.percentile(*p) as f64 / 1000.0);
+        let all: Vec<String> = percentiles.iter().map(shown).collect();
+        let name = &node.shared.commands.get(id).name;
+        out.field(format_args!("latency_percentiles_usec_{name}"), all.join(","));
     }
 }
 

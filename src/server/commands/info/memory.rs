@@ -10,15 +10,36 @@ use crate::server::commands::info::{Fields, Value};
 use crate::server::node::Node;
 use crate::server::process::allocator;
 
+/// What memory is taken for, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sizes {
+    pub used: u64,
+    /// The most that was used at once.
+    pub peak: u64,
+    pub resident: u64,
+    /// Used before there were data.
+    pub at_start: u64,
+    pub backlog: u64,
+    pub clients: u64,
+    /// Used for other things than data.
+    pub overhead: u64,
+}
+
+impl Sizes {
+    pub fn of(node: &Node) -> Self {
+        let used = allocator::used();
+        let peak = node.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
+        let at_start = node.memory_at_start.load(Ordering::Relaxed);
+        let backlog = node.shared.keyspace.log.len();
+        let clients = node.clients.memory() as u64;
+        let overhead = (at_start + backlog + clients + key_tables(&node.shared.keyspace)).min(used);
+        Self { used, peak, resident: resident(), at_start, backlog, clients, overhead }
+    }
+}
+
 pub fn write(node: &Node, out: &mut Fields) {
     let config = node.config.load();
-    let used = allocator::used();
-    let peak = node.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
-    let rss = resident();
-    let at_start = node.memory_at_start.load(Ordering::Relaxed);
-    let backlog = node.shared.keyspace.log.len();
-    let clients = node.clients.memory() as u64;
-    let overhead = (at_start + backlog + clients + key_tables(&node.shared.keyspace)).min(used);
+    let Sizes { used, peak, resident: rss, at_start, backlog, clients, overhead } = Sizes::of(node);
     let dataset = used - overhead;
     let total = total_system();
     out.size("used_memory", used);

@@ -16,7 +16,7 @@ mod cluster;
 mod commands;
 mod cpu;
 mod keyspace;
-mod memory;
+pub mod memory;
 mod persistence;
 mod replication;
 mod sentinel;
@@ -155,6 +155,7 @@ const SECTIONS: &[Section] = &[
     section("Modules", |_, _| {}),
     Section { title: "Commandstats", shown: Shown::OnRequest, write: commands::calls },
     section("Errorstats", commands::errors),
+    Section { title: "Latencystats", shown: Shown::OnRequest, write: commands::latencies },
     section("Cluster", cluster::write),
     section("Keyspace", keyspace::write),
 ];

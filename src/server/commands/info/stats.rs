@@ -54,9 +54,10 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("active_defrag_key_misses", 0);
     out.field("total_active_defrag_time", 0);
     out.field("current_active_defrag_time", 0);
-    out.field("tracking_total_keys", 0);
-    out.field("tracking_total_items", 0);
-    out.field("tracking_total_prefixes", 0);
+    let tracking = &node.shared.keyspace.tracking;
+    out.field("tracking_total_keys", tracking.keys());
+    out.field("tracking_total_items", tracking.items());
+    out.field("tracking_total_prefixes", node.trackers.prefixes());
     out.field("unexpected_error_replies", 0);
     out.field("total_error_replies", errors);
     out.field("dump_payload_sanitizations", 0);

@@ -122,6 +122,7 @@ fn flush(node: &Node, locked: &mut Locked<'_>) {
     for db in 0..ks.databases() as u16 {
         ks.flush(locked, db, &mut Effects::default());
     }
+    node.invalidate_all();
 }
 
 /// The RDB as it comes over the link.
