@@ -26,6 +26,8 @@ pub struct Multi {
     pub queue: Vec<Queued>,
     /// A command was refused while queueing: EXEC will refuse all.
     pub aborted: bool,
+    /// Bytes of the arguments in the queue.
+    pub bytes: usize,
 }
 
 /// CLIENT REPLY.
@@ -220,7 +222,7 @@ impl Client {
     }
 
     /// The letters of CLIENT LIST's `flags`.
-    pub fn flags(&self, blocked: bool) -> String {
+    pub fn flags(&self) -> String {
         let mut out = String::new();
         let mut add = |on: bool, letter: char| {
             if on {
@@ -231,7 +233,6 @@ impl Client {
         add(self.role == Role::Primary, 'M');
         add(self.subscriptions() > 0, 'P');
         add(self.conditions.multi.is_some() || self.executing.is_some(), 'x');
-        add(blocked, 'b');
         add(self.dirty.as_ref().is_some_and(|d| d.load(std::sync::atomic::Ordering::Relaxed)), 'd');
         add(self.close_after_reply, 'c');
         add(self.readonly, 'r');

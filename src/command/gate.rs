@@ -24,8 +24,11 @@ pub const PAUSED_WRITES: u32 = 1 << 7;
 pub const PAUSED_ALL: u32 = 1 << 8;
 
 // Conditions of the client.
+/// The client must say AUTH or HELLO first.
 pub const UNAUTHENTICATED: u32 = 1 << 16;
+/// The client listens to channels by RESP2, where most commands would mix replies with messages.
 pub const SUBSCRIBED: u32 = 1 << 17;
+/// Commands are queued until EXEC.
 pub const IN_MULTI: u32 = 1 << 18;
 /// The command before was ASKING.
 pub const ASKING: u32 = 1 << 19;

@@ -11,7 +11,7 @@ use crate::resp::Reply;
 use crate::value::stream::{Group, Pending};
 use crate::value::{self, StreamId};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("xack", -4, Stream, xack)
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])
@@ -144,7 +144,9 @@ pub(super) fn read_group(
     }
     if !read.no_ack {
         let pending = Pending { consumer, delivered_ms: now, deliveries: 1 };
-        ids.iter().for_each(|id| told.claim(key, read.group, group, *id, &pending, *id));
+        for id in &ids {
+            told.claim(key, read.group, group, *id, &pending, *id);
+        }
     }
     // XCLAIM does not tell how many entries the group has read.
     if !ids.is_empty() {

@@ -11,7 +11,7 @@ use crate::resp::Reply;
 use crate::value::stream::Trim;
 use crate::value::{self, Kind, StreamId};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("xadd", -5, Stream, xadd)
         .flags(WRITE | DENYOOM | FAST)
         .keys(
@@ -189,7 +189,7 @@ impl Options {
             (None, Some(_)) => {
                 Some("ERR syntax error, LIMIT cannot be used without specifying a trimming strategy")
             }
-            // A primary tells what it has trimmed exactly, and leaves the word in.
+            // Our primary replaces `~` by `=` in what it sends, and leaves LIMIT in: from it that is no error.
             (Some(_), Some(_)) if !approximate && ctx.client.role != Role::Primary => {
                 Some("ERR syntax error, LIMIT cannot be used without the special ~ option")
             }
@@ -225,7 +225,8 @@ impl NewId {
         }
     }
 
-    /// The id of the entry, if it may follow `last`.
+    /// The id of the entry, if it may follow `last`. When the clock stands behind the last entry, its milliseconds
+    /// go on to be used (page of XADD).
     fn after(self, last: StreamId, now_ms: u64) -> Option<StreamId> {
         let id = match self {
             NewId::Exact(id) => id,

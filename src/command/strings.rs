@@ -11,7 +11,7 @@ use crate::keyspace::lazy::Cause;
 use crate::keyspace::{EntryRef, Event, event};
 use crate::value::{Kind, ValueRef};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("get", 2, String, get).complexity("O(1)").flags(READONLY | FAST).keys(&[one(1, key::RO | key::ACCESS)]).doc("1.0.0", "key", "Returns the string value of a key."),
     Command::new("set", -3, String, set).complexity("O(1)")
         .flags(WRITE | DENYOOM)
@@ -141,7 +141,8 @@ impl<'a> Options<'a> {
     }
 }
 
-/// The moment that an expiry argument of a string command means.
+/// The moment that an expiry argument of a string command means. Unlike those of EXPIRE it must be positive, and
+/// its milliseconds must fit into 64 bits (page of SETEX: an invalid time is an error).
 fn deadline(ctx: &Ctx<'_, '_, '_>, arg: &[u8], seconds: bool, absolute: bool) -> Result<UnixMs> {
     let n = int(arg)?;
     let invalid = || Fail::ExpireTime(ctx.command.name.to_owned());
@@ -232,6 +233,7 @@ fn getset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+/// Replicas are told the deletion alone: what the client reads concerns nobody else.
 fn getdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if reply_string(ctx, args[1])? {
         ctx.db.remove(args[1]);
@@ -247,6 +249,7 @@ fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if !reply_string(ctx, key)? {
         return DONE;
     }
+    // The expiry is read last: for a missing key, or one of another type, a wrong one is not noticed.
     match o.expire(ctx)? {
         SetExpire::At(at) if at < ctx.db.now => {
             ctx.db.remove(key);
@@ -268,6 +271,7 @@ fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+/// A key of another type reads as missing (page of MGET).
 fn mget(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     ctx.reply.array(args.len() - 1);
     for key in &args[1..] {
@@ -296,6 +300,7 @@ fn set_pairs(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<()> {
     Ok(())
 }
 
+/// All or nothing: one key that exists keeps the others from being set (page of MSETNX).
 fn msetnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if args.len().is_multiple_of(2) {
         return Err(Fail::Arity(ctx.command.name.to_owned()));
@@ -321,6 +326,7 @@ fn incrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn decrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    // The smallest number has no counterpart.
     let by = int(args[2])?.checked_neg().ok_or(Fail::text("ERR decrement would overflow"))?;
     add(ctx, args[1], by)
 }
@@ -358,6 +364,7 @@ fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         text = new.to_string();
         Ok(text.as_bytes())
     })?;
+    // Longer strings have one encoding only, `raw`.
     if text.len() <= 44 {
         ctx.db.mark_text(key);
     }
@@ -369,7 +376,7 @@ fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 /// The longest string that the client may build. Our primary has checked what it sends.
-fn longest(ctx: &Ctx<'_, '_, '_>) -> usize {
+pub(super) fn longest(ctx: &Ctx<'_, '_, '_>) -> usize {
     if ctx.client.role == Role::Primary { usize::MAX } else { ctx.limits.max_string }
 }
 
@@ -410,6 +417,7 @@ fn setrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx,
         key,
         |_| {
+            // Nothing to write makes no key, and is not too long wherever it would stand.
             if part.is_empty() {
                 return Ok(None);
             }
@@ -436,33 +444,29 @@ fn edit(
     ctx: &mut Ctx<'_, '_, '_>,
     key: &[u8],
     check: impl FnOnce(Option<&[u8]>) -> Result<Option<usize>>,
-    change: impl FnOnce(&mut Vec<u8>, usize),
+    change: impl Fn(&mut Vec<u8>, usize),
     new_is_raw: bool,
     event: Event,
 ) -> Result<usize> {
     let exists = ctx.db.expect_kind(key, Kind::String)?;
-    let entry = ctx.db.peek(key);
-    let old = match entry.map(EntryRef::value) {
+    let old = match ctx.db.peek(key).map(EntryRef::value) {
         Some(ValueRef::String(s)) => Some(s),
         _ => None,
     };
-    let in_place = entry.is_some_and(|e| e.object().is_some());
     let len = old.map_or(0, <[u8]>::len);
     let Some(at) = check(old)? else { return Ok(len) };
-    if in_place && let Some(Some(crate::value::Value::String(shared))) = ctx.db.write(key) {
-        let s = std::sync::Arc::make_mut(shared);
+    let edit = |s: &mut Vec<u8>| {
         change(s, at);
-        let len = s.len();
-        ctx.db.changed(key, event);
-        return Ok(len);
-    }
-    let mut s = match ctx.db.peek(key).map(EntryRef::value) {
-        Some(ValueRef::String(s)) => s.to_vec(),
-        _ => Vec::new(),
+        s.len()
     };
-    change(&mut s, at);
-    let len = s.len();
-    ctx.db.replace_string(key, s, exists || new_is_raw);
+    let len = if exists || new_is_raw {
+        ctx.db.edit_string(key, edit)
+    } else {
+        let mut s = Vec::new();
+        let len = edit(&mut s);
+        ctx.db.replace_string(key, s, false);
+        len
+    };
     ctx.db.changed(key, event);
     Ok(len)
 }

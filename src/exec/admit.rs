@@ -157,7 +157,7 @@ impl Executor {
     ) -> Result<(), After> {
         let view = self.view.load().as_deref();
         admitted.view = view.map(std::ptr::from_ref);
-        let ours = matches!((view, call.hashed), (Some(view), Some(h)) if view.serves(h.slot));
+        let ours = matches!((view, call.key), (Some(view), Some((_, h))) if view.serves(h.slot));
         if ours && bits & gate::IN_MULTI == 0 {
             return Ok(());
         }
@@ -329,6 +329,7 @@ impl Executor {
             multi.aborted = true;
             self.reject(call.id, &Fail::text("ERR Command not allowed inside a transaction"), reply);
         } else {
+            multi.bytes += call.args.iter().map(|a| a.len()).sum::<usize>();
             let argv = call.args.iter().map(|a| a.to_vec()).collect();
             multi.queue.push(Queued { command, id: call.id, argv });
             client.version += 1;

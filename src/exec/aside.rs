@@ -34,8 +34,8 @@ impl Executor {
     #[inline(always)]
     pub(super) fn lock_for(&self, client: &mut Client, call: &Call<'_>) -> Option<Locked<'static>> {
         let ks = &*self.shared.keyspace;
-        let mut locked = match call.hashed {
-            Some(h) => match ks.try_lock_slot(h.slot, client.aside.tries) {
+        let mut locked = match call.key {
+            Some((_, h)) => match ks.try_lock_slot(h.slot, client.aside.tries) {
                 Ok(locked) => locked,
                 Err(busy) => self.lock_later(client, LockSet::of_slot(h.slot), busy)?,
             },

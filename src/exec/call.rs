@@ -54,8 +54,8 @@ pub(super) struct Call<'a> {
     pub id: usize,
     pub command: &'static Command,
     pub args: &'a [&'a [u8]],
-    /// The hash of its single key, if it has exactly one and somebody knows it already.
-    pub hashed: Option<Hashed>,
+    /// Its key with the hash, if it has exactly one key and somebody knows the hash already.
+    pub key: Option<(&'a [u8], Hashed)>,
     pub now: UnixMs,
 }
 
@@ -131,9 +131,7 @@ impl Executor {
         reply.set_resp3(client.resp3);
         let mark = reply.len();
         let mut db = Db::new(locked, client.db, call.now, expiring, &mut self.effects);
-        if let Some(hashed) = call.hashed
-            && let Some(key) = call.command.single_key().and_then(|at| call.args.get(at))
-        {
+        if let Some((key, hashed)) = call.key {
             db.set_hint(key, hashed);
         }
         db.set_touch(!client.no_touch);

@@ -271,7 +271,7 @@ impl Executor {
             id,
             command: listed.command,
             args,
-            hashed: hashed.filter(|_| listed.single_key.is_some()),
+            key: hashed.zip(listed.single_key).and_then(|(h, at)| Some((*args.get(at)?, h))),
             now,
         };
         let bits = (shared.gate.load(Ordering::Relaxed) | client.conditions()) & listed.needs;
@@ -397,8 +397,8 @@ impl Executor {
 
 /// The shards that a command needs. `None` when its keys cannot be told.
 fn lock_set(shared: &Shared, command: &Command, args: &[&[u8]]) -> Option<LockSet> {
-    let any_key =
-        command.has(flags::RUNS_SCRIPT) && !script::keeps_to_its_keys(&shared.scripts, command, args);
+    let any_key = (command.has(flags::PATTERN_KEYS) && crate::command::sort::reaches_other_slots(args))
+        || (command.has(flags::RUNS_SCRIPT) && !script::keeps_to_its_keys(&shared.scripts, command, args));
     if any_key || command.has(flags::LOCK_ALL) {
         return Some(LockSet::ALL);
     }

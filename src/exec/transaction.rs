@@ -70,6 +70,7 @@ impl Executor {
             self.unwatch(client);
             reply.error("EXECABORT Transaction discarded because of previous errors.");
             self.stats.count_failed(call.id, "EXECABORT");
+            self.stopwatch.count(&self.stats, call.id, began);
             return After::Done;
         }
         let mut set = plan.locks;
@@ -199,7 +200,7 @@ impl Executor {
         client.executing = Some(multi.queue.len());
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
-            let call = Call { id: queued.id, command: queued.command, args: &args, hashed: None, now };
+            let call = Call { id: queued.id, command: queued.command, args: &args, key: None, now };
             self.stopwatch.start();
             let mut ended = self.call(origin, &call, host, client, locked, reply);
             if matches!(ended, Ended::Script) {

@@ -122,7 +122,7 @@ impl Keyspace {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Cursor {
     database: DbIndex,
     table: usize,
@@ -165,9 +165,11 @@ impl Walk {
         let begin = out.len();
         while usize::from(self.at.database) < self.ks.databases() {
             let db = self.at.database;
+            // Where it stood when the snapshot began; SWAPDB may have given it another place meanwhile.
+            let place = self.names.iter().position(|name| *name == db).expect("each database has a place");
             // A database that was empty has nothing to save, and tables to be put on record all the same.
-            while self.at.table < SLOTS && self.ks.existing_tables(db).is_some() {
-                self.visit(db, out);
+            while self.at.table < SLOTS && self.ks.databases[place].get().is_some() {
+                self.visit(place, out);
                 if out.len() - begin >= CHUNK {
                     return Some(db);
                 }
@@ -180,15 +182,29 @@ impl Walk {
         self.next_frozen(out)
     }
 
-    /// Encodes some of the slot under the cursor, and moves on.
-    fn visit(&mut self, db: DbIndex, out: &mut Vec<u8>) {
-        let (slot, shard) = (slot_at(self.at.table), self.at.table / SLOTS_PER_SHARD);
+    /// Encodes some of the slot under the cursor, or of the next of its shard that is not empty, and moves on.
+    fn visit(&mut self, place: usize, out: &mut Vec<u8>) {
+        let shard = self.at.table / SLOTS_PER_SHARD;
         let ks = &*self.ks;
-        let place = self.names.iter().position(|name| *name == db).expect("each database has a place");
         let mut locked = ks.lock_shard(shard);
-        if let Some(saved) = locked.side_mut(shard).saved.0.remove(&(place, slot)) {
-            out.extend_from_slice(&saved);
-        }
+        let slot = loop {
+            let slot = slot_at(self.at.table);
+            let saved = &mut locked.side_mut(shard).saved.0;
+            if !saved.is_empty()
+                && let Some(saved) = saved.remove(&(place, slot))
+            {
+                out.extend_from_slice(&saved);
+            }
+            let mut table = locked.table_mut(ks.tables_at(place), slot);
+            if !table.is_empty() {
+                break slot;
+            }
+            table.set_saved_in(self.number);
+            self.at = Cursor { table: self.at.table + 1, position: 0, ..self.at };
+            if self.at.table / SLOTS_PER_SHARD != shard {
+                return;
+            }
+        };
         let encode = ks.snapshot.encode.read().clone().expect("set while a snapshot runs");
         let parity = ks.parity();
         let mut table = locked.table_mut(ks.tables_at(place), slot);
@@ -203,7 +219,7 @@ impl Walk {
             Some(at) => self.at.position = at,
             None => {
                 table.set_saved_in(self.number);
-                self.at = Cursor { database: self.at.database, table: self.at.table + 1, position: 0 };
+                self.at = Cursor { table: self.at.table + 1, position: 0, ..self.at };
             }
         }
     }
@@ -317,6 +333,21 @@ mod tests {
         }
     }
 
+    /// A database keeps its part in the snapshot when it changes its number, also with one that never was.
+    #[test]
+    fn a_snapshot_holds_what_is_swapped_away() {
+        let ks = Arc::new(Keyspace::new(4, Box::new(drop)));
+        set(&ks, b"key", b"value");
+        let mut walk = ks.begin_snapshot(&ks.lock_all(), encode()).unwrap();
+        let (mut locked, mut effects) = (ks.lock_all(), Effects::default());
+        Db::new(&mut locked, 1, 1, Expiring::Delete, &mut effects).swap(0, 3);
+        drop(locked);
+        let (mut got, mut out) = (Picture::new(), vec![]);
+        assert_eq!(walk.next_chunk(&mut out), Some(0));
+        decode(&out, &mut got);
+        assert_eq!(got, Picture::from([(b"key".to_vec(), b"value".to_vec())]));
+    }
+
     /// Three snapshots in a row, each raced by random writes, deletions and once a flush: each must
     /// be exactly what was there when it began.
     #[test]
@@ -336,7 +367,8 @@ mod tests {
             }
         };
         let (writes, beside) = if cfg!(miri) { (100, 20) } else { (5000, 200) };
-        for round in 0..4 {
+        // The second is raced by a flush, the last is given up.
+        for round in if cfg!(miri) { 1..3 } else { 0..4 } {
             for _ in 0..writes {
                 write(&mut rng, &mut model);
             }
@@ -344,7 +376,7 @@ mod tests {
             assert!(ks.begin_snapshot(&ks.lock_all(), encode()).is_none(), "one at a time");
             let (want, mut got, mut out) = (model.clone(), Picture::new(), vec![]);
             assert_eq!(walk.keys(), want.len());
-            if round == 3 {
+            if round == 3 || (cfg!(miri) && round != 1) {
                 drop(walk);
                 continue;
             }

@@ -166,7 +166,7 @@ fn same(ours: &[Words], theirs: &[Words], random: bool) -> bool {
 }
 
 fn told(records: &[Words]) -> String {
-    let lines: Vec<String> = records.iter().map(|record| show(record)).collect();
+    let lines: Vec<String> = records.iter().map(show).collect();
     lines.join(" | ")
 }
 

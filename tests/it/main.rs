@@ -7,11 +7,14 @@
 mod common;
 
 mod admin;
+mod blocked;
+mod buffers;
 mod clients;
 mod cluster;
 mod connection;
 mod events;
 mod expired;
+mod families;
 mod keys;
 mod maxmemory;
 mod patience;

@@ -127,12 +127,15 @@ fn a_stale_place_is_caught() {
         remove(&mut t, k);
     }
     let (mut named, mut refused) = (0, 0);
-    for place in places {
+    // A panic takes Miri a second.
+    let some = places.into_iter().step_by(if cfg!(miri) { 50 } else { 1 });
+    let tried = some.len();
+    for place in some {
         let read = std::panic::AssertUnwindSafe(|| id(t.get(place)));
         match std::panic::catch_unwind(read) {
             Ok(id) => named += usize::from(id == 0),
             Err(_) => refused += 1,
         }
     }
-    assert!(named >= 1 && refused + named == keys as usize);
+    assert!((cfg!(miri) || named >= 1) && refused + named == tried);
 }

@@ -12,7 +12,7 @@ pub fn dump<'a>(codes: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
         out.push(opcode::FUNCTION2);
         sink::put_string(&mut out, code, true);
     }
-    seal(&mut out, 0);
+    seal(&mut out, 0, super::VERSION_WRITTEN);
     out
 }
 

@@ -25,7 +25,9 @@ const SECOND_MS: MonoMs = 1000;
 /// Whom to follow, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// The primary's name or address.
     pub host: String,
+    /// The primary's client port.
     pub port: u16,
     /// Directive `masteruser`.
     pub user: Option<String>,
@@ -42,6 +44,7 @@ pub struct Config {
 /// A point in a history: what a replica holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
+    /// The history.
     pub id: ReplId,
     /// Bytes of the stream that were applied.
     pub offset: u64,
@@ -52,11 +55,13 @@ pub struct Position {
 pub enum Event<'a> {
     /// Time went by. About ten times a second; nothing depends on the exact rate.
     Tick,
+    /// The connection that was asked for is open.
     Connected,
     /// The connection could not be made, and why.
     Failed(&'a str),
     /// The peer closed the connection, or reading or writing failed, and how.
     Closed(&'a str),
+    /// What the primary sent, in pieces of any length.
     Bytes(&'a [u8]),
     /// The RDB that ended with [`Action::RdbEnd`] is the data set now; or it could not be.
     Loaded(Result<(), &'a str>),
@@ -67,14 +72,18 @@ pub enum Event<'a> {
 pub enum Action {
     /// Open a connection to the configured address.
     Connect,
+    /// Close the connection. Not answered.
     Close,
+    /// Write bytes to the connection.
     Send(Vec<u8>),
     /// The primary goes on from our position under this id, which may be a new one for the same history.
     Continue(ReplId),
     /// An RDB follows that replaces the data set. `None` if the primary knows no PSYNC. `length` where the
     /// primary told it.
     FullSync {
+        /// What the replica will hold once the RDB is loaded.
         position: Option<Position>,
+        /// Bytes of the RDB.
         length: Option<u64>,
     },
     /// A part of the RDB.
@@ -83,6 +92,7 @@ pub enum Action {
     RdbEnd,
     /// A part of the stream, to be applied.
     Stream(Vec<u8>),
+    /// Write a line to the log.
     Log(Level, String),
 }
 
@@ -133,6 +143,7 @@ impl Replica {
         self
     }
 
+    /// The settings in force.
     pub fn config(&self) -> &Config {
         &self.config
     }

@@ -26,7 +26,7 @@ use crate::server::net::accept::Acceptor;
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::clients::Clients;
 use crate::server::node::pause::Pause;
-use crate::server::node::rates::Rates;
+use crate::server::node::rates::{Exceeded, Rates};
 use crate::server::process::limits::OomScore;
 use crate::server::process::logging;
 use crate::server::process::supervise::Supervisor;
@@ -56,6 +56,7 @@ pub struct Node {
     pub stats: Vec<Arc<CommandStats>>,
     pub net: NetStats,
     pub rates: Mutex<Rates>,
+    pub exceeded: Exceeded,
     pub memory_peak: AtomicU64,
     /// Memory taken before there were data.
     pub memory_at_start: AtomicU64,
@@ -134,6 +135,7 @@ impl Node {
             stats: (0..executors).map(|_| Arc::new(CommandStats::new(commands))).collect(),
             net: NetStats::default(),
             rates: Mutex::default(),
+            exceeded: Exceeded::default(),
             memory_peak: AtomicU64::new(0),
             memory_at_start: AtomicU64::new(0),
             run_id,
@@ -241,12 +243,16 @@ impl Node {
             &net.auth_failed,
             &self.clients.accepted,
             &self.clients.rejected,
+            &self.clients.evicted,
             &keys.expired_keys,
+            &keys.expired_fields,
             &keys.evicted_keys,
+            &keys.discarded,
             &self.save.saves,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
+        self.exceeded.reset();
         *self.rates.lock() = Rates::default();
         self.replication.reset_stats();
     }

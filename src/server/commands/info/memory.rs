@@ -3,10 +3,10 @@
 use std::fs;
 use std::sync::atomic::Ordering;
 
+use crate::command::client::Role;
 use crate::config::choice::Choice;
 use crate::keyspace::Keyspace;
 use crate::server::commands::info::{Fields, Value};
-use crate::server::net::connection::Connection;
 use crate::server::node::Node;
 use crate::server::process::allocator;
 
@@ -17,7 +17,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     let rss = resident();
     let at_start = node.memory_at_start.load(Ordering::Relaxed);
     let backlog = node.shared.keyspace.log.len();
-    let clients = (node.clients.len() * size_of::<Connection>()) as u64;
+    let clients = node.clients.memory() as u64;
     let overhead = (at_start + backlog + clients + key_tables(&node.shared.keyspace)).min(used);
     let dataset = used - overhead;
     let total = total_system();
@@ -65,14 +65,17 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("mem_not_counted_for_evict", 0);
     out.field("mem_replication_backlog", backlog);
     out.field("mem_total_replication_buffers", backlog);
-    out.field("mem_clients_slaves", 0);
+    let replicas = node.clients.all().into_iter().filter(|entry| entry.role == Role::Replica);
+    out.field("mem_clients_slaves", replicas.map(|entry| entry.usage.lock().total).sum::<usize>());
     out.field("mem_clients_normal", clients);
     out.field("mem_cluster_links", 0);
     out.field("mem_aof_buffer", 0);
     out.field("mem_allocator", "jemalloc-5.3.0");
     out.field("active_defrag_running", 0);
-    out.field("lazyfree_pending_objects", 0);
-    out.field("lazyfreed_objects", 0);
+    let pending = (node.shared.memory.being_freed)() as u64;
+    let discarded = node.shared.keyspace.stats.discarded.load(Ordering::Relaxed);
+    out.field("lazyfree_pending_objects", pending);
+    out.field("lazyfreed_objects", discarded.saturating_sub(pending));
 }
 
 /// Bytes of the tables that find the keys, as far as they are fixed: one header a slot of each
