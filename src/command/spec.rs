@@ -566,7 +566,11 @@ impl Command {
         let is = |category: &str| {
             category == slow
                 || category == group
-                || implied.iter().any(|(flag, name)| *name == category && self.has(*flag))
+                || implied.iter().any(|(flag, name)| {
+                    // What a script reads is its own affair.
+                    let told = *flag != flags::READONLY || !matches!(self.group, Group::Scripting);
+                    *name == category && self.has(*flag) && told
+                })
                 || self.categories.contains(&category)
         };
         CATEGORIES.iter().copied().filter(|c| is(c)).collect()

@@ -162,17 +162,21 @@ unsafe extern "C-unwind" fn call_caught(state: *mut lua_State) -> c_int {
     // SAFETY: as in `raising`.
     unsafe {
         ffi::luaL_checkany(state, 1);
-        let status = ffi::lua_pcall(state, ffi::lua_gettop(state) - 1, ffi::LUA_MULTRET, 0);
-        if status != 0 && ffi::lua_type(state, -1) == ffi::LUA_TTABLE {
-            ffi::lua_getfield(state, -1, c"err".as_ptr());
-            if ffi::lua_isstring(state, -1) != 0 {
-                ffi::lua_remove(state, -2);
-            } else {
-                ffi::lua_settop(state, -2);
+        // In front from the beginning: behind many results there may be no room for it.
+        ffi::lua_pushboolean(state, 1);
+        ffi::lua_insert(state, 1);
+        let status = ffi::lua_pcall(state, ffi::lua_gettop(state) - 2, ffi::LUA_MULTRET, 0);
+        if status != 0 {
+            ffi::lua_pushboolean(state, 0);
+            ffi::lua_replace(state, 1);
+            if ffi::lua_type(state, 2) == ffi::LUA_TTABLE {
+                ffi::lua_getfield(state, 2, c"err".as_ptr());
+                if ffi::lua_isstring(state, 3) != 0 {
+                    ffi::lua_replace(state, 2);
+                }
+                ffi::lua_settop(state, 2);
             }
         }
-        ffi::lua_pushboolean(state, c_int::from(status == 0));
-        ffi::lua_insert(state, 1);
         ffi::lua_gettop(state)
     }
 }
