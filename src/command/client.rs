@@ -26,6 +26,8 @@ pub struct Multi {
     pub queue: Vec<Queued>,
     /// A command was refused while queueing: EXEC will refuse all.
     pub aborted: bool,
+    /// Bytes of the arguments in the queue.
+    pub bytes: usize,
 }
 
 /// CLIENT REPLY.
@@ -49,6 +51,15 @@ pub enum Role {
     Replica,
     /// Our own primary's stream.
     Primary,
+    /// The append-only file that is read.
+    File,
+}
+
+impl Role {
+    /// Whether what it sends was accepted before, and is not refused or redirected again.
+    pub fn is_obeyed(self) -> bool {
+        matches!(self, Self::Primary | Self::File)
+    }
 }
 
 /// The stream of our own primary, on the client that applies it.
@@ -77,6 +88,10 @@ pub struct Aside {
     pub ticket: u64,
     /// How often it was put aside for the command that comes next.
     pub tries: u32,
+    /// A script that takes long holds what it needs: it is told so.
+    pub busy: bool,
+    /// It waits for scripts, however long they take.
+    pub waits_out: bool,
 }
 
 /// The conditions of a client, kept as one word that the gate tests, and what MULTI has queued.
@@ -216,7 +231,7 @@ impl Client {
     }
 
     /// The letters of CLIENT LIST's `flags`.
-    pub fn flags(&self, blocked: bool) -> String {
+    pub fn flags(&self) -> String {
         let mut out = String::new();
         let mut add = |on: bool, letter: char| {
             if on {
@@ -227,7 +242,6 @@ impl Client {
         add(self.role == Role::Primary, 'M');
         add(self.subscriptions() > 0, 'P');
         add(self.conditions.multi.is_some() || self.executing.is_some(), 'x');
-        add(blocked, 'b');
         add(self.dirty.as_ref().is_some_and(|d| d.load(std::sync::atomic::Ordering::Relaxed)), 'd');
         add(self.close_after_reply, 'c');
         add(self.readonly, 'r');

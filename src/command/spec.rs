@@ -67,6 +67,8 @@ pub mod flags {
 
     /// Reaches keys that its arguments do not name, by patterns: the executor asks it which locks it needs.
     pub const PATTERN_KEYS: Flags = 1 << 35;
+    /// Runs a script: the executor does it, and decides which locks it takes.
+    pub const RUNS_SCRIPT: Flags = 1 << 34;
 
     /// Names of the flags that COMMAND shows.
     pub const NAMES: &[(Flags, &str)] = &[

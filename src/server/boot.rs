@@ -16,6 +16,7 @@ use crate::config::compound::ShutdownOn;
 use crate::config::{FileError, Line, Loaded, file};
 use crate::sentinel::Sentinel;
 use crate::server::commands;
+use crate::server::disk::check;
 use crate::server::disk::config_file;
 use crate::server::disk::rdb_file;
 use crate::server::node::{Node, Origin};
@@ -39,7 +40,11 @@ const SENTINEL_PORT: u16 = 26379;
 
 /// The whole life of the process.
 pub fn run() -> ExitCode {
-    let invocation = match cli::parse(std::env::args_os()) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(status) = check::run(&arguments) {
+        return status;
+    }
+    let invocation = match cli::parse(arguments) {
         Asked::Serve(invocation) => invocation,
         Asked::Print(text) => {
             // Whoever closed the pipe does not want the rest.

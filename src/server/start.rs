@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::exec::{MemoryLimit, Shared};
 use crate::keyspace::lazy::{Cause, Lazy};
 use crate::keyspace::{Garbage, Keyspace, Usage};
+use crate::script::Store;
 use crate::sentinel::Sentinel;
 use crate::server::commands;
 use crate::server::commands::info as info_text;
@@ -24,7 +25,7 @@ use crate::server::control::Control;
 use crate::server::control::clustering;
 use crate::server::control::clustering::ClusterError;
 use crate::server::control::replication;
-use crate::server::disk::rdb_file;
+use crate::server::disk::{aof, rdb_file};
 use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
 use crate::server::net::mailbox::{Mail, Mailbox};
@@ -81,7 +82,8 @@ pub fn serve(
     let (has_tcp, has_unix) = (!tcp.is_empty(), unix.is_some());
     warn_about_system(&config);
     let mut seed = Rng::new(seed());
-    let workers = workers(&config);
+    // One is there for those who come while scripts hang on all the others.
+    let workers = workers(&config) + 1;
     let node = Arc::new(make_node(config, renames, workers, &mut seed, origin)?);
     info!("Running mode={}, port={}.", node.mode_name(), node.config.load().port);
     describe_crashes(&node);
@@ -141,10 +143,12 @@ fn watch(node: &Arc<Node>, sentinel: Sentinel) -> Result<(), StartError> {
 
 /// Brings the data, and the node into its place among others.
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
-    let loaded = rdb_file::load_at_start(node).map_err(StartError::Data)?;
+    let has_aof = aof::load_at_start(node).map_err(StartError::Data)?;
+    let loaded = if has_aof { None } else { rdb_file::load_at_start(node).map_err(StartError::Data)? };
     if node.shutting_down.load(Ordering::Acquire) {
         return Ok(());
     }
+    aof::start(node).map_err(StartError::Data)?;
     let position = loaded.as_ref().and_then(|loaded| loaded.replication);
     replication::start(node, position);
     if node.config.load().cluster_enabled {
@@ -243,7 +247,7 @@ pub fn workers(config: &Config) -> usize {
 
 /// Descriptors that the server needs for itself beside Redis's reserve: event queues and wakers.
 pub fn own_files(config: &Config) -> u64 {
-    2 * workers(config) as u64 + 8
+    2 * (workers(config) as u64 + 1) + 8
 }
 
 /// A seed that differs from start to start. Nothing secret hangs on it.
@@ -303,8 +307,11 @@ fn make_node(
             used: allocator::used,
             being_freed: || GARBAGE_WAITING.load(Ordering::Relaxed),
         },
+        log_trouble: ArcSwap::default(),
         view: ArcSwapOption::empty(),
         is_replica: AtomicBool::new(false),
+        scripts: Store::default(),
+        busy_after_ms: AtomicU64::new(config.busy_reply_threshold),
     };
     let run_id = random_hex(rng);
     Ok(Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin))

@@ -7,6 +7,8 @@
 mod common;
 
 mod admin;
+mod blocked;
+mod buffers;
 mod clients;
 mod cluster;
 mod connection;
@@ -20,6 +22,7 @@ mod persistence;
 mod protocol;
 mod pubsub;
 mod replication;
+mod scripting;
 mod slots;
 mod start;
 mod workload;

@@ -64,9 +64,8 @@ impl Keyspace {
         keys as usize
     }
 
-    /// Tells of the loss of those keys of a shard that `gone` picks and somebody waits for or watches. Keys
-    /// that go in great numbers are not told of one by one: nobody else would hear it. What is not there
-    /// is not lost.
+    /// Reports `event` for those keys of a shard that `gone` picks, that exist, and that somebody watches or waits
+    /// for. The many others are not reported one by one: nobody would hear of them.
     fn announce_loss(
         locked: &mut Locked<'_>,
         db: DbIndex,

@@ -577,6 +577,11 @@ impl<'l, 'k> Db<'l, 'k> {
         self.record(&[self.ks.lazy.command(cause), key]);
     }
 
+    /// Counts a change that is none of a key.
+    pub fn count_change(&mut self) {
+        self.effects.dirty += 1;
+    }
+
     /// Says that replicas are told nothing of what the command that runs has changed.
     pub fn record_nothing(&mut self) {
         self.effects.recorded = true;

@@ -57,6 +57,7 @@ impl Db<'_, '_> {
         self.locked.side_mut(shard).watchers.watch(index, key, dirty);
     }
 
+    /// Takes back what [`watch`](Self::watch) did.
     pub fn unwatch(&mut self, key: &[u8], dirty: &Dirty) {
         let (shard, index) = (shard_of(self.hashed(key).slot), self.index);
         self.locked.side_mut(shard).watchers.unwatch(index, key, dirty);
@@ -68,6 +69,7 @@ impl Db<'_, '_> {
         self.waiting_at(shard, |watchers| watchers.block(key, waiter));
     }
 
+    /// Takes a client out of the queue of `key`, wherever in it it stands.
     pub fn unblock(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
         let shard = shard_of(self.hashed(key).slot);
         self.waiting_at(shard, |watchers| watchers.unblock(key, waiter));

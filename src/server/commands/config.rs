@@ -12,7 +12,7 @@ use crate::config::set::{Change, SetError};
 use crate::config::{self, Config, Meaning, table};
 use crate::server::commands::node;
 use crate::server::control::clustering;
-use crate::server::disk::{config_file, rdb_file};
+use crate::server::disk::{aof, config_file, rdb_file};
 use crate::server::node::Node;
 use crate::server::process::allocator;
 use crate::server::process::os_error::words;
@@ -130,6 +130,7 @@ const REFUSABLE: &[(Effect, Refusable)] = &[
     (Effect::OomScore, oom_score),
     (Effect::Locale, locale),
     (Effect::Listeners, listeners),
+    (Effect::AppendOnly, append_only),
 ];
 
 /// The rest: copies what threads read elsewhere than in the configuration, which is in effect already.
@@ -137,12 +138,16 @@ const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
     (Effect::Log, log),
     (Effect::CrashReport, |_, config| crash::configure(config.crash_log_enabled, config.use_exit_on_panic)),
     (Effect::Memory, memory),
+    (Effect::Scripts, |node, config| {
+        node.shared.busy_after_ms.store(config.busy_reply_threshold, Ordering::Relaxed);
+    }),
     (Effect::Events, |node, config| node.shared.keyspace.events.set(config.notify_keyspace_events)),
     (Effect::Gate, |node, _| node.settle_gate()),
     (Effect::SaveFailure, |node, _| rdb_file::note_failure(node)),
     (Effect::Cluster, clustering::configure),
     (Effect::Encodings, encodings),
     (Effect::Backlog, |node, config| node.shared.keyspace.log.set_keep(config.repl_backlog_size)),
+    (Effect::AppendFsync, |node, _| node.aof.wake()),
 ];
 
 /// The value of a directive as CONFIG GET shows it.
@@ -235,6 +240,13 @@ fn listeners(node: &Node, from: &Config, to: &Config) -> Result<(), SetError> {
         } else {
             SetError::failed("port", "Unable to listen on this port. Check server logs.")
         }
+    })
+}
+
+fn append_only(node: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
+    aof::turn(node, to.appendonly).map_err(|e| {
+        tracing::warn!("{e}");
+        SetError::failed("appendonly", "Unable to turn on AOF. Check server logs.")
     })
 }
 

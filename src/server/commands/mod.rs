@@ -20,6 +20,7 @@ mod process;
 pub mod pubsub;
 mod reload;
 mod replication;
+pub mod scripting;
 pub mod sentinel;
 
 /// The families of this room, for the table of commands.
@@ -36,6 +37,7 @@ pub const FAMILIES: &Families = &[
     replication::COMMANDS,
     cluster::COMMANDS,
     migrate::COMMANDS,
+    scripting::COMMANDS,
     sentinel::COMMANDS,
 ];
 
@@ -43,6 +45,8 @@ pub const FAMILIES: &Families = &[
 fn node<'c>(ctx: &Ctx<'c, '_, '_>) -> &'c Arc<Node> {
     ctx.node.downcast_ref().expect("every executor of the server is given its node")
 }
+
+pub use clients::describe_client;
 
 /// What a client leaves behind when its connection closes. `waited`: it was suspended.
 pub fn on_close(node: &Arc<Node>, client: &mut Client, waited: bool) {

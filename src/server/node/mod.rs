@@ -22,12 +22,13 @@ use crate::server::commands::migrate::courier::Couriers;
 use crate::server::control::Control;
 use crate::server::control::bus::Bus;
 use crate::server::control::replication::Replication;
+use crate::server::disk::aof::Aof;
 use crate::server::disk::rdb_file::SaveState;
 use crate::server::net::accept::Acceptor;
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::clients::Clients;
 use crate::server::node::pause::Pause;
-use crate::server::node::rates::Rates;
+use crate::server::node::rates::{Exceeded, Rates};
 use crate::server::process::limits::OomScore;
 use crate::server::process::logging;
 use crate::server::process::supervise::Supervisor;
@@ -58,6 +59,7 @@ pub struct Node {
     pub stats: Vec<Arc<CommandStats>>,
     pub net: NetStats,
     pub rates: Mutex<Rates>,
+    pub exceeded: Exceeded,
     pub memory_peak: AtomicU64,
     /// Memory taken before there were data.
     pub memory_at_start: AtomicU64,
@@ -73,6 +75,7 @@ pub struct Node {
     pub asleep_until_ms: AtomicU64,
     pub pause: Mutex<Pause>,
     pub save: SaveState,
+    pub aof: Aof,
     pub replication: Replication,
     /// The cluster bus; not set outside cluster mode.
     pub bus: OnceLock<Arc<Bus>>,
@@ -139,6 +142,7 @@ impl Node {
             stats: (0..executors).map(|_| Arc::new(CommandStats::new(commands))).collect(),
             net: NetStats::default(),
             rates: Mutex::default(),
+            exceeded: Exceeded::default(),
             memory_peak: AtomicU64::new(0),
             memory_at_start: AtomicU64::new(0),
             run_id,
@@ -151,6 +155,7 @@ impl Node {
             asleep_until_ms: AtomicU64::new(0),
             pause: Mutex::default(),
             save: SaveState::new(unix_ms()),
+            aof: Aof::default(),
             replication: Replication::new(seed),
             bus: OnceLock::new(),
             sentinel: OnceLock::new(),
@@ -256,13 +261,18 @@ impl Node {
             &net.auth_failed,
             &self.clients.accepted,
             &self.clients.rejected,
+            &self.clients.evicted,
             &keys.expired_keys,
             &keys.expired_fields,
             &keys.evicted_keys,
+            &keys.discarded,
             &self.save.saves,
+            &self.aof.delayed_fsync,
+            &self.aof.rewrites,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
+        self.exceeded.reset();
         *self.rates.lock() = Rates::default();
         self.replication.reset_stats();
     }

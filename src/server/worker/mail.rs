@@ -3,9 +3,12 @@
 use std::time::Instant;
 
 use crate::server::commands;
-use crate::server::net::connection::{Connection, Hold};
+use crate::server::net::connection::{Connection, FREE_OUTPUT, Hold};
 use crate::server::net::mailbox::Mail;
 use crate::server::worker::Worker;
+
+/// The answer of CLIENT UNBLOCK with ERROR.
+const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 
 impl Worker {
     pub(super) fn read_mail(&mut self) {
@@ -39,7 +42,7 @@ impl Worker {
                     }
                 }
                 Mail::Unblocked { waiter, reply, written_to } => {
-                    if self.end_hold(waiter.token, waiter.client) {
+                    if self.end_hold(waiter.token, waiter.client).is_some() {
                         if let Some(c) = self.connection(waiter.token, waiter.client) {
                             c.client.written_to = c.client.written_to.max(written_to);
                         }
@@ -48,7 +51,8 @@ impl Worker {
                 }
                 Mail::Retry { waiter } => self.retry(&waiter),
                 Mail::Resume { token, client, reply, written_to } => {
-                    if self.end_hold(token, client) {
+                    if matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
+                        self.end_hold(token, client);
                         if let Some(c) = self.connection(token, client) {
                             c.client.written_to = c.client.written_to.max(written_to);
                         }
@@ -67,18 +71,22 @@ impl Worker {
                     }
                 }
                 Mail::Demoted => self.let_go(),
-                Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
+                Mail::Unblock { token, client, with_error } => {
+                    self.give_up(token, client, with_error.then_some(UNBLOCKED));
+                }
                 Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
                 Mail::SlotsChanged => self.redirect_blocked(),
                 Mail::Settle(sender) => drop(sender),
                 Mail::Unpaused => {
-                    for (token, client) in self.held_by(|hold| matches!(hold, Hold::Pause)) {
-                        if self.end_hold(token, client) {
-                            self.go_on(token);
-                        }
+                    for (token, client) in self.held_by(|hold| matches!(hold, Hold::Pause { .. })) {
+                        self.try_again(token, client);
                     }
                 }
-                Mail::Free { token, client } => self.try_again(token, client),
+                Mail::Free { token, client } => {
+                    if matches!(self.hold_of(token, client), Some(Hold::Aside { .. })) {
+                        self.try_again(token, client);
+                    }
+                }
                 Mail::Shutdown => {
                     for token in 0..self.connections.len() {
                         if let Some(c) = self.connections[token].as_mut() {
@@ -109,12 +117,19 @@ impl Worker {
 
     pub(super) fn flush_now(&mut self, token: usize) {
         let passed = self.node.shared.keyspace.log.passed();
+        // What is too much is not sent first, whether or not the socket would take it.
+        if self.connections[token].as_ref().is_some_and(|c| c.output.len() > FREE_OUTPUT) {
+            self.check_output(token);
+        }
         let Some(c) = self.connections[token].as_mut() else { return };
         if c.flush(passed).is_err() || (c.closing && c.output.is_empty()) {
             self.close(token);
-        } else if !c.output.is_empty() {
-            self.check_output(token);
-            self.note_held(token, passed);
+        } else {
+            c.note_usage(&self.node.clients, self.last_second);
+            if !c.output.is_empty() {
+                self.check_output(token);
+                self.note_held(token, passed);
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The sections of commands and of error replies.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use crate::exec::stats::Errors;
 use crate::server::commands::info::Fields;
 use crate::server::node::Node;
 
@@ -32,13 +32,7 @@ pub fn calls(node: &Node, out: &mut Fields) {
 }
 
 pub fn errors(node: &Node, out: &mut Fields) {
-    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
-    for stats in &node.stats {
-        for (code, count) in stats.errors.lock().iter() {
-            *sums.entry(code.clone()).or_default() += count;
-        }
-    }
-    for (code, count) in sums {
+    for (code, count) in Errors::of(node.stats.iter().map(|stats| &**stats)) {
         out.field(format_args!("errorstat_{code}"), format_args!("count={count}"));
     }
 }

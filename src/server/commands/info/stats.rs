@@ -13,7 +13,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     let calls: u64 = node.stats.iter().map(|s| s.calls()).sum();
     let hits: u64 = node.stats.iter().map(|s| get(&s.hits)).sum();
     let misses: u64 = node.stats.iter().map(|s| get(&s.misses)).sum();
-    let errors: u64 = node.stats.iter().map(|s| s.errors.lock().values().sum::<u64>()).sum();
+    let errors: u64 = node.stats.iter().map(|s| get(&s.error_replies)).sum();
     let command_us: u64 = node.stats.iter().map(|s| s.nanos()).sum::<u64>() / 1000;
     let kilo = |rate: u64| Value::Decimal(rate as f64 / 1024.0, 2);
     out.field("total_connections_received", get(&node.clients.accepted));
@@ -34,10 +34,11 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("expired_time_cap_reached_count", 0);
     out.field("expire_cycle_cpu_milliseconds", 0);
     out.field("evicted_keys", get(&keys.evicted_keys));
-    out.field("evicted_clients", 0);
-    out.field("evicted_scripts", 0);
-    out.field("total_eviction_exceeded_time", 0);
-    out.field("current_eviction_exceeded_time", 0);
+    out.field("evicted_clients", get(&node.clients.evicted));
+    out.field("evicted_scripts", get(&node.shared.scripts.evicted));
+    let (total, current) = node.exceeded.milliseconds(node.mono_ms());
+    out.field("total_eviction_exceeded_time", total);
+    out.field("current_eviction_exceeded_time", current);
     out.field("keyspace_hits", hits);
     out.field("keyspace_misses", misses);
     out.field("pubsub_channels", node.pubsub.channel_count(Space::Global));
@@ -61,8 +62,10 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("dump_payload_sanitizations", 0);
     out.field("total_reads_processed", get(&node.net.reads));
     out.field("total_writes_processed", get(&node.net.writes));
-    out.field("io_threaded_reads_processed", 0);
-    out.field("io_threaded_writes_processed", 0);
+    // With one worker nothing is read or written beside it.
+    let threaded = u64::from(node.workers.get().map_or(1, Vec::len) > 1);
+    out.field("io_threaded_reads_processed", threaded * get(&node.net.reads));
+    out.field("io_threaded_writes_processed", threaded * get(&node.net.writes));
     out.field("client_query_buffer_limit_disconnections", get(&node.net.query_limit_closed));
     out.field("client_output_buffer_limit_disconnections", get(&node.net.output_limit_closed));
     out.field("reply_buffer_shrinks", 0);

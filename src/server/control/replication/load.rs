@@ -103,6 +103,7 @@ fn replace(
             state.history.adopt(position.id);
             log.restart_at(position.offset, loaded.replication.map(|r| r.db));
             state.stream_kept = true;
+            node.aof.data_replaced();
             Ok(())
         }
         Ok(_) => Ok(()),
