@@ -91,6 +91,11 @@ pub fn key_slot(key: &[u8]) -> u16 {
     crc & (SLOTS as u16 - 1)
 }
 
+/// The slot of every key that begins with `prefix`, if a hash tag in it tells.
+pub fn tagged_slot(prefix: &[u8]) -> Option<u16> {
+    hash_tag(prefix).map(|tag| crc16(tag) & (SLOTS as u16 - 1))
+}
+
 #[cold]
 fn hash_tag(key: &[u8]) -> Option<&[u8]> {
     let open = memchr::memchr(b'{', key)?;

@@ -1,7 +1,9 @@
 //! Level 0: time types, seeded random numbers, glob patterns, number text, checksums, and what is known of
 //! processor and allocator.
 
+pub mod collation;
 pub mod crc16;
+pub mod geohash;
 pub mod glob;
 pub mod long_double;
 pub mod num;

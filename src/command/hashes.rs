@@ -5,8 +5,11 @@ use super::scan::{self, Scan};
 use super::spec::{Command, Group::Hash, flags::*, key, one};
 use super::{Fail, Result, bulk_item, int, is, random};
 use crate::base::long_double::LongDouble;
+use crate::base::time::UnixMs;
+use crate::encoding::Item;
 use crate::encoding::item::IntText;
 use crate::keyspace::event;
+use crate::resp::Reply;
 use crate::value;
 
 pub const COMMANDS: &[Command] = &[
@@ -137,17 +140,33 @@ fn set_fields(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<i64> {
     if !args.len().is_multiple_of(2) {
         return Err(Fail::Arity(ctx.command.name.to_owned()));
     }
-    let hash = ctx.db.hash_or_new(args[1])?;
+    let now = ctx.db.field_clock();
+    let mut hash = ctx.db.hash_or_new(args[1])?;
+    if hash.has_dead(now) {
+        let fields: Vec<&[u8]> = args[2..].iter().step_by(2).copied().collect();
+        ctx.db.expire_fields(args[1], &fields);
+        hash = ctx.db.hash_or_new(args[1])?;
+    }
+    let before = hash.next_time();
     let mut created = 0;
     for pair in args[2..].chunks_exact(2) {
         created += i64::from(hash.set(pair[0], pair[1], ctx.limits));
+    }
+    // A field that is set loses its time.
+    if before.is_some() {
+        ctx.db.fields_changed(args[1], before);
     }
     ctx.db.changed(args[1], event::HSET);
     Ok(created)
 }
 
 fn hsetnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let hash = ctx.db.hash_or_new(args[1])?;
+    let now = ctx.db.field_clock();
+    let mut hash = ctx.db.hash_or_new(args[1])?;
+    if hash.has_dead(now) {
+        ctx.db.expire_fields(args[1], &args[2..3]);
+        hash = ctx.db.hash_or_new(args[1])?;
+    }
     let missing = !hash.contains(args[2]);
     if missing {
         hash.set(args[2], args[3], ctx.limits);
@@ -157,69 +176,126 @@ fn hsetnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-fn hget(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    match ctx.db.hash(args[1])?.and_then(|h| h.get(args[2])) {
-        Some(value) => bulk_item(ctx.reply, value),
-        None => ctx.reply.null(),
+/// The value of a field whose time has not come.
+#[inline]
+fn live<'h>(hash: &'h value::Hash, field: &[u8], now: UnixMs) -> Option<Item<'h>> {
+    hash.get(field).filter(|_| !hash.is_dead(field, now))
+}
+
+/// Shows every field whose time has not come.
+fn each_live(hash: &value::Hash, now: UnixMs, mut show: impl FnMut(Item<'_>, Item<'_>)) {
+    if hash.has_dead(now) {
+        let alive = hash.iter_timed().filter(|(_, _, at)| at.is_none_or(|at| at >= now));
+        alive.for_each(|(field, value, _)| show(field, value));
+    } else {
+        hash.iter().for_each(|(field, value)| show(field, value));
+    }
+}
+
+/// How many fields [`each_live`] shows.
+fn live_len(hash: &value::Hash, now: UnixMs) -> usize {
+    let mut len = 0;
+    if hash.has_dead(now) {
+        each_live(hash, now, |_, _| len += 1);
+        len
+    } else {
+        hash.len()
+    }
+}
+
+/// Looks at fields of a hash with `look`; those whose time has come are deleted afterwards.
+#[inline]
+fn look_at_fields(
+    ctx: &mut Ctx<'_, '_, '_>,
+    key: &[u8],
+    fields: &[&[u8]],
+    mut look: impl FnMut(&mut Reply, Option<Item<'_>>),
+) -> Result {
+    let now = ctx.db.field_clock();
+    let hash = ctx.db.hash(key)?;
+    for field in fields {
+        look(ctx.reply, hash.and_then(|h| live(h, field, now)));
+    }
+    if hash.is_some_and(|h| h.has_dead(now)) {
+        ctx.db.expire_fields(key, fields);
     }
     DONE
+}
+
+fn value_or_null(reply: &mut Reply, value: Option<Item<'_>>) {
+    match value {
+        Some(value) => bulk_item(reply, value),
+        None => reply.null(),
+    }
+}
+
+fn hget(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    look_at_fields(ctx, args[1], &args[2..], value_or_null)
 }
 
 fn hmget(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let hash = ctx.db.hash(args[1])?;
+    // An error takes it back.
     ctx.reply.array(args.len() - 2);
-    for field in &args[2..] {
-        match hash.and_then(|h| h.get(field)) {
-            Some(value) => bulk_item(ctx.reply, value),
-            None => ctx.reply.null(),
-        }
-    }
-    DONE
+    look_at_fields(ctx, args[1], &args[2..], value_or_null)
 }
 
 fn hgetall(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let now = ctx.db.field_clock();
     let Some(hash) = ctx.db.hash(args[1])? else {
         ctx.reply.map(0);
         return DONE;
     };
-    ctx.reply.map(hash.len());
-    for (field, value) in hash.iter() {
+    ctx.reply.map(live_len(hash, now));
+    each_live(hash, now, |field, value| {
         bulk_item(ctx.reply, field);
         bulk_item(ctx.reply, value);
-    }
+    });
     DONE
 }
 
 fn hkeys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let now = ctx.db.field_clock();
     let Some(hash) = ctx.db.hash(args[1])? else {
         ctx.reply.array(0);
         return DONE;
     };
-    ctx.reply.array(hash.len());
-    hash.iter().for_each(|(field, _)| bulk_item(ctx.reply, field));
+    ctx.reply.array(live_len(hash, now));
+    each_live(hash, now, |field, _| bulk_item(ctx.reply, field));
     DONE
 }
 
 fn hvals(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let now = ctx.db.field_clock();
     let Some(hash) = ctx.db.hash(args[1])? else {
         ctx.reply.array(0);
         return DONE;
     };
-    ctx.reply.array(hash.len());
-    hash.iter().for_each(|(_, value)| bulk_item(ctx.reply, value));
+    ctx.reply.array(live_len(hash, now));
+    each_live(hash, now, |_, value| bulk_item(ctx.reply, value));
     DONE
 }
 
 fn hdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let Some(hash) = ctx.db.hash_mut(args[1])? else {
+    let now = ctx.db.field_clock();
+    let mut hash = ctx.db.hash_mut(args[1])?;
+    if hash.as_ref().is_some_and(|h| h.has_dead(now)) {
+        ctx.db.expire_fields(args[1], &args[2..]);
+        hash = ctx.db.hash_mut(args[1])?;
+    }
+    let Some(hash) = hash else {
         ctx.reply.int(0);
         return DONE;
     };
+    let before = hash.next_time();
     let removed = args[2..].iter().filter(|field| hash.remove(field)).count();
     let empty = hash.is_empty();
+    if before.is_some() {
+        ctx.db.fields_changed(args[1], before);
+    }
     ctx.reply_removed(args[1], removed, empty, event::HDEL)
 }
 
+/// Fields whose time has come count until they are deleted.
 fn hlen(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let len = ctx.db.hash(args[1])?.map_or(0, value::Hash::len);
     ctx.reply.int(len as i64);
@@ -227,27 +303,36 @@ fn hlen(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn hexists(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let found = ctx.db.hash(args[1])?.is_some_and(|h| h.contains(args[2]));
-    ctx.reply.int(i64::from(found));
-    DONE
+    look_at_fields(ctx, args[1], &args[2..], |reply, value| reply.int(i64::from(value.is_some())))
 }
 
 fn hstrlen(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let len = ctx.db.hash(args[1])?.and_then(|h| h.get(args[2])).map_or(0, |v| v.len());
-    ctx.reply.int(len as i64);
-    DONE
+    look_at_fields(ctx, args[1], &args[2..], |reply, value| reply.int(value.map_or(0, |v| v.len()) as i64))
+}
+
+/// Sets the field of HINCRBY or HINCRBYFLOAT, whose time stays unless it has come.
+fn set_sum(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], field: &[u8], text: &[u8]) -> Result<()> {
+    let now = ctx.db.field_clock();
+    let mut hash = ctx.db.hash_or_new(key)?;
+    if hash.is_dead(field, now) {
+        ctx.db.expire_fields(key, &[field]);
+        hash = ctx.db.hash_or_new(key)?;
+    }
+    hash.set_keeping_time(field, text, ctx.limits);
+    Ok(())
 }
 
 fn hincrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let by = int(args[3])?;
+    let now = ctx.db.field_clock();
     // A look first: what is refused must not leave an empty hash behind.
-    let old = match ctx.db.hash(args[1])?.and_then(|h| h.get(args[2])) {
+    let old = match ctx.db.hash(args[1])?.and_then(|h| live(h, args[2], now)) {
         None => 0,
         Some(value) => value.as_int().ok_or(Fail::text("ERR hash value is not an integer"))?,
     };
     let new = old.checked_add(by).ok_or(Fail::text("ERR increment or decrement would overflow"))?;
     let text = &mut itoa::Buffer::new();
-    ctx.db.hash_or_new(args[1])?.set(args[2], text.format(new).as_bytes(), ctx.limits);
+    set_sum(ctx, args[1], args[2], text.format(new).as_bytes())?;
     ctx.db.changed(args[1], event::HINCRBY);
     ctx.reply.int(new);
     DONE
@@ -258,7 +343,8 @@ fn hincrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if !by.is_finite() {
         return Err(Fail::text("ERR value is NaN or Infinity"));
     }
-    let old = match ctx.db.hash(args[1])?.and_then(|h| h.get(args[2])) {
+    let now = ctx.db.field_clock();
+    let old = match ctx.db.hash(args[1])?.and_then(|h| live(h, args[2], now)) {
         None => LongDouble::ZERO,
         Some(value) => LongDouble::parse(value.text(&mut IntText::new()))
             .ok_or(Fail::text("ERR hash value is not a float"))?,
@@ -268,10 +354,16 @@ fn hincrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return Err(Fail::text("ERR increment would produce NaN or Infinity"));
     }
     let text = new.to_string();
-    ctx.db.hash_or_new(args[1])?.set(args[2], text.as_bytes(), ctx.limits);
+    set_sum(ctx, args[1], args[2], text.as_bytes())?;
+    let time = ctx.db.hash(args[1])?.and_then(|h| h.time(args[2])).flatten();
     ctx.db.changed(args[1], event::HINCRBYFLOAT);
-    // Replicas get the result: their floating point may differ.
+    // Replicas get the result: their floating point may differ. HSET takes the time from the field.
     ctx.record(&[b"HSET", args[1], args[2], text.as_bytes()]);
+    if let Some(at) = time {
+        let mut buffer = itoa::Buffer::new();
+        let at = buffer.format(at).as_bytes();
+        ctx.record(&[b"HPEXPIREAT", args[1], at, b"FIELDS", b"1", args[2]]);
+    }
     ctx.reply.bulk(text.as_bytes());
     DONE
 }
@@ -292,10 +384,23 @@ fn hrandfield(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             return Err(Fail::Syntax);
         }
     };
-    let Some(hash) = ctx.db.hash(args[1])? else {
+    let now = ctx.db.field_clock();
+    let mut found = ctx.db.hash(args[1])?;
+    if found.is_some_and(|h| h.has_dead(now)) {
+        ctx.db.expire_all_fields(args[1]);
+        found = ctx.db.hash(args[1])?;
+    }
+    let Some(mut hash) = found.filter(|h| live_len(h, now) > 0) else {
         random::reply_nothing(ctx.reply, count);
         return DONE;
     };
+    // Where nothing is deleted, it is drawn from those that live.
+    let mut alive = value::Hash::new();
+    if hash.has_dead(now) {
+        alive.clone_from(hash);
+        alive.take_due(now, usize::MAX);
+        hash = &alive;
+    }
     let Some(count) = count else {
         if let Some((field, _)) = hash.random(ctx.rng) {
             bulk_item(ctx.reply, field);
@@ -327,12 +432,15 @@ fn hrandfield(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn hscan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let cursor = scan::cursor(args[2])?;
+    let now = ctx.db.field_clock();
     let Some(hash) = ctx.db.hash(args[1])? else { return scan::reply_nothing(ctx.reply) };
+    let dying = hash.has_dead(now);
     let scan = Scan::parse(cursor, &args[3..], scan::Of::Hash)?;
     let mut found = Vec::new();
     let next = scan.steps(|cursor, count| {
         hash.scan(cursor, count, |field, value| {
-            if scan.matches(field) {
+            let dead = dying && hash.is_dead(field.text(&mut IntText::new()), now);
+            if !dead && scan.matches(field) {
                 found.push(field.to_vec());
                 if !scan.no_values {
                     found.push(value.to_vec());

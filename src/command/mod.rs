@@ -4,6 +4,7 @@
 //! a row for it in that file's `COMMANDS`. Nothing else needs to know. Commands that need the node itself
 //! stand in the server's room of commands, in the same form.
 
+pub mod bitmaps;
 pub mod client;
 pub mod connection;
 pub mod ctx;
@@ -11,8 +12,11 @@ pub mod dump;
 pub mod expiry;
 pub mod fail;
 pub mod gate;
+pub mod geo;
+pub mod hash_expiry;
 pub mod hashes;
 pub mod help;
+pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
 pub mod list_moves;
@@ -24,6 +28,7 @@ mod scan;
 pub mod server;
 pub mod set_algebra;
 pub mod sets;
+pub mod sort;
 pub mod sorted_set_algebra;
 pub mod sorted_set_pops;
 pub mod sorted_set_ranges;

@@ -113,7 +113,7 @@ pub(super) fn score(arg: &[u8]) -> Result<f64> {
     parse_f64(arg).map(|x| if x == 0.0 { 0.0 } else { x }).ok_or(Fail::NotFloat)
 }
 
-fn zadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+pub(super) fn zadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let mut o = Options::default();
     let mut at = 2;
     while let Some(word) = args.get(at) {

@@ -65,6 +65,9 @@ pub mod flags {
     /// A client that waits in it is told when its key goes, or becomes another type.
     pub const WAITS_FOR_LOSS: Flags = 1 << 33;
 
+    /// Reaches keys that its arguments do not name, by patterns: the executor asks it which locks it needs.
+    pub const PATTERN_KEYS: Flags = 1 << 35;
+
     /// Names of the flags that COMMAND shows.
     pub const NAMES: &[(Flags, &str)] = &[
         (WRITE, "write"),
@@ -192,6 +195,12 @@ pub enum Begin {
     IndexUnless(usize, Keyword),
     /// Behind this word.
     Keyword(Keyword),
+    /// Behind this word wherever it stands; shown as a keyword, spelled so.
+    EachKeyword(Keyword, &'static str),
+    /// As [`Begin::EachKeyword`], but nothing is told of it.
+    UnknownKeyword(Keyword),
+    /// Keys that no argument names.
+    Unknown,
 }
 
 /// A word in front of keys. It is found exactly where the handler finds it: the locks depend on it.
@@ -209,15 +218,23 @@ pub struct Keyword {
 
 impl Keyword {
     fn find(&self, args: &[&[u8]]) -> Option<usize> {
+        self.places(args).next()
+    }
+
+    /// Where the word stands. Once it is one of the options, it may stand there again.
+    fn places<'a>(&'a self, args: &'a [&'a [u8]]) -> impl Iterator<Item = usize> + 'a {
         let is = |at: usize, word: &str| args[at].eq_ignore_ascii_case(word.as_bytes());
         let mut at = self.from;
-        while at < args.len() {
-            if is(at, self.word) {
-                return Some(at);
+        std::iter::from_fn(move || {
+            while at < args.len() {
+                let here = at;
+                at += 1 + self.options.iter().find(|(word, _)| is(at, word)).map_or(0, |(_, words)| *words);
+                if is(here, self.word) {
+                    return Some(here);
+                }
             }
-            at += 1 + self.options.iter().find(|(word, _)| is(at, word)).map_or(0, |(_, words)| *words);
-        }
-        None
+            None
+        })
     }
 }
 
@@ -261,6 +278,11 @@ impl KeySpec {
                 Some(at) => at + 1,
                 None => return true,
             },
+            Begin::EachKeyword(keyword, _) | Begin::UnknownKeyword(keyword) => {
+                out.extend(keyword.places(args).map(|at| at + 1).filter(|at| *at < args.len()));
+                return true;
+            }
+            Begin::Unknown => return true,
         };
         match self.find {
             Find::Range { last, step, limit } => {
@@ -497,8 +519,9 @@ impl Command {
         let slow = if self.has(flags::FAST) { "" } else { "@slow" };
         // A container does nothing by itself.
         let is_container = !self.subcommands.is_empty() && self.flags == 0;
-        // Generic commands that are about the connection rather than about keys (WAIT).
-        let not_of_keys = matches!(self.group, Group::Generic) && self.categories.contains(&"@connection");
+        // Generic commands that are about the connection (WAIT) or some types (SORT) rather than about keys.
+        let of_others = ["@connection", "@sortedset"].iter().any(|c| self.categories.contains(c));
+        let not_of_keys = matches!(self.group, Group::Generic) && of_others;
         let group = if is_container || not_of_keys { "" } else { self.group.category() };
         let is = |category: &str| {
             category == slow

@@ -144,7 +144,9 @@ pub(super) fn read_group(
     }
     if !read.no_ack {
         let pending = Pending { consumer, delivered_ms: now, deliveries: 1 };
-        ids.iter().for_each(|id| told.claim(key, read.group, group, *id, &pending, *id));
+        for id in &ids {
+            told.claim(key, read.group, group, *id, &pending, *id);
+        }
     }
     // XCLAIM does not tell how many entries the group has read.
     if !ids.is_empty() {

@@ -377,7 +377,9 @@ fn xautoclaim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     reply.array(taken);
     reply.append(claimed);
     reply.array(gone.len());
-    gone.iter().for_each(|id| bulk_id(reply, *id));
+    for id in &gone {
+        bulk_id(reply, *id);
+    }
     finish(ctx, args, made, taken + gone.len() > 0, told);
     DONE
 }

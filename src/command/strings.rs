@@ -369,7 +369,7 @@ fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 /// The longest string that the client may build. Our primary has checked what it sends.
-fn longest(ctx: &Ctx<'_, '_, '_>) -> usize {
+pub(super) fn longest(ctx: &Ctx<'_, '_, '_>) -> usize {
     if ctx.client.role == Role::Primary { usize::MAX } else { ctx.limits.max_string }
 }
 
@@ -436,33 +436,29 @@ fn edit(
     ctx: &mut Ctx<'_, '_, '_>,
     key: &[u8],
     check: impl FnOnce(Option<&[u8]>) -> Result<Option<usize>>,
-    change: impl FnOnce(&mut Vec<u8>, usize),
+    change: impl Fn(&mut Vec<u8>, usize),
     new_is_raw: bool,
     event: Event,
 ) -> Result<usize> {
     let exists = ctx.db.expect_kind(key, Kind::String)?;
-    let entry = ctx.db.peek(key);
-    let old = match entry.map(EntryRef::value) {
+    let old = match ctx.db.peek(key).map(EntryRef::value) {
         Some(ValueRef::String(s)) => Some(s),
         _ => None,
     };
-    let in_place = entry.is_some_and(|e| e.object().is_some());
     let len = old.map_or(0, <[u8]>::len);
     let Some(at) = check(old)? else { return Ok(len) };
-    if in_place && let Some(Some(crate::value::Value::String(shared))) = ctx.db.write(key) {
-        let s = std::sync::Arc::make_mut(shared);
+    let edit = |s: &mut Vec<u8>| {
         change(s, at);
-        let len = s.len();
-        ctx.db.changed(key, event);
-        return Ok(len);
-    }
-    let mut s = match ctx.db.peek(key).map(EntryRef::value) {
-        Some(ValueRef::String(s)) => s.to_vec(),
-        _ => Vec::new(),
+        s.len()
     };
-    change(&mut s, at);
-    let len = s.len();
-    ctx.db.replace_string(key, s, exists || new_is_raw);
+    let len = if exists || new_is_raw {
+        ctx.db.edit_string(key, edit)
+    } else {
+        let mut s = Vec::new();
+        let len = edit(&mut s);
+        ctx.db.replace_string(key, s, false);
+        len
+    };
     ctx.db.changed(key, event);
     Ok(len)
 }

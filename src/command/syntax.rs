@@ -120,7 +120,9 @@ impl<'a> Reader<'a> {
             } else if word == "[" {
                 let mut inner = self.sequence();
                 self.next();
-                inner.iter_mut().for_each(|argument| argument.optional = true);
+                for argument in &mut inner {
+                    argument.optional = true;
+                }
                 out.append(&mut inner);
             } else {
                 out.push(self.argument(word));

@@ -52,6 +52,8 @@ pub enum Effect {
     Directory,
     /// The kernel's score for killing the process.
     OomScore,
+    /// The order of SORT ALPHA.
+    Locale,
     /// The sockets that clients connect to.
     Listeners,
     Log,
@@ -72,10 +74,11 @@ pub enum Effect {
 }
 
 impl Effect {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::OpenFiles,
         Self::Directory,
         Self::OomScore,
+        Self::Locale,
         Self::Listeners,
         Self::Log,
         Self::CrashReport,

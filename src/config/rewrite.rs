@@ -279,8 +279,7 @@ requirepass \"a \\\"b\\xff\"
 
     #[test]
     fn a_file_that_states_everything_says_the_same() {
-        let mut config = Config::default();
-        config.maxmemory = 12345;
+        let config = load(b"maxmemory 12345", false, &mut |_| Ok(vec![])).unwrap().config;
         let text = rewrite(b"", &config, None, Extent::All);
         let lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty() && line[0] != b'#').count();
         assert!(lines > 150, "{lines} lines");

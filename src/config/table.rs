@@ -4,8 +4,8 @@
 //! `here`, `later` and `none` say what a directive means in this server, see [`Meaning`].
 
 use super::directive::Effect::{
-    Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners, Log, Memory as MemoryLimit,
-    OomScore, OpenFiles, SaveFailure,
+    Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners, Locale, Log,
+    Memory as MemoryLimit, OomScore, OpenFiles, SaveFailure,
 };
 use super::directive::Form::{Bool, Choice, Compound, Int, Memory, MemoryOrPercent, Octal, Secret, Text};
 use super::directive::{Directive, Form, Meaning, Place};
@@ -112,7 +112,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("hz", "10", Int(0, INT_MAX, at!(hz))),
     none("dynamic-hz", "yes", Bool(at!(dynamic_hz))),
     none("ignore-warnings", "", Text(at!(ignore_warnings))),
-    later("locale-collate", "", Text(at!(locale_collate))),
+    here("locale-collate", "", Text(at!(locale_collate))).moves(&[Locale, Encodings]),
     none("watchdog-period", "0", Int(0, INT_MAX, at!(watchdog_period))).hidden(),
     here("key-load-delay", "0", Int(INT_MIN, INT_MAX, at!(key_load_delay))).hidden(),
     none("loading-process-events-interval-bytes", "2097152", Int(1024, INT_MAX, at!(loading_process_events_interval_bytes))).hidden(),
@@ -243,7 +243,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("zset-max-listpack-value", "64", Memory(0, LONG_MAX, at!(zset_max_listpack_value))).alias("zset-max-ziplist-value").moves(&[Encodings]),
     here("stream-node-max-bytes", "4096", Memory(0, LONG_MAX, at!(stream_node_max_bytes))).moves(&[Encodings]),
     here("stream-node-max-entries", "100", Int(0, LONG_MAX, at!(stream_node_max_entries))).moves(&[Encodings]),
-    later("hll-sparse-max-bytes", "3000", Memory(0, LONG_MAX, at!(hll_sparse_max_bytes))),
+    here("hll-sparse-max-bytes", "3000", Memory(0, LONG_MAX, at!(hll_sparse_max_bytes))).moves(&[Encodings]),
     // Observability
     later("slowlog-log-slower-than", "10000", Int(-1, LONG_MAX, at!(slowlog_log_slower_than))),
     later("slowlog-max-len", "128", Int(0, LONG_MAX, at!(slowlog_max_len))),

@@ -377,7 +377,8 @@ impl Executor {
 
 /// The shards that a command needs. `None` when its keys cannot be told.
 fn lock_set(command: &Command, args: &[&[u8]]) -> Option<LockSet> {
-    if command.has(flags::LOCK_ALL) {
+    let outside = command.has(flags::PATTERN_KEYS) && crate::command::sort::reaches_other_slots(args);
+    if outside || command.has(flags::LOCK_ALL) {
         return Some(LockSet::ALL);
     }
     let mut set = LockSet::NONE;

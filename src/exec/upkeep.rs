@@ -74,7 +74,7 @@ impl Executor {
         let ks = &*shared.keyspace;
         let mut looked_at = 0;
         for db in 0..ks.databases() as u16 {
-            if ks.volatile_len(db) == 0 {
+            if ks.volatile_len(db) + ks.timed_hashes(db) == 0 {
                 continue;
             }
             let Some(mut locked) = ks.lock_shard_if_free(shard) else { continue };

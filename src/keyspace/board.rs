@@ -176,6 +176,8 @@ impl Board {
             lists.waiting.remove(&(shard, *ticket));
         }
         drop(lists);
-        woken.into_iter().for_each(|(_, who)| self.wake(who));
+        for (_, who) in woken {
+            self.wake(who);
+        }
     }
 }

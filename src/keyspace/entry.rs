@@ -375,6 +375,12 @@ impl<'a> EntryRef<'a> {
         layout_of(self.value_offset() + self.header().value_len as usize)
     }
 
+    /// The time of the first field that goes, of a hash that has such fields.
+    #[inline]
+    pub fn next_field_time(self) -> Option<UnixMs> {
+        if let Some(Value::Hash(hash)) = self.object() { hash.next_time() } else { None }
+    }
+
     /// The value, if it is not an inline string.
     #[inline]
     pub fn object(self) -> Option<&'a Value> {

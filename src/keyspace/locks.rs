@@ -333,7 +333,9 @@ impl Keyspace {
         mut take: impl FnMut(&ShardLock) -> bool,
     ) -> Result<Locked<'_>, Busy> {
         let mut taken = LockSet::NONE;
-        mine.into_iter().for_each(|shard| taken.add_shard(shard));
+        if let Some(shard) = mine {
+            taken.add_shard(shard);
+        }
         for shard in set.shards().filter(|shard| Some(*shard) != mine) {
             if !take(&self.locks[shard]) {
                 self.unlock(taken);
@@ -513,6 +515,16 @@ impl<'k> Locked<'k> {
         assert!(self.set.has_shard(shard), "shard {shard} is used without its lock");
         // SAFETY: as for `table_mut`.
         unsafe { &mut *tables.shards[shard].expiry.get() }
+    }
+
+    pub(super) fn field_expiry_mut<'a>(
+        &'a mut self,
+        tables: &'a Tables,
+        shard: usize,
+    ) -> &'a mut ExpiryIndex {
+        assert!(self.set.has_shard(shard), "shard {shard} is used without its lock");
+        // SAFETY: as for `table_mut`.
+        unsafe { &mut *tables.shards[shard].field_expiry.get() }
     }
 
     pub(super) fn shard_tables(tables: &Tables, shard: usize) -> &ShardTables {

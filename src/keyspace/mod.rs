@@ -93,6 +93,7 @@ pub enum Garbage {
 #[derive(Debug, Default)]
 pub struct Stats {
     pub expired_keys: AtomicU64,
+    pub expired_fields: AtomicU64,
     pub evicted_keys: AtomicU64,
     /// Changes since the last save, as `rdb_changes_since_last_save`.
     pub dirty: AtomicU64,
@@ -141,15 +142,19 @@ pub(crate) struct Tables {
 #[repr(align(64))]
 pub(crate) struct ShardTables {
     expiry: UnsafeCell<ExpiryIndex>,
+    /// The same for the first field of a hash that goes.
+    field_expiry: UnsafeCell<ExpiryIndex>,
     /// Keys, and keys with an expiry. Written under the shard's lock, read by anybody.
     keys: AtomicUsize,
     volatile: AtomicUsize,
+    /// Hashes with a field that goes.
+    timed_hashes: AtomicUsize,
     /// The sum of the times, in milliseconds, at which keys of this shard expire. It may wrap: a mean of
     /// absurd times is absurd anyway.
     deadlines: AtomicU64,
 }
 
-// SAFETY: the expiry index is reached only through `Locked`, which holds the lock of its shard, and may be
+// SAFETY: the expiry indices are reached only through `Locked`, which holds the lock of its shard, and may be
 // used by any thread; the rest are atomics.
 unsafe impl Sync for ShardTables where ExpiryIndex: Send {}
 
@@ -229,6 +234,11 @@ impl Keyspace {
         self.databases[place].get_or_init(|| Box::new(Tables::new(self.snapshot_number())))
     }
 
+    /// Whether the place has ever been used.
+    fn exists_at(&self, place: usize) -> bool {
+        self.databases[place].get().is_some()
+    }
+
     /// The tables of a database that has ever been used.
     #[inline(always)]
     pub(crate) fn existing_tables(&self, db: DbIndex) -> Option<&Tables> {
@@ -276,6 +286,12 @@ impl Keyspace {
     pub fn volatile_len(&self, db: DbIndex) -> usize {
         self.existing_tables(db)
             .map_or(0, |t| t.shards.iter().map(|s| s.volatile.load(Ordering::Relaxed)).sum())
+    }
+
+    /// Hashes of a database with a field that goes.
+    pub fn timed_hashes(&self, db: DbIndex) -> usize {
+        self.existing_tables(db)
+            .map_or(0, |t| t.shards.iter().map(|s| s.timed_hashes.load(Ordering::Relaxed)).sum())
     }
 
     /// The mean time at which the keys with an expiry of a database expire; `None` if there are none.

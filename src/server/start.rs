@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mio::{Poll, Waker};
 use tracing::{info, warn};
 
+use crate::base::collation::Collation;
 use crate::base::rng::Rng;
 use crate::base::version;
 use crate::command::spec::Mode;
@@ -39,6 +40,8 @@ pub enum StartError {
     Listen(u16),
     #[error("Failed opening Unix socket: bind: {}", os_error::words(.0))]
     UnixSocket(io::Error),
+    #[error("Failed to configure LOCALE for invalid locale name.")]
+    Locale,
     #[error("Configured to not listen anywhere, exiting.")]
     Nowhere,
     #[error("{0}")]
@@ -62,6 +65,9 @@ pub fn serve(
     on_start: impl FnOnce(&Arc<Node>),
     on_ready: impl FnOnce(),
 ) -> Result<(), StartError> {
+    if collation(&config).is_none() {
+        return Err(StartError::Locale);
+    }
     let tcp = listen::tcp(&config, config.port).map_err(|error| {
         warn!("{error}");
         StartError::Listen(config.port)
@@ -324,6 +330,13 @@ pub fn random_hex(rng: &mut Rng) -> String {
     (0..40).map(|_| char::from(b"0123456789abcdef"[rng.below(16) as usize])).collect()
 }
 
+/// The order of `locale-collate`; `None` if the system has no such locale. An environment that names one which
+/// is not installed means the order of bytes.
+pub fn collation(config: &Config) -> Option<Collation> {
+    let name = &config.locale_collate;
+    Collation::of(name).or_else(|| name.is_empty().then(Collation::default))
+}
+
 /// The encoding thresholds of a configuration.
 pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
     crate::value::Limits {
@@ -338,8 +351,10 @@ pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
         zset_max_listpack_value: config.zset_max_listpack_value as usize,
         stream_node_max_bytes: config.stream_node_max_bytes as usize,
         stream_node_max_entries: config.stream_node_max_entries,
+        hll_sparse_max_bytes: config.hll_sparse_max_bytes as usize,
         verify_checksums: true,
         max_string: config.proto_max_bulk_len as usize,
+        collation: collation(config).unwrap_or_default(),
         hash_seed,
     }
 }

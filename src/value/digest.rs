@@ -59,10 +59,13 @@ impl Digest {
                 }
             }
             ValueRef::Hash(hash) => {
-                for (field, value) in hash.iter() {
+                for (field, value, at) in hash.iter_timed() {
                     let mut one = Digest::default();
                     one.mix_item(field);
                     one.mix_item(value);
+                    if at.is_some() {
+                        one.xor(b"!!hexpire!!");
+                    }
                     self.xor(&one.0);
                 }
             }

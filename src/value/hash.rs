@@ -1,10 +1,12 @@
-//! Hash values: a listpack of fields and values in turn, or a hash table.
+//! Hash values: a listpack of fields and values in turn, or a hash table; with times of fields see [`Timed`].
 
 use super::Limits;
 use super::distinct::distinct;
 use super::record::{Record, Shape};
 use super::table::{Search, Stage, Table};
+use super::timed::Timed;
 use crate::base::rng::Rng;
+use crate::base::time::UnixMs;
 use crate::encoding::item::IntText;
 use crate::encoding::{Item, Listpack};
 
@@ -16,6 +18,7 @@ pub struct Hash(Repr);
 enum Repr {
     Packed(Listpack),
     Table(Box<Table<Field>>),
+    Timed(Box<Timed>),
 }
 
 impl Default for Repr {
@@ -25,7 +28,7 @@ impl Default for Repr {
 }
 
 /// A record is the field and its value.
-struct Field;
+pub(super) struct Field;
 
 impl Shape for Field {
     const HEAD: usize = 0;
@@ -66,6 +69,7 @@ impl Hash {
         match &self.0 {
             Repr::Packed(lp) => lp.len() / 2,
             Repr::Table(t) => t.len(),
+            Repr::Timed(t) => t.len(),
         }
     }
 
@@ -79,6 +83,7 @@ impl Hash {
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: &Limits) -> bool {
         match &mut self.0 {
             Repr::Table(t) => set_record(t, field, value),
+            Repr::Timed(t) => t.set(field, value, false, limits),
             Repr::Packed(lp) => {
                 if field.len().max(value.len()) > limits.hash_max_listpack_value {
                     self.make_table(0, limits);
@@ -113,6 +118,7 @@ impl Hash {
         match &self.0 {
             Repr::Packed(lp) => lp.next(find(lp, field)?).map(|pos| lp.get(pos)),
             Repr::Table(t) => t.get(field).map(|r| Item::Bytes(r.tail())),
+            Repr::Timed(t) => t.get(field),
         }
     }
 
@@ -121,6 +127,7 @@ impl Hash {
         match &self.0 {
             Repr::Packed(lp) => find(lp, field).is_some(),
             Repr::Table(t) => t.get(field).is_some(),
+            Repr::Timed(t) => t.get(field).is_some(),
         }
     }
 
@@ -137,17 +144,20 @@ impl Hash {
         match &mut self.0 {
             Repr::Packed(lp) => find(lp, field).map(|pos| lp.remove(pos, 2)).is_some(),
             Repr::Table(t) => t.find(field).map(|place| t.remove(place)).is_some(),
+            Repr::Timed(t) => t.remove(field),
         }
     }
 
     /// Fields with their values in no particular order, the same while the hash does not change.
     pub fn iter(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>)> + Clone + '_ {
-        let (packed, table) = match &self.0 {
-            Repr::Packed(lp) => (Some(lp.pairs()), None),
-            Repr::Table(t) => (None, Some(t.iter())),
+        let (packed, table, timed) = match &self.0 {
+            Repr::Packed(lp) => (Some(lp.pairs()), None, None),
+            Repr::Table(t) => (None, Some(t.iter()), None),
+            Repr::Timed(t) => (None, None, Some(t.iter())),
         };
         let table = table.into_iter().flatten().map(pair);
-        packed.into_iter().flatten().chain(table)
+        let timed = timed.into_iter().flatten().map(|(field, value, _)| (field, value));
+        packed.into_iter().flatten().chain(table).chain(timed)
     }
 
     /// A field and its value, each with the same probability.
@@ -159,6 +169,7 @@ impl Hash {
                 Some((lp.get(pos), lp.get(lp.next(pos)?)))
             }
             Repr::Table(t) => t.random(rng).map(|place| pair(t.at(place))),
+            Repr::Timed(t) => t.random(rng),
         }
     }
 
@@ -171,6 +182,7 @@ impl Hash {
                 0
             }
             Repr::Table(t) => t.scan(cursor, count, |r| f(Item::Bytes(r.key()), Item::Bytes(r.tail()))),
+            Repr::Timed(t) => t.scan(cursor, count, f),
         }
     }
 
@@ -178,14 +190,92 @@ impl Hash {
     pub fn packed(&self) -> Option<&Listpack> {
         match &self.0 {
             Repr::Packed(lp) => Some(lp),
-            Repr::Table(_) => None,
+            Repr::Table(_) | Repr::Timed(_) => None,
         }
+    }
+
+    /// The hash with the times of its fields, if it ever had any.
+    pub fn timed(&self) -> Option<&Timed> {
+        if let Repr::Timed(t) = &self.0 { Some(t) } else { None }
+    }
+
+    pub fn from_timed(timed: Timed) -> Self {
+        Self(Repr::Timed(Box::new(timed)))
+    }
+
+    /// As [`Hash::set`], but a field that is there keeps its time.
+    pub fn set_keeping_time(&mut self, field: &[u8], value: &[u8], limits: &Limits) {
+        match &mut self.0 {
+            Repr::Timed(t) => t.set(field, value, true, limits),
+            _ => self.set(field, value, limits),
+        };
+    }
+
+    /// The time at which a field goes: `None` for a missing field, `Some(None)` for one that stays.
+    pub fn time(&self, field: &[u8]) -> Option<Option<UnixMs>> {
+        match &self.0 {
+            Repr::Timed(t) => t.time(field),
+            _ => self.contains(field).then_some(None),
+        }
+    }
+
+    /// Gives a field a time or takes it; nothing happens to a missing field.
+    pub fn set_time(&mut self, field: &[u8], at: Option<UnixMs>, limits: &Limits) {
+        if at.is_some() {
+            let timed = match &mut self.0 {
+                Repr::Timed(_) => None,
+                Repr::Packed(lp) => Some(Timed::from_pairs(lp)),
+                Repr::Table(t) => {
+                    let table = std::mem::replace(t, Box::new(Table::new(limits.hash_seed)));
+                    Some(Timed::from_table(table))
+                }
+            };
+            if let Some(timed) = timed {
+                *self = Self::from_timed(timed);
+            }
+        }
+        if let Repr::Timed(t) = &mut self.0 {
+            t.set_time(field, at);
+        }
+    }
+
+    /// The time of the field that goes first.
+    #[inline]
+    pub fn next_time(&self) -> Option<UnixMs> {
+        if let Repr::Timed(t) = &self.0 { t.next_time() } else { None }
+    }
+
+    /// Whether a field is there, but its time is before `now`.
+    #[inline]
+    pub fn is_dead(&self, field: &[u8], now: UnixMs) -> bool {
+        matches!(&self.0, Repr::Timed(t) if t.time(field).flatten().is_some_and(|at| at < now))
+    }
+
+    /// Takes out up to `max` fields whose time is before `now`; returns them.
+    pub fn take_due(&mut self, now: UnixMs, max: usize) -> Vec<Vec<u8>> {
+        if let Repr::Timed(t) = &mut self.0 { t.take_due(now, max) } else { Vec::new() }
+    }
+
+    /// Fields with their values and times.
+    pub fn iter_timed(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>, Option<UnixMs>)> + '_ {
+        let (plain, timed) = match &self.0 {
+            Repr::Timed(t) => (None, Some(t.iter())),
+            _ => (Some(self.iter().map(|(field, value)| (field, value, None))), None),
+        };
+        plain.into_iter().flatten().chain(timed.into_iter().flatten())
+    }
+
+    /// Whether `now` is behind the time of one of its fields.
+    #[inline]
+    pub fn has_dead(&self, now: UnixMs) -> bool {
+        self.next_time().is_some_and(|at| at < now)
     }
 
     pub fn encoding_name(&self) -> &'static str {
         match &self.0 {
             Repr::Packed(_) => "listpack",
-            Repr::Table(_) => "hashtable",
+            Repr::Timed(t) if t.packed().is_some() => "listpackex",
+            Repr::Table(_) | Repr::Timed(_) => "hashtable",
         }
     }
 
@@ -194,6 +284,7 @@ impl Hash {
         match &self.0 {
             Repr::Packed(lp) => lp.memory_bytes(),
             Repr::Table(t) => t.memory_bytes(),
+            Repr::Timed(t) => size_of::<Timed>() + t.memory_bytes(),
         }
     }
 }
@@ -205,16 +296,22 @@ impl std::fmt::Debug for Hash {
 }
 
 fn find(lp: &Listpack, field: &[u8]) -> Option<usize> {
-    lp.find(lp.first()?, field, 1)
+    find_in(lp, field, 1)
 }
 
-fn pair(r: &Record<Field>) -> (Item<'_>, Item<'_>) {
+/// Finds a field in a listpack with `behind` elements behind each field.
+#[inline(always)]
+pub(super) fn find_in(lp: &Listpack, field: &[u8], behind: usize) -> Option<usize> {
+    lp.find(lp.first()?, field, behind)
+}
+
+pub(super) fn pair(r: &Record<Field>) -> (Item<'_>, Item<'_>) {
     (Item::Bytes(r.key()), Item::Bytes(r.tail()))
 }
 
 /// Sets a field; true if it is new.
 #[inline]
-fn set_record(table: &mut Table<Field>, field: &[u8], value: &[u8]) -> bool {
+pub(super) fn set_record(table: &mut Table<Field>, field: &[u8], value: &[u8]) -> bool {
     let hash = table.hash(field);
     match table.search(hash, field) {
         Search::Found(place) => {

@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 
+pub mod bits;
 pub mod digest;
 mod distinct;
 pub mod hash;
+pub mod hyperloglog;
 pub mod list;
 mod record;
 mod segments;
@@ -14,6 +16,7 @@ pub mod set;
 pub mod sorted_set;
 pub mod stream;
 mod table;
+pub mod timed;
 
 pub use hash::Hash;
 pub use list::List;
@@ -153,10 +156,13 @@ pub struct Limits {
     pub zset_max_listpack_value: usize,
     pub stream_node_max_bytes: usize,
     pub stream_node_max_entries: u64,
+    pub hll_sparse_max_bytes: usize,
     /// Compare the checksums of files and payloads. No directive: DEBUG clears it.
     pub verify_checksums: bool,
     /// The longest string that a command may build: `proto-max-bulk-len`.
     pub max_string: usize,
+    /// How SORT ALPHA compares: `locale-collate`.
+    pub collation: crate::base::collation::Collation,
     /// Seeds the hash tables of large collections, so that clients cannot choose colliding members.
     /// No directive: a server draws it once when it starts.
     pub hash_seed: u64,
@@ -176,8 +182,10 @@ impl Default for Limits {
             zset_max_listpack_value: 64,
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
+            hll_sparse_max_bytes: 3000,
             verify_checksums: true,
             max_string: 512 << 20,
+            collation: Default::default(),
             hash_seed: 0,
         }
     }

@@ -31,7 +31,9 @@ impl Rng {
 /// K any key, S L T H Z X a key that is mostly of one type (string, list, set, hash, sorted set,
 /// stream), Q a sorted set whose scores are all 0, V a value, M a member or field, I an integer, F a number, R a range index, B a score
 /// bound, G a lexical bound, N a small count, D a stream ID, P a pattern, E an expiry that does not
-/// pass while the test runs or is over at once. `?` before a word makes it
+/// pass while the test runs or is over at once, W a HyperLogLog, Y a sorted set of places, A a coordinate, C a distance,
+/// 1 a list, 2 a set (SORT of a sorted set would change its encoding in Redis, and with it what it
+/// remembers of -0), O the offset of a bit, J a bit, U an integer type of a bit field. `?` before a word makes it
 /// optional, `*` repeats the rest.
 const TEMPLATES: &[&str] = &[
     "SET {S} {V}",
@@ -199,6 +201,62 @@ const TEMPLATES: &[&str] = &[
     "XDEL {X} {D}",
     "XTRIM {X} MAXLEN {N}",
     "XREAD COUNT {N} STREAMS {X} {D}",
+    "SETBIT {S} {O} {J}",
+    "SETBIT {S} {O} {J}",
+    "GETBIT {S} {O}",
+    "BITCOUNT {S}",
+    "BITCOUNT {S} {R} {R} ?BYTE",
+    "BITCOUNT {S} {R} {R} BIT",
+    "BITPOS {S} {J}",
+    "BITPOS {S} {J} {R}",
+    "BITPOS {S} {J} {R} {R} ?BYTE",
+    "BITPOS {S} {J} {R} {R} BIT",
+    "BITOP AND {S} {S} {S}",
+    "BITOP OR {S} {S} {S}",
+    "BITOP XOR {S} {S} {S} {S}",
+    "BITOP NOT {S} {S}",
+    "BITFIELD {S} GET {U} {O} SET {U} {O} {I} GET {U} {O}",
+    "BITFIELD {S} INCRBY {U} {O} {I} OVERFLOW SAT INCRBY {U} {O} {I}",
+    "BITFIELD {S} OVERFLOW FAIL INCRBY {U} {O} {I} SET {U} {O} {I}",
+    "BITFIELD {S} GET {U} #{N} SET {U} #{N} {I}",
+    "BITFIELD_RO {S} GET {U} {O}",
+    "PFADD {W} *{M}",
+    "PFADD {W} *{V}",
+    "PFADD {W} *{I}",
+    "PFADD {S} {V}",
+    "PFCOUNT {W}",
+    "PFCOUNT {W} {W}",
+    "PFMERGE {W} {W} {W}",
+    "PFDEBUG ENCODING {W}",
+    "PFDEBUG DECODE {W}",
+    "GET {W}",
+    "GEOADD {Y} ?NX ?XX ?CH {A} {A} {M}",
+    "GEOADD {Y} {A} {A} {M} {A} {A} {M}",
+    "GEOADD {Y} {A} {A} {M} {A} {A} {M}",
+    "GEODIST {Y} {M} {M} ?km",
+    "GEOPOS {Y} {M} {M}",
+    "GEOHASH {Y} {M} {M}",
+    "GEOSEARCH {Y} FROMMEMBER {M} BYRADIUS {C} km ASC ?WITHDIST ?WITHCOORD ?WITHHASH",
+    "GEOSEARCH {Y} FROMLONLAT {A} {A} BYBOX {C} {C} mi DESC ?WITHDIST",
+    "GEOSEARCH {Y} FROMLONLAT {A} {A} BYRADIUS {C} ft COUNT {N} ASC",
+    "GEOSEARCHSTORE {Y} {Y} FROMMEMBER {M} BYRADIUS {C} m ASC ?STOREDIST",
+    "GEORADIUS {Y} {A} {A} {C} km ASC ?WITHDIST ?WITHHASH",
+    "GEORADIUS {Y} {A} {A} {C} km DESC COUNT {N} STORE {Y}",
+    "GEORADIUS {Y} {A} {A} {C} km STOREDIST {Y}",
+    "GEORADIUSBYMEMBER {Y} {M} {C} km DESC ?WITHCOORD",
+    "GEORADIUSBYMEMBER_RO {Y} {M} {C} km ASC",
+    "SORT {1}",
+    "SORT {1} ?DESC LIMIT {R} {R}",
+    "SORT {1} ALPHA ?DESC",
+    "SORT {2} ALPHA LIMIT {R} {R}",
+    "SORT {Y} ALPHA ?DESC",
+    "SORT {Y} BY nosort ?DESC LIMIT {R} {R}",
+    "SORT {1} BY nosort ?DESC GET # GET s*",
+    "SORT {1} BY s* ?ALPHA GET s* GET #",
+    "SORT {1} BY h*->m1 ALPHA GET h*->m2",
+    "SORT {2} ?ALPHA STORE {L}",
+    "SORT {1} ALPHA STORE {L} STORE {L}",
+    "SORT_RO {1} ALPHA",
     "XGROUP CREATE {X} g {D} ?MKSTREAM",
     "XGROUP SETID {X} g {D}",
     "XGROUP DELCONSUMER {X} g {M}",
@@ -293,6 +351,26 @@ fn fill(rng: &mut Rng, part: &str) -> Vec<u8> {
             }
             format!("{}{}", letter.to_ascii_lowercase(), rng.below(4)).into_bytes()
         }
+        '1' => format!("l{}", rng.below(4)).into_bytes(),
+        '2' => format!("t{}", rng.below(4)).into_bytes(),
+        'W' => format!("w{}", rng.below(3)).into_bytes(),
+        'Y' => format!("y{}", rng.below(3)).into_bytes(),
+        'A' => coordinate(rng),
+        'C' => match rng.below(12) {
+            0 => number(rng),
+            1 => b"0".to_vec(),
+            _ => (rng.next() >> rng.below(8).wrapping_mul(5).wrapping_add(24)).to_string().into_bytes(),
+        },
+        'O' => match rng.below(20) {
+            0 => integer(rng),
+            _ => rng.below(300).to_string().into_bytes(),
+        },
+        'J' => rng.pick(&["0", "1", "0", "1", "0", "1", "2"]).as_bytes().to_vec(),
+        'U' => match rng.below(30) {
+            0 => value(rng),
+            n if n < 15 => format!("u{}", 1 + rng.below(64)).into_bytes(),
+            _ => format!("i{}", 1 + rng.below(65)).into_bytes(),
+        },
         'Q' => format!("q{}", rng.below(2)).into_bytes(),
         'V' => value(rng),
         'M' => {
@@ -382,6 +460,15 @@ fn integer(rng: &mut Rng) -> Vec<u8> {
         1 => (rng.next() as i64).to_string().into_bytes(),
         2 => ((rng.next() >> 40) as i64 - (1 << 23)).to_string().into_bytes(),
         _ => (rng.below(300) as i64 - 100).to_string().into_bytes(),
+    }
+}
+
+fn coordinate(rng: &mut Rng) -> Vec<u8> {
+    match rng.below(20) {
+        0 => number(rng),
+        1 => b"85.05112878".to_vec(),
+        2..=8 => format!("{}.{}", rng.below(160) as i64 - 80, rng.below(1_000_000)).into_bytes(),
+        _ => format!("{}.{}", rng.below(6), rng.below(1_000_000)).into_bytes(),
     }
 }
 

@@ -12,6 +12,7 @@ mod cluster;
 mod connection;
 mod events;
 mod expired;
+mod families;
 mod keys;
 mod maxmemory;
 mod patience;

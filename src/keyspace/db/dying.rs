@@ -3,12 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use super::Db;
+use crate::base::time::UnixMs;
 use crate::keyspace::expiry::{ExpiryIndex, Reference};
 use crate::keyspace::locks::Locked;
-use crate::keyspace::{Hashed, SLOTS_PER_SHARD, slot_at};
+use crate::keyspace::{EntryRef, Hashed, SLOTS_PER_SHARD, slot_at};
 
 impl Db<'_, '_> {
-    /// Deletes up to `max` keys of the locked shards whose time has come; returns how many it looked at.
+    /// Deletes up to `max` keys and fields of the locked shards whose time has come; returns how many it looked at.
     pub fn expire_due(&mut self, max: usize) -> usize {
         let mut looked_at = 0;
         for shard in self.locked.shards() {
@@ -18,6 +19,8 @@ impl Db<'_, '_> {
                 self.settle(shard, reference);
             }
             self.compact_index(shard);
+            looked_at += self.expire_due_fields(shard, max);
+            self.compact_field_index(shard);
         }
         looked_at
     }
@@ -44,20 +47,40 @@ impl Db<'_, '_> {
         self.locked.expiry_mut(self.tables, shard)
     }
 
+    /// Rebuilds a shard's index of fields when most of its references are stale.
+    pub(super) fn compact_field_index(&mut self, shard: usize) {
+        let timed = Locked::shard_tables(self.tables, shard).timed_hashes.load(Ordering::Relaxed);
+        if self.locked.field_expiry_mut(self.tables, shard).len() <= timed * 2 + 1024 {
+            return;
+        }
+        let live = self.references(shard, |e| e.next_field_time());
+        let index = self.locked.field_expiry_mut(self.tables, shard);
+        index.clear();
+        live.into_iter().for_each(|(at, reference)| index.file(at, reference));
+    }
+
+    /// The entries of a shard that have a time, with it.
+    fn references(
+        &self,
+        shard: usize,
+        time: impl Fn(EntryRef<'_>) -> Option<UnixMs>,
+    ) -> Vec<(UnixMs, Reference)> {
+        let mut live = Vec::new();
+        for i in 0..SLOTS_PER_SHARD {
+            self.table(slot_at(shard * SLOTS_PER_SHARD + i)).for_each(|e| {
+                live.extend(time(e).map(|at| (at, Reference::new(i, self.ks.hash(e.key())))));
+            });
+        }
+        live
+    }
+
     /// Rebuilds a shard's index when most of its references are stale.
     fn compact_index(&mut self, shard: usize) {
         let volatile = Locked::shard_tables(self.tables, shard).volatile.load(Ordering::Relaxed);
         if self.locked.expiry_mut(self.tables, shard).len() <= volatile * 2 + 1024 {
             return;
         }
-        let mut live = Vec::with_capacity(volatile);
-        for i in 0..SLOTS_PER_SHARD {
-            self.table(slot_at(shard * SLOTS_PER_SHARD + i)).for_each(|e| {
-                if let Some(at) = e.expire() {
-                    live.push((at, Reference::new(i, self.ks.hash(e.key()))));
-                }
-            });
-        }
+        let live = self.references(shard, |e| e.expire());
         let index = self.locked.expiry_mut(self.tables, shard);
         index.clear();
         for (at, reference) in live {

@@ -24,9 +24,11 @@ impl Keyspace {
             locked.side_mut(shard).own.retain(|(of, _)| *of != db);
             locked.forget_under_way(shard, db, |_| true);
             locked.expiry_mut(tables, shard).clear();
+            locked.field_expiry_mut(tables, shard).clear();
             let counts = Locked::shard_tables(tables, shard);
             counts.keys.store(0, Ordering::Relaxed);
             counts.volatile.store(0, Ordering::Relaxed);
+            counts.timed_hashes.store(0, Ordering::Relaxed);
             counts.deadlines.store(0, Ordering::Relaxed);
         }
         keys
@@ -44,10 +46,11 @@ impl Keyspace {
         Self::announce_loss(locked, db, shard_of(slot), effects, event::MOVED_AWAY, |key| {
             key_slot(key) == slot
         });
-        let (mut keys, mut volatile, mut deadlines) = (0isize, 0isize, 0 as UnixMs);
+        let (mut keys, mut volatile, mut timed, mut deadlines) = (0isize, 0isize, 0isize, 0 as UnixMs);
         locked.table(tables, slot).for_each(|e| {
             keys += 1;
             volatile += isize::from(e.expire().is_some());
+            timed += isize::from(e.next_field_time().is_some());
             deadlines = deadlines.wrapping_add(e.expire().unwrap_or(0));
         });
         self.empty_slots(locked, tables, db, &[slot]);
@@ -56,6 +59,7 @@ impl Keyspace {
         let counts = Locked::shard_tables(tables, shard);
         bump(&counts.keys, -keys);
         bump(&counts.volatile, -volatile);
+        bump(&counts.timed_hashes, -timed);
         shift(&counts.deadlines, deadlines.wrapping_neg());
         keys as usize
     }

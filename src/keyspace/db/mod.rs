@@ -20,6 +20,7 @@ use crate::value::{Kind, Value, ValueRef};
 
 mod dying;
 mod effects;
+mod fields;
 mod flush;
 pub(super) mod own;
 mod swap;
@@ -348,6 +349,33 @@ impl<'l, 'k> Db<'l, 'k> {
         }
     }
 
+    /// Changes the string under `key`, in place where that is possible; it is made, empty, when the key is missing.
+    /// Its expiry stays. The key must hold no other type.
+    pub fn edit_string<T>(&mut self, key: &[u8], change: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let Some((h, place)) = self.locate(key) else {
+            let mut bytes = Vec::new();
+            let result = change(&mut bytes);
+            self.replace_string(key, bytes, true);
+            return result;
+        };
+        let entry = self.table(h.slot).get(place);
+        let mut bytes = match entry.value() {
+            ValueRef::String(old) if entry.object().is_none() => old.to_vec(),
+            _ => match self.open(h, place) {
+                Some(Value::String(shared)) => return change(Arc::make_mut(shared)),
+                _ => unreachable!("the caller has looked at the type"),
+            },
+        };
+        let result = change(&mut bytes);
+        if bytes.len() > INLINE_MAX {
+            self.replace_string(key, bytes, true);
+        } else {
+            self.overwrite(h, place, key, &bytes, SetExpire::Keep);
+            self.table_mut(h.slot).get_mut(place).set_raw(true);
+        }
+        result
+    }
+
     /// Marks a string as one that APPEND or SETRANGE built (it moved here from another key).
     pub fn mark_raw(&mut self, key: &[u8]) {
         if let Some((h, place)) = self.locate(key) {
@@ -429,11 +457,13 @@ impl<'l, 'k> Db<'l, 'k> {
         entry.set_access(self.access);
         entry.set_parity(self.ks.parity());
         let expire = entry.as_ref().expire();
+        let fields = entry.as_ref().next_field_time();
         let ks = self.ks;
         self.table_mut(h.slot).insert(h.hash, entry, |k| ks.hash(k));
         let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
         bump(&shard.keys, 1);
         self.note_expire(h, None, expire);
+        self.note_fields(h, None, fields);
     }
 
     fn swap_entry(
@@ -447,7 +477,9 @@ impl<'l, 'k> Db<'l, 'k> {
         entry.set_access(access);
         entry.set_parity(self.ks.parity());
         let expire = entry.as_ref().expire();
+        let fields = entry.as_ref().next_field_time();
         let old = self.table_mut(h.slot).replace(place, entry);
+        self.note_fields(h, old.as_ref().next_field_time(), fields);
         self.dispose(old);
         self.note_expire(h, old_expire, expire);
     }
@@ -498,6 +530,9 @@ impl<'l, 'k> Db<'l, 'k> {
         if let Some(at) = entry.as_ref().expire() {
             bump(&shard.volatile, -1);
             shift(&shard.deadlines, at.wrapping_neg());
+        }
+        if entry.as_ref().next_field_time().is_some() {
+            bump(&shard.timed_hashes, -1);
         }
         entry
     }

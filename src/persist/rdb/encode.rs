@@ -1,6 +1,6 @@
 //! An entry on the way out: attributes, type, key, and the value in the form that its encoding suggests.
 //!
-//! Every form is one that a Redis 7.0 loads, so a set in listpack encoding goes out member by member
+//! Every form but that of hashes with times of fields (7.4) is one that a Redis 7.0 loads, so a set in listpack encoding goes out member by member
 //! (its own form came with version 11).
 
 use super::sink::{put_integer, put_length, put_string};
@@ -8,6 +8,7 @@ use super::{opcode, value_type};
 use crate::base::time::UnixMs;
 use crate::encoding::Item;
 use crate::value::set::Packed;
+use crate::value::timed::Timed;
 use crate::value::{Hash, List, Set, SortedSet, ValueRef, list};
 
 /// What a file says about a key besides its value.
@@ -63,7 +64,11 @@ pub(super) fn type_of(value: ValueRef<'_>) -> u8 {
             _ => value_type::SET,
         },
         ValueRef::Hash(hash) if hash.packed().is_some() => value_type::HASH_LISTPACK,
-        ValueRef::Hash(_) => value_type::HASH,
+        ValueRef::Hash(hash) if hash.next_time().is_none() => value_type::HASH,
+        ValueRef::Hash(hash) if hash.timed().is_some_and(|t| t.packed().is_some()) => {
+            value_type::HASH_LISTPACK_EX
+        }
+        ValueRef::Hash(_) => value_type::HASH_METADATA,
         ValueRef::SortedSet(zset) if zset.packed().is_some() => value_type::ZSET_LISTPACK,
         ValueRef::SortedSet(_) => value_type::ZSET_2,
         ValueRef::Stream(_) => value_type::STREAM_LISTPACKS_2,
@@ -124,8 +129,20 @@ fn put_hash(out: &mut Vec<u8>, hash: &Hash, compress: bool) {
         put_string(out, pairs.as_bytes(), compress);
         return;
     }
+    let first = hash.next_time();
+    if let Some(first) = first {
+        out.extend_from_slice(&first.to_le_bytes());
+        if let Some(triples) = hash.timed().and_then(Timed::packed) {
+            put_string(out, triples.as_bytes(), compress);
+            return;
+        }
+    }
     put_length(out, hash.len() as u64);
-    for (field, value) in hash.iter() {
+    for (field, value, at) in hash.iter_timed() {
+        if let Some(first) = first {
+            // Counted from the first one on; 0 for a field that stays.
+            put_length(out, at.map_or(0, |at| (at - first) as u64 + 1));
+        }
         put_item(out, field, compress);
         put_item(out, value, compress);
     }

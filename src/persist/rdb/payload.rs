@@ -4,7 +4,7 @@
 use super::checksum::crc64;
 use super::error::{Error, Problem};
 use super::source::Source;
-use super::{Options, VERSION_READ, VERSION_WRITTEN, decode, encode};
+use super::{Options, VERSION_READ, VERSION_WRITTEN, decode, encode, value_type};
 use crate::value::{Limits, Value, ValueRef};
 
 const FOOTER: usize = 2 + 8;
@@ -35,7 +35,9 @@ pub fn dump(out: &mut Vec<u8>, value: ValueRef<'_>, options: Options) {
     let start = out.len();
     out.push(encode::type_of(value));
     encode::put_value(out, value, options);
-    seal(out, start);
+    // What only 7.4 reads says so.
+    let version = if out[start] >= value_type::HASH_METADATA { VERSION_READ } else { VERSION_WRITTEN };
+    seal(out, start, version);
 }
 
 /// Bytes that the value takes in a file, without its type and its key.
@@ -46,8 +48,8 @@ pub fn body_len(value: ValueRef<'_>, compress: bool) -> usize {
 }
 
 /// Ends the payload that begins at `start` with version and checksum.
-fn seal(out: &mut Vec<u8>, start: usize) {
-    out.extend_from_slice(&(VERSION_WRITTEN as u16).to_le_bytes());
+fn seal(out: &mut Vec<u8>, start: usize, version: u32) {
+    out.extend_from_slice(&(version as u16).to_le_bytes());
     let checksum = crc64(&out[start..]);
     out.extend_from_slice(&checksum.to_le_bytes());
 }

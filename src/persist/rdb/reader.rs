@@ -187,7 +187,7 @@ impl<R: Read> Reader<R> {
 
     /// A key and its value; `None` for a key that is skipped because its value is empty.
     fn entry(&mut self, code: u8, attributes: &Attributes) -> Result<Option<Entry>> {
-        if code > value_type::STREAM_LISTPACKS_3 {
+        if code > value_type::HASH_LISTPACK_EX {
             return Err(self.source.error(Problem::UnknownType(code)));
         }
         let key = self.source.string("a key")?;

@@ -255,6 +255,15 @@ fn key_spec(spec: &KeySpec, reply: &mut Reply) {
         Begin::Keyword(k) => {
             search("keyword", &[("startfrom", i64::from(k.told_from))], Some(k.word), reply);
         }
+        Begin::EachKeyword(k, shown) => {
+            search("keyword", &[("startfrom", i64::from(k.told_from))], Some(shown), reply);
+        }
+        Begin::Unknown | Begin::UnknownKeyword(_) => {
+            search("unknown", &[], None, reply);
+            reply.bulk(b"find_keys");
+            search("unknown", &[], None, reply);
+            return;
+        }
     }
     reply.bulk(b"find_keys");
     match spec.find {

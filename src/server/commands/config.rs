@@ -128,6 +128,7 @@ const REFUSABLE: &[(Effect, Refusable)] = &[
     (Effect::OpenFiles, open_files),
     (Effect::Directory, directory),
     (Effect::OomScore, oom_score),
+    (Effect::Locale, locale),
     (Effect::Listeners, listeners),
 ];
 
@@ -192,6 +193,11 @@ fn open_files(_: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
 
 fn directory(_: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
     std::env::set_current_dir(&to.dir).map_err(|e| SetError::failed("dir", words(&e)))
+}
+
+fn locale(_: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
+    let known = start::collation(to).is_some();
+    if known { Ok(()) } else { Err(SetError::failed("locale-collate", "Invalid locale name")) }
 }
 
 fn oom_score(node: &Node, _: &Config, to: &Config) -> Result<(), SetError> {

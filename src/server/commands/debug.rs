@@ -181,7 +181,9 @@ fn help(ctx: &mut Ctx<'_, '_, '_>) -> Result {
     }
     lines.extend(["HELP".to_owned(), "    Prints this help.".to_owned()]);
     ctx.reply.array(lines.len());
-    lines.iter().for_each(|line| ctx.reply.simple(line));
+    for line in &lines {
+        ctx.reply.simple(line);
+    }
     DONE
 }
 

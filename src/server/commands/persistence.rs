@@ -83,6 +83,9 @@ fn lastsave(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 
 fn flushall(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let done = flush_all(ctx, args)?;
+    // What this thread has not told yet is saved with the rest.
+    let changes = std::mem::take(&mut ctx.db.effects.dirty);
+    node(ctx).shared.keyspace.stats.dirty.fetch_add(changes, Ordering::Relaxed);
     // No file is to hold what is gone.
     rdb_file::after_flush(node(ctx));
     Ok(done)

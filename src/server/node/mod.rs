@@ -242,6 +242,7 @@ impl Node {
             &self.clients.accepted,
             &self.clients.rejected,
             &keys.expired_keys,
+            &keys.expired_fields,
             &keys.evicted_keys,
             &self.save.saves,
         ] {

@@ -14,6 +14,7 @@ use super::error::{Error, Problem, Result};
 use super::source::Source;
 use super::{stream, value_type};
 use crate::encoding::{IntSet, Listpack, Malformed, ziplist};
+use crate::value::timed::{self, Timed};
 use crate::value::{Hash, Limits, List, Set, SortedSet, Value, sorted_set::Added};
 
 pub(super) use module::skip_module_aux;
@@ -46,6 +47,14 @@ pub(super) fn value<R: Read>(source: &mut Source<R>, code: u8, limits: &Limits) 
         }
         value_type::HASH | value_type::HASH_ZIPMAP | value_type::HASH_ZIPLIST | value_type::HASH_LISTPACK => {
             let hash = hash(source, code, limits)?;
+            non_empty(source, hash.is_empty())?;
+            Value::Hash(Box::new(hash))
+        }
+        value_type::HASH_METADATA
+        | value_type::HASH_METADATA_PRE_GA
+        | value_type::HASH_LISTPACK_EX
+        | value_type::HASH_LISTPACK_EX_PRE_GA => {
+            let hash = timed_hash(source, code, limits)?;
             non_empty(source, hash.is_empty())?;
             Value::Hash(Box::new(hash))
         }
@@ -144,6 +153,44 @@ fn hash<R: Read>(source: &mut Source<R>, code: u8, limits: &Limits) -> Result<Ha
         Some(hash) => Ok(hash),
         None => source.malformed("the pairs of a hash", PAIRS),
     }
+}
+
+/// A hash with times of fields: 7.4 writes the first of the times in front, its release candidates did not.
+fn timed_hash<R: Read>(source: &mut Source<R>, code: u8, limits: &Limits) -> Result<Hash> {
+    const LATE: &str = "a time is out of range";
+    let first = match code {
+        value_type::HASH_METADATA | value_type::HASH_LISTPACK_EX => {
+            Some(i64::from_le_bytes(source.array("the first time of a hash")?))
+        }
+        _ => None,
+    };
+    if matches!(code, value_type::HASH_LISTPACK_EX | value_type::HASH_LISTPACK_EX_PRE_GA) {
+        let triples = listpack(source, "the listpack of a hash with times")?;
+        return match Timed::from_listpack(triples, limits) {
+            Some(timed) => Ok(Hash::from_timed(timed)),
+            None => {
+                source.malformed("the fields of a hash with times", "one occurs twice or has no sound time")
+            }
+        };
+    }
+    let count = source.length("the number of fields of a hash")?;
+    let mut hash = Hash::with_capacity(trusted(count), limits);
+    for _ in 0..count {
+        let after = source.length("the time of a field")?;
+        let field = source.string("a field of a hash")?;
+        if !hash.set(&field, &source.string("the value of a field")?, limits) {
+            return source.malformed("the fields of a hash", TWICE);
+        }
+        if after > 0 {
+            let at =
+                i64::try_from(after).ok().and_then(|n| n.checked_add(first.map_or(0, |first| first - 1)));
+            let Some(at) = at.filter(|at| (0..=timed::LATEST).contains(at)) else {
+                return source.malformed("the times of a hash", LATE);
+            };
+            hash.set_time(&field, Some(at), limits);
+        }
+    }
+    Ok(hash)
 }
 
 fn sorted_set<R: Read>(source: &mut Source<R>, code: u8, limits: &Limits) -> Result<SortedSet> {

@@ -12,6 +12,10 @@ pub fn write(node: &Node, out: &mut Fields) {
         }
         let expires = keyspace.volatile_len(db);
         let ttl = keyspace.mean_deadline(db).map_or(0, |at| (at - unix_ms()).max(0));
-        out.field(format_args!("db{db}"), format_args!("keys={keys},expires={expires},avg_ttl={ttl}"));
+        let hashes = keyspace.timed_hashes(db);
+        out.field(
+            format_args!("db{db}"),
+            format_args!("keys={keys},expires={expires},avg_ttl={ttl},subexpiry={hashes}"),
+        );
     }
 }

@@ -28,7 +28,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("instantaneous_output_repl_kbps", kilo(rates.repl_output_bytes.per_second()));
     out.field("rejected_connections", get(&node.clients.rejected));
     crate::server::commands::info::replication::write_syncs(node, out);
-    out.field("expired_subkeys", 0);
+    out.field("expired_subkeys", get(&keys.expired_fields));
     out.field("expired_keys", get(&keys.expired_keys));
     out.field("expired_stale_perc", "0.00");
     out.field("expired_time_cap_reached_count", 0);

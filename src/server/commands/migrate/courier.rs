@@ -103,12 +103,12 @@ fn run(node: &Arc<Node>, target: Target, jobs: Receiver<Box<Job>>) {
             }
         };
         let answers = line.exchange(&job.order);
-        finish(node, &mut executor, job, answers);
+        finish(node, &mut executor, *job, answers);
     }
 }
 
 /// Deletes what has arrived, and answers the client.
-fn finish(node: &Arc<Node>, executor: &mut Executor, job: Box<Job>, answers: Answers) {
+fn finish(node: &Arc<Node>, executor: &mut Executor, job: Job, answers: Answers) {
     let (arrived, result) = judge(&job.order, answers);
     let mut written_to = 0;
     if let Some(parcel) = &job.parcel {
