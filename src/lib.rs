@@ -11,8 +11,8 @@
 //!    into it: [`keyspace::log`].
 //! 4. **One snapshot, without a fork.** A writer saves the entry that it is about to change, a walk
 //!    saves the rest: [`keyspace::snapshot`].
-//! 5. **Everything that decides is a pure state machine.** The cluster ([`cluster`]) and replication
-//!    ([`repl`]) take events and the time, and return actions; [`server`] carries them out.
+//! 5. **Everything that decides is a pure state machine.** The cluster ([`cluster`]), replication
+//!    ([`repl`]) and Sentinel ([`sentinel`]) take events and the time, and return actions; [`server`] carries them out.
 //!
 //! # Layers
 //!
@@ -22,11 +22,11 @@
 //! |---|---|---|
 //! | 0 | [`base`] | nothing: time, seeded random numbers, glob, number text, checksums |
 //! | 1 | [`resp`], [`encoding`] | bytes |
-//! | 2 | [`value`], [`config`], [`pubsub`], [`cluster`], [`repl`] | their own subject; the last two are pure state machines |
+//! | 2 | [`value`], [`config`], [`pubsub`], [`script`], [`cluster`], [`repl`], [`sentinel`] | their own subject; the last three are pure state machines |
 //! | 3 | [`keyspace`] | slots, shards, locks, expiry, eviction, scan, snapshot, waiters, the log |
-//! | 4 | [`persist`] | RDB |
+//! | 4 | [`persist`] | RDB, and the parts of an append-only file |
 //! | 5 | [`command`] | one file a family; specification and handler side by side |
-//! | 6 | [`exec`] | the way of a command: gate, route, transactions, propagation |
+//! | 6 | [`exec`] | the way of a command: admit, lock, call, log, unlock |
 //! | 7 | [`server`] | the only one with sockets, files, clocks, threads |
 //!
 //! # A tour
@@ -34,16 +34,28 @@
 //! **Where SET runs.** A worker wakes up ([`server::worker`], `Worker::run`), gathers what its
 //! connections sent (`worker::segment`), parses up to 64 commands across them ([`resp::request::parse`]),
 //! prefetches the memory of their keys, and hands each to [`exec::Executor::execute`]
-//! (`worker::batch`). That passes the gate, checks
-//! the slot (`exec::route`), locks the key's shard and calls the handler: `set` in
-//! [`command::strings`], which calls [`keyspace::Db::set_string`], which finds the entry in a
-//! [`keyspace::table::SlotTable`]. What the command recorded goes to the log before the lock is
-//! released; the replies are sent once a round.
+//! (`worker::batch`). That asks whether the command may run at all (`exec::admit`) and here (`exec::route`),
+//! locks the key's shard ([`keyspace::locks`]), and calls the handler (`exec::call`, the only place that does):
+//! `set` in [`command::strings`]. The handler calls [`keyspace::Db::set_string`], which finds the entry in a
+//! [`keyspace::table::SlotTable`], and says what it did with [`keyspace::Db::changed`]. What the command
+//! recorded goes to the log as one unit before the lock is released; the replies are sent once a round.
+//!
+//! **What if the lock is not free.** The client is put aside (`exec::aside`): its worker writes it on the board
+//! ([`keyspace::board`]) and goes on with the others; whoever unlocks the shard has it woken, and its command
+//! starts again. MIGRATE holds no lock while it talks to the other node: readers go on, who would write to one of
+//! its keys is put aside, and what the other node took is deleted when its answer comes ([`exec::parcel`]).
 //!
 //! **Who hears of a change.** Whatever changes a key says so with [`keyspace::Db::changed`] and names the
 //! event ([`keyspace::event`]): commands, expiry, eviction, a flush, a lost slot. There transactions that
-//! watch the key are broken, blocked clients are noted, and events that `notify-keyspace-events` asks for
-//! are collected; [`exec`] publishes them before the locks are released.
+//! watch the key are broken, blocked clients are noted ([`keyspace::watch`]), and events that
+//! `notify-keyspace-events` asks for are collected. Before the locks are released, [`exec`] publishes the events
+//! (`exec::notices`), tells those who keep what they have read that it is stale ([`keyspace::tracking`]), and runs
+//! the commands of blocked clients (`exec::blocked`). Who looks at commands and not at keys, MONITOR and the slow
+//! log, is shown each call where it ends ([`exec::observe`]).
+//!
+//! **What the log is.** Units ([`keyspace::log`]: `unit`), each a command or MULTI to EXEC with its slot; the blocks
+//! that are kept (`history`); and registered readers with their positions, for whom blocks are kept and who are
+//! woken (`reader`).
 //!
 //! **Where a vote is decided.** `hear_auth_request` in `cluster::election`. The vote leaves only after
 //! the `Persist` action before it is on disk: the order of actions is a contract ([`cluster::Action`]).
@@ -53,15 +65,33 @@
 //! (`worker::held`); the link of a replica writes at once (`replication::stream`), and the connection's outbox
 //! holds what the log was not yet passed on for.
 //!
-//! **Where an fsync happens.** nodes.conf: `server::disk::nodes_file`. RDB files:
-//! [`server::disk::rdb_file::write_file`].
+//! **How a sentinel works.** `sentinel::state` takes events and returns actions, `server::sentinel` carries them out; a
+//! vote is cast in `sentinel::vote` (`cast`) and told only once it is on disk.
 //!
-//! **How a replica follows.** `repl::replica` decides, `server::control::replication::link` reads the socket,
-//! `server::control::replication::apply` runs the stream on a thread of its own.
+//! **Where an fsync happens.** In `server::disk::replace`, for every file that is replaced as a whole: nodes.conf
+//! (`disk::nodes_file`), the configuration (`disk::config_file`), RDB files
+//! ([`write_file`](server::disk::rdb_file::write_file)). The append-only
+//! file: `Writer::sync_now` in `disk::aof::writer`, a thread that reads the log; under `appendfsync always` replies
+//! wait for it as they wait for replicas.
 //!
-//! **How to add a command.** A handler and its row in the family's file under [`command`], or under
-//! [`server::commands`] if it needs more than the data and the client; nothing else needs to know: lookup,
-//! arity, locks, routing, refusals, propagation and COMMAND all derive from the row ([`command::spec`]).
+//! **How a replica follows.** [`repl::replica`] decides, `server::control::replication::link` reads the socket.
+//! `load` beside it loads the RDB, and `apply` runs the stream on a thread of its own, through the same
+//! [`execute`](exec::Executor::execute) as a client's commands; each goes to our own log as it came, so that
+//! replicas of ours see the same offsets.
+//!
+//! **How a primary is followed.** [`repl::primary`] decides, `feed` in the same folder drives the connection of one
+//! replica. `full_sync` takes one snapshot for all that wait; `stream` hands the log to the socket.
+//!
+//! **How to add a command.** One edit in one file: a handler and its row in `COMMANDS`, under [`command`], or under
+//! [`server::commands`] if it needs more than the data and the client. Lookup, arity, locks, routing, refusals,
+//! propagation and COMMAND all derive from the row ([`command::spec`]). A new file is named once, in the list of
+//! families beside it ([`command::table`], [`server::commands`]).
+//!
+//! **How to add a directive.** A field in [`config::settings`] and a row in [`config::table`], which says its form, its
+//! default and what takes effect when it changes.
+//!
+//! **What a folder holds** stands in a table at the head of its `mod.rs`: [`server`],
+//! [`server::control::replication`], [`keyspace::log`].
 
 // Who reads a clock cannot be replayed: see clippy.toml.
 #![warn(clippy::disallowed_methods)]
@@ -75,6 +105,8 @@ pub mod cluster;
 pub mod config;
 pub mod pubsub;
 pub mod repl;
+pub mod script;
+pub mod sentinel;
 pub mod value;
 
 pub mod keyspace;

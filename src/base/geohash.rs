@@ -3,7 +3,9 @@
 //!
 //! The range of the latitude is that of Web Mercator (EPSG:3857), which makes the squares nearly square.
 
+/// Degrees east or west of Greenwich that a point may have.
 pub const LONGITUDE_MAX: f64 = 180.0;
+/// Degrees north or south of the equator that a point may have: where Web Mercator ends.
 pub const LATITUDE_MAX: f64 = 85.051_128_78;
 
 /// Digits of a stored place.
@@ -17,11 +19,14 @@ const MERCATOR_MAX_M: f64 = 20_037_726.37;
 /// A point in degrees.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
+    /// Degrees, east positive.
     pub longitude: f64,
+    /// Degrees, north positive.
     pub latitude: f64,
 }
 
 impl Point {
+    /// Whether it lies within the range that geohashes cover.
     pub fn is_valid(self) -> bool {
         self.longitude.abs() <= LONGITUDE_MAX && self.latitude.abs() <= LATITUDE_MAX
     }
@@ -126,7 +131,8 @@ impl Square {
     /// The square of the same size so many squares east and north of it; around the world.
     fn neighbour(self, east: i32, north: i32) -> Self {
         let mask = (1_u64 << self.steps) as u32 - 1;
-        // The last degree lies one square beyond the others; only who moves comes around.
+        // Longitude 180 has a number one beyond the last square, and keeps it unless a step is taken: that goes
+        // around the world.
         let moved = |n: u32, by: i32| if by == 0 { n } else { n.wrapping_add_signed(by) & mask };
         let latitude = moved(gather(self.bits), north);
         Self { bits: interleave(latitude, moved(gather(self.bits >> 1), east)), ..self }
@@ -157,7 +163,9 @@ fn latitude_distance_m(a: f64, b: f64) -> f64 {
 /// What is searched around a point, in metres.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape {
+    /// All points up to so far from the centre.
     Circle { radius_m: f64 },
+    /// All points within a rectangle with the centre in its middle.
     Box { width_m: f64, height_m: f64 },
 }
 

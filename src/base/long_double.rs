@@ -23,8 +23,10 @@ pub struct LongDouble {
 }
 
 impl LongDouble {
+    /// The number 0, without a sign.
     pub const ZERO: Self = Self { negative: false, mantissa: 0, exponent: 0 };
 
+    /// False for what a sum overflowed to.
     pub fn is_finite(self) -> bool {
         self.exponent != INFINITE
     }

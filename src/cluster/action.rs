@@ -13,7 +13,9 @@ use crate::base::time::{MonoMs, UnixMs};
 /// Both clocks at one moment. The monotonic one decides; the wall clock only goes into texts and gossip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Now {
+    /// Milliseconds of the monotonic clock.
     pub mono: MonoMs,
+    /// Milliseconds since 1970.
     pub unix: UnixMs,
 }
 
@@ -29,6 +31,7 @@ impl Now {
     }
 }
 
+/// What the driver tells the state machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Due at [`next_tick`](super::ClusterState::next_tick) or earlier.
@@ -43,6 +46,7 @@ pub enum Event {
     Received { link: LinkId, packet: Bytes },
 }
 
+/// How loud a log line is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Level {
     Debug,
@@ -57,49 +61,57 @@ pub enum Level {
 pub enum Action {
     /// Replace nodes.conf by `text`, atomically. Without `sync` it need not be on disk before going on.
     Persist {
+        /// The whole new file.
         text: String,
+        /// Whether what follows waits until the text is on disk.
         sync: bool,
     },
     /// Follow this primary: at a new role, a new primary or a new address of it.
     SetPrimary {
+        /// The primary's name.
         id: NodeId,
+        /// Its address for replication.
         ip: String,
+        /// Its client port.
         port: u16,
     },
     /// Stop replicating and serve as primary with the data that is there.
     BecomePrimary,
+    /// From now on workers decide by this view.
     PublishView(Arc<View>),
     /// Open a link; answered by `Connected` or `Closed`.
     Connect {
+        /// The id under which the link is spoken of from now on.
         link: LinkId,
+        /// The peer's address.
         ip: String,
+        /// The peer's bus port.
         port: u16,
     },
     /// Close it now; what was queued on it is dropped. Not answered.
     CloseLink(LinkId),
-    Send {
-        link: LinkId,
-        packet: Bytes,
-    },
+    /// Queue one packet on an open link.
+    Send { link: LinkId, packet: Bytes },
     /// These slots went to another primary: delete their keys here. The view that says so is published before.
     DropSlotKeys(SlotBitmap),
     /// CLUSTER RESET of a replica empties it.
     FlushAll,
     /// Manual failover: no writes until then, or until `UnpauseClients`.
     PauseClients {
+        /// Monotonic milliseconds.
         until: MonoMs,
     },
+    /// Ends `PauseClients` before its time.
     UnpauseClients,
     /// Hand a published message to local subscribers.
     Deliver {
         channel: Vec<u8>,
         payload: Vec<u8>,
+        /// A shard channel (SPUBLISH) rather than a global one.
         shard: bool,
     },
-    Log {
-        level: Level,
-        text: String,
-    },
+    /// Write a line to the log.
+    Log { level: Level, text: String },
 }
 
 /// What the state machine must know of replication. Refresh it before each step.
@@ -113,6 +125,7 @@ pub struct ReplicationFacts {
 
 /// What the state machine must know of the data.
 pub trait Keys {
+    /// Number of keys in one slot.
     fn count_in_slot(&self, slot: u16) -> u64;
     /// Number of all keys.
     fn count(&self) -> u64;

@@ -3,8 +3,10 @@
 /// What CLUSTER SLOTS, MOVED and ASK name a node by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Endpoint {
+    /// By the address that the node announces or was seen under.
     #[default]
     Ip,
+    /// By the name that the node announces.
     Hostname,
     /// The client shall keep the address that it used.
     Unknown,
@@ -13,15 +15,23 @@ pub enum Endpoint {
 /// May be replaced at run time with [`set_config`](super::ClusterState::set_config).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
+    /// Silence after which a node counts as PFAIL, in milliseconds.
     pub node_timeout_ms: u64,
+    /// Working replicas that a primary keeps when one of its own moves to an orphaned primary.
     pub migration_barrier: usize,
+    /// Serve nothing while a slot has no working owner.
     pub require_full_coverage: bool,
+    /// Serve commands that only read while the cluster is down.
     pub allow_reads_when_down: bool,
+    /// Serve shard channels while the cluster is down.
     pub allow_pubsubshard_when_down: bool,
+    /// Replicas may move to orphaned primaries.
     pub allow_replica_migration: bool,
     /// 0: a replica's data is never too old to take over.
     pub replica_validity_factor: u64,
+    /// This replica never stands for election.
     pub replica_no_failover: bool,
+    /// How clients are told to reach a node.
     pub preferred_endpoint: Endpoint,
     /// Seconds between the primary's pings to its replicas (`repl-ping-replica-period`).
     pub repl_ping_period_s: u64,
@@ -33,12 +43,15 @@ pub struct Config {
     pub pport: u16,
     /// Bus port that this node listens on: `cluster-port`, or `port` + 10000.
     pub bus_port: u16,
+    /// Address that other nodes shall use; `None`: the one that they see.
     pub announce_ip: Option<String>,
     /// 0: `port`.
     pub announce_port: u16,
     /// 0: `bus_port`.
     pub announce_bus_port: u16,
+    /// Host name for clients.
     pub announce_hostname: Option<String>,
+    /// Name for people, in logs and nodes.conf.
     pub announce_human_name: Option<String>,
 }
 
@@ -69,10 +82,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The client port that other nodes are told.
     pub fn announced_port(&self) -> u16 {
         if self.announce_port != 0 { self.announce_port } else { self.port }
     }
 
+    /// The bus port that other nodes are told.
     pub fn announced_bus_port(&self) -> u16 {
         if self.announce_bus_port != 0 { self.announce_bus_port } else { self.bus_port }
     }

@@ -104,7 +104,7 @@ impl ClusterState {
         let Some((id, link)) = node.outbound.and_then(|l| Some((l, self.links.get(&l)?))) else { return };
         let stuck = |since: MonoMs| now > since + timeout / 2;
         if now > link.created + timeout && node.ping_sent.is_some_and(stuck) && stuck(node.data_received) {
-            // Perhaps only the connection is broken: a new one shows before the timeout.
+            // Maybe only the connection is broken: a new one tells before the node timeout ends.
             self.close_link(id);
             return;
         }

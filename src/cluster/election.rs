@@ -113,15 +113,15 @@ impl ClusterState {
         let timeout = self.config.node_timeout_ms;
         let factor = self.config.replica_validity_factor;
         match self.facts.last_io {
-            // The silence that the failure consists of is not the data's fault.
+            // A node timeout is taken off the age: that much silence made the primary fail, and is no fault of ours.
             Some(t) => {
                 let age = (self.now.mono.saturating_sub(t)).saturating_sub(timeout);
                 let allowed = self.config.repl_ping_period_s * 1000 + timeout * factor;
                 (factor != 0 && age > allowed).then_some(Obstacle::DataAge)
             }
             None if factor != 0 => Some(Obstacle::DataAge),
-            // Any age is allowed, but nothing is not data: a sibling that has some, or of which we do
-            // not know yet, goes first.
+            // A factor of 0 allows data of any age, but a replica without any lets siblings go first that have
+            // some, or of which nothing is known yet.
             None => self
                 .siblings(primary)
                 .any(|n| n.repl_offset > 0 || n.repl_offset_time.is_none())
@@ -150,8 +150,8 @@ impl ClusterState {
             as u64
     }
 
-    /// A primary appeared with the epoch that we asked for votes in: that election is lost. Its voters
-    /// owe our primary's replicas nothing yet, so a new attempt need not wait for theirs to expire.
+    /// A primary appeared with the epoch that we asked for votes in: that election is lost. The votes of that epoch
+    /// went to a replica of another primary, so the new attempt need not wait until votes about ours expire.
     pub(super) fn hear_of_winner(&mut self, config_epoch: u64) {
         if self.election.asked && config_epoch == self.election.epoch {
             let delay = self.rng.below(LONE_SETTLE_MS);
@@ -253,7 +253,7 @@ impl ClusterState {
         let Some(old) = self.me().primary else { return };
         self.make_primary(MYSELF);
         for slot in self.nodes[old].slots.clone().iter() {
-            // What it had given away is somebody else's, of whom we have not heard yet.
+            // A slot that the old primary claimed no more belongs to a node that we have not heard of yet.
             if !self.slots.unclaimed.get(slot) {
                 self.set_slot_owner(slot, Some(MYSELF));
             }

@@ -63,7 +63,8 @@ impl ClusterState {
         let forgotten = self.forgotten.iter().filter(|(_, until)| **until > now);
         Extensions {
             hostname,
-            // Without a shard id an empty name shows that we are not of a version that knows neither.
+            // Where no shard id is sent, an empty name shows the peer that this is no version before 7.2, which
+            // knows neither.
             human_name: some(&me.human_name).or_else(|| shard_id.is_none().then(String::new)),
             forgotten: forgotten.map(|(id, until)| (*id, (until - now).div_ceil(1000))).collect(),
             shard_id,

@@ -14,14 +14,17 @@ pub struct LinkId(pub u64);
 const INBOUND: u64 = 1 << 63;
 
 impl LinkId {
+    /// The id of the `n`th accepted connection.
     pub const fn inbound(n: u64) -> Self {
         Self(n | INBOUND)
     }
 
+    /// The id of the `n`th connection that was asked for.
     pub const fn outbound(n: u64) -> Self {
         Self(n & !INBOUND)
     }
 
+    /// Whether the peer opened it.
     pub const fn is_inbound(self) -> bool {
         self.0 & INBOUND != 0
     }
@@ -32,6 +35,7 @@ impl LinkId {
 pub struct Link {
     /// Outbound: always known. Inbound: once the peer's name was seen.
     pub node: Option<NodeIx>,
+    /// When it was asked for or accepted, in monotonic milliseconds.
     pub created: MonoMs,
     /// False while the connection is being opened.
     pub up: bool,

@@ -13,6 +13,7 @@ const TIMEOUT_MS: u64 = 5000;
 /// The pause outlasts the attempt: clients must not write between a late promotion and the news of it.
 const PAUSE_MS: u64 = TIMEOUT_MS * 2;
 
+/// How CLUSTER FAILOVER goes about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailoverMode {
     /// Hand over in agreement with the primary.

@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use super::node::{ID_LEN, NodeFlags, NodeId};
 use super::slots::{BITMAP_LEN, SlotBitmap};
 
+/// Bytes of the part that every packet starts with.
 pub const HEADER_LEN: usize = 2256;
 /// Bytes of a packet at most: a link that brings a longer one is cut. The longest carry a published
 /// message, whose parts are bounded by `proto-max-bulk-len`, of which this is the default and some room.
@@ -55,6 +56,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All types, in the order of their numbers: an array of counters is indexed by `kind as usize`.
     pub const ALL: [Kind; 11] = [
         Kind::Ping,
         Kind::Pong,
@@ -87,82 +89,111 @@ impl Kind {
     }
 }
 
+/// The part that every packet starts with: what the sender says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// Name of the sender.
     pub sender: NodeId,
+    /// The sender's client port.
     pub port: u16,
+    /// The sender's other client port (plain beside TLS, or TLS beside plain); 0 without.
     pub pport: u16,
+    /// The sender's bus port.
     pub cport: u16,
     /// Empty: the receiver takes the connection's address.
     pub ip: String,
+    /// The sender's own flags.
     pub flags: NodeFlags,
     /// The cluster state as the sender sees it.
     pub state_ok: bool,
     /// See [`mflag`].
     pub mflags: u8,
+    /// The greatest epoch that the sender has seen.
     pub current_epoch: u64,
     /// Of the sender, or of its primary when it is a replica.
     pub config_epoch: u64,
+    /// Bytes of the replication stream that the sender has written or, as a replica, applied.
     pub offset: u64,
     /// Of the sender, or of its primary when it is a replica.
     pub slots: SlotBitmap,
+    /// Whom the sender replicates; `None` for a primary.
     pub primary: Option<NodeId>,
 }
 
+/// What the sender says of a third node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GossipEntry {
+    /// Name of that node.
     pub id: NodeId,
     /// Unix seconds, 0 for none.
     pub ping_sent: u32,
     /// Unix seconds, 0 for none.
     pub pong_received: u32,
+    /// Its address, as the sender knows it.
     pub ip: String,
+    /// Its client port.
     pub port: u16,
+    /// Its bus port.
     pub cport: u16,
+    /// Its flags, as the sender sees them: how PFAIL spreads.
     pub flags: NodeFlags,
+    /// Its other client port; 0 without.
     pub pport: u16,
 }
 
 /// What may follow the gossip section.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Extensions {
+    /// The sender's `cluster-announce-hostname`; `None`: it announces none.
     pub hostname: Option<String>,
+    /// The sender's `cluster-announce-human-nodename`.
     pub human_name: Option<String>,
     /// Node and seconds for which nobody may add it again.
     pub forgotten: Vec<(NodeId, u64)>,
+    /// The shard that the sender belongs to.
     pub shard_id: Option<NodeId>,
     /// Number of extensions of types unknown here.
     pub unknown: u32,
 }
 
+/// The body of PING, PONG and MEET.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Gossip {
+    /// Some of the nodes that the sender knows.
     pub entries: Vec<GossipEntry>,
+    /// What stands behind them.
     pub extensions: Extensions,
 }
 
+/// The part of a packet that depends on its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
+    /// Are you there?
     Ping(Gossip),
+    /// Yes; also sent unasked when something of the sender has changed.
     Pong(Gossip),
+    /// As a ping, but the receiver shall get to know the sender.
     Meet(Gossip),
+    /// A majority has found this node to fail.
     Fail(NodeId),
-    Publish {
-        channel: Vec<u8>,
-        payload: Vec<u8>,
-    },
-    PublishShard {
-        channel: Vec<u8>,
-        payload: Vec<u8>,
-    },
+    /// A message for everybody who listens to a channel.
+    Publish { channel: Vec<u8>, payload: Vec<u8> },
+    /// A message for a shard channel; sent within the shard only.
+    PublishShard { channel: Vec<u8>, payload: Vec<u8> },
+    /// A replica asks for a vote in the epoch of the header.
     AuthRequest,
+    /// The vote of a primary for that epoch.
     AuthAck,
     /// The receiver believes something outdated: this node owns these slots.
     Update {
+        /// The owner's, which is newer than the receiver's belief.
         config_epoch: u64,
+        /// Name of the owner.
         node: NodeId,
+        /// All slots that it owns.
         slots: SlotBitmap,
     },
+    /// A replica asks its primary to pause its clients for a manual failover.
     MfStart,
     /// A module's message; nobody here listens.
     Module,
@@ -190,21 +221,28 @@ impl Body {
     }
 }
 
+/// One packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
+    /// What the sender says of itself.
     pub header: Header,
+    /// What it wants to say.
     pub body: Body,
 }
 
 /// Why bytes are not a packet. Always the peer's fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DecodeError {
+    /// It does not begin with `RCmb`.
     #[error("bad signature")]
     Signature,
+    /// The total length of the packet, as it claims.
     #[error("length field {0} is shorter than a header")]
     Length(u32),
+    /// Another version of the bus protocol.
     #[error("protocol version {0}")]
     Version(u16),
+    /// The part that does not hold together.
     #[error("malformed {0}")]
     Malformed(&'static str),
 }
@@ -278,6 +316,7 @@ impl Message {
         Ok(Self { header, body })
     }
 
+    /// The whole packet, its total length included.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_LEN + 1024);
         encode_header(&self.header, &mut out);

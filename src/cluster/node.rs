@@ -20,6 +20,7 @@ impl NodeId {
     /// On the wire, a node without a primary names this one: 40 zero bytes.
     pub const NULL_BYTES: [u8; ID_LEN] = [0; ID_LEN];
 
+    /// A new name, drawn from `rng`.
     pub fn random(rng: &mut Rng) -> Self {
         let mut id = [0; ID_LEN];
         for c in &mut id {
@@ -34,10 +35,12 @@ impl NodeId {
         id.iter().all(u8::is_ascii_hexdigit).then(|| Self(id.map(|c| c.to_ascii_lowercase())))
     }
 
+    /// The 40 characters as the wire carries them.
     pub fn as_bytes(&self) -> &[u8; ID_LEN] {
         &self.0
     }
 
+    /// The 40 characters as texts show them.
     pub fn as_str(&self) -> &str {
         // All constructors leave only hexadecimal characters.
         std::str::from_utf8(&self.0).unwrap_or_default()
@@ -61,39 +64,50 @@ impl fmt::Debug for NodeId {
 pub struct NodeFlags(pub u16);
 
 impl NodeFlags {
+    /// No flag at all.
     pub const NONE: Self = Self(0);
+    /// A primary.
     pub const MASTER: Self = Self(1);
+    /// A replica.
     pub const SLAVE: Self = Self(2);
     /// Not reachable from here for longer than the node timeout.
     pub const PFAIL: Self = Self(4);
     /// A majority of primaries could not reach it.
     pub const FAIL: Self = Self(8);
+    /// The node that says so.
     pub const MYSELF: Self = Self(16);
     /// Its name is not known yet: we still wait for its first PONG.
     pub const HANDSHAKE: Self = Self(32);
+    /// No address is known at which it could be reached.
     pub const NOADDR: Self = Self(64);
     /// Our first packet to it must be a MEET.
     pub const MEET: Self = Self(128);
     /// A primary that may receive a migrating replica: it has or had replicas.
     pub const MIGRATE_TO: Self = Self(256);
+    /// A replica that never stands for election (`cluster-replica-no-failover`).
     pub const NOFAILOVER: Self = Self(512);
 
+    /// Whether at least one of these flags is set.
     pub const fn has(self, any_of: Self) -> bool {
         self.0 & any_of.0 != 0
     }
 
+    /// Sets these flags and leaves the others.
     pub fn set(&mut self, flags: Self) {
         self.0 |= flags.0;
     }
 
+    /// Clears these flags and leaves the others.
     pub fn clear(&mut self, flags: Self) {
         self.0 &= !flags.0;
     }
 
+    /// Sets these flags if `on`, otherwise clears them.
     pub fn put(&mut self, flags: Self, on: bool) {
         if on { self.set(flags) } else { self.clear(flags) }
     }
 
+    /// The flags that are in `mask` as well.
     pub const fn only(self, mask: Self) -> Self {
         Self(self.0 & mask.0)
     }
@@ -155,6 +169,7 @@ pub const MYSELF: NodeIx = NodeIx(0);
 pub struct Address {
     /// Empty while unknown.
     pub ip: String,
+    /// The port for clients: plain, or TLS with `tls-cluster`.
     pub port: u16,
     /// The other client port (plain or TLS) where a node has both; 0 without.
     pub pport: u16,
@@ -170,12 +185,14 @@ pub enum Extended {
     Unknown,
     /// A version before 7.2: it logs a warning for each other extension.
     HostnamesOnly,
+    /// A version that tells what it understands.
     All,
 }
 
 /// The shard that a node belongs to. A replica's is always its primary's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shard {
+    /// The shard's name, of the same form as a node's.
     pub id: NodeId,
     /// False while the id is our own invention, because no primary of the shard has told it. It is kept to
     /// ourselves: others have invented another one.
@@ -188,19 +205,28 @@ impl Shard {
         Self { id: node, told: false }
     }
 
+    /// As a node has told it.
     pub fn told(id: NodeId) -> Self {
         Self { id, told: true }
     }
 }
 
+/// What is known here of one node, this one included.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// Its name; a random one until the first PONG tells it.
     pub id: NodeId,
+    /// The shard that it belongs to.
     pub shard: Shard,
+    /// Its role, and what is wrong with it.
     pub flags: NodeFlags,
+    /// When it was first heard of, in monotonic milliseconds.
     pub created: MonoMs,
+    /// Epoch of its latest claim to its slots.
     pub config_epoch: u64,
+    /// The slots that it owns.
     pub slots: SlotBitmap,
+    /// How many these are.
     pub slot_count: u32,
     /// Whom it replicates. `None` for primaries, and for replicas whose primary is not known here.
     pub primary: Option<NodeIx>,
@@ -210,25 +236,34 @@ pub struct Node {
     pub pong_received: MonoMs,
     /// Last packet of any kind. 0: never.
     pub data_received: MonoMs,
+    /// When it was marked FAIL, in monotonic milliseconds.
     pub fail_time: MonoMs,
     /// When we last voted for a replica of this primary.
     pub voted_time: Option<MonoMs>,
+    /// The replication offset that its last packet told, in bytes.
     pub repl_offset: u64,
     /// When `repl_offset` was heard. `None`: never.
     pub repl_offset_time: Option<MonoMs>,
     /// Since when this primary with slots has no working replica.
     pub orphaned_since: Option<MonoMs>,
+    /// Where it is reached.
     pub address: Address,
+    /// The host name that it announces; empty without.
     pub hostname: String,
+    /// The name for people that it announces; empty without.
     pub human_name: String,
+    /// What may be told to it beside gossip.
     pub extended: Extended,
+    /// The link that we opened to it.
     pub outbound: Option<LinkId>,
+    /// The link that it opened to us.
     pub inbound: Option<LinkId>,
     /// Primaries that told us that it fails, and when they last did.
     pub failure_reports: BTreeMap<NodeId, MonoMs>,
 }
 
 impl Node {
+    /// A node of this name without slots and without address, first heard of at `now`.
     pub fn new(id: NodeId, flags: NodeFlags, now: MonoMs) -> Self {
         Self {
             id,
@@ -257,10 +292,12 @@ impl Node {
         }
     }
 
+    /// Whether it has the role of a primary, with or without slots.
     pub fn is_primary(&self) -> bool {
         self.flags.has(NodeFlags::MASTER)
     }
 
+    /// Whether it has the role of a replica, of a known primary or not.
     pub fn is_replica(&self) -> bool {
         self.flags.has(NodeFlags::SLAVE)
     }
@@ -270,18 +307,22 @@ impl Node {
         self.is_primary() && self.slot_count > 0
     }
 
+    /// Whether it is FAIL: a majority says so.
     pub fn has_failed(&self) -> bool {
         self.flags.has(NodeFlags::FAIL)
     }
 
+    /// Whether it is PFAIL: we cannot reach it, others may.
     pub fn is_suspected(&self) -> bool {
         self.flags.has(NodeFlags::PFAIL)
     }
 
+    /// Whether its name is still unknown.
     pub fn in_handshake(&self) -> bool {
         self.flags.has(NodeFlags::HANDSHAKE)
     }
 
+    /// Whether it is this node.
     pub fn is_myself(&self) -> bool {
         self.flags.has(NodeFlags::MYSELF)
     }
@@ -295,6 +336,7 @@ pub struct Nodes {
 }
 
 impl Nodes {
+    /// Only this node, at [`MYSELF`].
     pub fn new(myself: Node) -> Self {
         let by_id = BTreeMap::from([(myself.id, MYSELF)]);
         Self { slab: vec![Some(myself)], by_id }
@@ -305,14 +347,17 @@ impl Nodes {
         self.by_id.len()
     }
 
+    /// Never: this node is always among them.
     pub fn is_empty(&self) -> bool {
         false
     }
 
+    /// The place of the node of this name.
     pub fn find(&self, id: &NodeId) -> Option<NodeIx> {
         self.by_id.get(id).copied()
     }
 
+    /// `None` for the place of a forgotten node.
     pub fn get(&self, ix: NodeIx) -> Option<&Node> {
         self.slab.get(usize::from(ix.0))?.as_ref()
     }
@@ -334,6 +379,7 @@ impl Nodes {
         Some(ix)
     }
 
+    /// Forgets a node. Its place may be given to another.
     pub fn remove(&mut self, ix: NodeIx) -> Node {
         assert!(ix != MYSELF, "a node cannot forget itself");
         let node = self.slab[usize::from(ix.0)].take().expect("node is known");
@@ -341,6 +387,7 @@ impl Nodes {
         node
     }
 
+    /// Gives a node its real name, after a handshake. The name must be new.
     pub fn rename(&mut self, ix: NodeIx, id: NodeId) {
         assert!(!self.by_id.contains_key(&id), "node {id} exists");
         let node = &mut self[ix];
@@ -354,10 +401,12 @@ impl Nodes {
         self.slab.iter().enumerate().filter_map(|(i, n)| n.as_ref().map(|n| (NodeIx(i as u16), n)))
     }
 
+    /// As [`iter`](Self::iter), for changes.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (NodeIx, &mut Node)> {
         self.slab.iter_mut().enumerate().filter_map(|(i, n)| n.as_mut().map(|n| (NodeIx(i as u16), n)))
     }
 
+    /// As [`get`](Self::get), for changes.
     pub fn get_mut(&mut self, ix: NodeIx) -> Option<&mut Node> {
         self.slab.get_mut(usize::from(ix.0))?.as_mut()
     }
@@ -372,6 +421,7 @@ impl Nodes {
         self.by_id.values().map(|ix| (*ix, &self[*ix]))
     }
 
+    /// Any node, this one included, each with the same chance.
     pub fn random(&self, rng: &mut Rng) -> NodeIx {
         loop {
             let ix = NodeIx(rng.below(self.slab.len() as u64) as u16);
@@ -381,6 +431,7 @@ impl Nodes {
         }
     }
 
+    /// The nodes that replicate `primary`, failed ones included.
     pub fn replicas_of(&self, primary: NodeIx) -> impl Iterator<Item = (NodeIx, &Node)> {
         self.iter().filter(move |(_, n)| n.primary == Some(primary) && n.is_replica())
     }

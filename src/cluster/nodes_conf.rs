@@ -23,7 +23,9 @@ use crate::base::rng::Rng;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("line {line}: {what}")]
 pub struct NodesConfError {
+    /// Number of the line, from 1.
     pub line: usize,
+    /// What is wrong with it.
     pub what: &'static str,
 }
 
@@ -136,7 +138,7 @@ impl ClusterState {
         }
         let highest = state.nodes.iter().map(|(_, n)| n.config_epoch).max().unwrap_or(0);
         state.current_epoch = state.current_epoch.max(highest);
-        // Nothing is to be done about what was, but what was mended is told.
+        // Reading has queued actions as if all had just happened. Only the lines about what was mended are kept.
         state.out.retain(|action| matches!(action, Action::Log { .. }));
         state.set_config(now, config);
         Ok(state)
@@ -195,7 +197,7 @@ impl ClusterState {
             match key {
                 "shard-id" => {
                     let shard_id = NodeId::parse(value.as_bytes()).ok_or("shard id")?;
-                    // An invented one is kept like any other, and known by this.
+                    // An id that was invented is that of the node itself (see `Shard::invented`).
                     node.shard = if shard_id == id { Shard::invented(id) } else { Shard::told(shard_id) };
                 }
                 "nodename" => value.clone_into(&mut node.human_name),
@@ -293,7 +295,7 @@ impl ClusterState {
                 "currentEpoch" => self.current_epoch = value.parse().map_err(|_| "currentEpoch")?,
                 "lastVoteEpoch" => self.last_vote_epoch = value.parse().map_err(|_| "lastVoteEpoch")?,
                 "myShardId" => {
-                    // Where earlier versions of ours kept it. A replica's is its primary's.
+                    // Earlier versions of Keystead kept this node's shard here. A replica's is its primary's.
                     let id = NodeId::parse(value.as_bytes()).ok_or("myShardId")?;
                     self.set_shard(self.my_shards_primary(), Shard::told(id));
                 }

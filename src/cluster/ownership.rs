@@ -385,7 +385,8 @@ impl ClusterState {
             self.slots.migrating.remove(&slot);
         }
         self.set_slot_owner(slot, Some(node));
-        // What this node gains it must not forget. That another one has the slot it would hear again.
+        // A slot that this node gains is on disk before anybody is told. After a crash it would hear again that
+        // another node has one, but not that itself does.
         if node == MYSELF {
             self.changed_durably();
         } else {
@@ -407,8 +408,8 @@ impl ClusterState {
         Ok(())
     }
 
-    /// After the start: what keys there are decides about slots that nobody has, and opens the way for
-    /// those that others have, so that an administrator can move the keys there.
+    /// After the start: takes slots without owner whose keys are here, and marks as importing those whose keys are
+    /// here but that others own, so that an administrator can move the keys there.
     pub fn claim_data(&mut self, now: Now, keys: &dyn Keys) {
         self.now = now;
         if self.me().is_replica() || keys.count() == 0 {

@@ -10,7 +10,7 @@ use super::state::ClusterState;
 enum Identity {
     Known(NodeIx),
     Stranger,
-    /// The link's end is not who it was; the link is closed.
+    /// Another node answers on the link than before; the link is closed.
     Changed,
 }
 

@@ -15,27 +15,39 @@ use crate::base::time::UnixMs;
 /// A node as reports show it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeInfo {
+    /// Its place among the nodes.
     pub ix: NodeIx,
+    /// Its name.
     pub id: NodeId,
+    /// The shard that it belongs to.
     pub shard_id: NodeId,
+    /// Where it is reached.
     pub address: Address,
+    /// Empty without one.
     pub hostname: String,
+    /// Empty without one.
     pub human_name: String,
+    /// Its role and its failures, as seen from here.
     pub flags: NodeFlags,
+    /// Whom it replicates.
     pub primary: Option<NodeId>,
     /// Its primary's for a replica.
     pub config_epoch: u64,
+    /// The link state of CLUSTER NODES: whether our link to it is open.
     pub connected: bool,
     /// Own slots, both ends included; none for replicas.
     pub slots: Vec<(u16, u16)>,
+    /// Bytes of the replication stream that it has written or applied, as last heard.
     pub replication_offset: u64,
 }
 
 impl NodeInfo {
+    /// Whether it has the role of a replica.
     pub fn is_replica(&self) -> bool {
         self.flags.has(NodeFlags::SLAVE)
     }
 
+    /// Whether it is FAIL.
     pub fn has_failed(&self) -> bool {
         self.flags.has(NodeFlags::FAIL)
     }
@@ -55,47 +67,68 @@ impl NodeInfo {
 /// One row of CLUSTER SLOTS: the primary, then its replicas that have data and have not failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SlotRange {
+    /// First slot.
     pub start: u16,
+    /// Last slot, included.
     pub end: u16,
+    /// The primary first.
     pub nodes: Vec<NodeInfo>,
 }
 
 /// One row of CLUSTER SHARDS, the primary first.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Shard {
+    /// Ranges of slots, both ends included.
     pub slots: Vec<(u16, u16)>,
+    /// All nodes of the shard, failed ones included.
     pub nodes: Vec<NodeInfo>,
 }
 
 /// The figures of CLUSTER INFO.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Info {
+    /// `cluster_state:ok`.
     pub ok: bool,
+    /// Slots that have an owner.
     pub slots_assigned: u32,
+    /// Slots whose owner is neither PFAIL nor FAIL.
     pub slots_ok: u32,
+    /// Slots whose owner is PFAIL.
     pub slots_pfail: u32,
+    /// Slots whose owner is FAIL.
     pub slots_fail: u32,
+    /// All nodes known here, this one included.
     pub known_nodes: usize,
+    /// Primaries with slots.
     pub size: usize,
+    /// The greatest epoch seen.
     pub current_epoch: u64,
+    /// The config epoch of this node, or of its primary.
     pub my_epoch: u64,
+    /// Packets sent and received.
     pub stats: Stats,
 }
 
 /// One row of CLUSTER LINKS; the driver knows the buffers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LinkInfo {
+    /// The id of the link.
     pub link: LinkId,
+    /// Whether the peer opened it.
     pub inbound: bool,
+    /// Who is at the other end.
     pub node: NodeId,
+    /// When it was opened, in milliseconds since 1970.
     pub created: UnixMs,
 }
 
 impl ClusterState {
+    /// The name of this node.
     pub fn my_id(&self) -> NodeId {
         self.me().id
     }
 
+    /// The shard that this node belongs to.
     pub fn my_shard_id(&self) -> NodeId {
         self.me().shard.id
     }
@@ -105,30 +138,37 @@ impl ClusterState {
         self.me().primary.map(|p| self.nodes[p].address.clone())
     }
 
+    /// Whether this node is a replica.
     pub fn is_replica(&self) -> bool {
         self.me().is_replica()
     }
 
+    /// Whether the cluster serves commands, as seen from here.
     pub fn is_ok(&self) -> bool {
         self.down.is_none()
     }
 
+    /// The greatest epoch seen.
     pub fn current_epoch(&self) -> u64 {
         self.current_epoch
     }
 
+    /// The epoch of the last vote that this node cast.
     pub fn last_vote_epoch(&self) -> u64 {
         self.last_vote_epoch
     }
 
+    /// The settings in force.
     pub fn config(&self) -> &super::config::Config {
         &self.config
     }
 
+    /// The name of a slot's owner.
     pub fn slot_owner(&self, slot: u16) -> Option<NodeId> {
         self.slots.owner(slot).map(|ix| self.nodes[ix].id)
     }
 
+    /// What reports show of a node that is known.
     pub fn node_info(&self, ix: NodeIx) -> NodeInfo {
         let node = &self.nodes[ix];
         NodeInfo {
@@ -147,6 +187,7 @@ impl ClusterState {
         }
     }
 
+    /// What reports show of this node.
     pub fn my_info(&self) -> NodeInfo {
         self.node_info(MYSELF)
     }
@@ -206,6 +247,7 @@ impl ClusterState {
             .collect()
     }
 
+    /// Counts slots by the state of their owners.
     pub fn info(&self) -> Info {
         let mut info = Info {
             ok: self.is_ok(),
@@ -237,6 +279,7 @@ impl ClusterState {
         self.links.contains_key(&link)
     }
 
+    /// The open links whose peer is known.
     pub fn links(&self) -> Vec<LinkInfo> {
         self.links
             .iter()

@@ -26,26 +26,32 @@ impl SlotBitmap {
         Some(Self(Box::new(*bytes)))
     }
 
+    /// The 2,048 bytes as packets carry them; slot `s` is bit `s % 8` of byte `s / 8`.
     pub fn as_bytes(&self) -> &[u8; BITMAP_LEN] {
         &self.0
     }
 
+    /// Whether the slot is in the set.
     pub fn get(&self, slot: u16) -> bool {
         self.0[usize::from(slot / 8)] & (1 << (slot % 8)) != 0
     }
 
+    /// Adds a slot.
     pub fn set(&mut self, slot: u16) {
         self.0[usize::from(slot / 8)] |= 1 << (slot % 8);
     }
 
+    /// Takes a slot out.
     pub fn clear(&mut self, slot: u16) {
         self.0[usize::from(slot / 8)] &= !(1 << (slot % 8));
     }
 
+    /// Number of slots in the set.
     pub fn count(&self) -> u32 {
         self.0.iter().map(|b| b.count_ones()).sum()
     }
 
+    /// Whether no slot is in the set.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|b| *b == 0)
     }
@@ -130,16 +136,19 @@ impl Default for SlotMap {
 }
 
 impl SlotMap {
+    /// The place of the node that owns a slot.
     pub fn owner(&self, slot: u16) -> Option<NodeIx> {
         let owner = self.owners[usize::from(slot)];
         (owner != UNOWNED).then_some(NodeIx(owner))
     }
 
+    /// Gives a slot to a node, or to nobody.
     pub fn set_owner(&mut self, slot: u16, owner: Option<NodeIx>) {
         self.owners[usize::from(slot)] = owner.map_or(UNOWNED, |n| n.0);
         self.unclaimed.clear(slot);
     }
 
+    /// Number of slots without owner.
     pub fn unowned(&self) -> usize {
         self.owners.iter().filter(|o| **o == UNOWNED).count()
     }

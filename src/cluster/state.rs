@@ -19,17 +19,21 @@ use crate::base::time::MonoMs;
 /// Packets by [`Kind`], for CLUSTER INFO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
+    /// By number of their type.
     pub sent: [u64; Kind::ALL.len()],
+    /// By number of their type.
     pub received: [u64; Kind::ALL.len()],
     /// Packets that were none; their links were closed.
     pub malformed: u64,
 }
 
 impl Stats {
+    /// Packets of all types.
     pub fn total_sent(&self) -> u64 {
         self.sent.iter().sum()
     }
 
+    /// Packets of all types.
     pub fn total_received(&self) -> u64 {
         self.received.iter().sum()
     }
@@ -185,6 +189,7 @@ impl ClusterState {
         [Some(cron), silence, election, self.manual.deadline].into_iter().flatten().min().unwrap_or(cron)
     }
 
+    /// Takes new settings; what others see of this node follows with the next packets.
     pub fn set_config(&mut self, now: Now, config: Config) {
         self.now = now;
         self.config = config;
@@ -193,6 +198,7 @@ impl ClusterState {
         self.todo.health = true;
     }
 
+    /// What the data side knows of replication at this moment.
     pub fn set_replication_facts(&mut self, facts: ReplicationFacts) {
         self.facts = facts;
         if self.manual.may_become_ready() {

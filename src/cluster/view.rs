@@ -18,8 +18,10 @@ const IMPORTING: u16 = 4;
 const MY_PRIMARYS: u16 = 8;
 
 impl SlotView {
+    /// A slot without owner.
     pub const UNBOUND: Self = Self { owner: NO_OWNER, marks: 0 };
 
+    /// The primary that serves it; `None` while nobody does.
     pub fn owner(self) -> Option<NodeIx> {
         (self.owner != NO_OWNER).then_some(NodeIx(self.owner))
     }
@@ -88,18 +90,26 @@ pub enum Down {
 /// A node's addresses for clients.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ViewNode {
+    /// Name of the node.
     pub id: NodeId,
+    /// Address; empty while unknown.
     pub ip: String,
+    /// Empty where the node announces none.
     pub hostname: String,
+    /// The port for clients.
     pub port: u16,
 }
 
+/// The cluster at one moment.
 #[derive(Clone, Debug)]
 pub struct View {
+    /// By slot number.
     pub slots: Box<[SlotView; SLOTS]>,
     /// By [`NodeIx`]; `None` for places that no node has.
     pub nodes: Vec<Option<ViewNode>>,
+    /// Name of this node.
     pub myself: NodeId,
+    /// Name of its shard.
     pub shard_id: NodeId,
     /// Own config epoch: which of two claims to a slot is newer.
     pub config_epoch: u64,
@@ -111,12 +121,16 @@ pub struct View {
     pub down: Option<Down>,
     /// Targets of migrating slots, ascending by slot.
     pub migrating_to: Vec<(u16, NodeIx)>,
+    /// Directive `cluster-allow-reads-when-down`.
     pub allow_reads_when_down: bool,
+    /// Directive `cluster-allow-pubsubshard-when-down`.
     pub allow_pubsubshard_when_down: bool,
+    /// Directive `cluster-preferred-endpoint-type`.
     pub preferred_endpoint: Endpoint,
 }
 
 impl View {
+    /// What is known of one slot. Numbers beyond the last slot wrap around.
     #[inline]
     pub fn slot(&self, slot: u16) -> SlotView {
         self.slots[usize::from(slot) % SLOTS]
@@ -128,10 +142,12 @@ impl View {
         self.is_ok() && self.slot(slot).is_settled_here()
     }
 
+    /// `cluster_state:ok`.
     pub fn is_ok(&self) -> bool {
         self.down.is_none()
     }
 
+    /// The addresses of a node; `None` if there is none at that place.
     pub fn node(&self, ix: NodeIx) -> Option<&ViewNode> {
         self.nodes.get(usize::from(ix.0))?.as_ref()
     }

@@ -11,7 +11,7 @@ use crate::keyspace::{EntryRef, event};
 use crate::value::bits::{self, FieldType, Operation, Overflow};
 use crate::value::{Kind, Value, ValueRef};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("setbit", 4, Bitmap, setbit)
         .complexity("O(1)")
         .flags(WRITE | DENYOOM)
@@ -163,6 +163,7 @@ fn bitcount(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         _ => return Err(Fail::Syntax),
     };
     let bytes = ctx.string(args[1])?.unwrap_or_default();
+    // Two negative ends in the wrong order count nothing, even where cutting at 0 would make them equal.
     let backwards = start < 0 && end < 0 && start > end;
     let range = bit_range(start, end, unit, bytes.len()).filter(|_| !backwards);
     let count = range.map_or(0, |(first, last)| bits::count_between(bytes, first, last));
@@ -182,11 +183,12 @@ fn bitpos(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let unit = args.get(5).map_or(Ok(false), |arg| in_bits(arg))?;
     let end = args.get(4).map(|arg| int(arg)).transpose()?;
     let position = match ctx.string(args[1])? {
-        // Nothing is as good as zeros without end.
+        // A missing key reads as zeros without end (page of BITPOS).
         None => (!on).then_some(0),
         Some(bytes) => bit_range(start, end.unwrap_or(-1), unit, bytes.len()).and_then(|(first, last)| {
             let found = bits::position(bytes, on, first, last);
-            // Behind a string whose end is not told stand zeros.
+            // Without an end the string goes on with zeros: the first zero of a string of ones is behind it (page
+            // of BITPOS).
             found.or_else(|| (!on && end.is_none()).then_some(last + 1))
         }),
     };
@@ -194,6 +196,7 @@ fn bitpos(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+/// Short strings count as filled up with zeros (page of BITOP), and an empty result deletes the target.
 fn bitop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let operation = match args[1] {
         w if is(w, "and") => Operation::And,
@@ -247,7 +250,7 @@ impl Step {
         let old = field.read(bytes, self.offset);
         let (wanted, overflow) = match self.action {
             Action::Get => return (Some(old), false),
-            // A negative number is a huge one for an unsigned field.
+            // SET takes the 64 bits of its argument as they are: for an unsigned field -1 is the greatest number.
             Action::Set(n, overflow) if field.signed => (i128::from(n), overflow),
             Action::Set(n, overflow) => (i128::from(n as u64), overflow),
             Action::Add(by, overflow) => (i128::from(old) + i128::from(by), overflow),
@@ -259,6 +262,7 @@ impl Step {
     }
 }
 
+/// OVERFLOW holds for the SETs and INCRBYs behind it, until the next OVERFLOW (page of BITFIELD).
 fn steps(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut overflow = Overflow::Wrap;
@@ -324,7 +328,7 @@ fn field_offset(ctx: &Ctx<'_, '_, '_>, arg: &[u8], field: FieldType) -> Result<u
 fn bitfield(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let steps = steps(ctx, args)?;
     let writes = steps.iter().filter(|s| !matches!(s.action, Action::Get));
-    // As long as the last write needs, whether or not it comes to it.
+    // The string grows for every write, also for one that OVERFLOW FAIL then refuses.
     let Some(last) = writes.map(|s| s.offset + u64::from(s.field.bits) - 1).max() else {
         return read_fields(ctx, args[1], &steps);
     };

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::gate;
 use super::spec::Command;
@@ -26,6 +27,36 @@ pub struct Multi {
     pub queue: Vec<Queued>,
     /// A command was refused while queueing: EXEC will refuse all.
     pub aborted: bool,
+    /// Bytes of the arguments in the queue.
+    pub bytes: usize,
+}
+
+/// Which of the keys that it reads a tracking client keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Caching {
+    #[default]
+    All,
+    /// Those of commands behind CLIENT CACHING YES.
+    OptIn,
+    /// All but those of commands behind CLIENT CACHING NO.
+    OptOut,
+}
+
+/// CLIENT TRACKING.
+#[derive(Clone, Debug, Default)]
+pub struct Tracks {
+    /// The client that is told in its place; 0: itself.
+    pub redirect: u64,
+    /// BCAST: it hears of all keys that begin with one of the prefixes.
+    pub broadcasts: bool,
+    pub prefixes: Vec<Vec<u8>>,
+    pub caching: Caching,
+    /// CLIENT CACHING was just said.
+    pub said: bool,
+    /// It does not want to hear of what it changes itself.
+    pub noloop: bool,
+    /// Set when the client that is told in its place is gone.
+    pub broken: Arc<AtomicBool>,
 }
 
 /// CLIENT REPLY.
@@ -49,6 +80,15 @@ pub enum Role {
     Replica,
     /// Our own primary's stream.
     Primary,
+    /// The append-only file that is read.
+    File,
+}
+
+impl Role {
+    /// Whether what it sends was accepted before, and is not refused or redirected again.
+    pub fn is_obeyed(self) -> bool {
+        matches!(self, Self::Primary | Self::File)
+    }
 }
 
 /// The stream of our own primary, on the client that applies it.
@@ -77,6 +117,10 @@ pub struct Aside {
     pub ticket: u64,
     /// How often it was put aside for the command that comes next.
     pub tries: u32,
+    /// A script that takes long holds what it needs: it is told so.
+    pub busy: bool,
+    /// It waits for scripts, however long they take.
+    pub waits_out: bool,
 }
 
 /// The conditions of a client, kept as one word that the gate tests, and what MULTI has queued.
@@ -116,6 +160,10 @@ pub struct Client {
     pub readonly: bool,
     pub no_evict: bool,
     pub no_touch: bool,
+    /// MONITOR: it is shown every command.
+    pub monitors: bool,
+    /// CLIENT TRACKING.
+    pub tracks: Option<Box<Tracks>>,
     pub conditions: Conditions,
     /// Commands of the transaction that runs at this moment.
     pub executing: Option<usize>,
@@ -210,24 +258,34 @@ impl Client {
         self.set(gate::SUBSCRIBED, !self.resp3 && self.subscriptions() > 0);
     }
 
+    /// To whom invalidations go, as CLIENT GETREDIR tells: 0 the client itself, -1 nobody.
+    pub fn redirection(&self) -> i64 {
+        self.tracks.as_ref().map_or(-1, |tracks| tracks.redirect as i64)
+    }
+
     /// Whether the client may only use the pub/sub commands: subscribed, in RESP2.
     pub fn is_subscribed_resp2(&self) -> bool {
         self.has(gate::SUBSCRIBED)
     }
 
     /// The letters of CLIENT LIST's `flags`.
-    pub fn flags(&self, blocked: bool) -> String {
+    pub fn flags(&self) -> String {
         let mut out = String::new();
         let mut add = |on: bool, letter: char| {
             if on {
                 out.push(letter);
             }
         };
+        add(self.monitors, 'O');
         add(self.role == Role::Replica, 'S');
         add(self.role == Role::Primary, 'M');
         add(self.subscriptions() > 0, 'P');
         add(self.conditions.multi.is_some() || self.executing.is_some(), 'x');
-        add(blocked, 'b');
+        if let Some(tracks) = &self.tracks {
+            add(true, 't');
+            add(tracks.broken.load(Ordering::Relaxed), 'R');
+            add(tracks.broadcasts, 'B');
+        }
         add(self.dirty.as_ref().is_some_and(|d| d.load(std::sync::atomic::Ordering::Relaxed)), 'd');
         add(self.close_after_reply, 'c');
         add(self.readonly, 'r');

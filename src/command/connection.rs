@@ -1,15 +1,16 @@
 //! The connection family, as far as the connection itself is concerned.
 
 use super::ctx::{Ctx, DONE};
-use super::spec::{Command, Group::Connection, flags::*};
+use super::spec::{Command, EVERYWHERE, Group::Connection, flags::*};
 use super::{Fail, Result, small_int};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("ping", -1, Connection, ping)
         .flags(FAST | IN_SUBSCRIBED | TELLS_SAVE_FAILED)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .complexity("O(1)")
-        .doc("1.0.0", "[message]", "Answers PONG, or the message."),
+        .doc("1.0.0", "[message]", "Answers PONG, or the message.")
+        .modes(EVERYWHERE),
     Command::new("echo", 2, Connection, echo).flags(LOADING | STALE | FAST).complexity("O(1)").doc(
         "1.0.0",
         "message",
@@ -27,6 +28,7 @@ pub const COMMANDS: &[Command] = &[
         .doc("1.0.0", "", "Closes the connection."),
 ];
 
+/// To a RESP2 client that listens to channels it answers in the form of a message (page of PING).
 fn ping(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if args.len() > 2 {
         return Err(Fail::Arity("ping".into()));

@@ -22,6 +22,8 @@ pub enum Outcome {
     /// No reply yet: the client waits for one of these keys, or for the time to pass, and then the
     /// command runs again or answers with what [`Block::timeout_reply`] says.
     Block(Box<Block>),
+    /// The executor runs a script that the arguments tell.
+    Script,
     /// EXEC, DISCARD and their like concern the executor itself.
     Transaction(Transaction),
     /// A shard that the command came to is held by another for long: to be run again, from its beginning, when

@@ -8,7 +8,7 @@ use crate::keyspace::event;
 use crate::keyspace::lazy::Cause;
 use crate::persist::rdb::{Options, payload};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("dump", 2, Generic, dump)
         .complexity("O(1)")
         .flags(READONLY)
@@ -63,6 +63,7 @@ fn dump(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 const INVALID_TTL: Fail = Fail::text("ERR Invalid TTL value, must be >= 0");
 
+/// A taken name is an error before the TTL, and the TTL before the payload.
 fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (key, bytes) = (args[1], args[3]);
     let (mut replace, mut absolute, mut idle, mut freq) = (false, false, None, None);
@@ -98,7 +99,7 @@ fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ttl => Some(ttl.checked_add(ctx.db.now).ok_or(INVALID_TTL)?),
     };
     if at.is_some_and(|at| at <= ctx.db.now) && ctx.db.expiring() == Expiring::Delete {
-        // Dead on arrival, but it did replace what was there.
+        // A TTL that has passed: the key is not made, but REPLACE has deleted what was there.
         if ctx.db.remove(key) {
             ctx.db.changed(key, event::DEL);
             ctx.db.record_deletion(Cause::Server, key);
@@ -110,6 +111,7 @@ fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     ctx.db.insert(key, value, at);
     ctx.db.set_usage(key, idle, freq);
     ctx.db.changed(key, event::RESTORE);
+    // Replicas are told the moment, never a duration.
     if let Some(at) = at.filter(|_| !absolute) {
         let mut text = itoa::Buffer::new();
         let mut record: Vec<&[u8]> = vec![b"RESTORE", key, text.format(at).as_bytes(), bytes];

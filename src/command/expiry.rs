@@ -9,7 +9,7 @@ use crate::keyspace::db::Expiring;
 use crate::keyspace::lazy::Cause;
 use crate::keyspace::{EntryRef, event};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("expire", -3, Generic, expire)
         .complexity("O(1)")
         .flags(WRITE | FAST)
@@ -122,7 +122,8 @@ impl Condition {
         Ok(c)
     }
 
-    /// Whether an expiry may become `at`. No expiry is later than any.
+    /// Whether the expiry `old` may become `at`. A key without expiry counts as one that lives for ever: GT never
+    /// gives it one, LT always does (page of EXPIRE).
     fn allows(&self, old: Option<UnixMs>, at: UnixMs) -> bool {
         let old_or_never = old.unwrap_or(UnixMs::MAX);
         !(self.without && old.is_some()
@@ -166,6 +167,7 @@ fn set_expiry(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], unit: Unit, from: UnixM
         ctx.reply.int(0);
         return DONE;
     }
+    // A moment that has passed deletes the key, and the event is `del` (page of EXPIRE).
     // Only a primary deletes; a replica waits to be told.
     if at <= ctx.db.now && ctx.db.expiring() == Expiring::Delete {
         ctx.db.remove(key);
@@ -180,6 +182,7 @@ fn set_expiry(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], unit: Unit, from: UnixM
     DONE
 }
 
+/// Whole seconds, rounded to the nearest.
 fn ttl(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let now = ctx.db.now;
     show(ctx, args[1], |at| (at - now).max(0).saturating_add(500) / 1000)
@@ -190,6 +193,7 @@ fn pttl(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     show(ctx, args[1], |at| (at - now).max(0))
 }
 
+/// Whole seconds, rounded to the nearest.
 fn expiretime(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     show(ctx, args[1], |at| at.saturating_add(500) / 1000)
 }
@@ -198,6 +202,7 @@ fn pexpiretime(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     show(ctx, args[1], |at| at)
 }
 
+/// Replies with -2 for a missing key and -1 for one that never expires (page of TTL).
 fn show(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], number: impl Fn(UnixMs) -> i64) -> Result {
     ctx.reply.int(match ctx.db.glance(key).map(EntryRef::expire) {
         None => -2,

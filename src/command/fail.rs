@@ -19,13 +19,16 @@ pub enum Fail {
     NoSuchKey,
     #[error("ERR index out of range")]
     IndexOutOfRange,
+    /// The command, in lower case; `config|get` for a subcommand.
     #[error("ERR wrong number of arguments for '{0}' command")]
     Arity(String),
+    /// The command, in lower case.
     #[error("ERR invalid expire time in '{0}' command")]
     ExpireTime(String),
     /// A line of HTTP: somebody makes a browser speak to the node. Not worth an answer.
     #[error("ERR a request of another protocol")]
     OtherProtocol,
+    /// Any other error reply, code included.
     #[error("{0}")]
     Text(Cow<'static, str>),
 }
@@ -36,6 +39,7 @@ impl Fail {
         Self::Text(Cow::Borrowed(text))
     }
 
+    /// As [`text`](Self::text), for a text that was put together.
     pub fn owned(text: String) -> Self {
         Self::Text(Cow::Owned(text))
     }

@@ -22,10 +22,15 @@ pub const CLUSTER: u32 = 1 << 6;
 pub const PAUSED_WRITES: u32 = 1 << 7;
 /// Everything waits: CLIENT PAUSE ALL.
 pub const PAUSED_ALL: u32 = 1 << 8;
+/// The append-only file cannot be written.
+pub const LOG_FAILED: u32 = 1 << 9;
 
 // Conditions of the client.
+/// The client must say AUTH or HELLO first.
 pub const UNAUTHENTICATED: u32 = 1 << 16;
+/// The client listens to channels by RESP2, where most commands would mix replies with messages.
 pub const SUBSCRIBED: u32 = 1 << 17;
+/// Commands are queued until EXEC.
 pub const IN_MULTI: u32 = 1 << 18;
 /// The command before was ASKING.
 pub const ASKING: u32 = 1 << 19;
@@ -40,10 +45,10 @@ pub const fn needs(c: &Command) -> u32 {
         bits |= STALE;
     }
     if c.has(flags::WRITE) {
-        bits |= READ_ONLY | SAVE_FAILED | FEW_REPLICAS;
+        bits |= READ_ONLY | SAVE_FAILED | LOG_FAILED | FEW_REPLICAS;
     }
     if c.has(flags::TELLS_SAVE_FAILED) {
-        bits |= SAVE_FAILED;
+        bits |= SAVE_FAILED | LOG_FAILED;
     }
     if c.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0 {
         bits |= PAUSED_WRITES;

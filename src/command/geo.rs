@@ -20,7 +20,7 @@ const fn target(word: &'static str, shown: &'static str, from: usize) -> KeySpec
     KeySpec { begin: Begin::EachKeyword(keyword, shown), ..one(0, key::OW | key::UPDATE) }
 }
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("geoadd", -5, Geo, geoadd)
         .complexity("O(log(N))")
         .flags(WRITE | DENYOOM)
@@ -194,6 +194,7 @@ fn reply_point(ctx: &mut Ctx<'_, '_, '_>, point: Point) {
     }
 }
 
+/// ZADD with the geohash of each place as its score (page of GEOADD).
 fn geoadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let options = |word: &&&[u8]| is(word, "nx") || is(word, "xx") || is(word, "ch");
     let at = 2 + args[2..].iter().take_while(options).count();
@@ -282,7 +283,7 @@ struct Search<'a> {
     hash: bool,
     coordinates: bool,
     count: Option<usize>,
-    /// The first that are found will do.
+    /// The search ends when `count` places are found, be they the nearest or not.
     any: bool,
     order: Option<Order>,
 }
@@ -318,7 +319,8 @@ enum Form {
     Search { stores: bool },
 }
 
-/// The place of a member in the middle of a search; a key that is missing has any.
+/// The place of a member in the middle of a search. A member that is missing is an error; where the whole key is
+/// missing, the search finds nothing.
 fn centre_member(set: Option<&SortedSet>, member: &[u8]) -> Result<Centre> {
     let Some(set) = set else { return Ok(Centre::Member(None)) };
     let point = place(set, member).ok_or(Fail::text("ERR could not decode requested zset member"))?;

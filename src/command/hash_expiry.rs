@@ -36,7 +36,7 @@ const fn shows(name: &'static str, run: super::ctx::Handler, summary: &'static s
     )
 }
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     sets(
         "hexpire",
         hexpire,
@@ -100,7 +100,8 @@ impl Condition {
         })
     }
 
-    /// Whether an expiry may become `at`. No expiry is later than any.
+    /// Whether an expiry may become `at`. A field without one counts as living for ever: GT never gives it one, LT
+    /// always does (page of HEXPIRE).
     fn allows(self, old: Option<UnixMs>, at: UnixMs) -> bool {
         match self {
             Self::Always => true,

@@ -12,7 +12,7 @@ use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value;
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("hset", -4, Hash, hset)
         .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
@@ -160,6 +160,7 @@ fn set_fields(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<i64> {
     Ok(created)
 }
 
+/// A field whose time has come counts as missing.
 fn hsetnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let now = ctx.db.field_clock();
     let mut hash = ctx.db.hash_or_new(args[1])?;
@@ -234,7 +235,7 @@ fn hget(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn hmget(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    // An error takes it back.
+    // Written before the type is known: a reply that ends in an error is taken back whole.
     ctx.reply.array(args.len() - 2);
     look_at_fields(ctx, args[1], &args[2..], value_or_null)
 }
@@ -394,7 +395,7 @@ fn hrandfield(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         random::reply_nothing(ctx.reply, count);
         return DONE;
     };
-    // Where nothing is deleted, it is drawn from those that live.
+    // A replica may not delete fields whose time has come: it draws from a copy without them.
     let mut alive = value::Hash::new();
     if hash.has_dead(now) {
         alive.clone_from(hash);

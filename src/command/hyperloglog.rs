@@ -8,7 +8,7 @@ use crate::keyspace::{EntryRef, event};
 use crate::value::hyperloglog::{self as hll, Corrupted, Union};
 use crate::value::{Kind, ValueRef};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("pfadd", -2, HyperLogLog, pfadd)
         .complexity("O(1)")
         .flags(WRITE | DENYOOM | FAST)
@@ -63,6 +63,7 @@ fn expect(ctx: &mut Ctx<'_, '_, '_>, key: &[u8]) -> Result<bool> {
     }
 }
 
+/// Without elements it only makes the key (page of PFADD). 1 where the estimate may have changed.
 fn pfadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let exists = expect(ctx, args[1])?;
     let max_sparse = ctx.limits.hll_sparse_max_bytes;
@@ -121,6 +122,7 @@ fn union(ctx: &mut Ctx<'_, '_, '_>, keys: &[&[u8]]) -> Result<(Union, bool)> {
     Ok((union, any_dense))
 }
 
+/// The target counts as a source when it exists (page of PFMERGE), and becomes dense when one of them is.
 fn pfmerge(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (union, any_dense) = union(ctx, &args[1..])?;
     let max_sparse = ctx.limits.hll_sparse_max_bytes;

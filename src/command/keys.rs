@@ -10,7 +10,7 @@ use crate::encoding::Item;
 use crate::keyspace::{Db, event};
 use crate::value::{Value, ValueRef};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("del", -2, Generic, del)
         .complexity("O(N)")
         .flags(WRITE)
@@ -106,17 +106,19 @@ fn del(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-/// What takes long to free goes to another thread in any case.
+/// The same as DEL here: a large value is freed on a thread of its own whichever of the two deletes it.
 fn unlink(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     del(ctx, args)
 }
 
-/// To ask whether a key is there is no use of it.
+/// Does not count as a use of the keys, so it does not keep them from eviction. A key that is named twice counts
+/// twice (page of EXISTS).
 fn exists(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     ctx.db.set_touch(false);
     count_found(ctx, args)
 }
 
+/// Counts as a use of the keys even for a client that said CLIENT NO-TOUCH (page of that command).
 fn touch(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     ctx.db.set_touch(true);
     count_found(ctx, args)
@@ -135,14 +137,23 @@ fn type_of(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (pattern, mut found) = (args[1], Vec::new());
+    // No more is gathered than the client may be sent.
+    let mut room = ctx.reply.room() as isize;
     // Each key that is there all the time is found; no moment is shown.
     let walked = ctx.db.for_each_by_shard(ctx.client.aside.tries, |entry| {
         if pattern == b"*" || glob::matches(pattern, entry.key()) {
-            found.push(entry.key().to_vec());
+            room -= entry.key().len() as isize;
+            if room >= 0 {
+                found.push(entry.key().to_vec());
+            }
         }
     });
     if let Err(busy) = walked {
         return Ok(Outcome::Aside(busy));
+    }
+    if room < 0 {
+        ctx.reply.cut_off();
+        return DONE;
     }
     ctx.reply.array(found.len());
     for key in &found {
@@ -203,7 +214,7 @@ struct Held {
     /// What OBJECT ENCODING says of a string beside its bytes.
     raw: bool,
     text: bool,
-    /// How it was used, if that goes with it.
+    /// When or how often it was used: a key that moves keeps it, a copy begins anew.
     access: Option<u32>,
 }
 
@@ -250,6 +261,7 @@ fn rename(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn renamenx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    // A missing source is an error also when the new name is taken (page of RENAMENX).
     if !ctx.db.exists(args[1]) {
         return Err(Fail::NoSuchKey);
     }
@@ -261,6 +273,8 @@ fn renamenx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+/// RENAME: what had the new name is deleted, and the expiry moves along. A key may keep its own name (page of
+/// RENAME).
 fn move_to(ctx: &mut Ctx<'_, '_, '_>, from: &[u8], to: &[u8]) -> Result<()> {
     if from == to {
         return if ctx.db.exists(from) { Ok(()) } else { Err(Fail::NoSuchKey) };
@@ -325,6 +339,7 @@ fn move_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if there == home {
         return Err(SAME);
     }
+    // Nothing moves when the source is missing or the name is taken there (page of MOVE).
     if !ctx.db.exists(key) || in_database(ctx, there, |db| db.exists(key)) {
         ctx.reply.int(0);
         return DONE;

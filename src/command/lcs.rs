@@ -6,7 +6,7 @@ use super::{Fail, Result, int, is};
 use crate::resp::Reply;
 use crate::value::ValueRef;
 
-pub const COMMANDS: &[Command] = &[Command::new("lcs", -3, String, lcs)
+pub(super) const COMMANDS: &[Command] = &[Command::new("lcs", -3, String, lcs)
     .flags(READONLY)
     .keys(&[range(1, 1, 1, key::RO | key::ACCESS)])
     .complexity("O(N*M)")

@@ -7,7 +7,7 @@ use super::spec::{Command, Group::List, counted, flags::*, key, one, range};
 use super::{Result, timeout};
 use crate::value::Kind;
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("lmove", 5, List, lmove)
         .complexity("O(1)")
         .flags(WRITE | DENYOOM)
@@ -104,6 +104,7 @@ fn move_element(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], from: End, to: End) -
     if !ctx.db.expect_kind(source, Kind::List)? {
         return Ok(false);
     }
+    // The destination is looked at only when there is something to move.
     ctx.db.expect_kind(destination, Kind::List)?;
     let Some(list) = ctx.db.list_mut(source)? else { return Ok(false) };
     let element = match from {
@@ -111,6 +112,7 @@ fn move_element(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], from: End, to: End) -
         End::Right => list.pop_back(),
     };
     let Some(element) = element else { return Ok(false) };
+    // A list of one element that is moved to itself stays (page of LMOVE: the list is rotated).
     let emptied = list.is_empty() && source != destination;
     let list = ctx.db.list_or_new(destination)?;
     match to {
@@ -135,6 +137,7 @@ fn brpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     queues::bpop(ctx, args, End::Right)
 }
 
+/// Replicas are told the command that does not wait.
 fn blmove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (from, to) = (End::parse(args[3])?, End::parse(args[4])?);
     let timeout = timeout(args[5], ctx.db.now)?;
@@ -145,6 +148,7 @@ fn blmove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     ctx.wait(1..2, timeout, TimeoutReply::Null, |_| Vec::new())
 }
 
+/// As [`blmove`].
 fn brpoplpush(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let timeout = timeout(args[3], ctx.db.now)?;
     if move_element(ctx, args, End::Right, End::Left)? {

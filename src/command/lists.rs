@@ -8,7 +8,7 @@ use crate::encoding::Item;
 use crate::keyspace::{Event, event};
 use crate::value::{self, list::Side};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("lpush", -3, List, lpush)
         .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
@@ -222,6 +222,8 @@ fn rpop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     pop(ctx, args, End::Right)
 }
 
+/// Without a count one element or null, with one an array, even of one element (page of LPOP). A count of 0
+/// changes nothing.
 fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
     let count = match args {
         [_, _] => None,
@@ -281,6 +283,7 @@ fn lindex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn lset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    // The key is looked at before the index.
     let list = ctx.db.list_mut(args[1])?.ok_or(Fail::NoSuchKey)?;
     let index = int(args[2])?;
     let at = index_in(index, list.len()).ok_or(Fail::IndexOutOfRange)?;
@@ -290,6 +293,7 @@ fn lset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+/// -1 when the pivot is not in the list, 0 when there is no list (page of LINSERT).
 fn linsert(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let side = if is(args[2], "after") {
         Side::After
@@ -311,6 +315,7 @@ fn linsert(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+/// The sign of the count is the direction: from the head, from the tail, or 0 for all (page of LREM).
 fn lrem(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let count = int(args[2])?;
     let Some(list) = ctx.db.list_mut(args[1])? else {
@@ -356,6 +361,8 @@ fn ltrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+/// COUNT 0 means all matches, MAXLEN 0 no limit on elements to compare, and a negative RANK searches from the
+/// tail (page of LPOS).
 fn lpos(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (mut rank, mut count, mut most) = (1i64, None, 0usize);
     let mut options = args[3..].iter();

@@ -7,7 +7,7 @@ use crate::base::num::parse_i64;
 use crate::keyspace::EntryRef;
 use crate::value::ValueRef;
 
-pub const COMMANDS: &[Command] =
+pub(super) const COMMANDS: &[Command] =
     &[Command::container("object", Generic, SUBCOMMANDS).doc("2.2.3", "", "Tells how a value is kept.")];
 
 const SUBCOMMANDS: &[Command] = &[

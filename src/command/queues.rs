@@ -66,7 +66,8 @@ fn several<E: QueueEnd>(args: &[&[u8]], at: usize) -> Result<(Range<usize>, E, u
     Ok((keys, end, count))
 }
 
-/// Takes from the first collection that there is. False, with no reply, when there is none.
+/// Takes from the first collection that there is, in the order of the keys (page of BLPOP). False, with no reply,
+/// when there is none. Replicas are told the pop of that one key.
 fn take_first<E: QueueEnd>(
     ctx: &mut Ctx<'_, '_, '_>,
     keys: &[&[u8]],

@@ -46,6 +46,10 @@ pub(super) fn reply_elements<T: Clone + Element, I: Iterator<Item = T>>(
             if let Some(element) = one(rng) {
                 show(reply, element);
             }
+            // The client will not get it.
+            if reply.is_cut_off() {
+                break;
+            }
         }
     } else {
         let n = (count as usize).min(len);

@@ -4,7 +4,7 @@ use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group::Server, flags::*};
 use super::{Fail, Result, is};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("dbsize", 1, Server, dbsize)
         .flags(READONLY | FAST)
         .categories(&["@keyspace"])
@@ -53,7 +53,7 @@ fn flush(ctx: &mut Ctx<'_, '_, '_>, databases: std::ops::RangeInclusive<u16>, ar
         deleted += ctx.db.flush(index);
     }
     ctx.db.effects.dirty += deleted as u64;
-    // Replicas flush too even if there was nothing: they may still hold keys that are dead here.
+    // Recorded even where nothing was deleted: a replica may still hold keys that have expired here.
     ctx.record(args);
     ctx.reply.ok();
     DONE

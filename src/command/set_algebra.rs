@@ -7,7 +7,7 @@ use crate::encoding::item::IntText;
 use crate::keyspace::{Db, Event, event};
 use crate::value::{self, Limits, Value, ValueRef};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("sinter", -2, Set, sinter)
         .complexity("O(N*M)")
         .flags(READONLY)
@@ -102,6 +102,7 @@ fn answer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], operation: Operation) -> Re
     DONE
 }
 
+/// What the destination held is replaced, whatever its type; an empty result deletes it (page of SINTERSTORE).
 fn store(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], operation: Operation) -> Result {
     check(ctx.db, &args[2..])?;
     let result = combine(&sets(ctx.db, &args[2..]), operation, ctx.limits);

@@ -12,7 +12,7 @@ use crate::keyspace::lazy::Cause;
 use crate::resp::Reply;
 use crate::value::{self, Kind};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("sadd", -3, Set, sadd)
         .complexity("O(N)")
         .flags(WRITE | DENYOOM | FAST)
@@ -168,6 +168,7 @@ fn pop_many(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: usize) -> Result {
         ctx.reply.set(0);
         return DONE;
     }
+    // Nothing is left to chance when all are taken: replicas are told that the key is deleted.
     if count >= set.len() {
         ctx.reply.set(set.len());
         set.iter().for_each(|member| bulk_item(ctx.reply, member));
@@ -193,6 +194,7 @@ fn pop_many(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: usize) -> Result {
     DONE
 }
 
+/// A negative count may give a member several times (page of SRANDMEMBER).
 fn srandmember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let count = match args {
         [_, _] => None,
@@ -214,6 +216,7 @@ fn srandmember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+/// A missing source is answered before the type of the destination is looked at.
 fn smove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (source, destination, member) = (args[1], args[2], args[3]);
     if !ctx.db.expect_kind(source, Kind::Set)? {

@@ -32,7 +32,7 @@ const TARGET: KeySpec = KeySpec {
 }
 .notes("For the optional STORE keyword. It is marked 'unknown' because the keyword can appear anywhere in the argument array");
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("sort", -2, Generic, sort)
         .complexity("O(N+M*log(M))")
         .flags(WRITE | DENYOOM | MOVABLE_KEYS | PATTERN_KEYS)

@@ -11,7 +11,7 @@ use crate::encoding::item::IntText;
 use crate::keyspace::{Db, EntryRef, event};
 use crate::value::{self, Limits, Set, ValueRef};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("zunionstore", -4, SortedSet, zunionstore)
         .complexity("O(N)+O(M log(M))")
         .flags(WRITE | DENYOOM | MOVABLE_KEYS)
@@ -95,7 +95,7 @@ enum Aggregate {
 impl Aggregate {
     fn of(self, a: f64, b: f64) -> f64 {
         match self {
-            // Infinities of both signs make nothing.
+            // +inf and -inf add up to 0, which Redis does, too.
             Aggregate::Sum => not_nan(a + b),
             Aggregate::Min => a.min(b),
             Aggregate::Max => a.max(b),
@@ -103,6 +103,7 @@ impl Aggregate {
     }
 }
 
+/// 0 in place of what is no number, as infinity times a weight of 0.
 fn not_nan(x: f64) -> f64 {
     if x.is_nan() { 0.0 } else { x }
 }
@@ -218,7 +219,7 @@ impl Query<'_> {
         let mut result = value::SortedSet::new();
         let mut buf = IntText::new();
         if operation != Operation::Difference {
-            // From the smallest on, which is also the order in which scores are added up.
+            // From the smallest set on. Scores are added up in this order, which shows in the last digits.
             self.operands.sort_by_key(|(operand, _)| operand.len());
         }
         match operation {

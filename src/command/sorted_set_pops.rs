@@ -9,7 +9,7 @@ use crate::encoding::Item;
 use crate::keyspace::{Event, event};
 use crate::value;
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("zpopmin", -2, SortedSet, zpopmin).complexity("O(log(N)*M)").flags(WRITE | FAST).keys(&[one(1, key::RW | key::ACCESS | key::DELETE)]).doc("5.0.0", "key [count]", "Takes the members with the lowest scores out of a sorted set."),
     Command::new("zpopmax", -2, SortedSet, zpopmax).complexity("O(log(N)*M)").flags(WRITE | FAST).keys(&[one(1, key::RW | key::ACCESS | key::DELETE)]).doc("5.0.0", "key [count]", "Takes the members with the highest scores out of a sorted set."),
     Command::new("bzpopmin", -3, SortedSet, bzpopmin).complexity("O(log(N))").flags(WRITE | BLOCKING | FAST).keys(&[range(1, -2, 1, key::RW | key::ACCESS | key::DELETE)]).history(&[("6.0.0", "The timeout may be a fraction of a second.")])
@@ -94,6 +94,7 @@ fn zpopmax(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     pop(ctx, args, End::Highest)
 }
 
+/// RESP3 nests each pair of a count in an array of its own; RESP2 has one flat array.
 fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
     let count = match args {
         [_, _] => None,

@@ -11,7 +11,7 @@ use crate::keyspace::{Event, event};
 use crate::value::sorted_set::LexBound;
 use crate::value::{self, Value};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("zcount", 4, SortedSet, zcount)
         .complexity("O(log(N))")
         .flags(READONLY | FAST)

@@ -11,7 +11,7 @@ use crate::resp::Reply;
 use crate::value::sorted_set::Added;
 use crate::value::{self, Kind, Limits};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("zadd", -4, SortedSet, zadd)
         .complexity("O(log(N))")
         .flags(WRITE | DENYOOM | FAST)
@@ -109,10 +109,12 @@ enum Outcome {
 
 /// A score argument.
 pub(super) fn score(arg: &[u8]) -> Result<f64> {
-    // Zero has one sign.
+    // A minus before zero is dropped: both zeros are one score.
     parse_f64(arg).map(|x| if x == 0.0 { 0.0 } else { x }).ok_or(Fail::NotFloat)
 }
 
+/// The options stand in any order before the pairs, and the first word that is none of them ends them. NX
+/// excludes XX, GT and LT, and GT excludes LT (page of ZADD).
 pub(super) fn zadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let mut o = Options::default();
     let mut at = 2;
@@ -142,7 +144,7 @@ pub(super) fn zadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if o.increment && pairs.len() > 2 {
         return Err(Fail::text("ERR INCR option supports a single increment-element pair"));
     }
-    // All scores are read before anything changes. One needs no memory.
+    // All scores are read before anything changes: one that is no number leaves the set as it was.
     let scores: smallvec::SmallVec<[f64; 4]> =
         pairs.iter().step_by(2).map(|text| score(text)).collect::<Result<_>>()?;
     if o.increment {
@@ -173,6 +175,7 @@ fn zincrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     increment(ctx, args[1], args[3], by, Options { increment: true, ..Options::default() })
 }
 
+/// ZINCRBY and ZADD INCR: the new score, or null when an option forbade it (page of ZADD).
 fn increment(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], member: &[u8], by: f64, o: Options) -> Result {
     let exists = ctx.db.expect_kind(key, Kind::SortedSet)?;
     if !exists && o.only_existing {

@@ -49,8 +49,11 @@ pub mod flags {
     /// What it answers are messages out of band, which CLIENT REPLY does not silence.
     pub const PUSHES: Flags = 1 << 27;
 
+    /// Leaves what CLIENT CACHING said for the command that follows.
+    pub const KEEPS_CACHING: Flags = 1 << 44;
+
     /// Reads the node's counters: what its thread has counted so far is added to them first.
-    pub const READS_COUNTERS: Flags = 1 << 35;
+    pub const READS_COUNTERS: Flags = 1 << 45;
 
     /// For servers among themselves and developers.
     pub const SYSTEM: Flags = 1 << 28;
@@ -67,6 +70,8 @@ pub mod flags {
 
     /// Reaches keys that its arguments do not name, by patterns: the executor asks it which locks it needs.
     pub const PATTERN_KEYS: Flags = 1 << 35;
+    /// Runs a script: the executor does it, and decides which locks it takes.
+    pub const RUNS_SCRIPT: Flags = 1 << 34;
 
     /// Names of the flags that COMMAND shows.
     pub const NAMES: &[(Flags, &str)] = &[
@@ -105,6 +110,7 @@ pub enum Group {
     List,
     PubSub,
     Scripting,
+    Sentinel,
     Server,
     Set,
     SortedSet,
@@ -126,6 +132,7 @@ impl Group {
             Self::List => "list",
             Self::PubSub => "pubsub",
             Self::Scripting => "scripting",
+            Self::Sentinel => "sentinel",
             Self::Server => "server",
             Self::Set => "set",
             Self::SortedSet => "sorted-set",
@@ -140,7 +147,7 @@ impl Group {
         match self {
             Self::Bitmap => "@bitmap",
             // Of pub/sub commands those that the flag says.
-            Self::Cluster | Self::Server | Self::PubSub => "",
+            Self::Cluster | Self::Sentinel | Self::Server | Self::PubSub => "",
             Self::Connection => "@connection",
             Self::Generic => "@keyspace",
             Self::Geo => "@geo",
@@ -217,7 +224,8 @@ pub struct Keyword {
 }
 
 impl Keyword {
-    fn find(&self, args: &[&[u8]]) -> Option<usize> {
+    /// Where the word stands first.
+    pub fn find(&self, args: &[&[u8]]) -> Option<usize> {
         self.places(args).next()
     }
 
@@ -344,14 +352,34 @@ pub struct Command {
     pub subcommands: &'static [Command],
     /// What the process must be for the command to exist.
     pub modes: &'static [Mode],
+    /// Positions of arguments that logs and MONITOR do not tell: passwords.
+    pub secrets: fn(&[&[u8]]) -> KeyPositions,
+}
+
+fn no_secrets(_: &[&[u8]]) -> KeyPositions {
+    KeyPositions::new()
+}
+
+/// The positions of the words behind the option `word`, as many as belong to it, from argument `from` on.
+pub fn behind_option(args: &[&[u8]], from: usize, word: &str, words: usize) -> KeyPositions {
+    let found = args.iter().skip(from).position(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    let first = found.map_or(args.len(), |at| from + at + 1);
+    (first..args.len().min(first + words)).collect()
 }
 
 /// What a process is: a node with data, or a Sentinel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
+    #[default]
     Data,
     Sentinel,
 }
+
+/// The modes of a command that both have.
+pub const EVERYWHERE: &[Mode] = &[Mode::Data, Mode::Sentinel];
+
+/// The modes of a row that names none. A subcommand then has those of its command.
+const UNNAMED: &[Mode] = &[Mode::Data];
 
 impl Command {
     pub const fn new(name: &'static str, arity: i32, group: Group, run: Handler) -> Self {
@@ -371,7 +399,8 @@ impl Command {
             deprecated: None,
             run,
             subcommands: &[],
-            modes: &[Mode::Data],
+            modes: UNNAMED,
+            secrets: no_secrets,
         }
     }
 
@@ -422,6 +451,12 @@ impl Command {
         self
     }
 
+    /// Which arguments must not be told.
+    pub const fn secrets(mut self, secrets: fn(&[&[u8]]) -> KeyPositions) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
     /// Exists in these modes and no others.
     pub const fn modes(mut self, modes: &'static [Mode]) -> Self {
         self.modes = modes;
@@ -431,6 +466,11 @@ impl Command {
     /// Whether a process in `mode` has the command.
     pub fn exists_in(&self, mode: Mode) -> bool {
         self.modes.contains(&mode)
+    }
+
+    /// As [`exists_in`](Self::exists_in), of a subcommand whose command exists.
+    pub fn exists_below(&self, mode: Mode) -> bool {
+        self.modes == UNNAMED || self.exists_in(mode)
     }
 
     pub const fn deprecated(mut self, since: &'static str, instead: &'static str) -> Self {
@@ -526,7 +566,11 @@ impl Command {
         let is = |category: &str| {
             category == slow
                 || category == group
-                || implied.iter().any(|(flag, name)| *name == category && self.has(*flag))
+                || implied.iter().any(|(flag, name)| {
+                    // What a script reads is its own affair.
+                    let told = *flag != flags::READONLY || !matches!(self.group, Group::Scripting);
+                    *name == category && self.has(*flag) && told
+                })
                 || self.categories.contains(&category)
         };
         CATEGORIES.iter().copied().filter(|c| is(c)).collect()

@@ -11,7 +11,7 @@ use crate::resp::Reply;
 use crate::value::stream::{Group, Pending};
 use crate::value::{self, StreamId};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("xack", -4, Stream, xack)
         .flags(WRITE | FAST)
         .keys(&[one(1, key::RW | key::UPDATE)])

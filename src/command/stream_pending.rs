@@ -16,7 +16,7 @@ use crate::resp::Reply;
 use crate::value::stream::{ConsumerId, Group, Pending};
 use crate::value::{self, StreamId};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("xpending", -3, Stream, xpending)
         .flags(READONLY)
         .keys(&[one(1, key::RO | key::ACCESS)])
@@ -122,7 +122,7 @@ fn summary(reply: &mut Reply, group: &Group) {
 }
 
 fn list(reply: &mut Reply, group: &Group, filter: &Filter<'_>, now: UnixMs) {
-    // A range that ends before it begins is empty, and no argument that a map takes.
+    // A map panics when it is asked for a range that ends before it begins.
     let mut found: Vec<(StreamId, &Pending)> = Vec::new();
     if filter.ids.start() <= filter.ids.end() {
         let all = group.pending().range(filter.ids.clone()).map(|(id, pending)| (*id, pending));
@@ -247,7 +247,7 @@ impl Options {
                 return Err(Fail::owned(format!("ERR Unrecognized XCLAIM option '{word}'")));
             }
         }
-        // A client's clock may be ahead, and its sums odd.
+        // A time in the future or before 1970 counts as now: the client's clock may be wrong.
         o.delivered_ms = o.delivered_ms.filter(|at| (0..=now).contains(at));
         Ok(o)
     }

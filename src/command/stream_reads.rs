@@ -15,7 +15,7 @@ use crate::value::{self, StreamId};
 const STREAMS: Keyword =
     Keyword { word: "streams", told_from: 1, from: 1, options: &[("group", 2), ("count", 1), ("block", 1)] };
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("xrange", -4, Stream, xrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).complexity("O(N)").history(&[("6.2.0", "Exclusive ends of ranges.")])
         .doc("5.0.0", "key start:string end:string [COUNT count]", "Returns the entries between two ids."),
     Command::new("xrevrange", -4, Stream, xrevrange).flags(READONLY).keys(&[one(1, key::RO | key::ACCESS)]).complexity("O(N)").history(&[("6.2.0", "Exclusive ends of ranges.")])
@@ -64,6 +64,7 @@ fn show_range(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], start: &[u8], end: &[u8
         ctx.reply.array(0);
         return DONE;
     };
+    // Null for a count of 0 of a stream that exists, an empty array for one that does not: so does Redis.
     if count == Some(0) {
         ctx.reply.null_array();
         return DONE;
@@ -89,6 +90,7 @@ pub(super) fn range_start(arg: &[u8]) -> Result<StreamId> {
     }
 }
 
+/// As [`range_start`]; an id without its second part means the last of its millisecond (page of XRANGE).
 pub(super) fn range_end(arg: &[u8]) -> Result<StreamId> {
     match arg {
         b"-" => Ok(StreamId::MIN),

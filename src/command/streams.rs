@@ -1,7 +1,6 @@
 //! The stream family: entries come and go. Reading is in [`super::stream_reads`], groups are in
 //! [`super::stream_groups`].
 
-use super::client::Role;
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Stream, flags::*, key, one};
 use super::stream_reads::show_entry;
@@ -11,7 +10,7 @@ use crate::resp::Reply;
 use crate::value::stream::Trim;
 use crate::value::{self, Kind, StreamId};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("xadd", -5, Stream, xadd)
         .flags(WRITE | DENYOOM | FAST)
         .keys(
@@ -189,8 +188,8 @@ impl Options {
             (None, Some(_)) => {
                 Some("ERR syntax error, LIMIT cannot be used without specifying a trimming strategy")
             }
-            // A primary tells what it has trimmed exactly, and leaves the word in.
-            (Some(_), Some(_)) if !approximate && ctx.client.role != Role::Primary => {
+            // Our primary replaces `~` by `=` in what it sends, and leaves LIMIT in: from it that is no error.
+            (Some(_), Some(_)) if !approximate && !ctx.client.role.is_obeyed() => {
                 Some("ERR syntax error, LIMIT cannot be used without the special ~ option")
             }
             _ => None,
@@ -225,7 +224,8 @@ impl NewId {
         }
     }
 
-    /// The id of the entry, if it may follow `last`.
+    /// The id of the entry, if it may follow `last`. When the clock stands behind the last entry, its milliseconds
+    /// go on to be used (page of XADD).
     fn after(self, last: StreamId, now_ms: u64) -> Option<StreamId> {
         let id = match self {
             NewId::Exact(id) => id,

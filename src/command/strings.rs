@@ -1,6 +1,5 @@
 //! The string family.
 
-use super::client::Role;
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::String, flags::*, key, one, range};
 use super::{Fail, Result, int, is};
@@ -11,7 +10,7 @@ use crate::keyspace::lazy::Cause;
 use crate::keyspace::{EntryRef, Event, event};
 use crate::value::{Kind, ValueRef};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("get", 2, String, get).complexity("O(1)").flags(READONLY | FAST).keys(&[one(1, key::RO | key::ACCESS)]).doc("1.0.0", "key", "Returns the string value of a key."),
     Command::new("set", -3, String, set).complexity("O(1)")
         .flags(WRITE | DENYOOM)
@@ -141,7 +140,8 @@ impl<'a> Options<'a> {
     }
 }
 
-/// The moment that an expiry argument of a string command means.
+/// The moment that an expiry argument of a string command means. Unlike those of EXPIRE it must be positive, and
+/// its milliseconds must fit into 64 bits (page of SETEX: an invalid time is an error).
 fn deadline(ctx: &Ctx<'_, '_, '_>, arg: &[u8], seconds: bool, absolute: bool) -> Result<UnixMs> {
     let n = int(arg)?;
     let invalid = || Fail::ExpireTime(ctx.command.name.to_owned());
@@ -232,6 +232,7 @@ fn getset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+/// Replicas are told the deletion alone: what the client reads concerns nobody else.
 fn getdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if reply_string(ctx, args[1])? {
         ctx.db.remove(args[1]);
@@ -247,6 +248,7 @@ fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if !reply_string(ctx, key)? {
         return DONE;
     }
+    // The expiry is read last: for a missing key, or one of another type, a wrong one is not noticed.
     match o.expire(ctx)? {
         SetExpire::At(at) if at < ctx.db.now => {
             ctx.db.remove(key);
@@ -268,6 +270,7 @@ fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+/// A key of another type reads as missing (page of MGET).
 fn mget(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     ctx.reply.array(args.len() - 1);
     for key in &args[1..] {
@@ -296,6 +299,7 @@ fn set_pairs(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<()> {
     Ok(())
 }
 
+/// All or nothing: one key that exists keeps the others from being set (page of MSETNX).
 fn msetnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if args.len().is_multiple_of(2) {
         return Err(Fail::Arity(ctx.command.name.to_owned()));
@@ -321,6 +325,7 @@ fn incrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn decrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    // The smallest number has no counterpart.
     let by = int(args[2])?.checked_neg().ok_or(Fail::text("ERR decrement would overflow"))?;
     add(ctx, args[1], by)
 }
@@ -358,6 +363,7 @@ fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         text = new.to_string();
         Ok(text.as_bytes())
     })?;
+    // Longer strings have one encoding only, `raw`.
     if text.len() <= 44 {
         ctx.db.mark_text(key);
     }
@@ -370,7 +376,7 @@ fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 /// The longest string that the client may build. Our primary has checked what it sends.
 pub(super) fn longest(ctx: &Ctx<'_, '_, '_>) -> usize {
-    if ctx.client.role == Role::Primary { usize::MAX } else { ctx.limits.max_string }
+    if ctx.client.role.is_obeyed() { usize::MAX } else { ctx.limits.max_string }
 }
 
 fn check_length(len: Option<usize>, longest: usize) -> Result<()> {
@@ -410,6 +416,7 @@ fn setrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx,
         key,
         |_| {
+            // Nothing to write makes no key, and is not too long wherever it would stand.
             if part.is_empty() {
                 return Ok(None);
             }

@@ -17,6 +17,7 @@
 /// One argument, or a group of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Argument {
+    /// As COMMAND DOCS calls it.
     pub name: String,
     /// The word for people, if it is not the name.
     pub shown: Option<String>,
@@ -26,12 +27,17 @@ pub struct Argument {
     pub token: Option<String>,
     /// Number of the key specification, if told.
     pub key_spec: Option<usize>,
+    /// The version that it came with, if it came later than the command.
     pub since: Option<String>,
+    /// The version since which it should not be used.
     pub deprecated_since: Option<String>,
+    /// May be left out.
     pub optional: bool,
+    /// May be given several times.
     pub multiple: bool,
     /// The token stands in front of each of several.
     pub multiple_token: bool,
+    /// The members of a group or the alternatives of a choice.
     pub arguments: Vec<Argument>,
 }
 

@@ -133,7 +133,7 @@ impl CommandTable {
             at = (at + 1) % PLACES;
         }
         self.places[at] = Place { spelling, id: id as u16 };
-        let subcommands: Vec<_> = command.subcommands.iter().filter(|sub| sub.exists_in(mode)).collect();
+        let subcommands: Vec<_> = command.subcommands.iter().filter(|sub| sub.exists_below(mode)).collect();
         let container = name.clone();
         self.listed.push(Listed {
             name,

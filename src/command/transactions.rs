@@ -6,7 +6,7 @@ use super::ctx::{Ctx, DONE, Outcome, Transaction};
 use super::spec::{Command, Group::Transactions, flags::*, key, range};
 use super::{Fail, Result};
 
-pub const COMMANDS: &[Command] = &[
+pub(super) const COMMANDS: &[Command] = &[
     Command::new("multi", 1, Transactions, multi)
         .complexity("O(1)")
         .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY | NOT_QUEUED | KEEPS_ASKING)

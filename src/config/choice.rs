@@ -12,6 +12,7 @@ pub trait Choice {
 
 /// The names of an enum's values.
 pub trait Named: Copy + PartialEq + 'static {
+    /// Each name with its value, in the order in which they are listed.
     const NAMES: &'static [(&'static str, Self)];
 }
 

@@ -42,7 +42,9 @@ impl Deref for Secret {
 /// A limit of `maxmemory-clients`: bytes, or a share of `maxmemory`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryOrPercent {
+    /// A number of bytes.
     Bytes(u64),
+    /// Percent of `maxmemory`.
     Percent(u64),
 }
 
@@ -136,7 +138,9 @@ impl Compound for Bind {
 /// One save point: a snapshot is due when `changes` were made and `seconds` passed since the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SavePoint {
+    /// Seconds since the last save.
     pub seconds: u64,
+    /// Changes of keys since the last save.
     pub changes: u64,
 }
 
@@ -192,14 +196,18 @@ pub struct OutputLimit {
     pub hard_bytes: u64,
     /// Bytes queued that close the client when they stay exceeded for `soft_seconds`.
     pub soft_bytes: u64,
+    /// Seconds that `soft_bytes` may be exceeded for.
     pub soft_seconds: u64,
 }
 
 /// `client-output-buffer-limit`, by class of clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutputLimits {
+    /// Clients that are neither of the other two.
     pub normal: OutputLimit,
+    /// Replicas, for what they are sent of the stream.
     pub replica: OutputLimit,
+    /// Clients that listen to channels.
     pub pubsub: OutputLimit,
 }
 
@@ -254,8 +262,11 @@ impl Compound for OutputLimits {
 /// is none here).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OomScoreAdjValues {
+    /// While the node is a primary.
     pub primary: i32,
+    /// While the node is a replica.
     pub replica: i32,
+    /// For a child that saves. Kept for CONFIG; nothing forks here.
     pub background: i32,
 }
 
@@ -293,18 +304,29 @@ const EVENT_LETTERS: [u8; 14] = *b"g$lshzxetdnKEm";
 const EVENTS_ALL: u16 = 0b11_1111_1111;
 
 impl KeyspaceEvents {
+    /// No class, nothing published.
     pub const NONE: Self = Self(0);
     /// Events of keys of any type, `g`.
     pub const GENERIC: Self = Self::of(b'g');
+    /// Commands on strings, `$`.
     pub const STRING: Self = Self::of(b'$');
+    /// Commands on lists, `l`.
     pub const LIST: Self = Self::of(b'l');
+    /// Commands on sets, `s`.
     pub const SET: Self = Self::of(b's');
+    /// Commands on hashes, `h`.
     pub const HASH: Self = Self::of(b'h');
+    /// Commands on sorted sets, `z`.
     pub const SORTED_SET: Self = Self::of(b'z');
+    /// Keys whose time has come, `x`.
     pub const EXPIRED: Self = Self::of(b'x');
+    /// Keys that were evicted for memory, `e`.
     pub const EVICTED: Self = Self::of(b'e');
+    /// Commands on streams, `t`.
     pub const STREAM: Self = Self::of(b't');
+    /// New keys, `n`. Not in `A`.
     pub const NEW: Self = Self::of(b'n');
+    /// Reads of keys that are not there, `m`. Not in `A`.
     pub const KEY_MISS: Self = Self::of(b'm');
     /// No class: events are published under the name of their key.
     pub const KEYSPACE: Self = Self::of(b'K');
@@ -365,6 +387,14 @@ impl Compound for KeyspaceEvents {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Percentiles(pub Vec<f64>);
 
+impl Percentiles {
+    /// A percentile as people write it: six decimals at most, without the zeros at the end.
+    pub fn shown(percentile: f64) -> String {
+        let text = format!("{percentile:.6}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    }
+}
+
 impl Compound for Percentiles {
     fn read(&mut self, words: &[&[u8]], _first: bool) -> Result<(), String> {
         let words = if let [b""] = words { &[] } else { words };
@@ -383,12 +413,7 @@ impl Compound for Percentiles {
     }
 
     fn show(&self) -> String {
-        // Six decimals at most, without the zeros at the end.
-        let one = |p: &f64| {
-            let text = format!("{p:.6}");
-            text.trim_end_matches('0').trim_end_matches('.').to_owned()
-        };
-        self.0.iter().map(one).collect::<Vec<_>>().join(" ")
+        self.0.iter().map(|p| Self::shown(*p)).collect::<Vec<_>>().join(" ")
     }
 
     fn lines(&self) -> Vec<String> {
@@ -424,9 +449,13 @@ impl Compound for PrimaryAddress {
 /// `shutdown-on-sigint` and `shutdown-on-sigterm`: as the options of SHUTDOWN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShutdownOn {
+    /// Save even without save points.
     pub save: bool,
+    /// Do not save even with save points.
     pub nosave: bool,
+    /// Do not wait for replicas.
     pub now: bool,
+    /// End even if the save fails.
     pub force: bool,
 }
 

@@ -8,12 +8,15 @@ use crate::base::num::{parse_i64, parse_memory};
 
 /// A row of the table of directives.
 pub struct Directive {
+    /// As files and CONFIG spell it, in lower case.
     pub name: &'static str,
     /// Older name that is accepted and shown as well.
     pub alias: Option<&'static str>,
     /// The default as a line of the file would state it.
     pub default: &'static str,
+    /// How its value is written, and where it is kept.
     pub form: Form,
+    /// Whether anything heeds it.
     pub meaning: Meaning,
     /// Cannot be changed by CONFIG SET.
     pub immutable: bool,
@@ -56,10 +59,14 @@ pub enum Effect {
     Locale,
     /// The sockets that clients connect to.
     Listeners,
+    /// Level, file, format and syslog of the log.
     Log,
+    /// Whether a crash writes a report.
     CrashReport,
     /// The memory limit, and how uses of keys are counted for it.
     Memory,
+    /// How long scripts run before others hear of it.
+    Scripts,
     /// The classes of keyspace events.
     Events,
     /// The conditions that refuse commands.
@@ -70,11 +77,20 @@ pub enum Effect {
     Cluster,
     /// The thresholds of encodings, and the longest string.
     Encodings,
+    /// Size and lifetime of the replication backlog.
     Backlog,
+    /// Whether the append-only file is written.
+    AppendOnly,
+    /// When it is put on the disk.
+    AppendFsync,
+    /// From when on calls are shown to the slow log and the latency monitor, whether their times are kept, and
+    /// how many keys are remembered for clients that track.
+    Observers,
 }
 
 impl Effect {
-    pub const ALL: [Self; 14] = [
+    /// Each part once.
+    pub const ALL: [Self; 18] = [
         Self::OpenFiles,
         Self::Directory,
         Self::OomScore,
@@ -83,32 +99,44 @@ impl Effect {
         Self::Log,
         Self::CrashReport,
         Self::Memory,
+        Self::Scripts,
         Self::Events,
         Self::Gate,
         Self::SaveFailure,
         Self::Cluster,
         Self::Encodings,
         Self::Backlog,
+        Self::AppendOnly,
+        Self::AppendFsync,
+        Self::Observers,
     ];
 }
 
 /// Where a value of type `T` lies in the settings.
 pub struct Place<T: ?Sized + 'static> {
+    /// For showing and writing back.
     pub get: fn(&Settings) -> &T,
+    /// For reading a new value.
     pub get_mut: fn(&mut Settings) -> &mut T,
 }
 
 /// The form of a directive's value. Ranges are inclusive.
 pub enum Form {
+    /// `yes` or `no`.
     Bool(Place<bool>),
+    /// Least and greatest value, without a unit.
     Int(i128, i128, Place<dyn Number>),
     /// Bytes: a number with an optional unit.
     Memory(i128, i128, Place<dyn Number>),
+    /// Bytes with an optional unit, or a number followed by `%`.
     MemoryOrPercent(Place<MemoryOrPercent>),
     /// A file mode.
     Octal(u32, u32, Place<u32>),
+    /// One of a few names.
     Choice(Place<dyn Choice>),
+    /// One word, taken as it is.
     Text(Place<String>),
+    /// A password.
     Secret(Place<Secret>),
     /// A value of several words or with a syntax of its own.
     Compound(Place<dyn Compound>),
@@ -116,7 +144,9 @@ pub enum Form {
 
 /// An integer field of any width. The range of its row fits its type.
 pub trait Number {
+    /// The number, whatever the width of the field.
     fn value(&self) -> i128;
+    /// Stores a number that is in the range of the row.
     fn set(&mut self, value: i128);
 }
 

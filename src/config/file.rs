@@ -10,7 +10,9 @@ use crate::base::version;
 /// One line of a configuration file, for directives whose subject lies outside this module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
+    /// Where it stands, for error messages.
     pub origin: Origin,
+    /// The directive, then its arguments, unquoted.
     pub words: Vec<Vec<u8>>,
 }
 
@@ -37,6 +39,7 @@ impl Line {
 pub struct FileError {
     /// `None` when the lines contradict one another.
     pub origin: Option<Origin>,
+    /// What is wrong, for people.
     pub message: String,
 }
 
@@ -57,6 +60,7 @@ impl std::error::Error for FileError {}
 /// A configuration that was read, and the lines that others must look at.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
+    /// All directives, defaults included.
     pub config: Config,
     /// `user` lines: the words after `user` describe the user as ACL SETUSER does.
     pub users: Vec<Line>,
@@ -177,6 +181,11 @@ impl Loaded {
     /// `dir` that does not exist.
     pub fn error(&self, name: &str, message: impl Into<String>) -> FileError {
         FileError { origin: self.origins.get(name).cloned(), message: message.into() }
+    }
+
+    /// Whether a line gave this directive.
+    pub fn says(&self, name: &str) -> bool {
+        self.origins.contains_key(name)
     }
 
     /// Refuses lines that are right by themselves but not together.

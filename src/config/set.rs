@@ -10,6 +10,7 @@ use super::{Config, table};
 /// drops it and answers [`SetError::Failed`].
 #[derive(Debug)]
 pub struct Change {
+    /// The settings as they would be.
     pub config: Config,
     /// The directives whose value differs from before, by their names in the table.
     pub changed: Vec<&'static str>,
@@ -18,13 +19,16 @@ pub struct Change {
 /// Why nothing was set. The texts are replies, without the leading `ERR `.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SetError {
+    /// The word in place of a directive, as the client typed it.
     #[error("Unknown option or number of arguments for CONFIG SET - '{}'", String::from_utf8_lossy(.0))]
     Unknown(Vec<u8>),
+    /// A directive that cannot take its value, and why.
     #[error("CONFIG SET failed (possibly related to argument '{name}') - {message}")]
     Failed { name: String, message: String },
 }
 
 impl SetError {
+    /// A refusal on account of the directive `name`.
     pub fn failed(name: &str, message: impl Into<String>) -> Self {
         Self::Failed { name: name.into(), message: message.into() }
     }

@@ -4,8 +4,8 @@
 //! `here`, `later` and `none` say what a directive means in this server, see [`Meaning`].
 
 use super::directive::Effect::{
-    Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners, Locale, Log,
-    Memory as MemoryLimit, OomScore, OpenFiles, SaveFailure,
+    AppendFsync, AppendOnly, Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners,
+    Locale, Log, Memory as MemoryLimit, Observers, OomScore, OpenFiles, SaveFailure, Scripts,
 };
 use super::directive::Form::{Bool, Choice, Compound, Int, Memory, MemoryOrPercent, Octal, Secret, Text};
 use super::directive::{Directive, Form, Meaning, Place};
@@ -46,6 +46,7 @@ const fn none(name: &'static str, default: &'static str, form: Form) -> Directiv
     Directive::new(name, default, form, Meaning::None)
 }
 
+/// Every directive, by subject.
 #[rustfmt::skip] // one row a line
 pub static DIRECTIVES: &[Directive] = &[
     // Network
@@ -105,8 +106,8 @@ pub static DIRECTIVES: &[Directive] = &[
     none("disable-thp", "yes", Bool(at!(disable_thp))).immutable(),
     here("io-threads", "0", Int(0, 128, at!(io_threads))).immutable(),
     none("io-threads-do-reads", "no", Bool(at!(io_threads_do_reads))).immutable(),
-    later("server-cpulist", "", Text(at!(server_cpulist))).alias("server_cpulist").immutable(),
-    none("bio-cpulist", "", Text(at!(bio_cpulist))).alias("bio_cpulist").immutable(),
+    here("server-cpulist", "", Text(at!(server_cpulist))).alias("server_cpulist").immutable(),
+    here("bio-cpulist", "", Text(at!(bio_cpulist))).alias("bio_cpulist").immutable(),
     none("aof-rewrite-cpulist", "", Text(at!(aof_rewrite_cpulist))).alias("aof_rewrite_cpulist").immutable(),
     none("bgsave-cpulist", "", Text(at!(bgsave_cpulist))).alias("bgsave_cpulist").immutable(),
     here("hz", "10", Int(0, INT_MAX, at!(hz))),
@@ -128,22 +129,22 @@ pub static DIRECTIVES: &[Directive] = &[
     here("rdbchecksum", "yes", Bool(at!(rdbchecksum))).immutable(),
     later("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
     here("rdb-key-save-delay", "0", Int(INT_MIN, INT_MAX, at!(rdb_key_save_delay))).hidden(),
-    none("rdb-save-incremental-fsync", "yes", Bool(at!(rdb_save_incremental_fsync))),
+    here("rdb-save-incremental-fsync", "yes", Bool(at!(rdb_save_incremental_fsync))),
     here("stop-writes-on-bgsave-error", "yes", Bool(at!(stop_writes_on_bgsave_error))).moves(&[SaveFailure]),
     later("sanitize-dump-payload", "no", Choice(at!(sanitize_dump_payload))),
     // AppendOnly
-    later("appendonly", "no", Bool(at!(appendonly))).not_while_loading(),
-    later("appendfilename", "appendonly.aof", Text(at!(appendfilename))).immutable().check(settings::appendfilename_is_a_name),
-    later("appenddirname", "appendonlydir", Text(at!(appenddirname))).immutable().check(settings::appenddirname_is_a_name),
-    later("appendfsync", "everysec", Choice(at!(appendfsync))),
-    later("no-appendfsync-on-rewrite", "no", Bool(at!(no_appendfsync_on_rewrite))),
-    later("auto-aof-rewrite-percentage", "100", Int(0, INT_MAX, at!(auto_aof_rewrite_percentage))),
-    later("auto-aof-rewrite-min-size", "67108864", Memory(0, LONG_MAX, at!(auto_aof_rewrite_min_size))),
-    later("aof-load-truncated", "yes", Bool(at!(aof_load_truncated))),
-    later("aof-use-rdb-preamble", "yes", Bool(at!(aof_use_rdb_preamble))),
-    later("aof-timestamp-enabled", "no", Bool(at!(aof_timestamp_enabled))),
-    later("aof-rewrite-incremental-fsync", "yes", Bool(at!(aof_rewrite_incremental_fsync))),
-    later("aof-disable-auto-gc", "no", Bool(at!(aof_disable_auto_gc))).hidden(),
+    here("appendonly", "no", Bool(at!(appendonly))).moves(&[AppendOnly]).not_while_loading(),
+    here("appendfilename", "appendonly.aof", Text(at!(appendfilename))).immutable().check(settings::appendfilename_is_a_name),
+    here("appenddirname", "appendonlydir", Text(at!(appenddirname))).immutable().check(settings::appenddirname_is_a_name),
+    here("appendfsync", "everysec", Choice(at!(appendfsync))).moves(&[AppendFsync]),
+    here("no-appendfsync-on-rewrite", "no", Bool(at!(no_appendfsync_on_rewrite))),
+    here("auto-aof-rewrite-percentage", "100", Int(0, INT_MAX, at!(auto_aof_rewrite_percentage))),
+    here("auto-aof-rewrite-min-size", "67108864", Memory(0, LONG_MAX, at!(auto_aof_rewrite_min_size))),
+    here("aof-load-truncated", "yes", Bool(at!(aof_load_truncated))),
+    here("aof-use-rdb-preamble", "yes", Bool(at!(aof_use_rdb_preamble))),
+    here("aof-timestamp-enabled", "no", Bool(at!(aof_timestamp_enabled))),
+    here("aof-rewrite-incremental-fsync", "yes", Bool(at!(aof_rewrite_incremental_fsync))),
+    here("aof-disable-auto-gc", "no", Bool(at!(aof_disable_auto_gc))).hidden(),
     // Replication
     here("replicaof", "", Compound(at!(replicaof))).alias("slaveof").immutable(),
     here("masterauth", "", Secret(at!(masterauth))).sensitive(),
@@ -196,7 +197,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("maxmemory-policy", "noeviction", Choice(at!(maxmemory_policy))).moves(&[MemoryLimit]),
     here("maxmemory-samples", "5", Int(1, 64, at!(maxmemory_samples))).moves(&[MemoryLimit]),
     here("maxmemory-eviction-tenacity", "10", Int(0, 100, at!(maxmemory_eviction_tenacity))).moves(&[MemoryLimit]),
-    later("maxmemory-clients", "0", MemoryOrPercent(at!(maxmemory_clients))),
+    here("maxmemory-clients", "0", MemoryOrPercent(at!(maxmemory_clients))),
     here("active-expire-effort", "1", Int(1, 10, at!(active_expire_effort))),
     here("lazyfree-lazy-eviction", "no", Bool(at!(lazyfree_lazy_eviction))).moves(&[MemoryLimit]),
     here("lazyfree-lazy-expire", "no", Bool(at!(lazyfree_lazy_expire))).moves(&[MemoryLimit]),
@@ -223,14 +224,14 @@ pub static DIRECTIVES: &[Directive] = &[
     here("client-query-buffer-limit", "1073741824", Memory(1_048_576, LONG_MAX, at!(client_query_buffer_limit))),
     here("proto-max-bulk-len", "536870912", Memory(1_048_576, LONG_MAX, at!(proto_max_bulk_len))).moves(&[Encodings]),
     here("notify-keyspace-events", "", Compound(at!(notify_keyspace_events))).moves(&[Events]),
-    later("tracking-table-max-keys", "1000000", Int(0, LONG_MAX, at!(tracking_table_max_keys))),
+    here("tracking-table-max-keys", "1000000", Int(0, LONG_MAX, at!(tracking_table_max_keys))).moves(&[Observers]),
     // Security
     here("requirepass", "", Secret(at!(requirepass))).sensitive(),
     later("aclfile", "", Text(at!(aclfile))).immutable(),
     later("acllog-max-len", "128", Int(0, LONG_MAX, at!(acllog_max_len))),
     later("acl-pubsub-default", "resetchannels", Choice(at!(acl_pubsub_default))),
     // Scripting
-    later("busy-reply-threshold", "5000", Int(0, LONG_MAX, at!(busy_reply_threshold))).alias("lua-time-limit"),
+    here("busy-reply-threshold", "5000", Int(0, LONG_MAX, at!(busy_reply_threshold))).alias("lua-time-limit").moves(&[Scripts]),
     // Encodings
     here("hash-max-listpack-entries", "512", Int(0, LONG_MAX, at!(hash_max_listpack_entries))).alias("hash-max-ziplist-entries").moves(&[Encodings]),
     here("hash-max-listpack-value", "64", Memory(0, LONG_MAX, at!(hash_max_listpack_value))).alias("hash-max-ziplist-value").moves(&[Encodings]),
@@ -245,11 +246,11 @@ pub static DIRECTIVES: &[Directive] = &[
     here("stream-node-max-entries", "100", Int(0, LONG_MAX, at!(stream_node_max_entries))).moves(&[Encodings]),
     here("hll-sparse-max-bytes", "3000", Memory(0, LONG_MAX, at!(hll_sparse_max_bytes))).moves(&[Encodings]),
     // Observability
-    later("slowlog-log-slower-than", "10000", Int(-1, LONG_MAX, at!(slowlog_log_slower_than))),
-    later("slowlog-max-len", "128", Int(0, LONG_MAX, at!(slowlog_max_len))),
-    later("latency-monitor-threshold", "0", Int(0, LONG_MAX, at!(latency_monitor_threshold))),
-    later("latency-tracking", "yes", Bool(at!(latency_tracking))),
-    later("latency-tracking-info-percentiles", "50 99 99.9", Compound(at!(latency_tracking_info_percentiles))),
+    here("slowlog-log-slower-than", "10000", Int(-1, LONG_MAX, at!(slowlog_log_slower_than))).moves(&[Observers]),
+    here("slowlog-max-len", "128", Int(0, LONG_MAX, at!(slowlog_max_len))),
+    here("latency-monitor-threshold", "0", Int(0, LONG_MAX, at!(latency_monitor_threshold))).moves(&[Observers]),
+    here("latency-tracking", "yes", Bool(at!(latency_tracking))).moves(&[Observers]),
+    here("latency-tracking-info-percentiles", "50 99 99.9", Compound(at!(latency_tracking_info_percentiles))),
     none("hide-user-data-from-log", "no", Bool(at!(hide_user_data_from_log))),
 ];
 

@@ -36,6 +36,7 @@ impl<'a> Encoded<'a> {
         }
     }
 
+    /// As [`text`](Self::text), for an element that was read from somewhere else.
     pub fn item(item: Item<'a>) -> Self {
         match item {
             Item::Bytes(b) => Self::text(b),
@@ -62,6 +63,7 @@ impl<'a> Encoded<'a> {
         Self { head, head_len, body }
     }
 
+    /// An integer, in the shortest form that holds it.
     pub fn int(n: i64) -> Self {
         let mut head = [0; 9];
         let le = n.to_le_bytes();
@@ -103,6 +105,7 @@ impl<'a> Encoded<'a> {
         n + backlen_size(n)
     }
 
+    /// Never: an entry has at least one byte of head.
     #[inline]
     pub fn is_empty(&self) -> bool {
         false

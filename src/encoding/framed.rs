@@ -52,6 +52,7 @@ impl<F: Frame> Framed<F> {
         F::total(unsafe { std::slice::from_raw_parts(self.0.as_ptr(), F::HEADER) })
     }
 
+    /// The whole allocation, header included.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: as many bytes as the header says are there and initialised.

@@ -30,6 +30,7 @@ impl Default for IntSet {
 }
 
 impl IntSet {
+    /// A set without members, of 16-bit integers.
     pub fn new() -> Self {
         Self(Framed::new(&[2, 0, 0, 0, 0, 0, 0, 0]))
     }
@@ -45,12 +46,14 @@ impl IntSet {
         self.0.bytes()
     }
 
+    /// Number of members.
     #[inline]
     pub fn len(&self) -> usize {
         let bytes = self.as_bytes();
         u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]) as usize
     }
 
+    /// Whether there is no member.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.total() == HEADER
@@ -69,6 +72,7 @@ impl IntSet {
         read(&self.as_bytes()[at..at + w])
     }
 
+    /// Whether `n` is a member; a binary search.
     #[inline]
     pub fn contains(&self, n: i64) -> bool {
         width_of(n) <= self.width() && self.search(n).is_ok()

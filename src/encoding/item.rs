@@ -5,7 +5,9 @@ use crate::base::num::parse_i64;
 /// One element, borrowed from where it is stored. Compares by the text that clients see.
 #[derive(Clone, Copy, Debug)]
 pub enum Item<'a> {
+    /// A text.
     Bytes(&'a [u8]),
+    /// An integer in canonical form: no leading zeros, no plus sign.
     Int(i64),
 }
 
@@ -30,6 +32,7 @@ impl<'a> Item<'a> {
         out.extend_from_slice(self.text(&mut IntText::new()));
     }
 
+    /// The text, in memory of its own.
     pub fn to_vec(&self) -> Vec<u8> {
         self.text(&mut IntText::new()).to_vec()
     }
@@ -46,6 +49,7 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// Whether the text is empty.
     #[inline]
     pub fn is_empty(&self) -> bool {
         matches!(self, Item::Bytes([]))

@@ -35,6 +35,7 @@ impl Default for Listpack {
 }
 
 impl Listpack {
+    /// A listpack without elements: header and end mark.
     pub fn new() -> Self {
         Self(Framed::new(&[OVERHEAD as u8, 0, 0, 0, 0, 0, END]))
     }
@@ -86,11 +87,13 @@ impl Listpack {
         }
     }
 
+    /// Whether there is no element.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.total() == HEADER + 1
     }
 
+    /// Appends an element; a text that spells an integer is kept as one.
     pub fn push_back(&mut self, text: &[u8]) {
         self.splice(self.end(), 0, 0, &[Encoded::text(text)]);
     }
@@ -100,6 +103,7 @@ impl Listpack {
         self.splice(self.end(), 0, 0, &[Encoded::text(a), Encoded::text(b)]);
     }
 
+    /// Appends an element that was read from somewhere else.
     pub fn push_back_item(&mut self, item: Item<'_>) {
         self.splice(self.end(), 0, 0, &[Encoded::item(item)]);
     }
@@ -109,10 +113,12 @@ impl Listpack {
         self.splice(self.end(), 0, 0, values);
     }
 
+    /// Appends an integer.
     pub fn push_back_int(&mut self, n: i64) {
         self.splice(self.end(), 0, 0, &[Encoded::int(n)]);
     }
 
+    /// Puts an element before all others.
     pub fn push_front(&mut self, text: &[u8]) {
         self.splice(HEADER, 0, 0, &[Encoded::text(text)]);
     }
@@ -123,11 +129,13 @@ impl Listpack {
         self.0.total() - 1
     }
 
+    /// Position of the first element.
     #[inline]
     pub fn first(&self) -> Option<usize> {
         (!self.is_empty()).then_some(HEADER)
     }
 
+    /// Position of the last element.
     #[inline]
     pub fn last(&self) -> Option<usize> {
         self.prev(self.end())
@@ -216,6 +224,7 @@ impl Listpack {
         self.0.memory_bytes()
     }
 
+    /// The elements from front to back.
     pub fn iter(&self) -> Iter<'_> {
         Iter { bytes: self.entries() }
     }

@@ -9,7 +9,7 @@ use super::upkeep::Room;
 use super::{After, Executor, Host};
 use crate::base::time::UnixMs;
 use crate::cluster::view::View;
-use crate::command::client::{Client, Queued, Role};
+use crate::command::client::{Client, Queued};
 use crate::command::spec::flags;
 use crate::command::table::Listed;
 use crate::command::{Command, Fail, gate, is};
@@ -82,7 +82,7 @@ impl Executor {
         reply: &mut Reply,
     ) -> Result<Admitted<'a>, After> {
         let mut admitted = Admitted { asking: bits & gate::ASKING != 0, ..Admitted::default() };
-        admitted.clustered = bits & gate::CLUSTER != 0 && client.role != Role::Primary;
+        admitted.clustered = bits & gate::CLUSTER != 0 && !client.role.is_obeyed();
         // ASKING is for one command, whatever becomes of it, or for the transaction that it begins.
         if admitted.asking && bits & gate::IN_MULTI == 0 {
             client.set_asking(false);
@@ -118,8 +118,8 @@ impl Executor {
         asking: bool,
         reply: &mut Reply,
     ) -> Result<(), After> {
-        // Our primary's stream was accepted by the primary.
-        if client.role == Role::Primary {
+        // What our primary or a file brings was accepted once.
+        if client.role.is_obeyed() {
             return Ok(());
         }
         let subscribed = || {
@@ -129,7 +129,7 @@ impl Executor {
             ))
         };
         let refusal = match self.refusal(host, bits, call.now) {
-            Some(text) => Some(Fail::text(text)),
+            Some(text) => Some(Fail::Text(text)),
             None if bits & gate::SUBSCRIBED != 0 => Some(subscribed()),
             None => None,
         };
@@ -157,7 +157,7 @@ impl Executor {
     ) -> Result<(), After> {
         let view = self.view.load().as_deref();
         admitted.view = view.map(std::ptr::from_ref);
-        let ours = matches!((view, call.hashed), (Some(view), Some(h)) if view.serves(h.slot));
+        let ours = matches!((view, call.key), (Some(view), Some((_, h))) if view.serves(h.slot));
         if ours && bits & gate::IN_MULTI == 0 {
             return Ok(());
         }
@@ -291,29 +291,39 @@ impl Executor {
     }
 
     /// The text for the first condition that refuses the command.
-    pub(super) fn refusal(&mut self, host: &mut dyn Host, bits: u32, now: UnixMs) -> Option<&'static str> {
+    pub(super) fn refusal(
+        &mut self,
+        host: &mut dyn Host,
+        bits: u32,
+        now: UnixMs,
+    ) -> Option<Cow<'static, str>> {
+        let text = |text| Some(Cow::Borrowed(text));
         if bits & gate::UNAUTHENTICATED != 0 {
-            return Some("NOAUTH Authentication required.");
+            return text("NOAUTH Authentication required.");
         }
         if bits & gate::MEMORY_LIMIT != 0 && self.make_room(host, now) == Room::Lacking {
-            return Some("OOM command not allowed when used memory > 'maxmemory'.");
+            return text("OOM command not allowed when used memory > 'maxmemory'.");
         }
         if bits & gate::SAVE_FAILED != 0 {
-            return Some(
+            return text(
                 "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
             );
         }
+        if bits & gate::LOG_FAILED != 0 {
+            let why = self.shared.log_trouble.load();
+            return Some(Cow::Owned(format!("MISCONF Errors writing to the AOF file: {why}")));
+        }
         if bits & gate::FEW_REPLICAS != 0 {
-            return Some("NOREPLICAS Not enough good replicas to write.");
+            return text("NOREPLICAS Not enough good replicas to write.");
         }
         if bits & gate::READ_ONLY != 0 {
-            return Some("READONLY You can't write against a read only replica.");
+            return text("READONLY You can't write against a read only replica.");
         }
         if bits & gate::STALE != 0 {
-            return Some("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.");
+            return text("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.");
         }
         if bits & gate::LOADING != 0 {
-            return Some("LOADING Redis is loading the dataset in memory");
+            return text("LOADING Redis is loading the dataset in memory");
         }
         None
     }
@@ -329,6 +339,7 @@ impl Executor {
             multi.aborted = true;
             self.reject(call.id, &Fail::text("ERR Command not allowed inside a transaction"), reply);
         } else {
+            multi.bytes += call.args.iter().map(|a| a.len()).sum::<usize>();
             let argv = call.args.iter().map(|a| a.to_vec()).collect();
             multi.queue.push(Queued { command, id: call.id, argv });
             client.version += 1;

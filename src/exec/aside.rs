@@ -8,7 +8,7 @@ use super::{Executor, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::Client;
-use crate::command::client::{Aside, Role};
+use crate::command::client::Aside;
 use crate::command::spec::flags;
 use crate::keyspace::board::{Busy, Waiting};
 use crate::keyspace::db::Expiring;
@@ -34,13 +34,17 @@ impl Executor {
     #[inline(always)]
     pub(super) fn lock_for(&self, client: &mut Client, call: &Call<'_>) -> Option<Locked<'static>> {
         let ks = &*self.shared.keyspace;
-        let mut locked = match call.hashed {
-            Some(h) => match ks.try_lock_slot(h.slot, client.aside.tries) {
+        let mut locked = match call.key {
+            Some((_, h)) => match ks.try_lock_slot(h.slot, client.aside.tries) {
                 Ok(locked) => locked,
                 Err(busy) => self.lock_later(client, LockSet::of_slot(h.slot), busy)?,
             },
             // Keys that cannot be told are of a command that will refuse its arguments.
-            None => self.lock_set_for(client, lock_set(call.command, call.args).unwrap_or(LockSet::NONE))?,
+            None => {
+                let set = lock_set(self.shared, call.command, call.args).unwrap_or(LockSet::NONE);
+                client.aside.waits_out = call.command.has(flags::ALLOW_BUSY);
+                self.lock_set_for(client, set)?
+            }
         };
         if ks.board.has_keys_under_way() && call.command.has(flags::WRITE) {
             let keys = call.command.key_positions(call.args).unwrap_or_default();
@@ -59,7 +63,7 @@ impl Executor {
         locked: &mut Locked<'_>,
         keys: impl Iterator<Item = &'a [u8]>,
     ) -> bool {
-        match locked.under_way(keys).filter(|_| client.role != Role::Primary) {
+        match locked.under_way(keys).filter(|_| !client.role.is_obeyed()) {
             Some(busy) => !self.put_aside(client, busy),
             None => {
                 client.aside = Aside::default();
@@ -82,8 +86,12 @@ impl Executor {
     #[cold]
     fn lock_later(&self, client: &mut Client, set: LockSet, mut busy: Busy) -> Option<Locked<'static>> {
         let ks = &*self.shared.keyspace;
-        if client.role == Role::Primary {
+        if client.role.is_obeyed() {
             return Some(ks.lock(set));
+        }
+        if !client.aside.waits_out && self.is_busy(busy) {
+            client.aside = Aside { busy: true, ..Aside::default() };
+            return None;
         }
         while !self.put_aside(client, busy) {
             match ks.try_lock(set, client.aside.tries) {

@@ -52,6 +52,15 @@ impl Executor {
         Route::of(self.shared.commands.get(id).command, argv).check(view, client, true)
     }
 
+    /// Counts the command of a client whose wait ended without what it waited for: by time, or with an error.
+    pub fn count_unblocked(&self, waiter: &Waiter, error: Option<&str>) {
+        let Some(id) = self.shared.commands.find(&waiter.argv[0]) else { return };
+        self.stats.count_call(id, 0, false);
+        if let Some(text) = error {
+            self.stats.count_failed(id, text);
+        }
+    }
+
     /// Runs the command of a client that is blocked on `key`.
     fn serve(
         &mut self,
@@ -64,7 +73,7 @@ impl Executor {
         let mut args: Vec<&[u8]> = waiter.argv.iter().map(Vec::as_slice).collect();
         let Some(id) = self.shared.commands.find(args[0]) else { return };
         let command = self.shared.commands.get(id).command;
-        let Some(set) = lock_set(command, &args) else { return };
+        let Some(set) = lock_set(self.shared, command, &args) else { return };
         if !locked.set().contains(&set) {
             let alone = waiter.alone.iter().find(|(own, _)| own == key);
             match alone.filter(|(_, argv)| !argv.is_empty()) {
@@ -86,7 +95,7 @@ impl Executor {
         }
         let mut client = waiting_client(waiter);
         let mut reply = Reply::new();
-        let call = Call { id, command, args: &args, hashed: None, now };
+        let call = Call { id, command, args: &args, key: None, now };
         self.stopwatch.start();
         if let Ended::Blocks(_) = self.call(Origin::Unblocked, &call, host, &mut client, locked, &mut reply) {
             // Somebody before it took what there was.

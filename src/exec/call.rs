@@ -6,8 +6,10 @@
 //! |---|---|---|---|---|
 //! | client | yes | as the node treats them | on a primary | when it ends |
 //! | transaction | no | as the node treats them | with its EXEC | when it ends |
+//! | script | no | as the node treats them | with its script | when it ends |
 //! | unblocked client | goes on waiting | as the node treats them | on a primary | when it is served |
 //! | stream of the primary | no | are there | as it came, by [`Executor::commit`] | when it ends |
+//! | append-only file | no | are there | no | no |
 
 use super::stats::CommandStats;
 use super::{After, Executor, Host};
@@ -30,14 +32,27 @@ pub(super) enum Origin {
     Transaction,
     /// A client that waited for a key, which has changed.
     Unblocked,
+    /// A script, whoever called it.
+    Script,
     /// Our primary. What it sent was accepted there.
     Primary,
+    /// The append-only file that is loaded.
+    File,
 }
 
 impl Origin {
     /// The origin of what comes over a connection.
     pub fn of(client: &Client) -> Self {
-        if client.role == Role::Primary { Self::Primary } else { Self::Client }
+        match client.role {
+            Role::Primary => Self::Primary,
+            Role::File => Self::File,
+            Role::Normal | Role::Replica => Self::Client,
+        }
+    }
+
+    /// Whether it comes from where it was accepted before.
+    fn is_obeyed(self) -> bool {
+        matches!(self, Self::Primary | Self::File)
     }
 
     fn may_block(self) -> bool {
@@ -51,8 +66,8 @@ pub(super) struct Call<'a> {
     pub id: usize,
     pub command: &'static Command,
     pub args: &'a [&'a [u8]],
-    /// The hash of its single key, if it has exactly one and somebody knows it already.
-    pub hashed: Option<Hashed>,
+    /// Its key with the hash, if it has exactly one key and somebody knows the hash already.
+    pub key: Option<(&'a [u8], Hashed)>,
     pub now: UnixMs,
 }
 
@@ -61,6 +76,8 @@ pub(super) enum Ended {
     Now(After),
     /// A shard was held that the command came to. It has done nothing.
     Aside(Busy),
+    /// A script is to be run; nothing is counted yet.
+    Script,
     /// The client waits for keys; nothing is counted yet.
     Blocks(Box<Block>),
     /// The rest is the executor's.
@@ -89,10 +106,18 @@ impl Stopwatch {
     }
 
     /// Counts a call that began at `began` and ends now.
+    /// Returns how many nanoseconds it took. `histogram`: they are counted in the command's histogram, too.
     #[inline(always)]
-    pub fn count(&mut self, stats: &CommandStats, id: usize, began: u64) {
+    pub fn count(&mut self, stats: &CommandStats, id: usize, began: u64, histogram: bool) -> u64 {
         self.mark = (self.clock)();
-        stats.count_call(id, self.mark.wrapping_sub(began));
+        let nanos = self.mark.wrapping_sub(began);
+        stats.count_call(id, nanos, histogram);
+        nanos
+    }
+
+    /// Nanoseconds on its clock.
+    pub fn now(&self) -> u64 {
+        (self.clock)()
     }
 }
 
@@ -111,10 +136,15 @@ impl Executor {
         let shared = self.shared;
         let began = self.stopwatch.began();
         let replica = shared.is_replica.load(Ordering::Relaxed);
-        let expiring = if origin == Origin::Primary { Expiring::Ignore } else { shared.expiring() };
+        let obeyed = origin.is_obeyed() || client.role == Role::Primary;
+        let expiring = if obeyed { Expiring::Ignore } else { shared.expiring() };
         // A replica's log is its primary's stream and nothing else.
-        self.effects.log_wanted = shared.keyspace.log.is_wanted() && !replica && origin != Origin::Primary;
+        self.effects.log_wanted = shared.keyspace.log.is_wanted()
+            && !replica
+            && !obeyed
+            && !(origin == Origin::Script && self.script_is_silent);
         self.effects.recorded = false;
+        self.effects.writer = client.id;
         if call.command.has(flags::READS_COUNTERS) {
             self.publish_counts();
         }
@@ -122,9 +152,7 @@ impl Executor {
         reply.set_resp3(client.resp3);
         let mark = reply.len();
         let mut db = Db::new(locked, client.db, call.now, expiring, &mut self.effects);
-        if let Some(hashed) = call.hashed
-            && let Some(key) = call.command.single_key().and_then(|at| call.args.get(at))
-        {
+        if let Some((key, hashed)) = call.key {
             db.set_hint(key, hashed);
         }
         db.set_touch(!client.no_touch);
@@ -144,8 +172,12 @@ impl Executor {
             Ok(Outcome::Block(block)) => {
                 // A reader of a group has made its consumer.
                 self.publish_notices(host);
+                if origin != Origin::Unblocked {
+                    self.show(host, call, client);
+                }
                 return Ended::Blocks(block);
             }
+            Ok(Outcome::Script) => return Ended::Script,
             Ok(Outcome::Aside(busy)) => {
                 reply.truncate(mark);
                 return Ended::Aside(busy);
@@ -162,9 +194,15 @@ impl Executor {
         if self.effects.dirty != dirty_before && !self.effects.recorded {
             self.effects.record(client.db, call.args);
         }
+        if client.tracks.is_some() {
+            self.track(call, client);
+        }
         self.publish_notices(host);
-        if !matches!(ended, Ended::Now(After::Postponed)) {
-            self.stopwatch.count(&self.stats, call.id, began);
+        if !matches!(ended, Ended::Now(After::Postponed)) && origin != Origin::File {
+            self.measure(host, call, client, began);
+        }
+        if !matches!(origin, Origin::Unblocked | Origin::File) {
+            self.show(host, call, client);
         }
         ended
     }

@@ -13,30 +13,36 @@ use arc_swap::{ArcSwap, ArcSwapOption, Cache};
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 use crate::cluster::view::View;
-use crate::command::client::Role;
 use crate::command::spec::flags;
 use crate::command::table::Listed;
 use crate::command::{Client, Command, CommandTable, Fail, TimeoutReply, gate};
 use crate::keyspace::db::{Expiring, Notice};
+use crate::keyspace::tracking::Stale;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked, UnitInfo};
 use crate::resp::Reply;
+use crate::script::Store;
 use crate::value::Limits;
 
 mod admit;
 mod aside;
 mod blocked;
 mod call;
+pub mod histogram;
 mod notices;
+pub mod observe;
 pub mod parcel;
 mod route;
+pub mod script;
 pub mod stats;
+mod track;
 mod transaction;
 pub mod upkeep;
 
 use admit::Admitted;
 use blocked::register;
 use call::{Call, Ended, Origin, Stopwatch};
+use observe::{Observers, Seen};
 use stats::CommandStats;
 
 /// What all executors of a node share.
@@ -47,10 +53,19 @@ pub struct Shared {
     pub gate: AtomicU32,
     pub limits: ArcSwap<Limits>,
     pub memory: MemoryLimit,
+    /// Why the append-only file cannot be written, in the system's words.
+    pub log_trouble: ArcSwap<String>,
     /// Who owns which slot; `None` outside cluster mode.
     pub view: ArcSwapOption<View>,
     /// This node follows a primary: its clients see dead keys as missing, and it deletes none.
     pub is_replica: AtomicBool,
+    /// Scripts and functions.
+    pub scripts: Store,
+    /// A script that has run for longer is told of to who needs its locks (`busy-reply-threshold`), in
+    /// milliseconds; 0: never.
+    pub busy_after_ms: AtomicU64,
+    /// Who looks at commands that have run.
+    pub observers: Observers,
 }
 
 impl std::fmt::Debug for Shared {
@@ -104,6 +119,19 @@ pub trait Host {
 
     /// Asks the owner of a blocked client to run its command again.
     fn retry(&mut self, waiter: &Arc<Waiter>);
+
+    /// Tells those who track keys that these are stale: all, if `flushed`. `writer`: the client whose command
+    /// changed them, or 0. Must take no shard lock.
+    fn invalidate(&mut self, stale: &[Stale], flushed: bool, writer: u64);
+
+    /// Shows a call that took at least [`Observers::long_from`].
+    fn took_long(&mut self, seen: &Seen<'_>);
+
+    /// Shows a call while somebody monitors. Must take no shard lock.
+    fn ran(&mut self, seen: &Seen<'_>);
+
+    /// Tells how long the node did something by itself, by the name of the event for the latency monitor.
+    fn did(&mut self, event: &'static str, nanos: u64);
 }
 
 /// What is to happen to the connection after a command.
@@ -147,6 +175,8 @@ pub struct Executor {
     stopwatch: Stopwatch,
     /// What could not be done because a shard was held; see [`Executor::do_chores`].
     chores: Vec<aside::Chore>,
+    /// What the script that runs does now is not propagated (`redis.set_repl`).
+    script_is_silent: bool,
 }
 
 impl std::fmt::Debug for Executor {
@@ -176,6 +206,7 @@ impl Executor {
             view: Cache::new(&shared.view),
             stopwatch: Stopwatch::new(clock),
             chores: Vec::new(),
+            script_is_silent: false,
         }
     }
 
@@ -261,7 +292,7 @@ impl Executor {
             id,
             command: listed.command,
             args,
-            hashed: hashed.filter(|_| listed.single_key.is_some()),
+            key: hashed.zip(listed.single_key).and_then(|(h, at)| Some((*args.get(at)?, h))),
             now,
         };
         let bits = (shared.gate.load(Ordering::Relaxed) | client.conditions()) & listed.needs;
@@ -273,23 +304,33 @@ impl Executor {
             }
         }
         let Some(mut locked) = self.lock_for(client, &call) else {
+            if std::mem::take(&mut client.aside.busy) {
+                return self.tell_busy(client, &call, reply);
+            }
             client.set_asking(admitted.asking);
             return After::Aside;
         };
         if let Err(after) = self.look_again(client, &call, listed, &admitted, &mut locked, reply) {
             return after;
         }
-        let ended = self.call(Origin::of(client), &call, host, client, &mut locked, reply);
+        let mut ended = self.call(Origin::of(client), &call, host, client, &mut locked, reply);
+        if matches!(ended, Ended::Script) {
+            ended = self.run_script(Origin::of(client), &call, host, client, &mut locked, reply);
+        }
         self.commit(client);
         if !self.effects.ready.is_empty() {
             self.serve_blocked(host, now, &mut locked);
         }
         match ended {
             Ended::Aside(busy) => {
+                if !call.command.has(flags::ALLOW_BUSY) && self.is_busy(busy) {
+                    return self.tell_busy(client, &call, reply);
+                }
                 client.set_asking(admitted.asking);
                 self.put_aside_or_wake(client, busy);
                 After::Aside
             }
+            Ended::Script => After::Done,
             Ended::Now(after) => {
                 drop(locked);
                 if !self.effects.dead.is_empty() {
@@ -321,7 +362,7 @@ impl Executor {
         locked: &mut Locked<'_>,
         reply: &mut Reply,
     ) -> Result<(), After> {
-        if client.role == Role::Primary {
+        if client.role.is_obeyed() {
             return if self.may_apply(client) { Ok(()) } else { Err(After::Done) };
         }
         if admitted.clustered {
@@ -376,9 +417,10 @@ impl Executor {
 }
 
 /// The shards that a command needs. `None` when its keys cannot be told.
-fn lock_set(command: &Command, args: &[&[u8]]) -> Option<LockSet> {
-    let outside = command.has(flags::PATTERN_KEYS) && crate::command::sort::reaches_other_slots(args);
-    if outside || command.has(flags::LOCK_ALL) {
+fn lock_set(shared: &Shared, command: &Command, args: &[&[u8]]) -> Option<LockSet> {
+    let any_key = (command.has(flags::PATTERN_KEYS) && crate::command::sort::reaches_other_slots(args))
+        || (command.has(flags::RUNS_SCRIPT) && !script::keeps_to_its_keys(&shared.scripts, command, args));
+    if any_key || command.has(flags::LOCK_ALL) {
         return Some(LockSet::ALL);
     }
     let mut set = LockSet::NONE;

@@ -1,4 +1,4 @@
-//! Events of keys on their way to those who subscribe to them.
+//! Events of keys on their way to those who subscribe to them, and stale keys to those who track them.
 
 use super::{Executor, Host};
 
@@ -7,7 +7,7 @@ impl Executor {
     /// so that the events of one key leave in the order of its changes.
     #[inline(always)]
     pub(super) fn publish_notices(&mut self, host: &mut dyn Host) {
-        if !self.effects.notices.is_empty() {
+        if self.effects.has_news() {
             self.hand_over(host);
         }
     }
@@ -16,6 +16,11 @@ impl Executor {
     fn hand_over(&mut self, host: &mut dyn Host) {
         for notice in self.effects.notices.drain(..) {
             host.notify(&notice);
+        }
+        let flushed = std::mem::take(&mut self.effects.flushed);
+        if flushed || !self.effects.stale.is_empty() {
+            host.invalidate(&self.effects.stale, flushed, self.effects.writer);
+            self.effects.stale.clear();
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Counters of one executor. Its thread writes them, INFO reads them.
 
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hashbrown::HashMap;
 use parking_lot::Mutex;
+
+use super::histogram::{Histogram, Sum};
 
 /// Counters of one command.
 #[derive(Debug, Default)]
@@ -12,6 +15,8 @@ pub struct Counter {
     pub nanos: AtomicU64,
     pub rejected: AtomicU64,
     pub failed: AtomicU64,
+    /// Made by the first call that counts there.
+    histogram: OnceLock<Histogram>,
 }
 
 /// Counters of one executor, by command id.
@@ -20,8 +25,58 @@ pub struct CommandStats {
     pub commands: Box<[Counter]>,
     pub hits: AtomicU64,
     pub misses: AtomicU64,
+    pub error_replies: AtomicU64,
     /// Error replies by code.
-    pub errors: Mutex<HashMap<String, u64>>,
+    errors: Mutex<Errors>,
+}
+
+/// Kinds of errors that are told apart. Source: the limit of 7.4.
+const MOST_KINDS: usize = 128;
+/// What stands for all kinds once there were more of them.
+const DISABLED: &str = "ERRORSTATS_DISABLED";
+
+/// How often each kind of error was answered.
+#[derive(Debug, Default)]
+pub struct Errors {
+    counts: BTreeMap<String, u64>,
+    disabled: bool,
+}
+
+impl Errors {
+    fn count(&mut self, code: &str, by: u64) {
+        if self.disabled {
+            return;
+        }
+        if let Some(count) = self.counts.get_mut(code) {
+            *count += by;
+        } else if self.counts.len() < MOST_KINDS {
+            self.counts.insert(code.to_owned(), by);
+        } else {
+            tracing::warn!(
+                "Errorstats stopped adding new errors because the number of errors reached the limit \
+                 (suggested action: reset with 'CONFIG RESETSTAT')."
+            );
+            self.disable();
+        }
+    }
+
+    fn disable(&mut self) {
+        self.disabled = true;
+        self.counts = BTreeMap::from([(DISABLED.to_owned(), 1)]);
+    }
+
+    /// Those of all executors together, by code.
+    pub fn of<'a>(all: impl IntoIterator<Item = &'a CommandStats>) -> BTreeMap<String, u64> {
+        let mut sum = Self::default();
+        for stats in all {
+            let errors = stats.errors.lock();
+            if errors.disabled {
+                sum.disable();
+            }
+            errors.counts.iter().for_each(|(code, count)| sum.count(code, *count));
+        }
+        sum.counts
+    }
 }
 
 /// Adds to a counter that only this thread writes: no read-modify-write needed.
@@ -36,16 +91,27 @@ impl CommandStats {
             commands: (0..commands).map(|_| Counter::default()).collect(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            error_replies: AtomicU64::new(0),
             errors: Mutex::default(),
         }
     }
 
-    /// Counts a call that took `nanos`.
+    /// Counts a call that took `nanos`, also in the histogram of the command if `histogram` says so.
     #[inline]
-    pub fn count_call(&self, id: usize, nanos: u64) {
+    pub fn count_call(&self, id: usize, nanos: u64, histogram: bool) {
         let c = &self.commands[id];
         bump(&c.calls, 1);
         bump(&c.nanos, nanos);
+        if histogram {
+            c.histogram.get_or_init(Histogram::default).count(nanos);
+        }
+    }
+
+    /// Adds the times of a command's calls to `sum`.
+    pub fn add_times(&self, id: usize, sum: &mut Option<Sum>) {
+        if let Some(histogram) = self.commands[id].histogram.get() {
+            sum.get_or_insert_default().add(histogram);
+        }
     }
 
     /// All calls.
@@ -60,8 +126,13 @@ impl CommandStats {
 
     /// Counts a call that ended in an error reply.
     pub fn count_failed(&self, id: usize, text: &str) {
-        bump(&self.commands[id].failed, 1);
+        self.fail(id);
         self.count_error(text);
+    }
+
+    /// As [`count_failed`](Self::count_failed), for an error whose text is counted elsewhere.
+    pub fn fail(&self, id: usize) {
+        bump(&self.commands[id].failed, 1);
     }
 
     /// Counts a call that was refused before it ran.
@@ -78,7 +149,8 @@ impl CommandStats {
     /// Counts an error reply by its code, the first word.
     pub fn count_error(&self, text: &str) {
         let code = text.split(' ').next().unwrap_or_default();
-        *self.errors.lock().entry_ref(code).or_insert(0) += 1;
+        bump(&self.error_replies, 1);
+        self.errors.lock().count(code, 1);
     }
 
     pub fn add_lookups(&self, hits: u64, misses: u64) {
@@ -92,9 +164,38 @@ impl CommandStats {
             for counter in [&c.calls, &c.nanos, &c.rejected, &c.failed] {
                 counter.store(0, Ordering::Relaxed);
             }
+            if let Some(histogram) = c.histogram.get() {
+                histogram.reset();
+            }
         }
         self.hits.store(0, Ordering::Relaxed);
         self.misses.store(0, Ordering::Relaxed);
-        self.errors.lock().clear();
+        self.error_replies.store(0, Ordering::Relaxed);
+        *self.errors.lock() = Errors::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_kinds_of_errors_are_told_apart_no_more() {
+        let all = [CommandStats::new(1), CommandStats::new(1)];
+        for i in 0..MOST_KINDS {
+            all[i % 2].count_error(&format!("CODE{i} text"));
+            all[0].count_error("CODE0 another text");
+        }
+        let errors = Errors::of(&all);
+        assert_eq!((errors.len(), errors["CODE0"], errors["CODE1"]), (128, 129, 1));
+        all[1].count_error("MORE");
+        assert_eq!(Errors::of(&all), BTreeMap::from([(DISABLED.to_owned(), 1)]));
+        all[0].count_error("CODE0");
+        assert_eq!(all[0].error_replies.load(Ordering::Relaxed), 64 + 128 + 1);
+        all.iter().for_each(CommandStats::reset);
+        all[0].count_error("CODE0");
+        assert_eq!(Errors::of(&all), BTreeMap::from([("CODE0".to_owned(), 1)]));
+        (0..200).for_each(|i| all[1].count_error(&format!("CODE{i}")));
+        assert_eq!(Errors::of(&all), BTreeMap::from([(DISABLED.to_owned(), 1)]));
     }
 }

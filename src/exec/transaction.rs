@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
-use super::{After, Executor, Host, lock_set};
+use super::track::end_caching;
+use super::{After, Executor, Host, Shared, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
-use crate::command::client::{Multi, Role};
+use crate::command::client::Multi;
 use crate::command::spec::flags;
 use crate::command::{Client, Fail, Transaction, gate};
 use crate::keyspace::{Db, LockSet, Locked};
@@ -22,13 +23,14 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(multi: &Multi) -> Self {
+    fn of(shared: &Shared, multi: &Multi) -> Self {
         let mut plan = Self::default();
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             // Keys that cannot be told are of a command that will refuse its arguments.
-            plan.locks = plan.locks.union(lock_set(queued.command, &args).unwrap_or(LockSet::NONE));
-            if queued.command.has(flags::EACH_SHARD) {
+            plan.locks = plan.locks.union(lock_set(shared, queued.command, &args).unwrap_or(LockSet::NONE));
+            // A script that leaves its keys cannot begin again once the transaction has written.
+            if queued.command.has(flags::EACH_SHARD) || queued.command.has(flags::RUNS_SCRIPT) {
                 plan.locks = LockSet::ALL;
             }
             plan.needs |= gate::needs(queued.command);
@@ -57,7 +59,7 @@ impl Executor {
         reply: &mut Reply,
     ) -> After {
         let began = self.stopwatch.began();
-        let plan = client.multi().map(Plan::of).unwrap_or_default();
+        let plan = client.multi().map(|multi| Plan::of(self.shared, multi)).unwrap_or_default();
         if self.is_paused_for(client, &plan) {
             return After::Postponed;
         }
@@ -69,6 +71,7 @@ impl Executor {
             self.unwatch(client);
             reply.error("EXECABORT Transaction discarded because of previous errors.");
             self.stats.count_failed(call.id, "EXECABORT");
+            self.measure(host, call, client, began);
             return After::Done;
         }
         let mut set = plan.locks;
@@ -81,6 +84,9 @@ impl Executor {
             return After::Done;
         }
         let Some(mut locked) = self.lock_queue_for(client, &multi, set) else {
+            if std::mem::take(&mut client.aside.busy) {
+                return self.tell_busy(client, call, reply);
+            }
             client.resume_multi(multi);
             client.set_asking(asking);
             return After::Aside;
@@ -107,13 +113,15 @@ impl Executor {
         } else {
             self.run_queue(host, client, &multi, call.now, &mut locked, reply);
         }
+        self.show(host, call, client);
         self.commit(client);
         if !self.effects.ready.is_empty() {
             self.serve_blocked(host, call.now, &mut locked);
         }
         drop(locked);
+        end_caching(client);
         self.unwatch(client);
-        self.stopwatch.count(&self.stats, call.id, began);
+        self.measure(host, call, client, began);
         After::Done
     }
 
@@ -132,7 +140,7 @@ impl Executor {
     /// Whether writes are paused and the transaction has one.
     fn is_paused_for(&self, client: &Client, plan: &Plan) -> bool {
         let bits = self.shared.gate.load(Ordering::Relaxed) & plan.needs;
-        client.role != Role::Primary && bits & gate::PAUSED_WRITES != 0
+        !client.role.is_obeyed() && bits & gate::PAUSED_WRITES != 0
     }
 
     /// Whether the queue may run here and now: what was allowed when it was queued may be refused by now.
@@ -145,7 +153,7 @@ impl Executor {
         asking: bool,
         now: UnixMs,
     ) -> Result<(), Fail> {
-        if client.role == Role::Primary {
+        if client.role.is_obeyed() {
             return Ok(());
         }
         if let Some(view) = self.view.load().as_deref() {
@@ -165,7 +173,7 @@ impl Executor {
         now: UnixMs,
         locked: &mut Locked<'_>,
     ) -> Result<(), Fail> {
-        if client.role == Role::Primary || self.view.load().is_none() {
+        if client.role.is_obeyed() || self.view.load().is_none() {
             return Ok(());
         }
         self.confirm_route(&route_of(multi), None, client, asking, now, locked)
@@ -174,7 +182,7 @@ impl Executor {
     /// Whether a watched key has changed. One whose time has come goes now, and marks the transaction.
     fn is_dirty(&mut self, client: &Client, now: UnixMs, locked: &mut Locked<'_>) -> bool {
         let ks = &self.shared.keyspace;
-        self.effects.log_wanted = ks.log.is_wanted() && client.role != Role::Primary;
+        self.effects.log_wanted = ks.log.is_wanted() && !client.role.is_obeyed();
         for (index, key) in &client.watched {
             Db::new(locked, *index, now, self.shared.expiring(), &mut self.effects).exists(key);
         }
@@ -190,14 +198,20 @@ impl Executor {
         locked: &mut Locked<'_>,
         reply: &mut Reply,
     ) {
-        let origin = if client.role == Role::Primary { Origin::Primary } else { Origin::Transaction };
+        let origin = match Origin::of(client) {
+            Origin::Client => Origin::Transaction,
+            obeyed => obeyed,
+        };
         reply.array(multi.queue.len());
         client.executing = Some(multi.queue.len());
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
-            let call = Call { id: queued.id, command: queued.command, args: &args, hashed: None, now };
+            let call = Call { id: queued.id, command: queued.command, args: &args, key: None, now };
             self.stopwatch.start();
-            let ended = self.call(origin, &call, host, client, locked, reply);
+            let mut ended = self.call(origin, &call, host, client, locked, reply);
+            if matches!(ended, Ended::Script) {
+                ended = self.run_script(origin, &call, host, client, locked, reply);
+            }
             debug_assert!(
                 matches!(ended, Ended::Now(After::Done) | Ended::Transaction(_)),
                 "nothing waits inside a transaction"

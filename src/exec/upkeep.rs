@@ -33,20 +33,29 @@ impl Executor {
         let policy = MaxmemoryPolicy::from_number(memory.policy.load(Ordering::Relaxed));
         let samples = memory.samples.load(Ordering::Relaxed) as usize;
         self.effects.log_wanted = shared.keyspace.log.is_wanted();
+        let began = self.stopwatch.now();
+        let mut room = Room::Soon;
         for _ in 0..memory.most.load(Ordering::Relaxed) {
             // What was evicted counts until it is freed: evicting more meanwhile would take too much.
             if (memory.being_freed)() > 0 {
-                return Room::Soon;
+                break;
             }
+            let evicting_since = self.stopwatch.now();
             let evicted = shared.keyspace.evict_one(policy, &mut self.rng, samples, now, &mut self.effects);
-            let Some(mut locked) = evicted else { return Room::Lacking };
+            let Some(mut locked) = evicted else {
+                room = Room::Lacking;
+                break;
+            };
+            host.did("eviction-del", self.stopwatch.now().wrapping_sub(evicting_since));
             self.settle(host, now, &mut locked);
             drop(locked);
             if (memory.used)() <= limit {
-                return Room::Enough;
+                room = Room::Enough;
+                break;
             }
         }
-        Room::Soon
+        host.did("eviction-cycle", self.stopwatch.now().wrapping_sub(began));
+        room
     }
 
     /// While data are loaded or writes are paused nothing goes. Nor on a replica that leaves it to its primary:
@@ -100,6 +109,7 @@ impl Executor {
     /// Ends what the node did by itself, under its locks: each record is a unit of the log, events are published,
     /// and clients that waited for keys which went are told.
     fn settle(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
+        self.effects.writer = 0;
         self.publish_notices(host);
         if self.effects.has_records() {
             self.effects.append_to(&self.shared.keyspace.log, false);

@@ -8,7 +8,7 @@
 //! then nobody sleeps for its shards at all, and whoever needs one can be told what runs there.
 //!
 //! Keys *under way* belong to a MIGRATE whose target has not acknowledged them. Nobody holds their
-//! shard: readers go on, and who would write to one of them is put on the board until it is let through.
+//! shard: readers go on, and a client that would write to one of them waits on the board until MIGRATE is done.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -31,7 +31,9 @@ pub enum Reason {
 /// A holder that has declared itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Holder {
+    /// Why it takes long.
     pub reason: Reason,
+    /// Since when, in milliseconds since 1970.
     pub since: UnixMs,
     shards: LockSet,
 }
@@ -39,14 +41,18 @@ pub struct Holder {
 /// Where a client is whose command waits: the number of its worker, its place there, and its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
+    /// Number of its worker.
     pub worker: usize,
+    /// Its place at that worker.
     pub token: usize,
+    /// Its id, which is never given twice.
     pub client: u64,
 }
 
 /// What a command could not have at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy {
+    /// Number of the shard that was not to be had.
     pub shard: usize,
     /// The shard is free, but one of its keys is under way.
     pub key: bool,
@@ -103,6 +109,7 @@ impl Board {
         self.lists.lock().waiting.len()
     }
 
+    /// Whether any key is on its way to another node, so that commands must look for theirs.
     #[inline(always)]
     pub fn has_keys_under_way(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) != 0
@@ -139,8 +146,9 @@ impl Board {
         self.lists.lock().holders.remove(&number);
     }
 
-    /// Writes a client down if `still_busy`, which is asked once nobody can pass unseen. `ticket` is 0
-    /// when the client waits for the first time, and tells its place in the row from then on.
+    /// Puts a client on the board if `still_busy`. That is asked while the board is locked, so that a holder that
+    /// lets go afterwards finds the client here. `ticket` is 0 when the client waits for the first time, and tells
+    /// its place in the row from then on.
     pub(super) fn put_aside(
         &self,
         who: Waiting,
@@ -160,8 +168,8 @@ impl Board {
         true
     }
 
-    /// Wakes who waits for a shard (or, with `keys`, for keys of it). `first` is done when nobody new can
-    /// come in between.
+    /// Wakes who waits for a shard (or, with `keys`, for keys of it). `first` runs while the board is locked, so
+    /// that nobody is put on it between that and the waking.
     #[cold]
     pub(super) fn let_go(&self, shard: usize, keys: bool, first: impl FnOnce()) {
         let mut lists = self.lists.lock();

@@ -67,7 +67,9 @@ unsafe impl Sync for Entry where Value: Sync {}
 /// What a new entry holds.
 #[derive(Debug)]
 pub enum Body<'a> {
+    /// A short string, kept within the entry.
     Inline(&'a [u8]),
+    /// A value with an allocation of its own.
     Object(Value),
 }
 
@@ -89,6 +91,7 @@ fn layout_of(total: usize) -> Layout {
 }
 
 impl Entry {
+    /// `expire`: milliseconds since 1970.
     pub fn new(key: &[u8], body: Body<'_>, expire: Option<UnixMs>) -> Self {
         let mut word = 0;
         let mut front = size_of::<Header>();
@@ -141,6 +144,7 @@ impl Entry {
         }
     }
 
+    /// The entry, for reading.
     pub fn as_ref(&self) -> EntryRef<'_> {
         EntryRef(self.0, PhantomData)
     }
@@ -231,6 +235,7 @@ impl Entry {
         unsafe { (*self.0.as_ptr().cast::<Header>()).word = word };
     }
 
+    /// Says whether OBJECT ENCODING shows a short string as `raw`: it was changed in place.
     pub fn set_raw(&mut self, raw: bool) {
         let word = self.as_ref().word();
         let new = (word & !(IS_RAW | IS_TEXT)) | if raw { IS_RAW } else { 0 };
@@ -239,6 +244,7 @@ impl Entry {
         }
     }
 
+    /// Says that INCRBYFLOAT computed the string: OBJECT ENCODING never shows it as `int`.
     pub fn set_text(&mut self) {
         self.set_word(self.as_ref().word() | IS_TEXT);
     }
@@ -306,6 +312,7 @@ impl<'a> EntryRef<'a> {
         self.header().word
     }
 
+    /// When the key's time comes, in milliseconds since 1970; `None`: it stays.
     #[inline]
     pub fn expire(self) -> Option<UnixMs> {
         if self.word() & HAS_EXPIRE == 0 {
@@ -347,6 +354,7 @@ impl<'a> EntryRef<'a> {
         (at + 8, len as usize)
     }
 
+    /// The name of the key.
     #[inline]
     pub fn key(self) -> &'a [u8] {
         let (at, len) = self.key_span();
@@ -389,6 +397,7 @@ impl<'a> EntryRef<'a> {
         Some(unsafe { &*self.0.as_ptr().add(at).cast::<Value>() })
     }
 
+    /// The value, whichever way it is kept.
     #[inline]
     pub fn value(self) -> ValueRef<'a> {
         match self.object() {
@@ -402,6 +411,7 @@ impl<'a> EntryRef<'a> {
         }
     }
 
+    /// The type of the value.
     pub fn kind(self) -> Kind {
         match self.value() {
             ValueRef::String(_) => Kind::String,

@@ -1,5 +1,5 @@
-//! Eviction under `maxmemory`: of some keys of one shard the one that the policy can best do without
-//! goes.
+//! Eviction under `maxmemory`: some keys of one shard are compared, and the one that the policy values least is
+//! deleted.
 //!
 //! Keys of any kind are drawn from the tables, keys with an expiry from the index by time. The one
 //! that ends soonest needs no drawing: it stands first in that index.
@@ -20,8 +20,8 @@ const SHARDS_TRIED: usize = 16;
 
 impl Keyspace {
     /// Evicts one key of any database as `policy` has it, chosen among `samples` keys of a random shard,
-    /// and records its deletion. `None` when there is no key that may go. The caller, who holds no lock, is
-    /// given the one under which what was recorded is to be settled.
+    /// and records its deletion. `None` when there is no key that may go. The caller must hold no lock; it gets
+    /// that of the shard, and keeps it until the record is in the log.
     pub fn evict_one(
         &self,
         policy: MaxmemoryPolicy,

@@ -18,10 +18,12 @@ const TICK_SHIFT: u32 = 7;
 pub struct Reference(u64);
 
 impl Reference {
+    /// For a key with this hash, in the slot that is the `slot_in_shard`th of its shard.
     pub fn new(slot_in_shard: usize, hash: u64) -> Self {
         Self((hash & !0xff00 & !0x80) | (slot_in_shard as u64) << 8)
     }
 
+    /// Which slot of its shard.
     pub fn slot_in_shard(self) -> usize {
         (self.0 >> 8) as usize & 0xff
     }
@@ -44,6 +46,7 @@ pub(super) fn tick_of(at: UnixMs) -> u64 {
 }
 
 impl ExpiryIndex {
+    /// Has the key looked at once `at` is over, in milliseconds since 1970.
     pub fn file(&mut self, at: UnixMs, reference: Reference) {
         self.ticks.entry(tick_of(at)).or_default().push(reference);
         self.len += 1;
@@ -54,6 +57,7 @@ impl ExpiryIndex {
         self.len
     }
 
+    /// Whether no reference is kept.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -104,6 +108,7 @@ impl ExpiryIndex {
         }
     }
 
+    /// Forgets all references: the shard was emptied.
     pub fn clear(&mut self) {
         *self = Self::default();
     }

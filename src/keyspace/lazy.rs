@@ -10,6 +10,7 @@ pub enum Cause {
     User,
     /// Its time had come.
     Expiry,
+    /// Memory was needed.
     Eviction,
     /// A command left nothing of it.
     Server,

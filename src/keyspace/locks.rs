@@ -31,7 +31,8 @@ use crate::base::time::UnixMs;
 pub const PATIENCE: Duration = Duration::from_millis(1);
 /// How often one attempt at several shards sleeps.
 const SLEEPS: u32 = 2;
-/// Who was put aside as often queues at a lock although others wait on the board, and sleeps longer for it.
+/// A client that was put aside so often is tried with more patience: its worker sleeps for the lock although others
+/// wait on the board, and for longer than usual. So nobody is passed over for ever.
 const TRIES_BEFORE_QUEUEING: u32 = 8;
 const PATIENCE_IN_QUEUE: Duration = Duration::from_millis(4);
 
@@ -159,9 +160,12 @@ const _: () = assert!(SHARDS.is_multiple_of(64));
 pub struct LockSet([u64; SHARDS / 64]);
 
 impl LockSet {
+    /// No shard.
     pub const NONE: Self = Self([0; SHARDS / 64]);
+    /// Every shard.
     pub const ALL: Self = Self([u64::MAX; SHARDS / 64]);
 
+    /// The shard of one slot.
     #[inline]
     pub fn of_slot(slot: u16) -> Self {
         let mut set = Self::NONE;
@@ -169,6 +173,7 @@ impl LockSet {
         set
     }
 
+    /// Adds the shard of a slot.
     #[inline]
     pub fn add_slot(&mut self, slot: u16) {
         self.add_shard(shard_of(slot));
@@ -179,20 +184,24 @@ impl LockSet {
         self.0[shard / 64] |= 1 << (shard % 64);
     }
 
+    /// Whether a shard, by number, is in the set.
     #[inline]
     pub fn has_shard(&self, shard: usize) -> bool {
         self.0[shard / 64] >> (shard % 64) & 1 != 0
     }
 
+    /// Whether the shard of a slot is in the set.
     #[inline]
     pub fn has_slot(&self, slot: u16) -> bool {
         self.has_shard(shard_of(slot))
     }
 
+    /// Whether no shard is in the set.
     pub fn is_empty(&self) -> bool {
         *self == Self::NONE
     }
 
+    /// The shards of both.
     pub fn union(mut self, other: Self) -> Self {
         for (a, b) in self.0.iter_mut().zip(other.0) {
             *a |= b;
@@ -200,6 +209,7 @@ impl LockSet {
         self
     }
 
+    /// Whether every shard of `other` is in this set.
     pub fn contains(&self, other: &Self) -> bool {
         self.0.iter().zip(other.0).all(|(a, b)| a & b == b)
     }
@@ -225,7 +235,8 @@ impl LockSet {
 pub struct Locked<'k> {
     ks: &'k Keyspace,
     set: LockSet,
-    /// The one shard of the common command, to unlock it without a walk over the set.
+    /// The one shard of the common command, to unlock it without a walk over the set. `None` once it has
+    /// declared itself.
     only: Option<usize>,
     /// The number of its entry on the board, once it has declared itself; else 0.
     declared: u64,
@@ -309,6 +320,7 @@ impl Keyspace {
         self.lock_slot(shard as u16)
     }
 
+    /// Waits until every shard is held: nobody else reads or writes meanwhile.
     pub fn lock_all(&self) -> Locked<'_> {
         self.lock(LockSet::ALL)
     }
@@ -367,8 +379,8 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         match self.only {
             // SAFETY: exactly the shards of the set were locked by this value's maker.
-            Some(shard) if self.declared == 0 => unsafe { self.ks.locks[shard].unlock() },
-            _ => self.unlock_all(),
+            Some(shard) => unsafe { self.ks.locks[shard].unlock() },
+            None => self.unlock_all(),
         }
     }
 }
@@ -391,6 +403,7 @@ impl<'k> Locked<'k> {
             board.end(self.declared);
         }
         self.declared = board.declare(self.set, reason, since);
+        self.only = None;
         for shard in self.set.shards() {
             let lock = &self.ks.locks[shard];
             lock.marks.fetch_or(LONG, Ordering::SeqCst);
@@ -400,6 +413,7 @@ impl<'k> Locked<'k> {
         }
     }
 
+    /// Whose shards these are.
     pub fn keyspace(&self) -> &'k Keyspace {
         self.ks
     }
@@ -422,6 +436,11 @@ impl<'k> Locked<'k> {
         self.set = self.set.union(added);
         self.only = None;
         true
+    }
+
+    /// The first shard of `set` that is not among these.
+    pub fn missing(&self, set: &LockSet) -> Option<usize> {
+        set.shards().find(|shard| !self.set.has_shard(*shard))
     }
 
     /// Holds keys back for writers until [`let_through`](Self::let_through): they are sent away. Returns the
@@ -482,6 +501,7 @@ impl<'k> Locked<'k> {
         })
     }
 
+    /// The shards that are held.
     pub fn set(&self) -> &LockSet {
         &self.set
     }

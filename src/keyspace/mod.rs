@@ -8,7 +8,8 @@
 //! - [`snapshot`]: one point in time, written without a fork;
 //! - [`log`]: every change, in order;
 //! - [`event`]: what happens to keys, by name;
-//! - [`watch`]: who wants to know that a key changed (WATCH, blocked clients).
+//! - [`watch`]: who wants to know that a key changed (WATCH, blocked clients);
+//! - [`tracking`]: who has read which key and keeps what it read (CLIENT TRACKING).
 
 use std::cell::UnsafeCell;
 use std::hash::{BuildHasher, Hasher};
@@ -30,6 +31,7 @@ pub mod locks;
 pub mod log;
 pub mod snapshot;
 pub mod table;
+pub mod tracking;
 pub mod usage;
 pub mod watch;
 
@@ -45,6 +47,7 @@ use table::{SharedTable, SlotTable};
 
 /// Number of locks. Slot `s` belongs to shard `s % SHARDS`, so that a run of slots spreads over all.
 pub const SHARDS: usize = 128;
+/// Number of slot tables under one lock.
 pub const SLOTS_PER_SHARD: usize = SLOTS / SHARDS;
 // Every slot has a shard, and every shard as many slots, which `table_index` and `slot_at` rely on.
 const _: () = assert!(SLOTS.is_multiple_of(SHARDS) && SHARDS.is_power_of_two() && SLOTS <= 1 << 16);
@@ -55,13 +58,16 @@ pub type DbIndex = u16;
 /// The slot and the hash of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hashed {
+    /// The slot, from 0 to 16,383.
     pub slot: u16,
+    /// The hash that finds the key in its slot's table; differs from start to start.
     pub hash: u64,
 }
 
 /// All data of the node, and what every thread needs to work on it.
 pub struct Keyspace {
     locks: Box<[locks::ShardLock]>,
+    /// Who holds a shard for long, and who waits for one.
     pub board: Arc<board::Board>,
     databases: Box<[OnceLock<Box<Tables>>]>,
     /// The place in `databases` of each database: SWAPDB exchanges two. Changes only while every shard
@@ -75,8 +81,11 @@ pub struct Keyspace {
     /// The number of the latest snapshot. Changes only while every shard is locked.
     snapshot_number: AtomicU32,
     snapshot: snapshot::Shared,
+    /// Every change, for replicas.
     pub log: Arc<Log>,
+    /// Counters for INFO.
     pub stats: Stats,
+    pub tracking: tracking::Tracking,
     /// Which events are published (`notify-keyspace-events`).
     pub events: event::Wanted,
     discard: Box<dyn Fn(Garbage) + Send + Sync>,
@@ -85,16 +94,23 @@ pub struct Keyspace {
 /// Something that takes long to drop. The server drops it on a thread of its own.
 #[derive(Debug)]
 pub enum Garbage {
+    /// A large collection or string.
     Value(crate::value::Value),
+    /// The tables of an emptied database.
     Tables(Vec<SlotTable>),
 }
 
 /// Counters of the keyspace that INFO shows.
 #[derive(Debug, Default)]
 pub struct Stats {
+    /// Keys deleted because their time had come.
     pub expired_keys: AtomicU64,
+    /// Hash fields deleted because their time had come.
     pub expired_fields: AtomicU64,
+    /// Keys deleted because memory was needed.
     pub evicted_keys: AtomicU64,
+    /// Values that were given to the thread that frees memory.
+    pub discarded: AtomicU64,
     /// Changes since the last save, as `rdb_changes_since_last_save`.
     pub dirty: AtomicU64,
     /// Keys that clients wait for.
@@ -207,6 +223,7 @@ impl Keyspace {
             snapshot: snapshot::Shared::default(),
             log: Arc::default(),
             stats: Stats::default(),
+            tracking: tracking::Tracking::default(),
             events: event::Wanted::default(),
             discard,
         };
@@ -214,6 +231,7 @@ impl Keyspace {
         ks
     }
 
+    /// How many there are (`databases`).
     pub fn databases(&self) -> usize {
         self.databases.len()
     }
@@ -234,17 +252,13 @@ impl Keyspace {
         self.databases[place].get_or_init(|| Box::new(Tables::new(self.snapshot_number())))
     }
 
-    /// Whether the place has ever been used.
-    fn exists_at(&self, place: usize) -> bool {
-        self.databases[place].get().is_some()
-    }
-
     /// The tables of a database that has ever been used.
     #[inline(always)]
     pub(crate) fn existing_tables(&self, db: DbIndex) -> Option<&Tables> {
         self.databases[self.place(db)].get().map(|t| &**t)
     }
 
+    /// The hash of a key in the tables of this process.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> u64 {
         let mut h = self.hasher.build_hasher();
@@ -252,6 +266,7 @@ impl Keyspace {
         h.finish()
     }
 
+    /// The slot and the hash of a key, for whoever needs both.
     #[inline]
     pub fn hashed(&self, key: &[u8]) -> Hashed {
         Hashed { slot: key_slot(key), hash: self.hash(key) }
@@ -273,6 +288,7 @@ impl Keyspace {
         self.existing_tables(db).map_or(0, |t| t.shards.iter().map(|s| s.keys.load(Ordering::Relaxed)).sum())
     }
 
+    /// Whether a database has no key.
     pub fn is_empty(&self, db: DbIndex) -> bool {
         self.len(db) == 0
     }
@@ -306,6 +322,11 @@ impl Keyspace {
 
     /// Hands over what takes long to drop.
     pub(crate) fn discard(&self, garbage: Garbage) {
+        let objects = match &garbage {
+            Garbage::Value(_) => 1,
+            Garbage::Tables(tables) => tables.iter().map(SlotTable::len).sum(),
+        };
+        self.stats.discarded.fetch_add(objects as u64, Ordering::Relaxed);
         (self.discard)(garbage);
     }
 }

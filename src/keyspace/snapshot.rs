@@ -165,10 +165,10 @@ impl Walk {
         let begin = out.len();
         while usize::from(self.at.database) < self.ks.databases() {
             let db = self.at.database;
-            // A database that was empty has nothing to save, and tables to be put on record all the same.
-            // Where it was when the snapshot began: SWAPDB may have exchanged places since.
+            // Where it stood when the snapshot began; SWAPDB may have given it another place meanwhile.
             let place = self.names.iter().position(|name| *name == db).expect("each database has a place");
-            while self.at.table < SLOTS && self.ks.exists_at(place) {
+            // A database that was empty has nothing to save, and tables to be put on record all the same.
+            while self.at.table < SLOTS && self.ks.databases[place].get().is_some() {
                 self.visit(place, out);
                 if out.len() - begin >= CHUNK {
                     return Some(db);

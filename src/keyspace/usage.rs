@@ -53,6 +53,7 @@ impl Usage {
         self.counts.load(Ordering::Relaxed)
     }
 
+    /// Whether `maxmemory-policy` needs to know when or how often each key is used.
     pub fn tracks_each_value(&self) -> bool {
         self.tracks.load(Ordering::Relaxed)
     }

@@ -18,19 +18,25 @@ pub type Dirty = Arc<AtomicBool>;
 /// what it waits for; `claimed` decides between that, its timeout and its disconnection.
 #[derive(Debug)]
 pub struct Waiter {
+    /// Id of the client.
     pub client: u64,
     /// Where the client lives: the number of its worker and its place there.
     pub worker: usize,
+    /// The place at that worker.
     pub token: usize,
+    /// The database that its command runs on.
     pub db: DbIndex,
+    /// Whether it is answered by RESP3.
     pub resp3: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
     /// The ACL user as whom it runs.
     pub user: Cow<'static, str>,
+    /// The command, to be run again.
     pub argv: Vec<Vec<u8>>,
     /// For each key, where that is possible, the command that concerns it alone.
     pub alone: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
+    /// Set once by whoever answers the client.
     pub claimed: AtomicBool,
 }
 
@@ -40,6 +46,7 @@ impl Waiter {
         !self.claimed.swap(true, Ordering::AcqRel)
     }
 
+    /// Whether somebody has answered the client already.
     pub fn is_claimed(&self) -> bool {
         self.claimed.load(Ordering::Acquire)
     }
@@ -53,11 +60,13 @@ pub struct Watchers {
 }
 
 impl Watchers {
+    /// Whether nobody watches and nobody waits.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.transactions.is_empty() && self.blocked.is_empty()
     }
 
+    /// Has `dirty` set when `key` changes. Once is enough.
     pub fn watch(&mut self, db: DbIndex, key: &[u8], dirty: &Dirty) {
         let list = self.transactions.entry((db, key.into())).or_default();
         if !list.iter().any(|d| Arc::ptr_eq(d, dirty)) {
@@ -65,6 +74,7 @@ impl Watchers {
         }
     }
 
+    /// Takes back what [`watch`](Self::watch) did.
     pub fn unwatch(&mut self, db: DbIndex, key: &[u8], dirty: &Dirty) {
         let key = (db, key.into());
         if let Some(list) = self.transactions.get_mut(&key) {
@@ -93,6 +103,7 @@ impl Watchers {
         keys.filter(|(of, _)| *of == db).map(|(_, key)| key.clone()).collect()
     }
 
+    /// Queues a client behind those that wait for `key` already.
     pub fn block(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
         self.blocked.entry((waiter.db, key.into())).or_default().push_back(Arc::clone(waiter));
     }

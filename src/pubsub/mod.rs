@@ -16,20 +16,26 @@ use crate::resp::Reply;
 /// The two spaces of channel names: the global one, and the one whose channels belong to slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
+    /// SUBSCRIBE, PSUBSCRIBE, PUBLISH.
     Global,
+    /// SSUBSCRIBE, SPUBLISH: the slot of a channel is that of a key of this name.
     Shard,
 }
 
 /// A client that listens to something.
 #[derive(Debug)]
 pub struct Subscriber {
+    /// Id of the client.
     pub client: u64,
+    /// Number of its worker.
     pub worker: usize,
+    /// Its place at that worker.
     pub token: usize,
     resp3: AtomicBool,
 }
 
 impl Subscriber {
+    /// `resp3`: messages are sent to it as pushes.
     pub fn new(client: u64, worker: usize, token: usize, resp3: bool) -> Self {
         Self { client, worker, token, resp3: AtomicBool::new(resp3) }
     }
@@ -59,10 +65,12 @@ impl Registry {
         }
     }
 
+    /// Lets `who` hear a channel. Twice is as good as once.
     pub fn subscribe(&self, space: Space, channel: &[u8], who: &Arc<Subscriber>) {
         self.space(space).entry(channel.to_vec()).or_default().insert(who.client, Arc::clone(who));
     }
 
+    /// Ends what [`subscribe`](Self::subscribe) began. A channel without listeners is forgotten.
     pub fn unsubscribe(&self, space: Space, channel: &[u8], client: u64) {
         self.space(space).remove_if_mut(channel, |_, listeners| {
             listeners.remove(&client);
@@ -70,10 +78,12 @@ impl Registry {
         });
     }
 
+    /// Lets `who` hear all global channels that match `pattern`.
     pub fn subscribe_pattern(&self, pattern: &[u8], who: &Arc<Subscriber>) {
         self.patterns.write().entry(pattern.to_vec()).or_default().insert(who.client, Arc::clone(who));
     }
 
+    /// Ends what [`subscribe_pattern`](Self::subscribe_pattern) began.
     pub fn unsubscribe_pattern(&self, pattern: &[u8], client: u64) {
         let mut patterns = self.patterns.write();
         if let Some(listeners) = patterns.get_mut(pattern) {
@@ -129,6 +139,7 @@ impl Registry {
         self.space(space).iter().filter(|e| wanted(e.key())).map(|e| e.key().clone()).collect()
     }
 
+    /// Channels that somebody listens to.
     pub fn channel_count(&self, space: Space) -> usize {
         self.space(space).len()
     }

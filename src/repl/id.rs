@@ -10,6 +10,7 @@ use crate::base::rng::Rng;
 pub struct ReplId([u8; 40]);
 
 impl ReplId {
+    /// A new name for a history, drawn from `rng`.
     pub fn random(rng: &mut Rng) -> Self {
         let mut raw = [0; 20];
         rng.fill(&mut raw);
@@ -26,6 +27,7 @@ impl ReplId {
         text.iter().all(u8::is_ascii_graphic).then_some(Self(text))
     }
 
+    /// The 40 characters as the wire and INFO show them.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("ids are made of visible characters")
     }
@@ -71,6 +73,7 @@ impl History {
         Self { id: ReplId::random(rng), second: Some((old, offset + 1)) }
     }
 
+    /// Field `master_replid`: the name of what this node writes or follows.
     pub fn id(&self) -> ReplId {
         self.id
     }

@@ -5,13 +5,16 @@ use super::id::{Coverage, History};
 /// The bytes of the stream that are still kept: from `start` up to and without `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
+    /// Offset of the first byte that is kept.
     pub start: u64,
+    /// Offset behind the last byte.
     pub end: u64,
 }
 
 /// The arguments of PSYNC. `?` and -1 ask for everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
+    /// The history that the replica followed, 40 characters.
     pub id: &'a [u8],
     /// The first byte wanted, counted from 1.
     pub from: i64,

@@ -1,7 +1,9 @@
 //! Level 1: the Redis serialization protocol, both directions, on plain bytes.
 
+pub mod decode;
 pub mod reply;
 pub mod request;
+pub mod value;
 
 pub use reply::Reply;
 pub use request::{Limits, Parsed, Progress, ProtocolError, parse};

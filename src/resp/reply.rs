@@ -15,12 +15,31 @@ pub struct Reply {
     /// Shared values and the buffer position that each one stands at, ascending.
     shared: Vec<(usize, Arc<Vec<u8>>)>,
     resp3: bool,
+    bounds: Bounds,
+}
+
+/// How far a client's replies may grow. What grows further is thrown away as it comes, so that no more is ever
+/// kept of a reply that its client will not get.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Where its replies begin.
+    from: usize,
+    /// The position in the buffer that must not be passed. Shared values bring it nearer.
+    until: i64,
+    passed: bool,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { from: 0, until: i64::MAX, passed: false }
+    }
 }
 
 /// Values from this size on are sent by reference.
 pub const SHARE_FROM: usize = 16 * 1024;
 
 impl Reply {
+    /// An empty buffer that speaks RESP2.
     pub fn new() -> Self {
         Self::default()
     }
@@ -31,6 +50,7 @@ impl Reply {
         self.resp3 = resp3;
     }
 
+    /// Whether types that RESP2 does not know may be used.
     pub fn is_resp3(&self) -> bool {
         self.resp3
     }
@@ -41,6 +61,7 @@ impl Reply {
         self.buf.len()
     }
 
+    /// Whether nothing was written since the last [`clear`](Self::clear).
     pub fn is_empty(&self) -> bool {
         self.buf.is_empty()
     }
@@ -49,13 +70,50 @@ impl Reply {
     pub fn truncate(&mut self, mark: usize) {
         self.buf.truncate(mark);
         while self.shared.last().is_some_and(|(at, _)| *at > mark) {
-            self.shared.pop();
+            if let Some((_, value)) = self.shared.pop() {
+                self.bounds.until = self.bounds.until.saturating_add(value.len() as i64);
+            }
         }
     }
 
+    /// What comes from here on is for one client, and may be as long as `most` bytes.
+    #[inline]
+    pub fn begin(&mut self, most: usize) {
+        let from = self.buf.len();
+        let until = i64::try_from(from.saturating_add(most)).unwrap_or(i64::MAX);
+        self.bounds = Bounds { from, until, passed: false };
+    }
+
+    /// Whether it was longer: then none of it is there any more.
+    #[inline]
+    pub fn is_cut_off(&self) -> bool {
+        self.bounds.passed
+    }
+
+    /// Bytes that it may still grow by.
+    pub fn room(&self) -> usize {
+        if self.bounds.passed { 0 } else { (self.bounds.until - self.buf.len() as i64).max(0) as usize }
+    }
+
+    /// Throws away what was written for the client, who will be closed.
+    #[cold]
+    pub fn cut_off(&mut self) {
+        self.bounds.passed = true;
+        self.truncate(self.bounds.from);
+    }
+
+    #[inline(always)]
+    fn stay_in_bounds(&mut self) {
+        if self.buf.len() as i64 > self.bounds.until {
+            self.cut_off();
+        }
+    }
+
+    /// Forgets what was written, and keeps the memory.
     pub fn clear(&mut self) {
         self.buf.clear();
         self.shared.clear();
+        self.bounds = Bounds::default();
     }
 
     /// Empties the buffer and gives back what an exceptionally large reply took.
@@ -64,6 +122,7 @@ impl Reply {
         self.buf.shrink_to(1 << 20);
     }
 
+    /// What was written, without the values that are shared.
     pub fn bytes(&self) -> &[u8] {
         &self.buf
     }
@@ -109,18 +168,43 @@ impl Reply {
     #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
         self.buf.extend_from_slice(bytes);
+        self.stay_in_bounds();
     }
 
+    /// `+OK`.
     #[inline]
     pub fn ok(&mut self) {
         self.buf.extend_from_slice(b"+OK\r\n");
     }
 
+    /// A simple string; `text` has no line ends.
     #[inline]
     pub fn simple(&mut self, text: &str) {
         self.buf.push(b'+');
         self.buf.extend_from_slice(text.as_bytes());
         self.buf.extend_from_slice(b"\r\n");
+    }
+
+    /// A line of any bytes; line ends inside become spaces, as the protocol demands.
+    fn line(&mut self, kind: u8, text: &[u8]) {
+        self.buf.push(kind);
+        self.buf.extend(text.iter().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b }));
+        self.buf.extend_from_slice(b"\r\n");
+    }
+
+    /// As [`simple`](Self::simple), for any bytes.
+    pub fn simple_bytes(&mut self, text: &[u8]) {
+        self.line(b'+', text);
+    }
+
+    /// As [`error`](Self::error), for any bytes.
+    pub fn error_bytes(&mut self, text: &[u8]) {
+        self.line(b'-', text);
+    }
+
+    /// An integer of any length; in RESP2 a bulk string.
+    pub fn big_number(&mut self, digits: &[u8]) {
+        if self.resp3 { self.line(b'(', digits) } else { self.bulk(digits) }
     }
 
     /// An error; `text` starts with its code. Line ends inside become spaces, as the protocol demands.
@@ -135,19 +219,23 @@ impl Reply {
         self.buf.extend_from_slice(b"\r\n");
     }
 
+    /// An integer.
     #[inline]
     pub fn int(&mut self, n: i64) {
         self.head(b':', n);
     }
 
+    /// A bulk string of any bytes.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
         self.buf.reserve(bytes.len() + 26);
         self.head(b'$', bytes.len() as i64);
         self.buf.extend_from_slice(bytes);
         self.buf.extend_from_slice(b"\r\n");
+        self.stay_in_bounds();
     }
 
+    /// A bulk string of text.
     pub fn bulk_str(&mut self, text: &str) {
         self.bulk(text.as_bytes());
     }
@@ -164,7 +252,9 @@ impl Reply {
         }
         self.head(b'$', value.len() as i64);
         self.shared.push((self.buf.len(), Arc::clone(value)));
+        self.bounds.until -= value.len() as i64;
         self.buf.extend_from_slice(b"\r\n");
+        self.stay_in_bounds();
     }
 
     /// The missing bulk string.
@@ -178,6 +268,7 @@ impl Reply {
         self.buf.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"*-1\r\n" });
     }
 
+    /// The head of an array; `len` elements follow.
     pub fn array(&mut self, len: usize) {
         self.head(b'*', len as i64);
     }
@@ -228,14 +319,19 @@ impl Reply {
     /// Text for people; in RESP2 a bulk string.
     pub fn verbatim(&mut self, format: &str, text: &str) {
         debug_assert_eq!(format.len(), 3, "a verbatim format has three letters");
+        self.verbatim_bytes(format.as_bytes(), text.as_bytes());
+    }
+
+    /// As [`verbatim`](Self::verbatim), for any bytes. A format is cut or filled up to three letters.
+    pub fn verbatim_bytes(&mut self, format: &[u8], text: &[u8]) {
         if self.resp3 {
             self.head(b'=', text.len() as i64 + 4);
-            self.buf.extend_from_slice(format.as_bytes());
+            self.buf.extend(format.iter().copied().chain([b' '; 3]).take(3));
             self.buf.push(b':');
-            self.buf.extend_from_slice(text.as_bytes());
+            self.buf.extend_from_slice(text);
             self.buf.extend_from_slice(b"\r\n");
         } else {
-            self.bulk(text.as_bytes());
+            self.bulk(text);
         }
     }
 
@@ -243,7 +339,9 @@ impl Reply {
     pub fn append(&mut self, other: Reply) {
         let base = self.buf.len();
         self.buf.extend_from_slice(&other.buf);
+        self.bounds.until -= other.shared.iter().map(|(_, v)| v.len() as i64).sum::<i64>();
         self.shared.extend(other.shared.into_iter().map(|(at, v)| (at + base, v)));
+        self.stay_in_bounds();
     }
 
     /// A type byte, a number, a line end. Lengths and small integers are nearly always one or two digits.
@@ -258,13 +356,16 @@ impl Reply {
             self.buf.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
             self.buf.extend_from_slice(b"\r\n");
         }
+        self.stay_in_bounds();
     }
 }
 
 /// One piece of a reply on its way to the socket.
 #[derive(Debug)]
 pub enum Piece<'a> {
+    /// Bytes of the buffer.
     Bytes(&'a [u8]),
+    /// A large value, sent from where it is stored.
     Shared(&'a Arc<Vec<u8>>),
 }
 
@@ -290,6 +391,38 @@ mod tests {
         }
         assert_eq!(flat, [&b"*2\r\n$16384\r\n"[..], &big, b"\r\n:7\r\n"].concat());
         reply.truncate(mark);
+        assert_eq!(reply.into_bytes(), b"+OK\r\n");
+    }
+
+    #[test]
+    fn a_reply_that_is_too_long_is_not_kept() {
+        let big = Arc::new(vec![b'x'; SHARE_FROM]);
+        let mut reply = Reply::new();
+        reply.ok();
+        for shared in [false, true] {
+            reply.begin(100_000);
+            let mut most = 0;
+            for _ in 0..100 {
+                assert!(reply.room() <= 100_000);
+                if shared {
+                    reply.bulk_shared(&big)
+                } else {
+                    reply.bulk(&big[..1000])
+                }
+                most = most.max(reply.len() + reply.shared.iter().map(|(_, v)| v.len()).sum::<usize>());
+            }
+            assert_eq!(reply.is_cut_off(), shared || 100 * 1008 > 100_000);
+            assert!(most <= 100_005, "{most} bytes were kept");
+            reply.cut_off();
+            assert_eq!((reply.len(), reply.is_plain(), reply.room()), (5, true, 0));
+        }
+        // What is taken back does not count, and the next client has bounds of its own.
+        reply.begin(SHARE_FROM + 100);
+        for _ in 0..10 {
+            reply.bulk_shared(&big);
+            reply.truncate(5);
+        }
+        assert!(!reply.is_cut_off());
         assert_eq!(reply.into_bytes(), b"+OK\r\n");
     }
 

@@ -31,22 +31,31 @@ pub enum Parsed {
 /// Why a connection is answered with an error and closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
+    /// No line end within the longest line that may announce a number of arguments.
     #[error("Protocol error: too big mbulk count string")]
     LongMultibulkLine,
+    /// The number of arguments is no number, or too large.
     #[error("Protocol error: invalid multibulk length")]
     MultibulkLength,
+    /// More arguments than a client may send that has not authenticated.
     #[error("Protocol error: unauthenticated multibulk length")]
     UnauthenticatedMultibulk,
+    /// No line end within the longest line that may announce an argument.
     #[error("Protocol error: too big bulk count string")]
     LongBulkLine,
+    /// An argument does not begin with its length but with this byte.
     #[error("Protocol error: expected '$', got '{}'", char::from(*.0))]
     ExpectedDollar(u8),
+    /// The length of an argument is no number, negative, or above `proto-max-bulk-len`.
     #[error("Protocol error: invalid bulk length")]
     BulkLength,
+    /// A longer argument than a client may send that has not authenticated.
     #[error("Protocol error: unauthenticated bulk length")]
     UnauthenticatedBulk,
+    /// No line end within the longest inline command.
     #[error("Protocol error: too big inline request")]
     LongInline,
+    /// An inline command whose quotes do not close.
     #[error("Protocol error: unbalanced quotes in request")]
     UnbalancedQuotes,
 }
@@ -184,6 +193,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Bytes of the arguments that are there.
+    pub fn parsed(&self) -> usize {
+        self.at
+    }
+
     /// Goes on as far as `input` reaches, which begins with the request. How many bytes are needed, at
     /// least; `None` when [`parse`] has something to say: all is there, or something is wrong.
     pub fn advance(&mut self, input: &[u8], limits: &Limits) -> Option<usize> {

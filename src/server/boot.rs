@@ -14,10 +14,13 @@ use crate::command::spec::Mode;
 use crate::command::{CommandTable, gate};
 use crate::config::compound::ShutdownOn;
 use crate::config::{FileError, Line, Loaded, file};
+use crate::sentinel::Sentinel;
 use crate::server::commands;
+use crate::server::disk::check;
 use crate::server::disk::config_file;
 use crate::server::disk::rdb_file;
 use crate::server::node::{Node, Origin};
+use crate::server::process::affinity;
 use crate::server::process::cli;
 use crate::server::process::cli::{Asked, Invocation};
 use crate::server::process::crash;
@@ -30,11 +33,19 @@ use crate::server::process::os_error;
 use crate::server::process::signals;
 use crate::server::process::signals::Request;
 use crate::server::process::supervise::Supervisor;
+use crate::server::sentinel::{self, Driver};
 use crate::server::{shutdown, start};
+
+/// Where a sentinel listens unless a line says otherwise.
+const SENTINEL_PORT: u16 = 26379;
 
 /// The whole life of the process.
 pub fn run() -> ExitCode {
-    let invocation = match cli::parse(std::env::args_os()) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(status) = check::run(&arguments) {
+        return status;
+    }
+    let invocation = match cli::parse(arguments) {
         Asked::Serve(invocation) => invocation,
         Asked::Print(text) => {
             // Whoever closed the pipe does not want the rest.
@@ -62,6 +73,9 @@ fn refuse(message: &str) -> ExitCode {
 /// A process that is ready for threads.
 struct Prepared {
     loaded: Loaded,
+    sentinel: Option<Sentinel>,
+    /// What was healed in the lines of a sentinel.
+    warnings: Vec<String>,
     renames: Vec<(String, String)>,
     log: Log,
     supervisor: Result<Supervisor, &'static str>,
@@ -73,10 +87,21 @@ struct Prepared {
 /// Everything that must be done while the process has one thread, or while mistakes still go to the
 /// terminal. The error is the text for stderr.
 fn prepare(invocation: &Invocation, mut loaded: Loaded) -> Result<Prepared, String> {
-    let renames = renames(&loaded).map_err(|error| error.to_string())?;
+    let mode = if invocation.sentinel { Mode::Sentinel } else { Mode::Data };
+    let renames = renames(&loaded, mode).map_err(|error| error.to_string())?;
     users(&loaded.users).map_err(|error| error.to_string())?;
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let config_file = invocation.config_file.as_ref().map(absolute);
+    let mut warnings = Vec::new();
+    let sentinel = match mode {
+        Mode::Data => None,
+        Mode::Sentinel => {
+            sentinel::check_writable(config_file.as_deref())?;
+            let (sentinel, healed) = watched(&mut loaded).map_err(|error| error.to_string())?;
+            warnings = healed;
+            Some(sentinel)
+        }
+    };
     // The directory first: log, pid file and sockets are relative to it, as in Redis.
     std::env::set_current_dir(&loaded.config.dir)
         .map_err(|error| loaded.error("dir", os_error::words(&error)).to_string())?;
@@ -100,12 +125,12 @@ fn prepare(invocation: &Invocation, mut loaded: Loaded) -> Result<Prepared, Stri
     crash::install(log.file().map(PathBuf::as_path));
     crash::configure(config.crash_log_enabled, config.use_exit_on_panic);
     signals::ignore();
-    Ok(Prepared { loaded, renames, log, supervisor, background, config_file })
+    Ok(Prepared { loaded, sentinel, warnings, renames, log, supervisor, background, config_file })
 }
 
 /// The `rename-command` lines, checked against the commands that there are.
-fn renames(loaded: &Loaded) -> Result<Vec<(String, String)>, FileError> {
-    let table = CommandTable::new(Mode::Data, commands::FAMILIES, &[]);
+fn renames(loaded: &Loaded, mode: Mode) -> Result<Vec<(String, String)>, FileError> {
+    let table = CommandTable::new(mode, commands::FAMILIES, &[]);
     let mut renames: Vec<(String, String)> = Vec::new();
     for line in &loaded.renames {
         let word =
@@ -114,7 +139,7 @@ fn renames(loaded: &Loaded) -> Result<Vec<(String, String)>, FileError> {
         if table.find(from.to_ascii_lowercase().as_bytes()).is_none() {
             return Err(line.error("No such command in rename-command"));
         }
-        let taken = CommandTable::new(Mode::Data, commands::FAMILIES, &renames)
+        let taken = CommandTable::new(mode, commands::FAMILIES, &renames)
             .find(to.to_ascii_lowercase().as_bytes())
             .is_some();
         if taken && !to.eq_ignore_ascii_case(&from) {
@@ -123,6 +148,30 @@ fn renames(loaded: &Loaded) -> Result<Vec<(String, String)>, FileError> {
         renames.push((from, to));
     }
     Ok(renames)
+}
+
+/// What a sentinel's lines say, with warnings about what was healed; and the settings that are other than a node's
+/// unless a line gives them.
+fn watched(loaded: &mut Loaded) -> Result<(Sentinel, Vec<String>), FileError> {
+    if !loaded.says("port") {
+        loaded.config.port = SENTINEL_PORT;
+    }
+    if !loaded.says("protected-mode") {
+        loaded.config.protected_mode = false;
+    }
+    // There is nothing to save.
+    loaded.config.save.0.clear();
+    let mut lines = Vec::new();
+    for line in &loaded.sentinel {
+        let words: Result<Vec<String>, _> = line.words[1..].iter().cloned().map(String::from_utf8).collect();
+        let words = words.map_err(|_| line.error("argument must be UTF-8 text"))?;
+        if let [option, _, path, ..] = &words[..] {
+            commands::sentinel::check_script(option, path).map_err(|text| line.error(format!("{text}.")))?;
+        }
+        lines.push(words);
+    }
+    Driver::new(&lines, loaded.config.port, start::seed())
+        .map_err(|mistake| loaded.sentinel[mistake.line].error(mistake.message))
 }
 
 /// The `aclfile`, read by the same rule: a node must not come up open to everybody because it left the users
@@ -163,6 +212,9 @@ impl Prepared {
             Some(path) => info!("Configuration loaded from {}", path.display()),
             None => info!("No config file specified, using the default config"),
         }
+        for warning in &self.warnings {
+            warn!("{warning}");
+        }
         for row in config.unheeded() {
             warn!("{} is set, but has no effect in this release", row.name);
         }
@@ -170,6 +222,8 @@ impl Prepared {
             warn!("{message}");
             Supervisor::None
         });
+        // Threads inherit it: there are none yet.
+        affinity::bind_or_warn("server-cpulist", &config.server_cpulist);
         // Each worker has an event queue, a wake-up and a few files of its own.
         match limits::raise_open_files(config.maxclients, start::own_files(config)) {
             Ok(fitting) => config.maxclients = fitting,
@@ -179,14 +233,20 @@ impl Prepared {
             }
         }
         let is_replica = config.replicaof.0.is_some();
+        let mode = if self.sentinel.is_some() { Mode::Sentinel } else { Mode::Data };
         let mut oom_score = OomScore::default();
         if let Err(error) = oom_score.apply(config, is_replica) {
             warn!("Unable to write oom_score_adj: {}", os_error::words(&error));
         }
         let pid_file = PidFile::path(&config.pidfile, self.background).and_then(|path| pid_file(&path));
-        self.log.set_role(if is_replica { Role::Replica } else { Role::Primary });
+        self.log.set_role(match mode {
+            Mode::Sentinel => Role::Sentinel,
+            Mode::Data if is_replica => Role::Replica,
+            Mode::Data => Role::Primary,
+        });
 
         let origin = Origin {
+            mode,
             log: Some(self.log),
             config_file: self.config_file,
             executable: std::env::current_exe().unwrap_or_default(),
@@ -195,7 +255,8 @@ impl Prepared {
         };
         tell(supervisor.status("Loading"));
         let ready = || tell(supervisor.ready());
-        let served = start::serve(self.loaded.config, &self.renames, origin, watch_signals, ready);
+        let served =
+            start::serve(self.loaded.config, &self.renames, self.sentinel, origin, watch_signals, ready);
 
         tell(supervisor.stopping());
         rdb_file::remove_unfinished();

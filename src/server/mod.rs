@@ -9,6 +9,7 @@
 //! | [`disk`] | every file: configuration, RDB, nodes.conf |
 //! | [`node`] | what all threads share |
 //! | [`control`] | the tokio thread: cluster bus, replication links, timers |
+//! | [`sentinel`] | watching others: links, the file, scripts of a Sentinel |
 //! | [`commands`] | the commands that need the node, one file a family; INFO |
 //! | [`worker`] | the rounds: gather, parse, prefetch, run, send |
 //! | [`boot`], [`start`], [`shutdown`] | build all of it in order, and end it in order |
@@ -25,6 +26,8 @@ pub mod disk;
 pub mod node;
 
 pub mod control;
+
+pub mod sentinel;
 
 pub mod commands;
 

@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 
 use crate::command::gate;
 use crate::resp::Reply;
-use crate::server::disk::rdb_file;
+use crate::server::commands::scripting;
+use crate::server::disk::{aof, rdb_file};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
 
@@ -85,11 +86,20 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
     let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
     let wanted = how.save || (!how.nosave && !node.config.load().save.0.is_empty());
     let saves = wanted && !loading;
+    scripting::stop_all(&node.shared.scripts, how.nosave);
     stop_writes(node).await;
     if !how.now && lags(node) {
         wait_for_replicas(node).await;
     }
     report_replicas(node);
+    aof::give_up_rewrite(node);
+    if node.aof.is_beginning() {
+        if !how.force {
+            tracing::warn!("Writing initial AOF, can't exit.");
+            return give_up(node);
+        }
+        tracing::warn!("Writing initial AOF. Exit anyway.");
+    }
     let called_off = || node.shutdown.inner.lock().aborted;
     if saves && !called_off() {
         tracing::info!("Saving the final RDB snapshot before exiting.");
@@ -101,6 +111,10 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
             }
             tracing::warn!("Error trying to save the DB, but forced to exit.");
         }
+    }
+    if !called_off() && !complete_aof(node).await && !how.force {
+        tracing::warn!("Errors trying to shut down the server. Check the logs for more information.");
+        return give_up(node);
     }
     let state = node.shutdown.inner.lock();
     if state.aborted {
@@ -114,6 +128,17 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
         acceptor.wake();
     }
     node.send_all(|| Mail::Shutdown);
+}
+
+/// Puts the append-only file on the disk. False when that failed.
+async fn complete_aof(node: &Arc<Node>) -> bool {
+    if !node.aof.is_on() {
+        return true;
+    }
+    tracing::info!("Calling fsync() on the AOF file.");
+    let node = Arc::clone(node);
+    // A thread that panicked has ended the process already.
+    tokio::task::spawn_blocking(move || aof::flush(&node)).await.unwrap_or(false)
 }
 
 /// Longer than any end takes.
@@ -182,6 +207,7 @@ async fn wait_for_replicas(node: &Node) {
 /// The node goes on; those who asked for its end are told.
 fn give_up(node: &Node) {
     node.unpause_clients();
+    node.shared.scripts.ending.store(false, Ordering::Release);
     let mut state = node.shutdown.inner.lock();
     state.under_way = false;
     state.deadline = None;

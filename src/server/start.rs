@@ -12,25 +12,29 @@ use tracing::{info, warn};
 use crate::base::collation::Collation;
 use crate::base::rng::Rng;
 use crate::base::version;
-use crate::command::spec::Mode;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
+use crate::exec::observe::Observers;
 use crate::exec::{MemoryLimit, Shared};
 use crate::keyspace::lazy::{Cause, Lazy};
 use crate::keyspace::{Garbage, Keyspace, Usage};
+use crate::script::Store;
+use crate::sentinel::Sentinel;
 use crate::server::commands;
 use crate::server::commands::info as info_text;
 use crate::server::control::Control;
 use crate::server::control::clustering;
 use crate::server::control::clustering::ClusterError;
 use crate::server::control::replication;
-use crate::server::disk::rdb_file;
+use crate::server::disk::{aof, rdb_file};
 use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::{Node, Origin, unix_ms};
+use crate::server::process::affinity;
 use crate::server::process::crash;
 use crate::server::process::{allocator, os_error};
+use crate::server::sentinel::Driver;
 use crate::server::worker::{WAKER, Worker};
 
 /// Why a node does not start.
@@ -61,6 +65,7 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
 pub fn serve(
     config: Config,
     renames: &[(String, String)],
+    sentinel: Option<Sentinel>,
     origin: Origin,
     on_start: impl FnOnce(&Arc<Node>),
     on_ready: impl FnOnce(),
@@ -77,15 +82,12 @@ pub fn serve(
         return Err(StartError::Nowhere);
     }
     let (has_tcp, has_unix) = (!tcp.is_empty(), unix.is_some());
-    info!(
-        "Running mode={}, port={}.",
-        if config.cluster_enabled { "cluster" } else { "standalone" },
-        config.port
-    );
     warn_about_system(&config);
     let mut seed = Rng::new(seed());
-    let workers = workers(&config);
+    // One is there for those who come while scripts hang on all the others.
+    let workers = workers(&config) + 1;
     let node = Arc::new(make_node(config, renames, workers, &mut seed, origin)?);
+    info!("Running mode={}, port={}.", node.mode_name(), node.config.load().port);
     describe_crashes(&node);
     let accepting = AcceptLoop::new(&node, tcp, unix).map_err(system("cannot accept connections"))?;
     let mut threads = start_workers(&node, workers, &mut seed)?;
@@ -93,6 +95,10 @@ pub fn serve(
     node.memory_at_start.store(allocator::used(), Ordering::Relaxed);
     show_logo(&node);
     info!("Server initialized");
+    let is_sentinel = sentinel.is_some();
+    if let Some(sentinel) = sentinel {
+        watch(&node, sentinel)?;
+    }
     // Clients may connect while data are loaded; they are told so.
     let for_thread = Arc::clone(&node);
     let accept = move || {
@@ -104,7 +110,7 @@ pub fn serve(
     threads.push(accept.map_err(system("cannot start the accepting thread"))?);
     replication::prepare(&node);
     on_start(&node);
-    let served = fill(&node, &mut seed);
+    let served = if is_sentinel { Ok(()) } else { fill(&node, &mut seed) };
     if served.is_ok() && !node.shutting_down.load(Ordering::Acquire) {
         if has_tcp {
             info!("Ready to accept connections tcp");
@@ -129,12 +135,22 @@ pub fn serve(
     served
 }
 
+/// Begins to watch others, instead of serving data.
+fn watch(node: &Arc<Node>, sentinel: Sentinel) -> Result<(), StartError> {
+    node.shared.set_gate(gate::LOADING, false);
+    let file = node.origin.config_file.clone().unwrap_or_default();
+    Driver::start(node, sentinel, file)
+        .map_err(system("cannot start the thread that writes the configuration"))
+}
+
 /// Brings the data, and the node into its place among others.
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
-    let loaded = rdb_file::load_at_start(node).map_err(StartError::Data)?;
+    let has_aof = aof::load_at_start(node).map_err(StartError::Data)?;
+    let loaded = if has_aof { None } else { rdb_file::load_at_start(node).map_err(StartError::Data)? };
     if node.shutting_down.load(Ordering::Acquire) {
         return Ok(());
     }
+    aof::start(node).map_err(StartError::Data)?;
     let position = loaded.as_ref().and_then(|loaded| loaded.replication);
     replication::start(node, position);
     if node.config.load().cluster_enabled {
@@ -167,7 +183,7 @@ fn show_logo(node: &Node) {
 ",
         version::KEYSTEAD,
         usize::BITS,
-        if config.cluster_enabled { "cluster" } else { "standalone" },
+        node.mode_name(),
         config.port,
         std::process::id(),
     ));
@@ -233,11 +249,11 @@ pub fn workers(config: &Config) -> usize {
 
 /// Descriptors that the server needs for itself beside Redis's reserve: event queues and wakers.
 pub fn own_files(config: &Config) -> u64 {
-    2 * workers(config) as u64 + 8
+    2 * (workers(config) as u64 + 1) + 8
 }
 
 /// A seed that differs from start to start. Nothing secret hangs on it.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish() ^ unix_ms() as u64
 }
@@ -252,11 +268,13 @@ fn make_node(
     rng: &mut Rng,
     origin: Origin,
 ) -> Result<Node, StartError> {
+    let cores = config.bio_cpulist.clone();
     let (garbage, bin) = std::sync::mpsc::channel::<Garbage>();
     thread::Builder::new()
         .name("free".into())
         .spawn(move || {
             crash::guard_thread();
+            affinity::bind_or_warn("bio-cpulist", &cores);
             for garbage in bin {
                 drop(garbage);
                 GARBAGE_WAITING.fetch_sub(1, Ordering::Relaxed);
@@ -277,7 +295,7 @@ fn make_node(
     keyspace.events.set(config.notify_keyspace_events);
     let shared = Shared {
         keyspace: Arc::new(keyspace),
-        commands: CommandTable::new(Mode::Data, commands::FAMILIES, renames),
+        commands: CommandTable::new(origin.mode, commands::FAMILIES, renames),
         gate: AtomicU32::new(
             // Until the data file is read; there may be clients before.
             gate::LOADING
@@ -293,11 +311,32 @@ fn make_node(
             used: allocator::used,
             being_freed: || GARBAGE_WAITING.load(Ordering::Relaxed),
         },
+        log_trouble: ArcSwap::default(),
         view: ArcSwapOption::empty(),
         is_replica: AtomicBool::new(false),
+        scripts: Store::default(),
+        busy_after_ms: AtomicU64::new(config.busy_reply_threshold),
+        observers: Observers::default(),
     };
     let run_id = random_hex(rng);
-    Ok(Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin))
+    let node = Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin);
+    configure_observers(&node, &node.config.load());
+    Ok(node)
+}
+
+/// From which time on calls are noted, and whether their times are counted in histograms.
+pub fn configure_observers(node: &Node, config: &Config) {
+    node.latency.set_threshold(config.latency_monitor_threshold);
+    let slow =
+        u64::try_from(config.slowlog_log_slower_than).map_or(u64::MAX, |micros| micros.saturating_mul(1000));
+    let late = match config.latency_monitor_threshold {
+        0 => u64::MAX,
+        millis => millis.saturating_mul(1_000_000),
+    };
+    node.shared.keyspace.tracking.set_most(config.tracking_table_max_keys);
+    let observers = &node.shared.observers;
+    observers.long_from.store(slow.min(late), Ordering::Relaxed);
+    observers.histograms.store(config.latency_tracking, Ordering::Relaxed);
 }
 
 /// How many keys one command may evict: a hundred for each step of the tenacity, all at its end.

@@ -102,7 +102,9 @@ pub fn combine(operation: Operation, sources: &[&[u8]]) -> Vec<u8> {
 /// The type of an integer of a bit field: `i1` to `i64` and `u1` to `u63`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldType {
+    /// Whether the first bit is a sign (two's complement).
     pub signed: bool,
+    /// Width in bits.
     pub bits: u32,
 }
 

@@ -36,6 +36,7 @@ impl Shape for Field {
 }
 
 impl Hash {
+    /// A hash without fields.
     pub fn new() -> Self {
         Self::default()
     }
@@ -64,6 +65,7 @@ impl Hash {
         hash
     }
 
+    /// Number of fields, those whose time has come included until they are deleted.
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -73,6 +75,7 @@ impl Hash {
         }
     }
 
+    /// Whether there is no field.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -113,6 +116,7 @@ impl Hash {
         self.0 = Repr::Table(table);
     }
 
+    /// The value of a field.
     #[inline]
     pub fn get(&self, field: &[u8]) -> Option<Item<'_>> {
         match &self.0 {
@@ -122,6 +126,7 @@ impl Hash {
         }
     }
 
+    /// Whether the field is there.
     #[inline]
     pub fn contains(&self, field: &[u8]) -> bool {
         match &self.0 {
@@ -199,6 +204,7 @@ impl Hash {
         if let Repr::Timed(t) = &self.0 { Some(t) } else { None }
     }
 
+    /// A hash whose fields have times, as it was read from a file or payload.
     pub fn from_timed(timed: Timed) -> Self {
         Self(Repr::Timed(Box::new(timed)))
     }
@@ -271,6 +277,7 @@ impl Hash {
         self.next_time().is_some_and(|at| at < now)
     }
 
+    /// As OBJECT ENCODING shows it.
     pub fn encoding_name(&self) -> &'static str {
         match &self.0 {
             Repr::Packed(_) => "listpack",

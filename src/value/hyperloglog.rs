@@ -51,6 +51,7 @@ pub fn is_valid(bytes: &[u8]) -> bool {
         && (bytes[4] == SPARSE || bytes[4] == DENSE && bytes.len() == DENSE_LEN)
 }
 
+/// Whether a valid value is in the sparse form.
 pub fn is_sparse(bytes: &[u8]) -> bool {
     bytes[4] == SPARSE
 }
@@ -329,6 +330,7 @@ impl Union {
         estimate(&histogram)
     }
 
+    /// All 16,384 registers, a byte each.
     pub fn registers(&self) -> &[u8] {
         &self.0[..]
     }

@@ -39,6 +39,7 @@ pub enum Value {
 }
 
 impl Value {
+    /// The value, for reading.
     pub fn as_ref(&self) -> ValueRef<'_> {
         match self {
             Value::String(s) => ValueRef::String(s),
@@ -50,6 +51,7 @@ impl Value {
         }
     }
 
+    /// The type as commands see it.
     pub fn kind(&self) -> Kind {
         self.as_ref().kind()
     }
@@ -67,6 +69,7 @@ pub enum ValueRef<'a> {
 }
 
 impl ValueRef<'_> {
+    /// The type as commands see it.
     pub fn kind(&self) -> Kind {
         match self {
             ValueRef::String(_) => Kind::String,
@@ -128,6 +131,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As TYPE shows it.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::String => "string",
@@ -144,18 +148,29 @@ impl Kind {
 /// directives of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Fields of a hash that is a listpack.
     pub hash_max_listpack_entries: usize,
+    /// Bytes of the longest field or value of such a hash.
     pub hash_max_listpack_value: usize,
     /// Positive: entries a node; -1 to -5: 4, 8, 16, 32, 64 KiB a node.
     pub list_max_listpack_size: i32,
+    /// Blocks at either end of a list that stay uncompressed; 0: nothing is compressed.
     pub list_compress_depth: u32,
+    /// Members of a set that is an intset.
     pub set_max_intset_entries: usize,
+    /// Members of a set that is a listpack.
     pub set_max_listpack_entries: usize,
+    /// Bytes of the longest member of such a set.
     pub set_max_listpack_value: usize,
+    /// Members of a sorted set that is a listpack.
     pub zset_max_listpack_entries: usize,
+    /// Bytes of the longest member of such a sorted set.
     pub zset_max_listpack_value: usize,
+    /// Bytes of a stream's node; 0: no limit.
     pub stream_node_max_bytes: usize,
+    /// Entries of a stream's node; 0: no limit.
     pub stream_node_max_entries: u64,
+    /// Bytes of a HyperLogLog in the sparse form.
     pub hll_sparse_max_bytes: usize,
     /// Compare the checksums of files and payloads. No directive: DEBUG clears it.
     pub verify_checksums: bool,

@@ -37,11 +37,14 @@ impl Shape for Member {
 /// The bytes behind a set, for writers that can copy them.
 #[derive(Clone, Copy, Debug)]
 pub enum Packed<'a> {
+    /// Sorted integers.
     IntSet(&'a IntSet),
+    /// Members one after the other, in no useful order.
     Listpack(&'a Listpack),
 }
 
 impl Set {
+    /// A set without members.
     pub fn new() -> Self {
         Self::default()
     }
@@ -80,6 +83,7 @@ impl Set {
         set
     }
 
+    /// Number of members.
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -89,6 +93,7 @@ impl Set {
         }
     }
 
+    /// Whether there is no member.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -162,6 +167,7 @@ impl Set {
         }
     }
 
+    /// Whether `member` is in the set.
     #[inline]
     pub fn contains(&self, member: &[u8]) -> bool {
         match &self.0 {
@@ -252,6 +258,7 @@ impl Set {
         }
     }
 
+    /// As OBJECT ENCODING shows it.
     pub fn encoding_name(&self) -> &'static str {
         match &self.0 {
             Repr::Ints(_) => "intset",

@@ -83,7 +83,9 @@ enum At {
 /// Steps of fetching ahead: each finds its address in what the one before has fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// The bucket's lines.
     Bucket,
+    /// The record that the bucket points to.
     Record,
 }
 

@@ -19,6 +19,7 @@ use crate::encoding::{Item, Listpack};
 /// The latest time that a field may have: 46 bits.
 pub const LATEST: UnixMs = (1 << 46) - 1;
 
+/// A hash with a time for each field, or none.
 #[derive(Clone)]
 pub struct Timed(Repr);
 
@@ -120,6 +121,7 @@ impl Timed {
         self.0 = Repr::Table(table, times);
     }
 
+    /// Number of fields, those whose time has come included until they are deleted.
     pub fn len(&self) -> usize {
         match &self.0 {
             Repr::Packed(lp) => lp.len() / 3,
@@ -159,6 +161,7 @@ impl Timed {
         }
     }
 
+    /// The value of a field.
     pub fn get(&self, field: &[u8]) -> Option<Item<'_>> {
         match &self.0 {
             Repr::Packed(lp) => lp.next(find_in(lp, field, 2)?).map(|pos| lp.get(pos)),
@@ -277,6 +280,7 @@ impl Timed {
         }
     }
 
+    /// Heap bytes, without the allocator's rounding.
     pub fn memory_bytes(&self) -> usize {
         match &self.0 {
             Repr::Packed(lp) => lp.memory_bytes(),

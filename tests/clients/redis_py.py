@@ -15,9 +15,10 @@ import time
 import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts"))
-from node import KEYSTEAD, TARGET, Client, free_port, start, stop, tool, wait_until  # noqa: E402
+from node import KEYSTEAD, TARGET, Client, answers, free_port, start, stop, tool, wait_until  # noqa: E402
 
 import redis  # noqa: E402
+import redis.sentinel  # noqa: E402
 from redis.backoff import ConstantBackoff  # noqa: E402
 from redis.cluster import ClusterNode, RedisCluster  # noqa: E402
 from redis.retry import Retry  # noqa: E402
@@ -201,6 +202,62 @@ def check_cluster_loses_a_primary(cluster):
     wait_until("the cluster is ok", cluster.healthy, 60)
 
 
+def watch(port, primary):
+    """A sentinel that finds a silent primary down after a second."""
+    directory = os.path.join(FOLDER, str(port))
+    os.makedirs(directory, exist_ok=True)
+    conf = os.path.join(directory, "sentinel.conf")
+    with open(conf, "w") as f:
+        f.write(f"port {port}\nbind 127.0.0.1\ndir {directory}\nsentinel monitor mymaster 127.0.0.1 {primary} 2\n"
+                "sentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 20000\n")
+    with open(os.path.join(directory, "sentinel.log"), "ab") as log:
+        processes[port] = subprocess.Popen([PROGRAM, conf, "--sentinel"], stdin=subprocess.DEVNULL, stdout=log,
+                                           stderr=log)
+    wait_until("the sentinel answers", lambda: answers(port))
+
+
+def check_sentinel_is_followed():
+    primary = free_port(19000)
+    launch(primary)
+    replicas, first = [], primary + 1
+    for _ in range(2):
+        replicas.append(free_port(first))
+        first = replicas[-1] + 1
+        launch(replicas[-1], "--replicaof", "127.0.0.1", str(primary), "--repl-diskless-sync-delay", "0")
+    guards, first = [], first + 20000
+    for _ in range(3):
+        guards.append(free_port(first))
+        first = guards[-1] + 1
+        watch(guards[-1], primary)
+    sentinel = redis.sentinel.Sentinel([("127.0.0.1", p) for p in guards], socket_timeout=1)
+    wait_until("the replicas are known", lambda: len(sentinel.discover_slaves("mymaster")) == 2)
+    for guard in sentinel.sentinels:
+        wait_until("the sentinels know one another", lambda: len(guard.sentinel_sentinels("mymaster")) == 2)
+        state = guard.sentinel_master("mymaster")
+        assert state["is_master"] and state["num-slaves"] == 2 and state["quorum"] == 2, state
+        # An error if there is no quorum; redis-py compares the text of success with another one.
+        guard.sentinel_ckquorum("mymaster")
+    writer = sentinel.master_for("mymaster", socket_timeout=1)
+    reader = sentinel.slave_for("mymaster", socket_timeout=1)
+    assert sentinel.discover_master("mymaster") == ("127.0.0.1", primary)
+    assert writer.set("k", "v")
+    wait_until("a replica has it", lambda: reader.get("k") == b"v")
+    stop(processes[primary])
+
+    def written():
+        try:
+            return writer.set("k", "w")
+        except (redis.RedisError, OSError):
+            return False
+    wait_until("the client follows", written)
+    assert sentinel.discover_master("mymaster")[1] in replicas
+    launch(primary)
+
+    def demoted():
+        return Client(primary).info()["role"] == "slave"
+    wait_until("the old primary becomes a replica", demoted, 60)
+
+
 def main():
     passed = failed = 0
 
@@ -220,6 +277,7 @@ def main():
             r = plain_node(protocol)
             for check in (check_types, check_transactions, check_scan, check_pubsub, check_introspection):
                 run(f"{check.__name__[6:]} in RESP{protocol}", check, r)
+        run("a sentinel's client follows", check_sentinel_is_followed)
         made = []
         run("a cluster forms", lambda: made.append(Cluster()))
         for check in (check_cluster_workload, check_cluster_pubsub, check_cluster_loses_a_primary):

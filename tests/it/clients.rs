@@ -207,7 +207,6 @@ fn a_client_that_sends_without_an_end_is_closed() {
     let server = Launch::subject().args(&["--client-query-buffer-limit", "1mb"]).start();
     let mut client = server.connect();
     client.run("PING");
-    // The limit is looked at as input comes, with a little delay after the start.
     let _ = client.try_send_raw(b"*2\r\n$4\r\nECHO\r\n$4000000\r\n");
     let junk = vec![b'x'; 64 * 1024];
     wait_for("it is closed", SOON, || (0..60).any(|_| client.try_send_raw(&junk).is_err()));
@@ -226,4 +225,60 @@ fn statistics_begin_anew() {
     assert_eq!(client.info("keyspace_misses"), "0");
     assert!(!client.run("INFO commandstats").text().contains("cmdstat_get"));
     assert!(!client.run("INFO errorstats").text().contains("errorstat_ERR"));
+}
+
+/// EXEC that is refused counts as a call that failed, its queue not at all; a queue that runs counts once.
+#[test]
+fn commands_of_a_transaction_are_counted_once() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.ok("CONFIG RESETSTAT");
+    let line = |client: &mut Client, name: &str| {
+        let text = client.run("INFO commandstats").text();
+        let line = text.lines().find_map(|l| l.strip_prefix(&format!("cmdstat_{name}:"))).unwrap_or_default();
+        let number = |field: &str| {
+            let value = line.split(',').find_map(|f| f.strip_prefix(field)?.strip_prefix('='));
+            value.map_or(0, |v| v.trim().parse::<u64>().expect("a number"))
+        };
+        (number("calls"), number("rejected_calls"), number("failed_calls"))
+    };
+    client.ok("MULTI");
+    client.run("SET k v");
+    client.run("LPUSH k v");
+    client.run("EXEC");
+    assert_eq!(line(&mut client, "set"), (1, 0, 0));
+    assert_eq!(line(&mut client, "lpush"), (1, 0, 1));
+    assert_eq!(line(&mut client, "exec"), (1, 0, 0));
+    client.ok("MULTI");
+    client.run("SET k v");
+    client.run("GET");
+    client.expect("EXEC", "-EXECABORT Transaction discarded because of previous errors.");
+    assert_eq!(line(&mut client, "exec"), (2, 0, 1));
+    assert_eq!(line(&mut client, "set"), (1, 0, 0));
+    assert_eq!(line(&mut client, "get"), (0, 1, 0));
+    client.run("AUTH wrong");
+    client.run("CONFIG SET nosuch x");
+    assert_eq!(line(&mut client, "auth"), (1, 0, 1));
+    assert_eq!(line(&mut client, "config|set"), (1, 0, 1));
+    assert_eq!(client.info("total_error_replies"), "5");
+}
+
+#[test]
+fn what_is_freed_in_the_background_and_time_above_the_limit_are_counted() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.ok("DEBUG POPULATE 1000");
+    client.ok("FLUSHALL ASYNC");
+    wait_for("all is freed", SOON, || client.info("lazyfreed_objects") == "1000");
+    assert_eq!(client.info("lazyfree_pending_objects"), "0");
+    client.ok("CONFIG RESETSTAT");
+    assert_eq!(client.info("lazyfreed_objects"), "0");
+    client.ok("SET k v");
+    client.ok("CONFIG SET maxmemory 1000");
+    client.run("SET k w");
+    wait_for("time passes", SOON, || client.info_int("current_eviction_exceeded_time") > 20);
+    client.ok("CONFIG SET maxmemory 0");
+    client.run("SET k w");
+    wait_for("it is over", SOON, || client.info("current_eviction_exceeded_time") == "0");
+    assert!(client.info_int("total_eviction_exceeded_time") > 20);
 }

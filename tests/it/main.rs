@@ -7,6 +7,8 @@
 mod common;
 
 mod admin;
+mod blocked;
+mod buffers;
 mod clients;
 mod cluster;
 mod connection;
@@ -15,11 +17,13 @@ mod expired;
 mod families;
 mod keys;
 mod maxmemory;
+mod observe;
 mod patience;
 mod persistence;
 mod protocol;
 mod pubsub;
 mod replication;
+mod scripting;
 mod slots;
 mod start;
 mod workload;

@@ -1,6 +1,7 @@
 //! What running a command brings about besides its reply.
 
 use crate::base::rng::Rng;
+use crate::keyspace::tracking::Stale;
 use crate::keyspace::{DbIndex, Event, Log};
 use crate::resp::request::write_command;
 
@@ -33,6 +34,12 @@ pub struct Effects {
     pub publishes: bool,
     /// Events that are to be published, in the order in which they came about.
     pub notices: Vec<Notice>,
+    /// Keys that those who track them must read anew.
+    pub stale: Vec<Stale>,
+    /// A database was emptied, and somebody tracks keys.
+    pub flushed: bool,
+    /// The client whose command runs, or 0.
+    pub writer: u64,
     /// Changes made.
     pub dirty: u64,
     pub hits: u64,
@@ -54,6 +61,12 @@ impl Effects {
     /// The effects of an executor, which publishes events.
     pub fn seeded(seed: u64) -> Self {
         Self { rng: Rng::new(seed), publishes: true, ..Self::default() }
+    }
+
+    /// Whether somebody has to be told of something.
+    #[inline(always)]
+    pub fn has_news(&self) -> bool {
+        !self.notices.is_empty() || !self.stale.is_empty() || self.flushed
     }
 
     /// Records a command for the log.

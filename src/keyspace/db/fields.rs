@@ -15,7 +15,7 @@ use crate::value::{Hash, Value};
 const AT_ONCE: usize = 1000;
 
 impl Db<'_, '_> {
-    /// The time by which fields are dead: one in the past of all where none dies.
+    /// Fields whose time lies before this count as dead. Where expiry is ignored none does.
     #[inline]
     pub fn field_clock(&self) -> UnixMs {
         if self.expiring == Expiring::Ignore { UnixMs::MIN } else { self.now }

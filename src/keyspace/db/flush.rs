@@ -6,6 +6,7 @@ use super::{Db, Effects, Expiring, bump, shift};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::keyspace::locks::Locked;
+use crate::keyspace::tracking::{Readers, Stale};
 use crate::keyspace::{
     DbIndex, Event, Garbage, Keyspace, SHARDS, SLOTS_PER_SHARD, Tables, event, shard_of, slot_at,
 };
@@ -42,7 +43,13 @@ impl Keyspace {
         slot: u16,
         effects: &mut Effects,
     ) -> usize {
+        let stale = self.tracking.take_slot(slot).into_iter();
+        effects.stale.extend(stale.map(|(key, readers)| Stale { key, readers, by_command: false }));
         let Some(tables) = self.existing_tables(db) else { return 0 };
+        if self.tracking.broadcasts() {
+            let stale = |key: &[u8]| Stale { key: key.into(), readers: Readers::new(), by_command: false };
+            locked.table(tables, slot).for_each(|e| effects.stale.push(stale(e.key())));
+        }
         Self::announce_loss(locked, db, shard_of(slot), effects, event::MOVED_AWAY, |key| {
             key_slot(key) == slot
         });
@@ -64,9 +71,8 @@ impl Keyspace {
         keys as usize
     }
 
-    /// Tells of the loss of those keys of a shard that `gone` picks and somebody waits for or watches. Keys
-    /// that go in great numbers are not told of one by one: nobody else would hear it. What is not there
-    /// is not lost.
+    /// Reports `event` for those keys of a shard that `gone` picks, that exist, and that somebody watches or waits
+    /// for. The many others are not reported one by one: nobody would hear of them.
     fn announce_loss(
         locked: &mut Locked<'_>,
         db: DbIndex,

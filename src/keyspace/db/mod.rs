@@ -563,6 +563,7 @@ impl<'l, 'k> Db<'l, 'k> {
 
     /// Empties a database. Every shard must be locked. Returns how many keys there were.
     pub fn flush(&mut self, index: DbIndex) -> usize {
+        self.effects.flushed |= self.ks.tracking.is_on();
         self.ks.flush(self.locked, index, self.effects)
     }
 
@@ -575,6 +576,11 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Records the deletion of a key in the log in place of the command that runs.
     pub fn record_deletion(&mut self, cause: Cause, key: &[u8]) {
         self.record(&[self.ks.lazy.command(cause), key]);
+    }
+
+    /// Counts a change that is none of a key.
+    pub fn count_change(&mut self) {
+        self.effects.dirty += 1;
     }
 
     /// Says that replicas are told nothing of what the command that runs has changed.

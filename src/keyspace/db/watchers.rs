@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Db, Notice};
+use crate::keyspace::tracking::Stale;
 use crate::keyspace::watch::{Dirty, Waiter, Watchers};
-use crate::keyspace::{Event, shard_of};
+use crate::keyspace::{Event, event, shard_of};
 
 impl Db<'_, '_> {
     /// Says what happened to `key`, once for each change: the one door through which WATCH, blocked clients
@@ -21,6 +22,9 @@ impl Db<'_, '_> {
         if !self.locked.side_mut(shard).watchers.is_empty() {
             self.tell_watchers(shard, key, event);
         }
+        if self.ks.tracking.is_on() && event.breaks_watch {
+            self.tell_trackers(slot, key, event);
+        }
         self.notify(key, event);
     }
 
@@ -29,6 +33,15 @@ impl Db<'_, '_> {
     pub fn notify(&mut self, key: &[u8], event: Event) {
         if self.ks.events.has(event.class()) {
             self.note(key, event);
+        }
+    }
+
+    #[cold]
+    fn tell_trackers(&mut self, slot: u16, key: &[u8], event: Event) {
+        let readers = self.ks.tracking.take(slot, key);
+        if !readers.is_empty() || self.ks.tracking.broadcasts() {
+            let by_command = event != event::EXPIRED && event != event::EVICTED;
+            self.effects.stale.push(Stale { key: key.into(), readers, by_command });
         }
     }
 
@@ -57,6 +70,7 @@ impl Db<'_, '_> {
         self.locked.side_mut(shard).watchers.watch(index, key, dirty);
     }
 
+    /// Takes back what [`watch`](Self::watch) did.
     pub fn unwatch(&mut self, key: &[u8], dirty: &Dirty) {
         let (shard, index) = (shard_of(self.hashed(key).slot), self.index);
         self.locked.side_mut(shard).watchers.unwatch(index, key, dirty);
@@ -68,6 +82,7 @@ impl Db<'_, '_> {
         self.waiting_at(shard, |watchers| watchers.block(key, waiter));
     }
 
+    /// Takes a client out of the queue of `key`, wherever in it it stands.
     pub fn unblock(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
         let shard = shard_of(self.hashed(key).slot);
         self.waiting_at(shard, |watchers| watchers.unblock(key, waiter));

@@ -117,12 +117,13 @@ impl History {
         Some(taken)
     }
 
-    /// The units from `offset` on, where one begins, for which `wanted` is true; it looks at about `max` bytes.
-    /// Neighbours come as one piece. `None` when `offset` is not kept.
+    /// The units from `offset` on, where one begins, for which `wanted` is true; it looks at about `max` bytes, and
+    /// not beyond `until`, where one ends. Neighbours come as one piece. `None` when `offset` is not kept.
     pub(super) fn read_units(
         &mut self,
         offset: u64,
         max: usize,
+        until: u64,
         wanted: impl Fn(UnitInfo) -> bool,
     ) -> Option<Taken> {
         if !self.covers(offset) {
@@ -135,7 +136,7 @@ impl History {
             for (len, info) in block.units.iter() {
                 let to = from + len as usize;
                 if at >= offset {
-                    if taken.end - offset >= max as u64 {
+                    if taken.end - offset >= max as u64 || taken.end >= until {
                         push_run(&mut taken.pieces, &block.bytes, run);
                         break 'blocks;
                     }

@@ -257,6 +257,7 @@ impl Log {
         end - start
     }
 
+    /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -192,6 +192,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Whether another history has begun since it last read.
+    pub fn is_rebased(&self) -> bool {
+        self.seat.rebased.load(Ordering::Acquire)
+    }
+
     /// The offset that it reads next.
     pub fn position(&self) -> u64 {
         self.seat.position.load(Ordering::Acquire)
@@ -200,6 +205,12 @@ impl Reader {
     /// What comes next of what it takes, out of about `max` bytes. It stays where it is until it says with
     /// [`Reader::advance`] that it is done with it.
     pub fn read(&self, max: usize) -> Result<Taken, Gone> {
+        self.read_until(max, u64::MAX)
+    }
+
+    /// As [`Reader::read`], and nothing from `until` on, where a unit begins. A reader that takes everything does
+    /// not know of units.
+    pub fn read_until(&self, max: usize, until: u64) -> Result<Taken, Gone> {
         let takes = self.seat.takes;
         let mut inner = self.log.inner.lock();
         if self.seat.rebased.swap(false, Ordering::AcqRel) {
@@ -208,7 +219,9 @@ impl Reader {
         let (history, position) = (&mut inner.history, self.position());
         let taken = match takes {
             Takes::Everything => history.read(position, max),
-            Takes::Data | Takes::Slot(_) => history.read_units(position, max, |unit| takes.wants(unit)),
+            Takes::Data | Takes::Slot(_) => {
+                history.read_units(position, max, until, |unit| takes.wants(unit))
+            }
         };
         taken.ok_or(Gone::Lost)
     }
@@ -335,6 +348,21 @@ mod tests {
             file.advance(taken.end);
         }
         assert_eq!(units, 3000);
+    }
+
+    #[test]
+    fn a_file_reads_up_to_where_the_next_one_begins() {
+        let log = log();
+        let file = log.register(Takes::Data, 0, Waker::noop().clone());
+        unit(&log, 1, "<a>");
+        log.append_link_only(b"<ping>");
+        let cut = log.end();
+        unit(&log, 1, "<b>");
+        let before = file.read_until(usize::MAX, cut).unwrap();
+        assert_eq!((before.end, before.pieces.concat().ends_with(b"<a>")), (cut, true));
+        file.advance(cut);
+        assert_eq!(file.read_until(usize::MAX, cut).unwrap(), Taken { pieces: Vec::new(), end: cut });
+        assert_eq!(text(&file), "<b>");
     }
 
     #[test]

@@ -15,14 +15,17 @@ pub enum UnitKind {
 /// What is known of a unit without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnitInfo {
+    /// Who may read it.
     pub kind: UnitKind,
     /// The slot of all keys that it changes; `None` when there are none, or several slots.
     pub slot: Option<u16>,
 }
 
 impl UnitInfo {
+    /// A record for links to replicas, which no file holds.
     pub const LINK_ONLY: Self = Self { kind: UnitKind::LinkOnly, slot: None };
 
+    /// A change of data; `slot` as in the field.
     pub const fn data(slot: Option<u16>) -> Self {
         Self { kind: UnitKind::Data, slot }
     }

@@ -118,11 +118,13 @@ impl SlotTable {
         unsafe { self.rest.load(Relaxed).as_ref() }.map_or(&[], Vec::as_slice)
     }
 
+    /// Number of entries, dead ones included.
     #[inline]
     pub fn len(&self) -> usize {
         self.len.load(Relaxed) as usize
     }
 
+    /// Whether there is no entry.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -169,6 +171,7 @@ impl SlotTable {
         }
     }
 
+    /// Where the entry of `key` is; `hash` is that of the key.
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<Place> {
         Some(self.find_entry(hash, key)?.0)
@@ -237,6 +240,7 @@ impl SlotTable {
         }
     }
 
+    /// The entry at a place that this table has given out and that has not been changed since.
     #[inline(always)]
     pub fn get(&self, place: Place) -> EntryRef<'_> {
         // SAFETY: the place holds an entry, and `&self` keeps the table from changing.

@@ -22,6 +22,7 @@ impl SlotTable {
         }
     }
 
+    /// Calls `f` with each entry, in no useful order.
     pub fn for_each<'a>(&'a self, mut f: impl FnMut(EntryRef<'a>)) {
         for i in 0..self.buckets() as usize {
             self.each_in_bucket(i, &mut f);

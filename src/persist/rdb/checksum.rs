@@ -15,10 +15,12 @@ pub fn crc64(bytes: &[u8]) -> u64 {
 pub struct Crc64(Digest<'static, u64, Table<16>>);
 
 impl Crc64 {
+    /// The checksum of nothing, which is 0.
     pub fn new() -> Self {
         Self(CRC.digest())
     }
 
+    /// Adds bytes behind those seen so far.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }

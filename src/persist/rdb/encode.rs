@@ -1,7 +1,7 @@
 //! An entry on the way out: attributes, type, key, and the value in the form that its encoding suggests.
 //!
-//! Every form but that of hashes with times of fields (7.4) is one that a Redis 7.0 loads, so a set in listpack encoding goes out member by member
-//! (its own form came with version 11).
+//! Every form but that of hashes with times of fields (7.4) is one that a Redis 7.0 loads, so a set in listpack
+//! encoding goes out member by member (its own form came with version 11).
 
 use super::sink::{put_integer, put_length, put_string};
 use super::{opcode, value_type};
@@ -14,6 +14,7 @@ use crate::value::{Hash, List, Set, SortedSet, ValueRef, list};
 /// What a file says about a key besides its value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
+    /// Milliseconds since 1970; `None`: the key stays.
     pub expire: Option<UnixMs>,
     /// Seconds since the last use; written where eviction is by LRU.
     pub idle_s: Option<u64>,

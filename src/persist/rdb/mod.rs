@@ -11,6 +11,7 @@
 //! | `encode`, `decode`, `stream` | the body of a value |
 //! | [`Writer`], [`Reader`] | a file as a whole |
 //! | [`payload`] | what DUMP returns and RESTORE takes |
+//! | [`functions`] | the same for libraries of functions |
 //!
 //! What is written is the oldest form that holds the data, so that a Redis 7.0 can load it (version 10).
 //! What is read reaches up to version 12, the one of Redis 7.4.
@@ -20,6 +21,7 @@ pub mod checksum;
 mod decode;
 mod encode;
 mod error;
+pub mod functions;
 mod lzf;
 pub mod payload;
 mod reader;

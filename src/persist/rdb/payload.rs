@@ -18,6 +18,8 @@ pub enum Refused {
     Footer,
     /// The checksum holds, but the value does not.
     Format(Error),
+    /// Something else than libraries of functions.
+    NotFunctions,
 }
 
 impl Refused {
@@ -26,6 +28,7 @@ impl Refused {
         match self {
             Refused::Footer => "ERR DUMP payload version or checksum are wrong",
             Refused::Format(_) => "ERR Bad data format",
+            Refused::NotFunctions => "ERR given type is not a function",
         }
     }
 }
@@ -48,7 +51,7 @@ pub fn body_len(value: ValueRef<'_>, compress: bool) -> usize {
 }
 
 /// Ends the payload that begins at `start` with version and checksum.
-fn seal(out: &mut Vec<u8>, start: usize, version: u32) {
+pub(super) fn seal(out: &mut Vec<u8>, start: usize, version: u32) {
     out.extend_from_slice(&(version as u16).to_le_bytes());
     let checksum = crc64(&out[start..]);
     out.extend_from_slice(&checksum.to_le_bytes());
@@ -72,7 +75,7 @@ pub fn restore(payload: &[u8], limits: &Limits) -> Result<Value, Refused> {
 }
 
 /// Type and body of a payload whose footer is right; whether its checksum is, only with `verify`.
-fn verified_body(payload: &[u8], verify: bool) -> Option<&[u8]> {
+pub(super) fn verified_body(payload: &[u8], verify: bool) -> Option<&[u8]> {
     let (body, footer) = payload.split_at_checked(payload.len().checked_sub(FOOTER)?)?;
     let (version, checksum) = footer.split_at(2);
     let version = u32::from(u16::from_le_bytes(version.try_into().ok()?));

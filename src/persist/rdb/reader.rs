@@ -16,37 +16,50 @@ const BUFFER_BYTES: usize = 256 << 10;
 pub enum Record {
     /// A fact about the file or its writer (`redis-ver`, `repl-id`, ...). Unknown names are to be ignored.
     Aux {
+        /// Not always text.
         name: Vec<u8>,
+        /// Numbers are written as decimal text.
         value: Vec<u8>,
     },
     /// The entries that follow belong to this database. [`Entry::db`] repeats it.
     SelectDb(u32),
     /// How many keys, and how many of them with an expiry, the database holds: a hint.
     ResizeDb {
+        /// All keys.
         keys: u64,
+        /// Keys with an expiry.
         expires: u64,
     },
     /// The same for one slot, as servers of version 8 in cluster mode write it.
     SlotInfo {
+        /// From 0 to 16,383.
         slot: u64,
+        /// All keys of the slot.
         keys: u64,
+        /// Keys of the slot with an expiry.
         expires: u64,
     },
     /// The text of a function library.
     Function(Vec<u8>),
     /// Data of a module outside the keyspace, which were skipped.
     ModuleAux {
+        /// Name of the module, nine characters at most.
         module: String,
     },
+    /// One key.
     Entry(Entry),
 }
 
 /// A key with its value.
 #[derive(Debug)]
 pub struct Entry {
+    /// Number of the database.
     pub db: u32,
+    /// The name of the key.
     pub key: Vec<u8>,
+    /// Its value, decoded.
     pub value: Value,
+    /// Milliseconds since 1970; `None`: the key stays.
     pub expire: Option<UnixMs>,
     /// Seconds since the key was last used, if the writer evicted by LRU.
     pub idle_s: Option<u64>,
@@ -98,6 +111,7 @@ impl<R: Read> Reader<R> {
         Ok(Self { source, limits, version, db: 0, state: State::Reading, empty_keys_skipped: 0 })
     }
 
+    /// Version of the format, from the file's first line.
     pub fn version(&self) -> u32 {
         self.version
     }
@@ -107,6 +121,7 @@ impl<R: Read> Reader<R> {
         self.source.offset()
     }
 
+    /// Keys that were left out because their collection had no elements.
     pub fn empty_keys_skipped(&self) -> u64 {
         self.empty_keys_skipped
     }

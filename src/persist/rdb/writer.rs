@@ -26,6 +26,7 @@ pub struct Writer<W> {
 pub struct Preamble<'a> {
     /// The compatibility version, such as `7.4.1`.
     pub redis_version: &'a str,
+    /// When the file was begun, in milliseconds since 1970.
     pub created: UnixMs,
     /// Bytes of memory in use.
     pub used_memory: u64,
@@ -42,6 +43,7 @@ pub struct ReplicationInfo<'a> {
     pub stream_db: u32,
     /// 40 hexadecimal digits.
     pub id: &'a str,
+    /// Bytes of the stream that the data set contains.
     pub offset: u64,
 }
 

@@ -100,6 +100,7 @@ impl Link {
 /// The answer to REPLCONF.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replconf {
+    /// The option was taken.
     Ok,
     /// An acknowledgement: no reply.
     Silent,

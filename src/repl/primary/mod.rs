@@ -61,6 +61,7 @@ impl Default for Config {
 /// What the driver does, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Queue bytes on a replica's connection.
     Send(LinkId, Vec<u8>),
     /// Send the stream from this offset on, and go on as it grows.
     Stream(LinkId, u64),
@@ -72,7 +73,9 @@ pub enum Action {
     StartSnapshot(Target, Content),
     /// Append these bytes to the stream.
     Append(&'static [u8]),
+    /// Close a replica's connection.
     Close(LinkId),
+    /// Write a line to the log.
     Log(Level, String),
 }
 
@@ -88,11 +91,14 @@ pub enum Target {
 /// What a replica wants of an RDB (`REPLCONF rdb-filter-only`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content {
+    /// The data set.
     pub keys: bool,
+    /// The function libraries.
     pub functions: bool,
 }
 
 impl Content {
+    /// What a replica gets that asks for nothing in particular.
     pub const ALL: Self = Self { keys: true, functions: true };
 }
 
@@ -122,6 +128,7 @@ enum Snapshot {
 }
 
 impl Primary {
+    /// A node without replicas. `rng` draws the names of histories and the end marks of snapshots.
     pub fn new(now: MonoMs, config: Config, rng: Rng) -> Self {
         Self {
             config,
@@ -135,6 +142,7 @@ impl Primary {
         }
     }
 
+    /// Takes new settings; they count from the next tick or request on.
     pub fn set_config(&mut self, config: Config) {
         self.config = config;
     }
@@ -180,7 +188,8 @@ impl Primary {
             && ttl > 0
             && now.saturating_sub(since) > ttl
         {
-            // Without the stream a replica that comes back must not mistake our data for what it knows.
+            // Changes have no offsets from now on: under the old ids a replica that comes back could pass for one
+            // that has them.
             history.forget(&mut self.rng);
             self.alone_since = Some(now);
             out.push(Action::DropStream);
@@ -193,8 +202,8 @@ impl Primary {
     /// Closes replicas that have said nothing for too long.
     fn drop_silent(&mut self, now: MonoMs, out: &mut Vec<Action>) {
         for (id, link) in &self.replicas {
-            // One that is being fed need not speak: the driver notices when its connection takes nothing. One from
-            // before PSYNC never does.
+            // A replica that is being fed need not speak: the driver notices when its connection takes nothing. A
+            // replica from before PSYNC never speaks.
             if link.state == State::Online
                 && !link.old
                 && now.saturating_sub(link.heard) > self.config.timeout_ms

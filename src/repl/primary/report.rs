@@ -9,8 +9,11 @@ use crate::base::time::MonoMs;
 /// A replica as ROLE lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleEntry {
+    /// The address that it announces, or the one that it came from.
     pub ip: String,
+    /// The port that it announces; 0 if it told none.
     pub port: u16,
+    /// Bytes of the stream that it has acknowledged.
     pub offset: u64,
 }
 

@@ -87,7 +87,8 @@ impl Primary {
         out: &mut Vec<Action>,
     ) {
         if !stream_kept {
-            // What happened while no stream was kept has no offsets, so that our old ids promise too much.
+            // Changes made while no stream was kept have no offsets: under the old ids a replica could pass for one
+            // that has them.
             history.forget(&mut self.rng);
             out.push(Action::KeepStream);
             let text = format!(

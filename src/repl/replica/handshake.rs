@@ -180,7 +180,7 @@ impl Replica {
     }
 
     fn transfer(&mut self, position: Option<Position>) {
-        // From here on there is nothing to go back to.
+        // The old position is given up: after a failed transfer everything is asked for again.
         self.position = None;
         self.state = State::Transfer(Transfer::new(position));
     }

@@ -25,7 +25,9 @@ const SECOND_MS: MonoMs = 1000;
 /// Whom to follow, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// The primary's name or address.
     pub host: String,
+    /// The primary's client port.
     pub port: u16,
     /// Directive `masteruser`.
     pub user: Option<String>,
@@ -42,6 +44,7 @@ pub struct Config {
 /// A point in a history: what a replica holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
+    /// The history.
     pub id: ReplId,
     /// Bytes of the stream that were applied.
     pub offset: u64,
@@ -52,11 +55,13 @@ pub struct Position {
 pub enum Event<'a> {
     /// Time went by. About ten times a second; nothing depends on the exact rate.
     Tick,
+    /// The connection that was asked for is open.
     Connected,
     /// The connection could not be made, and why.
     Failed(&'a str),
     /// The peer closed the connection, or reading or writing failed, and how.
     Closed(&'a str),
+    /// What the primary sent, in pieces of any length.
     Bytes(&'a [u8]),
     /// The RDB that ended with [`Action::RdbEnd`] is the data set now; or it could not be.
     Loaded(Result<(), &'a str>),
@@ -67,14 +72,18 @@ pub enum Event<'a> {
 pub enum Action {
     /// Open a connection to the configured address.
     Connect,
+    /// Close the connection. Not answered.
     Close,
+    /// Write bytes to the connection.
     Send(Vec<u8>),
     /// The primary goes on from our position under this id, which may be a new one for the same history.
     Continue(ReplId),
     /// An RDB follows that replaces the data set. `None` if the primary knows no PSYNC. `length` where the
     /// primary told it.
     FullSync {
+        /// What the replica will hold once the RDB is loaded.
         position: Option<Position>,
+        /// Bytes of the RDB.
         length: Option<u64>,
     },
     /// A part of the RDB.
@@ -83,6 +92,7 @@ pub enum Action {
     RdbEnd,
     /// A part of the stream, to be applied.
     Stream(Vec<u8>),
+    /// Write a line to the log.
     Log(Level, String),
 }
 
@@ -96,6 +106,8 @@ pub struct Replica {
     read_offset: u64,
     last_io: MonoMs,
     last_ack: MonoMs,
+    /// Up to where the stream is on this node's own disk; `None` when it is written to none.
+    synced: Option<u64>,
     /// When the link went down; `None` while it is up or was never.
     down_since: Option<MonoMs>,
     /// An unfinished line of the handshake.
@@ -122,6 +134,7 @@ impl Replica {
             read_offset: position.map_or(0, |p| p.offset),
             last_io: now,
             last_ack: now,
+            synced: None,
             down_since: None,
             line: Vec::new(),
         }
@@ -133,6 +146,7 @@ impl Replica {
         self
     }
 
+    /// The settings in force.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -156,12 +170,22 @@ impl Replica {
         }
     }
 
+    /// Notes up to where the stream is on this node's own disk: the acknowledgement tells it.
+    pub fn set_synced(&mut self, offset: Option<u64>) {
+        self.synced = offset;
+    }
+
     /// The acknowledgement to send when the stream asks for one (REPLCONF GETACK).
     pub fn acknowledge(&mut self, now: MonoMs) -> Option<Action> {
         let (State::Streaming { .. }, Some(position)) = (&self.state, self.position) else { return None };
         self.last_ack = now;
         let offset = position.offset.to_string();
-        Some(Action::Send(command(&[b"REPLCONF", b"ACK", offset.as_bytes()])))
+        let synced = self.synced.map(|synced| synced.min(position.offset).to_string());
+        let mut words: Vec<&[u8]> = vec![b"REPLCONF", b"ACK", offset.as_bytes()];
+        if let Some(synced) = &synced {
+            words.extend([b"FACK", synced.as_bytes()]);
+        }
+        Some(Action::Send(command(&words)))
     }
 
     /// Takes one event in; what is to be done is appended to `out`.

@@ -7,30 +7,40 @@ use std::sync::atomic::Ordering;
 use crate::command::client::ReplyMode;
 use crate::command::connection::check_name;
 use crate::command::help::help;
-use crate::command::spec::{Group::Connection, flags::*};
+use crate::command::spec::{EVERYWHERE, Group::Connection, flags::*};
 use crate::command::{Client, Command, Ctx, DONE, Fail, Result, int, is, timeout_ms, wrong_arguments};
-use crate::server::commands::{age_seconds, node};
+use crate::server::commands::{age_seconds, node, tracking};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::clients::{ClientEntry, ClientKind, ClientState};
 use crate::server::node::{Node, unix_ms};
 
-pub const COMMANDS: &[Command] =
-    &[Command::container("client", Connection, CLIENT).doc("2.4.0", "", "Commands about connections.")];
+pub const COMMANDS: &[Command] = &[Command::container("client", Connection, CLIENT)
+    .doc("2.4.0", "", "Commands about connections.")
+    .modes(EVERYWHERE)];
 
-const OWN: Flags = NOSCRIPT | LOADING | STALE;
-const OTHERS: Flags = ADMIN | NOSCRIPT | LOADING | STALE;
+const OWN: Flags = NOSCRIPT | LOADING | STALE | KEEPS_CACHING;
+const OTHERS: Flags = ADMIN | NOSCRIPT | LOADING | STALE | KEEPS_CACHING;
 
 const CLIENT: &[Command] = &[
+    Command::new("caching", 3, Connection, tracking::caching).flags(OWN).complexity("O(1)").doc(
+        "6.0.0",
+        "mode=<YES | NO>",
+        "Says whether the client keeps what the next command reads.",
+    ),
     Command::new("getname", 2, Connection, getname).flags(OWN).complexity("O(1)").doc(
         "2.6.9",
         "",
         "Returns the name of the connection.",
     ),
-    Command::new("help", 2, Connection, client_help).flags(LOADING | STALE).complexity("O(1)").doc(
-        "5.0.0",
+    Command::new("getredir", 2, Connection, tracking::getredir).flags(OWN).complexity("O(1)").doc(
+        "6.0.0",
         "",
-        "Lists the subcommands.",
+        "Returns the number of the connection that is told of stale keys.",
     ),
+    Command::new("help", 2, Connection, client_help)
+        .flags(LOADING | STALE | KEEPS_CACHING)
+        .complexity("O(1)")
+        .doc("5.0.0", "", "Lists the subcommands."),
     Command::new("id", 2, Connection, id).flags(OWN).complexity("O(1)").doc(
         "5.0.0",
         "",
@@ -112,6 +122,16 @@ const CLIENT: &[Command] = &[
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .complexity("O(1)")
         .doc("2.6.9", "connection-name", "Names the connection."),
+    Command::new("tracking", -3, Connection, tracking::tracking).flags(OWN).complexity("O(1)").doc(
+        "6.0.0",
+        "status=<ON | OFF> [REDIRECT client-id] [PREFIX prefix PREFIX...] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
+        "Tells the connection when keys that it has read change.",
+    ),
+    Command::new("trackinginfo", 2, Connection, tracking::trackinginfo).flags(OWN).complexity("O(1)").doc(
+        "6.2.0",
+        "",
+        "Describes how the connection tracks keys.",
+    ),
     Command::new("unblock", -3, Connection, unblock)
         .flags(OTHERS)
         .complexity("O(log N) where N is the number of clients")
@@ -210,11 +230,11 @@ fn reply(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-fn info(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+fn info(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let node = node(ctx);
     let mut text = String::new();
     if let Some(entry) = node.clients.get(ctx.client.id) {
-        describe(node, ctx.client, &entry, "client|info", &mut text);
+        describe(node, Some((ctx.client, "client|info", args)), &entry, &mut text);
     }
     ctx.reply.verbatim("txt", &text);
     DONE
@@ -263,7 +283,7 @@ fn list(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         {
             continue;
         }
-        describe(node, ctx.client, entry, "client|list", &mut text);
+        describe(node, Some((ctx.client, "client|list", args)), entry, &mut text);
     }
     ctx.reply.verbatim("txt", &text);
     DONE
@@ -420,10 +440,24 @@ fn close(node: &Node, client: &mut Client, entry: &Arc<ClientEntry>) {
     node.send(entry.worker, Mail::Kill { token, client: entry.id, after_reply: false });
 }
 
-/// A line of CLIENT LIST. `own`: the command that the asking client runs.
-fn describe(node: &Node, asking: &Client, entry: &ClientEntry, own: &str, out: &mut String) {
-    let is_self = asking.id == entry.id;
-    let state = if is_self { ClientState::of(asking, false) } else { entry.state.lock().clone() };
+/// The line of CLIENT LIST of a client, for the log.
+pub fn describe_client(node: &Node, entry: &ClientEntry) -> String {
+    let mut line = String::new();
+    describe(node, None, entry, &mut line);
+    line.truncate(line.trim_end().len());
+    line
+}
+
+/// Who asks for a line of CLIENT LIST, and by what: the name of the command and its arguments.
+type Asking<'a> = (&'a Client, &'static str, &'a [&'a [u8]]);
+
+fn describe(node: &Node, asking: Option<Asking<'_>>, entry: &ClientEntry, out: &mut String) {
+    let own = asking.filter(|(client, ..)| client.id == entry.id);
+    let mut usage = *entry.usage.lock();
+    if let Some((_, _, args)) = own {
+        usage.see_running(args);
+    }
+    let state = own.map_or_else(|| entry.state.lock().clone(), |(client, ..)| ClientState::of(client));
     let blocked = entry.blocked.load(Ordering::Relaxed);
     let flags = match (blocked, state.flags.as_str()) {
         (true, "N") => "b".to_owned(),
@@ -431,19 +465,16 @@ fn describe(node: &Node, asking: &Client, entry: &ClientEntry, own: &str, out: &
         (false, flags) => flags.to_owned(),
     };
     let last_seen = entry.last_seen.load(Ordering::Relaxed);
-    let idle = if is_self { 0 } else { (unix_ms() / 1000 - last_seen).max(0) };
-    let command = match entry.last_command.load(Ordering::Relaxed) {
-        _ if is_self => own.to_owned(),
-        id if id < node.shared.commands.len() => node.shared.commands.get(id).name.clone(),
+    let idle = if own.is_some() { 0 } else { (unix_ms() / 1000 - last_seen).max(0) };
+    let command = match (own, entry.last_command.load(Ordering::Relaxed)) {
+        (Some((_, name, _)), _) => name.to_owned(),
+        (None, id) if id < node.shared.commands.len() => node.shared.commands.get(id).name.clone(),
         _ => "NULL".to_owned(),
     };
-    let query = entry.query_bytes.load(Ordering::Relaxed);
-    let output = entry.output_bytes.load(Ordering::Relaxed);
-    let size = size_of::<crate::server::net::connection::Connection>() + size_of::<ClientEntry>();
     // A String takes everything.
     let _ = writeln!(
         out,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={idle} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={query} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll={} omem={output} tot-mem={} events={} cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+        "id={} addr={} laddr={} fd={} name={} age={} idle={idle} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user={} redir={} resp={} lib-name={} lib-ver={}",
         entry.id,
         entry.addr,
         entry.local_addr,
@@ -456,10 +487,19 @@ fn describe(node: &Node, asking: &Client, entry: &ClientEntry, own: &str, out: &
         state.shard_channels,
         state.multi,
         state.watched,
-        usize::from(output > 0),
-        size + query + output,
-        if output > 0 { "rw" } else { "r" },
+        usage.query,
+        usage.query_free,
+        usage.argv,
+        usage.multi,
+        usage.output,
+        usage.reply_peak,
+        usage.output,
+        usage.pieces,
+        usage.listed,
+        usage.total,
+        if usage.output > 0 { "rw" } else { "r" },
         state.user,
+        state.redirection,
         if state.resp3 { 3 } else { 2 },
         String::from_utf8_lossy(&state.lib_name),
         String::from_utf8_lossy(&state.lib_ver),

@@ -2,7 +2,7 @@
 
 use crate::base::glob;
 use crate::command::help::help;
-use crate::command::spec::{Begin, Find, Group::Server, KeySpec, flags, flags::*, key};
+use crate::command::spec::{Begin, EVERYWHERE, Find, Group::Server, KeySpec, flags, flags::*, key};
 use crate::command::table::Listed;
 use crate::command::{Command, CommandTable, Ctx, DONE, Fail, KeyPositions, Result, is};
 use crate::resp::Reply;
@@ -14,7 +14,8 @@ pub const COMMANDS: &[Command] = &[Command::new("command", -1, Server, command)
     .tips(&["nondeterministic_output_order"])
     .subcommands(COMMAND)
     .complexity("O(N) where N is the number of commands")
-    .doc("2.8.13", "", "Describes all commands.")];
+    .doc("2.8.13", "", "Describes all commands.")
+    .modes(EVERYWHERE)];
 
 const COMMAND: &[Command] = &[
     Command::new("count", 2, Server, command_count)

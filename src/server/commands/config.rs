@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::command::help::help;
-use crate::command::spec::{Group::Server, flags::*};
+use crate::command::spec::{Group::Server, KeyPositions, flags::*};
 use crate::command::{self, Command, Ctx, DONE, Fail, gate};
 use crate::config::directive::{Directive, Effect};
 use crate::config::rewrite::Extent;
@@ -12,7 +12,7 @@ use crate::config::set::{Change, SetError};
 use crate::config::{self, Config, Meaning, table};
 use crate::server::commands::node;
 use crate::server::control::clustering;
-use crate::server::disk::{config_file, rdb_file};
+use crate::server::disk::{aof, config_file, rdb_file};
 use crate::server::node::Node;
 use crate::server::process::allocator;
 use crate::server::process::os_error::words;
@@ -47,6 +47,7 @@ const CONFIG: &[Command] = &[
         .complexity("O(1)")
         .doc("2.8.0", "", "Writes what has been set to the configuration file."),
     Command::new("set", -4, Server, set)
+        .secrets(sensitive_values)
         .flags(ADMINISTER)
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .complexity("O(N) where N is the number of directives")
@@ -62,6 +63,12 @@ fn get(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
         ctx.reply.bulk(&value);
     }
     DONE
+}
+
+/// Where the values of secret directives stand.
+fn sensitive_values(args: &[&[u8]]) -> KeyPositions {
+    let is_secret = |at: &usize| table::find(args[at - 1]).is_some_and(|row| row.sensitive);
+    (3..args.len()).step_by(2).filter(is_secret).collect()
 }
 
 fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
@@ -130,6 +137,7 @@ const REFUSABLE: &[(Effect, Refusable)] = &[
     (Effect::OomScore, oom_score),
     (Effect::Locale, locale),
     (Effect::Listeners, listeners),
+    (Effect::AppendOnly, append_only),
 ];
 
 /// The rest: copies what threads read elsewhere than in the configuration, which is in effect already.
@@ -137,13 +145,34 @@ const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
     (Effect::Log, log),
     (Effect::CrashReport, |_, config| crash::configure(config.crash_log_enabled, config.use_exit_on_panic)),
     (Effect::Memory, memory),
+    (Effect::Scripts, |node, config| {
+        node.shared.busy_after_ms.store(config.busy_reply_threshold, Ordering::Relaxed);
+    }),
     (Effect::Events, |node, config| node.shared.keyspace.events.set(config.notify_keyspace_events)),
     (Effect::Gate, |node, _| node.settle_gate()),
     (Effect::SaveFailure, |node, _| rdb_file::note_failure(node)),
     (Effect::Cluster, clustering::configure),
     (Effect::Encodings, encodings),
+    (Effect::Observers, start::configure_observers),
     (Effect::Backlog, |node, config| node.shared.keyspace.log.set_keep(config.repl_backlog_size)),
+    (Effect::AppendFsync, |node, _| node.aof.wake()),
 ];
+
+/// The value of a directive as CONFIG GET shows it.
+pub(super) fn shown(node: &Node, name: &str) -> String {
+    let found = config::get::get(&node.config.load(), &[name.as_bytes()]);
+    found
+        .into_iter()
+        .next()
+        .map_or_else(String::new, |(_, value)| String::from_utf8_lossy(&value).into_owned())
+}
+
+/// Sets one directive, as CONFIG SET does.
+pub(super) fn set_one(node: &Node, name: &str, value: &str) -> Result<(), SetError> {
+    let _one_at_a_time = node.config_change.lock();
+    let change = config::set::set(&node.config.load(), &[(name.as_bytes(), value.as_bytes())], true)?;
+    take_effect(node, change)
+}
 
 /// Brings a change into effect and publishes it.
 fn take_effect(node: &Node, change: Change) -> Result<(), SetError> {
@@ -219,6 +248,13 @@ fn listeners(node: &Node, from: &Config, to: &Config) -> Result<(), SetError> {
         } else {
             SetError::failed("port", "Unable to listen on this port. Check server logs.")
         }
+    })
+}
+
+fn append_only(node: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
+    aof::turn(node, to.appendonly).map_err(|e| {
+        tracing::warn!("{e}");
+        SetError::failed("appendonly", "Unable to turn on AOF. Check server logs.")
     })
 }
 

@@ -7,18 +7,21 @@ use subtle::ConstantTimeEq;
 use crate::base::version;
 use crate::command::client::ReplyMode;
 use crate::command::connection::check_name;
-use crate::command::spec::{Group::Connection, flags::*};
+use crate::command::spec::{EVERYWHERE, Group::Connection, Mode, behind_option, flags::*};
 use crate::command::{Client, Command, Ctx, DONE, Fail, Outcome, Result, Transaction, int, is};
 use crate::server::commands::{node, pubsub};
 use crate::server::node::Node;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("auth", -2, Connection, auth)
+        .secrets(|args| (1..args.len()).collect())
         .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
         .complexity("O(N) where N is the number of passwords of the user")
         .history(&[("6.0.0", "The argument for the name of a user (ACL).")])
-        .doc("1.0.0", "[username@6.0.0] password", "Authenticates the connection."),
+        .doc("1.0.0", "[username@6.0.0] password", "Authenticates the connection.")
+        .modes(EVERYWHERE),
     Command::new("hello", -1, Connection, hello)
+        .secrets(|args| behind_option(args, 2, "auth", 2))
         .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
         .complexity("O(1)")
         .history(&[("6.2.0", "The version may be left out.")])
@@ -26,7 +29,8 @@ pub const COMMANDS: &[Command] = &[
             "6.0.0",
             "[arguments=(protover [AUTH (username password)] [SETNAME clientname])]",
             "Agrees on the protocol, and says who the server is.",
-        ),
+        )
+        .modes(EVERYWHERE),
     Command::new("reset", 1, Connection, reset)
         .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY | IN_SUBSCRIBED | NOT_QUEUED)
         .complexity("O(1)")
@@ -138,8 +142,8 @@ fn hello(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     client.version += 1;
     let reply = &mut *ctx.reply;
     reply.set_resp3(client.resp3);
-    let config = node.config.load();
-    reply.map(7);
+    let is_sentinel = node.origin.mode == Mode::Sentinel;
+    reply.map(if is_sentinel { 6 } else { 7 });
     reply.bulk(b"server");
     reply.bulk(b"redis");
     reply.bulk(b"version");
@@ -149,9 +153,11 @@ fn hello(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     reply.bulk(b"id");
     reply.int(client.id as i64);
     reply.bulk(b"mode");
-    reply.bulk(if config.cluster_enabled { b"cluster" } else { b"standalone" });
-    reply.bulk(b"role");
-    reply.bulk(if node.is_replica() { b"replica" } else { b"master" });
+    reply.bulk_str(node.mode_name());
+    if !is_sentinel {
+        reply.bulk(b"role");
+        reply.bulk(if node.is_replica() { b"replica" } else { b"master" });
+    }
     reply.bulk(b"modules");
     reply.array(0);
     DONE
@@ -169,6 +175,8 @@ fn set_protocol(client: &mut Client, resp3: bool) {
 fn reset(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let (node, client) = (node(ctx), &mut *ctx.client);
     pubsub::forget(node, client);
+    node.stop_monitoring(client);
+    node.stop_tracking(client);
     set_protocol(client, node.config.load().client_default_resp == 3);
     client.db = 0;
     client.name.clear();

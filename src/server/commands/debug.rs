@@ -91,6 +91,13 @@ const WORDS: &[Word] = &[
     word("htstats", (1, 1), "<db>", htstats, "Describes the tables of a database."),
     word("htstats-key", (1, 1), "<key>", htstats_key, "Describes the table of a key's value."),
     word("listpack", (1, 1), "<key>", listpack, "Prints the entries of a value's listpack on stdout."),
+    word(
+        "loadaof",
+        (0, 0),
+        "",
+        reload::load_aof,
+        "Puts the append-only file on the disk, empties the data set, and loads it again from there.",
+    ),
     word("log", (1, 1), "<text>", log, "Writes a line to the log."),
     word("mallctl", (1, 2), "<name> [<number>]", mallctl, "Reads or sets a number of jemalloc."),
     word("object", (1, 1), "<key>", object, "Shows how a key's value is stored."),

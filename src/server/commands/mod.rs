@@ -14,12 +14,20 @@ mod connection;
 mod debug;
 mod docs;
 pub mod info;
+mod latency;
+mod memory;
 pub mod migrate;
+mod modules;
+mod monitor;
 mod persistence;
 mod process;
 pub mod pubsub;
 mod reload;
 mod replication;
+pub mod scripting;
+pub mod sentinel;
+mod slowlog;
+mod tracking;
 
 /// The families of this room, for the table of commands.
 pub const FAMILIES: &Families = &[
@@ -35,6 +43,13 @@ pub const FAMILIES: &Families = &[
     replication::COMMANDS,
     cluster::COMMANDS,
     migrate::COMMANDS,
+    scripting::COMMANDS,
+    sentinel::COMMANDS,
+    slowlog::COMMANDS,
+    latency::COMMANDS,
+    monitor::COMMANDS,
+    memory::COMMANDS,
+    modules::COMMANDS,
 ];
 
 /// The node that a handler runs on.
@@ -42,14 +57,20 @@ fn node<'c>(ctx: &Ctx<'c, '_, '_>) -> &'c Arc<Node> {
     ctx.node.downcast_ref().expect("every executor of the server is given its node")
 }
 
+pub use clients::describe_client;
+
 /// What a client leaves behind when its connection closes. `waited`: it was suspended.
 pub fn on_close(node: &Arc<Node>, client: &mut Client, waited: bool) {
+    node.stop_monitoring(client);
+    node.stop_tracking(client);
     pubsub::forget(node, client);
     crate::server::control::replication::on_close(node, client, waited);
 }
 
 /// What a client leaves behind when its connection becomes a replica's.
 pub fn on_detach(node: &Node, client: &mut Client) {
+    node.stop_monitoring(client);
+    node.stop_tracking(client);
     pubsub::forget(node, client);
 }
 

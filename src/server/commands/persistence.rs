@@ -6,6 +6,7 @@ use crate::command::server::flush_all;
 use crate::command::spec::{Command, Group::Server, flags::*};
 use crate::command::{Ctx, DONE, Fail, Result, is};
 use crate::server::commands::node;
+use crate::server::disk::aof::{self, Rewriting};
 use crate::server::disk::rdb_file;
 
 pub const COMMANDS: &[Command] = &[
@@ -18,6 +19,10 @@ pub const COMMANDS: &[Command] = &[
         .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | LOCK_ALL | READS_COUNTERS)
         .history(&[("3.2.2", "The option `SCHEDULE`.")])
         .doc("1.0.0", "[SCHEDULE@3.2.2]", "Saves the data to disk in the background."),
+    Command::new("bgrewriteaof", 1, Server, bgrewriteaof)
+        .complexity("O(1)")
+        .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | LOCK_ALL)
+        .doc("1.0.0", "", "Rewrites the append-only file in the background."),
     Command::new("lastsave", 1, Server, lastsave)
         .complexity("O(1)")
         .flags(LOADING | STALE | FAST)
@@ -73,6 +78,17 @@ fn bgsave(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return Err(FAILED);
     }
     ctx.reply.simple("Background saving started");
+    DONE
+}
+
+fn bgrewriteaof(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    match aof::rewrite(node(ctx), ctx.db.locked()) {
+        Rewriting::Started => ctx.reply.simple("Background append only file rewriting started"),
+        Rewriting::Scheduled => ctx.reply.simple("Background append only file rewriting scheduled"),
+        Rewriting::Running => {
+            return Err(Fail::text("ERR Background append only file rewriting already in progress"));
+        }
+    }
     DONE
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::command::spec::{Group::Server, flags::*};
+use crate::command::spec::{EVERYWHERE, Group::Server, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is};
 use crate::server::commands::node;
 use crate::server::shutdown::{self, Shutdown};
@@ -21,7 +21,8 @@ pub const COMMANDS: &[Command] = &[
             "1.0.0",
             "[save-selector=<NOSAVE | SAVE>] [NOW@7.0.0] [FORCE@7.0.0] [ABORT@7.0.0]",
             "Ends the server.",
-        ),
+        )
+        .modes(EVERYWHERE),
 ];
 
 fn time(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::help::help;
-use crate::command::spec::{Group::PubSub, KeySpec, flags::*, key, one, range};
+use crate::command::spec::{EVERYWHERE, Group::PubSub, KeySpec, flags::*, key, one, range};
 use crate::command::{Client, Command, Ctx, DONE, Result, wrong_arguments};
 use crate::pubsub::{Space, Subscriber};
 use crate::resp::Reply;
@@ -23,19 +23,23 @@ pub const COMMANDS: &[Command] = &[
     Command::new("subscribe", -2, PubSub, subscribe)
         .flags(LISTENING)
         .complexity("O(N) where N is the number of channels")
-        .doc("2.0.0", "channel ...", "Listens to channels."),
+        .doc("2.0.0", "channel ...", "Listens to channels.")
+        .modes(EVERYWHERE),
     Command::new("unsubscribe", -1, PubSub, unsubscribe)
         .flags(LISTENING)
         .complexity("O(N) where N is the number of channels")
-        .doc("2.0.0", "[channel ...]", "Stops listening to channels."),
+        .doc("2.0.0", "[channel ...]", "Stops listening to channels.")
+        .modes(EVERYWHERE),
     Command::new("psubscribe", -2, PubSub, psubscribe)
         .flags(LISTENING)
         .complexity("O(N) where N is the number of patterns")
-        .doc("2.0.0", "pattern ...", "Listens to all channels that match patterns."),
+        .doc("2.0.0", "pattern ...", "Listens to all channels that match patterns.")
+        .modes(EVERYWHERE),
     Command::new("punsubscribe", -1, PubSub, punsubscribe)
         .flags(LISTENING)
         .complexity("O(N) where N is the number of patterns")
-        .doc("2.0.0", "[pattern ...]", "Stops listening to patterns."),
+        .doc("2.0.0", "[pattern ...]", "Stops listening to patterns.")
+        .modes(EVERYWHERE),
     Command::new("ssubscribe", -2, PubSub, ssubscribe)
         .flags(LISTENING)
         .keys(&[range(1, -1, 1, key::NOT_KEY)])

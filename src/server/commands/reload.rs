@@ -1,4 +1,4 @@
-//! DEBUG RELOAD: the data set through its file and back.
+//! DEBUG RELOAD and DEBUG LOADAOF: the data set through its file and back.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::command::{Ctx, Fail, Outcome, Result, gate, is};
 use crate::keyspace::Effects;
 use crate::resp::Reply;
 use crate::server::commands::node;
-use crate::server::disk::rdb_file;
+use crate::server::disk::{aof, rdb_file};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
 use crate::server::process::os_error::words;
@@ -38,23 +38,54 @@ impl How {
     }
 }
 
-/// Starts it on a thread of its own, since the client's worker holds the locks that it needs. Other
-/// clients are told meanwhile that data are being loaded.
+/// DEBUG RELOAD.
 pub fn run(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let how = How::parse(&args[2..])?;
+    begin(ctx, "RELOAD", "ERR Error trying to load the RDB dump, check server logs.", move |node| {
+        save_and_load(node, how)
+    })
+}
+
+/// DEBUG LOADAOF.
+pub fn load_aof(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    if !node(ctx).aof.is_on() {
+        return Err(Fail::text("ERR DEBUG LOADAOF needs appendonly yes"));
+    }
+    let failed = "ERR Error trying to load the AOF files, check server logs.";
+    begin(ctx, "LOADAOF", failed, |node| {
+        if !aof::flush(node) {
+            return Err("the append-only file cannot be put on the disk".into());
+        }
+        empty(node);
+        aof::load_again(node)?;
+        tracing::warn!("Append Only File loaded by DEBUG LOADAOF");
+        Ok(())
+    })
+}
+
+/// Starts it on a thread of its own, since the client's worker holds the locks that it needs. Other
+/// clients are told meanwhile that data are being loaded.
+fn begin(
+    ctx: &mut Ctx<'_, '_, '_>,
+    what: &'static str,
+    failed: &'static str,
+    body: impl FnOnce(&Arc<Node>) -> std::result::Result<(), String> + Send + 'static,
+) -> Result {
     if ctx.client.executing.is_some() {
-        return Err(Fail::text("ERR DEBUG RELOAD is not allowed inside a transaction"));
+        return Err(Fail::owned(format!("ERR DEBUG {what} is not allowed inside a transaction")));
     }
     let (node, client) = (node(ctx), &*ctx.client);
     let for_thread = Arc::clone(node);
     let (worker, token, id) = (client.worker, client.token, client.id);
     let body = move || {
         let mut reply = Reply::new();
-        match reload(&for_thread, how) {
+        let done = body(&for_thread);
+        for_thread.shared.set_gate(gate::LOADING, false);
+        match done {
             Ok(()) => reply.ok(),
             Err(e) => {
-                tracing::warn!("DEBUG RELOAD: {e}");
-                reply.error("ERR Error trying to load the RDB dump, check server logs.");
+                tracing::warn!("DEBUG {what}: {e}");
+                reply.error(failed);
             }
         }
         for_thread.send(worker, Mail::Resume { token, client: id, reply, written_to: 0 });
@@ -69,22 +100,21 @@ pub fn run(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
 }
 
-fn reload(node: &Node, how: How) -> std::result::Result<(), String> {
-    let done = save_and_load(node, how);
-    node.shared.set_gate(gate::LOADING, false);
-    done
+fn empty(node: &Node) {
+    let keyspace = &node.shared.keyspace;
+    let mut locked = keyspace.lock_all();
+    for db in 0..keyspace.databases() as u16 {
+        keyspace.flush(&mut locked, db, &mut Effects::default());
+    }
 }
 
 fn save_and_load(node: &Node, how: How) -> std::result::Result<(), String> {
     if how.save && !rdb_file::save_now(node) {
         return Err("the data set could not be saved".into());
     }
-    let keyspace = &node.shared.keyspace;
     if how.flush {
-        let mut locked = keyspace.lock_all();
-        for db in 0..keyspace.databases() as u16 {
-            keyspace.flush(&mut locked, db, &mut Effects::default());
-        }
+        empty(node);
+        node.invalidate_all();
     }
     let file = File::open(rdb_file::path(&node.config.load())).map_err(|e| words(&e))?;
     let total = file.metadata().ok().map(|m| m.len());

@@ -158,6 +158,7 @@ impl Host for Member {
                 effects.record(0, &[&b"DEL"[..], key]);
             }
             ks.flush_slot(&mut locked, 0, slot, &mut effects);
+            node.invalidate(&effects.stale, 0);
             effects.append_to(&ks.log, false);
         }
     }
@@ -169,6 +170,7 @@ impl Host for Member {
         for db in 0..ks.databases() as u16 {
             ks.flush(&mut locked, db, &mut Effects::default());
         }
+        node.invalidate_all();
     }
 
     fn pause_writes(&self, until: MonoMs) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
-use crate::server::disk::rdb_file;
+use crate::server::disk::{aof, rdb_file};
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::allocator;
 
@@ -79,6 +79,7 @@ fn tick(node: &Arc<Node>) {
     node.shared.keyspace.usage.set_clock(unix_ms() as u64 / 1000);
     node.memory_peak.fetch_max(allocator::used(), Ordering::Relaxed);
     rdb_file::cron(node);
+    aof::cron(node);
     let now = node.mono_ms();
     let commands = node.stats.iter().map(|s| s.calls()).sum();
     let mut rates = node.rates.lock();

@@ -31,7 +31,7 @@ pub fn read(invocation: &Invocation) -> Result<Loaded, ReadError> {
         io::stdin().read_to_end(&mut text).map_err(ReadError::Stdin)?;
     }
     text.extend(&invocation.directives);
-    Ok(file::load(&text, false, &mut included)?)
+    Ok(file::load(&text, invocation.sentinel, &mut included)?)
 }
 
 /// The files that an `include` names: those that a pattern matches, in the order of their names, or
@@ -116,6 +116,7 @@ mod tests {
         let invocation = Invocation {
             config_file: Some(main.clone()),
             stdin: false,
+            sentinel: false,
             directives: b"\nhz \"30\" ".to_vec(),
         };
         let config = read(&invocation).unwrap().config;

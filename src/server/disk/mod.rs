@@ -1,5 +1,7 @@
 //! Every file that the node reads or writes; faults of the disk show here and nowhere else.
 
+pub mod aof;
+pub mod check;
 pub mod config_file;
 pub mod nodes_file;
 pub mod rdb_file;

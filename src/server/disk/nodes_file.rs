@@ -23,10 +23,11 @@ pub enum NodesFileError {
 #[derive(Debug)]
 pub struct NodesFile {
     path: PathBuf,
-    /// Holds the lock. A replaced file is locked before it takes the name, so that no moment is free.
+    /// The open file that carries the lock. A new file is locked before it is renamed over the old one, so that at
+    /// no moment a second process could take the lock.
     locked: File,
-    /// Closes replaced files. The last close of a file without a name waits until what was written to it
-    /// has left for the disk, which on a busy machine takes seconds that nobody has.
+    /// To the thread that closes replaced files. Closing a file that was replaced may block until its data are
+    /// written back, on a busy disk for seconds: too long for the thread that answers for the cluster.
     replaced: SyncSender<File>,
 }
 

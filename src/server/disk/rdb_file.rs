@@ -18,8 +18,12 @@ use crate::keyspace::db::Expiring;
 use crate::keyspace::lazy::Cause;
 use crate::keyspace::snapshot::{Encode, Walk};
 use crate::keyspace::{Db, Effects, Locked, event};
+use crate::persist::aof;
 use crate::persist::rdb::{self, Meta, Options, Preamble, Reader, Record, ReplicationInfo, Writer};
 use crate::repl::ReplId;
+use crate::resp::request::write_command;
+use crate::script::Libraries;
+use crate::server::commands::scripting;
 use crate::server::control::replication::SavedPosition;
 use crate::server::disk::replace::Replacement;
 use crate::server::node::{Node, unix_ms};
@@ -73,13 +77,26 @@ pub struct LoadProgress {
     /// Bytes of the file; 0 for a stream whose length is not known.
     pub total: AtomicU64,
     pub done: AtomicU64,
+    /// Bytes of the files before this one.
+    before: AtomicU64,
 }
 
 impl LoadProgress {
-    fn begin(&self, total: u64) {
+    pub(super) fn begin(&self, total: u64) {
         self.since_ms.store(unix_ms(), Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
         self.done.store(0, Ordering::Relaxed);
+        self.before.store(0, Ordering::Relaxed);
+    }
+
+    /// The file that is read was read up to `offset`.
+    pub(super) fn reached(&self, offset: u64) {
+        self.done.store(self.before.load(Ordering::Relaxed) + offset, Ordering::Relaxed);
+    }
+
+    /// A file of so many bytes is read, and the next one comes.
+    pub(super) fn next_file(&self, bytes: u64) {
+        self.before.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -108,11 +125,24 @@ impl SaveState {
     }
 }
 
+/// What a picture becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A data file.
+    Rdb,
+    /// The base of an append-only file.
+    AofBase,
+    /// The same, as commands.
+    Commands,
+}
+
 /// One point in time on its way out.
 #[derive(Debug)]
 pub struct Picture {
+    form: Form,
     /// `None`: without keys.
     walk: Option<Walk>,
+    libraries: Arc<Libraries>,
     /// Changes counted so far: what the save covers.
     dirty: u64,
     /// Names its temporary file: no other picture of this process has it.
@@ -126,22 +156,18 @@ pub struct Picture {
 
 /// Takes a picture of everything. All shards are locked. `None` while another one is being written.
 pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
+    begin_as(node, locked, Form::Rdb)
+}
+
+/// As [`begin`], for another form.
+pub fn begin_as(node: &Node, locked: &Locked<'_>, form: Form) -> Option<Picture> {
     let config = node.config.load();
-    let (options, policy) = (Options { compress: config.rdbcompression }, config.maxmemory_policy);
-    let ks = Arc::clone(&node.shared.keyspace);
-    let done = Arc::clone(&node.save.keys_done);
-    let encode: Arc<Encode> = Arc::new(move |entry, out: &mut Vec<u8>| {
-        done.fetch_add(1, Ordering::Relaxed);
-        let idle_s = policy.is_lru().then(|| u64::from(ks.usage.idle_seconds(entry.access())));
-        let freq = policy.is_lfu().then(|| ks.usage.frequency(entry.access()));
-        let meta = Meta { expire: entry.expire(), idle_s, freq };
-        rdb::encode_entry(out, entry.key(), entry.value(), &meta, options);
-    });
     let ks = &node.shared.keyspace;
-    let walk = ks.begin_snapshot(locked, encode)?;
+    let walk = ks.begin_snapshot(locked, encoder(node, &config, form))?;
     node.save.keys_done.store(0, Ordering::Relaxed);
     node.save.keys_total.store(walk.keys() as u64, Ordering::Relaxed);
     Some(Picture {
+        form,
         walk: Some(walk),
         dirty: ks.stats.dirty.load(Ordering::Relaxed),
         pause: config.rdb_key_save_delay,
@@ -149,10 +175,32 @@ pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
     })
 }
 
+/// How an entry is written in this form.
+fn encoder(node: &Node, config: &Config, form: Form) -> Arc<Encode> {
+    let (options, policy) = (Options { compress: config.rdbcompression }, config.maxmemory_policy);
+    let ks = Arc::clone(&node.shared.keyspace);
+    let done = Arc::clone(&node.save.keys_done);
+    if form == Form::Commands {
+        return Arc::new(move |entry, out: &mut Vec<u8>| {
+            done.fetch_add(1, Ordering::Relaxed);
+            aof::encode::encode_entry(out, entry.key(), entry.value(), entry.expire());
+        });
+    }
+    Arc::new(move |entry, out: &mut Vec<u8>| {
+        done.fetch_add(1, Ordering::Relaxed);
+        let idle_s = policy.is_lru().then(|| u64::from(ks.usage.idle_seconds(entry.access())));
+        let freq = policy.is_lfu().then(|| ks.usage.frequency(entry.access()));
+        let meta = Meta { expire: entry.expire(), idle_s, freq };
+        rdb::encode_entry(out, entry.key(), entry.value(), &meta, options);
+    })
+}
+
 /// A picture of everything but the keys. All shards are locked.
 pub fn without_keys(node: &Node) -> Picture {
     Picture {
+        form: Form::Rdb,
         walk: None,
+        libraries: node.shared.scripts.libraries(),
         dirty: 0,
         number: node.save.pictures.fetch_add(1, Ordering::Relaxed),
         replication: node.replication.saved_position(node),
@@ -167,7 +215,7 @@ impl Picture {
         self.number
     }
 
-    /// Writes the picture as RDB to `sink`, on the calling thread, and returns the sink.
+    /// Writes the picture to `sink`, on the calling thread, and returns the sink.
     /// It ends early with the error of `go_on`, which is asked now and then.
     pub fn write<W: Write>(
         mut self,
@@ -176,18 +224,24 @@ impl Picture {
         used_memory: u64,
         go_on: impl Fn() -> io::Result<()>,
     ) -> io::Result<W> {
+        if self.form == Form::Commands {
+            return self.write_commands(sink, go_on);
+        }
         let mut writer = Writer::new(sink, checksum);
         writer.preamble(&Preamble {
             redis_version: version::REDIS,
             created: unix_ms(),
             used_memory,
-            replication: self.replication.as_ref().map(|at| ReplicationInfo {
-                stream_db: at.db.into(),
-                id: at.id.as_str(),
-                offset: at.offset,
-            }),
-            aof_base: false,
+            replication: self
+                .replication
+                .as_ref()
+                .filter(|_| self.form == Form::Rdb)
+                .map(|at| ReplicationInfo { stream_db: at.db.into(), id: at.id.as_str(), offset: at.offset }),
+            aof_base: self.form == Form::AofBase,
         })?;
+        for library in self.libraries.iter() {
+            writer.function(&library.code)?;
+        }
         let Some(mut walk) = self.walk.take() else { return writer.finish() };
         let sizes: Vec<_> = walk.databases().to_vec();
         let (mut block, mut current, mut before) = (Vec::with_capacity(128 << 10), None, 0);
@@ -200,27 +254,63 @@ impl Picture {
             }
             writer.entries(&block)?;
             block.clear();
-            if self.pause != 0 {
-                let done = self.done.load(Ordering::Relaxed);
-                std::thread::sleep(delay(self.pause, before..done));
-                before = done;
-            }
+            before = self.rest(before);
         }
         writer.finish()
+    }
+
+    /// Keeps the pause that a directive for tests asks for since `before` keys were done; returns how many are now.
+    fn rest(&self, before: u64) -> u64 {
+        let done = self.done.load(Ordering::Relaxed);
+        if self.pause != 0 {
+            std::thread::sleep(delay(self.pause, before..done));
+        }
+        done
+    }
+
+    fn write_commands<W: Write>(mut self, mut sink: W, go_on: impl Fn() -> io::Result<()>) -> io::Result<W> {
+        for library in self.libraries.iter() {
+            let mut load = Vec::new();
+            write_command(&mut load, &[&b"FUNCTION"[..], b"LOAD", &library.code[..]]);
+            sink.write_all(&load)?;
+        }
+        let Some(mut walk) = self.walk.take() else { return Ok(sink) };
+        let (mut block, mut current, mut before) = (Vec::with_capacity(128 << 10), None, 0);
+        while let Some(db) = walk.next_chunk(&mut block) {
+            go_on()?;
+            if current.replace(db) != Some(db) {
+                let mut select = Vec::new();
+                write_command(&mut select, &[&b"SELECT"[..], db.to_string().as_bytes()]);
+                sink.write_all(&select)?;
+            }
+            sink.write_all(&block)?;
+            block.clear();
+            before = self.rest(before);
+        }
+        Ok(sink)
     }
 }
 
 /// A file that asks the disk to begin writing now and then.
-struct PacedFile<'a> {
+pub(super) struct PacedFile<'a> {
     file: &'a File,
     since_sync: u64,
+    /// Bytes after which it asks; `u64::MAX`: never.
+    every: u64,
+}
+
+impl<'a> PacedFile<'a> {
+    /// `paced`: the directive that asks for it.
+    pub(super) fn new(file: &'a File, paced: bool) -> Self {
+        Self { file, since_sync: 0, every: if paced { SYNC_EVERY } else { u64::MAX } }
+    }
 }
 
 impl Write for PacedFile<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let n = self.file.write(buf)?;
         self.since_sync += n as u64;
-        if self.since_sync >= SYNC_EVERY {
+        if self.since_sync >= self.every {
             self.since_sync = 0;
             self.file.sync_data()?;
         }
@@ -237,13 +327,13 @@ impl Write for PacedFile<'_> {
 pub fn write_file<G>(
     picture: Picture,
     path: &Path,
-    checksum: bool,
+    config: &Config,
     used_memory: u64,
     go_on: impl Fn() -> io::Result<G>,
 ) -> io::Result<()> {
     let new = Replacement::create(path, format!("{}{}.rdb", temporary_prefix(), picture.number))?;
-    let file = PacedFile { file: new.file(), since_sync: 0 };
-    picture.write(file, checksum, used_memory, || go_on().map(drop))?;
+    let file = PacedFile::new(new.file(), config.rdb_save_incremental_fsync);
+    picture.write(file, config.rdbchecksum, used_memory, || go_on().map(drop))?;
     new.file().sync_all()?;
     let _guard = go_on()?;
     new.finish()
@@ -328,7 +418,7 @@ fn run_save(node: &Node, picture: Picture) -> io::Result<()> {
 fn save_to_file<G>(node: &Node, picture: Picture, go_on: impl Fn() -> io::Result<G>) -> io::Result<()> {
     let (config, state, dirty) = (node.config.load_full(), &node.save, picture.dirty);
     let used = (node.shared.memory.used)();
-    let result = write_file(picture, &path(&config), config.rdbchecksum, used, go_on);
+    let result = write_file(picture, &path(&config), &config, used, go_on);
     match &result {
         Ok(()) => {
             tracing::info!("DB saved on disk");
@@ -415,14 +505,28 @@ pub fn load<R: Read>(
     total: Option<u64>,
     keep_on: &dyn Fn() -> bool,
 ) -> Result<Loaded, rdb::Error> {
-    let ks = &node.shared.keyspace;
-    let config = node.config.load();
-    let limits = node.shared.limits.load();
-    let (verify, pause) = (config.rdbchecksum && limits.verify_checksums, config.key_load_delay);
-    drop(config);
-    let mut reader = Reader::with_checksum(input, limits.as_ref().clone(), verify)?;
+    let mut reader = open(node, input)?;
     node.save.loading.begin(total.unwrap_or(0));
-    let (mut loaded, mut effects, mut functions) = (Loaded::default(), Effects::default(), 0);
+    load_records(node, &mut reader, false, keep_on)
+}
+
+/// Reads the header.
+pub(super) fn open<R: Read>(node: &Node, input: R) -> Result<Reader<R>, rdb::Error> {
+    let limits = node.shared.limits.load();
+    let verify = node.config.load().rdbchecksum && limits.verify_checksums;
+    Reader::with_checksum(input, limits.as_ref().clone(), verify)
+}
+
+/// As [`load`], up to the end mark. `keep_dead`: commands follow that count on keys whose time has come.
+pub(super) fn load_records<R: Read>(
+    node: &Node,
+    reader: &mut Reader<R>,
+    keep_dead: bool,
+    keep_on: &dyn Fn() -> bool,
+) -> Result<Loaded, rdb::Error> {
+    let ks = &node.shared.keyspace;
+    let pause = node.config.load().key_load_delay;
+    let (mut loaded, mut effects, mut functions) = (Loaded::default(), Effects::default(), Vec::new());
     let (mut id, mut offset, mut stream_db) = (None, None, 0);
     let is_replica = node.shared.is_replica.load(Ordering::Acquire);
     let clustered = node.config.load().cluster_enabled;
@@ -441,7 +545,7 @@ pub fn load<R: Read>(
             Record::Entry(entry) => {
                 // A node of a cluster learns its role later. With a history to go on from, expiry finds
                 // what is dead, and tells replicas.
-                let may_drop = !is_replica && (!clustered || id.is_none());
+                let may_drop = !keep_dead && !is_replica && (!clustered || id.is_none());
                 if may_drop && entry.expire.is_some_and(|at| at < now) {
                     loaded.expired += 1;
                     // The file tells of its stream before it tells of keys.
@@ -457,7 +561,11 @@ pub fn load<R: Read>(
                         "FATAL: Data file was created with a Redis server configured to handle more than {} databases. Exiting",
                         ks.databases()
                     );
-                    return Err(reader_error(&reader, "a database that is configured here"));
+                    return Err(reader_error(
+                        reader,
+                        "a database that is configured here",
+                        "there are fewer",
+                    ));
                 }
                 let mut locked = ks.lock_slot(ks.hashed(&entry.key).slot);
                 let mut db = Db::new(&mut locked, index, now, Expiring::Ignore, &mut effects);
@@ -469,24 +577,23 @@ pub fn load<R: Read>(
                     std::thread::sleep(delay(pause, loaded.keys - 1..loaded.keys));
                 }
                 if loaded.keys % PROGRESS_KEYS == 0 {
-                    node.save.loading.done.store(reader.offset(), Ordering::Relaxed);
+                    node.save.loading.reached(reader.offset());
                     node.sleep_along();
                     if !keep_on() {
                         break;
                     }
                 }
             }
-            Record::Function(_) => functions += 1,
+            Record::Function(code) => functions.push(code),
             Record::ModuleAux { module } => {
                 tracing::warn!("Data of the module {module} are left out: this server has no modules");
             }
             _ => {}
         }
     }
-    if functions > 0 {
-        tracing::warn!(
-            "{functions} function libraries are left out: this release has no functions, and files that it saves do not hold them"
-        );
+    if let Err(text) = scripting::load_all(&node.shared.scripts, &functions) {
+        tracing::warn!("A function library cannot be loaded: {text}");
+        return Err(reader_error(reader, "a function library", "see the log"));
     }
     if reader.empty_keys_skipped() > 0 {
         tracing::warn!("{} keys with an empty value are left out", reader.empty_keys_skipped());
@@ -495,8 +602,8 @@ pub fn load<R: Read>(
     Ok(loaded)
 }
 
-fn reader_error<R>(_reader: &Reader<R>, expected: &'static str) -> rdb::Error {
-    rdb::Error { offset: 0, key: None, problem: rdb::Problem::Malformed { expected, why: "there are fewer" } }
+fn reader_error<R>(_reader: &Reader<R>, expected: &'static str, why: &'static str) -> rdb::Error {
+    rdb::Error { offset: 0, key: None, problem: rdb::Problem::Malformed { expected, why } }
 }
 
 /// Loads the data file at the start and opens the gate. A file that is not there is an empty keyspace; so is

@@ -215,7 +215,20 @@ fn admit(
         let _ = stream.write(text.as_bytes());
         return;
     }
-    let workers = node.workers.get().map_or(1, Vec::len);
-    node.send(*next_worker, Mail::Accepted(stream, peer, local));
-    *next_worker = (*next_worker + 1) % workers;
+    let worker = choose_worker(node, next_worker);
+    node.send(worker, Mail::Accepted(stream, peer, local));
+}
+
+/// The worker that is next, unless a script keeps it busy. The last one is for when that is so of all others.
+fn choose_worker(node: &Node, next: &mut usize) -> usize {
+    let spare = node.workers.get().map_or(1, |workers| workers.len() - 1);
+    let running = node.shared.scripts.running();
+    for _ in 0..spare {
+        let worker = *next;
+        *next = (worker + 1) % spare;
+        if !running.iter().any(|running| running.worker == worker) {
+            return worker;
+        }
+    }
+    spare
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::AtomicUsize;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -16,7 +16,10 @@ use crate::keyspace::watch::Waiter;
 use crate::resp::reply::Piece;
 use crate::resp::{Progress, Reply};
 use crate::server::control::replication::Socket;
-use crate::server::node::clients::ClientEntry;
+use crate::server::node::clients::{ClientEntry, Clients, Usage};
+
+/// Unsent output that no limit counts, as in Redis, whose clients have a buffer of this size.
+pub const FREE_OUTPUT: usize = 16 * 1024;
 
 /// A socket of either family.
 #[derive(Debug)]
@@ -194,18 +197,47 @@ impl LogState {
     }
 }
 
-/// Why a connection runs no further commands for now.
+/// A blocked client's command. When its wait ends by time stands in the worker's deadlines.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    pub waiter: Arc<Waiter>,
+    pub timeout_reply: TimeoutReply,
+}
+
+/// Why a connection runs no further commands for now. `again`: the command of a blocked client that was to be
+/// run again, which is no input any more; the client is blocked as before.
 #[derive(Debug)]
 pub enum Hold {
-    /// Blocked on keys. When that ends by time stands in the worker's deadlines.
-    Keys { waiter: Arc<Waiter>, timeout_reply: TimeoutReply },
-    /// Waits for its host (WAIT); the host answers.
-    Host,
+    /// Blocked on keys.
+    Keys(Wait),
+    /// Waits for its host, which answers. `blocked`: in a command that is made to wait (WAIT), which ends when
+    /// the node becomes a replica.
+    Host { blocked: bool },
     /// The node is paused; the input is tried again.
-    Pause,
-    /// On the board, for a shard or a key that another has: the input is tried again. `again`: the command
-    /// of a blocked client, which is no input any more, and when its wait ends.
-    Aside { again: Option<Box<(Arc<Waiter>, Option<Instant>)>> },
+    Pause { again: Option<Box<Wait>> },
+    /// On the board, for a shard or a key that another has: the input is tried again.
+    Aside { again: Option<Box<Wait>> },
+}
+
+impl Hold {
+    /// How a client that is blocked on keys waits.
+    pub fn wait(&self) -> Option<&Wait> {
+        match self {
+            Self::Keys(wait) => Some(wait),
+            Self::Pause { again } | Self::Aside { again } => again.as_deref(),
+            Self::Host { .. } => None,
+        }
+    }
+
+    /// Whom this client is counted among.
+    pub fn counter<'c>(&self, clients: &'c Clients) -> Option<&'c AtomicUsize> {
+        match self {
+            Self::Host { blocked: true } => Some(&clients.blocked),
+            hold if hold.wait().is_some() => Some(&clients.blocked),
+            Self::Pause { .. } => Some(&clients.paused),
+            _ => None,
+        }
+    }
 }
 
 /// One client on its worker.
@@ -224,6 +256,8 @@ pub struct Connection {
     /// Its output waits for the log, and its worker knows.
     pub held: bool,
     pub hold: Option<Hold>,
+    /// The command that waits was sent while no reply was wanted (CLIENT REPLY).
+    pub mute: bool,
     /// Close once the output is sent.
     pub closing: bool,
     /// Seconds of the worker's clock when the client last sent something.
@@ -232,9 +266,58 @@ pub struct Connection {
     pub over_soft_limit_since: Option<u64>,
     /// The socket may have more to read although no event will say so again.
     pub more_to_read: bool,
+    /// The longest reply of the last seconds, and the second of it.
+    pub reply_peak: (usize, u64),
+    /// What the node was last told of the memory that it takes.
+    pub usage: Usage,
 }
 
 impl Connection {
+    /// What it takes at this moment.
+    fn measure(&self) -> Usage {
+        // What a channel or pattern takes beside its name, which its listeners share.
+        const SUBSCRIPTION: usize = 64;
+        let wait = self.hold.as_ref().and_then(Hold::wait);
+        let argv = wait.map_or(0, |wait| wait.waiter.argv.iter().map(Vec::len).sum());
+        let multi = self
+            .client
+            .multi()
+            .map_or(0, |multi| multi.bytes + multi.queue.len() * size_of::<crate::command::client::Queued>());
+        let unsent = self.output.len();
+        let listed = unsent.saturating_sub(FREE_OUTPUT);
+        let pieces = if listed > 0 { self.output.chunks.len() } else { 0 };
+        let fixed = size_of::<Self>() + size_of::<ClientEntry>() + self.client.subscriptions() * SUBSCRIPTION;
+        Usage {
+            query: self.input.len(),
+            query_free: self.input.capacity() - self.input.len(),
+            argv,
+            multi,
+            output: unsent - listed,
+            listed: listed + pieces * size_of::<Chunk>(),
+            pieces,
+            reply_peak: self.reply_peak.0,
+            total: fixed + self.input.capacity() + argv + multi + unsent + pieces * size_of::<Chunk>(),
+        }
+    }
+
+    /// Tells the node what it takes, if that has changed.
+    #[inline]
+    pub fn note_usage(&mut self, clients: &Clients, second: u64) {
+        let usage = self.measure();
+        if usage != self.usage {
+            self.tell_usage(usage, clients, second);
+        }
+    }
+
+    fn tell_usage(&mut self, usage: Usage, clients: &Clients, second: u64) {
+        let before = std::mem::replace(&mut self.usage, usage);
+        clients.count_memory(before.total, usage.total);
+        if usage.query + usage.output + usage.listed > 0 {
+            clients.note_buffers(second, usage.query + usage.query_free, usage.listed);
+        }
+        *self.entry.usage.lock() = usage;
+    }
+
     /// Queues bytes behind what is not sent, without sending. Short messages are gathered.
     pub fn queue_message(&mut self, bytes: Arc<[u8]>) {
         let content =
@@ -306,7 +389,6 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::node::clients::Clients;
 
     fn pair() -> (Connection, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -321,10 +403,13 @@ mod tests {
             output: Outbox::default(),
             held: false,
             hold: None,
+            mute: false,
             closing: false,
             last_seen: 0,
             over_soft_limit_since: None,
             more_to_read: false,
+            reply_peak: (0, 0),
+            usage: Usage::default(),
         };
         (connection, theirs)
     }

@@ -22,6 +22,10 @@ pub enum Mail {
     Push { token: usize, client: u64, bytes: Arc<[u8]> },
     /// What a blocked client's command answered, and the end of the log behind what it wrote.
     Unblocked { waiter: Arc<Waiter>, reply: Reply, written_to: u64 },
+    /// Keys that this client, or one whose invalidations are `redirected` to it, has read are stale; `None`: all.
+    Stale { token: usize, client: u64, keys: Option<Arc<[Box<[u8]>]>>, redirected: bool },
+    /// The client to whom this one's invalidations go is gone.
+    RedirectionBroken { token: usize, client: u64, redirect: u64 },
     /// A blocked client's command may succeed now.
     Retry { waiter: Arc<Waiter> },
     /// A client whose command was suspended gets its reply and goes on. `written_to`: the end of the log behind

@@ -24,14 +24,70 @@ pub struct ClientEntry {
     pub created: UnixMs,
     pub last_command: AtomicUsize,
     pub last_seen: AtomicI64,
-    pub query_bytes: AtomicUsize,
-    pub output_bytes: AtomicUsize,
+    /// As of its last round.
+    pub usage: Mutex<Usage>,
+    /// It is to be closed for the memory that it takes.
+    pub evicted: AtomicBool,
     /// The client waits for keys, and CLIENT UNBLOCK may end that.
     pub blocked: AtomicBool,
     /// Its wait, if it waits, ends by time.
     pub times_out: AtomicBool,
     /// A copy of the client's own state, made when it changed.
     pub state: Mutex<ClientState>,
+}
+
+/// Bytes that a client takes, unless said otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Input that is not run yet, and what is allocated for more.
+    pub query: usize,
+    pub query_free: usize,
+    /// Arguments of the command that waits for keys.
+    pub argv: usize,
+    /// Arguments of the commands that MULTI has queued.
+    pub multi: usize,
+    /// Output that is not sent: what no limit counts, the rest, and the number of its pieces.
+    pub output: usize,
+    pub listed: usize,
+    pub pieces: usize,
+    /// The longest reply of the last seconds.
+    pub reply_peak: usize,
+    /// All of it, with what every connection takes.
+    pub total: usize,
+}
+
+impl Usage {
+    /// As the client looks while this command of it runs.
+    pub fn see_running(&mut self, args: &[&[u8]]) {
+        // As on the wire.
+        let digits = |n: usize| n.checked_ilog10().map_or(1, |log| log as usize + 1);
+        let head = |n: usize| digits(n) + 3;
+        let request = head(args.len()) + args.iter().map(|a| head(a.len()) + a.len() + 2).sum::<usize>();
+        self.query += request;
+        self.argv = args.iter().map(|a| a.len()).sum();
+        self.total += request + self.argv;
+    }
+}
+
+/// The most that one client has taken in each of the last seconds: input and output.
+#[derive(Debug, Default)]
+struct Recent {
+    seconds: [(u64, usize, usize); 8],
+}
+
+impl Recent {
+    fn note(&mut self, second: u64, input: usize, output: usize) {
+        let slot = &mut self.seconds[second as usize % 8];
+        if slot.0 != second {
+            *slot = (second, 0, 0);
+        }
+        *slot = (second, slot.1.max(input), slot.2.max(output));
+    }
+
+    fn most(&self, second: u64) -> (usize, usize) {
+        let recent = self.seconds.iter().filter(|slot| slot.0 + 8 > second);
+        recent.fold((0, 0), |(input, output), slot| (input.max(slot.1), output.max(slot.2)))
+    }
 }
 
 /// Classes of clients as CLIENT LIST TYPE names them.
@@ -62,8 +118,8 @@ impl ClientKind {
         match role {
             Role::Replica => Self::Replica,
             Role::Primary => Self::Primary,
-            Role::Normal if subscribed => Self::PubSub,
-            Role::Normal => Self::Normal,
+            Role::Normal | Role::File if subscribed => Self::PubSub,
+            Role::Normal | Role::File => Self::Normal,
         }
     }
 }
@@ -83,7 +139,10 @@ pub struct ClientState {
     /// Commands queued by MULTI; -1 outside.
     pub multi: i64,
     pub watched: usize,
+    pub no_evict: bool,
     pub flags: String,
+    /// As CLIENT GETREDIR tells it.
+    pub redirection: i64,
 }
 
 /// The registry.
@@ -98,6 +157,12 @@ pub struct Clients {
     pub paused: AtomicUsize,
     pub accepted: AtomicU64,
     pub rejected: AtomicU64,
+    /// Bytes that the clients of all workers take.
+    memory: AtomicUsize,
+    recent: Mutex<Recent>,
+    /// Held by the worker that looks for clients to evict.
+    pub evicting: Mutex<()>,
+    pub evicted: AtomicU64,
 }
 
 impl Clients {
@@ -113,6 +178,27 @@ impl Clients {
         self.len() == 0
     }
 
+    /// Bytes that the clients of all workers take.
+    #[inline]
+    pub fn memory(&self) -> usize {
+        self.memory.load(Ordering::Relaxed)
+    }
+
+    /// A client that took `before` takes `now`.
+    pub fn count_memory(&self, before: usize, now: usize) {
+        self.memory.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Notes what a client has waiting to be run and to be sent.
+    pub fn note_buffers(&self, second: u64, input: usize, output: usize) {
+        self.recent.lock().note(second, input, output);
+    }
+
+    /// The most input and output, in bytes, that a client has had waiting in the last seconds.
+    pub fn recent_buffers(&self, second: u64) -> (usize, usize) {
+        self.recent.lock().most(second)
+    }
+
     /// Lists a client for which a place was reserved.
     pub fn add(&self, client: &Client, fd: i32) -> Arc<ClientEntry> {
         let entry = Arc::new(ClientEntry {
@@ -126,11 +212,11 @@ impl Clients {
             created: client.created,
             last_command: AtomicUsize::new(usize::MAX),
             last_seen: AtomicI64::new(client.created),
-            query_bytes: AtomicUsize::new(0),
-            output_bytes: AtomicUsize::new(0),
+            usage: Mutex::new(Usage { total: size_of::<ClientEntry>(), ..Usage::default() }),
+            evicted: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             times_out: AtomicBool::new(false),
-            state: Mutex::new(ClientState::of(client, false)),
+            state: Mutex::new(ClientState::of(client)),
         });
         self.entries.insert(client.id, Arc::clone(&entry));
         entry
@@ -166,7 +252,7 @@ impl Clients {
 }
 
 impl ClientState {
-    pub fn of(client: &Client, blocked: bool) -> Self {
+    pub fn of(client: &Client) -> Self {
         Self {
             name: client.name.clone(),
             user: client.user.clone(),
@@ -183,7 +269,9 @@ impl ClientState {
                 (None, None) => -1,
             },
             watched: client.watched.len(),
-            flags: client.flags(blocked),
+            no_evict: client.no_evict,
+            flags: client.flags(),
+            redirection: client.redirection(),
         }
     }
 }

@@ -11,9 +11,11 @@ use tokio::runtime::Handle;
 
 use crate::base::time::{MonoMs, UnixMs};
 use crate::command::gate;
+use crate::command::spec::{Mode, flags};
 use crate::config::Config;
 use crate::config::compound::KeyspaceEvents;
 use crate::exec::Shared;
+use crate::exec::observe::Seen;
 use crate::exec::stats::CommandStats;
 use crate::keyspace::db::Notice;
 use crate::pubsub::{Registry, Space};
@@ -21,20 +23,30 @@ use crate::server::commands::migrate::courier::Couriers;
 use crate::server::control::Control;
 use crate::server::control::bus::Bus;
 use crate::server::control::replication::Replication;
+use crate::server::disk::aof::Aof;
 use crate::server::disk::rdb_file::SaveState;
 use crate::server::net::accept::Acceptor;
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::clients::Clients;
+use crate::server::node::latency::LatencyMonitor;
+use crate::server::node::monitors::Monitors;
 use crate::server::node::pause::Pause;
-use crate::server::node::rates::Rates;
+use crate::server::node::rates::{Exceeded, Rates};
+use crate::server::node::slowlog::SlowLog;
+use crate::server::node::tracking::Trackers;
 use crate::server::process::limits::OomScore;
 use crate::server::process::logging;
 use crate::server::process::supervise::Supervisor;
+use crate::server::sentinel::Driver;
 use crate::server::shutdown::ShutdownState;
 
 pub mod clients;
+pub mod latency;
+pub mod monitors;
 pub mod pause;
 pub mod rates;
+pub mod slowlog;
+pub mod tracking;
 
 /// A running node.
 pub struct Node {
@@ -44,6 +56,10 @@ pub struct Node {
     pub config_change: Mutex<()>,
     pub clients: Clients,
     pub pubsub: Registry,
+    pub slowlog: SlowLog,
+    pub latency: LatencyMonitor,
+    pub monitors: Monitors,
+    pub trackers: Trackers,
     pub couriers: Couriers,
     /// The workers' mailboxes, filled before the first client is accepted.
     pub workers: OnceLock<Vec<Arc<Mailbox>>>,
@@ -56,6 +72,7 @@ pub struct Node {
     pub stats: Vec<Arc<CommandStats>>,
     pub net: NetStats,
     pub rates: Mutex<Rates>,
+    pub exceeded: Exceeded,
     pub memory_peak: AtomicU64,
     /// Memory taken before there were data.
     pub memory_at_start: AtomicU64,
@@ -71,15 +88,19 @@ pub struct Node {
     pub asleep_until_ms: AtomicU64,
     pub pause: Mutex<Pause>,
     pub save: SaveState,
+    pub aof: Aof,
     pub replication: Replication,
     /// The cluster bus; not set outside cluster mode.
     pub bus: OnceLock<Arc<Bus>>,
+    /// What watches others, in a sentinel.
+    pub sentinel: OnceLock<Arc<Driver>>,
     pub origin: Origin,
 }
 
 /// What the node was started with.
 #[derive(Default)]
 pub struct Origin {
+    pub mode: Mode,
     pub log: Option<logging::Log>,
     /// Absolute, because the server changes its directory.
     pub config_file: Option<PathBuf>,
@@ -126,6 +147,10 @@ impl Node {
             config_change: Mutex::default(),
             clients: Clients::default(),
             pubsub: Registry::default(),
+            slowlog: SlowLog::default(),
+            latency: LatencyMonitor::default(),
+            monitors: Monitors::default(),
+            trackers: Trackers::default(),
             couriers: Couriers::default(),
             workers: OnceLock::new(),
             control: OnceLock::new(),
@@ -134,6 +159,7 @@ impl Node {
             stats: (0..executors).map(|_| Arc::new(CommandStats::new(commands))).collect(),
             net: NetStats::default(),
             rates: Mutex::default(),
+            exceeded: Exceeded::default(),
             memory_peak: AtomicU64::new(0),
             memory_at_start: AtomicU64::new(0),
             run_id,
@@ -146,9 +172,20 @@ impl Node {
             asleep_until_ms: AtomicU64::new(0),
             pause: Mutex::default(),
             save: SaveState::new(unix_ms()),
+            aof: Aof::default(),
             replication: Replication::new(seed),
             bus: OnceLock::new(),
+            sentinel: OnceLock::new(),
             origin,
+        }
+    }
+
+    /// What the node is, as HELLO and INFO call it.
+    pub fn mode_name(&self) -> &'static str {
+        match self.origin.mode {
+            Mode::Sentinel => "sentinel",
+            Mode::Data if self.config.load().cluster_enabled => "cluster",
+            Mode::Data => "standalone",
         }
     }
 
@@ -225,6 +262,27 @@ impl Node {
         }
     }
 
+    /// Notes a command that took long, for SLOWLOG and for LATENCY.
+    pub fn note_long(&self, seen: &Seen<'_>) {
+        let time = unix_ms() / 1000;
+        let event = if seen.command.has(flags::FAST) { "fast-command" } else { "command" };
+        self.latency.note(event, seen.nanos, time);
+        let config = self.config.load();
+        let concerned =
+            u64::try_from(config.slowlog_log_slower_than).is_ok_and(|from| seen.nanos / 1000 >= from);
+        if !concerned || seen.command.has(flags::SKIP_SLOWLOG) {
+            return;
+        }
+        // A client that was blocked is known by its number alone.
+        let (addr, name) = match self.clients.get(seen.client.id) {
+            Some(entry) if seen.client.addr.is_empty() => {
+                (entry.addr.clone(), entry.state.lock().name.clone())
+            }
+            _ => (seen.client.addr.clone(), seen.client.name.clone()),
+        };
+        self.slowlog.add(seen, time, addr, name, config.slowlog_max_len as usize);
+    }
+
     /// CONFIG RESETSTAT.
     pub fn reset_stats(&self) {
         self.stats.iter().for_each(|s| s.reset());
@@ -241,13 +299,18 @@ impl Node {
             &net.auth_failed,
             &self.clients.accepted,
             &self.clients.rejected,
+            &self.clients.evicted,
             &keys.expired_keys,
             &keys.expired_fields,
             &keys.evicted_keys,
+            &keys.discarded,
             &self.save.saves,
+            &self.aof.delayed_fsync,
+            &self.aof.rewrites,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
+        self.exceeded.reset();
         *self.rates.lock() = Rates::default();
         self.replication.reset_stats();
     }

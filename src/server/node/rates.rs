@@ -1,5 +1,7 @@
 //! Rates of the recent past: the `instantaneous_` fields of INFO.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::base::time::MonoMs;
 
 /// Samples that a rate is the mean of.
@@ -43,9 +45,57 @@ pub struct Rates {
     pub rounds: Rate,
 }
 
+/// How long memory has been above its limit although keys were evicted, or none could be.
+#[derive(Debug, Default)]
+pub struct Exceeded {
+    /// Since when, or 0.
+    since: AtomicU64,
+    total_ms: AtomicU64,
+}
+
+impl Exceeded {
+    /// Notes whether it is, at a moment.
+    pub fn note(&self, exceeded: bool, now: MonoMs) {
+        if exceeded {
+            let _ = self.since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
+        } else if self.since.load(Ordering::Relaxed) != 0 {
+            let since = self.since.swap(0, Ordering::Relaxed);
+            let lasted = if since == 0 { 0 } else { now.saturating_sub(since) };
+            self.total_ms.fetch_add(lasted, Ordering::Relaxed);
+        }
+    }
+
+    /// Altogether, and this time.
+    pub fn milliseconds(&self, now: MonoMs) -> (u64, u64) {
+        let since = self.since.load(Ordering::Relaxed);
+        let current = if since == 0 { 0 } else { now.saturating_sub(since) };
+        (self.total_ms.load(Ordering::Relaxed) + current, current)
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset(&self) {
+        self.since.store(0, Ordering::Relaxed);
+        self.total_ms.store(0, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_above_the_limit_adds_up() {
+        let exceeded = Exceeded::default();
+        exceeded.note(false, 5);
+        exceeded.note(true, 10);
+        exceeded.note(true, 20);
+        assert_eq!(exceeded.milliseconds(30), (20, 20));
+        exceeded.note(false, 40);
+        exceeded.note(true, 100);
+        assert_eq!(exceeded.milliseconds(101), (31, 1));
+        exceeded.reset();
+        assert_eq!(exceeded.milliseconds(200), (0, 0));
+    }
 
     #[test]
     fn a_steady_counter_has_its_rate() {

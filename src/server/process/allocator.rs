@@ -87,6 +87,38 @@ pub fn control(name: &str, value: Option<u64>) -> Result<u64, String> {
     }
 }
 
+/// Gives pages that are free in all arenas back to the system.
+pub fn purge() -> Result<(), String> {
+    // 4096 stands for all arenas (MALLCTL_ARENAS_ALL).
+    let name = c"arena.4096.purge";
+    // SAFETY: this one takes and gives nothing.
+    let code = unsafe {
+        tikv_jemalloc_sys::mallctl(
+            name.as_ptr(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            0,
+        )
+    };
+    if code == 0 { Ok(()) } else { Err(std::io::Error::from_raw_os_error(code).to_string()) }
+}
+
+/// What jemalloc tells of itself, for people; without the tables of each arena and size.
+pub fn report() -> String {
+    unsafe extern "C" fn append(out: *mut std::ffi::c_void, piece: *const std::ffi::c_char) {
+        // SAFETY: jemalloc hands back the pointer that it was given below, and a C string.
+        let (out, piece) = unsafe { (&mut *out.cast::<Vec<u8>>(), std::ffi::CStr::from_ptr(piece)) };
+        out.extend_from_slice(piece.to_bytes());
+    }
+    let mut text: Vec<u8> = Vec::new();
+    // SAFETY: the callback gets `text`, which outlives the call, and the options are a C string.
+    unsafe {
+        tikv_jemalloc_sys::malloc_stats_print(Some(append), (&raw mut text).cast(), c"abl".as_ptr());
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// Bytes allocated now.
 pub fn used() -> u64 {
     USED.load(Ordering::Relaxed).max(0) as u64

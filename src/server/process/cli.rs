@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Parser};
 
@@ -27,6 +27,8 @@ pub enum Asked {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Invocation {
     pub config_file: Option<PathBuf>,
+    /// Watch others instead of serving data: `--sentinel`, or by the program's name.
+    pub sentinel: bool,
     /// Read configuration from standard input, after the file.
     pub stdin: bool,
     /// Configuration text from the directives of the command line; empty without one, otherwise
@@ -48,6 +50,7 @@ Examples:
   keystead-server                                    built-in defaults, port 6379
   keystead-server /etc/keystead/keystead.conf
   keystead-server --port 7777 --replicaof 127.0.0.1 8888
+  keystead-server sentinel.conf --sentinel           watch others; also by the name keystead-sentinel
   keystead-server /etc/keystead/keystead.conf --loglevel verbose
   echo 'maxmemory 128mb' | keystead-server -"
 )]
@@ -67,6 +70,8 @@ struct Arguments {
 
 /// Reads the arguments, the program's name first.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Asked {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let by_name = arguments.first().is_some_and(|name| is_sentinel(Path::new(name)));
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => return Asked::Refuse(error.to_string()),
@@ -79,15 +84,20 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Asked {
     let stdin = rest.pop_if(|last| last == "-").is_some();
     let has_file = rest.first().is_some_and(|first| !first.as_bytes().starts_with(b"-"));
     let config_file = has_file.then(|| PathBuf::from(rest.remove(0)));
-    if rest.iter().any(|argument| argument == "--sentinel") {
-        return Asked::Refuse("Sentinel mode is not part of this release\n".into());
-    }
+    let before = rest.len();
+    rest.retain(|argument| argument != "--sentinel");
+    let sentinel = by_name || rest.len() < before;
     if let Some(check @ ("--test-memory" | "--check-system")) = rest.first().and_then(|first| first.to_str())
     {
         return Asked::Refuse(format!("{check} is not offered here: use a tool made for it\n"));
     }
     let directives = directives(rest.into_iter().map(OsString::into_vec));
-    Asked::Serve(Invocation { config_file, stdin, directives })
+    Asked::Serve(Invocation { config_file, sentinel, stdin, directives })
+}
+
+/// Whether the program goes by a name such as `keystead-sentinel` or `redis-sentinel`.
+fn is_sentinel(program: &Path) -> bool {
+    program.file_name().is_some_and(|name| name.as_bytes().ends_with(b"-sentinel"))
 }
 
 /// As `redis-server --version`, whose fields tools read.
@@ -165,6 +175,22 @@ mod tests {
     }
 
     #[test]
+    fn a_sentinel_is_asked_for_by_name_or_by_option() {
+        let by_option = served(&["s.conf", "--sentinel", "--port", "5000"]);
+        assert!(by_option.sentinel);
+        assert_eq!(by_option.directives, b"\nport \"5000\" ");
+        for (program, want) in
+            [("/usr/bin/keystead-sentinel", true), ("redis-sentinel", true), ("keystead-server", false)]
+        {
+            let asked = parse([program, "s.conf"].map(OsString::from));
+            assert!(
+                matches!(asked, Asked::Serve(Invocation { sentinel, .. }) if sentinel == want),
+                "{program}"
+            );
+        }
+    }
+
+    #[test]
     fn directives_of_several_values() {
         let config = config(&[
             "--port",
@@ -226,7 +252,7 @@ mod tests {
             let Asked::Print(text) = asked(&[line]) else { panic!("{line}") };
             assert!(text.contains("Usage: keystead-server [CONFIG-FILE] [--DIRECTIVE VALUE...]"), "{text}");
         }
-        for refused in [&["s.conf", "--sentinel"][..], &["--test-memory", "100"], &["--check-system"]] {
+        for refused in [&["--test-memory", "100"][..], &["--check-system"]] {
             assert!(matches!(asked(refused), Asked::Refuse(_)), "{refused:?}");
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! - [`daemon`]: going to the background, the pid file.
 //! - [`supervise`]: telling systemd or upstart that the server is ready.
+//! - [`affinity`]: on which cores threads run.
 //! - [`limits`]: open files, the out-of-memory score.
 //! - [`signals`]: what SIGTERM, SIGINT and the others do.
 //! - [`crash`]: the report of a fatal signal or a panic.
@@ -9,13 +10,14 @@
 //! - [`os_error`]: the system's errors in its words.
 //! - [`allocator`]: memory, counted.
 //!
-//! Here are the calls of the C library that need `unsafe`: fork, setsid, dup2, sigaction, rlimits.
+//! Here are the calls of the C library that need `unsafe`: fork, setsid, dup2, sigaction, rlimits, affinity.
 //! Each is in a function of its own that says what makes it sound.
 //!
 //! The order at the start: read the configuration, [`daemon::to_background`] while there is one
 //! thread, [`signals::ignore`] and [`crash::install`], open the log, [`limits::raise_open_files`],
 //! [`daemon::PidFile::create`], then threads; [`supervise::Supervisor::ready`] when clients may come.
 
+pub mod affinity;
 pub mod allocator;
 pub mod cli;
 pub mod clock;

@@ -11,7 +11,7 @@ use crate::command::{Client, Fail};
 use crate::exec::{After, Blocked};
 use crate::keyspace::{Hashed, Upcoming, prefetch};
 use crate::resp::{Limits, Parsed, Progress, ProtocolError, Reply, parse};
-use crate::server::net::connection::{Connection, Hold};
+use crate::server::net::connection::{Connection, Hold, Wait};
 use crate::server::node::clients::ClientState;
 use crate::server::node::unix_ms;
 use crate::server::worker::deadlines::Kind;
@@ -211,9 +211,14 @@ impl Worker {
             };
             if s.reply.is_empty() {
                 s.reply.start = reply.len();
+                reply.begin(self.room_for(&c));
             }
             for item in items {
                 self.run_item(item, &batch.argv[item.argv.clone()], &mut c, s, now, &mut reply);
+                if reply.is_cut_off() {
+                    s.cut_off = true;
+                    s.stopped = true;
+                }
                 if s.stopped {
                     break;
                 }
@@ -235,15 +240,20 @@ impl Worker {
         reply: &mut Reply,
     ) {
         let before = reply.len();
+        let quiet = c.client.reply_mode != ReplyMode::On;
         match &item.what {
             What::Command(id, hashed) => self.run_command(c, *id, args, *hashed, s, item.end, now, reply),
             What::Odd(odd) => self.run_odd(odd, c, s, item.end, now, reply),
         }
         // What is run again later is not answered yet.
-        let later = matches!(c.hold, Some(Hold::Pause | Hold::Aside { .. }));
+        let later = matches!(c.hold, Some(Hold::Pause { .. } | Hold::Aside { .. }));
         if c.client.reply_mode != ReplyMode::On && !later {
+            c.mute = c.hold.is_some();
             let pushes = matches!(item.what, What::Command(id, _) if self.executor.shared.commands.get(id).command.has(flags::PUSHES));
             apply_reply_mode(&mut c.client, if pushes { reply.len() } else { before }, reply);
+        }
+        if quiet || c.client.reply_mode != ReplyMode::On {
+            reply.begin(self.room_for(c));
         }
     }
 
@@ -321,25 +331,25 @@ impl Worker {
             After::Blocked(blocked) => {
                 let Blocked { waiter, timeout, timeout_reply } = *blocked;
                 let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
-                self.hold(c, Hold::Keys { waiter, timeout_reply });
-                self.deadlines.set(s.token, Kind::Blocked, deadline);
                 c.entry.times_out.store(timeout.is_some(), Ordering::Relaxed);
-                c.entry.blocked.store(true, Ordering::Release);
-                self.node.clients.blocked.fetch_add(1, Ordering::Relaxed);
+                self.hold(c, Hold::Keys(Wait { waiter, timeout_reply }));
+                self.deadlines.set(s.token, Kind::Blocked, deadline);
                 s.stopped = true;
             }
             After::Suspended => {
-                self.hold(c, Hold::Host);
+                let blocked = self.executor.shared.commands.get(id).command.has(flags::BLOCKING);
+                self.hold(c, Hold::Host { blocked });
                 s.stopped = true;
             }
             After::Postponed => {
-                self.hold(c, Hold::Pause);
-                self.node.clients.paused.fetch_add(1, Ordering::Relaxed);
+                let again = s.again.take();
+                self.hold(c, Hold::Pause { again });
                 s.consumed = begin;
                 s.stopped = true;
             }
             After::Aside => {
-                self.hold(c, Hold::Aside { again: None });
+                let again = s.again.take();
+                self.hold(c, Hold::Aside { again });
                 s.consumed = begin;
                 s.stopped = true;
             }
@@ -352,7 +362,7 @@ impl Worker {
         s.authenticated = c.client.is_authenticated();
         s.db = c.client.db;
         if c.client.version != version {
-            *c.entry.state.lock() = ClientState::of(&c.client, c.hold.is_some());
+            *c.entry.state.lock() = ClientState::of(&c.client);
         }
     }
 }

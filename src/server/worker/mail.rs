@@ -3,9 +3,14 @@
 use std::time::Instant;
 
 use crate::server::commands;
-use crate::server::net::connection::{Connection, Hold};
+use crate::server::net::connection::{Connection, FREE_OUTPUT, Hold};
 use crate::server::net::mailbox::Mail;
+use crate::server::node::clients::ClientState;
+use crate::server::node::tracking;
 use crate::server::worker::Worker;
+
+/// The answer of CLIENT UNBLOCK with ERROR.
+const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 
 impl Worker {
     pub(super) fn read_mail(&mut self) {
@@ -13,7 +18,7 @@ impl Worker {
         // may happen to it.
         let mut listeners = Vec::new();
         for mail in self.mailbox.take() {
-            if !matches!(mail, Mail::Push { .. } | Mail::ChannelLeft { .. }) {
+            if !matches!(mail, Mail::Push { .. } | Mail::Stale { .. } | Mail::ChannelLeft { .. }) {
                 self.flush_all(&mut listeners);
             }
             match mail {
@@ -21,10 +26,29 @@ impl Worker {
                 Mail::Push { token, client, bytes } => {
                     if let Some(c) = self.connection(token, client)
                         // Who has just left its last channel takes whatever comes for a reply.
-                        && (c.client.resp3 || c.client.subscriptions() > 0)
+                        && (c.client.resp3 || c.client.subscriptions() > 0 || c.client.monitors)
                     {
                         c.queue_message(bytes);
                         listeners.push(token);
+                    }
+                }
+                Mail::Stale { token, client, keys, redirected } => {
+                    if let Some(c) = self.connection(token, client)
+                        && let Some(bytes) = tracking::message(&c.client, keys.as_deref(), redirected)
+                    {
+                        c.queue_message(bytes);
+                        listeners.push(token);
+                    }
+                }
+                Mail::RedirectionBroken { token, client, redirect } => {
+                    if let Some(c) = self.connection(token, client) {
+                        // CLIENT LIST shows it.
+                        c.client.version += 1;
+                        *c.entry.state.lock() = ClientState::of(&c.client);
+                        if let Some(bytes) = tracking::broken_message(&c.client, redirect) {
+                            c.queue_message(bytes);
+                            self.flush_now(token);
+                        }
                     }
                 }
                 Mail::ChannelLeft { token, client, channel } => {
@@ -39,7 +63,7 @@ impl Worker {
                     }
                 }
                 Mail::Unblocked { waiter, reply, written_to } => {
-                    if self.end_hold(waiter.token, waiter.client) {
+                    if self.end_hold(waiter.token, waiter.client).is_some() {
                         if let Some(c) = self.connection(waiter.token, waiter.client) {
                             c.client.written_to = c.client.written_to.max(written_to);
                         }
@@ -48,7 +72,8 @@ impl Worker {
                 }
                 Mail::Retry { waiter } => self.retry(&waiter),
                 Mail::Resume { token, client, reply, written_to } => {
-                    if self.end_hold(token, client) {
+                    if matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
+                        self.end_hold(token, client);
                         if let Some(c) = self.connection(token, client) {
                             c.client.written_to = c.client.written_to.max(written_to);
                         }
@@ -67,18 +92,22 @@ impl Worker {
                     }
                 }
                 Mail::Demoted => self.let_go(),
-                Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
+                Mail::Unblock { token, client, with_error } => {
+                    self.give_up(token, client, with_error.then_some(UNBLOCKED));
+                }
                 Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
                 Mail::SlotsChanged => self.redirect_blocked(),
                 Mail::Settle(sender) => drop(sender),
                 Mail::Unpaused => {
-                    for (token, client) in self.held_by(|hold| matches!(hold, Hold::Pause)) {
-                        if self.end_hold(token, client) {
-                            self.go_on(token);
-                        }
+                    for (token, client) in self.held_by(|hold| matches!(hold, Hold::Pause { .. })) {
+                        self.try_again(token, client);
                     }
                 }
-                Mail::Free { token, client } => self.try_again(token, client),
+                Mail::Free { token, client } => {
+                    if matches!(self.hold_of(token, client), Some(Hold::Aside { .. })) {
+                        self.try_again(token, client);
+                    }
+                }
                 Mail::Shutdown => {
                     for token in 0..self.connections.len() {
                         if let Some(c) = self.connections[token].as_mut() {
@@ -109,12 +138,19 @@ impl Worker {
 
     pub(super) fn flush_now(&mut self, token: usize) {
         let passed = self.node.shared.keyspace.log.passed();
+        // What is too much is not sent first, whether or not the socket would take it.
+        if self.connections[token].as_ref().is_some_and(|c| c.output.len() > FREE_OUTPUT) {
+            self.check_output(token);
+        }
         let Some(c) = self.connections[token].as_mut() else { return };
         if c.flush(passed).is_err() || (c.closing && c.output.is_empty()) {
             self.close(token);
-        } else if !c.output.is_empty() {
-            self.check_output(token);
-            self.note_held(token, passed);
+        } else {
+            c.note_usage(&self.node.clients, self.last_second);
+            if !c.output.is_empty() {
+                self.check_output(token);
+                self.note_held(token, passed);
+            }
         }
     }
 }

@@ -15,21 +15,26 @@ use mio::{Events, Poll, Token};
 
 use crate::base::time::UnixMs;
 use crate::command::{Client, gate};
+use crate::config::compound::OutputLimits;
+use crate::exec::observe::Seen;
 use crate::exec::upkeep::Room;
 use crate::exec::{Executor, Host};
 use crate::keyspace::SHARDS;
 use crate::keyspace::db::Notice;
+use crate::keyspace::tracking::Stale;
 use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
 use crate::server::commands;
 use crate::server::control::replication;
-use crate::server::net::connection::{Connection, Hold, Outbox, Stream};
+use crate::server::net::connection::{Connection, Hold, Outbox, Stream, Wait};
 use crate::server::net::mailbox::{Mail, Mailbox};
+use crate::server::node::clients::Usage;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
 
 mod batch;
 mod deadlines;
+mod greedy;
 mod held;
 mod mail;
 mod segment;
@@ -81,11 +86,15 @@ pub struct Worker {
     /// The end of the log when its readers were last woken.
     log_end: u64,
     replies_held: Held,
-    /// `client-query-buffer-limit` and `timeout` (seconds), looked up once a second.
+    /// Looked up at each wake-up: `client-output-buffer-limit` and `client-query-buffer-limit`.
+    output_limits: OutputLimits,
     query_limit: usize,
+    /// `timeout` in seconds, looked up once a second.
     idle_limit: u64,
     /// Memory is above its limit, and keys can go.
     evicting: bool,
+    /// What clients took, in bytes, when nobody was left to be evicted.
+    spared_at: usize,
     stopped: bool,
 }
 
@@ -112,6 +121,25 @@ impl Host for NodeHost<'_> {
 
     fn retry(&mut self, waiter: &Arc<Waiter>) {
         self.node.send(waiter.worker, Mail::Retry { waiter: Arc::clone(waiter) });
+    }
+
+    fn invalidate(&mut self, stale: &[Stale], flushed: bool, writer: u64) {
+        if flushed {
+            self.node.invalidate_all();
+        }
+        self.node.invalidate(stale, writer);
+    }
+
+    fn took_long(&mut self, seen: &Seen<'_>) {
+        self.node.note_long(seen);
+    }
+
+    fn ran(&mut self, seen: &Seen<'_>) {
+        self.node.show_to_monitors(seen);
+    }
+
+    fn did(&mut self, event: &'static str, nanos: u64) {
+        self.node.latency.note(event, nanos, unix_ms() / 1000);
     }
 }
 
@@ -144,9 +172,11 @@ impl Worker {
             next_shard: index,
             log_end: 0,
             replies_held: Held::default(),
+            output_limits: OutputLimits::default(),
             query_limit: usize::MAX,
             idle_limit: 0,
             evicting: false,
+            spared_at: 0,
             stopped: false,
         }
     }
@@ -184,6 +214,7 @@ impl Worker {
                 readable.dedup();
             }
             self.node.net.rounds.fetch_add(1, Ordering::Relaxed);
+            self.reload_limits();
             self.executor.refresh();
             self.executor.publish_counts();
             let mut from = 0;
@@ -192,6 +223,7 @@ impl Worker {
             }
             self.read_mail();
             self.on_time();
+            self.evict_clients();
             self.hand_over();
             self.release_held();
         }
@@ -237,7 +269,7 @@ impl Worker {
         let second = now_ms as u64 / 1000;
         if second != self.last_second {
             self.last_second = second;
-            self.reload_limits();
+            self.reload_idle_limit();
         }
     }
 
@@ -253,9 +285,12 @@ impl Worker {
 
     fn reload_limits(&mut self) {
         let config = self.node.config.load();
+        self.output_limits = config.client_output_buffer_limit;
         self.query_limit = config.client_query_buffer_limit as usize;
-        let idle_limit = u64::from(config.timeout);
-        drop(config);
+    }
+
+    fn reload_idle_limit(&mut self) {
+        let idle_limit = u64::from(self.node.config.load().timeout);
         if std::mem::replace(&mut self.idle_limit, idle_limit) != idle_limit {
             for token in 0..self.connections.len() {
                 if self.connections[token].is_some() {
@@ -268,10 +303,12 @@ impl Worker {
     /// Evicts keys while memory is above its limit, also when nobody writes.
     fn evict_some(&mut self, now: UnixMs) {
         if self.node.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT == 0 {
+            self.node.exceeded.note(false, self.node.mono_ms());
             return;
         }
         let room = self.executor.make_room(&mut NodeHost { node: &self.node }, now);
         self.evicting = room == Room::Soon;
+        self.node.exceeded.note(room != Room::Enough, self.node.mono_ms());
     }
 
     /// This worker's part of active expiry: its share of the shards, each with a bounded number of
@@ -283,6 +320,7 @@ impl Worker {
         let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
         let workers = self.node.workers.get().map_or(1, Vec::len);
         let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
+        let began = now_ns();
         for _ in 0..SHARDS_PER_PERIOD {
             let shard = self.next_shard;
             self.next_shard += workers;
@@ -296,6 +334,7 @@ impl Worker {
                 self.executor.expire_shard(host, shard, now, keys);
             }
         }
+        NodeHost { node: &self.node }.did("expire-cycle", now_ns().wrapping_sub(began));
     }
 
     /// Closes a client that was silent for longer than `timeout` seconds, or looks again when it may be so.
@@ -349,11 +388,17 @@ impl Worker {
             output: Outbox::default(),
             held: false,
             hold: None,
+            mute: false,
             closing: false,
             last_seen: self.last_second,
             over_soft_limit_since: None,
             more_to_read: false,
+            reply_peak: (0, self.last_second),
+            usage: Usage::default(),
         }));
+        if let Some(c) = self.connections[token].as_mut() {
+            c.note_usage(&self.node.clients, self.last_second);
+        }
         self.close_if_idle(token);
         // It may have sent something before it was registered.
         self.ready.push(token);
@@ -366,6 +411,7 @@ impl Worker {
         self.free_place(token);
         self.executor.unwatch(&mut c.client);
         commands::on_detach(&self.node, &mut c.client);
+        self.node.clients.count_memory(c.usage.total, 0);
         c.client.token = usize::MAX;
         // Under its new role, in the place of the former entry.
         self.node.clients.add(&c.client, c.stream.fd());
@@ -393,12 +439,13 @@ impl Worker {
         c.stream.deregister(self.poll.registry());
         self.free_place(token);
         self.node.clients.remove(c.client.id);
-        let waited = matches!(c.hold, Some(Hold::Host));
-        if matches!(c.hold, Some(Hold::Pause)) {
-            self.node.clients.paused.fetch_sub(1, Ordering::Relaxed);
+        self.node.clients.count_memory(c.usage.total, 0);
+        let hold = c.hold.take();
+        if let Some(counter) = hold.as_ref().and_then(|hold| hold.counter(&self.node.clients)) {
+            counter.fetch_sub(1, Ordering::Relaxed);
         }
-        if let Some(Hold::Keys { waiter, .. }) = c.hold.take() {
-            self.node.clients.blocked.fetch_sub(1, Ordering::Relaxed);
+        let waited = matches!(hold, Some(Hold::Host { .. }));
+        if let Some(Hold::Keys(Wait { waiter, .. })) = hold {
             waiter.claimed.store(true, Ordering::Release);
             self.executor.forget_waiter(&waiter, unix_ms());
         }

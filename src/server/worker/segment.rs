@@ -5,10 +5,17 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::command::client::ReplyMode;
+use crate::config::compound::OutputLimit;
 use crate::resp::Progress;
-use crate::server::net::connection::Connection;
+use crate::server::net::connection::{Connection, FREE_OUTPUT, Wait};
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{READ_SIZE, Worker};
+
+/// What a client that must authenticate first may leave unread beyond that. Source: CVE-2025-21605.
+const STRANGERS_OUTPUT: u64 = 1024;
+/// How long the longest reply of a client is remembered.
+const PEAK_SECONDS: u64 = 5;
 
 /// The input of one connection in a round.
 pub(super) struct Segment {
@@ -29,8 +36,12 @@ pub(super) struct Segment {
     pub authenticated: bool,
     pub db: u16,
     pub reply: Range<usize>,
+    /// The replies were more than the client may let wait.
+    pub cut_off: bool,
     pub commands: u32,
     pub last_command: usize,
+    /// The segment has no input but the command of a client that was blocked.
+    pub again: Option<Box<Wait>>,
 }
 
 impl Segment {
@@ -50,8 +61,10 @@ impl Segment {
             authenticated: c.client.is_authenticated(),
             db: c.client.db,
             reply: 0..0,
+            cut_off: false,
             commands: 0,
             last_command: usize::MAX,
+            again: None,
         }
     }
 
@@ -61,6 +74,17 @@ impl Segment {
             None => &gathered[self.range.clone()],
         }
     }
+}
+
+/// What is not run yet is too much: what is parsed of a long command is no input any more, and what MULTI has
+/// queued is not run.
+fn over_query_limit(c: &Connection, input: usize, limit: usize) -> bool {
+    if input <= limit && !c.client.in_multi() {
+        return false;
+    }
+    let queued = c.client.multi().map_or(0, |multi| multi.bytes);
+    let parsed = c.progress.map_or(0, |progress| progress.parsed());
+    input.saturating_sub(parsed) + queued > limit
 }
 
 impl Worker {
@@ -89,7 +113,12 @@ impl Worker {
                 continue;
             }
             let (read, room) = if large {
-                let room = c.need.saturating_sub(kept).clamp(READ_SIZE, 1 << 20);
+                let missing = c.need.saturating_sub(kept);
+                if missing > READ_SIZE {
+                    // Not beyond the end of a long argument, and not all of it before half of it is there.
+                    c.input.reserve_exact(missing.min(kept.max(1 << 20)));
+                }
+                let room = missing.clamp(READ_SIZE, 1 << 20);
                 c.input.resize(kept + room, 0);
                 let read = c.stream.read(&mut c.input[kept..]);
                 c.input.truncate(kept + read.as_ref().map_or(0, |n| *n));
@@ -100,7 +129,7 @@ impl Worker {
             };
             match read {
                 Ok(0) => self.close(token),
-                Ok(n) if kept + n > self.query_limit => {
+                Ok(n) if over_query_limit(c, kept + n, self.query_limit) => {
                     tracing::warn!(
                         "Closing client that reached max query buffer length: id={} addr={}",
                         c.client.id,
@@ -119,6 +148,7 @@ impl Worker {
                         if !large {
                             c.input.extend_from_slice(&gathered[used + kept..used + kept + n]);
                         }
+                        c.note_usage(&self.node.clients, self.last_second);
                         continue;
                     }
                     let own = large.then(|| std::mem::take(&mut c.input));
@@ -147,7 +177,7 @@ impl Worker {
         let log = self.log_state();
         let reply = std::mem::take(&mut self.reply);
         let second = self.last_second;
-        let mut output_bytes = 0;
+        let (mut output_bytes, mut writes) = (0, 0);
         for s in segments {
             let Some(c) = self.connections[s.token].as_mut() else { continue };
             let left = &s.input(gathered)[s.consumed..];
@@ -161,15 +191,23 @@ impl Worker {
                 // It counts from the start of the request, which must be where the input begins.
                 c.progress = s.progress.filter(|_| s.consumed == s.parsed);
             }
-            c.entry.query_bytes.store(c.input.len(), Ordering::Relaxed);
             c.last_seen = second;
             c.entry.last_seen.store(second as i64, Ordering::Relaxed);
             c.entry.last_command.store(s.last_command, Ordering::Relaxed);
+            if s.cut_off {
+                self.close_for_output(s.token);
+                continue;
+            }
             let mut failed = false;
             if !s.reply.is_empty() {
                 output_bytes += s.reply.len() as u64;
+                writes += 1;
                 failed = c.send_segment(&reply, s.reply.start, s.reply.end, &log).is_err();
+                if s.reply.len() > c.reply_peak.0 || second > c.reply_peak.1 + PEAK_SECONDS {
+                    c.reply_peak = (s.reply.len(), second);
+                }
             }
+            c.note_usage(&self.node.clients, second);
             if failed || (c.closing && c.output.is_empty()) {
                 self.close(s.token);
             } else if c.client.sync.is_some() {
@@ -180,7 +218,7 @@ impl Worker {
             }
         }
         if output_bytes > 0 {
-            self.node.net.writes.fetch_add(1, Ordering::Relaxed);
+            self.node.net.writes.fetch_add(writes, Ordering::Relaxed);
             self.node.net.output_bytes.fetch_add(output_bytes, Ordering::Relaxed);
         }
         self.reply = reply;
@@ -195,34 +233,56 @@ impl Worker {
         if c.flush(self.node.shared.keyspace.log.passed()).is_err() || (c.closing && c.output.is_empty()) {
             self.close(token);
         } else {
-            c.entry.output_bytes.store(c.output.len(), Ordering::Relaxed);
+            c.note_usage(&self.node.clients, self.last_second);
         }
+    }
+
+    fn limit_for(&self, c: &Connection) -> OutputLimit {
+        let limits = &self.output_limits;
+        if c.client.subscriptions() > 0 { limits.pubsub } else { limits.normal }
+    }
+
+    /// How many bytes of replies the client may be given at once.
+    #[inline]
+    pub(super) fn room_for(&self, c: &Connection) -> usize {
+        let hard = self.limit_for(c).hard_bytes;
+        // Who wants no replies may be answered anything.
+        if hard == 0 || c.client.reply_mode != ReplyMode::On {
+            return usize::MAX;
+        }
+        (hard as usize).saturating_add(FREE_OUTPUT).saturating_sub(c.output.len())
     }
 
     /// Closes a client whose unsent output exceeds its limit.
     pub(super) fn check_output(&mut self, token: usize) {
+        let Some(c) = self.connections[token].as_ref() else { return };
+        let limit = self.limit_for(c);
+        let counted = c.output.len().saturating_sub(FREE_OUTPUT) as u64;
+        let over_hard = limit.hard_bytes > 0 && counted > limit.hard_bytes;
+        let over_soft = limit.soft_bytes > 0 && counted > limit.soft_bytes;
+        let stranger = !c.client.is_authenticated() && counted > STRANGERS_OUTPUT;
         let Some(c) = self.connections[token].as_mut() else { return };
-        c.entry.output_bytes.store(c.output.len(), Ordering::Relaxed);
-        let config = self.node.config.load();
-        let limits = &config.client_output_buffer_limit;
-        let limit = if c.client.subscriptions() > 0 { &limits.pubsub } else { &limits.normal };
-        let len = c.output.len() as u64;
-        let over_hard = limit.hard_bytes > 0 && len > limit.hard_bytes;
-        let over_soft = limit.soft_bytes > 0 && len > limit.soft_bytes;
         if !over_soft {
             c.over_soft_limit_since = None;
         }
         let since = over_soft.then(|| *c.over_soft_limit_since.get_or_insert(self.last_second));
-        if over_hard || since.is_some_and(|at| self.last_second.saturating_sub(at) > limit.soft_seconds) {
-            tracing::warn!(
-                "Client id={} addr={} scheduled to be closed ASAP for overcoming of output buffer limits.",
-                c.client.id,
-                c.client.addr
-            );
-            self.node.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
-            self.close(token);
-        } else if len > 0 && self.deadlines.get(token, Kind::Output).is_none() {
+        let too_long = since.is_some_and(|at| self.last_second.saturating_sub(at) > limit.soft_seconds);
+        if over_hard || stranger || too_long {
+            self.close_for_output(token);
+        } else if !c.output.is_empty() && self.deadlines.get(token, Kind::Output).is_none() {
             self.deadlines.set(token, Kind::Output, Some(Instant::now() + Duration::from_secs(1)));
         }
+    }
+
+    #[cold]
+    fn close_for_output(&mut self, token: usize) {
+        let Some(c) = self.connections[token].as_ref() else { return };
+        tracing::warn!(
+            "Client id={} addr={} scheduled to be closed ASAP for overcoming of output buffer limits.",
+            c.client.id,
+            c.client.addr
+        );
+        self.node.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
+        self.close(token);
     }
 }

@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::command::TimeoutReply;
-use crate::command::client::ReplyMode;
 use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
-use crate::server::net::connection::{Connection, Hold};
+use crate::server::net::connection::{Connection, Hold, Wait};
 use crate::server::node::unix_ms;
 use crate::server::worker::Worker;
 use crate::server::worker::deadlines::Kind;
@@ -18,6 +17,12 @@ impl Worker {
     /// Lets a connection run nothing until `hold` ends.
     pub(super) fn hold(&mut self, c: &mut Connection, hold: Hold) {
         self.held.insert(c.client.token);
+        if let Some(counter) = hold.counter(&self.node.clients) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        if hold.wait().is_some() {
+            c.entry.blocked.store(true, Ordering::Release);
+        }
         c.hold = Some(hold);
     }
 
@@ -27,33 +32,35 @@ impl Worker {
         held.filter(|c| c.hold.as_ref().is_some_and(&such)).map(|c| (c.client.token, c.client.id)).collect()
     }
 
-    /// Ends a client's wait. False when it is gone or does not wait.
-    pub(super) fn end_hold(&mut self, token: usize, client: u64) -> bool {
-        let Some(c) = self.connection(token, client) else { return false };
-        let hold = c.hold.take();
-        if matches!(hold, Some(Hold::Keys { .. })) {
+    /// Why a client runs nothing, if it does not.
+    pub(super) fn hold_of(&mut self, token: usize, client: u64) -> Option<&Hold> {
+        self.connection(token, client)?.hold.as_ref()
+    }
+
+    /// Ends what holds a client, if something does, and returns it.
+    pub(super) fn end_hold(&mut self, token: usize, client: u64) -> Option<Hold> {
+        let c = self.connection(token, client)?;
+        let hold = c.hold.take()?;
+        if hold.wait().is_some() {
             c.entry.blocked.store(false, Ordering::Release);
-            self.node.clients.blocked.fetch_sub(1, Ordering::Relaxed);
         }
-        if matches!(hold, Some(Hold::Pause)) {
-            self.node.clients.paused.fetch_sub(1, Ordering::Relaxed);
+        if let Some(counter) = hold.counter(&self.node.clients) {
+            counter.fetch_sub(1, Ordering::Relaxed);
         }
         self.held.remove(&token);
         self.deadlines.set(token, Kind::Blocked, None);
-        hold.is_some()
+        Some(hold)
     }
 
-    /// Runs the command of a client that was put aside.
+    /// Runs the command of a client that was put aside or held by a pause.
     pub(super) fn try_again(&mut self, token: usize, client: u64) {
-        let Some(c) = self.connection(token, client) else { return };
-        if !matches!(c.hold, Some(Hold::Aside { .. })) {
-            return;
-        }
-        let hold = c.hold.take();
-        self.held.remove(&token);
-        match hold {
-            Some(Hold::Aside { again: Some(again) }) => self.rerun(&again.0, again.1),
-            _ => self.go_on(token),
+        let deadline = self.deadlines.get(token, Kind::Blocked);
+        match self.end_hold(token, client) {
+            Some(Hold::Pause { again: Some(wait) } | Hold::Aside { again: Some(wait) }) => {
+                self.rerun(wait, deadline);
+            }
+            Some(_) => self.go_on(token),
+            None => {}
         }
     }
 
@@ -62,7 +69,7 @@ impl Worker {
         self.hand_over();
         let log = self.log_state();
         if let Some(c) = self.connections[token].as_mut() {
-            if c.client.reply_mode == ReplyMode::On {
+            if !std::mem::take(&mut c.mute) {
                 c.queue_reply(reply, &log);
             }
             self.flush_now(token);
@@ -88,54 +95,45 @@ impl Worker {
     /// Sends blocked clients away whose slot has left, as clients that ask now are. Their commands are not run
     /// again: that could keep them in a pause, or ask for keys that a moving slot has given away already.
     pub(super) fn redirect_blocked(&mut self) {
-        for (token, _) in self.held_by(|hold| matches!(hold, Hold::Keys { .. })) {
+        for (token, client) in self.held_by(|hold| hold.wait().is_some()) {
             let Some(c) = self.connections[token].as_ref() else { continue };
-            let Some(Hold::Keys { waiter, .. }) = &c.hold else { continue };
-            let args: Vec<&[u8]> = waiter.argv.iter().map(Vec::as_slice).collect();
-            let Err(why) = self.executor.still_serves(&c.client, &args) else { continue };
-            if !waiter.claim() {
-                continue;
+            let Some(wait) = c.hold.as_ref().and_then(Hold::wait) else { continue };
+            let args: Vec<&[u8]> = wait.waiter.argv.iter().map(Vec::as_slice).collect();
+            if let Err(why) = self.executor.still_serves(&c.client, &args) {
+                self.give_up(token, client, Some(&why.to_string()));
             }
-            let waiter = Arc::clone(waiter);
-            self.executor.forget_waiter(&waiter, unix_ms());
-            self.end_hold(token, waiter.client);
-            let text = why.to_string();
-            self.executor.stats.count_error(&text);
-            let mut reply = Reply::new();
-            reply.error(&text);
-            self.answer(token, &reply);
         }
     }
 
     /// Runs the command of a blocked client again on its own worker.
     pub(super) fn retry(&mut self, waiter: &Arc<Waiter>) {
-        let Some(c) = self.connection(waiter.token, waiter.client) else { return };
-        let Some(Hold::Keys { waiter: current, .. }) = &c.hold else { return };
-        if !Arc::ptr_eq(current, waiter) || !waiter.claim() {
+        let Some(Hold::Keys(wait)) = self.hold_of(waiter.token, waiter.client) else { return };
+        if !Arc::ptr_eq(&wait.waiter, waiter) || !waiter.claim() {
             return;
         }
+        let wait = Box::new(wait.clone());
         let deadline = self.deadlines.get(waiter.token, Kind::Blocked);
         self.executor.forget_waiter(waiter, unix_ms());
         self.end_hold(waiter.token, waiter.client);
-        self.rerun(waiter, deadline);
+        self.rerun(wait, deadline);
     }
 
     /// Runs the command of a client that waits no more for the moment; if it waits again, then until `deadline`.
-    fn rerun(&mut self, waiter: &Arc<Waiter>, deadline: Option<Instant>) {
-        let token = waiter.token;
+    fn rerun(&mut self, wait: Box<Wait>, deadline: Option<Instant>) {
+        let (waiter, token) = (Arc::clone(&wait.waiter), wait.waiter.token);
         let Some(mut c) = self.connections[token].take() else { return };
         let args: Vec<&[u8]> = waiter.argv.iter().map(Vec::as_slice).collect();
         let mut reply = Reply::new();
         if let Ok(id) = self.executor.look_up(&args) {
             let mut s = Segment::new(token, 0..0, None, &c);
+            s.again = Some(wait);
             self.run_command(&mut c, id, &args, None, &mut s, 0, unix_ms(), &mut reply);
         }
-        match &mut c.hold {
-            Some(Hold::Keys { .. }) => self.deadlines.set(token, Kind::Blocked, deadline),
-            Some(Hold::Aside { again }) => *again = Some(Box::new((Arc::clone(waiter), deadline))),
-            _ => {}
-        }
         let done = c.hold.is_none();
+        if !done {
+            self.deadlines.set(token, Kind::Blocked, deadline);
+            c.entry.times_out.store(deadline.is_some(), Ordering::Relaxed);
+        }
         self.connections[token] = Some(c);
         if done {
             self.answer(token, &reply);
@@ -144,63 +142,46 @@ impl Worker {
 
     /// Answers a client whose wait has ended by time.
     pub(super) fn time_out(&mut self, token: usize) {
-        let Some(c) = self.connections[token].as_mut() else { return };
-        let Some(Hold::Keys { waiter, timeout_reply }) = &c.hold else { return };
-        // A claimed waiter is being served at this moment; its answer is on its way.
-        if !waiter.claim() {
-            return;
-        }
-        let (waiter, kind) = (Arc::clone(waiter), *timeout_reply);
-        let mut reply = Reply::new();
-        reply.set_resp3(c.client.resp3);
-        write_timeout(kind, &mut reply);
-        self.executor.forget_waiter(&waiter, unix_ms());
-        self.end_hold(token, waiter.client);
-        self.answer(token, &reply);
+        let Some(c) = self.connections[token].as_ref() else { return };
+        self.give_up(token, c.client.id, None);
     }
 
-    /// Ends the wait of a client as its timeout would, or with an error.
-    pub(super) fn unblock(&mut self, token: usize, client: u64, with_error: bool) {
-        let Some(c) = self.connection(token, client) else { return };
-        let Some(Hold::Keys { waiter, timeout_reply }) = &c.hold else { return };
-        if !waiter.claim() {
-            return;
+    /// Ends the wait of a blocked client as its timeout would, or with an error. Nothing happens when the client
+    /// is gone, does not wait, or is being served at this moment: then its answer is on its way.
+    pub(super) fn give_up(&mut self, token: usize, client: u64, error: Option<&str>) {
+        let Some(hold) = self.hold_of(token, client) else { return };
+        let Some(wait) = hold.wait().cloned() else { return };
+        if matches!(hold, Hold::Keys(_)) {
+            if !wait.waiter.claim() {
+                return;
+            }
+            self.executor.forget_waiter(&wait.waiter, unix_ms());
         }
-        let (waiter, kind) = (Arc::clone(waiter), *timeout_reply);
-        let mut reply = Reply::new();
-        reply.set_resp3(c.client.resp3);
-        if with_error {
-            reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
-        } else {
-            write_timeout(kind, &mut reply);
-        }
-        self.executor.forget_waiter(&waiter, unix_ms());
         self.end_hold(token, client);
+        self.executor.count_unblocked(&wait.waiter, error);
+        let mut reply = Reply::new();
+        reply.set_resp3(wait.waiter.resp3);
+        match error {
+            Some(text) => reply.error(text),
+            None => write_timeout(wait.timeout_reply, &mut reply),
+        }
         self.answer(token, &reply);
     }
 
-    /// Ends every wait with an error, and the connection with it: what the client waited for cannot
-    /// happen on a replica.
+    /// Ends every wait with an error: what the client waited for cannot happen on a replica.
     pub(super) fn let_go(&mut self) {
-        for (token, client) in self.held_by(|hold| matches!(hold, Hold::Keys { .. } | Hold::Host)) {
-            let Some(c) = self.connections[token].as_ref() else { continue };
-            let waiter = match &c.hold {
-                Some(Hold::Keys { waiter, .. }) if waiter.claim() => Some(Arc::clone(waiter)),
-                Some(Hold::Host) => None,
-                _ => continue,
-            };
-            if let Some(waiter) = waiter {
-                self.executor.forget_waiter(&waiter, unix_ms());
+        const WHY: &str =
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
+        let waits = |hold: &Hold| hold.wait().is_some() || matches!(hold, Hold::Host { blocked: true });
+        for (token, client) in self.held_by(waits) {
+            if !matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
+                self.give_up(token, client, Some(WHY));
+                continue;
             }
             self.end_hold(token, client);
+            self.executor.stats.count_error(WHY);
             let mut reply = Reply::new();
-            reply.error(
-                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
-            );
-            if let Some(c) = self.connections[token].as_mut() {
-                c.closing = true;
-                c.input.clear();
-            }
+            reply.error(WHY);
             self.answer(token, &reply);
         }
     }

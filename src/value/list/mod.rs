@@ -67,7 +67,9 @@ impl Bound {
 /// Where LINSERT puts an element relative to its pivot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
+    /// Towards the head.
     Before,
+    /// Towards the tail.
     After,
 }
 
@@ -76,6 +78,7 @@ pub enum Side {
 pub enum Node<'a> {
     /// A single large element by itself.
     Plain(&'a [u8]),
+    /// Some elements.
     Packed(PackedNode<'a>),
 }
 
@@ -89,6 +92,7 @@ impl PackedNode<'_> {
         self.0.listpack_bytes()
     }
 
+    /// Never: a block has at least one element.
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -106,10 +110,12 @@ impl std::fmt::Debug for PackedNode<'_> {
 }
 
 impl List {
+    /// A list without elements.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// Number of elements.
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -118,11 +124,13 @@ impl List {
         }
     }
 
+    /// Whether there is no element.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    /// Appends an element at the tail (RPUSH).
     #[inline]
     pub fn push_back(&mut self, value: &[u8], limits: &Limits) {
         let encoded = Encoded::text(value);
@@ -138,6 +146,7 @@ impl List {
         }
     }
 
+    /// Puts an element before the head (LPUSH).
     #[inline]
     pub fn push_front(&mut self, value: &[u8], limits: &Limits) {
         let encoded = Encoded::text(value);
@@ -191,11 +200,13 @@ impl List {
         }
     }
 
+    /// The head.
     #[inline]
     pub fn front(&self) -> Option<Item<'_>> {
         self.blocks().next()?.iter().next()
     }
 
+    /// The tail.
     #[inline]
     pub fn back(&self) -> Option<Item<'_>> {
         self.blocks().next_back()?.iter().next_back()
@@ -257,10 +268,12 @@ impl List {
         Some(result)
     }
 
+    /// Takes the head off.
     pub fn pop_front(&mut self) -> Option<Vec<u8>> {
         self.pop_front_with(|i| i.to_vec())
     }
 
+    /// Takes the tail off.
     pub fn pop_back(&mut self) -> Option<Vec<u8>> {
         self.pop_back_with(|i| i.to_vec())
     }
@@ -418,6 +431,7 @@ impl List {
         self.shrink();
     }
 
+    /// The elements from head to tail.
     pub fn iter(&self) -> Iter<'_> {
         self.range(0..self.len())
     }
@@ -461,6 +475,7 @@ impl List {
         many.blocks.push_back(Block::of(listpack));
     }
 
+    /// As OBJECT ENCODING shows it.
     pub fn encoding_name(&self) -> &'static str {
         match &self.0 {
             Repr::One(_) => "listpack",

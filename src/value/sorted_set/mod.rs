@@ -56,9 +56,11 @@ struct Full {
 /// What [`SortedSet::add`] did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Added {
+    /// The member was not there.
     New,
     /// The member had this other score before.
     Moved(f64),
+    /// The member had this score already.
     Same,
 }
 
@@ -69,11 +71,14 @@ pub enum LexBound<'a> {
     Lowest,
     /// `+`
     Highest,
+    /// From or to this member, itself included.
     Included(&'a [u8]),
+    /// From or to this member, itself left out.
     Excluded(&'a [u8]),
 }
 
 impl SortedSet {
+    /// A sorted set without members.
     pub fn new() -> Self {
         Self::default()
     }
@@ -102,6 +107,7 @@ impl SortedSet {
         set
     }
 
+    /// Number of members.
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -110,6 +116,7 @@ impl SortedSet {
         }
     }
 
+    /// Whether there is no member.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -153,6 +160,7 @@ impl SortedSet {
         self.0 = Repr::Full(full);
     }
 
+    /// The score of a member.
     #[inline]
     pub fn score(&self, member: &[u8]) -> Option<f64> {
         match &self.0 {
@@ -203,10 +211,12 @@ impl SortedSet {
         }
     }
 
+    /// The member of the lowest score, with it.
     pub fn first(&self) -> Option<(Item<'_>, f64)> {
         self.at(0)
     }
 
+    /// The member of the highest score, with it.
     pub fn last(&self) -> Option<(Item<'_>, f64)> {
         self.at(self.len().checked_sub(1)?)
     }
@@ -334,6 +344,7 @@ impl SortedSet {
         }
     }
 
+    /// As OBJECT ENCODING shows it.
     pub fn encoding_name(&self) -> &'static str {
         match &self.0 {
             Repr::Packed(_) => "listpack",

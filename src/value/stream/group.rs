@@ -25,14 +25,18 @@ pub struct Group {
 /// An entry delivered and not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
+    /// Who got it last.
     pub consumer: ConsumerId,
+    /// When that was, in milliseconds since 1970.
     pub delivered_ms: UnixMs,
+    /// How often it was delivered to anybody.
     pub deliveries: u64,
 }
 
 /// A reader of a group.
 #[derive(Clone, Debug)]
 pub struct Consumer {
+    /// As XGROUP and XREADGROUP call it.
     pub name: Box<[u8]>,
     /// When it last tried to read or claim.
     pub seen_ms: UnixMs,
@@ -49,6 +53,7 @@ impl Consumer {
 }
 
 impl Group {
+    /// A group without consumers that goes on behind `last_id`.
     pub fn new(last_id: StreamId, entries_read: Option<u64>) -> Self {
         Self { last_id, entries_read, ..Self::default() }
     }
@@ -63,14 +68,17 @@ impl Group {
         self.by_name.values().map(|&id| (id, self.consumer(id)))
     }
 
+    /// The consumer of this name.
     pub fn find_consumer(&self, name: &[u8]) -> Option<ConsumerId> {
         self.by_name.get(name).copied()
     }
 
+    /// The id must be that of a consumer that is there.
     pub fn consumer(&self, id: ConsumerId) -> &Consumer {
         self.consumers[id.0 as usize].as_ref().expect("ids of removed consumers are not kept")
     }
 
+    /// As [`consumer`](Self::consumer), for changes.
     pub fn consumer_mut(&mut self, id: ConsumerId) -> &mut Consumer {
         self.consumers[id.0 as usize].as_mut().expect("ids of removed consumers are not kept")
     }
@@ -122,6 +130,7 @@ impl Group {
         true
     }
 
+    /// Heap bytes, estimated.
     pub fn memory_bytes(&self) -> usize {
         self.pending.len() * 64 + self.consumers.len() * 96 + size_of::<Self>()
     }

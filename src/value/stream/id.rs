@@ -5,14 +5,19 @@ use crate::base::num::parse_u64;
 /// `ms-seq`. Ordered by time, then by sequence number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId {
+    /// The part before the dash: usually milliseconds since 1970.
     pub ms: u64,
+    /// The part behind the dash: counts entries of the same `ms`.
     pub seq: u64,
 }
 
 impl StreamId {
+    /// 0-0, which no entry can have.
     pub const MIN: Self = Self { ms: 0, seq: 0 };
+    /// The id after which nothing can be added.
     pub const MAX: Self = Self { ms: u64::MAX, seq: u64::MAX };
 
+    /// The id `ms-seq`.
     pub const fn new(ms: u64, seq: u64) -> Self {
         Self { ms, seq }
     }
@@ -46,6 +51,7 @@ impl StreamId {
         ((u128::from(self.ms) << 64) | u128::from(self.seq)).to_be_bytes()
     }
 
+    /// Reads what [`to_bytes`](Self::to_bytes) gives.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         let n = u128::from_be_bytes(bytes);
         Self { ms: (n >> 64) as u64, seq: n as u64 }

@@ -25,10 +25,12 @@ pub struct Stream {
     last_id: StreamId,
     entries_added: u64,
     max_deleted_id: StreamId,
+    /// Consumer groups by name.
     pub groups: BTreeMap<Box<[u8]>, Group>,
 }
 
 impl Stream {
+    /// A stream to which nothing was ever added.
     pub fn new() -> Self {
         Self::default()
     }
@@ -38,6 +40,7 @@ impl Stream {
         self.len
     }
 
+    /// Whether no entry is left.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -107,6 +110,7 @@ impl Stream {
         true
     }
 
+    /// Whether there is an entry of this id.
     pub fn contains(&self, id: StreamId) -> bool {
         self.range(id, id).next().is_some()
     }
@@ -153,6 +157,7 @@ impl Stream {
         Ok(())
     }
 
+    /// As OBJECT ENCODING shows it.
     pub fn encoding_name(&self) -> &'static str {
         "stream"
     }

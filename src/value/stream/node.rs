@@ -27,7 +27,9 @@ const MAX_BYTES: usize = 1 << 30;
 /// An entry as a reader sees it.
 #[derive(Clone, Debug)]
 pub struct Entry<'a> {
+    /// The id of the entry.
     pub id: StreamId,
+    /// What XADD put into it.
     pub fields: Fields<'a>,
 }
 

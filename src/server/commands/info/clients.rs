@@ -4,16 +4,18 @@ use std::sync::atomic::Ordering;
 
 use crate::command::client::Role;
 use crate::server::commands::info::Fields;
-use crate::server::node::Node;
+use crate::server::node::{Node, unix_ms};
 
 pub fn write(node: &Node, out: &mut Fields) {
     let all = node.clients.all();
-    let (mut input, mut output, mut pubsub, mut watching, mut watched) = (0, 0, 0, 0, 0);
+    let (mut input, mut output) = node.clients.recent_buffers(unix_ms() as u64 / 1000);
+    let (mut pubsub, mut watching, mut watched) = (0, 0, 0);
     let (mut replicas, mut timed) = (0, 0);
     for entry in &all {
         replicas += usize::from(entry.role == Role::Replica);
-        input = input.max(entry.query_bytes.load(Ordering::Relaxed));
-        output = output.max(entry.output_bytes.load(Ordering::Relaxed));
+        let usage = *entry.usage.lock();
+        input = input.max(usage.query + usage.query_free);
+        output = output.max(usage.listed);
         timed +=
             usize::from(entry.blocked.load(Ordering::Relaxed) && entry.times_out.load(Ordering::Relaxed));
         let state = entry.state.lock();
@@ -28,7 +30,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("client_recent_max_output_buffer", output);
     let held = [&node.clients.blocked, &node.clients.paused].map(|n| n.load(Ordering::Relaxed));
     out.field("blocked_clients", held.iter().sum::<usize>());
-    out.field("tracking_clients", 0);
+    out.field("tracking_clients", node.trackers.len());
     out.field("pubsub_clients", pubsub);
     out.field("watching_clients", watching);
     out.field("clients_in_timeout_table", timed);

@@ -1,9 +1,11 @@
 //! The sections of commands and of error replies.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use crate::config::compound::Percentiles;
+use crate::exec::stats::Errors;
 use crate::server::commands::info::Fields;
+use crate::server::commands::latency::times;
 use crate::server::node::Node;
 
 pub fn calls(node: &Node, out: &mut Fields) {
@@ -31,14 +33,22 @@ pub fn calls(node: &Node, out: &mut Fields) {
     }
 }
 
-pub fn errors(node: &Node, out: &mut Fields) {
-    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
-    for stats in &node.stats {
-        for (code, count) in stats.errors.lock().iter() {
-            *sums.entry(code.clone()).or_default() += count;
-        }
+/// The percentiles of each command's times, in microseconds.
+pub fn latencies(node: &Node, out: &mut Fields) {
+    let config = node.config.load();
+    let percentiles = &config.latency_tracking_info_percentiles.0;
+    for id in 0..node.shared.commands.len() {
+        let Some(sum) = times(node, id) else { continue };
+        let shown =
+            |p: &f64| format!("p{}={:.3}", Percentiles::shown(*p), sum.percentile(*p) as f64 / 1000.0);
+        let all: Vec<String> = percentiles.iter().map(shown).collect();
+        let name = &node.shared.commands.get(id).name;
+        out.field(format_args!("latency_percentiles_usec_{name}"), all.join(","));
     }
-    for (code, count) in sums {
+}
+
+pub fn errors(node: &Node, out: &mut Fields) {
+    for (code, count) in Errors::of(node.stats.iter().map(|stats| &**stats)) {
         out.field(format_args!("errorstat_{code}"), format_args!("count={count}"));
     }
 }

@@ -3,22 +3,43 @@
 use std::fs;
 use std::sync::atomic::Ordering;
 
+use crate::command::client::Role;
 use crate::config::choice::Choice;
 use crate::keyspace::Keyspace;
 use crate::server::commands::info::{Fields, Value};
-use crate::server::net::connection::Connection;
 use crate::server::node::Node;
 use crate::server::process::allocator;
 
+/// What memory is taken for, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sizes {
+    pub used: u64,
+    /// The most that was used at once.
+    pub peak: u64,
+    pub resident: u64,
+    /// Used before there were data.
+    pub at_start: u64,
+    pub backlog: u64,
+    pub clients: u64,
+    /// Used for other things than data.
+    pub overhead: u64,
+}
+
+impl Sizes {
+    pub fn of(node: &Node) -> Self {
+        let used = allocator::used();
+        let peak = node.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
+        let at_start = node.memory_at_start.load(Ordering::Relaxed);
+        let backlog = node.shared.keyspace.log.len();
+        let clients = node.clients.memory() as u64;
+        let overhead = (at_start + backlog + clients + key_tables(&node.shared.keyspace)).min(used);
+        Self { used, peak, resident: resident(), at_start, backlog, clients, overhead }
+    }
+}
+
 pub fn write(node: &Node, out: &mut Fields) {
     let config = node.config.load();
-    let used = allocator::used();
-    let peak = node.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
-    let rss = resident();
-    let at_start = node.memory_at_start.load(Ordering::Relaxed);
-    let backlog = node.shared.keyspace.log.len();
-    let clients = (node.clients.len() * size_of::<Connection>()) as u64;
-    let overhead = (at_start + backlog + clients + key_tables(&node.shared.keyspace)).min(used);
+    let Sizes { used, peak, resident: rss, at_start, backlog, clients, overhead } = Sizes::of(node);
     let dataset = used - overhead;
     let total = total_system();
     out.size("used_memory", used);
@@ -36,17 +57,22 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("allocator_resident", rss);
     out.field("allocator_muzzy", 0);
     out.size("total_system_memory", total);
-    out.field("used_memory_lua", 0);
-    out.field("used_memory_vm_eval", 0);
-    out.field("used_memory_lua_human", "0B");
-    out.field("used_memory_scripts_eval", 0);
-    out.field("number_of_cached_scripts", 0);
-    out.field("number_of_functions", 0);
-    out.field("number_of_libraries", 0);
+    // Scripts and functions share their interpreters.
+    let scripts = &node.shared.scripts;
+    let (vm, libraries) = (scripts.interpreters.load(Ordering::Relaxed), scripts.libraries());
+    let of_scripts = scripts.script_bytes() as u64;
+    let of_functions: u64 = libraries.iter().map(|library| library.code.len() as u64).sum();
+    out.field("used_memory_lua", vm);
+    out.field("used_memory_vm_eval", vm);
+    out.field("used_memory_lua_human", super::human(vm));
+    out.field("used_memory_scripts_eval", of_scripts);
+    out.field("number_of_cached_scripts", scripts.script_count());
+    out.field("number_of_functions", libraries.function_count());
+    out.field("number_of_libraries", libraries.len());
     out.field("used_memory_vm_functions", 0);
-    out.size("used_memory_vm_total", 0);
-    out.field("used_memory_functions", 0);
-    out.size("used_memory_scripts", 0);
+    out.size("used_memory_vm_total", vm);
+    out.field("used_memory_functions", of_functions);
+    out.size("used_memory_scripts", of_scripts + of_functions);
     out.size("maxmemory", config.maxmemory);
     out.field("maxmemory_policy", config.maxmemory_policy.name());
     out.field("allocator_frag_ratio", ratio(rss, used));
@@ -60,14 +86,17 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("mem_not_counted_for_evict", 0);
     out.field("mem_replication_backlog", backlog);
     out.field("mem_total_replication_buffers", backlog);
-    out.field("mem_clients_slaves", 0);
+    let replicas = node.clients.all().into_iter().filter(|entry| entry.role == Role::Replica);
+    out.field("mem_clients_slaves", replicas.map(|entry| entry.usage.lock().total).sum::<usize>());
     out.field("mem_clients_normal", clients);
     out.field("mem_cluster_links", 0);
     out.field("mem_aof_buffer", 0);
     out.field("mem_allocator", "jemalloc-5.3.0");
     out.field("active_defrag_running", 0);
-    out.field("lazyfree_pending_objects", 0);
-    out.field("lazyfreed_objects", 0);
+    let pending = (node.shared.memory.being_freed)() as u64;
+    let discarded = node.shared.keyspace.stats.discarded.load(Ordering::Relaxed);
+    out.field("lazyfree_pending_objects", pending);
+    out.field("lazyfreed_objects", discarded.saturating_sub(pending));
 }
 
 /// Bytes of the tables that find the keys, as far as they are fixed: one header a slot of each

@@ -6,7 +6,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use crate::command::spec::{Group::Server, flags::*};
+use crate::command::spec::{EVERYWHERE, Group::Server, Mode, flags::*};
 use crate::command::{Command, Ctx, DONE, Result};
 use crate::server::commands::node;
 use crate::server::node::Node;
@@ -16,9 +16,10 @@ mod cluster;
 mod commands;
 mod cpu;
 mod keyspace;
-mod memory;
+pub mod memory;
 mod persistence;
 mod replication;
+mod sentinel;
 mod server;
 mod stats;
 
@@ -28,7 +29,8 @@ pub const COMMANDS: &[Command] = &[Command::new("info", -1, Server, info)
     .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
     .complexity("O(1)")
     .history(&[("7.0.0", "Several sections at once.")])
-    .doc("1.0.0", "[section ...]", "Describes the server and its counters.")];
+    .doc("1.0.0", "[section ...]", "Describes the server and its counters.")
+    .modes(EVERYWHERE)];
 
 fn info(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let sections: Vec<String> =
@@ -133,6 +135,15 @@ const fn section(title: &'static str, write: fn(&Node, &mut Fields)) -> Section 
     Section { title, shown: Shown::Always, write }
 }
 
+/// The sections of a sentinel, which has no data.
+const SENTINEL_SECTIONS: &[Section] = &[
+    section("Server", server::write),
+    section("Clients", clients::write),
+    section("Stats", stats::write),
+    section("CPU", cpu::write),
+    section("Sentinel", sentinel::write),
+];
+
 const SECTIONS: &[Section] = &[
     section("Server", server::write),
     section("Clients", clients::write),
@@ -144,6 +155,7 @@ const SECTIONS: &[Section] = &[
     section("Modules", |_, _| {}),
     Section { title: "Commandstats", shown: Shown::OnRequest, write: commands::calls },
     section("Errorstats", commands::errors),
+    Section { title: "Latencystats", shown: Shown::OnRequest, write: commands::latencies },
     section("Cluster", cluster::write),
     section("Keyspace", keyspace::write),
 ];
@@ -162,7 +174,8 @@ pub fn sections(node: &Node, names: &[String]) -> Vec<(&'static str, Fields)> {
         (section.write)(node, &mut fields);
         (section.title, fields)
     };
-    SECTIONS.iter().filter(wanted).map(filled).collect()
+    let all = if node.origin.mode == Mode::Sentinel { SENTINEL_SECTIONS } else { SECTIONS };
+    all.iter().filter(wanted).map(filled).collect()
 }
 
 /// The text of the sections named.

@@ -1,9 +1,10 @@
 //! The section of files.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::command::gate;
 use crate::server::commands::info::{Fields, Value};
+use crate::server::disk::aof::Aof;
 use crate::server::disk::rdb_file::LoadProgress;
 use crate::server::node::{Node, unix_ms};
 
@@ -30,21 +31,40 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("rdb_last_cow_size", 0);
     out.field("rdb_last_load_keys_expired", save.load_expired.load(Ordering::Relaxed));
     out.field("rdb_last_load_keys_loaded", save.loaded_keys.load(Ordering::Relaxed));
-    out.field("aof_enabled", 0);
-    out.field("aof_rewrite_in_progress", 0);
-    out.field("aof_rewrite_scheduled", 0);
-    out.field("aof_last_rewrite_time_sec", -1);
-    out.field("aof_current_rewrite_time_sec", -1);
-    out.field("aof_last_bgrewrite_status", "ok");
-    out.field("aof_rewrites", 0);
-    out.field("aof_rewrites_consecutive_failures", 0);
-    out.field("aof_last_write_status", "ok");
-    out.field("aof_last_cow_size", 0);
+    write_aof(&node.aof, out);
     out.field("module_fork_in_progress", 0);
     out.field("module_fork_last_cow_size", 0);
+    if node.aof.is_on() {
+        write_aof_sizes(&node.aof, out);
+    }
     if gates & gate::LOADING != 0 {
         write_loading(&node.save.loading, out);
     }
+}
+
+fn write_aof(aof: &Aof, out: &mut Fields) {
+    let status = |ok: &AtomicBool| if ok.load(Ordering::Acquire) { "ok" } else { "err" };
+    let since = aof.rewriting_since_ms.load(Ordering::Relaxed);
+    out.field("aof_enabled", u8::from(aof.is_on()));
+    out.field("aof_rewrite_in_progress", u8::from(aof.is_rewriting()));
+    out.field("aof_rewrite_scheduled", u8::from(aof.scheduled.load(Ordering::Relaxed)));
+    out.field("aof_last_rewrite_time_sec", aof.last_rewrite_s.load(Ordering::Relaxed));
+    out.field("aof_current_rewrite_time_sec", if since == 0 { -1 } else { (unix_ms() - since) / 1000 });
+    out.field("aof_last_bgrewrite_status", status(&aof.rewrite_ok));
+    out.field("aof_rewrites", aof.rewrites.load(Ordering::Relaxed));
+    out.field("aof_rewrites_consecutive_failures", aof.failures.load(Ordering::Relaxed));
+    out.field("aof_last_write_status", status(&aof.write_ok));
+    out.field("aof_last_cow_size", 0);
+}
+
+/// What there is to say only while it is written.
+fn write_aof_sizes(aof: &Aof, out: &mut Fields) {
+    out.field("aof_current_size", aof.current_size());
+    out.field("aof_base_size", aof.rewrite_base_size.load(Ordering::Relaxed));
+    out.field("aof_pending_rewrite", u8::from(aof.scheduled.load(Ordering::Relaxed)));
+    out.field("aof_buffer_length", aof.behind.load(Ordering::Relaxed));
+    out.field("aof_pending_bio_fsync", aof.pending_fsync.load(Ordering::Relaxed));
+    out.field("aof_delayed_fsync", aof.delayed_fsync.load(Ordering::Relaxed));
 }
 
 /// How far the load under way is.

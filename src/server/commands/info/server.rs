@@ -17,7 +17,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("redis_git_sha1", "00000000");
     out.field("redis_git_dirty", 0);
     out.field("redis_build_id", 0);
-    out.field("redis_mode", if config.cluster_enabled { "cluster" } else { "standalone" });
+    out.field("redis_mode", node.mode_name());
     out.field("os", os());
     out.field("arch_bits", usize::BITS);
     out.field("monotonic_clock", "POSIX clock_gettime");

@@ -9,7 +9,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::spec::{Begin, Group::Generic, KeySpec, Keyword, behind, flags::*, key, one};
+use crate::command::spec::{
+    Begin, Group::Generic, KeyPositions, KeySpec, Keyword, behind, behind_option, flags::*, key, one,
+};
 use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, int, is};
 use crate::exec::parcel::Parcel;
 use crate::keyspace::board::Reason;
@@ -29,8 +31,18 @@ const MOVED: u16 = key::RW | key::ACCESS | key::DELETE;
 
 const KEYS: Keyword = Keyword { word: "keys", told_from: -2, from: 6, options: &[("auth", 1), ("auth2", 2)] };
 
+/// What stands behind AUTH and AUTH2, in front of the keys.
+fn passwords(args: &[&[u8]]) -> KeyPositions {
+    let end = KEYS.find(args).unwrap_or(args.len());
+    [("auth", 1), ("auth2", 2)]
+        .iter()
+        .flat_map(|(word, n)| behind_option(&args[..end], 6, word, *n))
+        .collect()
+}
+
 pub const COMMANDS: &[Command] = &[Command::new("migrate", -6, Generic, migrate)
     .flags(WRITE | MOVABLE_KEYS | ANYWHERE)
+    .secrets(passwords)
     .keys(&[
         KeySpec { begin: Begin::IndexUnless(3, KEYS), ..one(3, MOVED) },
         behind(KEYS, 0, MOVED | key::INCOMPLETE),

@@ -197,6 +197,7 @@ impl Link {
             };
             let replica = &mut upstream.replica;
             replica.applied(node.shared.keyspace.log.end());
+            replica.set_synced(node.shared.keyspace.log.synced());
             if matches!(event, Event::Tick) {
                 cut = std::mem::take(&mut upstream.cut);
                 let config = replica.config();
@@ -338,6 +339,7 @@ impl Link {
                 let mut state = node.replication.lock();
                 if let Some(upstream) = state.upstream.as_mut().filter(|u| u.ticket == self.ticket) {
                     upstream.replica.applied(node.shared.keyspace.log.end());
+                    upstream.replica.set_synced(node.shared.keyspace.log.synced());
                     if let Some(Action::Send(bytes)) = upstream.replica.acknowledge(node.mono_ms()) {
                         self.unsent.extend_from_slice(&bytes);
                     }

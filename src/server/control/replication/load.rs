@@ -103,6 +103,7 @@ fn replace(
             state.history.adopt(position.id);
             log.restart_at(position.offset, loaded.replication.map(|r| r.db));
             state.stream_kept = true;
+            node.aof.data_replaced();
             Ok(())
         }
         Ok(_) => Ok(()),
@@ -121,6 +122,7 @@ fn flush(node: &Node, locked: &mut Locked<'_>) {
     for db in 0..ks.databases() as u16 {
         ks.flush(locked, db, &mut Effects::default());
     }
+    node.invalidate_all();
 }
 
 /// The RDB as it comes over the link.

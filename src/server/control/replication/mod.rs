@@ -137,6 +137,12 @@ impl Replication {
         self.lock().settle(node);
     }
 
+    /// More of the log is on this node's disk: answers who waits for that (WAITAOF).
+    pub fn log_synced(&self, node: &Node) {
+        let mut state = self.lock();
+        wait::serve(node, &mut state);
+    }
+
     /// Replicas that follow the stream: where each has got to, as `address:port`, and the end of the stream.
     pub fn followers(&self, node: &Node) -> (Vec<(String, u64)>, u64) {
         let end = node.shared.keyspace.log.end();

@@ -1,0 +1,86 @@
+//! Those who look at commands that have run: the slow log and the latency monitor by how long they took,
+//! MONITOR in any case. All of them together cost a call one comparison while they have nothing to see.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::call::Call;
+use super::{Executor, Host};
+use crate::command::spec::flags;
+use crate::command::{Client, Command};
+
+/// What is looked at, for every thread to test.
+#[derive(Debug)]
+pub struct Observers {
+    /// A call that takes at least so many nanoseconds is shown to [`Host::took_long`]; `u64::MAX`: none is.
+    pub long_from: AtomicU64,
+    /// Every call is shown to [`Host::ran`]: somebody monitors.
+    pub monitored: AtomicBool,
+    /// Times are counted in histograms (`latency-tracking`).
+    pub histograms: AtomicBool,
+}
+
+impl Default for Observers {
+    fn default() -> Self {
+        Self {
+            long_from: AtomicU64::new(u64::MAX),
+            monitored: AtomicBool::new(false),
+            histograms: AtomicBool::new(true),
+        }
+    }
+}
+
+/// A command that has run.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    pub command: &'static Command,
+    pub args: &'a [&'a [u8]],
+    /// Who sent it.
+    pub client: &'a Client,
+    /// How long it took.
+    pub nanos: u64,
+}
+
+impl Seen<'_> {
+    /// The arguments, with what must not be told (passwords) replaced.
+    pub fn told(&self) -> Vec<&[u8]> {
+        let mut told = self.args.to_vec();
+        for at in (self.command.secrets)(self.args) {
+            told[at] = b"(redacted)";
+        }
+        told
+    }
+}
+
+impl Executor {
+    /// Counts a call that began at `began` and ends now, and shows it to those who look at long ones.
+    #[inline(always)]
+    pub(super) fn measure(&mut self, host: &mut dyn Host, call: &Call<'_>, client: &Client, began: u64) {
+        let observers = &self.shared.observers;
+        let histograms = observers.histograms.load(Ordering::Relaxed);
+        let nanos = self.stopwatch.count(&self.stats, call.id, began, histograms);
+        if nanos >= observers.long_from.load(Ordering::Relaxed) {
+            show_long(host, call, client, nanos);
+        }
+    }
+
+    /// Shows a call to those who monitor. Under its locks: so their lines have the order of effects.
+    #[inline(always)]
+    pub(super) fn show(&self, host: &mut dyn Host, call: &Call<'_>, client: &Client) {
+        if self.shared.observers.monitored.load(Ordering::Relaxed) {
+            show_call(host, call, client);
+        }
+    }
+}
+
+#[cold]
+fn show_long(host: &mut dyn Host, call: &Call<'_>, client: &Client, nanos: u64) {
+    host.took_long(&Seen { command: call.command, args: call.args, client, nanos });
+}
+
+/// Redis shows no administration, lest its secrets be told.
+#[cold]
+fn show_call(host: &mut dyn Host, call: &Call<'_>, client: &Client) {
+    if call.command.flags & (flags::ADMIN | flags::SKIP_MONITOR) == 0 {
+        host.ran(&Seen { command: call.command, args: call.args, client, nanos: 0 });
+    }
+}

@@ -1,0 +1,584 @@
+//! Scripts: what their commands may do, which locks they hold, and who is told of one that takes long.
+//!
+//! # Locks
+//!
+//! A script is one command to everybody else: from its first command to its last no other one sees the keys that
+//! it uses. It holds the shards of its declared keys, or all. Which of the two is decided by what it did before
+//! ([`Conduct`](crate::script::store::Conduct)): a script that nothing is known of takes all locks; after three
+//! runs that used declared keys alone it takes theirs; once it has used another key it takes all for ever. So do
+//! the scripts of a transaction.
+//!
+//! A script that is trusted and comes to a key outside its locks all the same
+//!
+//! 1. takes all other locks, if all are free at that moment; nobody could tell the difference;
+//! 2. else, if it has changed nothing, lets its locks go and begins anew with all of them, as a command that finds
+//!    a shard held does (`exec::aside`): nobody has seen anything of it;
+//! 3. else it keeps what it holds and waits for the rest, because letting go would show a half-done script.
+//!    Only one script of the node may wait so (`WAITING_WITH_LOCKS`). Nobody else waits with locks in hand
+//!    for longer than a moment ([`PATIENCE`](crate::keyspace::locks::PATIENCE)), so what it waits for is let go.
+//!    A second script that comes here at the same time gets an error from its command, as it does from any
+//!    command that fails: it does not wait, so the two do not wait for each other.
+//!
+//! # Time
+//!
+//! Once a script has run for `busy-reply-threshold` it declares its locks as long
+//! ([`Locked::declare_long`]): who needs one of them is told -BUSY, and everybody else goes on. SCRIPT KILL
+//! is heard at every look, that is every few thousand instructions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::call::{Call, Ended, Origin};
+use super::route::Route;
+use super::{After, Executor, Host, lock_set};
+use crate::base::num::parse_i64;
+use crate::base::time::UnixMs;
+use crate::command::client::{Aside, Role};
+use crate::command::spec::flags;
+use crate::command::{Client, Command, Fail, gate};
+use crate::keyspace::board::{Busy, Reason};
+use crate::keyspace::{LockSet, Locked};
+use crate::resp::Reply;
+use crate::script::store::Conduct;
+use crate::script::{self, Calls, Failure, Flags, Function, Given, Library, Running, Script, Stop, Store};
+
+/// A script that has run for so long can be seen and killed, in milliseconds.
+const SHOWN_AFTER: u64 = 5;
+/// How often one that waits with locks in hand looks again, and how long one at most that may not wait for ever.
+const PAUSE: Duration = Duration::from_micros(50);
+const SECOND_WAITS: Duration = Duration::from_millis(100);
+
+/// Held by the one script that waits with locks in hand.
+static WAITING_WITH_LOCKS: Mutex<()> = Mutex::new(());
+
+/// What is to be run.
+enum Subject {
+    Script(Arc<Script>),
+    Function(Arc<Library>, Arc<Function>),
+}
+
+impl Subject {
+    fn flags(&self) -> Flags {
+        match self {
+            Self::Script(script) => script.flags,
+            Self::Function(_, function) => function.flags,
+        }
+    }
+
+    fn conduct(&self) -> &Conduct {
+        match self {
+            Self::Script(script) => &script.conduct,
+            Self::Function(_, function) => &function.conduct,
+        }
+    }
+}
+
+/// How a command names what it runs.
+fn named_by(command: &Command) -> (bool, bool, bool) {
+    let name = command.name;
+    (name.starts_with("fcall"), name.starts_with("evalsha"), name.ends_with("_ro"))
+}
+
+/// Whether the script that a command runs is known to use its declared keys alone.
+pub(super) fn keeps_to_its_keys(store: &Store, command: &Command, args: &[&[u8]]) -> bool {
+    let Some(name) = args.get(1) else { return true };
+    match named_by(command) {
+        (true, ..) => store.libraries().function(name).is_some_and(|(_, f)| f.conduct.keeps_to_its_keys()),
+        (_, true, _) => store.script(name).is_some_and(|s| s.conduct.keeps_to_its_keys()),
+        _ => {
+            let sha = script::sha1_hex(name);
+            store.script(sha.as_bytes()).is_some_and(|s| s.conduct.keeps_to_its_keys())
+        }
+    }
+}
+
+/// The keys and other arguments of a call.
+fn given<'a>(args: &'a [&'a [u8]], of_function: bool) -> Result<Given<'a>, Fail> {
+    let wrong = if of_function { Fail::text("ERR Bad number of keys provided") } else { Fail::NotInteger };
+    let count = parse_i64(args[2]).ok_or(wrong)?;
+    let rest = &args[3..];
+    if count > rest.len() as i64 {
+        return Err(Fail::text("ERR Number of keys can't be greater than number of args"));
+    }
+    let count = usize::try_from(count).map_err(|_| Fail::text("ERR Number of keys can't be negative"))?;
+    let (keys, args) = rest.split_at(count);
+    Ok(Given { keys, args })
+}
+
+/// One script that runs.
+struct Run<'r, 'l> {
+    executor: &'r mut Executor,
+    host: &'r mut dyn Host,
+    client: &'r mut Client,
+    locked: &'r mut Locked<'l>,
+    call: &'r Call<'r>,
+    subject: &'r Subject,
+    flags: Flags,
+    read_only: bool,
+    /// Memory was above its limit when it began.
+    short_of_memory: bool,
+    of_primary: bool,
+    /// It has used a key that it did not declare.
+    strayed: bool,
+    declared: LockSet,
+    wrote: bool,
+    /// The slot of its keys in a cluster.
+    slot: Option<u16>,
+    /// What held it up before it had written, so that it is to run again.
+    held_up: Option<Busy>,
+    began: Instant,
+    running: Option<Arc<Running>>,
+    long: bool,
+}
+
+impl Executor {
+    /// Runs the script that a command asks for, under the locks that were taken for it.
+    pub(super) fn run_script(
+        &mut self,
+        origin: Origin,
+        call: &Call<'_>,
+        host: &mut dyn Host,
+        client: &mut Client,
+        locked: &mut Locked<'_>,
+        reply: &mut Reply,
+    ) -> Ended {
+        let began = self.stopwatch.began();
+        let of_primary = origin == Origin::Primary || client.role == Role::Primary;
+        // The script stands before its commands in what MONITOR shows.
+        self.show(host, call, client);
+        let result = self.begin_script(of_primary, call);
+        let failure = match result {
+            Ok((subject, given)) => {
+                match self.run_subject(of_primary, &subject, given, call, host, client, locked, reply) {
+                    Ok(failure) => failure,
+                    Err(busy) => return Ended::Aside(busy),
+                }
+            }
+            Err(fail) => {
+                let text = fail.to_string();
+                reply.set_resp3(client.resp3);
+                reply.error(&text);
+                Some(text.into())
+            }
+        };
+        if let Some(failure) = failure {
+            self.stats.fail(call.id);
+            if !failure.counted {
+                self.stats.count_error(&failure.text);
+            }
+        }
+        self.measure(host, call, client, began);
+        Ended::Now(After::Done)
+    }
+
+    /// Finds what is to be run, and whether it may run now.
+    fn begin_script<'a>(
+        &mut self,
+        of_primary: bool,
+        call: &'a Call<'a>,
+    ) -> Result<(Subject, Given<'a>), Fail> {
+        let (of_function, by_sha, read_only) = named_by(call.command);
+        let store = &self.shared.scripts;
+        if of_function {
+            let found = store.libraries().function(call.args[1]).cloned();
+            let (library, function) = found.ok_or(Fail::text("ERR Function not found"))?;
+            let given = given(call.args, true)?;
+            let subject = Subject::Function(library, function);
+            self.may_begin(of_primary, subject.flags(), read_only)?;
+            return Ok((subject, given));
+        }
+        let given = given(call.args, false)?;
+        let script = if by_sha {
+            store.script(call.args[1]).ok_or(Fail::text("NOSCRIPT No matching script. Please use EVAL."))?
+        } else {
+            store.keep(call.args[1], false)?
+        };
+        self.may_begin(of_primary, script.flags, read_only)?;
+        Ok((Subject::Script(script), given))
+    }
+
+    /// What the flags of a script refuse. One that says nothing of itself is looked at command by command.
+    fn may_begin(&self, of_primary: bool, of_script: Flags, read_only: bool) -> Result<(), Fail> {
+        if of_script.has(Flags::SILENT) || of_primary {
+            return Ok(());
+        }
+        let bits = self.shared.gate.load(Ordering::Relaxed);
+        let writes = !of_script.has(Flags::NO_WRITES);
+        if bits & gate::CLUSTER != 0 && of_script.has(Flags::NO_CLUSTER) {
+            return Err(Fail::text("ERR Can not run script on cluster, 'no-cluster' flag is set."));
+        }
+        if read_only && writes {
+            return Err(Fail::text("ERR Can not execute a script with write flag using *_ro command."));
+        }
+        if bits & gate::STALE != 0 && !of_script.has(Flags::ALLOW_STALE) {
+            return Err(Fail::text(
+                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            ));
+        }
+        if writes && bits & gate::READ_ONLY != 0 {
+            return Err(Fail::text("READONLY You can not run script with write flag on readonly replica."));
+        }
+        if writes && bits & gate::SAVE_FAILED != 0 {
+            return Err(Fail::text(
+                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
+            ));
+        }
+        if writes && bits & gate::FEW_REPLICAS != 0 {
+            return Err(Fail::text("NOREPLICAS Not enough good replicas to write."));
+        }
+        if writes && !of_script.has(Flags::ALLOW_OOM) && self.is_short_of_memory() {
+            return Err(Fail::text(
+                "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether memory is above its limit. Nothing is evicted here: the script's locks are held.
+    fn is_short_of_memory(&self) -> bool {
+        let memory = &self.shared.memory;
+        let limit = memory.limit.load(Ordering::Relaxed);
+        let on = self.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT != 0;
+        on && limit != 0 && (memory.used)() > limit && (memory.being_freed)() == 0
+    }
+
+    /// Runs a script or a function. The error that it ended in, if any, is answered. `Err`: it has done nothing,
+    /// and is to run again when it gets all locks.
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
+    fn run_subject(
+        &mut self,
+        of_primary: bool,
+        subject: &Subject,
+        given: Given<'_>,
+        call: &Call<'_>,
+        host: &mut dyn Host,
+        client: &mut Client,
+        locked: &mut Locked<'_>,
+        reply: &mut Reply,
+    ) -> Result<Option<Failure>, Busy> {
+        let shared = self.shared;
+        let Some(engine) = script::engine() else {
+            let text = "ERR the interpreter for scripts cannot be started".to_owned();
+            reply.error(&text);
+            return Ok(Some(text.into()));
+        };
+        let (db, resp3) = (client.db, client.resp3);
+        let mut declared = LockSet::NONE;
+        given.keys.iter().for_each(|key| declared.add_slot(crate::base::crc16::key_slot(key)));
+        let flags = subject.flags();
+        let short_of_memory = !flags.has(Flags::ALLOW_OOM) && !of_primary && self.is_short_of_memory();
+        let read_only = named_by(call.command).2 || flags.has(Flags::NO_WRITES);
+        let slot = given.keys.first().map(|key| crate::base::crc16::key_slot(key));
+        loop {
+            let mut run = Run {
+                executor: self,
+                host,
+                client,
+                locked,
+                call,
+                subject,
+                flags,
+                read_only,
+                short_of_memory,
+                of_primary,
+                strayed: false,
+                declared,
+                wrote: false,
+                slot,
+                held_up: None,
+                began: Instant::now(),
+                running: None,
+                long: false,
+            };
+            reply.set_resp3(resp3);
+            let ended = match subject {
+                Subject::Script(script) => match engine.compile(&shared.scripts, script) {
+                    Ok(function) => engine.run_script(script, &function, given, &mut run, reply),
+                    Err(text) => {
+                        shared.scripts.forget(script);
+                        script::Ended::Failed(text.into())
+                    }
+                },
+                Subject::Function(library, function) => {
+                    engine.run_function(library, &function.name, given, &mut run, reply)
+                }
+            };
+            let (strayed, held_up) = (run.strayed, run.held_up);
+            if let Some(running) = &run.running {
+                shared.scripts.end(running);
+            }
+            self.script_is_silent = false;
+            (client.db, client.resp3) = (db, resp3);
+            reply.set_resp3(resp3);
+            engine.tell_memory(&shared.scripts);
+            subject.conduct().note(!strayed);
+            return match ended {
+                script::Ended::Again => match held_up {
+                    Some(busy) => Err(busy),
+                    None => continue,
+                },
+                script::Ended::Returned => Ok(None),
+                script::Ended::ReturnedError(failure) => Ok(Some(failure)),
+                script::Ended::Failed(failure) => {
+                    reply.error(&failure.text);
+                    Ok(Some(failure))
+                }
+            };
+        }
+    }
+
+    /// Whether a script that takes long holds what a command needs.
+    pub(super) fn is_busy(&self, busy: Busy) -> bool {
+        let holder = self.shared.keyspace.board.holder(busy.shard);
+        !busy.key && holder.is_some_and(|holder| holder.reason == Reason::Script)
+    }
+
+    /// Answers a command that needs what a script holds which takes long.
+    #[cold]
+    pub(super) fn tell_busy(&mut self, client: &mut Client, call: &Call<'_>, reply: &mut Reply) -> After {
+        client.aside = Aside::default();
+        reply.set_resp3(client.resp3);
+        let fail = self.note_refusal(client, Some(call.command), self.busy_fail());
+        self.reject(call.id, &fail, reply);
+        After::Done
+    }
+
+    fn busy_fail(&self) -> Fail {
+        busy_fail(&self.shared.scripts)
+    }
+}
+
+/// What is answered while a script takes long.
+pub fn busy_fail(store: &Store) -> Fail {
+    let of_function = store.running().first().is_some_and(|running| running.function.is_some());
+    Fail::text(if of_function {
+        "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
+    } else {
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+    })
+}
+
+impl Run<'_, '_> {
+    /// Refuses a command, in the words that scripts know.
+    fn refusal(&mut self, id: usize, args: &[&[u8]]) -> Option<String> {
+        let shared = self.executor.shared;
+        let listed = shared.commands.get(id);
+        let command = listed.command;
+        if command.has(flags::NOSCRIPT) {
+            return Some("ERR This Redis command is not allowed from script".into());
+        }
+        let changes = command.has(flags::WRITE) || command.has(flags::MAY_REPLICATE);
+        if changes && self.read_only {
+            return Some("ERR Write commands are not allowed from read-only scripts.".into());
+        }
+        if self.of_primary {
+            return None;
+        }
+        let mut bits = shared.gate.load(Ordering::Relaxed) & listed.needs;
+        if self.flags.has(Flags::ALLOW_STALE) {
+            bits &= !gate::STALE;
+        }
+        // What has begun to write goes on.
+        let short = command.has(flags::DENYOOM) && self.short_of_memory && !self.wrote;
+        if short {
+            return Some("OOM command not allowed when used memory > 'maxmemory'.".into());
+        }
+        let node = bits & (gate::STALE | gate::READ_ONLY | gate::SAVE_FAILED | gate::FEW_REPLICAS);
+        let text = self.executor.refusal(self.host, node, self.call.now);
+        if let Some(text) = text {
+            return Some(text.into());
+        }
+        self.route_refusal(command, &listed.name, args)
+    }
+
+    /// Whether this node serves the keys of a command, and the script may use them.
+    fn route_refusal(&mut self, command: &Command, name: &str, args: &[&[u8]]) -> Option<String> {
+        if command.keys.is_empty() {
+            return None;
+        }
+        let view = self.executor.view.load().as_deref()?;
+        let route = Route::of(command, args);
+        let slot = route.slot()?;
+        if let Err(fail) = route.check(view, self.client, false) {
+            let text = fail.to_string();
+            return Some(match text.split(' ').next() {
+                Some("CROSSSLOT") => format!(
+                    "ERR Command '{name}' in script attempted to access keys that don't hash to the same slot"
+                ),
+                Some("CLUSTERDOWN") if view.slot(slot).owner().is_none() => {
+                    "ERR Script attempted to access a slot not served".into()
+                }
+                Some("CLUSTERDOWN") if text.contains("read commands") => {
+                    "ERR Script attempted to execute a write command while the cluster is down and readonly"
+                        .into()
+                }
+                Some("CLUSTERDOWN") => {
+                    "ERR Script attempted to execute a command while the cluster is down".into()
+                }
+                _ => "ERR Script attempted to access a non local key in a cluster node".into(),
+            });
+        }
+        let first = *self.slot.get_or_insert(slot);
+        let crosses = !self.flags.has(Flags::SILENT) && !self.flags.has(Flags::ALLOW_CROSS_SLOT);
+        (crosses && first != slot)
+            .then(|| "ERR Script attempted to access keys that do not hash to the same slot".into())
+    }
+
+    /// Makes sure that the locks of a command are held. See the module.
+    fn lock(&mut self, command: &Command, args: &[&[u8]]) -> Result<bool, Stop> {
+        let mut set = lock_set(self.executor.shared, command, args).unwrap_or(LockSet::NONE);
+        if command.has(flags::EACH_SHARD) {
+            set = LockSet::ALL;
+        }
+        self.strayed |= !self.declared.contains(&set);
+        if self.locked.set().contains(&set) || self.locked.try_extend(LockSet::ALL) {
+            return Ok(true);
+        }
+        if !self.wrote {
+            let missing = self.locked.missing(&set);
+            self.held_up = missing.map(|shard| Busy { shard, key: false });
+            return Err(Stop::Again);
+        }
+        let mine = WAITING_WITH_LOCKS.try_lock();
+        let until = Instant::now() + SECOND_WAITS;
+        while !self.locked.try_extend(set) {
+            if mine.is_none() && Instant::now() > until {
+                return Ok(false);
+            }
+            self.look()?;
+            std::thread::sleep(PAUSE);
+        }
+        Ok(true)
+    }
+
+    /// Whether none of the keys that a command writes to is under way to another node.
+    fn pass_keys_under_way(&mut self, command: &Command, args: &[&[u8]]) -> Result<bool, Stop> {
+        if !command.has(flags::WRITE) || !self.executor.shared.keyspace.board.has_keys_under_way() {
+            return Ok(true);
+        }
+        let keys = command.key_positions(args).unwrap_or_default();
+        match self.locked.under_way(keys.iter().map(|at| args[*at])) {
+            None => Ok(true),
+            Some(busy) if !self.wrote => {
+                self.held_up = Some(busy);
+                Err(Stop::Again)
+            }
+            Some(_) => Ok(false),
+        }
+    }
+
+    /// Notes that the script can be seen and killed from now on.
+    fn show(&mut self) {
+        let function = match self.subject {
+            Subject::Script(_) => None,
+            Subject::Function(_, function) => Some(function.name.clone()),
+        };
+        let running = Arc::new(Running {
+            function,
+            command: self.call.args.iter().map(|arg| arg.to_vec()).collect(),
+            worker: self.client.worker,
+            since: self.call.now,
+            began: self.began,
+            wrote: AtomicBool::new(self.wrote),
+            killed: AtomicBool::new(false),
+        });
+        self.executor.shared.scripts.begin(Arc::clone(&running));
+        self.running = Some(running);
+    }
+}
+
+impl Calls for Run<'_, '_> {
+    fn call(&mut self, args: &[&[u8]], resp3: bool, reply: &mut Reply) -> Result<(), Stop> {
+        let refuse = |run: &mut Self, reply: &mut Reply, text: &str| {
+            run.executor.stats.count_error(text);
+            reply.error(text);
+            Ok(())
+        };
+        let id = match self.executor.look_up(args) {
+            Ok(id) => id,
+            Err(Fail::Arity(_)) => {
+                return refuse(self, reply, "ERR Wrong number of args calling Redis command from script");
+            }
+            Err(_) => return refuse(self, reply, "ERR Unknown Redis command called from script"),
+        };
+        if let Some(text) = self.refusal(id, args) {
+            return refuse(self, reply, &text);
+        }
+        let command = self.executor.shared.commands.get(id).command;
+        if !self.lock(command, args)? {
+            return refuse(
+                self,
+                reply,
+                "ERR Script came to a key that it has not declared, and that another such script holds",
+            );
+        }
+        if !self.pass_keys_under_way(command, args)? {
+            return refuse(self, reply, "TRYAGAIN Script came to a key that is being migrated");
+        }
+        if command.has(flags::WRITE) || command.has(flags::MAY_REPLICATE) {
+            if self.running.as_ref().is_some_and(|running| !running.may_write()) {
+                return Err(Stop::Killed);
+            }
+            self.wrote = true;
+        }
+        let call = Call { id, command, args, key: None, now: self.call.now };
+        self.client.resp3 = resp3;
+        self.executor.stopwatch.start();
+        let ended = self.executor.call(Origin::Script, &call, self.host, self.client, self.locked, reply);
+        if !matches!(ended, Ended::Now(After::Done)) {
+            reply.clear();
+            return refuse(self, reply, "ERR This Redis command is not allowed from script");
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, level: u8, text: &str) {
+        match level {
+            0 => tracing::debug!("{text}"),
+            1 => tracing::debug!("{text}"),
+            2 => tracing::info!("{text}"),
+            _ => tracing::warn!("{text}"),
+        }
+    }
+
+    fn set_propagated(&mut self, on: bool) {
+        self.executor.script_is_silent = !on;
+    }
+
+    fn allows(&mut self, args: &[&[u8]]) -> Option<bool> {
+        let commands = &self.executor.shared.commands;
+        let id = commands.find(args[0])?;
+        let known = args.len() < 2
+            || commands.get(id).subcommands.is_empty()
+            || commands.find_sub(id, args[1]).is_some();
+        known.then_some(true)
+    }
+
+    fn look(&mut self) -> Result<(), Stop> {
+        let elapsed = self.began.elapsed().as_millis() as u64;
+        if elapsed < SHOWN_AFTER {
+            return Ok(());
+        }
+        if self.running.is_none() {
+            self.show();
+        }
+        if self.executor.shared.scripts.ending.load(Ordering::Acquire) {
+            // Nobody is to see a half of it.
+            self.executor.effects.discard_records();
+            return Err(Stop::Killed);
+        }
+        if self.running.as_ref().is_some_and(|running| running.killed.load(Ordering::Acquire)) {
+            return Err(Stop::Killed);
+        }
+        let threshold = self.executor.shared.busy_after_ms.load(Ordering::Relaxed);
+        if threshold != 0 && elapsed >= threshold && !self.long {
+            self.long = true;
+            let since: UnixMs = self.call.now;
+            self.locked.declare_long(Reason::Script, since);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,19 @@
+//! Numbers as C prints them.
+
+/// `%.<digits>g`.
+pub fn format_g(x: f64, digits: i32) -> String {
+    let mut text = [0u8; 64];
+    // SAFETY: the buffer is as long as is said, and the format takes an int and a double.
+    let len = unsafe { libc::snprintf(text.as_mut_ptr().cast(), text.len(), c"%.*g".as_ptr(), digits, x) };
+    let len = usize::try_from(len).unwrap_or(0).min(text.len() - 1);
+    String::from_utf8_lossy(&text[..len]).into_owned()
+}
+
+/// A number as an argument of a command: an integer without a point, else with all digits.
+pub fn argument(x: f64) -> Vec<u8> {
+    let whole = x as i64;
+    if whole as f64 == x && (x != 0.0 || x.is_sign_positive()) {
+        return itoa::Buffer::new().format(whole).as_bytes().to_vec();
+    }
+    format_g(x, 17).into_bytes()
+}

@@ -1,0 +1,200 @@
+//! The table `redis` that scripts see.
+//! Source: "Lua API reference".
+
+use std::rc::Rc;
+
+use mlua::{Lua, MultiValue, Table, Value};
+
+use super::raise::{self, Answer, Raise, one};
+use super::store::sha1_hex;
+use super::{State, convert, number, stopped};
+use crate::resp::{Reply, value};
+
+/// The version of Redis whose behaviour scripts find.
+const VERSION: (u32, u32, u32) = (7, 4, 1);
+
+const LEVELS: [(&str, u8); 4] = [("LOG_DEBUG", 0), ("LOG_VERBOSE", 1), ("LOG_NOTICE", 2), ("LOG_WARNING", 3)];
+const TARGETS: [(&str, u8); 5] =
+    [("REPL_NONE", 0), ("REPL_AOF", 1), ("REPL_SLAVE", 2), ("REPL_REPLICA", 2), ("REPL_ALL", 3)];
+
+/// What is not there while a library is loaded.
+pub const RUNNING_ONLY: [&str; 8] =
+    ["call", "pcall", "acl_check_cmd", "set_repl", "replicate_commands", "breakpoint", "debug", "setresp"];
+
+pub fn api(lua: &Lua, state: &Rc<State>) -> mlua::Result<Table> {
+    let redis = lua.create_table()?;
+    for (name, n) in LEVELS.into_iter().chain(TARGETS) {
+        redis.raw_set(name, f64::from(n))?;
+    }
+    let (major, minor, patch) = VERSION;
+    redis.raw_set("REDIS_VERSION", format!("{major}.{minor}.{patch}"))?;
+    redis.raw_set("REDIS_VERSION_NUM", f64::from(major << 16 | minor << 8 | patch))?;
+    let define = |name: &str, f: fn(&State, &Lua, MultiValue) -> Answer| {
+        let state = Rc::clone(state);
+        redis.raw_set(name, raise::function(lua, move |lua, args| f(&state, lua, args))?)
+    };
+    define("call", |state, lua, args| call(state, lua, &args, true))?;
+    define("pcall", |state, lua, args| call(state, lua, &args, false))?;
+    define("acl_check_cmd", acl_check)?;
+    define("error_reply", |_, lua, args| single(lua, &args, "err"))?;
+    define("status_reply", |_, lua, args| single(lua, &args, "ok"))?;
+    define("sha1hex", sha1hex)?;
+    define("log", log)?;
+    define("setresp", setresp)?;
+    define("set_repl", set_repl)?;
+    define("replicate_commands", |_, lua, _| one(lua, true))?;
+    define("breakpoint", |_, lua, _| one(lua, false))?;
+    define("debug", |_, _, _| Ok(MultiValue::new()))?;
+    Ok(redis)
+}
+
+/// An error without a position in front.
+fn plain(lua: &Lua, text: &str) -> Raise {
+    match uncounted(lua, text) {
+        Ok(table) => Raise::Value(Value::Table(table)),
+        Err(e) => Raise::Lua(e),
+    }
+}
+
+/// The table of an error that is no command's.
+fn uncounted(lua: &Lua, text: &str) -> mlua::Result<Table> {
+    let table = lua.create_table_with_capacity(0, 3)?;
+    table.raw_set("err", text)?;
+    Ok(table)
+}
+
+/// The words of a command. `None`: something else is among them.
+fn words(args: &MultiValue) -> Option<Vec<Vec<u8>>> {
+    let word = |value: &Value| match value {
+        Value::String(text) => Some(text.as_bytes().to_vec()),
+        Value::Number(x) => Some(number::argument(*x)),
+        Value::Integer(n) => Some(number::argument(*n as f64)),
+        _ => None,
+    };
+    args.iter().map(word).collect()
+}
+
+fn call(state: &State, lua: &Lua, args: &MultiValue, raises: bool) -> Answer {
+    if state.stop.get().is_some() {
+        return Err(stopped().into());
+    }
+    let fail = |text: &str| {
+        if raises { Err(plain(lua, text)) } else { one(lua, uncounted(lua, text)?) }
+    };
+    if args.is_empty() {
+        return fail("ERR Please specify at least one argument for this redis lib call");
+    }
+    let Some(words) = words(args) else {
+        return fail("ERR Lua redis lib command arguments must be strings or integers");
+    };
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    let (resp3, mut reply) = (state.resp3.get(), Reply::new());
+    match state.with(|calls| calls.call(&words, resp3, &mut reply)) {
+        Some(Ok(())) => {}
+        Some(Err(stop)) => {
+            state.stop.set(Some(stop));
+            return Err(stopped().into());
+        }
+        None => return fail("ERR redis.call/pcall can only be called inside a script invocation"),
+    }
+    let bytes = reply.into_bytes();
+    let Some((answer, _)) = value::read(&bytes) else {
+        return fail("ERR the reply is nested too deep for a script");
+    };
+    let failed = matches!(answer, value::Value::Error(_));
+    let answer = convert::value_of(lua, answer, resp3)?;
+    if failed && raises { Err(Raise::Value(answer)) } else { one(lua, answer) }
+}
+
+fn acl_check(state: &State, lua: &Lua, args: MultiValue) -> Answer {
+    if args.is_empty() {
+        return Err(plain(lua, "ERR Please specify at least one argument for this redis lib call"));
+    }
+    let Some(words) = words(&args) else {
+        return Err(plain(lua, "ERR redis.acl_check_cmd() require a command name or arguments as string"));
+    };
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    match state.with(|calls| calls.allows(&words)).flatten() {
+        Some(allowed) => one(lua, allowed),
+        None => Err(plain(lua, "ERR Invalid command passed to redis.acl_check_cmd()")),
+    }
+}
+
+/// `error_reply` and `status_reply`: a table with one field.
+fn single(lua: &Lua, args: &MultiValue, field: &str) -> Answer {
+    let [Value::String(text)] = args.iter().collect::<Vec<_>>()[..] else {
+        return one(lua, uncounted(lua, "ERR wrong number or type of arguments")?);
+    };
+    let text = text.as_bytes().to_vec();
+    let text = if field == "err" { with_code(text) } else { text };
+    let table = lua.create_table_with_capacity(0, 1)?;
+    table.raw_set(field, lua.create_string(text)?)?;
+    one(lua, table)
+}
+
+/// An error without a code gets the general one; a hyphen in front goes.
+fn with_code(text: Vec<u8>) -> Vec<u8> {
+    let text = text.strip_prefix(b"-").map_or(text.clone(), <[u8]>::to_vec);
+    if text.contains(&b' ') { text } else { [b"ERR ", text.as_slice()].concat() }
+}
+
+fn sha1hex(_: &State, lua: &Lua, args: MultiValue) -> Answer {
+    if args.len() != 1 {
+        return Err(plain(lua, "ERR wrong number of arguments"));
+    }
+    let text = words(&args).and_then(|mut words| words.pop()).unwrap_or_default();
+    one(lua, sha1_hex(&text))
+}
+
+fn log(state: &State, lua: &Lua, args: MultiValue) -> Answer {
+    if args.len() < 2 {
+        return Err(plain(lua, "ERR redis.log() requires two arguments or more."));
+    }
+    let level = match args.front() {
+        Some(Value::Number(x)) => *x as i64,
+        Some(Value::Integer(n)) => *n,
+        _ => return Err(plain(lua, "ERR First argument must be a number (log level).")),
+    };
+    let level = u8::try_from(level).ok().filter(|level| *level <= 3);
+    let Some(level) = level else { return Err(plain(lua, "ERR Invalid log level.")) };
+    let mut texts = Vec::new();
+    for value in args.iter().skip(1) {
+        if let Some(text) = lua.coerce_string(value.clone())? {
+            texts.push(text.to_string_lossy());
+        }
+    }
+    state.with(|calls| calls.log(level, &texts.join(" ")));
+    Ok(MultiValue::new())
+}
+
+fn integer(args: &MultiValue) -> Option<i64> {
+    match args.front() {
+        Some(Value::Number(x)) => Some(*x as i64),
+        Some(Value::Integer(n)) => Some(*n),
+        _ => None,
+    }
+}
+
+fn setresp(state: &State, lua: &Lua, args: MultiValue) -> Answer {
+    if args.len() != 1 {
+        return Err(plain(lua, "ERR redis.setresp() requires one argument."));
+    }
+    match integer(&args) {
+        Some(version @ 2..=3) => state.resp3.set(version == 3),
+        _ => return Err(plain(lua, "ERR RESP version must be 2 or 3.")),
+    }
+    Ok(MultiValue::new())
+}
+
+fn set_repl(state: &State, lua: &Lua, args: MultiValue) -> Answer {
+    if args.len() != 1 {
+        return Err(plain(lua, "ERR redis.set_repl() requires one argument."));
+    }
+    let Some(targets @ 0..=3) = integer(&args) else {
+        let text = "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.";
+        return Err(plain(lua, text));
+    };
+    // Files and replicas are told by one log: what only one of them is to see, both do.
+    state.with(|calls| calls.set_propagated(targets != 0));
+    Ok(MultiValue::new())
+}

@@ -1,0 +1,102 @@
+//! The first line of a script: what it says of itself.
+//! Source: "Scripting with Lua", "Eval script flags"; "Redis functions".
+
+/// What a script says about itself, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(u8);
+
+impl Flags {
+    pub const NO_WRITES: Self = Self(1);
+    pub const ALLOW_OOM: Self = Self(1 << 1);
+    pub const ALLOW_STALE: Self = Self(1 << 2);
+    pub const NO_CLUSTER: Self = Self(1 << 3);
+    pub const ALLOW_CROSS_SLOT: Self = Self(1 << 4);
+    /// Says nothing of itself: from before there were flags. What it does is looked at command by command.
+    pub const SILENT: Self = Self(1 << 7);
+
+    const NAMES: [(&'static str, Self); 5] = [
+        ("no-writes", Self::NO_WRITES),
+        ("allow-oom", Self::ALLOW_OOM),
+        ("allow-stale", Self::ALLOW_STALE),
+        ("no-cluster", Self::NO_CLUSTER),
+        ("allow-cross-slot-keys", Self::ALLOW_CROSS_SLOT),
+    ];
+
+    pub fn named(name: &[u8]) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, flag)| *flag)
+    }
+
+    pub fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    pub fn add(&mut self, flag: Self) {
+        self.0 |= flag.0;
+    }
+
+    /// The words for what is set.
+    pub fn names(self) -> Vec<&'static str> {
+        Self::NAMES.iter().filter(|(_, flag)| self.has(*flag)).map(|(name, _)| *name).collect()
+    }
+}
+
+/// The flags of one of EVAL's scripts, and where the part begins that is compiled.
+pub fn of_script(code: &[u8]) -> Result<(Flags, usize), String> {
+    if !code.starts_with(b"#!") {
+        return Ok((Flags::SILENT, 0));
+    }
+    // The line end stays: errors count lines from the top.
+    let end = code.iter().position(|b| *b == b'\n').ok_or("ERR Invalid script shebang")?;
+    let mut words = code[..end].split(|b| *b == b' ').filter(|word| !word.is_empty());
+    let engine = words.next().unwrap_or_default();
+    let shown = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+    if engine != b"#!lua" {
+        return Err(format!("ERR Unexpected engine in script shebang: {}", shown(engine)));
+    }
+    let mut flags = Flags::default();
+    for word in words {
+        let list = word
+            .strip_prefix(b"flags=")
+            .ok_or_else(|| format!("ERR Unknown lua shebang option: {}", shown(word)))?;
+        for name in list.split(|b| *b == b',').filter(|name| !name.is_empty()) {
+            let flag = Flags::named(name)
+                .ok_or_else(|| format!("ERR Unexpected flag in script shebang: {}", shown(name)))?;
+            flags.add(flag);
+        }
+    }
+    Ok((flags, end))
+}
+
+/// The name of a library, and where the part begins that is compiled.
+pub fn of_library(code: &[u8]) -> Result<(String, usize), String> {
+    if !code.starts_with(b"#!") {
+        return Err("ERR Missing library metadata".into());
+    }
+    let end = code.iter().position(|b| *b == b'\n').ok_or("ERR Invalid library metadata")?;
+    let line = String::from_utf8_lossy(&code[2..end]).into_owned();
+    let mut words = line.split(' ').filter(|word| !word.is_empty());
+    let engine = words.next().unwrap_or_default();
+    let mut name = None;
+    for word in words {
+        let given =
+            word.strip_prefix("name=").ok_or_else(|| format!("ERR Invalid metadata value given: {word}"))?;
+        if name.replace(given).is_some() {
+            return Err("ERR Invalid metadata value, name argument was given multiple times".into());
+        }
+    }
+    let name = name.ok_or("ERR Library name was not given")?;
+    if !is_name(name.as_bytes()) {
+        return Err(WRONG_NAME.into());
+    }
+    if !engine.eq_ignore_ascii_case("lua") {
+        return Err(format!("ERR Engine '{engine}' not found"));
+    }
+    Ok((name.to_owned(), end))
+}
+
+pub const WRONG_NAME: &str = "ERR Library names can only contain letters, numbers, or underscores(_) and must be at least one character long";
+
+/// Whether libraries and functions may be called so.
+pub fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+}

@@ -1,0 +1,178 @@
+//! What goes into the state machine, and what comes out of it.
+
+use super::settings::Line;
+use crate::base::time::MonoMs;
+use crate::resp::decode::Value;
+
+/// One connection, or the attempt to make one. Never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Due at [`next_tick`](super::Sentinel::next_tick) or earlier.
+    Tick,
+    /// A link asked for by [`Action::Connect`] is open.
+    Connected {
+        link: LinkId,
+        peer_ip: String,
+        local_ip: String,
+    },
+    /// A link failed, was refused or ended. Not for links closed by [`Action::Close`].
+    Closed {
+        link: LinkId,
+    },
+    /// One reply, or one message of a subscription.
+    Reply {
+        link: LinkId,
+        reply: Value,
+    },
+    /// What [`Action::Resolve`] found; `None`: nothing.
+    Resolved {
+        host: String,
+        ip: Option<String>,
+    },
+    /// [`Action::Persist`] of this generation is on disk, or could not be written.
+    Persisted {
+        generation: u64,
+        done: bool,
+    },
+    /// A script runs under this process id.
+    ScriptStarted {
+        script: u64,
+        pid: u32,
+    },
+    ScriptEnded {
+        script: u64,
+        end: ScriptEnd,
+    },
+}
+
+/// How a script ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScriptEnd {
+    Exit(i32),
+    Signal(i32),
+    /// It could not be started.
+    NotStarted,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum Level {
+    Debug,
+    Verbose,
+    Notice,
+    Warning,
+}
+
+/// In the order in which they are to be carried out.
+///
+/// A vote binds whoever cast it, also after a crash: it leaves this sentinel only after the event
+/// [`Persisted`](Event::Persisted) of its generation. The machine sees to that for what it sends; for the answer
+/// to SENTINEL IS-MASTER-DOWN-BY-ADDR the driver asks [`answer`](super::Sentinel::answer) after that event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Write these lines (without the word `sentinel` in front) into the configuration file, and sync them.
+    /// Answered by `Persisted`.
+    Persist {
+        generation: u64,
+        lines: Vec<Line>,
+    },
+    /// Open a link; answered by `Connected` or `Closed`.
+    Connect {
+        link: LinkId,
+        host: String,
+        port: u16,
+    },
+    /// Close it now; what was queued on it is dropped. Not answered.
+    Close(LinkId),
+    /// Send a command; its reply comes back in order.
+    Send {
+        link: LinkId,
+        words: Vec<String>,
+    },
+    /// Look a name up; answered by `Resolved`.
+    Resolve {
+        host: String,
+    },
+    /// A message for local subscribers.
+    Publish {
+        channel: String,
+        payload: String,
+    },
+    /// Run a program without a shell; answered by `ScriptStarted` and `ScriptEnded`.
+    RunScript {
+        script: u64,
+        path: String,
+        arguments: Vec<String>,
+    },
+    /// It ran for too long.
+    KillScript {
+        script: u64,
+    },
+    /// SENTINEL SIMULATE-FAILURE: end the process at once.
+    Crash,
+    Log {
+        level: Level,
+        text: String,
+    },
+}
+
+/// How long things take, milliseconds. SENTINEL DEBUG shows and changes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    pub info_period: MonoMs,
+    pub ping_period: MonoMs,
+    pub ask_period: MonoMs,
+    pub publish_period: MonoMs,
+    pub default_down_after: MonoMs,
+    pub default_failover_timeout: MonoMs,
+    pub tilt_trigger: MonoMs,
+    pub tilt_period: MonoMs,
+    pub slave_reconf_timeout: MonoMs,
+    pub min_link_reconnect_period: MonoMs,
+    pub election_timeout: MonoMs,
+    pub script_max_runtime: MonoMs,
+    pub script_retry_delay: MonoMs,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            info_period: 10_000,
+            ping_period: 1000,
+            ask_period: 1000,
+            publish_period: 2000,
+            default_down_after: 30_000,
+            default_failover_timeout: 180_000,
+            tilt_trigger: 2000,
+            tilt_period: 30_000,
+            slave_reconf_timeout: 10_000,
+            min_link_reconnect_period: 15_000,
+            election_timeout: 10_000,
+            script_max_runtime: 60_000,
+            script_retry_delay: 30_000,
+        }
+    }
+}
+
+impl Timing {
+    /// Every value under the name that SENTINEL DEBUG knows it by.
+    pub fn named(&mut self) -> [(&'static str, &mut MonoMs); 13] {
+        [
+            ("INFO-PERIOD", &mut self.info_period),
+            ("PING-PERIOD", &mut self.ping_period),
+            ("ASK-PERIOD", &mut self.ask_period),
+            ("PUBLISH-PERIOD", &mut self.publish_period),
+            ("DEFAULT-DOWN-AFTER", &mut self.default_down_after),
+            ("DEFAULT-FAILOVER-TIMEOUT", &mut self.default_failover_timeout),
+            ("TILT-TRIGGER", &mut self.tilt_trigger),
+            ("TILT-PERIOD", &mut self.tilt_period),
+            ("SLAVE-RECONF-TIMEOUT", &mut self.slave_reconf_timeout),
+            ("MIN-LINK-RECONNECT-PERIOD", &mut self.min_link_reconnect_period),
+            ("ELECTION-TIMEOUT", &mut self.election_timeout),
+            ("SCRIPT-MAX-RUNTIME", &mut self.script_max_runtime),
+            ("SCRIPT-RETRY-DELAY", &mut self.script_retry_delay),
+        ]
+    }
+}

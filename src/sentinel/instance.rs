@@ -1,0 +1,309 @@
+//! What is known of one primary, replica or other sentinel.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::action::LinkId;
+use super::failover::Failover;
+use crate::base::time::MonoMs;
+
+/// Place of an instance. Stable while it is known, never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct InstanceId(pub u64);
+
+/// Place of a pair of links. Sentinels that watch several primaries with us are reached over one pair.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LinkIx(pub u64);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Primary,
+    Replica,
+    Sentinel,
+}
+
+impl Kind {
+    /// The word of events and of the `flags` field.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Primary => "master",
+            Self::Replica => "slave",
+            Self::Sentinel => "sentinel",
+        }
+    }
+}
+
+/// Where an instance is reached: an IP address, or a name where `resolve-hostnames` allows it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Address {
+    pub host: String,
+    pub port: u16,
+}
+
+impl Address {
+    pub fn new(host: &str, port: u16) -> Self {
+        Self { host: host.to_owned(), port }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // As in names of replicas, where IPv6 addresses stand in brackets.
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What a node says that it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    Primary,
+    Replica,
+}
+
+impl Role {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Primary => "master",
+            Self::Replica => "slave",
+        }
+    }
+}
+
+/// How far a replica is on its way to the promoted one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Reconf {
+    #[default]
+    None,
+    /// It was told.
+    Sent,
+    /// It follows, and is being synchronised.
+    InProgress,
+    Done,
+}
+
+/// Where a list came from after SENTINEL RESET: entries from before count until they are confirmed or dropped.
+pub type Unconfirmed = Option<MonoMs>;
+
+#[derive(Clone, Debug)]
+pub struct Instance {
+    pub kind: Kind,
+    /// Of a primary: its name. Of a replica: its address. Of a sentinel: its run id.
+    pub name: String,
+    pub address: Address,
+    /// Empty while unknown.
+    pub run_id: String,
+    /// The primary that it belongs to; its own place for a primary.
+    pub primary: InstanceId,
+    pub link: LinkIx,
+    /// Subjectively down since.
+    pub sdown: Option<MonoMs>,
+    /// When it last became so; 0: never.
+    pub sdown_last: MonoMs,
+    /// When our last hello left.
+    pub hello_sent: MonoMs,
+    /// When SCRIPT KILL was sent because it is busy and down.
+    pub script_kill_sent: bool,
+    /// The last INFO, and when it came. `None`: never.
+    pub info_at: Option<MonoMs>,
+    pub info: Vec<u8>,
+    pub info_asked: MonoMs,
+    /// An INFO is on its way.
+    pub info_pending: bool,
+    pub role: Role,
+    pub role_since: MonoMs,
+    pub unconfirmed: Unconfirmed,
+    pub replica: ReplicaFacts,
+    pub peer: PeerFacts,
+    pub watch: Option<Box<Watch>>,
+}
+
+/// What a replica tells of itself.
+#[derive(Clone, Debug, Default)]
+pub struct ReplicaFacts {
+    pub primary_host: String,
+    pub primary_port: u16,
+    /// Since when it names this primary.
+    pub primary_since: MonoMs,
+    pub link_up: bool,
+    /// Milliseconds that its link to the primary has been down; 0 when it is up, -1000 when it never was.
+    pub link_down_ms: i64,
+    pub priority: u32,
+    pub offset: u64,
+    /// `replica-announced`: whether clients are told of it.
+    pub announced: bool,
+    pub reconf: Reconf,
+    pub reconf_sent: MonoMs,
+    pub promoted: bool,
+    /// When its primary last named it, or it was added.
+    pub listed: MonoMs,
+    /// It was the primary, and has not been seen as a replica since.
+    pub deposed: bool,
+}
+
+/// What another sentinel tells.
+#[derive(Clone, Debug, Default)]
+pub struct PeerFacts {
+    /// When its last hello came.
+    pub hello: MonoMs,
+    /// It says that the primary is down.
+    pub says_down: bool,
+    /// When it last answered whether it is.
+    pub answered: MonoMs,
+    /// When it was last asked.
+    pub asked: MonoMs,
+    /// An answer is awaited.
+    pub ask_pending: bool,
+    pub leader: Option<String>,
+    pub leader_epoch: u64,
+}
+
+/// A primary that is watched: settings, who belongs to it, votes and failovers.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    pub quorum: u32,
+    pub down_after: MonoMs,
+    pub failover_timeout: MonoMs,
+    pub parallel_syncs: u32,
+    pub auth_user: String,
+    pub auth_pass: String,
+    pub notification_script: String,
+    pub reconfig_script: String,
+    pub reboot_down_after: MonoMs,
+    /// `rename-command`, by the lower-case name.
+    pub renames: BTreeMap<String, String>,
+    pub config_epoch: u64,
+    /// Whom this sentinel voted for, and in which epoch.
+    pub leader: Option<String>,
+    pub leader_epoch: u64,
+    /// The vote binds once this generation is on disk.
+    pub vote_generation: u64,
+    /// Objectively down since.
+    pub odown: Option<MonoMs>,
+    /// It restarted, and does not serve yet, since.
+    pub reboot: Option<MonoMs>,
+    pub replicas: BTreeMap<String, InstanceId>,
+    pub sentinels: BTreeMap<String, InstanceId>,
+    pub failover: Failover,
+}
+
+/// Connections to one address.
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub address: Address,
+    /// Instances reached over it.
+    pub users: Vec<InstanceId>,
+    pub commands: Connection,
+    /// Hellos of others; not used with sentinels.
+    pub hellos: Connection,
+    /// Since when a ping is unanswered.
+    pub ping_waits: Option<MonoMs>,
+    pub ping_sent: MonoMs,
+    /// The last reply to a ping that says that it lives.
+    pub last_ok: MonoMs,
+    /// The last reply to a ping of any kind.
+    pub last_pong: MonoMs,
+    /// When connecting was last tried.
+    pub tried: Option<MonoMs>,
+    /// Our own address on it; empty while unknown.
+    pub local_ip: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    pub id: Option<LinkId>,
+    pub up: bool,
+    /// When it was asked for, or came up.
+    pub since: MonoMs,
+    pub last_activity: MonoMs,
+    /// What was asked, in order, and about whom.
+    pub pending: VecDeque<(Question, InstanceId)>,
+}
+
+impl Connection {
+    pub fn is_down(&self) -> bool {
+        self.id.is_none()
+    }
+}
+
+/// What a reply on a link of commands answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Question {
+    Ping,
+    Info,
+    Hello,
+    IsDown,
+    /// Whatever is answered changes nothing.
+    Other,
+}
+
+impl Link {
+    pub fn new(address: Address, now: MonoMs) -> Self {
+        Self {
+            address,
+            users: Vec::new(),
+            commands: Connection::default(),
+            hellos: Connection::default(),
+            // As if a ping had been sent now: an instance that never answers is down after the same time.
+            ping_waits: Some(now),
+            ping_sent: 0,
+            last_ok: now,
+            last_pong: now,
+            tried: None,
+            local_ip: String::new(),
+        }
+    }
+
+    /// For how long nothing has shown that it lives.
+    pub fn silence(&self, now: MonoMs) -> MonoMs {
+        match self.ping_waits {
+            Some(since) => now.saturating_sub(since),
+            None if !self.commands.up => now.saturating_sub(self.last_ok),
+            None => 0,
+        }
+    }
+}
+
+impl Instance {
+    pub fn new(
+        kind: Kind,
+        name: &str,
+        address: Address,
+        primary: InstanceId,
+        link: LinkIx,
+        now: MonoMs,
+    ) -> Self {
+        let role = if kind == Kind::Replica { Role::Replica } else { Role::Primary };
+        Self {
+            kind,
+            name: name.to_owned(),
+            address,
+            run_id: String::new(),
+            primary,
+            link,
+            sdown: None,
+            sdown_last: 0,
+            hello_sent: 0,
+            script_kill_sent: false,
+            info_at: None,
+            info: Vec::new(),
+            info_asked: 0,
+            info_pending: false,
+            role,
+            role_since: now,
+            unconfirmed: None,
+            replica: ReplicaFacts {
+                primary_host: "?".into(),
+                primary_since: now,
+                priority: 100,
+                announced: true,
+                listed: now,
+                ..ReplicaFacts::default()
+            },
+            peer: PeerFacts { hello: now, ..PeerFacts::default() },
+            watch: None,
+        }
+    }
+}

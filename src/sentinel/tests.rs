@@ -1,0 +1,316 @@
+//! The rules that a scripted case of the simulator does not show by itself.
+
+use super::action::{Action, Event, ScriptEnd};
+use super::instance::InstanceId;
+use super::settings::Line;
+use super::state::Sentinel;
+use crate::base::rng::Rng;
+use crate::resp::decode::Value;
+
+const START: u64 = 1_000_000;
+
+fn words(lines: &str) -> Vec<Vec<String>> {
+    lines.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
+}
+
+fn read(lines: &str) -> Sentinel {
+    Sentinel::read(&words(lines), 26379, Rng::new(1), START).expect("good lines").0
+}
+
+const WATCH: &str = "monitor m 10.0.0.1 6379 2\nknown-replica m 10.0.0.2 6379\nknown-replica m 10.0.0.3 6379";
+
+fn id(digit: char) -> String {
+    std::iter::repeat_n(digit, 40).collect()
+}
+
+/// What has been asked to be written last.
+fn persisted(actions: &[Action]) -> Option<(u64, Vec<Line>)> {
+    actions.iter().rev().find_map(|action| match action {
+        Action::Persist { generation, lines } => Some((*generation, lines.clone())),
+        _ => None,
+    })
+}
+
+fn save(sentinel: &mut Sentinel, done: bool) {
+    let actions = sentinel.take_actions();
+    let (generation, _) = persisted(&actions).expect("something to write");
+    sentinel.step(START, Event::Persisted { generation, done });
+}
+
+#[test]
+fn lines_are_read_back_as_they_are_written() {
+    let text = "myid bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\ndeny-scripts-reconfig no\nresolve-hostnames yes\n\
+                announce-hostnames yes\nmonitor m db.example 6379 2\ndown-after-milliseconds m 5000\n\
+                failover-timeout m 60000\nparallel-syncs m 3\nmaster-reboot-down-after-period m 7\n\
+                auth-user m u\nauth-pass m p\nconfig-epoch m 4\nleader-epoch m 5\n\
+                known-replica m 10.0.0.2 6379\n\
+                known-sentinel m 10.0.1.2 26379 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n\
+                rename-command m config x\ncurrent-epoch 9\nannounce-ip 1.2.3.4\nannounce-port 5\n\
+                sentinel-user su\nsentinel-pass sp";
+    let written: Vec<String> =
+        read(text).lines().into_iter().filter(|l| l.needed).map(|l| l.words.join(" ")).collect();
+    assert_eq!(written, text.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn lines_may_stand_in_any_order() {
+    let turned: Vec<&str> = WATCH.lines().rev().collect();
+    assert_eq!(read(&turned.join("\n")).replica_fields("m").map(|r| r.len()), Ok(2));
+}
+
+#[test]
+fn what_stands_twice_is_healed_with_a_warning() {
+    let text = format!(
+        "myid {2}\n{WATCH}\nknown-slave m 10.0.0.2 6379\nknown-replica m 10.0.0.1 6379\n\
+         known-sentinel m 10.0.1.1 1 {0}\nknown-sentinel m 10.0.1.2 2 {0}\nknown-sentinel m 10.0.1.3 3 {1}",
+        id('a'),
+        id('b'),
+        id('b')
+    );
+    let (sentinel, warnings) = Sentinel::read(&words(&text), 26379, Rng::new(1), START).expect("healed");
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    assert_eq!(sentinel.replica_fields("m").map(|r| r.len()), Ok(2));
+    let peers = sentinel.sentinel_fields("m").expect("m is watched");
+    assert_eq!(peers.len(), 1);
+    assert!(peers[0].contains(&("port", "2".to_owned())));
+}
+
+#[test]
+fn one_vote_an_epoch_and_none_in_epochs_that_are_over() {
+    let mut s = read(WATCH);
+    save(&mut s, true);
+    let ask = |s: &mut Sentinel, epoch, who: &str| {
+        s.hear_question("10.0.0.1", 6379, epoch, Some(who));
+        if persisted(&s.clone().take_actions()).is_some() {
+            save(s, true);
+        }
+        let answer = s.answer("10.0.0.1", 6379, true);
+        (answer.leader, answer.leader_epoch)
+    };
+    assert_eq!(ask(&mut s, 3, &id('a')), (Some(id('a')), 3));
+    assert_eq!(ask(&mut s, 3, &id('b')), (Some(id('a')), 3), "the first one has it");
+    assert_eq!(ask(&mut s, 2, &id('b')), (Some(id('a')), 3), "that epoch is over");
+    assert_eq!(ask(&mut s, 4, &id('b')), (Some(id('b')), 4));
+    assert_eq!(s.current_epoch(), 4);
+    assert_eq!(s.answer("10.0.0.9", 6379, true).leader, None, "nobody watches that one");
+}
+
+#[test]
+fn a_vote_is_not_told_before_it_is_on_disk() {
+    let mut s = read(WATCH);
+    save(&mut s, true);
+    s.hear_question("10.0.0.1", 6379, 1, Some(&id('a')));
+    assert_eq!(s.answer("10.0.0.1", 6379, true).leader, None);
+    save(&mut s, false);
+    assert_eq!(s.answer("10.0.0.1", 6379, true).leader, None, "it could not be written");
+    // It is tried again by itself.
+    let again = s.step(START + 5000, Event::Tick);
+    let (generation, lines) = persisted(&again).expect("another try");
+    assert!(lines.iter().any(|l| l.words.join(" ") == "leader-epoch m 1"));
+    s.step(START + 5000, Event::Persisted { generation, done: true });
+    assert_eq!(s.answer("10.0.0.1", 6379, true).leader, Some(id('a')));
+}
+
+#[test]
+fn after_a_restart_no_second_vote_is_cast_in_the_epoch() {
+    let mut s = read(&format!("{WATCH}\nleader-epoch m 7\ncurrent-epoch 7"));
+    save(&mut s, true);
+    s.hear_question("10.0.0.1", 6379, 7, Some(&id('b')));
+    assert_eq!(s.answer("10.0.0.1", 6379, true).leader, None);
+}
+
+/// Makes a replica look good: connected, heard of just now.
+fn heal(s: &mut Sentinel, replica: InstanceId, priority: u32, offset: u64, run_id: &str) {
+    let link = s.link_mut(replica);
+    link.commands.up = true;
+    link.last_ok = START;
+    let instance = s.at_mut(replica);
+    (instance.info_at, instance.run_id) = (Some(START), run_id.to_owned());
+    (instance.replica.priority, instance.replica.offset) = (priority, offset);
+}
+
+#[test]
+fn replicas_are_chosen_by_priority_then_offset_then_run_id() {
+    let mut s = read(WATCH);
+    let primary = s.primary_ids()[0];
+    let [a, b] = s.replicas(primary)[..] else { panic!("two replicas") };
+    let mut choose = |of_a: (u32, u64, char), of_b: (u32, u64, char)| {
+        heal(&mut s, a, of_a.0, of_a.1, &id(of_a.2));
+        heal(&mut s, b, of_b.0, of_b.1, &id(of_b.2));
+        s.select_replica(primary).map(|chosen| if chosen == a { 'a' } else { 'b' })
+    };
+    assert_eq!(choose((100, 5, 'a'), (10, 1, 'b')), Some('b'));
+    assert_eq!(choose((100, 5, 'b'), (100, 9, 'c')), Some('b'));
+    assert_eq!(choose((100, 5, 'a'), (100, 5, 'b')), Some('a'));
+    assert_eq!(choose((0, 9, 'a'), (100, 5, 'b')), Some('b'));
+    assert_eq!(choose((0, 9, 'a'), (0, 5, 'b')), None);
+}
+
+#[test]
+fn replicas_that_were_cut_off_for_long_are_not_chosen() {
+    let mut s = read(WATCH);
+    let primary = s.primary_ids()[0];
+    let [a, b] = s.replicas(primary)[..] else { panic!("two replicas") };
+    heal(&mut s, a, 100, 5, &id('a'));
+    heal(&mut s, b, 100, 9, &id('b'));
+    // Ten times down-after-milliseconds of 30 seconds.
+    s.at_mut(b).replica.link_down_ms = 300_001;
+    assert_eq!(s.select_replica(primary), Some(a));
+    s.at_mut(a).sdown = Some(START);
+    assert_eq!(s.select_replica(primary), None);
+    s.at_mut(b).replica.link_down_ms = 300_000;
+    assert_eq!(s.select_replica(primary), Some(b));
+    s.at_mut(b).info_at = Some(START - 30_001);
+    assert_eq!(s.select_replica(primary), None, "its INFO is too old");
+}
+
+#[test]
+fn scripts_that_ask_for_it_are_tried_again_later_and_ten_times_at_most() {
+    let mut s = read(WATCH);
+    s.schedule_script("/x".into(), vec!["a".into()]);
+    let mut now = START;
+    for attempt in 1..=10_u32 {
+        let started = s.take_actions();
+        let number = started.iter().find_map(|a| match a {
+            Action::RunScript { script, .. } => Some(*script),
+            _ => None,
+        });
+        let script = number.unwrap_or_else(|| panic!("try {attempt} starts"));
+        s.step(now, Event::ScriptEnded { script, end: ScriptEnd::Exit(1) });
+        let delay = 30_000 << (attempt - 1);
+        let early = s.step(now + delay - 1, Event::Tick);
+        assert!(!early.iter().any(|a| matches!(a, Action::RunScript { .. })), "not before {delay} ms");
+        now += delay;
+        s.at_time(now).run_scripts();
+    }
+    assert!(s.scripts().is_empty());
+}
+
+#[test]
+fn a_script_that_says_another_error_is_not_tried_again() {
+    let mut s = read(WATCH);
+    s.schedule_script("/x".into(), vec![]);
+    s.take_actions();
+    let end = s.step(START, Event::ScriptEnded { script: 1, end: ScriptEnd::Exit(2) });
+    assert!(end.iter().any(|a| matches!(a, Action::Publish { channel, payload }
+        if channel == "-script-error" && payload == "/x 0 2")));
+    assert!(s.scripts().is_empty());
+}
+
+#[test]
+fn sentinels_of_several_primaries_share_a_link() {
+    let mut s = read(&format!(
+        "monitor a 10.0.0.1 1 1\nmonitor b 10.0.0.1 2 1\nknown-sentinel a 10.0.1.1 26379 {0}\n\
+         known-sentinel b 10.0.1.1 26379 {0}",
+        id('a')
+    ));
+    let refcount = |s: &Sentinel| s.sentinel_fields("b").expect("b is watched")[0][6].clone();
+    assert_eq!(refcount(&s), ("link-refcount", "2".to_owned()));
+    s.remove("a").expect("a is watched");
+    assert_eq!(refcount(&s), ("link-refcount", "1".to_owned()));
+}
+
+#[test]
+fn hellos_that_are_none_change_nothing() {
+    let mut s = read(WATCH);
+    s.take_actions();
+    let good = format!("10.0.1.1,26379,{},0,m,10.0.0.1,6379,0", id('a'));
+    for bad in [
+        "",
+        "x",
+        &good.replace(&id('a'), "a"),
+        &good.replace("26379", "port"),
+        &good.replace(",m,", ",other,"),
+        &format!("{good},more"),
+        &good.replace("10.0.1.1", "not.an.address"),
+    ] {
+        s.hear_hello(bad);
+        assert_eq!(s.take_actions(), [], "{bad}");
+    }
+    s.hear_hello(&good);
+    assert_eq!(s.sentinel_fields("m").map(|f| f.len()), Ok(1));
+}
+
+#[test]
+fn set_is_all_or_nothing() {
+    let mut s = read(WATCH);
+    let before = s.lines();
+    let error = s.set("m", &["quorum", "5", "parallel-syncs", "0"]).expect_err("0 is refused");
+    assert_eq!(error, "ERR Invalid argument '0' for SENTINEL SET 'parallel-syncs'");
+    assert_eq!(s.lines(), before);
+    s.set("m", &["quorum", "5", "rename-command", "CONFIG", "guess"]).expect("good values");
+    assert!(s.lines().iter().any(|l| l.words.join(" ") == "rename-command m config guess"));
+}
+
+#[test]
+fn passwords_are_not_told() {
+    let mut s = read(WATCH);
+    s.set("m", &["auth-pass", "secret"]).expect("a good value");
+    let told = format!(
+        "{:?}",
+        s.take_actions().into_iter().filter(|a| !matches!(a, Action::Persist { .. })).collect::<Vec<_>>()
+    );
+    assert!(told.contains("auth-pass ******") && !told.contains("secret"), "{told}");
+}
+
+/// Connections authenticate first, under the names that commands have on that server.
+#[test]
+fn the_first_words_on_a_link() {
+    let mut s = read(&format!("{WATCH}\nauth-user m u\nauth-pass m p\nrename-command m ping probe"));
+    let actions = s.step(START, Event::Tick);
+    let link = actions
+        .iter()
+        .find_map(|a| match a {
+            Action::Connect { link, host, .. } if host == "10.0.0.1" => Some(*link),
+            _ => None,
+        })
+        .expect("a link to the primary");
+    let said =
+        s.step(START, Event::Connected { link, peer_ip: "10.0.0.1".into(), local_ip: "10.0.1.9".into() });
+    let sent: Vec<String> = said
+        .iter()
+        .filter_map(|a| match a {
+            Action::Send { words, .. } => Some(words.join(" ")),
+            _ => None,
+        })
+        .collect();
+    let name = format!("CLIENT SETNAME sentinel-{}-cmd", &s.my_id()[..8]);
+    assert_eq!(sent, ["AUTH u p", &name, "probe"]);
+}
+
+#[test]
+fn a_busy_primary_that_is_down_has_its_script_ended() {
+    let mut s = read(WATCH);
+    let actions = s.step(START, Event::Tick);
+    let links: Vec<_> = actions
+        .iter()
+        .filter_map(|a| match a {
+            Action::Connect { link, host, .. } if host == "10.0.0.1" => Some(*link),
+            _ => None,
+        })
+        .collect();
+    let link = links[0];
+    s.step(START, Event::Connected { link, peer_ip: String::new(), local_ip: "10.0.1.9".into() });
+    // The replies to SETNAME and to the first ping.
+    s.step(START, Event::Reply { link, reply: Value::Simple("OK".into()) });
+    let busy = || Value::Error("BUSY Redis is busy running a script".into());
+    let early = s.step(START + 10, Event::Reply { link, reply: busy() });
+    let kills = |actions: &[Action]| {
+        actions
+            .iter()
+            .filter(|a| matches!(a, Action::Send { words, .. } if words.join(" ") == "SCRIPT KILL"))
+            .count()
+    };
+    assert_eq!(kills(&early), 0);
+    let (mut now, mut killed) = (START, 0);
+    while now < START + 40_000 {
+        now += 100;
+        let actions = s.step(now, Event::Tick);
+        let asked =
+            actions.iter().filter(|a| matches!(a, Action::Send { link: l, .. } if *l == link)).count();
+        for _ in 0..asked {
+            killed += kills(&s.step(now, Event::Reply { link, reply: busy() }));
+        }
+    }
+    assert_eq!(killed, 1);
+}

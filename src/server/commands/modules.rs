@@ -1,0 +1,99 @@
+//! MODULE and LOLWUT: there are no modules, and there is a picture.
+
+use crate::command::help::help;
+use crate::command::spec::{Group::Server, flags::*};
+use crate::command::{Command, Ctx, DONE, Fail, Result, int, is};
+
+pub const COMMANDS: &[Command] = &[
+    Command::container("module", Server, MODULE).doc("4.0.0", "", "Commands about modules."),
+    Command::new("lolwut", -1, Server, lolwut).flags(READONLY | FAST).doc(
+        "5.0.0",
+        "[VERSION version]",
+        "Draws a picture, and tells the version.",
+    ),
+];
+
+const LISTING: Flags = ADMIN | NOSCRIPT;
+const LOAD: Flags = ADMIN | NOSCRIPT | NO_ASYNC_LOADING;
+
+const MODULE: &[Command] = &[
+    Command::new("help", 2, Server, module_help).flags(LOADING | STALE).complexity("O(1)").doc(
+        "5.0.0",
+        "",
+        "Lists the subcommands.",
+    ),
+    Command::new("list", 2, Server, list)
+        .flags(LISTING)
+        .tips(&["nondeterministic_output_order"])
+        .complexity("O(1)")
+        .doc("4.0.0", "", "Lists the modules: there are none."),
+    Command::new("load", -3, Server, load).flags(LOAD).complexity("O(1)").doc(
+        "4.0.0",
+        "path [arg ...]",
+        "Is refused: this server has no modules.",
+    ),
+    Command::new("loadex", -3, Server, load).flags(LOAD).complexity("O(1)").doc(
+        "7.0.0",
+        "path [CONFIG configs=(name value) CONFIG...] [ARGS args ...]",
+        "Is refused: this server has no modules.",
+    ),
+    Command::new("unload", 3, Server, unload).flags(LOAD).complexity("O(1)").doc(
+        "4.0.0",
+        "name",
+        "Is refused: this server has no modules.",
+    ),
+];
+
+fn module_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    help(ctx.reply, "module", MODULE);
+    DONE
+}
+
+fn list(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    ctx.reply.array(0);
+    DONE
+}
+
+fn load(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    Err(Fail::text("ERR Error loading the extension. This server does not load modules."))
+}
+
+fn unload(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    Err(Fail::text("ERR Error unloading module: no such module with that name"))
+}
+
+/// Columns and rows of the picture.
+const WIDTH: usize = 66;
+const HEIGHT: usize = 9;
+
+/// Slots as keystones of an arch: the one in the middle holds the others.
+fn lolwut(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if let [_, word, version, ..] = args
+        && is(word, "version")
+    {
+        // Whatever the version, it is the same picture.
+        int(version)?;
+    }
+    let mut text = String::new();
+    for row in 0..HEIGHT {
+        text.extend((0..WIDTH).map(|column| stone(column, row, ctx.rng.next_u64())));
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    let (name, version) = ("Keystead", env!("CARGO_PKG_VERSION"));
+    text.push_str(&format!("{name} {version}. Redis ver. {}\n", crate::base::version::REDIS));
+    ctx.reply.verbatim("txt", &text);
+    DONE
+}
+
+/// What stands at a place of the picture: stones between two half circles, and the keystone.
+fn stone(column: usize, row: usize, chance: u64) -> char {
+    let x = (column as f64 - WIDTH as f64 / 2.0) / (WIDTH as f64 / 2.0);
+    let y = 1.0 - row as f64 / HEIGHT as f64;
+    match x.hypot(y) {
+        // The keystone.
+        r if (0.6..1.0).contains(&r) && x.abs() < 0.09 => '#',
+        r if (0.6..1.0).contains(&r) => ['=', '-', '+', ':'][(chance % 4) as usize],
+        _ => ' ',
+    }
+}

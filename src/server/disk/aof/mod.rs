@@ -1,0 +1,317 @@
+//! The append-only file: every change on the disk, in the folder that Redis 7 lays out.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `folder` | the files and their manifest |
+//! | `load` | reading them at the start |
+//! | `writer` | **where the log is written and fsynced** |
+//! | `rewrite` | a new base from a snapshot |
+//!
+//! Source: Redis's documentation ("Redis persistence"), and what redis-server 7.0.15 does.
+
+mod folder;
+mod load;
+mod rewrite;
+mod writer;
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::Waker;
+use std::thread;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::command::gate;
+use crate::config::choice::AppendFsync;
+use crate::keyspace::Locked;
+use crate::keyspace::log::Takes;
+use crate::server::disk::rdb_file::{self, Form};
+use crate::server::node::Node;
+use crate::server::process::os_error::words;
+use folder::Folder;
+use rewrite::BackOff;
+use writer::{Bell, Order};
+
+/// What a node has of its append-only file.
+#[derive(Debug)]
+pub struct Aof {
+    node: OnceLock<Weak<Node>>,
+    bell: OnceLock<Arc<Bell>>,
+    orders: Mutex<Vec<Order>>,
+    folder: Mutex<Folder>,
+    /// It is written, or will be once its first base is.
+    on: AtomicBool,
+    /// With it, the files hold all data: there is a base.
+    whole: AtomicBool,
+    /// The last write and the last fsync were good.
+    pub write_ok: AtomicBool,
+    pub delayed_fsync: AtomicU64,
+    pub pending_fsync: AtomicU64,
+    /// Bytes of the log that are not written yet.
+    pub behind: AtomicU64,
+    /// Bytes of the increment that is written, and of all other files.
+    increment_size: AtomicU64,
+    other_size: AtomicU64,
+    /// Bytes after the last rewrite, or at the start: growth counts from there.
+    pub rewrite_base_size: AtomicU64,
+    /// A rewrite begins as soon as that is possible.
+    pub scheduled: AtomicBool,
+    /// Unix milliseconds when the rewrite under way began; 0 when none is.
+    pub rewriting_since_ms: AtomicI64,
+    /// The rewrite under way is to end without a result.
+    give_up: AtomicBool,
+    /// Seconds that the last rewrite took; -1 before the first.
+    pub last_rewrite_s: AtomicI64,
+    pub rewrite_ok: AtomicBool,
+    pub rewrites: AtomicU64,
+    /// Rewrites that failed since the last good one.
+    pub failures: AtomicU64,
+    back_off: Mutex<BackOff>,
+}
+
+impl Default for Aof {
+    fn default() -> Self {
+        Self {
+            node: OnceLock::new(),
+            bell: OnceLock::new(),
+            orders: Mutex::default(),
+            folder: Mutex::default(),
+            on: AtomicBool::new(false),
+            whole: AtomicBool::new(false),
+            write_ok: AtomicBool::new(true),
+            delayed_fsync: AtomicU64::new(0),
+            pending_fsync: AtomicU64::new(0),
+            behind: AtomicU64::new(0),
+            increment_size: AtomicU64::new(0),
+            other_size: AtomicU64::new(0),
+            rewrite_base_size: AtomicU64::new(0),
+            scheduled: AtomicBool::new(false),
+            rewriting_since_ms: AtomicI64::new(0),
+            give_up: AtomicBool::new(false),
+            last_rewrite_s: AtomicI64::new(-1),
+            rewrite_ok: AtomicBool::new(true),
+            rewrites: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            back_off: Mutex::default(),
+        }
+    }
+}
+
+impl Aof {
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Acquire)
+    }
+
+    /// Whether the first base is still to come.
+    pub fn is_beginning(&self) -> bool {
+        self.is_on() && !self.whole.load(Ordering::Acquire)
+    }
+
+    pub fn is_rewriting(&self) -> bool {
+        self.rewriting_since_ms.load(Ordering::Acquire) != 0
+    }
+
+    /// Bytes of all files.
+    pub fn current_size(&self) -> u64 {
+        self.other_size.load(Ordering::Relaxed) + self.increment_size.load(Ordering::Relaxed)
+    }
+
+    fn growth_percent(&self) -> u64 {
+        let base = self.rewrite_base_size.load(Ordering::Relaxed).max(1);
+        (self.current_size() * 100 / base).saturating_sub(100)
+    }
+
+    fn order(&self, order: Order) {
+        self.orders.lock().push(order);
+        self.wake();
+    }
+
+    /// A full synchronisation has replaced the data: the files are worth nothing until a new base is there. The
+    /// writer, who hears of it from the log, sees to that.
+    pub fn data_replaced(&self) {
+        if self.is_on() {
+            self.whole.store(false, Ordering::Release);
+            self.scheduled.store(true, Ordering::Release);
+        }
+    }
+
+    /// Has the writer look at the configuration and at its orders.
+    pub fn wake(&self) {
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
+    }
+
+    fn waker(&self) -> Option<Waker> {
+        self.bell.get().map(|bell| Arc::clone(bell).into())
+    }
+}
+
+/// Reads the folder, and the data in it where they are wanted. The gate stays closed until [`start`]: no write may
+/// come before somebody writes it down. False: other data files may be read. The error is for the log.
+pub fn load_at_start(node: &Arc<Node>) -> Result<bool, String> {
+    let config = node.config.load_full();
+    let mut folder = Folder::open(&config)?;
+    if !config.appendonly {
+        *node.aof.folder.lock() = folder;
+        return Ok(false);
+    }
+    folder.upgrade()?;
+    let started = Instant::now();
+    let keep_on = || !node.shutting_down.load(Ordering::Acquire);
+    let loaded = load::load(node, &folder, &keep_on)?;
+    *node.aof.folder.lock() = folder;
+    if loaded && keep_on() {
+        tracing::info!("DB loaded from append only file: {:.3} seconds", started.elapsed().as_secs_f64());
+    }
+    Ok(true)
+}
+
+/// Reads the files again; they are on the disk, and the gate is closed. The error is for the log.
+pub fn load_again(node: &Arc<Node>) -> Result<(), String> {
+    let folder = node.aof.folder.lock().clone();
+    load::load(node, &folder, &|| true).map(drop)
+}
+
+/// Starts the writer, and begins to write where that is configured. No client is served yet.
+pub fn start(node: &Arc<Node>) -> Result<(), String> {
+    let aof = &node.aof;
+    let bell =
+        writer::start(node).map_err(|e| format!("cannot start the thread of the AOF: {}", words(&e)))?;
+    // They are set once.
+    let _ = (aof.bell.set(bell), aof.node.set(Arc::downgrade(node)));
+    if !node.config.load().appendonly {
+        return Ok(());
+    }
+    let file = open_files(node).map_err(|e| format!("The AOF cannot be opened: {}", words(&e)))?;
+    let (base, increments) = aof.folder.lock().sizes();
+    let size = file.metadata().map_or(0, |m| m.len());
+    aof.other_size.store((base + increments).saturating_sub(size), Ordering::Relaxed);
+    aof.increment_size.store(size, Ordering::Relaxed);
+    aof.rewrite_base_size.store(base + increments, Ordering::Relaxed);
+    let log = &node.shared.keyspace.log;
+    let _locked = node.shared.keyspace.lock_all();
+    let (offset, db) = log.position();
+    let Some(waker) = aof.waker() else { return Ok(()) };
+    let reader = log.register(Takes::Data, offset, waker);
+    reader.set_synced(offset);
+    if node.config.load().appendfsync == AppendFsync::Always {
+        reader.set_barrier(Some(offset));
+    }
+    aof.on.store(true, Ordering::Release);
+    aof.whole.store(true, Ordering::Release);
+    aof.order(Order::Begin { reader, file, db, whole: true });
+    node.shared.set_gate(gate::LOADING, false);
+    Ok(())
+}
+
+/// The increment to go on with. Where there is nothing at all, the data become a base first.
+fn open_files(node: &Arc<Node>) -> io::Result<File> {
+    let config = node.config.load();
+    let mut folder = node.aof.folder.lock();
+    if folder.manifest.is_empty() {
+        let rdb = config.aof_use_rdb_preamble;
+        let form = if rdb { Form::AofBase } else { Form::Commands };
+        let picture = rdb_file::begin_as(node, &node.shared.keyspace.lock_all(), form);
+        let Some(picture) = picture else { return Err(io::Error::other("another snapshot is under way")) };
+        let path = std::env::current_dir()?.join(format!("{}rewriteaof.aof", rdb_file::temporary_prefix()));
+        let file = File::create(&path)?;
+        picture.write(&file, config.rdbchecksum, (node.shared.memory.used)(), || Ok(()))?;
+        file.sync_all()?;
+        folder.replace_base(&path, rdb, false, false)?;
+        if let Some(base) = &folder.manifest.base {
+            tracing::info!("Creating AOF base file {} on server start", base.name);
+        }
+    }
+    let file = folder.continue_increment()?;
+    if !config.aof_disable_auto_gc {
+        folder.delete_history();
+    }
+    Ok(file)
+}
+
+/// CONFIG SET appendonly. The error is for the log.
+pub fn turn(node: &Node, on: bool) -> Result<(), String> {
+    let aof = &node.aof;
+    if on == aof.is_on() {
+        return Ok(());
+    }
+    if !on {
+        let folder = aof.folder.lock();
+        aof.on.store(false, Ordering::Release);
+        aof.scheduled.store(false, Ordering::Release);
+        aof.give_up.store(true, Ordering::Release);
+        if !aof.whole.swap(false, Ordering::AcqRel) {
+            folder.drop_temporary_increment();
+        }
+        aof.order(Order::End);
+        return Ok(());
+    }
+    let Some(node) = aof.node.get().and_then(Weak::upgrade) else {
+        return Err("the node is starting".into());
+    };
+    let created = {
+        let folder = aof.folder.lock();
+        folder.create_temporary_increment().inspect(|_| folder.drop_temporary_increment())
+    };
+    created.map_err(|e| format!("Can't open the append-only file: {}", words(&e)))?;
+    aof.on.store(true, Ordering::Release);
+    // It locks all shards, for which a worker must not sleep.
+    let begun = thread::Builder::new().name("aof-start".into()).spawn(move || {
+        if node.aof.is_on() {
+            rewrite::begin_anew(&node);
+        }
+    });
+    begun.map(drop).map_err(|e| {
+        aof.on.store(false, Ordering::Release);
+        format!("Can't start a thread: {}", words(&e))
+    })
+}
+
+/// How BGREWRITEAOF begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewriting {
+    Started,
+    Scheduled,
+    /// One is under way.
+    Running,
+}
+
+/// BGREWRITEAOF. All shards are locked.
+pub fn rewrite(node: &Arc<Node>, locked: &Locked<'_>) -> Rewriting {
+    if node.aof.is_rewriting() {
+        Rewriting::Running
+    } else if rewrite::begin(node, locked) {
+        Rewriting::Started
+    } else {
+        node.aof.scheduled.store(true, Ordering::Release);
+        Rewriting::Scheduled
+    }
+}
+
+/// Ten times a second.
+pub fn cron(node: &Arc<Node>) {
+    rewrite::cron(node);
+}
+
+/// Writes what there is and puts it on the disk. The caller holds no lock. False: that failed.
+pub fn flush(node: &Node) -> bool {
+    if !node.aof.is_on() {
+        return true;
+    }
+    let (done, outcome) = channel();
+    node.aof.order(Order::Flush(done));
+    outcome.recv().unwrap_or(false)
+}
+
+/// Ends a rewrite under way: the node ends.
+pub fn give_up_rewrite(node: &Node) {
+    if node.aof.is_rewriting() {
+        tracing::warn!("There is a child rewriting the AOF. Killing it!");
+        node.aof.give_up.store(true, Ordering::Release);
+    }
+}

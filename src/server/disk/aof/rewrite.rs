@@ -1,0 +1,227 @@
+//! Rewriting: a new base from the one snapshot while writers go on, and a new increment from where it stands.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Instant;
+
+use crate::command::gate;
+use crate::keyspace::Locked;
+use crate::keyspace::log::{Reader, Takes};
+use crate::server::disk::aof::Aof;
+use crate::server::disk::aof::writer::Order;
+use crate::server::disk::rdb_file::{self, Form, PacedFile, Picture};
+use crate::server::node::{Node, unix_ms};
+use crate::server::process::os_error::words;
+
+/// After so many failures in a row, rewrites that nobody asked for wait.
+const FAILURES_AT_ONCE: u64 = 3;
+/// The longest such wait.
+const DELAY_MAX_MINUTES: u64 = 60;
+
+/// What becomes of the increments.
+enum After {
+    /// Nothing is written: the base is all there is.
+    Base,
+    /// The present one is cut where the picture stands; the writer tells.
+    Cut(Receiver<io::Result<()>>),
+    /// There is none yet: this reader begins where the picture stands, with the database that is selected there.
+    First(Reader, Option<u16>),
+}
+
+/// The waits after failures.
+#[derive(Debug, Default)]
+pub(super) struct BackOff {
+    delay_minutes: u64,
+    until: Option<Instant>,
+}
+
+/// Begins to rewrite on a thread of its own. All shards are locked. False: another snapshot is under way.
+pub(super) fn begin(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
+    let (aof, config) = (&node.aof, node.config.load());
+    if aof.is_rewriting() {
+        return false;
+    }
+    let form = if config.aof_use_rdb_preamble { Form::AofBase } else { Form::Commands };
+    drop(config);
+    let Some(picture) = rdb_file::begin_as(node, locked, form) else { return false };
+    aof.give_up.store(false, Ordering::Release);
+    aof.scheduled.store(false, Ordering::Release);
+    aof.rewriting_since_ms.store(unix_ms(), Ordering::Release);
+    let log = &node.shared.keyspace.log;
+    let (offset, db) = log.position();
+    let after = if !aof.is_on() {
+        After::Base
+    } else if aof.whole.load(Ordering::Acquire) {
+        let (done, outcome) = channel();
+        aof.order(Order::Cut { offset, db, done });
+        After::Cut(outcome)
+    } else {
+        let Some(waker) = aof.waker() else { return false };
+        let reader = log.register(Takes::Data, offset, waker);
+        reader.set_synced(0);
+        After::First(reader, db)
+    };
+    let for_thread = Arc::clone(node);
+    let started = thread::Builder::new()
+        .name("aof-rewrite".into())
+        .spawn(move || run(&for_thread, picture, form, after));
+    match started {
+        Ok(_) => {
+            tracing::info!("Background append only file rewriting started by pid {}", std::process::id());
+            true
+        }
+        Err(e) => {
+            tracing::warn!("Can't rewrite append only file in background: {}", words(&e));
+            node.aof.rewriting_since_ms.store(0, Ordering::Release);
+            false
+        }
+    }
+}
+
+/// The files that are there are worthless: begins a base and a first increment as soon as that is possible.
+pub(super) fn begin_anew(node: &Arc<Node>) {
+    node.aof.whole.store(false, Ordering::Release);
+    node.aof.give_up.store(true, Ordering::Release);
+    if !begin(node, &node.shared.keyspace.lock_all()) {
+        tracing::info!(
+            "AOF was enabled but there is already another background operation. An AOF background was scheduled to start when possible."
+        );
+        node.aof.scheduled.store(true, Ordering::Release);
+    }
+}
+
+fn run(node: &Arc<Node>, picture: Picture, form: Form, after: After) {
+    let aof = &node.aof;
+    let started = Instant::now();
+    let first = matches!(after, After::First(..));
+    let result = rewrite(node, picture, form, after);
+    aof.last_rewrite_s.store(started.elapsed().as_secs() as i64, Ordering::Relaxed);
+    aof.rewrites.fetch_add(1, Ordering::Relaxed);
+    aof.rewrite_ok.store(result.is_ok(), Ordering::Release);
+    match result {
+        Ok(size) => {
+            aof.failures.store(0, Ordering::Release);
+            aof.other_size.store(size, Ordering::Relaxed);
+            aof.rewrite_base_size.store(size, Ordering::Relaxed);
+            if aof.is_on() {
+                aof.whole.store(true, Ordering::Release);
+                aof.order(Order::Whole);
+            }
+            tracing::info!("Background AOF rewrite finished successfully");
+        }
+        Err(e) => {
+            aof.failures.fetch_add(1, Ordering::AcqRel);
+            tracing::warn!("Background AOF rewrite terminated with error: {}", words(&e));
+            if first {
+                aof.order(Order::Abandon);
+                aof.folder.lock().drop_temporary_increment();
+            }
+            // Without it nothing is kept.
+            if aof.is_on() && !aof.whole.load(Ordering::Acquire) {
+                aof.scheduled.store(true, Ordering::Release);
+            }
+        }
+    }
+    aof.rewriting_since_ms.store(0, Ordering::Release);
+}
+
+/// Writes the base and puts it in its place. Returns its bytes.
+fn rewrite(node: &Arc<Node>, picture: Picture, form: Form, after: After) -> io::Result<u64> {
+    let (aof, config) = (&node.aof, node.config.load_full());
+    let go_on = || if aof.give_up.load(Ordering::Acquire) { Err(given_up()) } else { Ok(()) };
+    let (first, cut) = match after {
+        After::Base => (false, None),
+        After::Cut(outcome) => (false, Some(outcome)),
+        After::First(reader, db) => {
+            let file = aof.folder.lock().create_temporary_increment()?;
+            aof.order(Order::Begin { reader, file, db, whole: false });
+            (true, None)
+        }
+    };
+    let name = format!("{}rewriteaof-bg.aof", rdb_file::temporary_prefix());
+    let temporary = Temporary(std::env::current_dir()?.join(name).into_boxed_path());
+    let file = File::create(&temporary.0)?;
+    let used = (node.shared.memory.used)();
+    let paced = PacedFile::new(&file, config.aof_rewrite_incremental_fsync);
+    picture.write(paced, config.rdbchecksum, used, go_on)?;
+    file.sync_all()?;
+    let size = file.metadata()?.len();
+    tracing::info!("Successfully created the temporary AOF base file {}", temporary.0.display());
+    if let Some(outcome) = cut {
+        outcome.recv().map_err(|_| given_up())??;
+    }
+    tracing::info!("Background AOF rewrite terminated with success");
+    let mut folder = aof.folder.lock();
+    go_on()?;
+    folder.replace_base(&temporary.0, form == Form::AofBase, first, aof.is_on())?;
+    if !config.aof_disable_auto_gc {
+        folder.delete_history();
+    }
+    Ok(size)
+}
+
+fn given_up() -> io::Error {
+    io::Error::other("it was given up")
+}
+
+/// A file that goes unless it got another name.
+struct Temporary(Box<Path>);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // It has its final name, or is of no use.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Ten times a second: begins the rewrites that are scheduled or that growth asks for.
+pub(super) fn cron(node: &Arc<Node>) {
+    let (aof, config) = (&node.aof, node.config.load_full());
+    let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
+    if loading || aof.is_rewriting() || node.shared.keyspace.is_snapshot_running() {
+        return;
+    }
+    let growth = aof.growth_percent();
+    let grown = aof.is_on()
+        && config.auto_aof_rewrite_percentage > 0
+        && aof.current_size() > config.auto_aof_rewrite_min_size
+        && growth >= u64::from(config.auto_aof_rewrite_percentage);
+    let scheduled = aof.scheduled.load(Ordering::Acquire);
+    if !(scheduled || grown) || is_held_back(aof) {
+        return;
+    }
+    if !scheduled {
+        tracing::info!("Starting automatic rewriting of AOF on {growth}% growth");
+    }
+    begin(node, &node.shared.keyspace.lock_all());
+}
+
+/// Whether rewrites have failed so often that the next one must wait.
+fn is_held_back(aof: &Aof) -> bool {
+    let mut back_off = aof.back_off.lock();
+    if aof.failures.load(Ordering::Acquire) < FAILURES_AT_ONCE {
+        *back_off = BackOff::default();
+        return false;
+    }
+    match back_off.until {
+        Some(until) if Instant::now() < until => true,
+        Some(_) => {
+            back_off.until = None;
+            false
+        }
+        None => {
+            let minutes = (back_off.delay_minutes * 2).clamp(1, DELAY_MAX_MINUTES);
+            tracing::warn!(
+                "Background AOF rewrite has repeatedly failed and triggered the limit, will retry in {minutes} minutes"
+            );
+            back_off.delay_minutes = minutes;
+            back_off.until = Some(Instant::now() + std::time::Duration::from_secs(60 * minutes));
+            true
+        }
+    }
+}

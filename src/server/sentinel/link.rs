@@ -1,0 +1,93 @@
+//! Connections to primaries, replicas and other sentinels: one task each.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+use crate::resp::decode::decode;
+use crate::sentinel::{Event, LinkId};
+use crate::server::node::Node;
+use crate::server::sentinel::Driver;
+
+/// No reply that is waited for is longer: INFO of a primary with very many replicas.
+const REPLY_MAX: usize = 16 << 20;
+
+/// Opens a connection; what is sent before it is there waits.
+pub(super) fn open(driver: &Arc<Driver>, node: &Node, link: LinkId, host: String, port: u16) {
+    let (outlet, inlet) = mpsc::unbounded_channel();
+    driver.links.lock().insert(link, outlet);
+    let driver = Arc::clone(driver);
+    let Some(control) = node.control.get() else { return };
+    control.spawn(async move {
+        if let Err(e) = serve(&driver, link, (host, port), inlet).await {
+            tracing::trace!("link {}: {e}", link.0);
+        }
+        // A link that the machine closed is not there any more, and it knows.
+        if driver.links.lock().remove(&link).is_some() {
+            driver.step(Event::Closed { link });
+        }
+    });
+}
+
+async fn serve(
+    driver: &Arc<Driver>,
+    link: LinkId,
+    (host, port): (String, u16),
+    mut inlet: UnboundedReceiver<Vec<u8>>,
+) -> io::Result<()> {
+    let mut stream = tokio::select! {
+        connected = TcpStream::connect((host.as_str(), port)) => connected?,
+        // Closed before it came about: nothing can be sent earlier.
+        _ = inlet.recv() => return Ok(()),
+    };
+    stream.set_nodelay(true)?;
+    let peer_ip = stream.peer_addr()?.ip().to_canonical().to_string();
+    let local_ip = stream.local_addr()?.ip().to_canonical().to_string();
+    driver.step(Event::Connected { link, peer_ip, local_ip });
+    let (mut from, mut to) = stream.split();
+    let mut received = Vec::new();
+    let mut chunk = vec![0; 16 * 1024];
+    loop {
+        tokio::select! {
+            read = from.read(&mut chunk) => {
+                let n = read?;
+                if n == 0 {
+                    return Ok(());
+                }
+                received.extend_from_slice(&chunk[..n]);
+                take_replies(driver, link, &mut received)?;
+            }
+            bytes = inlet.recv() => match bytes {
+                Some(bytes) => to.write_all(&bytes).await?,
+                None => return Ok(()),
+            },
+        }
+    }
+}
+
+fn take_replies(driver: &Arc<Driver>, link: LinkId, received: &mut Vec<u8>) -> io::Result<()> {
+    let mut used = 0;
+    while let Some((reply, len)) = decode(&received[used..]).map_err(io::Error::other)? {
+        used += len;
+        driver.step(Event::Reply { link, reply });
+    }
+    received.drain(..used);
+    if received.len() > REPLY_MAX {
+        return Err(io::Error::other("a reply that does not end"));
+    }
+    Ok(())
+}
+
+/// Looks a name up on behalf of the machine.
+pub(super) fn resolve(driver: &Arc<Driver>, node: &Node, host: String) {
+    let driver = Arc::clone(driver);
+    let Some(control) = node.control.get() else { return };
+    control.spawn(async move {
+        let found = tokio::net::lookup_host((host.as_str(), 0)).await.ok().and_then(|mut f| f.next());
+        let ip = found.map(|a| a.ip().to_canonical().to_string());
+        driver.step(Event::Resolved { host, ip });
+    });
+}

@@ -1,0 +1,55 @@
+//! `maxmemory-clients`: when the clients take more together, the greediest are closed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::command::client::Role;
+use crate::server::commands;
+use crate::server::net::mailbox::Mail;
+use crate::server::node::clients::ClientEntry;
+use crate::server::worker::Worker;
+
+impl Worker {
+    /// Has clients closed until the others take less than the limit, the greediest first.
+    #[inline]
+    pub(super) fn evict_clients(&mut self) {
+        let config = self.node.config.load();
+        let limit = config.maxmemory_clients.bytes(config.maxmemory) as usize;
+        let memory = self.node.clients.memory();
+        if limit > 0 && memory > limit && memory != self.spared_at {
+            drop(config);
+            self.close_greediest(memory, limit);
+        }
+    }
+
+    #[cold]
+    fn close_greediest(&mut self, memory: usize, limit: usize) {
+        let node = Arc::clone(&self.node);
+        // One worker looks for all.
+        let Some(_turn) = node.clients.evicting.try_lock() else { return };
+        let all = node.clients.all();
+        let size = |entry: &Arc<ClientEntry>| entry.usage.lock().total;
+        let leaving = |entry: &&Arc<ClientEntry>| entry.evicted.load(Ordering::Relaxed);
+        let going: usize = all.iter().filter(leaving).map(size).sum();
+        let mut excess = memory.saturating_sub(limit).saturating_sub(going);
+        let may_go = |entry: &&Arc<ClientEntry>| entry.role == Role::Normal && !entry.state.lock().no_evict;
+        let rest = all.iter().filter(|entry| !leaving(entry)).filter(may_go);
+        let mut greedy: Vec<_> = rest.map(|entry| (size(entry), entry)).collect();
+        greedy.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
+        for (size, entry) in greedy {
+            if excess == 0 {
+                return;
+            }
+            tracing::info!("Evicting client: {}", commands::describe_client(&node, entry));
+            entry.evicted.store(true, Ordering::Relaxed);
+            node.clients.evicted.fetch_add(1, Ordering::Relaxed);
+            let token = entry.token.load(Ordering::Relaxed);
+            node.send(entry.worker, Mail::Kill { token, client: entry.id, after_reply: false });
+            excess = excess.saturating_sub(size);
+        }
+        if excess > 0 && going == 0 {
+            self.spared_at = memory;
+            tracing::warn!("Over client maxmemory after evicting all evictable clients");
+        }
+    }
+}

@@ -1,0 +1,604 @@
+//! The append-only file: written, loaded, rewritten, exchanged with a real Redis, damaged, interrupted.
+//!
+//! Each test was first run against a real Redis (`KEYSTEAD_SERVER=/usr/bin/redis-server`), unless it says otherwise.
+
+mod common;
+#[path = "it/workload.rs"]
+#[allow(dead_code)] // other tests use the rest
+mod workload;
+
+use common::client::Client;
+use common::server::{Launch, Server};
+use common::{SOON, wait_for};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use workload::{Load, digest, every_type};
+
+const ON: [&str; 2] = ["--appendonly", "yes"];
+
+fn aof(args: &[&str]) -> Server {
+    Launch::subject().args(&ON).args(args).start()
+}
+
+/// The files of the folder by name.
+fn folder(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(dir.join("appendonlydir"))
+        .expect("the folder")
+        .map(|file| file.expect("a file").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+fn manifest(dir: &Path) -> String {
+    fs::read_to_string(dir.join("appendonlydir/appendonly.aof.manifest")).expect("the manifest")
+}
+
+fn last_increment(dir: &Path) -> PathBuf {
+    let text = manifest(dir);
+    let line = text.lines().last().expect("a line");
+    dir.join("appendonlydir").join(line.split(' ').nth(1).expect("a name"))
+}
+
+fn rewrite(client: &mut Client) {
+    client.expect("BGREWRITEAOF", "+Background append only file rewriting started");
+    wait_for("the rewrite ends", SOON, || client.info("aof_rewrite_in_progress") == "0");
+    assert_eq!(client.info("aof_last_bgrewrite_status"), "ok");
+}
+
+/// Ends without saving: what comes back is from the append-only file.
+fn stop(server: &mut Server) {
+    let _ = server.connect().try_run("SHUTDOWN NOSAVE");
+    server.wait_exit();
+}
+
+/// Ends the server and starts it again; fails once it cannot start.
+fn refuses_to_start(dir: &Path, args: &[&str]) -> String {
+    let out = Command::new(common::server::subject())
+        .args(["--port", "0", "--unixsocket", "s.sock", "--save", "", "--dir"])
+        .arg(dir)
+        .args(ON)
+        .args(args)
+        .output()
+        .expect("start the server");
+    assert!(!out.status.success());
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+#[test]
+fn every_change_is_there_after_a_restart() {
+    for policy in ["always", "everysec", "no"] {
+        let mut server = aof(&["--appendfsync", policy]);
+        let mut client = server.connect();
+        every_type(&mut client, true);
+        client.pipeline(&["MULTI", "SET a 1", "INCR a", "EXEC"]);
+        let before = digest(&mut client);
+        stop(&mut server);
+        assert_eq!(
+            manifest(server.dir()),
+            "file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n"
+        );
+        server.start_again();
+        let mut client = server.connect();
+        assert_eq!(digest(&mut client), before, "{policy}");
+        client.expect("GET a", "\"2\"");
+        assert!(server.log().contains("DB loaded from append only file"));
+        // It goes on in the same increment.
+        client.ok("SET b 2");
+        stop(&mut server);
+        server.start_again();
+        server.connect().expect("GET b", "\"2\"");
+        assert_eq!(folder(server.dir()).len(), 3);
+    }
+}
+
+/// What both write without timestamps and for the same commands has the same bytes.
+#[test]
+fn an_increment_has_the_bytes_that_redis_writes() {
+    let write = |server: Server| {
+        let mut server = server;
+        let mut client = server.connect();
+        let lines = [
+            "SET a 1",
+            "SELECT 3",
+            "RPUSH l a b",
+            "GET a",
+            "MULTI",
+            "SADD s x",
+            "INCR n",
+            "EXEC",
+            "SELECT 0",
+        ];
+        client.pipeline(&lines);
+        client.pipeline(&["SPOP nothing", "DEL a", "SET c 1 PXAT 9999999999999"]);
+        stop(&mut server);
+        String::from_utf8(fs::read(last_increment(server.dir())).expect("the increment")).expect("text")
+    };
+    assert_eq!(write(aof(&[])), write(Launch::real().args(&ON).start()));
+}
+
+#[test]
+fn a_rewrite_under_load_loses_nothing() {
+    for preamble in ["yes", "no"] {
+        let mut server = aof(&["--aof-use-rdb-preamble", preamble]);
+        let mut client = server.connect();
+        every_type(&mut client, true);
+        let load = Load::start(server.port, 2);
+        for _ in 0..3 {
+            rewrite(&mut client);
+        }
+        drop(load);
+        // Keys of a short life would be a part of one digest and not of the other.
+        wait_for("they have died", SOON, || client.info("db0").contains("expires=2,"));
+        let before = digest(&mut client);
+        stop(&mut server);
+        let kind = if preamble == "yes" { "rdb" } else { "aof" };
+        assert_eq!(
+            manifest(server.dir()),
+            format!(
+                "file appendonly.aof.4.base.{kind} seq 4 type b\nfile appendonly.aof.4.incr.aof seq 4 type i\n"
+            )
+        );
+        wait_for("history goes", SOON, || folder(server.dir()).len() == 3);
+        server.start_again();
+        let mut client = server.connect();
+        wait_for("they have died again", SOON, || client.info("db0").contains("expires=2,"));
+        assert_eq!(digest(&mut client), before, "preamble {preamble}");
+    }
+}
+
+/// One folder, five times from one server to the other, each time with writes and rewrites.
+#[test]
+fn a_folder_changes_hands_between_us_and_redis() {
+    for preamble in ["yes", "no"] {
+        let dir =
+            std::env::temp_dir().join(format!("keystead-aof-hand-over-{}-{preamble}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("a directory");
+        let mut before = None;
+        for turn in 0..10 {
+            let launch = if turn % 2 == 0 { Launch::subject() } else { Launch::real() };
+            let args = ["--aof-use-rdb-preamble", preamble, "--aof-timestamp-enabled", "yes"];
+            let mut server = launch.args(&ON).args(&args).dir(&dir).start();
+            let mut client = server.connect();
+            if let Some(before) = &before {
+                assert_eq!(&digest(&mut client), before, "turn {turn}, preamble {preamble}");
+            } else {
+                every_type(&mut client, true);
+                client
+                    .pipeline(&["XGROUP CREATE stream g 0", "XREADGROUP GROUP g c COUNT 2 STREAMS stream >"]);
+            }
+            client.pipeline(&[
+                format!("SET turn:{turn} x"),
+                "INCR turns".into(),
+                format!("XADD stream * turn {turn}"),
+            ]);
+            if turn % 4 > 1 {
+                rewrite(&mut client);
+                client.pipeline(&["MULTI", "INCR turns", "RPUSH list x", "EXEC"]);
+            }
+            before = Some(digest(&mut client));
+            stop(&mut server);
+        }
+        fs::remove_dir_all(&dir).expect("remove the directory");
+    }
+}
+
+#[test]
+fn a_file_of_an_older_server_is_taken_over() {
+    let mut server = aof(&[]);
+    let mut client = server.connect();
+    every_type(&mut client, false);
+    rewrite(&mut client);
+    client.ok("SET tail x");
+    let before = digest(&mut client);
+    stop(&mut server);
+    // Before Redis 7 the base with its preamble and what followed were one file.
+    let dir = server.dir().to_owned();
+    let mut old = fs::read(dir.join("appendonlydir/appendonly.aof.2.base.rdb")).expect("the base");
+    old.extend(fs::read(last_increment(&dir)).expect("the increment"));
+    fs::remove_dir_all(dir.join("appendonlydir")).expect("remove");
+    fs::write(dir.join("appendonly.aof"), old).expect("write");
+    server.start_again();
+    let mut client = server.connect();
+    assert_eq!(digest(&mut client), before);
+    assert!(server.log().contains("Successfully migrated an old-style AOF"));
+    assert!(!dir.join("appendonly.aof").exists());
+    client.ok("SET more x");
+    stop(&mut server);
+    assert_eq!(
+        manifest(&dir),
+        "file appendonly.aof seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n"
+    );
+    server.start_again();
+    server.connect().expect("MGET tail more", "[\"x\", \"x\"]");
+}
+
+#[test]
+fn it_is_switched_on_and_off_at_run_time() {
+    let mut server = Launch::subject().start();
+    let mut client = server.connect();
+    every_type(&mut client, true);
+    assert_eq!(client.info("aof_enabled"), "0");
+    client.ok("CONFIG SET appendonly yes");
+    client.ok("SET later x");
+    wait_for("the first base is there", SOON, || {
+        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
+    });
+    assert_eq!(client.info("aof_enabled"), "1");
+    client.ok("CONFIG SET appendfsync always");
+    client.ok("SET last x");
+    let before = digest(&mut client);
+    server.kill();
+    server.start_again_with(&ON);
+    let mut client = server.connect();
+    assert_eq!(digest(&mut client), before);
+    client.ok("CONFIG SET appendonly no");
+    client.ok("SET lost x");
+    client.expect(
+        "WAITAOF 1 0 0",
+        "-ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+    );
+    stop(&mut server);
+    server.start_again();
+    assert_eq!(digest(&mut server.connect()), before);
+}
+
+#[test]
+fn what_a_crash_cut_off_is_taken_back() {
+    let mut server = aof(&[]);
+    let mut client = server.connect();
+    client.pipeline(&["SET a 1", "MULTI", "SET b 1", "SET c 1", "EXEC"]);
+    stop(&mut server);
+    let dir = server.dir().to_owned();
+    let path = last_increment(&dir);
+    let whole = fs::read(&path).expect("read");
+    let text = String::from_utf8_lossy(&whole).into_owned();
+    let first = text.find("*1\r\n$5\r\nMULTI").expect("a transaction");
+    for end in first..whole.len() {
+        if (end - first) % 9 != 0 && end + 1 != whole.len() {
+            continue;
+        }
+        fs::write(&path, &whole[..end]).expect("write");
+        server.start_again();
+        let mut client = server.connect();
+        client.expect("EXISTS a b c", ":1");
+        stop(&mut server);
+        assert_eq!(fs::read(&path).expect("read"), &whole[..first], "{end}");
+    }
+    fs::write(&path, &whole[..whole.len() - 3]).expect("write");
+    let log = refuses_to_start(&dir, &["--aof-load-truncated", "no"]);
+    assert!(
+        log.contains("Unexpected end of file reading the append only file appendonly.aof.1.incr.aof"),
+        "{log}"
+    );
+}
+
+#[test]
+fn damage_is_refused_with_its_place() {
+    let mut server = aof(&[]);
+    let mut client = server.connect();
+    client.pipeline(&["SET a 1", "SET b 2"]);
+    stop(&mut server);
+    let dir = server.dir().to_owned();
+    let path = last_increment(&dir);
+    let whole = fs::read(&path).expect("read");
+    let mut bytes = whole.clone();
+    bytes[23] = b'X';
+    fs::write(&path, &bytes).expect("write");
+    let log = refuses_to_start(&dir, &[]);
+    assert!(log.contains("Bad file format reading the append only file appendonly.aof.1.incr.aof"), "{log}");
+    fs::write(&path, "*1\r\n$7\r\nNONSENS\r\n").expect("write");
+    let log = refuses_to_start(&dir, &[]);
+    assert!(log.contains("Unknown command 'NONSENS' reading the append only file"), "{log}");
+    fs::write(&path, &whole).expect("write");
+    fs::write(dir.join("appendonlydir/appendonly.aof.manifest"), "file x seq 0 type b\n").expect("write");
+    let log = refuses_to_start(&dir, &[]);
+    assert!(log.contains("FATAL AOF MANIFEST FILE ERROR") && log.contains("at line 1"), "{log}");
+    fs::write(
+        dir.join("appendonlydir/appendonly.aof.manifest"),
+        "file appendonly.aof.1.base.rdb seq 1 type b\nfile gone seq 1 type i\n",
+    )
+    .expect("write");
+    let log = refuses_to_start(&dir, &[]);
+    assert!(log.contains("gone"), "{log}");
+}
+
+/// Counters that several clients raise, in transactions of two keys: after kill -9 each is at least what was
+/// acknowledged, and both keys of a pair are equal.
+fn kill_under_load(policy: &str, rounds: u32) {
+    let mut server = aof(&["--appendfsync", policy, "--auto-aof-rewrite-min-size", "1mb"]);
+    for round in 0..rounds {
+        let acknowledged: Vec<_> = (0..4).map(|_| Arc::new(AtomicU64::new(0))).collect();
+        let port = server.port;
+        let threads: Vec<_> = acknowledged
+            .iter()
+            .enumerate()
+            .map(|(n, acknowledged)| {
+                let acknowledged = Arc::clone(acknowledged);
+                std::thread::spawn(move || {
+                    let mut client = Client::connect(port);
+                    let lines =
+                        ["MULTI".into(), format!("INCR {{{n}}}a"), format!("INCR {{{n}}}b"), "EXEC".into()];
+                    loop {
+                        for line in &lines {
+                            let Ok(reply) = client.try_run(line) else { return };
+                            if line == "EXEC" {
+                                acknowledged.store(reply.items()[0].int() as u64, Ordering::Release);
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        let enough = 50 + u64::from(round) * 37 % 500;
+        let begun: Vec<u64> = acknowledged.iter().map(|a| a.load(Ordering::Acquire)).collect();
+        wait_for("there is load", SOON, || {
+            acknowledged.iter().zip(&begun).all(|(a, begun)| a.load(Ordering::Acquire) > begun + enough)
+        });
+        server.kill();
+        threads.into_iter().for_each(|thread| thread.join().expect("a client"));
+        server.start_again();
+        let mut client = server.connect();
+        for (n, acknowledged) in acknowledged.iter().enumerate() {
+            let (a, b) =
+                (client.run(&format!("GET {{{n}}}a")).text(), client.run(&format!("GET {{{n}}}b")).text());
+            assert_eq!(a, b, "round {round}: half a transaction");
+            if policy == "always" {
+                let (there, said) =
+                    (a.parse::<u64>().expect("a number"), acknowledged.load(Ordering::Acquire));
+                assert!(there >= said, "round {round}: {there} of {said}");
+            }
+        }
+    }
+}
+
+fn rounds() -> u32 {
+    std::env::var("KEYSTEAD_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(4)
+}
+
+#[test]
+fn kill_9_with_always_loses_nothing() {
+    kill_under_load("always", rounds());
+}
+
+#[test]
+fn kill_9_with_everysec_leaves_whole_transactions() {
+    kill_under_load("everysec", rounds());
+}
+
+#[test]
+fn kill_9_with_no_leaves_whole_transactions() {
+    kill_under_load("no", rounds());
+}
+
+#[test]
+fn a_full_synchronisation_begins_the_file_anew() {
+    let primary = Server::subject();
+    let mut on_primary = primary.connect();
+    every_type(&mut on_primary, true);
+    let mut replica = aof(&[]);
+    let mut client = replica.connect();
+    client.ok("SET own x");
+    client.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+    wait_for("the link is up", SOON, || client.info("master_link_status") == "up");
+    wait_for("the file is there", SOON, || {
+        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
+    });
+    on_primary.pipeline(&["SET after x", "SELECT 4", "SET other x"]);
+    on_primary.expect("WAIT 1 0", ":1");
+    let before = digest(&mut on_primary);
+    assert_eq!(digest(&mut client), before);
+    client.ok("REPLICAOF NO ONE");
+    stop(&mut replica);
+    replica.start_again();
+    assert_eq!(digest(&mut replica.connect()), before);
+}
+
+#[test]
+fn waitaof_counts_what_is_on_disks() {
+    if common::server::subject_is_real() {
+        return; // 7.0 does not have it.
+    }
+    let primary = aof(&["--appendfsync", "everysec"]);
+    let mut client = primary.connect();
+    client.ok("SET a 1");
+    client.expect("WAITAOF 1 0 0", "[:1, :0]");
+    let replica = aof(&["--appendfsync", "always"]);
+    let mut on_replica = replica.connect();
+    on_replica.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+    wait_for("the link is up", SOON, || on_replica.info("master_link_status") == "up");
+    client.ok("SET b 1");
+    client.expect("WAITAOF 1 1 20000", "[:1, :1]");
+    on_replica.ok("CONFIG SET appendonly no");
+    client.ok("SET c 1");
+    client.expect("WAITAOF 1 1 3000", "[:1, :0]");
+}
+
+#[test]
+fn growth_begins_a_rewrite() {
+    let server = aof(&["--auto-aof-rewrite-min-size", "64kb", "--auto-aof-rewrite-percentage", "50"]);
+    let mut client = server.connect();
+    for i in 0..200 {
+        client.ok(&format!("SET key {}{i}", "x".repeat(1000)));
+    }
+    wait_for("it is rewritten", SOON, || client.info_int("aof_current_size") < 150_000);
+    assert!(server.log().contains("Starting automatic rewriting of AOF on "), "{}", server.log());
+}
+
+/// On a small file system of its own, where that may be made. Redis differs: it ends under `always`.
+#[test]
+fn a_full_disk_refuses_writes_until_there_is_room() {
+    let dir = std::env::temp_dir().join(format!("keystead-aof-full-{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("a directory");
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(&dir).output();
+    if !mount.is_ok_and(|out| out.status.success()) {
+        eprintln!("no file system can be mounted here: skipped");
+        return;
+    }
+    struct Unmount(PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+            let _ = fs::remove_dir(&self.0);
+        }
+    }
+    let _unmount = Unmount(dir.clone());
+    let mut server = Launch::subject().args(&ON).dir(&dir).start();
+    let mut client = server.connect();
+    client.ok("SET key before");
+    let ballast = dir.join("ballast");
+    let value = "x".repeat(100_000);
+    let mut refused = String::new();
+    wait_for("the disk is full", SOON, || {
+        refused = client.run(&format!("SET big:{} {value}", client.local_port())).to_string();
+        refused.starts_with("-MISCONF")
+    });
+    assert_eq!(refused, "-MISCONF Errors writing to the AOF file: No space left on device");
+    client.expect("GET key", "\"before\"");
+    assert_eq!(client.info("aof_last_write_status"), "err");
+    assert!(client.run("PING").to_string().starts_with("-MISCONF"));
+    let _ = fs::remove_file(ballast);
+    let remount = Command::new("mount").args(["-o", "remount,size=16m"]).arg(&dir).status();
+    assert!(remount.is_ok_and(|status| status.success()));
+    wait_for("it has recovered", SOON, || client.run("SET key after").to_string() == "+OK");
+    assert!(server.log().contains("AOF write error looks solved"));
+    let before = digest(&mut client);
+    stop(&mut server);
+    server.start_again();
+    assert_eq!(digest(&mut server.connect()), before);
+}
+
+/// The program's output and whether it was content. `check`: rdb or aof.
+fn check(check: &str, args: &[&str], answer: &str) -> (String, bool) {
+    use std::io::Write;
+    use std::process::Stdio;
+    let real = common::server::subject_is_real();
+    let mut command = if real {
+        Command::new(format!("redis-check-{check}"))
+    } else {
+        let mut command = Command::new(common::server::subject());
+        command.arg(format!("--check-{check}"));
+        command
+    };
+    let child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = child.expect("start the check");
+    child.stdin.take().expect("its input").write_all(answer.as_bytes()).expect("answer");
+    let out = child.wait_with_output().expect("wait for the check");
+    (String::from_utf8_lossy(&out.stdout).into_owned(), out.status.success())
+}
+
+#[test]
+fn the_check_of_a_folder_finds_damage_and_cuts_it_off() {
+    let mut server = aof(&[]);
+    let mut client = server.connect();
+    every_type(&mut client, true);
+    rewrite(&mut client);
+    client.pipeline(&["SET a 1", "MULTI", "SET b 1", "SET c 1", "EXEC"]);
+    stop(&mut server);
+    let dir = server.dir().to_owned();
+    let manifest = dir.join("appendonlydir/appendonly.aof.manifest");
+    let manifest = manifest.to_str().expect("text");
+    let (out, ok) = check("aof", &[manifest], "");
+    assert!(ok && out.ends_with("All AOF files and manifest are valid\n"), "{out}");
+    assert!(
+        out.contains("RDB looks OK") && out.contains("INCR AOF appendonly.aof.2.incr.aof is valid"),
+        "{out}"
+    );
+    let path = last_increment(&dir);
+    let whole = fs::read(&path).expect("read");
+    let multi = String::from_utf8_lossy(&whole).find("*1\r\n$5\r\nMULTI").expect("a transaction");
+    for end in multi + 1..whole.len() {
+        fs::write(&path, &whole[..end]).expect("write");
+        let (out, ok) = check("aof", &[manifest], "");
+        let said = format!("size={end}, ok_up_to={multi}, ");
+        assert!(!ok && out.contains(&said) && out.contains("Use the --fix option"), "{end}: {out}");
+    }
+    let (out, ok) = check("aof", &["--fix", manifest], "n\n");
+    assert!(!ok && out.ends_with("Continue? [y/N]: Aborting...\n"), "{out}");
+    let (out, ok) = check("aof", &["--fix", manifest], "y\n");
+    assert!(ok && out.contains("Successfully truncated AOF appendonly.aof.2.incr.aof"), "{out}");
+    assert_eq!(fs::read(&path).expect("read"), &whole[..multi]);
+    assert!(check("aof", &[manifest], "").1);
+    let (out, ok) = check("aof", &[], "");
+    assert!(
+        !ok && out.contains("[--fix|--truncate-to-timestamp $timestamp] <file.manifest|file.aof>"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_folder_is_cut_at_a_point_in_time() {
+    let mut server = aof(&["--aof-timestamp-enabled", "yes"]);
+    let mut client = server.connect();
+    client.ok("SET a 1");
+    let stamp = |name: &Path| {
+        let text = String::from_utf8(fs::read(name).expect("read")).expect("text");
+        let stamps =
+            text.lines().filter_map(|line| line.strip_prefix("#TS:").map(|s| s.trim().parse::<i64>()));
+        stamps.map(|stamp| stamp.expect("a number")).collect::<Vec<_>>()
+    };
+    let path = last_increment(server.dir());
+    wait_for("a second stamp", SOON, || {
+        client.ok("SET b 1");
+        stamp(&path).len() > 1
+    });
+    stop(&mut server);
+    let first = stamp(&path)[0];
+    let manifest = server.dir().join("appendonlydir/appendonly.aof.manifest");
+    let manifest = manifest.to_str().expect("text");
+    let (out, ok) = check("aof", &["--truncate-to-timestamp", "1", manifest], "");
+    assert!(!ok && out.contains("has nothing before timestamp 1"), "{out}");
+    let (out, ok) = check("aof", &["--truncate-to-timestamp", &first.to_string(), manifest], "");
+    assert!(
+        ok && out
+            .contains(&format!("Successfully truncated AOF appendonly.aof.1.incr.aof to timestamp {first}"))
+    );
+    assert_eq!(stamp(&path), [first]);
+    server.start_again();
+    server.connect().expect("GET a", "\"1\"");
+}
+
+#[test]
+fn the_check_of_a_data_file_names_the_place_of_damage() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    every_type(&mut client, true);
+    client.ok("SAVE");
+    let path = server.dir().join("dump.rdb");
+    let name = path.to_str().expect("text");
+    let (out, ok) = check("rdb", &[name], "");
+    assert!(ok && out.contains("Checksum OK") && out.contains("\\o/ RDB looks OK! \\o/"), "{out}");
+    let keys = client.run("DBSIZE").int() + 2;
+    assert!(
+        out.contains(&format!("[info] {keys} keys read\n[info] 2 expires\n[info] 0 already expired\n")),
+        "{out}"
+    );
+    let whole = fs::read(&path).expect("read");
+    for end in [0, 5, 9, 30, 200, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..end]).expect("write");
+        let (out, ok) = check("rdb", &[name], "");
+        assert!(!ok && out.contains("--- RDB ERROR DETECTED ---\n[offset "), "{end}: {out}");
+    }
+    let mut bytes = whole.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).expect("write");
+    assert!(!check("rdb", &[name], "").1);
+}
+
+#[test]
+fn debug_loadaof_brings_back_what_is_there() {
+    let server = aof(&[]);
+    let mut client = server.connect();
+    every_type(&mut client, true);
+    let before = digest(&mut client);
+    client.ok("DEBUG LOADAOF");
+    assert_eq!(digest(&mut client), before);
+    client.ok("SET more x");
+    client.ok("DEBUG LOADAOF");
+    client.expect("GET more", "\"x\"");
+}

@@ -1,0 +1,511 @@
+//! Sentinels with real programs: ours beside and instead of redis-sentinel, over our nodes and real ones.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::client::{Client, Reply};
+use common::server::{Launch, Server, free_port, fresh_dir, subject};
+use common::{SOON, light, wait_for};
+
+/// A failover, on a loaded machine.
+const FAILOVER: Duration = Duration::from_secs(40);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Program {
+    Ours,
+    Real,
+}
+
+/// A sentinel, with its configuration file.
+struct Guard {
+    child: Option<Child>,
+    port: u16,
+    dir: PathBuf,
+    program: Program,
+}
+
+impl Guard {
+    /// Watches `mymaster` on `port` with these further lines.
+    fn start(program: Program, port: u16, quorum: u32, lines: &str) -> Guard {
+        let mut guard = Guard { child: None, port: free_port(), dir: fresh_dir(), program };
+        let text = format!(
+            "# what I wrote\nport {}\nbind 127.0.0.1\ndir {}\n\nsentinel monitor mymaster 127.0.0.1 {port} {quorum}\n\
+             # patience\nsentinel down-after-milliseconds mymaster 2000\n{lines}",
+            guard.port,
+            guard.dir.display()
+        );
+        fs::write(guard.file(), text).expect("write the configuration");
+        guard.launch();
+        guard
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.join("sentinel.conf")
+    }
+
+    fn launch(&mut self) {
+        let log = fs::File::create(self.dir.join("sentinel.log")).expect("make the log");
+        let mut command = match self.program {
+            Program::Ours => {
+                let mut command = Command::new(subject());
+                command.arg(self.file()).arg("--sentinel");
+                command
+            }
+            Program::Real => {
+                let mut command = Command::new("redis-sentinel");
+                command.arg(self.file());
+                command
+            }
+        };
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("share the log")).stderr(log);
+        self.child = Some(command.spawn().expect("start a sentinel"));
+        wait_for("the sentinel answers", SOON, || {
+            Client::try_connect(self.port).is_ok_and(|mut c| c.try_run("PING").is_ok())
+        });
+    }
+
+    fn connect(&self) -> Client {
+        Client::connect(self.port)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("sentinel.log")).unwrap_or_default()
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn primary(&self) -> String {
+        self.connect().run("SENTINEL GET-MASTER-ADDR-BY-NAME mymaster").items()[1].text()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- sentinel on {}\n{}", self.port, self.log());
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn node(program: Program) -> Launch {
+    if program == Program::Ours { Launch::subject() } else { Launch::real() }
+}
+
+/// A primary and two replicas that follow it.
+fn nodes(program: Program) -> Vec<Server> {
+    let primary = node(program).start();
+    let port = primary.port.to_string();
+    let replica = || node(program).args(&["--replicaof", "127.0.0.1", &port]).start();
+    let all = vec![primary, replica(), replica()];
+    for replica in &all[1..] {
+        let mut client = replica.connect();
+        wait_for("the replica is in step", SOON, || client.info("master_link_status") == "up");
+    }
+    all
+}
+
+/// The value of a field in a reply of names and values.
+fn field(reply: &Reply, name: &str) -> String {
+    let items = reply.items();
+    let at = items.iter().position(|i| i.text() == name).unwrap_or_else(|| panic!("no {name} in {reply}"));
+    items[at + 1].text()
+}
+
+/// Every sentinel knows two replicas and all the others.
+fn wait_until_formed(guards: &[Guard]) {
+    for guard in guards {
+        let mut client = guard.connect();
+        let want = format!("OK {} usable", guards.len());
+        wait_for("the sentinels know one another", SOON, || {
+            client.run("SENTINEL CKQUORUM mymaster").text().starts_with(&want)
+                && client.run("SENTINEL REPLICAS mymaster").items().len() == 2
+                && client
+                    .run("SENTINEL REPLICAS mymaster")
+                    .items()
+                    .iter()
+                    .all(|r| field(r, "flags") == "slave" && field(r, "master-link-status") == "ok")
+        });
+    }
+}
+
+fn guards(programs: &[Program], port: u16) -> Vec<Guard> {
+    let lines = "sentinel failover-timeout mymaster 20000\n";
+    let all: Vec<Guard> = programs.iter().map(|p| Guard::start(*p, port, 2, lines)).collect();
+    wait_until_formed(&all);
+    all
+}
+
+/// The primary is killed; everybody agrees on another one; the old one comes back as its replica.
+fn survives_a_kill(of: Program, watched_by: &[Program]) {
+    let _alone = light();
+    let mut servers = nodes(of);
+    let old = servers[0].port.to_string();
+    let guards = guards(watched_by, servers[0].port);
+    servers[0].kill();
+    for guard in &guards {
+        wait_for("every sentinel names another primary", FAILOVER, || guard.primary() != old);
+    }
+    let new = guards[0].primary();
+    assert!(guards.iter().all(|g| g.primary() == new), "they agree");
+    let at = servers.iter().position(|s| s.port.to_string() == new).expect("one of ours");
+    servers[at].connect().ok("SET k v");
+    let other = 3 - at;
+    // Sentinels close clients of nodes whose role they change, so each look is a new connection.
+    wait_for("the other replica follows", FAILOVER, || servers[other].connect().info("master_port") == new);
+    let has = |client: &mut Client| client.try_run("GET k").is_ok_and(|r| r.text() == "v");
+    wait_for("it has the write", SOON, || has(&mut servers[other].connect()));
+    servers[0].start_again();
+    wait_for("the old primary follows", FAILOVER, || follows(&servers[0], &new));
+}
+
+#[test]
+fn real_sentinels_watch_our_nodes() {
+    survives_a_kill(Program::Ours, &[Program::Real; 3]);
+}
+
+#[test]
+fn ours_watch_real_nodes() {
+    survives_a_kill(Program::Real, &[Program::Ours; 3]);
+}
+
+#[test]
+fn two_real_sentinels_and_one_of_ours() {
+    survives_a_kill(Program::Real, &[Program::Real, Program::Real, Program::Ours]);
+}
+
+#[test]
+fn one_real_sentinel_and_two_of_ours() {
+    survives_a_kill(Program::Ours, &[Program::Ours, Program::Ours, Program::Real]);
+}
+
+/// Whether a server is a replica of the one on this port. Connections may be closed while that changes.
+fn follows(server: &Server, port: &str) -> bool {
+    let Ok(mut client) = Client::try_connect(server.port) else { return false };
+    let info = client.try_run("INFO replication").map_or_else(|_| String::new(), |r| r.text());
+    info.contains("role:slave") && info.contains(&format!("master_port:{port}\r\n"))
+}
+
+/// Whichever sentinel is told to, the others follow its failover.
+#[test]
+fn failovers_by_hand_are_followed_by_the_other_kind() {
+    let _alone = light();
+    let servers = nodes(Program::Ours);
+    let guards = guards(&[Program::Ours, Program::Real, Program::Ours], servers[0].port);
+    for leader in &guards[..2] {
+        let before = leader.primary();
+        wait_for("a replica is good enough", FAILOVER, || {
+            leader.connect().run("SENTINEL FAILOVER mymaster").to_string() == "+OK"
+        });
+        for guard in &guards {
+            wait_for("the switch is followed", FAILOVER, || guard.primary() != before);
+        }
+        let new = leader.primary();
+        wait_for("all others are its replicas", FAILOVER, || {
+            servers.iter().all(|s| s.port.to_string() == new || follows(s, &new))
+        });
+        wait_for("the failover is over", FAILOVER, || {
+            let masters = leader.connect().run("SENTINEL MASTER mymaster");
+            field(&masters, "flags") == "master" && field(&masters, "num-slaves") == "2"
+        });
+    }
+}
+
+/// The procedure of the guides: DEBUG SLEEP on the primary.
+#[test]
+fn a_primary_that_sleeps_is_replaced_and_returns_as_a_replica() {
+    let _alone = light();
+    let servers = nodes(Program::Ours);
+    let old = servers[0].port.to_string();
+    let guards = guards(&[Program::Ours; 3], servers[0].port);
+    let mut sleeper = servers[0].connect();
+    sleeper.send(&["DEBUG", "SLEEP", "10"]);
+    for guard in &guards {
+        wait_for("every sentinel names another primary", FAILOVER, || guard.primary() != old);
+    }
+    // Whoever slept was demoted right after, which closes its clients; its answer may be lost with that.
+    let _ = sleeper.try_read();
+    let new = guards[0].primary();
+    wait_for("it follows", FAILOVER, || follows(&servers[0], &new));
+}
+
+#[test]
+fn a_primary_that_restarts_in_time_is_kept() {
+    let _alone = light();
+    let mut servers = nodes(Program::Ours);
+    let guards = guards(&[Program::Ours; 3], servers[0].port);
+    for guard in &guards {
+        guard.connect().ok("SENTINEL SET mymaster down-after-milliseconds 10000");
+    }
+    let port = servers[0].port.to_string();
+    servers[0].kill();
+    servers[0].start_again();
+    for guard in &guards {
+        wait_for("the restart is noticed", FAILOVER, || guard.log().contains("+reboot"));
+        assert_eq!(guard.primary(), port);
+        assert!(!guard.log().contains("+sdown master"), "{}", guard.log());
+    }
+}
+
+/// Numbers, ids and placeholders of a recorded reply and of a live one become the same word.
+fn shape(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '<' => {
+                for c in chars.by_ref() {
+                    if c == '>' {
+                        break;
+                    }
+                }
+                out.push('N');
+            }
+            '-' if chars.peek().is_some_and(char::is_ascii_digit) => {}
+            c if c.is_ascii_hexdigit() => {
+                let mut word = String::from(c);
+                while let Some(c) = chars.next_if(char::is_ascii_alphanumeric) {
+                    word.push(c);
+                }
+                let hex = word.len() == 40 && word.bytes().all(|b| b.is_ascii_hexdigit());
+                let number = word.bytes().all(|b| b.is_ascii_digit());
+                out.push_str(if hex || number { "N" } else { &word });
+            }
+            c if c.is_ascii_alphabetic() => {
+                out.push(c);
+                while let Some(c) = chars.next_if(char::is_ascii_alphanumeric) {
+                    out.push(c);
+                }
+            }
+            c => out.push(c),
+        }
+    }
+    // A replica is in step or not yet.
+    out.replace("\"err\"", "\"ok\"")
+}
+
+/// What a sentinel of 7.4.1 answered, command by command.
+#[test]
+fn commands_answer_as_recorded() {
+    let _alone = light();
+    let primary = Server::subject();
+    let port = primary.port.to_string();
+    let replica = Launch::subject().args(&["--replicaof", "127.0.0.1", &port]).start();
+    let mut linked = replica.connect();
+    wait_for("the replica is in step", SOON, || linked.info("master_link_status") == "up");
+    let lines = "sentinel down-after-milliseconds mymaster 60000\n";
+    let guards: Vec<Guard> = (0..2).map(|_| Guard::start(Program::Ours, primary.port, 2, lines)).collect();
+    let mut client = guards[0].connect();
+    wait_for("the sentinels know one another", SOON, || {
+        client.run("SENTINEL CKQUORUM mymaster").text().starts_with("OK 2 usable")
+            && client
+                .run("SENTINEL REPLICAS mymaster")
+                .items()
+                .iter()
+                .any(|r| field(r, "master-link-status") == "ok")
+    });
+    let text = include_str!("facts/sentinel-7.4.txt");
+    let (session, _) = text.split_once("# a subscriber of *").expect("the part of single commands");
+    let mut recorded = session.lines().peekable();
+    let mut compared = 0;
+    let mut wrong = Vec::new();
+    while let Some(line) = recorded.next() {
+        if line == "# after HELLO 3" {
+            client.run("HELLO 3");
+        }
+        let Some(command) = line.strip_prefix("> ") else { continue };
+        let want = recorded.next_if(|l| !l.starts_with(['>', '#'])).unwrap_or_default();
+        if client.info("redis_mode").is_empty() {
+            client = guards[0].connect();
+        }
+        let mut got = client.run(command);
+        match command {
+            // No ACL yet; the order of names is ours.
+            "ACL WHOAMI" => continue,
+            "INFO sentinel" => continue,
+            "ROLE" => {
+                let Reply::Array(items) = &mut got else { panic!("{got}") };
+                items[1] = items[1].clone().sorted();
+                assert_eq!(got.to_string(), "[\"sentinel\", [\"bad name\", \"mymaster\", \"x\"]]");
+                continue;
+            }
+            _ => {}
+        }
+        compared += 1;
+        if shape(&got.to_string()) != shape(want) {
+            wrong.push(format!("{command}\n  want {want}\n  got  {got}"));
+        }
+        // Back to RESP2 behind the two commands that were recorded so.
+        if command.starts_with("SENTINEL SENTINELS mymaster") {
+            client.run("HELLO 2");
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(compared > 90, "only {compared} were compared");
+    let info = client.run("INFO sentinel").text();
+    let line = info.lines().find(|l| l.contains("name=mymaster")).expect("its line");
+    assert!(line.ends_with(&format!("status=ok,address=127.0.0.1:{port},slaves=1,sentinels=2")), "{info}");
+}
+
+fn script(dir: &Path, name: &str, body: &str) -> String {
+    let path = dir.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{body}\n")).expect("write a script");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    path.display().to_string()
+}
+
+#[test]
+fn scripts_get_their_arguments_and_are_tried_again() {
+    let _alone = light();
+    let servers = nodes(Program::Ours);
+    let dir = fresh_dir();
+    let (notes, moves) = (dir.join("notes"), dir.join("moves"));
+    let notify = script(&dir, "notify", &format!("echo \"$#:$1:$2\" >> {}", notes.display()));
+    // Fails with 1 at first, which asks for another try.
+    let reconfig = script(
+        &dir,
+        "reconfig",
+        &format!("echo \"$*\" >> {0}\n[ $(wc -l < {0}) -ge 3 ] || exit 1", moves.display()),
+    );
+    let lines = format!(
+        "sentinel notification-script mymaster {notify}\nsentinel client-reconfig-script mymaster {reconfig}\n"
+    );
+    let guard = Guard::start(Program::Ours, servers[0].port, 1, &lines);
+    let mut client = guard.connect();
+    client.ok("SENTINEL DEBUG script-retry-delay 50");
+    wait_for("a replica is good enough", FAILOVER, || {
+        client.run("SENTINEL FAILOVER mymaster").to_string() == "+OK"
+    });
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    wait_for("the third try", FAILOVER, || read(&moves).lines().count() == 3);
+    let new = guard.primary();
+    let want = format!("mymaster leader start 127.0.0.1 {} 127.0.0.1 {new}", servers[0].port);
+    assert!(read(&moves).lines().all(|line| line == want), "{}", read(&moves));
+    let switch = format!("2:+switch-master:mymaster 127.0.0.1 {} 127.0.0.1 {new}", servers[0].port);
+    wait_for("the switch is notified", FAILOVER, || read(&notes).lines().any(|l| l == switch));
+    wait_for("nothing is left in the queue", FAILOVER, || {
+        client.run("SENTINEL PENDING-SCRIPTS").items().is_empty()
+    });
+    let _ = fs::remove_dir_all(&dir);
+}
+
+#[test]
+fn the_state_survives_a_restart_and_the_file_stays_the_users() {
+    let _alone = light();
+    let servers = nodes(Program::Ours);
+    let mut guard = Guard::start(Program::Ours, servers[0].port, 1, "sentinel parallel-syncs mymaster 2 \n");
+    let mut client = guard.connect();
+    wait_for("the replicas are known", SOON, || client.run("SENTINEL REPLICAS mymaster").items().len() == 2);
+    let id = client.run("SENTINEL MYID").text();
+    client.ok("SENTINEL SET mymaster quorum 3 auth-pass \"a b\"");
+    client.ok("SENTINEL SET mymaster auth-pass \"\"");
+    client.ok("SENTINEL CONFIG SET announce-port 5000");
+    client.ok("SENTINEL MONITOR \"two words\" 127.0.0.1 1 1");
+    guard.kill();
+    let text = fs::read_to_string(guard.file()).expect("the file");
+    assert!(text.starts_with("# what I wrote\nport "), "{text}");
+    let monitor = format!("\n\nsentinel monitor mymaster 127.0.0.1 {} 3\n# patience\n", servers[0].port);
+    assert!(text.contains(&monitor), "{text}");
+    assert!(text.contains("sentinel parallel-syncs mymaster 2 \n"), "a line that still holds is not touched");
+    // A file in which lines stand twice is healed.
+    let double = format!("{text}sentinel known-replica mymaster 127.0.0.1 {}\n", servers[1].port);
+    fs::write(guard.file(), double).expect("write the file");
+    guard.launch();
+    assert!(guard.log().contains("twice"), "{}", guard.log());
+    let mut client = guard.connect();
+    assert_eq!(client.run("SENTINEL MYID").text(), id);
+    let master = client.run("SENTINEL MASTER mymaster");
+    assert_eq!((field(&master, "quorum"), field(&master, "num-slaves")), ("3".into(), "2".into()));
+    assert_eq!(client.run("SENTINEL CONFIG GET announce-port").items()[1].text(), "5000");
+    assert_eq!(client.run("SENTINEL MASTERS").items().len(), 2);
+    let healed = fs::read_to_string(guard.file()).expect("the file");
+    let known = format!("known-replica mymaster 127.0.0.1 {}", servers[1].port);
+    assert_eq!(healed.matches(&known).count(), 1, "{healed}");
+}
+
+#[test]
+fn a_disk_that_fails_is_reported_and_tried_again() {
+    let _alone = light();
+    let guard = Guard::start(Program::Ours, free_port(), 1, "");
+    let mut client = guard.connect();
+    let moved = guard.dir.with_extension("away");
+    fs::rename(&guard.dir, &moved).expect("take the folder away");
+    let reply = client.run("SENTINEL FLUSHCONFIG").to_string();
+    assert!(reply.starts_with("-ERR Failed to save config file"), "{reply}");
+    assert_eq!(client.run("PING").to_string(), "+PONG");
+    fs::rename(&moved, &guard.dir).expect("bring it back");
+    client.ok("SENTINEL FLUSHCONFIG");
+    assert!(guard.log().contains("was not able to save the new configuration"), "{}", guard.log());
+}
+
+#[test]
+fn there_is_no_start_without_a_file_that_can_be_written() {
+    let refused = |args: &[&str]| {
+        let out = Command::new(subject()).args(args).stdin(Stdio::null()).output().expect("run it");
+        assert!(!out.status.success());
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    };
+    assert!(refused(&["--sentinel"]).contains("Sentinel needs config file on disk"));
+    let dir = fresh_dir();
+    let path = dir.join("s.conf");
+    for (line, message) in [
+        ("sentinel monitor m 127.0.0.1 1 0", "Quorum must be 1 or greater."),
+        ("sentinel monitor m some.host 1 1", "Can't resolve instance hostname."),
+        ("sentinel nosuch m 1", "Unrecognized sentinel configuration statement."),
+        ("sentinel down-after-milliseconds m 1", "No such master with specified name."),
+        ("sentinel myid x", "Malformed Sentinel id in myid option."),
+    ] {
+        fs::write(&path, format!("port 0\n{line}\n")).expect("write the file");
+        let told = refused(&[&path.display().to_string(), "--sentinel"]);
+        assert!(told.contains(message) && told.contains(line) && told.contains("at line 2"), "{told}");
+    }
+    let _ = fs::remove_dir_all(&dir);
+}
+
+#[test]
+fn names_of_hosts_work() {
+    let _alone = light();
+    let mut servers = nodes(Program::Ours);
+    let lines = "sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\n";
+    let mut guard = Guard::start(Program::Ours, servers[0].port, 1, lines);
+    guard.kill();
+    let text = fs::read_to_string(guard.file()).expect("the file");
+    let text: String = text.replace(
+        &format!("mymaster 127.0.0.1 {}", servers[0].port),
+        &format!("mymaster localhost {}", servers[0].port),
+    );
+    fs::write(guard.file(), text).expect("write the file");
+    guard.launch();
+    let mut client = guard.connect();
+    client.ok("SENTINEL SET mymaster down-after-milliseconds 1000");
+    client.expect(
+        "SENTINEL GET-MASTER-ADDR-BY-NAME mymaster",
+        &format!("[\"localhost\", \"{}\"]", servers[0].port),
+    );
+    client.expect(
+        "SENTINEL MONITOR other no.such.host.invalid 1 1",
+        "-ERR Invalid IP address or hostname specified",
+    );
+    wait_for("the replicas are known", SOON, || {
+        client.run("SENTINEL REPLICAS mymaster").items().len() == 2
+            && client
+                .run("SENTINEL REPLICAS mymaster")
+                .items()
+                .iter()
+                .all(|r| field(r, "master-link-status") == "ok")
+    });
+    let old = servers[0].port.to_string();
+    servers[0].kill();
+    wait_for("the failover", FAILOVER, || guard.primary() != old);
+}
