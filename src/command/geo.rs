@@ -114,7 +114,7 @@ pub(super) const COMMANDS: &[Command] = &[
         .doc(
             "3.2.0",
             "key member radius unit=<M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] \
-             [count-block=(COUNT count [ANY@6.2.0])] [order=<ASC | DESC>] [store=<STORE storekey~key | STOREDIST storedistkey~key>]",
+             [count-block=(COUNT count [ANY])] [order=<ASC | DESC>] [store=<STORE storekey~key | STOREDIST storedistkey~key>]",
             "Finds the places in a circle around another, and stores them if asked to.",
         ),
     Command::new("georadiusbymember_ro", -5, Geo, georadiusbymember_ro)

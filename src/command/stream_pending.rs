@@ -22,9 +22,10 @@ pub(super) const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RO | key::ACCESS)])
         .tips(&["nondeterministic_output"])
         .complexity("O(N)")
+        .history(&[("6.2.0", "`IDLE` and ranges without its ends.")])
         .doc(
             "5.0.0",
-            "key group [[IDLE min-idle-time:integer] start:string end:string count [consumer]]",
+            "key group [filters=([IDLE@6.2.0 min-idle-time:integer] start:string end:string count [consumer])]",
             "Tells what a group has been given and not acknowledged.",
         ),
     Command::new("xclaim", -6, Stream, xclaim)
@@ -34,7 +35,7 @@ pub(super) const COMMANDS: &[Command] = &[
         .complexity("O(log N)")
         .doc(
             "5.0.0",
-            "key group consumer min-idle-time id [id ...] [IDLE ms:integer] [TIME unix-time-milliseconds] [RETRYCOUNT count] [FORCE] [JUSTID] [LASTID lastid]",
+            "key group consumer min-idle-time id ... [IDLE ms:integer] [TIME unix-time-milliseconds] [RETRYCOUNT count] [FORCE] [JUSTID] [LASTID lastid]",
             "Gives a consumer entries that others have not acknowledged.",
         ),
     Command::new("xautoclaim", -6, Stream, xautoclaim)
@@ -42,6 +43,7 @@ pub(super) const COMMANDS: &[Command] = &[
         .keys(&[one(1, key::RW | key::DELETE)])
         .tips(&["nondeterministic_output"])
         .complexity("O(1)")
+        .history(&[("7.0.0", "The list of entries that are gone.")])
         .doc(
             "6.2.0",
             "key group consumer min-idle-time start:string [COUNT count] [JUSTID]",

@@ -63,7 +63,7 @@ pub const COMMANDS: &[Command] = &[
         .tips(&["request_policy:all_shards", "response_policy:agg_min"])
         .doc(
             "7.2.0",
-            "numlocal numreplicas timeout",
+            "numlocal numreplicas timeout:integer",
             "Waits until what the connection wrote is on disk here and at replicas.",
         ),
 ];
