@@ -259,7 +259,7 @@ fn what_a_crash_cut_off_is_taken_back() {
     let text = String::from_utf8_lossy(&whole).into_owned();
     let first = text.find("*1\r\n$5\r\nMULTI").expect("a transaction");
     for end in first..whole.len() {
-        if (end - first) % 9 != 0 && end + 1 != whole.len() {
+        if !(end - first).is_multiple_of(9) && end + 1 != whole.len() {
             continue;
         }
         fs::write(&path, &whole[..end]).expect("write");

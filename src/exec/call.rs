@@ -142,7 +142,7 @@ impl Executor {
         self.effects.log_wanted = shared.keyspace.log.is_wanted()
             && !replica
             && !obeyed
-            && !(origin == Origin::Script && self.script_is_silent);
+            && (origin != Origin::Script || !self.script_is_silent);
         self.effects.recorded = false;
         self.effects.writer = client.id;
         if call.command.has(flags::READS_COUNTERS) {

@@ -27,7 +27,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -129,7 +129,8 @@ struct Run<'r, 'l> {
     slot: Option<u16>,
     /// What held it up before it had written, so that it is to run again.
     held_up: Option<Busy>,
-    began: Instant,
+    /// Nanoseconds on the stopwatch of the executor.
+    began: u64,
     running: Option<Arc<Running>>,
     long: bool,
 }
@@ -273,6 +274,7 @@ impl Executor {
         let read_only = named_by(call.command).2 || flags.has(Flags::NO_WRITES);
         let slot = given.keys.first().map(|key| crate::base::crc16::key_slot(key));
         loop {
+            let began = self.stopwatch.now();
             let mut run = Run {
                 executor: self,
                 host,
@@ -289,7 +291,7 @@ impl Executor {
                 wrote: false,
                 slot,
                 held_up: None,
-                began: Instant::now(),
+                began,
                 running: None,
                 long: false,
             };
@@ -443,9 +445,9 @@ impl Run<'_, '_> {
             return Err(Stop::Again);
         }
         let mine = WAITING_WITH_LOCKS.try_lock();
-        let until = Instant::now() + SECOND_WAITS;
+        let until = self.executor.stopwatch.now() + SECOND_WAITS.as_nanos() as u64;
         while !self.locked.try_extend(set) {
-            if mine.is_none() && Instant::now() > until {
+            if mine.is_none() && self.executor.stopwatch.now() > until {
                 return Ok(false);
             }
             self.look()?;
@@ -558,7 +560,7 @@ impl Calls for Run<'_, '_> {
     }
 
     fn look(&mut self) -> Result<(), Stop> {
-        let elapsed = self.began.elapsed().as_millis() as u64;
+        let elapsed = self.executor.stopwatch.now().saturating_sub(self.began) / 1_000_000;
         if elapsed < SHOWN_AFTER {
             return Ok(());
         }

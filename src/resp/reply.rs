@@ -405,9 +405,9 @@ mod tests {
             for _ in 0..100 {
                 assert!(reply.room() <= 100_000);
                 if shared {
-                    reply.bulk_shared(&big)
+                    reply.bulk_shared(&big);
                 } else {
-                    reply.bulk(&big[..1000])
+                    reply.bulk(&big[..1000]);
                 }
                 most = most.max(reply.len() + reply.shared.iter().map(|(_, v)| v.len()).sum::<usize>());
             }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use sha1::{Digest as _, Sha1};
@@ -155,7 +154,8 @@ pub struct Running {
     /// The worker that it keeps from its other clients.
     pub worker: usize,
     pub since: UnixMs,
-    pub began: Instant,
+    /// Nanoseconds on the clock that commands are timed with.
+    pub began: u64,
     /// It has changed something, and cannot be stopped any more.
     pub wrote: AtomicBool,
     pub killed: AtomicBool,

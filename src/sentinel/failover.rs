@@ -100,7 +100,7 @@ impl Sentinel {
             self.watch_mut(primary).failover.wait_told = true;
             self.log(
                 Level::Warning,
-                format!("Next failover delay: I will not start a failover before {} ms from now", wait),
+                format!("Next failover delay: I will not start a failover before {wait} ms from now"),
             );
         }
     }

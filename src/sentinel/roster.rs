@@ -98,7 +98,7 @@ impl Sentinel {
 
     pub(super) fn add_sentinel(&mut self, primary: InstanceId, run_id: &str, address: Address) -> InstanceId {
         let id = self.add(Kind::Sentinel, run_id, address, Some(primary));
-        self.at_mut(id).run_id = run_id.to_owned();
+        run_id.clone_into(&mut self.at_mut(id).run_id);
         self.watch_mut(primary).sentinels.insert(run_id.to_owned(), id);
         id
     }

@@ -170,7 +170,7 @@ fn watched(loaded: &mut Loaded) -> Result<(Sentinel, Vec<String>), FileError> {
         }
         lines.push(words);
     }
-    Driver::new(&lines, loaded.config.port, start::seed())
+    Driver::load(&lines, loaded.config.port, start::seed())
         .map_err(|mistake| loaded.sentinel[mistake.line].error(mistake.message))
 }
 

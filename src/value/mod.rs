@@ -200,7 +200,7 @@ impl Default for Limits {
             hll_sparse_max_bytes: 3000,
             verify_checksums: true,
             max_string: 512 << 20,
-            collation: Default::default(),
+            collation: crate::base::collation::Collation::default(),
             hash_seed: 0,
         }
     }

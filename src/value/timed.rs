@@ -121,6 +121,10 @@ impl Timed {
         self.0 = Repr::Table(table, times);
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Number of fields, those whose time has come included until they are deleted.
     pub fn len(&self) -> usize {
         match &self.0 {

@@ -8,10 +8,10 @@ const FAULTY_MS: u64 = 90_000;
 const HEALED_MS: u64 = 120_000;
 
 pub fn run(seed: u64, fault: Fault, trace: bool) -> Result<World, String> {
-    let guards = if seed % 3 == 0 { 5 } else { 3 };
+    let guards = if seed.is_multiple_of(3) { 5 } else { 3 };
     let servers = 2 + (seed % 3) as usize;
     let mut world = World::formed(seed, servers, guards, guards / 2 + 1, fault, trace);
-    world.hunt = seed % 2 == 0;
+    world.hunt = seed.is_multiple_of(2);
     let end = world.now + FAULTY_MS;
     while world.now < end && world.checker.violation.is_none() {
         misfortune(&mut world);
@@ -73,7 +73,7 @@ fn misfortune(world: &mut World) {
             let timeout = 5000 + world.rng.below(10_000);
             world.admin(guard, |s| {
                 // Neither may do harm at any moment.
-                if timeout % 2 == 0 {
+                if timeout.is_multiple_of(2) {
                     s.reset(NAME.as_bytes());
                 } else {
                     s.set(NAME, &["failover-timeout", &timeout.to_string()]).expect("a good value");

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::fmt::Write as _;
 
 use keystead::base::rng::Rng;
 use keystead::resp::decode::Value;
@@ -748,7 +749,8 @@ impl World {
         let server = &self.servers[i];
         let mut out = format!("run_id:{}\r\n", server.run_id);
         if let Some(primary) = &server.follows {
-            out += &format!(
+            let _ = write!(
+                out,
                 "role:slave\r\nmaster_host:{primary}\r\nmaster_port:{PORT}\r\nmaster_link_status:{}\r\n\
                  slave_repl_offset:{}\r\nslave_priority:{}\r\nreplica_announced:1\r\n",
                 if server.link_down.is_some() { "down" } else { "up" },
@@ -756,7 +758,7 @@ impl World {
                 server.priority
             );
             if let Some(since) = server.link_down {
-                out += &format!("master_link_down_since_seconds:{}\r\n", (self.now - since) / 1000);
+                let _ = write!(out, "master_link_down_since_seconds:{}\r\n", (self.now - since) / 1000);
             }
         } else {
             out += "role:master\r\n";
@@ -766,7 +768,7 @@ impl World {
             .iter()
             .filter(|s| s.alive && s.link_down.is_none() && s.follows.as_ref() == Some(&server.ip));
         for (n, follower) in followers.enumerate() {
-            out += &format!("slave{n}:ip={},port={PORT},state=online,offset=0,lag=0\r\n", follower.ip);
+            let _ = write!(out, "slave{n}:ip={},port={PORT},state=online,offset=0,lag=0\r\n", follower.ip);
         }
         out
     }

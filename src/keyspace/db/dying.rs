@@ -48,6 +48,7 @@ impl Db<'_, '_> {
     }
 
     /// Rebuilds a shard's index of fields when most of its references are stale.
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "a method would be of one lifetime only")]
     pub(super) fn compact_field_index(&mut self, shard: usize) {
         let timed = Locked::shard_tables(self.tables, shard).timed_hashes.load(Ordering::Relaxed);
         if self.locked.field_expiry_mut(self.tables, shard).len() <= timed * 2 + 1024 {
@@ -75,6 +76,7 @@ impl Db<'_, '_> {
     }
 
     /// Rebuilds a shard's index when most of its references are stale.
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "a method would be of one lifetime only")]
     fn compact_index(&mut self, shard: usize) {
         let volatile = Locked::shard_tables(self.tables, shard).volatile.load(Ordering::Relaxed);
         if self.locked.expiry_mut(self.tables, shard).len() <= volatile * 2 + 1024 {

@@ -35,7 +35,7 @@ pub fn encode_entry(out: &mut Vec<u8>, key: &[u8], value: ValueRef<'_>, expire: 
         }
         ValueRef::SortedSet(zset) => {
             let mut many = Many::new(out, "ZADD", key, 2);
-            for (member, score) in zset.iter() {
+            for (member, score) in zset {
                 many.push(format_f64(score).into_bytes());
                 many.push(member.to_vec());
             }
@@ -157,7 +157,7 @@ mod tests {
     fn words(out: &[u8]) -> Vec<String> {
         let mut commands = crate::persist::aof::stream::Commands::new(out, Vec::new(), 0);
         let mut lines = Vec::new();
-        while let Some(crate::persist::aof::stream::Item::Command(argv)) = commands.next().unwrap() {
+        while let Some(crate::persist::aof::stream::Item::Command(argv)) = commands.next_item().unwrap() {
             let words: Vec<_> = argv.iter().map(|w| String::from_utf8_lossy(w).into_owned()).collect();
             lines.push(words.join(" "));
         }

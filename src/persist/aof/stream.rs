@@ -83,7 +83,7 @@ impl<R: Read> Commands<R> {
     }
 
     /// The next item; `None` at the end.
-    pub fn next(&mut self) -> Result<Option<Item<'_>>, Error> {
+    pub fn next_item(&mut self) -> Result<Option<Item<'_>>, Error> {
         let offset = self.offset();
         let error = |problem| Error { offset, problem };
         let end = loop {
@@ -166,7 +166,7 @@ mod tests {
         let mut commands = Commands::new(bytes, Vec::new(), 0);
         let mut items = 0;
         loop {
-            match commands.next() {
+            match commands.next_item() {
                 Ok(Some(_)) => items += 1,
                 Ok(None) => return (items, None),
                 Err(e) => return (items, Some(e)),
@@ -177,13 +177,13 @@ mod tests {
     #[test]
     fn items_come_in_order_with_their_offsets() {
         let mut commands = Commands::new(&TEXT[16..], TEXT[..16].to_vec(), 100);
-        assert_eq!(commands.next().unwrap(), Some(Item::Timestamp(1_795_646_810)));
+        assert_eq!(commands.next_item().unwrap(), Some(Item::Timestamp(1_795_646_810)));
         assert_eq!(commands.offset(), 116);
-        assert_eq!(commands.next().unwrap(), Some(Item::Command(vec![b"SELECT", b"0"])));
-        assert_eq!(commands.next().unwrap(), Some(Item::Annotation));
-        assert_eq!(commands.next().unwrap(), Some(Item::Command(vec![b"SET", b"a\r\n", b"\x00\xff"])));
-        assert_eq!(commands.next().unwrap(), Some(Item::Command(vec![b"MULTI"])));
-        assert_eq!(commands.next().unwrap(), None);
+        assert_eq!(commands.next_item().unwrap(), Some(Item::Command(vec![b"SELECT", b"0"])));
+        assert_eq!(commands.next_item().unwrap(), Some(Item::Annotation));
+        assert_eq!(commands.next_item().unwrap(), Some(Item::Command(vec![b"SET", b"a\r\n", b"\x00\xff"])));
+        assert_eq!(commands.next_item().unwrap(), Some(Item::Command(vec![b"MULTI"])));
+        assert_eq!(commands.next_item().unwrap(), None);
         assert_eq!(commands.offset(), 100 + TEXT.len() as u64);
     }
 

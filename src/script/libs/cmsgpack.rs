@@ -82,7 +82,7 @@ fn write_number(x: f64, out: &mut Vec<u8>) {
 
 fn write_int(n: i64, out: &mut Vec<u8>) {
     match n {
-        0..=0x7f | -32..=-1 => out.push(n as u8),
+        -32..=0x7f => out.push(n as u8),
         0x80..=0xff => out.extend([0xcc, n as u8]),
         0x100..=0xffff => {
             out.push(0xcd);

@@ -54,7 +54,7 @@ impl<'a> Format<'a> {
         while let Some(digit) = self.text.get(self.at).filter(|b| b.is_ascii_digit()) {
             let more = n.checked_mul(10).and_then(|n| n.checked_add(usize::from(digit - b'0')));
             n = more
-                .filter(|n| *n <= i32::MAX as usize)
+                .filter(|n| i32::try_from(*n).is_ok())
                 .ok_or_else(|| Raise::Here("integral size overflow".into()))?;
             self.at += 1;
         }

@@ -1,5 +1,7 @@
 //! MODULE and LOLWUT: there are no modules, and there is a picture.
 
+use std::fmt::Write as _;
+
 use crate::command::help::help;
 use crate::command::spec::{Group::Server, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Result, int, is};
@@ -81,7 +83,7 @@ fn lolwut(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         text.push('\n');
     }
     let (name, version) = ("Keystead", env!("CARGO_PKG_VERSION"));
-    text.push_str(&format!("{name} {version}. Redis ver. {}\n", crate::base::version::REDIS));
+    let _ = writeln!(text, "{name} {version}. Redis ver. {}", crate::base::version::REDIS);
     ctx.reply.verbatim("txt", &text);
     DONE
 }

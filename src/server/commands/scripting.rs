@@ -12,6 +12,7 @@ use crate::persist::rdb::functions;
 use crate::resp::Reply;
 use crate::script::{self, Libraries, Library, Running, Store, shebang};
 use crate::server::commands::node;
+use crate::server::process::clock::now_ns;
 
 const RUNS: Flags = NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLE_KEYS | RUNS_SCRIPT;
 const WRITES: Flags = RUNS | MAY_REPLICATE;
@@ -232,9 +233,11 @@ fn kill(ctx: &mut Ctx<'_, '_, '_>, functions: bool) -> Result {
     let of_kind: Vec<&Arc<Running>> =
         running.iter().filter(|running| running.function.is_some() == functions).collect();
     if of_kind.is_empty() {
-        return Err(match running.is_empty() {
-            true => Fail::text("NOTBUSY No scripts in execution right now."),
-            false => busy_fail(store),
+        let idle = running.is_empty();
+        return Err(if idle {
+            Fail::text("NOTBUSY No scripts in execution right now.")
+        } else {
+            busy_fail(store)
         });
     }
     if of_kind.into_iter().filter(|running| running.kill()).count() == 0 {
@@ -419,7 +422,7 @@ fn function_stats(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
             reply.array(running.command.len());
             running.command.iter().for_each(|arg| reply.bulk(arg));
             reply.bulk_str("duration_ms");
-            reply.int(running.began.elapsed().as_millis() as i64);
+            reply.int((now_ns().saturating_sub(running.began) / 1_000_000) as i64);
         }
         None => reply.null(),
     }

@@ -66,7 +66,7 @@ impl std::fmt::Debug for Driver {
 
 impl Driver {
     /// Reads the `sentinel` lines.
-    pub fn new(lines: &[Vec<String>], own_port: u16, seed: u64) -> Result<(Sentinel, Vec<String>), Mistake> {
+    pub fn load(lines: &[Vec<String>], own_port: u16, seed: u64) -> Result<(Sentinel, Vec<String>), Mistake> {
         Sentinel::read(lines, own_port, Rng::new(seed), EPOCH)
     }
 

@@ -13,6 +13,7 @@ use crate::server::worker::Worker;
 const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 
 impl Worker {
+    #[expect(clippy::too_many_lines, reason = "one short arm for each kind of mail")]
     pub(super) fn read_mail(&mut self) {
         // Messages to listeners are gathered and sent once a connection, before anything else that
         // may happen to it.

@@ -83,7 +83,7 @@ fn load_part(
     let mut whole = commands.offset();
     let mut count = 0_u64;
     let problem = loop {
-        match commands.next() {
+        match commands.next_item() {
             Ok(None) => break None,
             Ok(Some(Item::Command(argv))) => run.command(&argv, name)?,
             Ok(Some(Item::Timestamp(_) | Item::Annotation)) => {}
@@ -93,7 +93,7 @@ fn load_part(
             whole = commands.offset();
         }
         count += 1;
-        if count % PROGRESS_COMMANDS == 0 {
+        if count.is_multiple_of(PROGRESS_COMMANDS) {
             node.save.loading.reached(commands.offset());
             node.sleep_along();
             if !keep_on() {

@@ -159,7 +159,7 @@ fn walk<R: Read>(part: &Part, commands: &mut Commands<R>, task: Task) -> Result<
     let (mut in_multi, mut lines) = (false, 1);
     loop {
         let offset = commands.offset();
-        match commands.next() {
+        match commands.next_item() {
             Ok(None) => break,
             Ok(Some(Item::Command(argv))) => {
                 let is = |name: &str| argv[0].eq_ignore_ascii_case(name.as_bytes());

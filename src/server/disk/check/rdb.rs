@@ -96,7 +96,7 @@ fn damaged(error: &crate::persist::rdb::Error, summary: &Summary) -> Failed {
             println!("[offset {}] Unexpected EOF reading RDB file (expected {what})", error.offset);
         }
         Problem::Version(version) => {
-            println!("[offset {}] Can't handle RDB format version {version}", error.offset)
+            println!("[offset {}] Can't handle RDB format version {version}", error.offset);
         }
         problem => println!("[offset {}] {problem}", error.offset),
     }
