@@ -25,7 +25,7 @@ pub(super) const COMMANDS: &[Command] = &[
         .history(&[("6.2.0", "`IDLE` and ranges without its ends.")])
         .doc(
             "5.0.0",
-            "key group [filters=([IDLE@6.2.0 min-idle-time:integer] start:string end:string count [consumer])]",
+            "key group [filters=([IDLE min-idle-time:integer@6.2.0] start:string end:string count [consumer])]",
             "Tells what a group has been given and not acknowledged.",
         ),
     Command::new("xclaim", -6, Stream, xclaim)

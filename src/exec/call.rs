@@ -173,7 +173,7 @@ impl Executor {
                 // A reader of a group has made its consumer.
                 self.publish_notices(host);
                 if origin != Origin::Unblocked {
-                    self.show(host, call, client);
+                    self.show(host, call, client, origin == Origin::Script);
                 }
                 return Ended::Blocks(block);
             }
@@ -199,10 +199,10 @@ impl Executor {
         }
         self.publish_notices(host);
         if !matches!(ended, Ended::Now(After::Postponed)) && origin != Origin::File {
-            self.measure(host, call, client, began);
+            self.measure(host, call, client, began, origin == Origin::Script);
         }
         if !matches!(origin, Origin::Unblocked | Origin::File) {
-            self.show(host, call, client);
+            self.show(host, call, client, origin == Origin::Script);
         }
         ended
     }

@@ -34,8 +34,10 @@ impl Default for Observers {
 pub struct Seen<'a> {
     pub command: &'static Command,
     pub args: &'a [&'a [u8]],
-    /// Who sent it.
+    /// Who sent it, itself or by a script.
     pub client: &'a Client,
+    /// A script called it.
+    pub scripted: bool,
     /// How long it took.
     pub nanos: u64,
 }
@@ -54,33 +56,42 @@ impl Seen<'_> {
 impl Executor {
     /// Counts a call that began at `began` and ends now, and shows it to those who look at long ones.
     #[inline(always)]
-    pub(super) fn measure(&mut self, host: &mut dyn Host, call: &Call<'_>, client: &Client, began: u64) {
+    pub(super) fn measure(
+        &mut self,
+        host: &mut dyn Host,
+        call: &Call<'_>,
+        client: &Client,
+        began: u64,
+        scripted: bool,
+    ) {
         let observers = &self.shared.observers;
         let histograms = observers.histograms.load(Ordering::Relaxed);
         let nanos = self.stopwatch.count(&self.stats, call.id, began, histograms);
         if nanos >= observers.long_from.load(Ordering::Relaxed) {
-            show_long(host, call, client, nanos);
+            show_long(host, call, client, scripted, nanos);
         }
     }
 
     /// Shows a call to those who monitor. Under its locks: so their lines have the order of effects.
     #[inline(always)]
-    pub(super) fn show(&self, host: &mut dyn Host, call: &Call<'_>, client: &Client) {
+    pub(super) fn show(&self, host: &mut dyn Host, call: &Call<'_>, client: &Client, scripted: bool) {
         if self.shared.observers.monitored.load(Ordering::Relaxed) {
-            show_call(host, call, client);
+            show_call(host, call, client, scripted);
         }
     }
 }
 
 #[cold]
-fn show_long(host: &mut dyn Host, call: &Call<'_>, client: &Client, nanos: u64) {
-    host.took_long(&Seen { command: call.command, args: call.args, client, nanos });
+fn show_long(host: &mut dyn Host, call: &Call<'_>, client: &Client, scripted: bool, nanos: u64) {
+    host.took_long(&Seen { command: call.command, args: call.args, client, scripted, nanos });
 }
 
 /// Redis shows no administration, lest its secrets be told.
 #[cold]
-fn show_call(host: &mut dyn Host, call: &Call<'_>, client: &Client) {
-    if call.command.flags & (flags::ADMIN | flags::SKIP_MONITOR) == 0 {
-        host.ran(&Seen { command: call.command, args: call.args, client, nanos: 0 });
+fn show_call(host: &mut dyn Host, call: &Call<'_>, client: &Client, scripted: bool) {
+    // A script is shown here although its row says otherwise: Redis shows it from within.
+    let hidden = call.command.flags & (flags::ADMIN | flags::SKIP_MONITOR) != 0;
+    if !hidden || call.command.has(flags::RUNS_SCRIPT) {
+        host.ran(&Seen { command: call.command, args: call.args, client, scripted, nanos: 0 });
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! A script is one command to everybody else: from its first command to its last no other one sees the keys that
 //! it uses. It holds the shards of its declared keys, or all. Which of the two is decided by what it did before
-//! ([`Conduct`](crate::script::store::Conduct)): a script that nothing is known of takes all locks; after three
+//! ([`Conduct`]): a script that nothing is known of takes all locks; after three
 //! runs that used declared keys alone it takes theirs; once it has used another key it takes all for ever. So do
 //! the scripts of a transaction.
 //!
@@ -149,7 +149,7 @@ impl Executor {
         let began = self.stopwatch.began();
         let of_primary = origin == Origin::Primary || client.role == Role::Primary;
         // The script stands before its commands in what MONITOR shows.
-        self.show(host, call, client);
+        self.show(host, call, client, false);
         let result = self.begin_script(of_primary, call);
         let failure = match result {
             Ok((subject, given)) => {
@@ -171,7 +171,7 @@ impl Executor {
                 self.stats.count_error(&failure.text);
             }
         }
-        self.measure(host, call, client, began);
+        self.measure(host, call, client, began, false);
         Ended::Now(After::Done)
     }
 

@@ -71,7 +71,7 @@ impl Executor {
             self.unwatch(client);
             reply.error("EXECABORT Transaction discarded because of previous errors.");
             self.stats.count_failed(call.id, "EXECABORT");
-            self.measure(host, call, client, began);
+            self.measure(host, call, client, began, false);
             return After::Done;
         }
         let mut set = plan.locks;
@@ -113,7 +113,7 @@ impl Executor {
         } else {
             self.run_queue(host, client, &multi, call.now, &mut locked, reply);
         }
-        self.show(host, call, client);
+        self.show(host, call, client, false);
         self.commit(client);
         if !self.effects.ready.is_empty() {
             self.serve_blocked(host, call.now, &mut locked);
@@ -121,7 +121,7 @@ impl Executor {
         drop(locked);
         end_caching(client);
         self.unwatch(client);
-        self.measure(host, call, client, began);
+        self.measure(host, call, client, began, false);
         After::Done
     }
 

@@ -275,6 +275,8 @@ impl Node {
         }
         // A client that was blocked is known by its number alone.
         let (addr, name) = match self.clients.get(seen.client.id) {
+            // What a script calls is nobody's, as in Redis.
+            _ if seen.scripted => Default::default(),
             Some(entry) if seen.client.addr.is_empty() => {
                 (entry.addr.clone(), entry.state.lock().name.clone())
             }

@@ -62,7 +62,11 @@ impl Node {
 fn line(seen: &Seen<'_>) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let client = seen.client;
-    let from = if client.addr.is_empty() { "?:0" } else { &client.addr };
+    let from = match client.addr.as_str() {
+        _ if seen.scripted => "lua",
+        "" => "?:0",
+        addr => addr,
+    };
     let mut line =
         format!("+{}.{:06} [{} {from}]", now.as_secs(), now.subsec_micros(), client.db).into_bytes();
     for arg in seen.told() {
