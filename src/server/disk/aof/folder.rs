@@ -34,7 +34,7 @@ impl Folder {
                 folder.manifest = Manifest::parse(&bytes).map_err(damaged)?;
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                tracing::info!("The AOF manifest file {} doesn't exist", folder.manifest_name());
+                tracing::debug!("The AOF manifest file {} doesn't exist", folder.manifest_name());
             }
             Err(e) => {
                 return Err(format!(
