@@ -1,6 +1,7 @@
 //! The append-only file: written, loaded, rewritten, exchanged with a real Redis, damaged, interrupted.
 //!
-//! Each test was first run against a real Redis (`KEYSTEAD_SERVER=/usr/bin/redis-server`), unless it says otherwise.
+//! Where a real Redis stands beside it (interop, bytes of an increment), it is the judge; the other tests demand what
+//! Redis documents and were not run against one.
 
 mod common;
 #[path = "it/workload.rs"]

@@ -1,7 +1,8 @@
 //! Whole servers, judged from outside: processes, sockets, files, links and other servers.
 //!
 //! What a single connection sees of a command stands in `tests/sessions`; here is what needs more
-//! than that. Each test was first run against a real Redis (`KEYSTEAD_SERVER=/usr/bin/redis-server`).
+//! than that. What Redis does too was first run against a real one (`KEYSTEAD_SERVER=/usr/bin/redis-server`), but
+//! not yet `blocked`, `buffers`, `observe` and `scripting`; `patience` shows what only this server does.
 
 #[path = "../common/mod.rs"]
 mod common;
