@@ -2,7 +2,8 @@
 //!
 //! What a single connection sees of a command stands in `tests/sessions`; here is what needs more
 //! than that. What Redis does too was first run against a real one (`KEYSTEAD_SERVER=/usr/bin/redis-server`), but
-//! not yet `blocked`, `buffers`, `observe` and `scripting`; `patience` shows what only this server does.
+//! not yet `buffers` and `scripting`. In `blocked` the count of a waiting BLPOP and RENAME are as 7.2 documents them, and
+//! 7.0 differs; `patience` shows what only this server does.
 
 #[path = "../common/mod.rs"]
 mod common;
