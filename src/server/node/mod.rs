@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use crate::acl::{Accounts, User};
 use crate::base::time::{MonoMs, UnixMs};
 use crate::command::gate;
 use crate::command::spec::{Mode, flags};
@@ -27,6 +28,7 @@ use crate::server::disk::aof::Aof;
 use crate::server::disk::rdb_file::SaveState;
 use crate::server::net::accept::Acceptor;
 use crate::server::net::mailbox::{Mail, Mailbox};
+use crate::server::node::accounts::Denials;
 use crate::server::node::clients::Clients;
 use crate::server::node::latency::LatencyMonitor;
 use crate::server::node::monitors::Monitors;
@@ -40,6 +42,7 @@ use crate::server::process::supervise::Supervisor;
 use crate::server::sentinel::Driver;
 use crate::server::shutdown::ShutdownState;
 
+pub mod accounts;
 pub mod clients;
 pub mod latency;
 pub mod monitors;
@@ -55,6 +58,10 @@ pub struct Node {
     /// Held while the configuration changes.
     pub config_change: Mutex<()>,
     pub clients: Clients,
+    pub accounts: Accounts,
+    pub denials: Denials,
+    /// Workers that have not yet looked at what their clients may do now.
+    pub rights_pending: Mutex<usize>,
     pub pubsub: Registry,
     pub slowlog: SlowLog,
     pub latency: LatencyMonitor,
@@ -121,8 +128,6 @@ pub struct NetStats {
     /// Clients closed for what they sent, or did not read.
     pub query_limit_closed: AtomicU64,
     pub output_limit_closed: AtomicU64,
-    /// Passwords that were wrong.
-    pub auth_failed: AtomicU64,
 }
 
 impl std::fmt::Debug for Node {
@@ -146,6 +151,9 @@ impl Node {
             config: ArcSwap::from_pointee(config),
             config_change: Mutex::default(),
             clients: Clients::default(),
+            accounts: Accounts::new(User::unprotected(&shared.commands)),
+            denials: Denials::default(),
+            rights_pending: Mutex::default(),
             pubsub: Registry::default(),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
@@ -215,11 +223,6 @@ impl Node {
         if self.clients.blocked.load(Ordering::Relaxed) > 0 {
             self.send_all(|| Mail::SlotsChanged);
         }
-    }
-
-    /// Whether new clients need not authenticate.
-    pub fn admits_without_password(&self) -> bool {
-        self.config.load().requirepass.0.is_empty()
     }
 
     /// Whether the node follows a primary.
@@ -298,7 +301,6 @@ impl Node {
             &net.rounds,
             &net.query_limit_closed,
             &net.output_limit_closed,
-            &net.auth_failed,
             &self.clients.accepted,
             &self.clients.rejected,
             &self.clients.evicted,
@@ -312,6 +314,7 @@ impl Node {
         ] {
             counter.store(0, Ordering::Relaxed);
         }
+        self.denials.reset_counters();
         self.exceeded.reset();
         *self.rates.lock() = Rates::default();
         self.replication.reset_stats();
