@@ -154,7 +154,7 @@ fn a_command_that_has_no_name_any_more_may_still_be_spoken_of() {
         "-ERR Error in ACL SETUSER modifier '+cfg': Unknown command or category name in ACL",
     );
     let shown = admin.run("ACL GETUSER u").to_string();
-    assert!(shown.contains("+config|get +debug"), "{shown}");
+    assert!(shown.contains("+config|get") && shown.contains("+debug"), "{shown}");
     let dangerous = admin.run("ACL CAT dangerous").to_string();
     assert!(dangerous.contains("\"debug\"") && dangerous.contains("\"config|set\""), "{dangerous}");
     assert!(admin.run("DEBUG SLEEP 0").text().starts_with("ERR unknown command 'DEBUG'"));
@@ -436,7 +436,7 @@ fn new_users_have_the_channels_of_the_configuration() {
     connect_as(&server, "u").expect("PUBLISH x y", ":0");
     admin.ok("CONFIG SET acl-pubsub-default resetchannels");
     admin.ok("ACL SETUSER v on >p +@all");
-    connect_as(&server, "v").expect("PUBLISH x y", DENIED_CHANNEL);
+    denied(&mut connect_as(&server, "v"), "PUBLISH x y", DENIED_CHANNEL);
     admin.ok("ACL SETUSER u reset on >p +@all");
     denied(&mut connect_as(&server, "u"), "PUBLISH x y", DENIED_CHANNEL);
 }
@@ -452,7 +452,7 @@ fn the_log_of_refusals_has_a_limit() {
         denied(&mut user, &format!("GET {key}"), DENIED_KEY);
     }
     let log = admin.run("ACL LOG").to_string();
-    assert_eq!(log.matches("\"entry-id\"").count(), 3, "{log}");
+    assert_eq!(log.matches("\"reason\"").count(), 3, "{log}");
     assert!(
         log.starts_with(
             "[[\"count\", :2, \"reason\", \"key\", \"context\", \"toplevel\", \"object\", \"k1\""

@@ -141,7 +141,7 @@ impl Worker {
                 Ok(n) => {
                     input_bytes += n as u64;
                     c.more_to_read = false;
-                    if n == room {
+                    if n == room || c.read_closed {
                         self.ready.push(token);
                     }
                     if c.hold.is_some() {
