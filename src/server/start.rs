@@ -152,9 +152,12 @@ fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     }
     aof::start(node).map_err(StartError::Data)?;
     let position = loaded.as_ref().and_then(|loaded| loaded.replication);
+    // A client that is let in finds a member of the cluster.
+    let clustered = node.config.load().cluster_enabled;
+    let member = clustered.then(|| clustering::open(node, seed.next_u64())).transpose()?;
     replication::start(node, position);
-    if node.config.load().cluster_enabled {
-        clustering::start(node, seed.next_u64())?;
+    if let Some(member) = member {
+        clustering::start(node, member)?;
     }
     if let Some(mut loaded) = loaded {
         replication::tell_of_expired(node, &mut loaded.deletions);

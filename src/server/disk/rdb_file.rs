@@ -606,16 +606,13 @@ fn reader_error<R>(_reader: &Reader<R>, expected: &'static str, why: &'static st
     rdb::Error { offset: 0, key: None, problem: rdb::Problem::Malformed { expected, why } }
 }
 
-/// Loads the data file at the start and opens the gate. A file that is not there is an empty keyspace; so is
+/// Loads the data file at the start; the gate stays closed. A file that is not there is an empty keyspace; so is
 /// one that is given up because the node is to end.
 pub fn load_at_start(node: &Node) -> Result<Option<Loaded>, String> {
     let path = path(&node.config.load());
     let file = match File::open(&path) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            node.shared.set_gate(gate::LOADING, false);
-            return Ok(None);
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => {
             return Err(format!("Fatal error loading the DB {}: {}. Exiting.", path.display(), words(&e)));
         }
@@ -629,7 +626,6 @@ pub fn load_at_start(node: &Node) -> Result<Option<Loaded>, String> {
     }
     match result {
         Ok(loaded) => {
-            node.shared.set_gate(gate::LOADING, false);
             node.save.loaded_keys.store(loaded.keys, Ordering::Relaxed);
             node.save.load_expired.store(loaded.expired, Ordering::Relaxed);
             tracing::info!(

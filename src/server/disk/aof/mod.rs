@@ -25,7 +25,6 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::command::gate;
 use crate::config::choice::AppendFsync;
 use crate::keyspace::Locked;
 use crate::keyspace::log::Takes;
@@ -151,8 +150,8 @@ impl Aof {
     }
 }
 
-/// Reads the folder, and the data in it where they are wanted. The gate stays closed until [`start`]: no write may
-/// come before somebody writes it down. False: other data files may be read. The error is for the log.
+/// Reads the folder, and the data in it where they are wanted. The gate stays closed: no write may come before
+/// somebody writes it down. False: other data files may be read. The error is for the log.
 pub fn load_at_start(node: &Arc<Node>) -> Result<bool, String> {
     let config = node.config.load_full();
     let mut folder = Folder::open(&config)?;
@@ -205,7 +204,6 @@ pub fn start(node: &Arc<Node>) -> Result<(), String> {
     aof.on.store(true, Ordering::Release);
     aof.whole.store(true, Ordering::Release);
     aof.order(Order::Begin { reader, file, db, whole: true });
-    node.shared.set_gate(gate::LOADING, false);
     Ok(())
 }
 
