@@ -92,7 +92,7 @@ pub fn serve(
     let accepting = AcceptLoop::new(&node, tcp, unix).map_err(system("cannot accept connections"))?;
     let mut threads = start_workers(&node, workers, &mut seed)?;
     threads.push(Control::start(&node).map_err(system("cannot start the control thread"))?);
-    node.memory_at_start.store(allocator::used(), Ordering::Relaxed);
+    node.counters.memory_at_start.store(allocator::used(), Ordering::Relaxed);
     show_logo(&node);
     info!("Server initialized");
     let is_sentinel = sentinel.is_some();
@@ -111,7 +111,7 @@ pub fn serve(
     replication::prepare(&node);
     on_start(&node);
     let served = if is_sentinel { Ok(()) } else { fill(&node, &mut seed) };
-    if served.is_ok() && !node.shutting_down.load(Ordering::Acquire) {
+    if served.is_ok() && !node.shutdown.begun.load(Ordering::Acquire) {
         if has_tcp {
             info!("Ready to accept connections tcp");
         }
@@ -147,7 +147,7 @@ fn watch(node: &Arc<Node>, sentinel: Sentinel) -> Result<(), StartError> {
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     let has_aof = aof::load_at_start(node).map_err(StartError::Data)?;
     let loaded = if has_aof { None } else { rdb_file::load_at_start(node).map_err(StartError::Data)? };
-    if node.shutting_down.load(Ordering::Acquire) {
+    if node.shutdown.begun.load(Ordering::Acquire) {
         return Ok(());
     }
     aof::start(node).map_err(StartError::Data)?;
@@ -225,7 +225,7 @@ fn start_workers(
         mailboxes.push(Arc::new(Mailbox::new(waker)));
         polls.push(poll);
     }
-    assert!(node.workers.set(mailboxes.clone()).is_ok(), "workers are set once");
+    assert!(node.threads.workers.set(mailboxes.clone()).is_ok(), "workers are set once");
     let woken = mailboxes.clone();
     node.shared.keyspace.board.wake_by(Box::new(move |who| {
         woken[who.worker].send(Mail::Free { token: who.token, client: who.client });

@@ -62,7 +62,7 @@ fn authenticate(node: &Node, client: &mut Client, credentials: &Credentials<'_>)
     let known = credentials.user.is_none_or(|user| user == b"default");
     let right = password.is_empty() || bool::from(password.as_slice().ct_eq(credentials.password));
     if !(known && right) {
-        node.net.auth_failed.fetch_add(1, Ordering::Relaxed);
+        node.counters.net.auth_failed.fetch_add(1, Ordering::Relaxed);
         return Err(WRONG);
     }
     client.set_authenticated(true);

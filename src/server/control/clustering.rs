@@ -61,7 +61,7 @@ pub fn start(node: &Arc<Node>, member: Member) -> Result<(), ClusterError> {
     let Member { bus, file, listeners } = member;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ClusterError::Thread)?;
-    node.runtimes.lock().push(runtime.handle().clone());
+    node.threads.runtimes.lock().push(runtime.handle().clone());
     let thread = std::thread::Builder::new().name("bus".into());
     let watched = Arc::downgrade(node);
     thread
@@ -69,7 +69,7 @@ pub fn start(node: &Arc<Node>, member: Member) -> Result<(), ClusterError> {
             crate::server::process::crash::guard_thread();
             runtime.block_on(async {
                 tokio::spawn(Arc::clone(&bus).run(file, listeners));
-                while watched.upgrade().is_some_and(|n| !n.shutting_down.load(Ordering::Acquire)) {
+                while watched.upgrade().is_some_and(|n| !n.shutdown.begun.load(Ordering::Acquire)) {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             });

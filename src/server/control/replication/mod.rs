@@ -236,7 +236,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     // Without the thread the node is not running, or no more.
-    Some(node.control.get()?.spawn(task).abort_handle())
+    Some(node.threads.control.get()?.spawn(task).abort_handle())
 }
 
 async fn clock(node: Arc<Node>) {
@@ -244,10 +244,10 @@ async fn clock(node: Arc<Node>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for n in 0u64.. {
         ticks.tick().await;
-        if node.shutting_down.load(Ordering::Acquire) {
+        if node.shutdown.begun.load(Ordering::Acquire) {
             return;
         }
-        if node.cron_paused.load(Ordering::Relaxed) {
+        if node.stopped.cron.load(Ordering::Relaxed) {
             continue;
         }
         let idle = {

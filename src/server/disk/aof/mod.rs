@@ -161,7 +161,7 @@ pub fn load_at_start(node: &Arc<Node>) -> Result<bool, String> {
     }
     folder.upgrade()?;
     let started = Instant::now();
-    let keep_on = || !node.shutting_down.load(Ordering::Acquire);
+    let keep_on = || !node.shutdown.begun.load(Ordering::Acquire);
     let loaded = load::load(node, &folder, &keep_on)?;
     *node.aof.folder.lock() = folder;
     if loaded && keep_on() {
