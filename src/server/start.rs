@@ -156,6 +156,8 @@ fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     if node.config.load().cluster_enabled {
         clustering::start(node, seed.next_u64())?;
     }
+    // Clients are served once every part that they may ask is there.
+    node.shared.set_gate(gate::LOADING, false);
     if let Some(mut loaded) = loaded {
         replication::tell_of_expired(node, &mut loaded.deletions);
     }
