@@ -394,6 +394,7 @@ pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
         stream_node_max_bytes: config.stream_node_max_bytes as usize,
         stream_node_max_entries: config.stream_node_max_entries,
         hll_sparse_max_bytes: config.hll_sparse_max_bytes as usize,
+        compress_payloads: config.rdbcompression,
         verify_checksums: true,
         max_string: config.proto_max_bulk_len as usize,
         collation: collation(config).unwrap_or_default(),
