@@ -140,7 +140,8 @@ def rq_retries_and_schedules(connection):
     with rq_worker("rq-4", "later", "--with-scheduler"):
         wait_until("it succeeds", lambda: finished([flaky]))
         began = time.monotonic()
-        job = queue.enqueue_in(timedelta(seconds=1), tasks.square, 7)
+        # Due times are whole seconds.
+        job = queue.enqueue_in(timedelta(seconds=2), tasks.square, 7)
         assert job.get_status() == rq.job.JobStatus.SCHEDULED
         wait_until("it is done when it is due", lambda: finished([job]))
         assert time.monotonic() - began >= 1

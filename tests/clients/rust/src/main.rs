@@ -34,7 +34,8 @@ fn kill(nodes: &Value, port: u16) {
 }
 
 fn fresh(rig: &Value, protocol: &str) -> Connection {
-    let mut c = Client::open(url(&rig["node"], protocol)).expect("an address").get_connection().expect("connect");
+    let mut c =
+        Client::open(url(&rig["node"], protocol)).expect("an address").get_connection().expect("connect");
     let _: () = redis::cmd("FLUSHALL").query(&mut c).expect("FLUSHALL");
     c
 }
@@ -55,7 +56,8 @@ fn types(rig: &Value, protocol: &str) -> RedisResult<()> {
     let id: String = c.xadd("x", "*", &[("f", "v")])?;
     let range: StreamRangeReply = c.xrange_all("x")?;
     assert_eq!(range.ids[0].id, id);
-    let read: Option<StreamReadReply> = c.xread_options(&["x"], &["0"], &StreamReadOptions::default().count(5))?;
+    let read: Option<StreamReadReply> =
+        c.xread_options(&["x"], &["0"], &StreamReadOptions::default().count(5))?;
     assert_eq!(read.expect("an entry").keys[0].ids[0].get::<String>("f").as_deref(), Some("v"));
     let found: Vec<String> = c.scan_match::<_, String>("k*")?.collect::<RedisResult<_>>()?;
     assert_eq!(found, ["k"]);
