@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | 0 | [`base`] | nothing: time, seeded random numbers, glob, number text, checksums |
 //! | 1 | [`resp`], [`encoding`] | bytes |
-//! | 2 | [`value`], [`config`], [`pubsub`], [`script`], [`cluster`], [`repl`], [`sentinel`] | their own subject; the last three are pure state machines |
+//! | 2 | [`value`], [`config`], [`acl`], [`pubsub`], [`script`], [`cluster`], [`repl`], [`sentinel`] | their own subject; the last three are pure state machines |
 //! | 3 | [`keyspace`] | slots, shards, locks, expiry, eviction, scan, snapshot, waiters, the log |
 //! | 4 | [`persist`] | RDB, and the parts of an append-only file |
 //! | 5 | [`command`] | one file a family; specification and handler side by side |
@@ -101,6 +101,7 @@ pub mod base;
 pub mod encoding;
 pub mod resp;
 
+pub mod acl;
 pub mod cluster;
 pub mod config;
 pub mod pubsub;

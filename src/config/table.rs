@@ -4,8 +4,9 @@
 //! `here`, `later` and `none` say what a directive means in this server, see [`Meaning`].
 
 use super::directive::Effect::{
-    AppendFsync, AppendOnly, Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners,
-    Locale, Log, Memory as MemoryLimit, Observers, OomScore, OpenFiles, SaveFailure, Scripts,
+    AclLog, AppendFsync, AppendOnly, Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate,
+    Listeners, Locale, Log, Memory as MemoryLimit, Observers, OomScore, OpenFiles, Password, SaveFailure,
+    Scripts,
 };
 use super::directive::Form::{Bool, Choice, Compound, Int, Memory, MemoryOrPercent, Octal, Secret, Text};
 use super::directive::{Directive, Form, Meaning, Place};
@@ -226,10 +227,10 @@ pub static DIRECTIVES: &[Directive] = &[
     here("notify-keyspace-events", "", Compound(at!(notify_keyspace_events))).moves(&[Events]),
     here("tracking-table-max-keys", "1000000", Int(0, LONG_MAX, at!(tracking_table_max_keys))).moves(&[Observers]),
     // Security
-    here("requirepass", "", Secret(at!(requirepass))).sensitive(),
-    later("aclfile", "", Text(at!(aclfile))).immutable(),
-    later("acllog-max-len", "128", Int(0, LONG_MAX, at!(acllog_max_len))),
-    later("acl-pubsub-default", "resetchannels", Choice(at!(acl_pubsub_default))),
+    here("requirepass", "", Secret(at!(requirepass))).sensitive().moves(&[Password]),
+    here("aclfile", "", Text(at!(aclfile))).immutable(),
+    here("acllog-max-len", "128", Int(0, LONG_MAX, at!(acllog_max_len))).moves(&[AclLog]),
+    here("acl-pubsub-default", "resetchannels", Choice(at!(acl_pubsub_default))),
     // Scripting
     here("busy-reply-threshold", "5000", Int(0, LONG_MAX, at!(busy_reply_threshold))).alias("lua-time-limit").moves(&[Scripts]),
     // Encodings

@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mio::{Poll, Waker};
 use tracing::{info, warn};
 
+use crate::acl::User;
 use crate::base::collation::Collation;
 use crate::base::rng::Rng;
 use crate::base::version;
@@ -65,6 +66,7 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
 pub fn serve(
     config: Config,
     renames: &[(String, String)],
+    users: Vec<User>,
     sentinel: Option<Sentinel>,
     origin: Origin,
     on_start: impl FnOnce(&Arc<Node>),
@@ -86,7 +88,7 @@ pub fn serve(
     let mut seed = Rng::new(seed());
     // One is there for those who come while scripts hang on all the others.
     let workers = workers(&config) + 1;
-    let node = Arc::new(make_node(config, renames, workers, &mut seed, origin)?);
+    let node = Arc::new(make_node(config, renames, users, workers, &mut seed, origin)?);
     info!("Running mode={}, port={}.", node.mode_name(), node.config.load().port);
     describe_crashes(&node);
     let accepting = AcceptLoop::new(&node, tcp, unix).map_err(system("cannot accept connections"))?;
@@ -267,6 +269,7 @@ static GARBAGE_WAITING: AtomicUsize = AtomicUsize::new(0);
 fn make_node(
     config: Config,
     renames: &[(String, String)],
+    users: Vec<User>,
     workers: usize,
     rng: &mut Rng,
     origin: Origin,
@@ -324,6 +327,7 @@ fn make_node(
     let run_id = random_hex(rng);
     let node = Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin);
     configure_observers(&node, &node.config.load());
+    users.into_iter().for_each(|user| node.accounts.put(user));
     Ok(node)
 }
 

@@ -1,6 +1,5 @@
 //! Values and files there and back, and what happens to damaged ones.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 

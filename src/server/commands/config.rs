@@ -56,7 +56,7 @@ const CONFIG: &[Command] = &[
 ];
 
 fn get(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
-    let found = config::get::get(&node(ctx).config.load(), &args[2..]);
+    let found = config::get::get(&node(ctx).told_config(), &args[2..]);
     ctx.reply.map(found.len());
     for (name, value) in found {
         ctx.reply.bulk(&name);
@@ -80,7 +80,7 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
         return Err(Fail::text("LOADING Redis is loading the dataset in memory"));
     }
     let _one_at_a_time = node.config_change.lock();
-    let changed = config::set::set(&node.config.load(), &pairs, ctx.client.is_local());
+    let changed = config::set::set(&node.told_config(), &pairs, ctx.client.is_local());
     changed.and_then(|change| take_effect(node, change)).map_err(|e| Fail::owned(format!("ERR {e}")))?;
     ctx.reply.ok();
     DONE
@@ -112,7 +112,11 @@ pub(super) fn rewrite_file(node: &Node, extent: Extent) -> Result<(), Fail> {
         .ok_or(Fail::text("ERR The server is running without a config file"))?;
     let _one_at_a_time = node.config_change.lock();
     let written = config_file::read_or_empty(path).and_then(|old| {
-        config_file::replace(path, &config::rewrite::rewrite(&old, &node.config.load(), None, extent))
+        let config = node.told_config();
+        // With a file of users they stand there.
+        let users = config.aclfile.is_empty().then(|| node.accounts.all());
+        let users: Option<Vec<_>> = users.map(|users| users.iter().map(|user| user.declaration()).collect());
+        config_file::replace(path, &config::rewrite::rewrite(&old, &config, users.as_deref(), extent))
     });
     match written {
         Ok(()) => {
@@ -143,6 +147,10 @@ const REFUSABLE: &[(Effect, Refusable)] = &[
 /// The rest: copies what threads read elsewhere than in the configuration, which is in effect already.
 const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
     (Effect::Log, log),
+    (Effect::Password, |node, config| node.set_default_password(&config.requirepass.0)),
+    (Effect::AclLog, |node, config| {
+        node.denials.truncate(usize::try_from(config.acllog_max_len).unwrap_or(usize::MAX));
+    }),
     (Effect::CrashReport, |_, config| crash::configure(config.crash_log_enabled, config.use_exit_on_panic)),
     (Effect::Memory, memory),
     (Effect::Scripts, |node, config| {

@@ -152,7 +152,7 @@ impl AcceptLoop {
                             TcpKeepalive::new().with_time(every).with_interval(every / 3).with_retries(3);
                         let _ = SockRef::from(&stream.as_fd()).set_tcp_keepalive(&keepalive);
                     }
-                    let guarded = config.protected_mode && config.requirepass.0.is_empty();
+                    let guarded = config.protected_mode && node.accounts.default_user().nopass;
                     let refusal =
                         if guarded && !peer.ip().to_canonical().is_loopback() { Some(DENIED) } else { None };
                     tracing::debug!("Accepted {peer}");

@@ -37,6 +37,8 @@ pub enum Mail {
     Unblock { token: usize, client: u64, with_error: bool },
     /// The node has become a replica: blocked clients are let go with an error.
     Demoted,
+    /// What users may do has changed: of this one, or of all.
+    Rights { user: Option<Arc<str>> },
     /// Do nothing until then (DEBUG SLEEP).
     Sleep(Instant),
     /// A new view of the cluster: blocked clients whose slot has left are sent away.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::acl::{Accounts, User};
 use crate::base::time::{MonoMs, UnixMs};
 use crate::command::gate;
 use crate::command::spec::{Mode, flags};
@@ -23,6 +24,7 @@ use crate::server::control::replication::Replication;
 use crate::server::disk::aof::Aof;
 use crate::server::disk::rdb_file::SaveState;
 use crate::server::net::mailbox::Mail;
+use crate::server::node::accounts::Denials;
 use crate::server::node::clients::Clients;
 use crate::server::node::counters::Counters;
 use crate::server::node::latency::LatencyMonitor;
@@ -38,6 +40,7 @@ use crate::server::process::supervise::Supervisor;
 use crate::server::sentinel::Driver;
 use crate::server::shutdown::ShutdownState;
 
+pub mod accounts;
 pub mod clients;
 pub mod counters;
 pub mod latency;
@@ -56,6 +59,10 @@ pub struct Node {
     /// Held while the configuration changes.
     pub config_change: Mutex<()>,
     pub clients: Clients,
+    pub accounts: Accounts,
+    pub denials: Denials,
+    /// Workers that have not yet looked at what their clients may do now.
+    pub rights_pending: Mutex<usize>,
     pub pubsub: Registry,
     pub slowlog: SlowLog,
     pub latency: LatencyMonitor,
@@ -112,6 +119,9 @@ impl Node {
             config: ArcSwap::from_pointee(config),
             config_change: Mutex::default(),
             clients: Clients::default(),
+            accounts: Accounts::new(User::unprotected(&shared.commands)),
+            denials: Denials::default(),
+            rights_pending: Mutex::default(),
             pubsub: Registry::default(),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
@@ -170,11 +180,6 @@ impl Node {
         if self.clients.blocked.load(Ordering::Relaxed) > 0 {
             self.send_all(|| Mail::SlotsChanged);
         }
-    }
-
-    /// Whether new clients need not authenticate.
-    pub fn admits_without_password(&self) -> bool {
-        self.config.load().requirepass.0.is_empty()
     }
 
     /// Whether the node follows a primary.
@@ -254,6 +259,7 @@ impl Node {
         ] {
             counter.store(0, Ordering::Relaxed);
         }
+        self.denials.reset_counters();
         self.replication.reset_stats();
     }
 

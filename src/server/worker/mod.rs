@@ -17,6 +17,7 @@ use crate::base::time::UnixMs;
 use crate::command::{Client, gate};
 use crate::config::compound::OutputLimits;
 use crate::exec::observe::Seen;
+use crate::exec::rights::Denied;
 use crate::exec::upkeep::Room;
 use crate::exec::{Executor, Host};
 use crate::keyspace::SHARDS;
@@ -136,6 +137,10 @@ impl Host for NodeHost<'_> {
 
     fn ran(&mut self, seen: &Seen<'_>) {
         self.node.show_to_monitors(seen);
+    }
+
+    fn denied(&mut self, denied: &Denied<'_>) {
+        self.node.note_denied(denied);
     }
 
     fn did(&mut self, event: &'static str, nanos: u64) {
@@ -373,10 +378,9 @@ impl Worker {
             local_addr,
             created: unix_ms(),
             resp3: self.node.config.load().client_default_resp == 3,
-            user: "default".into(),
             ..Client::default()
         };
-        client.set_authenticated(self.node.admits_without_password());
+        self.node.log_in_as_default(&mut client);
         let entry = self.node.clients.add(&client, fd);
         self.connections[token] = Some(Box::new(Connection {
             stream,
