@@ -55,7 +55,7 @@ fn dump(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         None => ctx.reply.null(),
         Some(value) => {
             let mut out = Vec::new();
-            payload::dump(&mut out, value, Options::default());
+            payload::dump(&mut out, value, Options { compress: ctx.limits.compress_payloads });
             ctx.reply.bulk(&out);
         }
     }

@@ -126,7 +126,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("save", "3600 1 300 100 60 10000", Compound(at!(save))).moves(&[SaveFailure]),
     here("dbfilename", "dump.rdb", Text(at!(dbfilename))).protected().check(settings::dbfilename_is_a_name),
     here("dir", ".", Text(at!(dir))).protected().moves(&[Directory]).not_while_loading(),
-    here("rdbcompression", "yes", Bool(at!(rdbcompression))),
+    here("rdbcompression", "yes", Bool(at!(rdbcompression))).moves(&[Encodings]),
     here("rdbchecksum", "yes", Bool(at!(rdbchecksum))).immutable(),
     later("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
     here("rdb-key-save-delay", "0", Int(INT_MIN, INT_MAX, at!(rdb_key_save_delay))).hidden(),

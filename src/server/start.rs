@@ -94,7 +94,7 @@ pub fn serve(
     let accepting = AcceptLoop::new(&node, tcp, unix).map_err(system("cannot accept connections"))?;
     let mut threads = start_workers(&node, workers, &mut seed)?;
     threads.push(Control::start(&node).map_err(system("cannot start the control thread"))?);
-    node.memory_at_start.store(allocator::used(), Ordering::Relaxed);
+    node.counters.memory_at_start.store(allocator::used(), Ordering::Relaxed);
     show_logo(&node);
     info!("Server initialized");
     let is_sentinel = sentinel.is_some();
@@ -113,7 +113,7 @@ pub fn serve(
     replication::prepare(&node);
     on_start(&node);
     let served = if is_sentinel { Ok(()) } else { fill(&node, &mut seed) };
-    if served.is_ok() && !node.shutting_down.load(Ordering::Acquire) {
+    if served.is_ok() && !node.shutdown.begun.load(Ordering::Acquire) {
         if has_tcp {
             info!("Ready to accept connections tcp");
         }
@@ -149,14 +149,17 @@ fn watch(node: &Arc<Node>, sentinel: Sentinel) -> Result<(), StartError> {
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     let has_aof = aof::load_at_start(node).map_err(StartError::Data)?;
     let loaded = if has_aof { None } else { rdb_file::load_at_start(node).map_err(StartError::Data)? };
-    if node.shutting_down.load(Ordering::Acquire) {
+    if node.shutdown.begun.load(Ordering::Acquire) {
         return Ok(());
     }
     aof::start(node).map_err(StartError::Data)?;
     let position = loaded.as_ref().and_then(|loaded| loaded.replication);
+    // A client that is let in finds a member of the cluster.
+    let clustered = node.config.load().cluster_enabled;
+    let member = clustered.then(|| clustering::open(node, seed.next_u64())).transpose()?;
     replication::start(node, position);
-    if node.config.load().cluster_enabled {
-        clustering::start(node, seed.next_u64())?;
+    if let Some(member) = member {
+        clustering::start(node, member)?;
     }
     if let Some(mut loaded) = loaded {
         replication::tell_of_expired(node, &mut loaded.deletions);
@@ -224,7 +227,7 @@ fn start_workers(
         mailboxes.push(Arc::new(Mailbox::new(waker)));
         polls.push(poll);
     }
-    assert!(node.workers.set(mailboxes.clone()).is_ok(), "workers are set once");
+    assert!(node.threads.workers.set(mailboxes.clone()).is_ok(), "workers are set once");
     let woken = mailboxes.clone();
     node.shared.keyspace.board.wake_by(Box::new(move |who| {
         woken[who.worker].send(Mail::Free { token: who.token, client: who.client });
@@ -395,6 +398,7 @@ pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
         stream_node_max_bytes: config.stream_node_max_bytes as usize,
         stream_node_max_entries: config.stream_node_max_entries,
         hll_sparse_max_bytes: config.hll_sparse_max_bytes as usize,
+        compress_payloads: config.rdbcompression,
         verify_checksums: true,
         max_string: config.proto_max_bulk_len as usize,
         collation: collation(config).unwrap_or_default(),

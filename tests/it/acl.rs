@@ -342,7 +342,7 @@ fn requirepass_tells_the_password_that_is_asked_for() {
 fn users_are_written_to_the_configuration_and_read_again() {
     let dir = fresh_dir();
     let file = write_file(&dir, "node.conf", "# mine\nuser old on >p ~o* +get\nrequirepass first\n");
-    let mut server = Launch::subject().dir(&dir).first(&file).start();
+    let mut server = Launch::subject().dir(&dir).file(Path::new(&file)).start();
     let mut admin = server.connect();
     admin.ok("AUTH first");
     admin.ok("ACL SETUSER new on >p ~n* resetchannels &c (+set ~s*) +@read -mget");

@@ -258,7 +258,7 @@ fn oom_score(node: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
 }
 
 fn listeners(node: &Node, from: &Config, to: &Config) -> Result<(), SetError> {
-    let Some(acceptor) = node.acceptor.get() else { return Ok(()) };
+    let Some(acceptor) = node.threads.acceptor.get() else { return Ok(()) };
     acceptor.listen_anew(from, to).map_err(|e| {
         tracing::warn!("{e}");
         if from.port == to.port {

@@ -110,7 +110,7 @@ impl AcceptLoop {
         let acceptor =
             Arc::new(Acceptor { waker, registry: poll.registry().try_clone()?, tcp: Mutex::default() });
         *acceptor.tcp.lock() = acceptor.open(tcp);
-        assert!(node.acceptor.set(Arc::clone(&acceptor)).is_ok(), "there is one acceptor");
+        assert!(node.threads.acceptor.set(Arc::clone(&acceptor)).is_ok(), "there is one acceptor");
         let mut unix = unix.map(UnixListener::from_std);
         if let Some(listener) = &mut unix {
             poll.registry().register(listener, UNIX, Interest::READABLE)?;
@@ -123,7 +123,7 @@ impl AcceptLoop {
         let mut events = Events::with_capacity(64);
         // Whether more connections wait than were taken at once.
         let mut more = false;
-        while !node.shutting_down.load(Ordering::Acquire) {
+        while !node.shutdown.begun.load(Ordering::Acquire) {
             // Now and then without an event: a listener that ran out of descriptors is tried again.
             let wait = if more { Duration::ZERO } else { Duration::from_millis(500) };
             match self.poll.poll(&mut events, Some(wait)) {
@@ -221,7 +221,7 @@ fn admit(
 
 /// The worker that is next, unless a script keeps it busy. The last one is for when that is so of all others.
 fn choose_worker(node: &Node, next: &mut usize) -> usize {
-    let spare = node.workers.get().map_or(1, |workers| workers.len() - 1);
+    let spare = node.threads.workers.get().map_or(1, |workers| workers.len() - 1);
     let running = node.shared.scripts.running();
     for _ in 0..spare {
         let worker = *next;

@@ -111,7 +111,7 @@ impl Node {
     /// To be called after each change of a user, or of all. No command that begins later runs under former rights:
     /// until each worker has looked at its clients, all commands are checked.
     pub fn rights_changed(&self, user: Option<Arc<str>>) {
-        let workers = self.workers.get().map_or(0, Vec::len);
+        let workers = self.threads.workers.get().map_or(0, Vec::len);
         {
             let mut pending = self.rights_pending.lock();
             *pending += workers;

@@ -153,7 +153,7 @@ impl Worker {
         let executor = Executor::new(
             node.shared,
             Box::new(Arc::clone(&node)),
-            Arc::clone(&node.stats[index]),
+            Arc::clone(&node.counters.commands[index]),
             seed,
             now_ns,
         );
@@ -223,7 +223,7 @@ impl Worker {
                 readable.sort_unstable();
                 readable.dedup();
             }
-            self.node.net.rounds.fetch_add(1, Ordering::Relaxed);
+            self.node.counters.net.rounds.fetch_add(1, Ordering::Relaxed);
             self.reload_limits();
             self.executor.refresh();
             self.executor.publish_counts();
@@ -313,12 +313,12 @@ impl Worker {
     /// Evicts keys while memory is above its limit, also when nobody writes.
     fn evict_some(&mut self, now: UnixMs) {
         if self.node.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT == 0 {
-            self.node.exceeded.note(false, self.node.mono_ms());
+            self.node.counters.exceeded.note(false, self.node.mono_ms());
             return;
         }
         let room = self.executor.make_room(&mut NodeHost { node: &self.node }, now);
         self.evicting = room == Room::Soon;
-        self.node.exceeded.note(room != Room::Enough, self.node.mono_ms());
+        self.node.counters.exceeded.note(room != Room::Enough, self.node.mono_ms());
     }
 
     /// This worker's part of active expiry: its share of the shards, each with a bounded number of
@@ -328,7 +328,7 @@ impl Worker {
             return;
         }
         let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
-        let workers = self.node.workers.get().map_or(1, Vec::len);
+        let workers = self.node.threads.workers.get().map_or(1, Vec::len);
         let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
         let began = now_ns();
         for _ in 0..SHARDS_PER_PERIOD {
@@ -354,7 +354,7 @@ impl Worker {
         let waits = c.hold.is_some() || c.client.subscriptions() > 0;
         if self.idle_limit == 0 {
             self.deadlines.set(token, Kind::Idle, None);
-        } else if idle > self.idle_limit && !waits && !self.node.cron_paused.load(Ordering::Relaxed) {
+        } else if idle > self.idle_limit && !waits && !self.node.stopped.cron.load(Ordering::Relaxed) {
             self.close(token);
         } else {
             let left = if waits { self.idle_limit } else { self.idle_limit.saturating_sub(idle) };

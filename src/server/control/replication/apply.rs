@@ -85,7 +85,7 @@ struct Applier {
 
 impl Applier {
     fn new(node: Arc<Node>, ticket: u64, reports: UnboundedSender<Report>) -> Self {
-        let stats = node.stats.last().expect("a node has executors");
+        let stats = node.counters.commands.last().expect("a node has executors");
         let executor =
             Executor::new(node.shared, Box::new(Arc::clone(&node)), Arc::clone(stats), ticket, now_ns);
         let mut client = Client {
