@@ -152,6 +152,8 @@ pub struct Client {
     pub lib_ver: Vec<u8>,
     /// The ACL user; the default one before authentication.
     pub user: Cow<'static, str>,
+    /// It speaks TLS.
+    pub tls: bool,
     pub addr: String,
     pub local_addr: String,
     pub created: UnixMs,

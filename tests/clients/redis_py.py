@@ -1,4 +1,4 @@
-"""redis-py against the server under test: a plain node in both protocols, and a cluster that loses a primary.
+"""redis-py against the server under test: a plain node in both protocols, TLS, and a cluster that loses a primary.
 
     python tests/clients/redis_py.py [PROGRAM]
 
@@ -15,7 +15,7 @@ import time
 import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts"))
-from node import KEYSTEAD, TARGET, Client, answers, free_port, start, stop, tool, wait_until  # noqa: E402
+from node import KEYSTEAD, ROOT, TARGET, Client, answers, free_port, start, stop, tool, wait_until  # noqa: E402
 
 import redis  # noqa: E402
 import redis.sentinel  # noqa: E402
@@ -110,6 +110,69 @@ def check_introspection(r):
     assert r.command()["get"]["arity"] == 2
     assert abs(r.time()[0] - time.time()) < 10
     assert r.echo("x") == "x" and r.ping()
+
+
+def certificate(name):
+    folder = os.path.join(FOLDER, "certificates")
+    if not os.path.exists(folder):
+        subprocess.run([os.path.join(ROOT, "scripts", "make-certs"), folder], check=True)
+    return os.path.join(folder, name)
+
+
+def speaks_tls(port):
+    """The directives of a node that speaks TLS there, and everywhere to other nodes."""
+    return ("--tls-port", str(port), "--tls-cert-file", certificate("redis.crt"), "--tls-key-file",
+            certificate("redis.key"), "--tls-ca-cert-file", certificate("ca.crt"),
+            "--tls-replication", "yes", "--tls-cluster", "yes")
+
+
+def shown():
+    """What a client over TLS shows, and whom it believes, names included."""
+    return {"ssl": True, "ssl_ca_certs": certificate("ca.crt"), "ssl_certfile": certificate("client.crt"),
+            "ssl_keyfile": certificate("client.key"), "ssl_check_hostname": True, "decode_responses": True}
+
+
+def check_tls():
+    port = free_port(18050)
+    secure = free_port(port + 1)
+    launch(port, *speaks_tls(secure))
+    for protocol in (2, 3):
+        r = redis.Redis(host="localhost", port=secure, protocol=protocol, **shown())
+        for check in (check_types, check_transactions, check_scan, check_pubsub, check_introspection):
+            check(r)
+        big = "x" * 5_000_000
+        assert r.set("big", big) and r.get("big") == big
+    strangers = redis.Redis(host="localhost", port=secure, ssl=True, ssl_ca_certs=certificate("ca.crt"))
+    try:
+        strangers.ping()
+        raise AssertionError("a client without a certificate was served")
+    except (redis.ConnectionError, OSError):
+        pass
+
+
+def check_tls_cluster():
+    ports, first = [], 18300
+    for _ in range(3):
+        secure = free_port(first, bus=True)
+        port = free_port(secure + 1)
+        launch(port, "--cluster-enabled", "yes", *speaks_tls(secure))
+        ports.append(secure)
+        first = port + 1
+    made = subprocess.run([tool("redis-cli"), "--cluster", "create", *[f"127.0.0.1:{p}" for p in ports],
+                           "--cluster-yes", "--tls", "--cacert", certificate("ca.crt"), "--cert",
+                           certificate("client.crt"), "--key", certificate("client.key")],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    r = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", ports[0])], **shown())
+    assert sorted(node.port for node in r.get_primaries()) == ports, "it is sent to ports that speak TLS"
+
+    def written():
+        try:
+            return all(r.set(f"key:{i}", i) for i in range(500))
+        except redis.RedisError:
+            return False
+    wait_until("the cluster serves", written)
+    assert [r.get(f"key:{i}") for i in range(500)] == [str(i) for i in range(500)]
 
 
 class Cluster:
@@ -277,6 +340,8 @@ def main():
             r = plain_node(protocol)
             for check in (check_types, check_transactions, check_scan, check_pubsub, check_introspection):
                 run(f"{check.__name__[6:]} in RESP{protocol}", check, r)
+        run("TLS with certificates of clients", check_tls)
+        run("a cluster over TLS", check_tls_cluster)
         run("a sentinel's client follows", check_sentinel_is_followed)
         made = []
         run("a cluster forms", lambda: made.append(Cluster()))

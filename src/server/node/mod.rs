@@ -27,6 +27,7 @@ use crate::server::disk::aof::Aof;
 use crate::server::disk::rdb_file::SaveState;
 use crate::server::net::accept::Acceptor;
 use crate::server::net::mailbox::{Mail, Mailbox};
+use crate::server::net::tls::Tls;
 use crate::server::node::clients::Clients;
 use crate::server::node::latency::LatencyMonitor;
 use crate::server::node::monitors::Monitors;
@@ -68,6 +69,7 @@ pub struct Node {
     /// Every tokio runtime of the node, which DEBUG SLEEP stops with the rest.
     pub runtimes: Mutex<Vec<Handle>>,
     pub acceptor: OnceLock<Arc<Acceptor>>,
+    pub tls: Tls,
     /// Counters of every executor.
     pub stats: Vec<Arc<CommandStats>>,
     pub net: NetStats,
@@ -156,6 +158,7 @@ impl Node {
             control: OnceLock::new(),
             runtimes: Mutex::default(),
             acceptor: OnceLock::new(),
+            tls: Tls::default(),
             stats: (0..executors).map(|_| Arc::new(CommandStats::new(commands))).collect(),
             net: NetStats::default(),
             rates: Mutex::default(),
