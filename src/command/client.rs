@@ -153,6 +153,8 @@ pub struct Client {
     /// Who it is: the default user before authentication. `None`: nobody is asked (see [`Role::is_obeyed`]). Set
     /// by [`log_in`](Self::log_in).
     pub login: Option<Login>,
+    /// It speaks TLS.
+    pub tls: bool,
     pub addr: String,
     pub local_addr: String,
     pub created: UnixMs,

@@ -24,6 +24,7 @@ use crate::server::control::replication::Replication;
 use crate::server::disk::aof::Aof;
 use crate::server::disk::rdb_file::SaveState;
 use crate::server::net::mailbox::Mail;
+use crate::server::net::tls::Tls;
 use crate::server::node::accounts::Denials;
 use crate::server::node::clients::Clients;
 use crate::server::node::counters::Counters;
@@ -71,6 +72,7 @@ pub struct Node {
     pub couriers: Couriers,
     pub threads: Threads,
     pub counters: Counters,
+    pub tls: Tls,
     pub run_id: String,
     started: Instant,
     pub started_unix_ms: UnixMs,
@@ -130,6 +132,7 @@ impl Node {
             couriers: Couriers::default(),
             threads: Threads::default(),
             counters: Counters::new(executors, shared.commands.len()),
+            tls: Tls::default(),
             run_id,
             started: Instant::now(),
             started_unix_ms: unix_ms(),

@@ -39,6 +39,7 @@ mod greedy;
 mod held;
 mod mail;
 mod segment;
+mod shaking;
 mod waiting;
 
 use deadlines::{Deadlines, Kind};
@@ -90,6 +91,8 @@ pub struct Worker {
     /// Looked up at each wake-up: `client-output-buffer-limit` and `client-query-buffer-limit`.
     output_limits: OutputLimits,
     query_limit: usize,
+    /// How many handshakes may go on in this wake-up (`max-new-tls-connections-per-cycle`).
+    shakes_left: u32,
     /// `timeout` in seconds, looked up once a second.
     idle_limit: u64,
     /// Memory is above its limit, and keys can go.
@@ -179,6 +182,7 @@ impl Worker {
             replies_held: Held::default(),
             output_limits: OutputLimits::default(),
             query_limit: usize::MAX,
+            shakes_left: 0,
             idle_limit: 0,
             evicting: false,
             spared_at: 0,
@@ -284,6 +288,7 @@ impl Worker {
                 Kind::Blocked => self.time_out(token),
                 Kind::Idle => self.close_if_idle(token),
                 Kind::Output => self.check_output(token),
+                Kind::Handshake => self.give_handshake_up(token),
             }
         }
     }
@@ -292,6 +297,7 @@ impl Worker {
         let config = self.node.config.load();
         self.output_limits = config.client_output_buffer_limit;
         self.query_limit = config.client_query_buffer_limit as usize;
+        self.shakes_left = config.max_new_tls_connections_per_cycle;
     }
 
     fn reload_idle_limit(&mut self) {
@@ -357,8 +363,8 @@ impl Worker {
         }
     }
 
-    /// Takes a new connection on.
-    fn adopt(&mut self, mut stream: Stream, addr: String, local_addr: String) {
+    /// Takes a new connection on; with a `refusal` to tell it that and close it.
+    fn adopt(&mut self, mut stream: Stream, addr: String, local_addr: String, refusal: Option<&str>) {
         let token = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() - 1
@@ -374,6 +380,7 @@ impl Worker {
             id: self.node.clients.next_id(),
             worker: self.index,
             token,
+            tls: matches!(stream, Stream::Tls(_)),
             addr,
             local_addr,
             created: unix_ms(),
@@ -401,9 +408,14 @@ impl Worker {
             usage: Usage::default(),
         }));
         if let Some(c) = self.connections[token].as_mut() {
+            if let Some(text) = refusal {
+                c.queue_message(text.as_bytes().into());
+                c.closing = true;
+            }
             c.note_usage(&self.node.clients, self.last_second);
         }
         self.close_if_idle(token);
+        self.expect_handshake(token);
         // It may have sent something before it was registered.
         self.ready.push(token);
     }
@@ -440,6 +452,7 @@ impl Worker {
     fn close(&mut self, token: usize) {
         let Some(mut c) = self.connections[token].take() else { return };
         tracing::debug!("Client closed connection id={} addr={}", c.client.id, c.client.addr);
+        c.stream.say_end();
         c.stream.deregister(self.poll.registry());
         self.free_place(token);
         self.node.clients.remove(c.client.id);
