@@ -5,7 +5,9 @@ use std::io::{self, IoSlice};
 /// A socket that has left its worker.
 #[derive(Debug)]
 pub enum Socket {
+    /// From a port of ours, or to one of the primary's.
     Tcp(std::net::TcpStream),
+    /// From the socket of `unixsocket`.
     Unix(std::os::unix::net::UnixStream),
 }
 
