@@ -33,6 +33,7 @@ pub mod histogram;
 mod notices;
 pub mod observe;
 pub mod parcel;
+pub mod rights;
 mod route;
 pub mod script;
 pub mod stats;
@@ -44,6 +45,7 @@ use admit::Admitted;
 use blocked::register;
 use call::{Call, Ended, Origin, Stopwatch};
 use observe::{Observers, Seen};
+use rights::Denied;
 use stats::CommandStats;
 
 /// What all executors of a node share.
@@ -135,6 +137,9 @@ pub trait Host {
 
     /// Shows a call while somebody monitors. Must take no shard lock.
     fn ran(&mut self, seen: &Seen<'_>);
+
+    /// Notes that a user was not allowed to run a command. Must take no shard lock.
+    fn denied(&mut self, denied: &Denied<'_>);
 
     /// Tells how long the node did something by itself, by the name of the event for the latency monitor.
     fn did(&mut self, event: &'static str, nanos: u64);

@@ -18,6 +18,7 @@ use crate::server::control::replication;
 use crate::server::control::shard_channels;
 use crate::server::disk::nodes_file::NodesFile;
 use crate::server::net::listen;
+use crate::server::net::tls::Session;
 use crate::server::node::{Node, unix_ms};
 
 /// Why a node cannot join.
@@ -116,6 +117,16 @@ impl Way {
 }
 
 impl Host for Way {
+    fn session_to(&self, host: &str) -> std::io::Result<Option<Session>> {
+        let node = self.node();
+        node.tls.towards(node.config.load().tls_cluster, host)
+    }
+
+    fn session_of_peer(&self) -> std::io::Result<Option<Session>> {
+        let node = self.node();
+        node.tls.of_peer(node.config.load().tls_cluster)
+    }
+
     fn now(&self) -> Now {
         Now { mono: self.node().mono_ms() + 1, unix: unix_ms() }
     }

@@ -1,6 +1,5 @@
 //! All clients of the node, for those who ask about them: CLIENT LIST, CLIENT KILL, `maxclients`.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
@@ -145,7 +144,7 @@ pub struct ClientState {
     /// CLIENT SETNAME; empty: none.
     pub name: Vec<u8>,
     /// The ACL user.
-    pub user: Cow<'static, str>,
+    pub user: String,
     /// The database that SELECT chose.
     pub db: u16,
     /// It speaks RESP3; otherwise RESP2.
@@ -291,7 +290,7 @@ impl ClientState {
     pub fn of(client: &Client) -> Self {
         Self {
             name: client.name.clone(),
-            user: client.user.clone(),
+            user: client.user_name().to_owned(),
             db: client.db,
             resp3: client.resp3,
             lib_name: client.lib_name.clone(),

@@ -42,8 +42,6 @@ pub struct NetStats {
     pub query_limit_closed: AtomicU64,
     /// Clients closed for what they did not read.
     pub output_limit_closed: AtomicU64,
-    /// Passwords that were wrong.
-    pub auth_failed: AtomicU64,
 }
 
 impl Counters {
@@ -71,7 +69,6 @@ impl Counters {
             &net.rounds,
             &net.query_limit_closed,
             &net.output_limit_closed,
-            &net.auth_failed,
         ] {
             counter.store(0, Ordering::Relaxed);
         }

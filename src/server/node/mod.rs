@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::acl::{Accounts, User};
 use crate::base::time::{MonoMs, UnixMs};
 use crate::command::gate;
 use crate::command::spec::{Mode, flags};
@@ -23,6 +24,8 @@ use crate::server::control::replication::Replication;
 use crate::server::disk::aof::Aof;
 use crate::server::disk::rdb_file::SaveState;
 use crate::server::net::mailbox::Mail;
+use crate::server::net::tls::Tls;
+use crate::server::node::accounts::Denials;
 use crate::server::node::clients::Clients;
 use crate::server::node::counters::Counters;
 use crate::server::node::latency::LatencyMonitor;
@@ -38,6 +41,7 @@ use crate::server::process::supervise::Supervisor;
 use crate::server::sentinel::Driver;
 use crate::server::shutdown::ShutdownState;
 
+pub mod accounts;
 pub mod clients;
 pub mod counters;
 pub mod latency;
@@ -59,6 +63,12 @@ pub struct Node {
     pub config_change: Mutex<()>,
     /// Everybody who is connected.
     pub clients: Clients,
+    /// The users of ACL, and who is logged in as whom.
+    pub accounts: Accounts,
+    /// What users were refused.
+    pub denials: Denials,
+    /// Workers that have not yet looked at what their clients may do now.
+    pub rights_pending: Mutex<usize>,
     /// Who listens to which channels.
     pub pubsub: Registry,
     /// SLOWLOG.
@@ -75,6 +85,8 @@ pub struct Node {
     pub threads: Threads,
     /// What it counts of itself, for INFO.
     pub counters: Counters,
+    /// Certificates and keys in use.
+    pub tls: Tls,
     /// 40 hexadecimal digits, drawn at the start.
     pub run_id: String,
     started: Instant,
@@ -138,6 +150,9 @@ impl Node {
             config: ArcSwap::from_pointee(config),
             config_change: Mutex::default(),
             clients: Clients::default(),
+            accounts: Accounts::new(User::unprotected(&shared.commands)),
+            denials: Denials::default(),
+            rights_pending: Mutex::default(),
             pubsub: Registry::default(),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
@@ -146,6 +161,7 @@ impl Node {
             couriers: Couriers::default(),
             threads: Threads::default(),
             counters: Counters::new(executors, shared.commands.len()),
+            tls: Tls::default(),
             run_id,
             started: Instant::now(),
             started_unix_ms: unix_ms(),
@@ -196,11 +212,6 @@ impl Node {
         if self.clients.blocked.load(Ordering::Relaxed) > 0 {
             self.send_all(|| Mail::SlotsChanged);
         }
-    }
-
-    /// Whether new clients need not authenticate.
-    pub fn admits_without_password(&self) -> bool {
-        self.config.load().requirepass.0.is_empty()
     }
 
     /// Whether the node follows a primary.
@@ -281,6 +292,7 @@ impl Node {
         ] {
             counter.store(0, Ordering::Relaxed);
         }
+        self.denials.reset_counters();
         self.replication.reset_stats();
     }
 

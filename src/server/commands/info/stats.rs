@@ -79,8 +79,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     let busy_us = rates.command_nanos.per_second() / 1000;
     let each = busy_us.checked_div(rates.rounds.per_second()).unwrap_or(0);
     out.field("instantaneous_eventloop_duration_usec", each);
-    out.field("acl_access_denied_auth", get(&node.counters.net.auth_failed));
-    out.field("acl_access_denied_cmd", 0);
-    out.field("acl_access_denied_key", 0);
-    out.field("acl_access_denied_channel", 0);
+    for (name, count) in node.denials.counts() {
+        out.field(name, count);
+    }
 }

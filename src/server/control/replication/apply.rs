@@ -95,7 +95,6 @@ impl Applier {
             token: usize::MAX,
             created: unix_ms(),
             role: Role::Primary,
-            user: "default".into(),
             upstream: Some(Box::new(Upstream { ticket, raw: Vec::new() })),
             ..Client::default()
         };

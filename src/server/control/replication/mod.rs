@@ -6,7 +6,6 @@
 //! | `role` | becoming a replica, becoming a primary |
 //! | `feed` | the connection of one replica |
 //! | `stream` | the log on its way to the socket of a replica, and the replies that wait for that |
-//! | `socket` | that socket |
 //! | `full_sync` | one snapshot for the replicas that wait |
 //! | `link` | the connection to our primary |
 //! | `apply` | the thread that applies our primary's stream |
@@ -28,7 +27,6 @@ mod load;
 mod requests;
 mod role;
 mod settings;
-mod socket;
 mod state;
 mod stream;
 mod wait;
@@ -54,7 +52,6 @@ pub use feed::take_over;
 pub use info::{Facts, role};
 pub use requests::{change_role, on_close, replconf};
 pub use role::{follow, promote};
-pub use socket::Socket;
 pub use wait::{Goal, Waiting, begin as wait};
 
 /// The machines' clock.

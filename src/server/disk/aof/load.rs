@@ -170,7 +170,6 @@ impl<'a> Run<'a> {
             token: usize::MAX,
             created: unix_ms(),
             role: Role::File,
-            user: "default".into(),
             ..Client::default()
         };
         client.set_authenticated(true);

@@ -14,7 +14,6 @@ mod load;
 mod rewrite;
 mod writer;
 
-use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
@@ -28,6 +27,7 @@ use parking_lot::Mutex;
 use crate::config::choice::AppendFsync;
 use crate::keyspace::Locked;
 use crate::keyspace::log::Takes;
+use crate::server::disk::file::DiskFile;
 use crate::server::disk::rdb_file::{self, Form};
 use crate::server::node::Node;
 use crate::server::process::os_error::words;
@@ -194,7 +194,7 @@ pub fn start(node: &Arc<Node>) -> Result<(), String> {
     }
     let file = open_files(node).map_err(|e| format!("The AOF cannot be opened: {}", words(&e)))?;
     let (base, increments) = aof.folder.lock().sizes();
-    let size = file.metadata().map_or(0, |m| m.len());
+    let size = file.size().unwrap_or(0);
     aof.other_size.store((base + increments).saturating_sub(size), Ordering::Relaxed);
     aof.increment_size.store(size, Ordering::Relaxed);
     aof.rewrite_base_size.store(base + increments, Ordering::Relaxed);
@@ -214,7 +214,7 @@ pub fn start(node: &Arc<Node>) -> Result<(), String> {
 }
 
 /// The increment to go on with. Where there is nothing at all, the data become a base first.
-fn open_files(node: &Arc<Node>) -> io::Result<File> {
+fn open_files(node: &Arc<Node>) -> io::Result<DiskFile> {
     let config = node.config.load();
     let mut folder = node.aof.folder.lock();
     if folder.manifest.is_empty() {
@@ -223,7 +223,7 @@ fn open_files(node: &Arc<Node>) -> io::Result<File> {
         let picture = rdb_file::begin_as(node, &node.shared.keyspace.lock_all(), form);
         let Some(picture) = picture else { return Err(io::Error::other("another snapshot is under way")) };
         let path = std::env::current_dir()?.join(format!("{}rewriteaof.aof", rdb_file::temporary_prefix()));
-        let file = File::create(&path)?;
+        let file = DiskFile::create(&path)?;
         picture.write(&file, config.rdbchecksum, (node.shared.memory.used)(), || Ok(()))?;
         file.sync_all()?;
         folder.replace_base(&path, rdb, false, false)?;
