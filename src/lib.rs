@@ -104,6 +104,8 @@
 
 // Who reads a clock cannot be replayed: see clippy.toml.
 #![warn(clippy::disallowed_methods)]
+// What is public says what it is.
+#![warn(missing_docs)]
 
 pub mod base;
 

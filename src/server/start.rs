@@ -42,21 +42,29 @@ use crate::server::worker::{WAKER, Worker};
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// What the directives of TLS name cannot be used; the log says why.
     #[error("Failed to configure TLS. Check logs for more info.")]
     Tls,
+    /// A port of clients that cannot be listened on, and its kind (`tcp`, `tls`).
     #[error("Failed listening on port {0} ({1}), aborting.")]
     Listen(u16, &'static str),
+    /// `unixsocket` cannot be made.
     #[error("Failed opening Unix socket: bind: {}", os_error::words(.0))]
     UnixSocket(io::Error),
+    /// `locale-collate` names none that the system knows.
     #[error("Failed to configure LOCALE for invalid locale name.")]
     Locale,
+    /// `port` 0 and no `unixsocket`.
     #[error("Configured to not listen anywhere, exiting.")]
     Nowhere,
+    /// The data on disk cannot be loaded; why, as the log tells it.
     #[error("{0}")]
     Data(String),
+    /// It cannot be a member of its cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error("{what}: {}", os_error::words(source))]
+    #[expect(missing_docs, reason = "the text of the error tells")]
     System { what: &'static str, source: io::Error },
 }
 

@@ -64,9 +64,13 @@ const EXPIRY_KEYS: usize = 200;
 
 /// One worker's own state.
 pub struct Worker {
+    /// Its number, from 0; mail and clients name it by that.
     pub index: usize,
+    /// The node that it works for.
     pub node: Arc<Node>,
+    /// What it waits at for sockets and its mailbox.
     pub poll: Poll,
+    /// Where other threads leave messages for it.
     pub mailbox: Arc<Mailbox>,
     executor: Executor,
     connections: Vec<Option<Box<Connection>>>,
@@ -111,6 +115,7 @@ impl std::fmt::Debug for Worker {
 /// The executor's way to the rest of the node.
 #[derive(Debug)]
 pub struct NodeHost<'a> {
+    /// The node that the executor belongs to.
     pub node: &'a Arc<Node>,
 }
 
@@ -152,6 +157,7 @@ impl Host for NodeHost<'_> {
 }
 
 impl Worker {
+    /// A worker without connections; it runs on the thread that calls [`run`](Self::run).
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
         let executor = Executor::new(
             node.shared,
