@@ -66,6 +66,10 @@
 //! the `Persist` action before it is on disk: the order of actions is a contract ([`cluster::Action`]).
 //! `scripts/sim` runs that machine under a simulated faulty network and a crashing disk.
 //!
+//! **Where TLS is.** A session without its socket ([`server::net::tls`]): the worker that owns a connection opens and
+//! seals its records (`net::connection`), the control thread those of links (`net::link`). A replica takes its session
+//! along when it leaves its worker. Handshakes are rationed in `worker::shaking`.
+//!
 //! **Where a reply waits for its replicas.** A worker hands what was appended to the log's readers before it sends
 //! (`worker::held`); the link of a replica writes at once (`replication::stream`), and the connection's outbox
 //! holds what the log was not yet passed on for.
@@ -100,6 +104,8 @@
 
 // Who reads a clock cannot be replayed: see clippy.toml.
 #![warn(clippy::disallowed_methods)]
+// What is public says what it is.
+#![warn(missing_docs)]
 
 pub mod base;
 

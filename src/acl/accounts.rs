@@ -124,6 +124,7 @@ impl Login {
         Self { name, user: Cache::new(Arc::clone(&account)), account }
     }
 
+    /// The user's name, which cannot change while somebody is logged in.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }

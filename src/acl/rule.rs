@@ -9,6 +9,7 @@ use super::user::User;
 
 /// Why a rule is refused, in Redis's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the text of the error tells")]
 pub enum RuleError {
     #[error("Unknown command or category name in ACL")]
     Unknown,
@@ -35,6 +36,7 @@ pub enum RuleError {
 /// What rules are read with.
 #[derive(Clone, Copy)]
 pub struct Rules<'c> {
+    /// The commands that rules may name.
     pub catalog: &'c dyn Catalog,
     /// New users may use every channel (`acl-pubsub-default`).
     pub all_channels: bool,

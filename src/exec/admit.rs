@@ -280,7 +280,7 @@ impl Executor {
         }
         if route.slot().is_some_and(|slot| view.slot(slot).is_moving()) {
             let expiring = self.shared.expiring();
-            route.check_keys(view, &Db::new(locked, client.db, now, expiring, &mut self.effects))?;
+            route.check_keys(view, client, &Db::new(locked, client.db, now, expiring, &mut self.effects))?;
         }
         Ok(())
     }

@@ -50,11 +50,15 @@ use stats::CommandStats;
 
 /// What all executors of a node share.
 pub struct Shared {
+    /// All data of the node.
     pub keyspace: Arc<Keyspace>,
+    /// Names as `rename-command` left them.
     pub commands: CommandTable,
     /// Conditions of the node: bits of [`gate`].
     pub gate: AtomicU32,
+    /// Directives that shape values; every executor takes a change over with its next command.
     pub limits: ArcSwap<Limits>,
+    /// `maxmemory` and how keys are evicted.
     pub memory: MemoryLimit,
     /// Why the append-only file cannot be written, in the system's words.
     pub log_trouble: ArcSwap<String>,
@@ -83,6 +87,7 @@ pub struct MemoryLimit {
     pub limit: AtomicU64,
     /// `maxmemory-policy`, by its number.
     pub policy: AtomicU8,
+    /// `maxmemory-samples`: keys that are compared to find the one to evict.
     pub samples: AtomicU32,
     /// How many keys are evicted in one go before commands run although memory is still too much
     /// (`maxmemory-eviction-tenacity`).
@@ -163,13 +168,17 @@ pub enum After {
 pub struct Blocked {
     /// Registered with the keys.
     pub waiter: Arc<Waiter>,
+    /// From now on; `None`: for ever.
     pub timeout: Option<Duration>,
+    /// What it gets when the time is over.
     pub timeout_reply: TimeoutReply,
 }
 
 /// Runs commands on one thread.
 pub struct Executor {
+    /// The same for every executor of the node.
     pub shared: &'static Shared,
+    /// This thread's counters; INFO adds those of all threads up.
     pub stats: Arc<CommandStats>,
     /// What commands of the server's own find in their context.
     node: Box<dyn Any + Send>,

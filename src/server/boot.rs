@@ -175,7 +175,11 @@ fn watched(loaded: &mut Loaded) -> Result<(Sentinel, Vec<String>), FileError> {
         }
         lines.push(words);
     }
-    Driver::load(&lines, loaded.config.port, start::seed())
+    // Where other sentinels find this one.
+    let config = &loaded.config;
+    let secured = config.tls_replication && config.tls_port != 0;
+    let port = if secured { config.tls_port } else { config.port };
+    Driver::load(&lines, port, start::seed())
         .map_err(|mistake| loaded.sentinel[mistake.line].error(mistake.message))
 }
 

@@ -31,6 +31,7 @@ use crate::server::disk::{aof, rdb_file};
 use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
 use crate::server::net::mailbox::{Mail, Mailbox};
+use crate::server::net::tls::Tls;
 use crate::server::node::{Node, Origin, unix_ms};
 use crate::server::process::affinity;
 use crate::server::process::crash;
@@ -41,19 +42,29 @@ use crate::server::worker::{WAKER, Worker};
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("Failed listening on port {0} (tcp), aborting.")]
-    Listen(u16),
+    /// What the directives of TLS name cannot be used; the log says why.
+    #[error("Failed to configure TLS. Check logs for more info.")]
+    Tls,
+    /// A port of clients that cannot be listened on, and its kind (`tcp`, `tls`).
+    #[error("Failed listening on port {0} ({1}), aborting.")]
+    Listen(u16, &'static str),
+    /// `unixsocket` cannot be made.
     #[error("Failed opening Unix socket: bind: {}", os_error::words(.0))]
     UnixSocket(io::Error),
+    /// `locale-collate` names none that the system knows.
     #[error("Failed to configure LOCALE for invalid locale name.")]
     Locale,
+    /// `port` 0 and no `unixsocket`.
     #[error("Configured to not listen anywhere, exiting.")]
     Nowhere,
+    /// The data on disk cannot be loaded; why, as the log tells it.
     #[error("{0}")]
     Data(String),
+    /// It cannot be a member of its cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error("{what}: {}", os_error::words(source))]
+    #[expect(missing_docs, reason = "the text of the error tells")]
     System { what: &'static str, source: io::Error },
 }
 
@@ -75,23 +86,34 @@ pub fn serve(
     if collation(&config).is_none() {
         return Err(StartError::Locale);
     }
-    let tcp = listen::tcp(&config, config.port).map_err(|error| {
+    let tls = Tls::default();
+    tls.configure(&config).map_err(|error| {
         warn!("{error}");
-        StartError::Listen(config.port)
+        StartError::Tls
     })?;
+    let listen = |port: u16, kind| {
+        listen::tcp(&config, port).map_err(|error| {
+            warn!("{error}");
+            StartError::Listen(port, kind)
+        })
+    };
+    let (plain, secured) = (listen(config.port, "tcp")?, listen(config.tls_port, "tls")?);
     let unix = listen::unix(&config).map_err(StartError::UnixSocket)?;
-    if tcp.is_empty() && unix.is_none() {
+    if plain.is_empty() && secured.is_empty() && unix.is_none() {
         return Err(StartError::Nowhere);
     }
-    let (has_tcp, has_unix) = (!tcp.is_empty(), unix.is_some());
+    let (has_tcp, has_tls, has_unix) = (!plain.is_empty(), !secured.is_empty(), unix.is_some());
     warn_about_system(&config);
     let mut seed = Rng::new(seed());
     // One is there for those who come while scripts hang on all the others.
     let workers = workers(&config) + 1;
-    let node = Arc::new(make_node(config, renames, users, workers, &mut seed, origin)?);
-    info!("Running mode={}, port={}.", node.mode_name(), node.config.load().port);
+    let mut node = make_node(config, renames, users, workers, &mut seed, origin)?;
+    node.tls = tls;
+    let node = Arc::new(node);
+    info!("Running mode={}, port={}.", node.mode_name(), node.config.load().shown_port());
     describe_crashes(&node);
-    let accepting = AcceptLoop::new(&node, tcp, unix).map_err(system("cannot accept connections"))?;
+    let accepting =
+        AcceptLoop::new(&node, plain, secured, unix).map_err(system("cannot accept connections"))?;
     let mut threads = start_workers(&node, workers, &mut seed)?;
     threads.push(Control::start(&node).map_err(system("cannot start the control thread"))?);
     node.counters.memory_at_start.store(allocator::used(), Ordering::Relaxed);
@@ -119,6 +141,9 @@ pub fn serve(
         }
         if has_unix {
             info!("Ready to accept connections unix");
+        }
+        if has_tls {
+            info!("Ready to accept connections tls");
         }
         on_ready();
     }
@@ -189,7 +214,7 @@ fn show_logo(node: &Node) {
         version::KEYSTEAD,
         usize::BITS,
         node.mode_name(),
-        config.port,
+        config.shown_port(),
         std::process::id(),
     ));
 }

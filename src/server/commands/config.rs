@@ -13,6 +13,7 @@ use crate::config::{self, Config, Meaning, table};
 use crate::server::commands::node;
 use crate::server::control::clustering;
 use crate::server::disk::{aof, config_file, rdb_file};
+use crate::server::net::accept::Kind;
 use crate::server::node::Node;
 use crate::server::process::allocator;
 use crate::server::process::os_error::words;
@@ -150,7 +151,9 @@ const REFUSABLE: &[(Effect, Refusable)] = &[
     (Effect::Directory, directory),
     (Effect::OomScore, oom_score),
     (Effect::Locale, locale),
-    (Effect::Listeners, listeners),
+    (Effect::Tls, tls),
+    (Effect::Listeners, |node, from, to| listen(node, Kind::Tcp, from, to)),
+    (Effect::TlsListeners, |node, from, to| listen(node, Kind::Tls, from, to)),
     (Effect::AppendOnly, append_only),
 ];
 
@@ -257,15 +260,30 @@ fn oom_score(node: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
     })
 }
 
-fn listeners(node: &Node, from: &Config, to: &Config) -> Result<(), SetError> {
-    let Some(acceptor) = node.threads.acceptor.get() else { return Ok(()) };
-    acceptor.listen_anew(from, to).map_err(|e| {
+fn tls(node: &Node, from: &Config, to: &Config) -> Result<(), SetError> {
+    node.tls.configure(to).map_err(|e| {
         tracing::warn!("{e}");
-        if from.port == to.port {
-            SetError::failed("bind", "Failed to bind to specified addresses.")
-        } else {
-            SetError::failed("port", "Unable to listen on this port. Check server logs.")
-        }
+        // Which of several is to blame the log says.
+        let moved = |row: &&Directive| row.moves.contains(&Effect::Tls) && row.show(from) != row.show(to);
+        let name = table::DIRECTIVES.iter().find(moved).map_or("tls-cert-file", |row| row.name);
+        SetError::failed(name, "Unable to update TLS configuration. Check server logs.")
+    })
+}
+
+fn listen(node: &Node, kind: Kind, from: &Config, to: &Config) -> Result<(), SetError> {
+    let Some(acceptor) = node.threads.acceptor.get() else { return Ok(()) };
+    acceptor.listen_anew(kind, from, to).map_err(|e| {
+        tracing::warn!("{e}");
+        let name = match kind {
+            _ if kind.port(from) == kind.port(to) => "bind",
+            Kind::Tcp => "port",
+            Kind::Tls => "tls-port",
+        };
+        let text = match name {
+            "bind" => "Failed to bind to specified addresses.",
+            _ => "Unable to listen on this port. Check server logs.",
+        };
+        SetError::failed(name, text)
     })
 }
 

@@ -18,6 +18,7 @@ use crate::server::sentinel::Driver;
 
 const HERE: &[Mode] = &[Mode::Sentinel];
 
+/// What only a sentinel has, or has in another form than a node with data.
 pub const COMMANDS: &[Command] = &[
     Command::container("sentinel", Group::Sentinel, SENTINEL)
         .doc("2.8.4", "", "Commands about the primaries that are watched.")

@@ -18,17 +18,22 @@ use crate::server::control::replication;
 use crate::server::control::shard_channels;
 use crate::server::disk::nodes_file::NodesFile;
 use crate::server::net::listen;
+use crate::server::net::tls::Session;
 use crate::server::node::{Node, unix_ms};
 
 /// Why a node cannot join.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
+    /// The clients' port: the bus would be 10,000 above it.
     #[error("Port number too high for cluster mode: {0} + 10000 is above 65535")]
     Port(u16),
+    /// The port of the bus, which cannot be listened on.
     #[error("Failed listening on port {0} (cluster), aborting.")]
     Listen(u16),
+    /// What nodes.conf says, or that it cannot be had.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// The control thread cannot be set up for it.
     #[error("Unable to start the cluster bus: {0}")]
     Thread(std::io::Error),
 }
@@ -112,6 +117,16 @@ impl Way {
 }
 
 impl Host for Way {
+    fn session_to(&self, host: &str) -> std::io::Result<Option<Session>> {
+        let node = self.node();
+        node.tls.towards(node.config.load().tls_cluster, host)
+    }
+
+    fn session_of_peer(&self) -> std::io::Result<Option<Session>> {
+        let node = self.node();
+        node.tls.of_peer(node.config.load().tls_cluster)
+    }
+
     fn now(&self) -> Now {
         Now { mono: self.node().mono_ms() + 1, unix: unix_ms() }
     }

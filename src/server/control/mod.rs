@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
@@ -57,16 +57,36 @@ impl Control {
         self.handle.spawn(task)
     }
 
+    /// The runtime of the control thread, for those who start tasks there later.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 }
 
 async fn clockwork(node: &Arc<Node>) {
+    tokio::spawn(watch_certificates(Arc::clone(node)));
     while !node.shutdown.begun.load(Ordering::Acquire) {
         tick(node);
         let every = Duration::from_millis(1000 / u64::from(node.config.load().hz.clamp(1, 500)));
         tokio::time::sleep(every.min(LONGEST_TICK)).await;
+    }
+}
+
+/// Looks once a second whether the files of TLS have changed, on a thread that may wait for the disk.
+async fn watch_certificates(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let node = Arc::clone(&node);
+        let look = move || {
+            // Whoever changes the configuration now reads the files himself.
+            if let Some(_one_at_a_time) = node.config_change.try_lock() {
+                node.tls.look(&node.config.load(), SystemTime::now());
+            }
+        };
+        if tokio::task::spawn_blocking(look).await.is_err() {
+            // The runtime ends.
+            return;
+        }
     }
 }
 

@@ -48,6 +48,7 @@ fn delay(directive: i32, keys: Range<u64>) -> Duration {
 pub struct SaveState {
     /// Unix seconds of the last successful save, or of the start.
     pub last_save_s: AtomicI64,
+    /// The last background save was good, or there was none.
     pub last_ok: AtomicBool,
     /// Seconds that the last background save took; -1 before the first.
     pub last_duration_s: AtomicI64,
@@ -55,6 +56,7 @@ pub struct SaveState {
     pub running_since_ms: AtomicI64,
     /// Unix seconds of the last attempt, so that a failing disk is not tried ten times a second.
     pub last_try_s: AtomicI64,
+    /// Saves that ended well, since the start or CONFIG RESETSTAT.
     pub saves: AtomicU64,
     /// Pictures taken so far.
     pictures: AtomicU64,
@@ -62,11 +64,15 @@ pub struct SaveState {
     given_up: Mutex<bool>,
     /// BGSAVE SCHEDULE: begin when the snapshot under way is through.
     pub scheduled: AtomicBool,
+    /// Keys that the load at the start brought.
     pub loaded_keys: AtomicU64,
+    /// Keys that the load at the start left out because their time was over.
     pub load_expired: AtomicU64,
     /// Keys of the snapshot under way or the last one, and how many of them are encoded.
     pub keys_total: AtomicU64,
+    /// Those of [`keys_total`](Self::keys_total) that are encoded.
     pub keys_done: Arc<AtomicU64>,
+    /// The load under way, or the last one.
     pub loading: LoadProgress,
 }
 
@@ -77,6 +83,7 @@ pub struct LoadProgress {
     pub since_ms: AtomicI64,
     /// Bytes of the file; 0 for a stream whose length is not known.
     pub total: AtomicU64,
+    /// Bytes read so far, of all files.
     pub done: AtomicU64,
     /// Bytes of the files before this one.
     before: AtomicU64,
@@ -102,6 +109,7 @@ impl LoadProgress {
 }
 
 impl SaveState {
+    /// Nothing saved and nothing under way; the start counts as a save.
     pub fn new(now: UnixMs) -> Self {
         Self {
             last_save_s: AtomicI64::new(now / 1000),
@@ -121,6 +129,7 @@ impl SaveState {
         }
     }
 
+    /// Whether a background save is under way.
     pub fn is_running(&self) -> bool {
         self.running_since_ms.load(Ordering::Acquire) != 0
     }
@@ -488,7 +497,9 @@ const PROGRESS_KEYS: u64 = 1024;
 /// What a file brought besides its keys.
 #[derive(Debug, Default)]
 pub struct Loaded {
+    /// Keys that are there now because of it.
     pub keys: u64,
+    /// Keys left out because their time was over.
     pub expired: u64,
     /// What replicas that go on from `replication` must be told of the expired ones. Empty where the
     /// file says nothing of a stream.

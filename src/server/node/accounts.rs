@@ -47,6 +47,7 @@ impl Denials {
         ]
     }
 
+    /// CONFIG RESETSTAT.
     pub fn reset_counters(&self) {
         for reason in [Reason::Auth, Reason::Command, Reason::Key, Reason::Channel] {
             self.counter(reason).store(0, Ordering::Relaxed);

@@ -24,6 +24,7 @@ use crate::server::control::replication::Replication;
 use crate::server::disk::aof::Aof;
 use crate::server::disk::rdb_file::SaveState;
 use crate::server::net::mailbox::Mail;
+use crate::server::net::tls::Tls;
 use crate::server::node::accounts::Denials;
 use crate::server::node::clients::Clients;
 use crate::server::node::counters::Counters;
@@ -54,48 +55,77 @@ pub mod tracking;
 
 /// A running node.
 pub struct Node {
+    /// What its executors share.
     pub shared: &'static Shared,
+    /// The directives as they are now; replaced as a whole.
     pub config: ArcSwap<Config>,
     /// Held while the configuration changes.
     pub config_change: Mutex<()>,
+    /// Everybody who is connected.
     pub clients: Clients,
+    /// The users of ACL, and who is logged in as whom.
     pub accounts: Accounts,
+    /// What users were refused.
     pub denials: Denials,
     /// Workers that have not yet looked at what their clients may do now.
     pub rights_pending: Mutex<usize>,
+    /// Who listens to which channels.
     pub pubsub: Registry,
+    /// SLOWLOG.
     pub slowlog: SlowLog,
+    /// LATENCY HISTORY and LATENCY LATEST.
     pub latency: LatencyMonitor,
+    /// Clients that said MONITOR.
     pub monitors: Monitors,
+    /// Clients that said CLIENT TRACKING ON.
     pub trackers: Trackers,
+    /// Threads that carry keys to other nodes for MIGRATE.
     pub couriers: Couriers,
+    /// The ways to its threads.
     pub threads: Threads,
+    /// What it counts of itself, for INFO.
     pub counters: Counters,
+    /// Certificates and keys in use.
+    pub tls: Tls,
+    /// 40 hexadecimal digits, drawn at the start.
     pub run_id: String,
     started: Instant,
+    /// When it started, Unix milliseconds.
     pub started_unix_ms: UnixMs,
+    /// A shutdown under way.
     pub shutdown: ShutdownState,
+    /// What DEBUG has stopped.
     pub stopped: Stopped,
+    /// CLIENT PAUSE.
     pub pause: Mutex<Pause>,
+    /// Snapshots to the RDB file.
     pub save: SaveState,
+    /// The append-only file.
     pub aof: Aof,
+    /// Whom it follows, and who follows it.
     pub replication: Replication,
     /// The cluster bus; not set outside cluster mode.
     pub bus: OnceLock<Arc<Bus>>,
     /// What watches others, in a sentinel.
     pub sentinel: OnceLock<Arc<Driver>>,
+    /// What it was started with.
     pub origin: Origin,
 }
 
 /// What the node was started with.
 #[derive(Default)]
 pub struct Origin {
+    /// A node with data, or a sentinel.
     pub mode: Mode,
+    /// Where log lines go; `None` in tests.
     pub log: Option<logging::Log>,
     /// Absolute, because the server changes its directory.
     pub config_file: Option<PathBuf>,
+    /// Absolute path of the program; empty when the system does not tell.
     pub executable: PathBuf,
+    /// Told when the node is ready and when it ends.
     pub supervisor: Supervisor,
+    /// What the kernel was told (`oom-score-adj`).
     pub oom_score: Mutex<OomScore>,
 }
 
@@ -106,6 +136,7 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
+    /// A node for so many `executors`, that does not run yet. `run_id` also seeds what is drawn at random.
     pub fn new(
         shared: &'static Shared,
         config: Config,
@@ -130,6 +161,7 @@ impl Node {
             couriers: Couriers::default(),
             threads: Threads::default(),
             counters: Counters::new(executors, shared.commands.len()),
+            tls: Tls::default(),
             run_id,
             started: Instant::now(),
             started_unix_ms: unix_ms(),
@@ -187,6 +219,7 @@ impl Node {
         self.shared.is_replica.load(Ordering::Relaxed)
     }
 
+    /// Sends a message to the worker of this number.
     pub fn send(&self, worker: usize, mail: Mail) {
         self.threads.send(worker, mail);
     }

@@ -48,6 +48,7 @@ impl Trackers {
         self.0.read().trackers.len()
     }
 
+    /// Nobody tracks.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -23,7 +23,7 @@ impl Worker {
                 self.flush_all(&mut listeners);
             }
             match mail {
-                Mail::Accepted(stream, addr, local) => self.adopt(stream, addr, local),
+                Mail::Accepted { stream, peer, local, refusal } => self.adopt(stream, peer, local, refusal),
                 Mail::Push { token, client, bytes } => {
                     if let Some(c) = self.connection(token, client)
                         // Who has just left its last channel takes whatever comes for a reply.

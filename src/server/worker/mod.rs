@@ -39,6 +39,7 @@ mod greedy;
 mod held;
 mod mail;
 mod segment;
+mod shaking;
 mod waiting;
 
 use deadlines::{Deadlines, Kind};
@@ -63,9 +64,13 @@ const EXPIRY_KEYS: usize = 200;
 
 /// One worker's own state.
 pub struct Worker {
+    /// Its number, from 0; mail and clients name it by that.
     pub index: usize,
+    /// The node that it works for.
     pub node: Arc<Node>,
+    /// What it waits at for sockets and its mailbox.
     pub poll: Poll,
+    /// Where other threads leave messages for it.
     pub mailbox: Arc<Mailbox>,
     executor: Executor,
     connections: Vec<Option<Box<Connection>>>,
@@ -90,6 +95,8 @@ pub struct Worker {
     /// Looked up at each wake-up: `client-output-buffer-limit` and `client-query-buffer-limit`.
     output_limits: OutputLimits,
     query_limit: usize,
+    /// How many handshakes may go on in this wake-up (`max-new-tls-connections-per-cycle`).
+    shakes_left: u32,
     /// `timeout` in seconds, looked up once a second.
     idle_limit: u64,
     /// Memory is above its limit, and keys can go.
@@ -108,6 +115,7 @@ impl std::fmt::Debug for Worker {
 /// The executor's way to the rest of the node.
 #[derive(Debug)]
 pub struct NodeHost<'a> {
+    /// The node that the executor belongs to.
     pub node: &'a Arc<Node>,
 }
 
@@ -149,6 +157,7 @@ impl Host for NodeHost<'_> {
 }
 
 impl Worker {
+    /// A worker without connections; it runs on the thread that calls [`run`](Self::run).
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
         let executor = Executor::new(
             node.shared,
@@ -179,6 +188,7 @@ impl Worker {
             replies_held: Held::default(),
             output_limits: OutputLimits::default(),
             query_limit: usize::MAX,
+            shakes_left: 0,
             idle_limit: 0,
             evicting: false,
             spared_at: 0,
@@ -289,6 +299,7 @@ impl Worker {
                 Kind::Blocked => self.time_out(token),
                 Kind::Idle => self.close_if_idle(token),
                 Kind::Output => self.check_output(token),
+                Kind::Handshake => self.give_handshake_up(token),
             }
         }
     }
@@ -297,6 +308,7 @@ impl Worker {
         let config = self.node.config.load();
         self.output_limits = config.client_output_buffer_limit;
         self.query_limit = config.client_query_buffer_limit as usize;
+        self.shakes_left = config.max_new_tls_connections_per_cycle;
     }
 
     fn reload_idle_limit(&mut self) {
@@ -362,8 +374,8 @@ impl Worker {
         }
     }
 
-    /// Takes a new connection on.
-    fn adopt(&mut self, mut stream: Stream, addr: String, local_addr: String) {
+    /// Takes a new connection on; with a `refusal` to tell it that and close it.
+    fn adopt(&mut self, mut stream: Stream, addr: String, local_addr: String, refusal: Option<&str>) {
         let token = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() - 1
@@ -379,6 +391,7 @@ impl Worker {
             id: self.node.clients.next_id(),
             worker: self.index,
             token,
+            tls: matches!(stream, Stream::Tls(_)),
             addr,
             local_addr,
             created: unix_ms(),
@@ -407,9 +420,14 @@ impl Worker {
             usage: Usage::default(),
         }));
         if let Some(c) = self.connections[token].as_mut() {
+            if let Some(text) = refusal {
+                c.queue_message(text.as_bytes().into());
+                c.closing = true;
+            }
             c.note_usage(&self.node.clients, self.last_second);
         }
         self.close_if_idle(token);
+        self.expect_handshake(token);
         // It may have sent something before it was registered.
         self.ready.push(token);
     }
@@ -446,6 +464,7 @@ impl Worker {
     fn close(&mut self, token: usize) {
         let Some(mut c) = self.connections[token].take() else { return };
         tracing::debug!("Client closed connection id={} addr={}", c.client.id, c.client.addr);
+        c.stream.say_end();
         c.stream.deregister(self.poll.registry());
         self.free_place(token);
         // In this order: see `close_greediest`.

@@ -97,6 +97,10 @@ impl Worker {
         let mut used = 0;
         let (mut taken, mut input_bytes) = (0, 0);
         for &token in tokens {
+            if self.is_handshaking(token) && !self.shake(token) {
+                taken += 1;
+                continue;
+            }
             let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut) else {
                 taken += 1;
                 continue;
@@ -141,7 +145,7 @@ impl Worker {
                 Ok(n) => {
                     input_bytes += n as u64;
                     c.more_to_read = false;
-                    if n == room || c.read_closed {
+                    if c.stream.may_have_more(n, room) || c.read_closed {
                         self.ready.push(token);
                     }
                     if c.hold.is_some() {
@@ -228,6 +232,8 @@ impl Worker {
     pub(super) fn on_writable(&mut self, token: usize) {
         let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut) else { return };
         if c.output.is_empty() {
+            // A connection that is broken is found to be so when it is read.
+            let _ = c.stream.send_own();
             return;
         }
         if c.flush(self.node.shared.keyspace.log.passed()).is_err() || (c.closing && c.output.is_empty()) {

@@ -41,6 +41,7 @@ fn passwords(args: &[&[u8]]) -> KeyPositions {
         .collect()
 }
 
+/// MIGRATE.
 pub const COMMANDS: &[Command] = &[Command::new("migrate", -6, Generic, migrate)
     .flags(WRITE | MOVABLE_KEYS | ANYWHERE)
     .secrets(passwords)
@@ -201,7 +202,7 @@ fn pack(node: &Node, m: &Migrate, db: &mut Db<'_, '_>) -> (Order, Vec<Vec<u8>>) 
 fn at_once(node: &Arc<Node>, order: &Order, keys: &[Vec<u8>], ctx: &mut Ctx<'_, '_, '_>) -> Result {
     let now = ctx.db.now;
     ctx.db.locked().declare_long(Reason::Command("migrate"), now);
-    let (arrived, result) = judge(order, Line::new(&node.couriers.sockets).exchange(order));
+    let (arrived, result) = judge(order, Line::new(node).exchange(order));
     let mut gone: Vec<&[u8]> = vec![b"DEL"];
     for (key, _) in keys.iter().zip(&arrived).filter(|(_, arrived)| **arrived) {
         if ctx.db.remove(key) {

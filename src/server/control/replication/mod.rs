@@ -6,7 +6,6 @@
 //! | `role` | becoming a replica, becoming a primary |
 //! | `feed` | the connection of one replica |
 //! | `stream` | the log on its way to the socket of a replica, and the replies that wait for that |
-//! | `socket` | that socket |
 //! | `full_sync` | one snapshot for the replicas that wait |
 //! | `link` | the connection to our primary |
 //! | `apply` | the thread that applies our primary's stream |
@@ -28,7 +27,6 @@ mod load;
 mod requests;
 mod role;
 mod settings;
-mod socket;
 mod state;
 mod stream;
 mod wait;
@@ -54,7 +52,6 @@ pub use feed::take_over;
 pub use info::{Facts, role};
 pub use requests::{change_role, on_close, replconf};
 pub use role::{follow, promote};
-pub use socket::Socket;
 pub use wait::{Goal, Waiting, begin as wait};
 
 /// The machines' clock.
@@ -87,12 +84,16 @@ impl std::fmt::Debug for Replication {
 /// A point in a history, and the database that the stream has selected there: what a saved file names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SavedPosition {
+    /// Names the history.
     pub id: ReplId,
+    /// Bytes of it that the file holds.
     pub offset: u64,
+    /// The next record of the stream runs there, unless it says SELECT.
     pub db: u16,
 }
 
 impl Replication {
+    /// Follows nobody. `seed`: what its replication ids are drawn from.
     pub fn new(seed: u64) -> Self {
         Self {
             state: Mutex::new(State::new(Rng::new(seed))),
