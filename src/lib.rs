@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | 0 | [`base`] | nothing: time, seeded random numbers, glob, number text, checksums |
 //! | 1 | [`resp`], [`encoding`] | bytes |
-//! | 2 | [`value`], [`config`], [`pubsub`], [`script`], [`cluster`], [`repl`], [`sentinel`] | their own subject; the last three are pure state machines |
+//! | 2 | [`value`], [`config`], [`acl`], [`pubsub`], [`script`], [`cluster`], [`repl`], [`sentinel`] | their own subject; the last three are pure state machines |
 //! | 3 | [`keyspace`] | slots, shards, locks, expiry, eviction, scan, snapshot, waiters, the log |
 //! | 4 | [`persist`] | RDB, and the parts of an append-only file |
 //! | 5 | [`command`] | one file a family; specification and handler side by side |
@@ -44,6 +44,11 @@
 //! ([`keyspace::board`]) and goes on with the others; whoever unlocks the shard has it woken, and its command
 //! starts again. MIGRATE holds no lock while it talks to the other node: readers go on, who would write to one of
 //! its keys is put aside, and what the other node took is deleted when its answer comes ([`exec::parcel`]).
+//!
+//! **Whether a user may.** Users and their rules are [`acl`]; who is not all-powerful has a bit in its conditions, and
+//! `exec::rights` asks about each of its commands just before they run: a client's, EXEC's, a script's, and those of
+//! clients who waited. When rights change, every command is asked about until each worker has looked at its
+//! clients (`Node::rights_changed`).
 //!
 //! **Who hears of a change.** Whatever changes a key says so with [`keyspace::Db::changed`] and names the
 //! event ([`keyspace::event`]): commands, expiry, eviction, a flush, a lost slot. There transactions that
@@ -99,12 +104,15 @@
 
 // Who reads a clock cannot be replayed: see clippy.toml.
 #![warn(clippy::disallowed_methods)]
+// What is public says what it is.
+#![warn(missing_docs)]
 
 pub mod base;
 
 pub mod encoding;
 pub mod resp;
 
+pub mod acl;
 pub mod cluster;
 pub mod config;
 pub mod pubsub;

@@ -49,6 +49,10 @@ pub enum Meaning {
 /// A part of the server that keeps something made from directives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
+    /// The password of the default user.
+    Password,
+    /// How much the log of refused actions keeps.
+    AclLog,
     /// The process's limit of open files.
     OpenFiles,
     /// The working directory.
@@ -94,7 +98,9 @@ pub enum Effect {
 
 impl Effect {
     /// Each part once.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
+        Self::Password,
+        Self::AclLog,
         Self::OpenFiles,
         Self::Directory,
         Self::OomScore,

@@ -4,9 +4,9 @@
 //! `here`, `later` and `none` say what a directive means in this server, see [`Meaning`].
 
 use super::directive::Effect::{
-    AppendFsync, AppendOnly, Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners,
-    Locale, Log, Memory as MemoryLimit, Observers, OomScore, OpenFiles, SaveFailure, Scripts, Tls,
-    TlsListeners,
+    AclLog, AppendFsync, AppendOnly, Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate,
+    Listeners, Locale, Log, Memory as MemoryLimit, Observers, OomScore, OpenFiles, Password, SaveFailure,
+    Scripts, Tls, TlsListeners,
 };
 use super::directive::Form::{Bool, Choice, Compound, Int, Memory, MemoryOrPercent, Octal, Secret, Text};
 use super::directive::{Directive, Form, Meaning, Place};
@@ -120,13 +120,13 @@ pub static DIRECTIVES: &[Directive] = &[
     none("loading-process-events-interval-bytes", "2097152", Int(1024, INT_MAX, at!(loading_process_events_interval_bytes))).hidden(),
     none("req-res-logfile", "", Text(at!(req_res_logfile))).immutable().hidden(),
     here("enable-debug-command", "no", Choice(at!(enable_debug_command))).immutable(),
-    none("enable-module-command", "no", Choice(at!(enable_module_command))).immutable(),
+    here("enable-module-command", "no", Choice(at!(enable_module_command))).immutable(),
     here("enable-protected-configs", "no", Choice(at!(enable_protected_configs))).immutable(),
     // Snapshots
     here("save", "3600 1 300 100 60 10000", Compound(at!(save))).moves(&[SaveFailure]),
     here("dbfilename", "dump.rdb", Text(at!(dbfilename))).protected().check(settings::dbfilename_is_a_name),
     here("dir", ".", Text(at!(dir))).protected().moves(&[Directory]).not_while_loading(),
-    here("rdbcompression", "yes", Bool(at!(rdbcompression))),
+    here("rdbcompression", "yes", Bool(at!(rdbcompression))).moves(&[Encodings]),
     here("rdbchecksum", "yes", Bool(at!(rdbchecksum))).immutable(),
     later("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
     here("rdb-key-save-delay", "0", Int(INT_MIN, INT_MAX, at!(rdb_key_save_delay))).hidden(),
@@ -227,10 +227,10 @@ pub static DIRECTIVES: &[Directive] = &[
     here("notify-keyspace-events", "", Compound(at!(notify_keyspace_events))).moves(&[Events]),
     here("tracking-table-max-keys", "1000000", Int(0, LONG_MAX, at!(tracking_table_max_keys))).moves(&[Observers]),
     // Security
-    here("requirepass", "", Secret(at!(requirepass))).sensitive(),
-    later("aclfile", "", Text(at!(aclfile))).immutable(),
-    later("acllog-max-len", "128", Int(0, LONG_MAX, at!(acllog_max_len))),
-    later("acl-pubsub-default", "resetchannels", Choice(at!(acl_pubsub_default))),
+    here("requirepass", "", Secret(at!(requirepass))).sensitive().moves(&[Password]),
+    here("aclfile", "", Text(at!(aclfile))).immutable(),
+    here("acllog-max-len", "128", Int(0, LONG_MAX, at!(acllog_max_len))).moves(&[AclLog]),
+    here("acl-pubsub-default", "resetchannels", Choice(at!(acl_pubsub_default))),
     // Scripting
     here("busy-reply-threshold", "5000", Int(0, LONG_MAX, at!(busy_reply_threshold))).alias("lua-time-limit").moves(&[Scripts]),
     // Encodings

@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mio::{Poll, Waker};
 use tracing::{info, warn};
 
+use crate::acl::User;
 use crate::base::collation::Collation;
 use crate::base::rng::Rng;
 use crate::base::version;
@@ -41,21 +42,29 @@ use crate::server::worker::{WAKER, Worker};
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// What the directives of TLS name cannot be used; the log says why.
     #[error("Failed to configure TLS. Check logs for more info.")]
     Tls,
+    /// A port of clients that cannot be listened on, and its kind (`tcp`, `tls`).
     #[error("Failed listening on port {0} ({1}), aborting.")]
     Listen(u16, &'static str),
+    /// `unixsocket` cannot be made.
     #[error("Failed opening Unix socket: bind: {}", os_error::words(.0))]
     UnixSocket(io::Error),
+    /// `locale-collate` names none that the system knows.
     #[error("Failed to configure LOCALE for invalid locale name.")]
     Locale,
+    /// `port` 0 and no `unixsocket`.
     #[error("Configured to not listen anywhere, exiting.")]
     Nowhere,
+    /// The data on disk cannot be loaded; why, as the log tells it.
     #[error("{0}")]
     Data(String),
+    /// It cannot be a member of its cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error("{what}: {}", os_error::words(source))]
+    #[expect(missing_docs, reason = "the text of the error tells")]
     System { what: &'static str, source: io::Error },
 }
 
@@ -68,6 +77,7 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
 pub fn serve(
     config: Config,
     renames: &[(String, String)],
+    users: Vec<User>,
     sentinel: Option<Sentinel>,
     origin: Origin,
     on_start: impl FnOnce(&Arc<Node>),
@@ -97,7 +107,7 @@ pub fn serve(
     let mut seed = Rng::new(seed());
     // One is there for those who come while scripts hang on all the others.
     let workers = workers(&config) + 1;
-    let mut node = make_node(config, renames, workers, &mut seed, origin)?;
+    let mut node = make_node(config, renames, users, workers, &mut seed, origin)?;
     node.tls = tls;
     let node = Arc::new(node);
     info!("Running mode={}, port={}.", node.mode_name(), node.config.load().shown_port());
@@ -106,7 +116,7 @@ pub fn serve(
         AcceptLoop::new(&node, plain, secured, unix).map_err(system("cannot accept connections"))?;
     let mut threads = start_workers(&node, workers, &mut seed)?;
     threads.push(Control::start(&node).map_err(system("cannot start the control thread"))?);
-    node.memory_at_start.store(allocator::used(), Ordering::Relaxed);
+    node.counters.memory_at_start.store(allocator::used(), Ordering::Relaxed);
     show_logo(&node);
     info!("Server initialized");
     let is_sentinel = sentinel.is_some();
@@ -125,7 +135,7 @@ pub fn serve(
     replication::prepare(&node);
     on_start(&node);
     let served = if is_sentinel { Ok(()) } else { fill(&node, &mut seed) };
-    if served.is_ok() && !node.shutting_down.load(Ordering::Acquire) {
+    if served.is_ok() && !node.shutdown.begun.load(Ordering::Acquire) {
         if has_tcp {
             info!("Ready to accept connections tcp");
         }
@@ -164,14 +174,17 @@ fn watch(node: &Arc<Node>, sentinel: Sentinel) -> Result<(), StartError> {
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     let has_aof = aof::load_at_start(node).map_err(StartError::Data)?;
     let loaded = if has_aof { None } else { rdb_file::load_at_start(node).map_err(StartError::Data)? };
-    if node.shutting_down.load(Ordering::Acquire) {
+    if node.shutdown.begun.load(Ordering::Acquire) {
         return Ok(());
     }
     aof::start(node).map_err(StartError::Data)?;
     let position = loaded.as_ref().and_then(|loaded| loaded.replication);
+    // A client that is let in finds a member of the cluster.
+    let clustered = node.config.load().cluster_enabled;
+    let member = clustered.then(|| clustering::open(node, seed.next_u64())).transpose()?;
     replication::start(node, position);
-    if node.config.load().cluster_enabled {
-        clustering::start(node, seed.next_u64())?;
+    if let Some(member) = member {
+        clustering::start(node, member)?;
     }
     if let Some(mut loaded) = loaded {
         replication::tell_of_expired(node, &mut loaded.deletions);
@@ -239,7 +252,7 @@ fn start_workers(
         mailboxes.push(Arc::new(Mailbox::new(waker)));
         polls.push(poll);
     }
-    assert!(node.workers.set(mailboxes.clone()).is_ok(), "workers are set once");
+    assert!(node.threads.workers.set(mailboxes.clone()).is_ok(), "workers are set once");
     let woken = mailboxes.clone();
     node.shared.keyspace.board.wake_by(Box::new(move |who| {
         woken[who.worker].send(Mail::Free { token: who.token, client: who.client });
@@ -281,6 +294,7 @@ static GARBAGE_WAITING: AtomicUsize = AtomicUsize::new(0);
 fn make_node(
     config: Config,
     renames: &[(String, String)],
+    users: Vec<User>,
     workers: usize,
     rng: &mut Rng,
     origin: Origin,
@@ -338,6 +352,7 @@ fn make_node(
     let run_id = random_hex(rng);
     let node = Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin);
     configure_observers(&node, &node.config.load());
+    users.into_iter().for_each(|user| node.accounts.put(user));
     Ok(node)
 }
 
@@ -408,6 +423,7 @@ pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
         stream_node_max_bytes: config.stream_node_max_bytes as usize,
         stream_node_max_entries: config.stream_node_max_entries,
         hll_sparse_max_bytes: config.hll_sparse_max_bytes as usize,
+        compress_payloads: config.rdbcompression,
         verify_checksums: true,
         max_string: config.proto_max_bulk_len as usize,
         collation: collation(config).unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! The cluster family: CLUSTER and its subcommands, ASKING, READONLY, READWRITE. Asks of the state machine,
 //! and its answers as replies.
 
+use crate::acl::category;
 use crate::base::crc16::{SLOTS, key_slot};
 use crate::cluster::report::{NodeInfo, Shard};
 use crate::cluster::{ClusterState, Endpoint, FailoverMode, Keys, NodeId, Now};
@@ -16,17 +17,17 @@ pub const COMMANDS: &[Command] = &[
     Command::container("cluster", Cluster, CLUSTER).doc("3.0.0", "", "Commands about the cluster."),
     Command::new("asking", 1, Cluster, asking)
         .flags(FAST | KEEPS_ASKING)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .complexity("O(1)")
         .doc("3.0.0", "", "Lets the next command use a slot that is being imported."),
     Command::new("readonly", 1, Cluster, readonly)
         .flags(LOADING | STALE | FAST)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .complexity("O(1)")
         .doc("3.0.0", "", "Lets the connection read from a replica."),
     Command::new("readwrite", 1, Cluster, readwrite)
         .flags(LOADING | STALE | FAST)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .complexity("O(1)")
         .doc("3.0.0", "", "Ends READONLY."),
 ];

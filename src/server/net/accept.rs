@@ -137,6 +137,7 @@ impl std::fmt::Debug for AcceptLoop {
 }
 
 impl AcceptLoop {
+    /// Registers sockets that are bound already, and itself as the acceptor of the node.
     pub fn new(
         node: &Node,
         tcp: Vec<std::net::TcpListener>,
@@ -149,7 +150,7 @@ impl AcceptLoop {
         let acceptor = Arc::new(Acceptor { waker, registry, tcp: Mutex::default(), tls: Mutex::default() });
         *acceptor.tcp.lock() = acceptor.open(Kind::Tcp, tcp);
         *acceptor.tls.lock() = acceptor.open(Kind::Tls, tls);
-        assert!(node.acceptor.set(Arc::clone(&acceptor)).is_ok(), "there is one acceptor");
+        assert!(node.threads.acceptor.set(Arc::clone(&acceptor)).is_ok(), "there is one acceptor");
         let mut unix = unix.map(UnixListener::from_std);
         if let Some(listener) = &mut unix {
             poll.registry().register(listener, UNIX, Interest::READABLE)?;
@@ -162,7 +163,7 @@ impl AcceptLoop {
         let mut events = Events::with_capacity(64);
         // Whether more connections wait than were taken at once.
         let mut more = false;
-        while !node.shutting_down.load(Ordering::Acquire) {
+        while !node.shutdown.begun.load(Ordering::Acquire) {
             // Now and then without an event: a listener that ran out of descriptors is tried again.
             let wait = if more { Duration::ZERO } else { Duration::from_millis(500) };
             match self.poll.poll(&mut events, Some(wait)) {
@@ -192,7 +193,7 @@ impl AcceptLoop {
                             TcpKeepalive::new().with_time(every).with_interval(every / 3).with_retries(3);
                         let _ = SockRef::from(&stream.as_fd()).set_tcp_keepalive(&keepalive);
                     }
-                    let guarded = config.protected_mode && config.requirepass.0.is_empty();
+                    let guarded = config.protected_mode && node.accounts.default_user().nopass;
                     let refusal =
                         if guarded && !peer.ip().to_canonical().is_loopback() { Some(DENIED) } else { None };
                     tracing::debug!("Accepted {peer}");
@@ -283,7 +284,7 @@ fn admit(
 
 /// The worker that is next, unless a script keeps it busy. The last one is for when that is so of all others.
 fn choose_worker(node: &Node, next: &mut usize) -> usize {
-    let spare = node.workers.get().map_or(1, |workers| workers.len() - 1);
+    let spare = node.threads.workers.get().map_or(1, |workers| workers.len() - 1);
     let running = node.shared.scripts.running();
     for _ in 0..spare {
         let worker = *next;

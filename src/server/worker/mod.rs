@@ -17,6 +17,7 @@ use crate::base::time::UnixMs;
 use crate::command::{Client, gate};
 use crate::config::compound::OutputLimits;
 use crate::exec::observe::Seen;
+use crate::exec::rights::Denied;
 use crate::exec::upkeep::Room;
 use crate::exec::{Executor, Host};
 use crate::keyspace::SHARDS;
@@ -63,9 +64,13 @@ const EXPIRY_KEYS: usize = 200;
 
 /// One worker's own state.
 pub struct Worker {
+    /// Its number, from 0; mail and clients name it by that.
     pub index: usize,
+    /// The node that it works for.
     pub node: Arc<Node>,
+    /// What it waits at for sockets and its mailbox.
     pub poll: Poll,
+    /// Where other threads leave messages for it.
     pub mailbox: Arc<Mailbox>,
     executor: Executor,
     connections: Vec<Option<Box<Connection>>>,
@@ -110,6 +115,7 @@ impl std::fmt::Debug for Worker {
 /// The executor's way to the rest of the node.
 #[derive(Debug)]
 pub struct NodeHost<'a> {
+    /// The node that the executor belongs to.
     pub node: &'a Arc<Node>,
 }
 
@@ -141,17 +147,22 @@ impl Host for NodeHost<'_> {
         self.node.show_to_monitors(seen);
     }
 
+    fn denied(&mut self, denied: &Denied<'_>) {
+        self.node.note_denied(denied);
+    }
+
     fn did(&mut self, event: &'static str, nanos: u64) {
         self.node.latency.note(event, nanos, unix_ms() / 1000);
     }
 }
 
 impl Worker {
+    /// A worker without connections; it runs on the thread that calls [`run`](Self::run).
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
         let executor = Executor::new(
             node.shared,
             Box::new(Arc::clone(&node)),
-            Arc::clone(&node.stats[index]),
+            Arc::clone(&node.counters.commands[index]),
             seed,
             now_ns,
         );
@@ -207,6 +218,11 @@ impl Worker {
                 if event.is_writable() {
                     self.on_writable(token);
                 }
+                if event.is_read_closed()
+                    && let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut)
+                {
+                    c.read_closed = true;
+                }
                 if event.is_readable() || event.is_error() || event.is_read_closed() {
                     readable.push(token);
                 }
@@ -217,7 +233,7 @@ impl Worker {
                 readable.sort_unstable();
                 readable.dedup();
             }
-            self.node.net.rounds.fetch_add(1, Ordering::Relaxed);
+            self.node.counters.net.rounds.fetch_add(1, Ordering::Relaxed);
             self.reload_limits();
             self.executor.refresh();
             self.executor.publish_counts();
@@ -309,12 +325,12 @@ impl Worker {
     /// Evicts keys while memory is above its limit, also when nobody writes.
     fn evict_some(&mut self, now: UnixMs) {
         if self.node.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT == 0 {
-            self.node.exceeded.note(false, self.node.mono_ms());
+            self.node.counters.exceeded.note(false, self.node.mono_ms());
             return;
         }
         let room = self.executor.make_room(&mut NodeHost { node: &self.node }, now);
         self.evicting = room == Room::Soon;
-        self.node.exceeded.note(room != Room::Enough, self.node.mono_ms());
+        self.node.counters.exceeded.note(room != Room::Enough, self.node.mono_ms());
     }
 
     /// This worker's part of active expiry: its share of the shards, each with a bounded number of
@@ -324,7 +340,7 @@ impl Worker {
             return;
         }
         let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
-        let workers = self.node.workers.get().map_or(1, Vec::len);
+        let workers = self.node.threads.workers.get().map_or(1, Vec::len);
         let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
         let began = now_ns();
         for _ in 0..SHARDS_PER_PERIOD {
@@ -350,7 +366,7 @@ impl Worker {
         let waits = c.hold.is_some() || c.client.subscriptions() > 0;
         if self.idle_limit == 0 {
             self.deadlines.set(token, Kind::Idle, None);
-        } else if idle > self.idle_limit && !waits && !self.node.cron_paused.load(Ordering::Relaxed) {
+        } else if idle > self.idle_limit && !waits && !self.node.stopped.cron.load(Ordering::Relaxed) {
             self.close(token);
         } else {
             let left = if waits { self.idle_limit } else { self.idle_limit.saturating_sub(idle) };
@@ -380,10 +396,9 @@ impl Worker {
             local_addr,
             created: unix_ms(),
             resp3: self.node.config.load().client_default_resp == 3,
-            user: "default".into(),
             ..Client::default()
         };
-        client.set_authenticated(self.node.admits_without_password());
+        self.node.log_in_as_default(&mut client);
         let entry = self.node.clients.add(&client, fd);
         self.connections[token] = Some(Box::new(Connection {
             stream,
@@ -400,6 +415,7 @@ impl Worker {
             last_seen: self.last_second,
             over_soft_limit_since: None,
             more_to_read: false,
+            read_closed: false,
             reply_peak: (0, self.last_second),
             usage: Usage::default(),
         }));
@@ -451,8 +467,9 @@ impl Worker {
         c.stream.say_end();
         c.stream.deregister(self.poll.registry());
         self.free_place(token);
-        self.node.clients.remove(c.client.id);
+        // In this order: see `close_greediest`.
         self.node.clients.count_memory(c.usage.total, 0);
+        self.node.clients.remove(c.client.id);
         let hold = c.hold.take();
         if let Some(counter) = hold.as_ref().and_then(|hold| hold.counter(&self.node.clients)) {
             counter.fetch_sub(1, Ordering::Relaxed);

@@ -139,13 +139,13 @@ impl Worker {
                         c.client.id,
                         c.client.addr
                     );
-                    self.node.net.query_limit_closed.fetch_add(1, Ordering::Relaxed);
+                    self.node.counters.net.query_limit_closed.fetch_add(1, Ordering::Relaxed);
                     self.close(token);
                 }
                 Ok(n) => {
                     input_bytes += n as u64;
                     c.more_to_read = false;
-                    if c.stream.may_have_more(n, room) {
+                    if c.stream.may_have_more(n, room) || c.read_closed {
                         self.ready.push(token);
                     }
                     if c.hold.is_some() {
@@ -169,8 +169,8 @@ impl Worker {
             }
         }
         if input_bytes > 0 {
-            self.node.net.reads.fetch_add(segments.len() as u64, Ordering::Relaxed);
-            self.node.net.input_bytes.fetch_add(input_bytes, Ordering::Relaxed);
+            self.node.counters.net.reads.fetch_add(segments.len() as u64, Ordering::Relaxed);
+            self.node.counters.net.input_bytes.fetch_add(input_bytes, Ordering::Relaxed);
         }
         taken
     }
@@ -222,8 +222,8 @@ impl Worker {
             }
         }
         if output_bytes > 0 {
-            self.node.net.writes.fetch_add(writes, Ordering::Relaxed);
-            self.node.net.output_bytes.fetch_add(output_bytes, Ordering::Relaxed);
+            self.node.counters.net.writes.fetch_add(writes, Ordering::Relaxed);
+            self.node.counters.net.output_bytes.fetch_add(output_bytes, Ordering::Relaxed);
         }
         self.reply = reply;
         self.reply.recycle();
@@ -291,7 +291,7 @@ impl Worker {
             c.client.id,
             c.client.addr
         );
-        self.node.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
+        self.node.counters.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
         self.close(token);
     }
 }

@@ -45,7 +45,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("executable", node.origin.executable.display().to_string());
     let file = node.origin.config_file.as_ref().map_or(String::new(), |f| f.display().to_string());
     out.field("config_file", file);
-    let workers = node.workers.get().map_or(1, Vec::len);
+    let workers = node.threads.workers.get().map_or(1, Vec::len);
     out.field("io_threads_active", u8::from(workers > 1));
     out.field("worker_threads", workers);
     if let Some(tls) = node.tls.context() {

@@ -129,7 +129,7 @@ fn finish(node: &Arc<Node>, executor: &mut Executor, job: Job, answers: Answers)
         Ok(()) => reply.ok(),
         Err(text) => {
             reply.error(&text);
-            node.stats[job.worker].count_error(&text);
+            node.counters.commands[job.worker].count_error(&text);
         }
     }
     node.send(job.worker, Mail::Resume { token: job.token, client: job.client, reply, written_to });

@@ -49,7 +49,7 @@ pub fn take_over(node: &Arc<Node>, client: &mut Client, socket: Socket, input: V
         let _ = orders.send(Order::Bytes(output));
     }
     let id = client.id;
-    let outlet = node.control.get().and_then(|control| {
+    let outlet = node.threads.control.get().and_then(|control| {
         let _runtime = control.handle().enter();
         match socket.adopt(node.config.load().repl_disable_tcp_nodelay) {
             Ok(link) => Some(Outlet::new(node, link)),

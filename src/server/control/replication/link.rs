@@ -370,9 +370,8 @@ impl Link {
                 }
             }
         }
-        if self.loading
-            && let Some(result) = self.loaded.take()
-        {
+        // One that failed early is told before the last of it was handed over.
+        if let Some(result) = self.loaded.take_if(|result| self.loading || result.is_err()) {
             self.loading = false;
             self.loader = None;
             if result.is_ok() {

@@ -14,8 +14,11 @@ use smallvec::SmallVec;
 /// What a handshake waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shake {
+    /// Nothing: it is over.
     Done,
+    /// Bytes of the peer.
     Read,
+    /// Room in the socket.
     Write,
 }
 
@@ -36,10 +39,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// Before the handshake, of either side.
     pub fn new(tls: impl Into<Connection>) -> Self {
         Self { tls: tls.into(), ready: 0, drained: false, owed: 0, ended: false, failure: None }
     }
 
+    /// Before the end of the handshake, when no data may be read or written.
     pub fn is_handshaking(&self) -> bool {
         self.tls.is_handshaking()
     }
