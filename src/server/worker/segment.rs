@@ -231,6 +231,9 @@ impl Worker {
 
     pub(super) fn on_writable(&mut self, token: usize) {
         let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut) else { return };
+        if c.stream.is_handshaking() {
+            return self.ready.push(token);
+        }
         if c.output.is_empty() {
             // A connection that is broken is found to be so when it is read.
             let _ = c.stream.send_own();
