@@ -458,6 +458,42 @@ fn waitaof_counts_what_is_on_disks() {
     client.expect("WAITAOF 1 1 3000", "[:1, :0]");
 }
 
+/// Each takes a picture of its own, and waits for none of the others.
+#[test]
+fn a_rewrite_and_a_full_synchronisation_do_not_wait_for_a_save() {
+    let mut server = aof(&[]);
+    let mut client = server.connect();
+    every_type(&mut client, true);
+    client.run("DEBUG POPULATE 4000 many 10");
+    // A save that takes as long as it is wanted.
+    client.ok("CONFIG SET rdb-key-save-delay 5000");
+    client.expect("BGSAVE", "+Background saving started");
+    wait_for("the save has begun", SOON, || client.info_int("current_save_keys_processed") > 0);
+    client.ok("CONFIG SET rdb-key-save-delay 0");
+    let load = Load::start(server.port, 1);
+    rewrite(&mut client);
+    let replica = Server::subject();
+    let mut on_replica = replica.connect();
+    on_replica.ok(&format!("REPLICAOF 127.0.0.1 {}", server.port));
+    wait_for("the link is up", SOON, || on_replica.info("master_link_status") == "up");
+    assert_eq!(client.info("rdb_bgsave_in_progress"), "1", "the save is still being written");
+    client.expect("BGSAVE", "-ERR Background save already in progress");
+    drop(load);
+    wait_for("they have died", SOON, || client.info("db0").contains("expires=2,"));
+    client.expect("WAIT 1 10000", ":1");
+    let before = digest(&mut client);
+    assert_eq!(digest(&mut on_replica), before);
+    wait_for("the save ends", Duration::from_secs(60), || client.info("rdb_bgsave_in_progress") == "0");
+    assert_eq!(client.info("rdb_last_bgsave_status"), "ok");
+    stop(&mut server);
+    let out = check("rdb", &[server.dir().join("dump.rdb").to_str().expect("text")], "");
+    assert!(out.1, "{}", out.0);
+    server.start_again();
+    let mut client = server.connect();
+    wait_for("they have died again", SOON, || client.info("db0").contains("expires=2,"));
+    assert_eq!(digest(&mut client), before);
+}
+
 #[test]
 fn growth_begins_a_rewrite() {
     let server = aof(&["--auto-aof-rewrite-min-size", "64kb", "--auto-aof-rewrite-percentage", "50"]);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::base::time::UnixMs;
@@ -56,13 +57,13 @@ pub struct SaveState {
     pictures: AtomicU64,
     /// The save under way is to be given up. Held while a file gets its final name.
     given_up: Mutex<bool>,
-    /// BGSAVE SCHEDULE: begin when the snapshot under way is through.
+    /// BGSAVE SCHEDULE: begin at the next tick.
     pub scheduled: AtomicBool,
     pub loaded_keys: AtomicU64,
     pub load_expired: AtomicU64,
     /// Keys of the snapshot under way or the last one, and how many of them are encoded.
     pub keys_total: AtomicU64,
-    pub keys_done: Arc<AtomicU64>,
+    pub keys_done: ArcSwap<AtomicU64>,
     pub loading: LoadProgress,
 }
 
@@ -112,7 +113,7 @@ impl SaveState {
             loaded_keys: AtomicU64::new(0),
             load_expired: AtomicU64::new(0),
             keys_total: AtomicU64::new(0),
-            keys_done: Arc::default(),
+            keys_done: ArcSwap::default(),
             loading: LoadProgress::default(),
         }
     }
@@ -151,7 +152,7 @@ pub struct Picture {
     pause: i32,
 }
 
-/// Takes a picture of everything. All shards are locked. `None` while another one is being written.
+/// Takes a picture of everything. All shards are locked. `None` while as many as may be are being written.
 pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
     begin_as(node, locked, Form::Rdb)
 }
@@ -160,23 +161,25 @@ pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
 pub fn begin_as(node: &Node, locked: &Locked<'_>, form: Form) -> Option<Picture> {
     let config = node.config.load();
     let ks = &node.shared.keyspace;
-    let walk = ks.begin_snapshot(locked, encoder(node, &config, form))?;
-    node.save.keys_done.store(0, Ordering::Relaxed);
+    let done = Arc::<AtomicU64>::default();
+    let walk = ks.begin_snapshot(locked, encoder(node, &config, form, &done))?;
+    node.save.keys_done.store(Arc::clone(&done));
     node.save.keys_total.store(walk.keys() as u64, Ordering::Relaxed);
     Some(Picture {
         form,
         walk: Some(walk),
         dirty: ks.stats.dirty.load(Ordering::Relaxed),
+        done,
         pause: config.rdb_key_save_delay,
         ..without_keys(node)
     })
 }
 
-/// How an entry is written in this form.
-fn encoder(node: &Node, config: &Config, form: Form) -> Arc<Encode> {
+/// How an entry is written in this form, and counted.
+fn encoder(node: &Node, config: &Config, form: Form, done: &Arc<AtomicU64>) -> Arc<Encode> {
     let (options, policy) = (Options { compress: config.rdbcompression }, config.maxmemory_policy);
     let ks = Arc::clone(&node.shared.keyspace);
-    let done = Arc::clone(&node.save.keys_done);
+    let done = Arc::clone(done);
     if form == Form::Commands {
         return Arc::new(move |entry, out: &mut Vec<u8>| {
             done.fetch_add(1, Ordering::Relaxed);
@@ -201,7 +204,7 @@ pub fn without_keys(node: &Node) -> Picture {
         dirty: 0,
         number: node.save.pictures.fetch_add(1, Ordering::Relaxed),
         replication: node.replication.saved_position(node),
-        done: Arc::clone(&node.save.keys_done),
+        done: Arc::default(),
         pause: 0,
     }
 }
@@ -359,21 +362,27 @@ pub fn path(config: &Config) -> PathBuf {
 
 /// Saves on the calling thread, which holds no shard lock. False when it failed or one is under way.
 pub fn save_now(node: &Node) -> bool {
-    let picture = begin(node, &node.shared.keyspace.lock_all());
-    let Some(picture) = picture else { return false };
-    note_begin(&node.save);
+    let locked = node.shared.keyspace.lock_all();
+    let Some(picture) = begin_save(node, &locked) else { return false };
+    drop(locked);
     run_save(node, picture).is_ok()
 }
 
-fn note_begin(state: &SaveState) {
+/// A picture for the data file, of which one is written at a time.
+fn begin_save(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
+    let state = &node.save;
+    if state.is_running() {
+        return None;
+    }
+    let picture = begin(node, locked)?;
     *state.given_up.lock() = false;
     state.running_since_ms.store(unix_ms(), Ordering::Release);
+    Some(picture)
 }
 
 /// Starts a save on a thread of its own. All shards are locked. False when one is under way.
 pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
-    let Some(picture) = begin(node, locked) else { return false };
-    note_begin(&node.save);
+    let Some(picture) = begin_save(node, locked) else { return false };
     let for_thread = Arc::clone(node);
     let started =
         std::thread::Builder::new().name("save".into()).spawn(move || match run_save(&for_thread, picture) {
@@ -460,7 +469,7 @@ pub fn note_failure(node: &Node) {
 pub fn cron(node: &Arc<Node>) {
     let (config, state) = (node.config.load_full(), &node.save);
     let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
-    if loading || state.is_running() || node.shared.keyspace.is_snapshot_running() {
+    if loading || state.is_running() {
         return;
     }
     let now_s = unix_ms() / 1000;
