@@ -357,7 +357,8 @@ fn a_data_file_changes_hands_between_us_and_redis() {
             Some(before) => assert_eq!(&client.run("DEBUG DIGEST").text(), before, "turn {turn}"),
             None => {
                 every_type(&mut client, true);
-                client.pipeline(&["XGROUP CREATE stream g 0", "XREADGROUP GROUP g c COUNT 2 STREAMS stream >"]);
+                client
+                    .pipeline(&["XGROUP CREATE stream g 0", "XREADGROUP GROUP g c COUNT 2 STREAMS stream >"]);
             }
         }
         client.pipeline(&[

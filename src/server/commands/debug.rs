@@ -213,13 +213,13 @@ fn sleep(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// the thread of `worker`.
 fn stop_all(node: &Node, worker: usize, time: Duration) {
     let Some(until) = Instant::now().checked_add(time) else { return };
-    for other in (0..node.workers.get().map_or(0, Vec::len)).filter(|w| *w != worker) {
+    for other in (0..node.threads.workers.get().map_or(0, Vec::len)).filter(|w| *w != worker) {
         node.send(other, Mail::Sleep(until));
     }
-    for runtime in node.runtimes.lock().iter() {
+    for runtime in node.threads.runtimes.lock().iter() {
         runtime.spawn(async move { sleep_until(until) });
     }
-    node.asleep_until_ms.store(node.mono_ms().saturating_add(time.as_millis() as u64), Ordering::Release);
+    node.stopped.until_ms.store(node.mono_ms().saturating_add(time.as_millis() as u64), Ordering::Release);
     sleep_until(until);
 }
 
@@ -270,7 +270,7 @@ fn segfault(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn set_active_expire(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    node(ctx).active_expire.store(is_on(args[2]), Ordering::Relaxed);
+    node(ctx).stopped.expiry.store(!is_on(args[2]), Ordering::Relaxed);
     ctx.reply.ok();
     DONE
 }
@@ -345,7 +345,7 @@ fn is_on(word: &[u8]) -> bool {
 }
 
 fn pause_cron(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    node(ctx).cron_paused.store(is_on(args[2]), Ordering::Relaxed);
+    node(ctx).stopped.cron.store(is_on(args[2]), Ordering::Relaxed);
     ctx.reply.ok();
     DONE
 }

@@ -352,8 +352,8 @@ pub fn load_at_start(node: &Node) -> Result<Option<Loaded>, String> {
     };
     let started = Instant::now();
     let total = file.metadata().ok().map(|m| m.len());
-    let result = load(node, file, total, &|| !node.shutting_down.load(Ordering::Acquire));
-    if node.shutting_down.load(Ordering::Acquire) {
+    let result = load(node, file, total, &|| !node.shutdown.begun.load(Ordering::Acquire));
+    if node.shutdown.begun.load(Ordering::Acquire) {
         // The gate stays closed: a part of the data is not to be seen, nor saved.
         return Ok(None);
     }

@@ -150,8 +150,8 @@ impl Aof {
     }
 }
 
-/// Reads the folder, and the data in it where they are wanted. No write may come before [`start`], which writes
-/// it down. False: other data files may be read. The error is for the log.
+/// Reads the folder, and the data in it where they are wanted. The gate stays closed: no write may come before
+/// somebody writes it down. False: other data files may be read. The error is for the log.
 pub fn load_at_start(node: &Arc<Node>) -> Result<bool, String> {
     let config = node.config.load_full();
     let mut folder = Folder::open(&config)?;
@@ -161,7 +161,7 @@ pub fn load_at_start(node: &Arc<Node>) -> Result<bool, String> {
     }
     folder.upgrade()?;
     let started = Instant::now();
-    let keep_on = || !node.shutting_down.load(Ordering::Acquire);
+    let keep_on = || !node.shutdown.begun.load(Ordering::Acquire);
     let loaded = load::load(node, &folder, &keep_on)?;
     *node.aof.folder.lock() = folder;
     if loaded && keep_on() {

@@ -173,7 +173,7 @@ impl Writer {
     }
 
     fn run(mut self) {
-        while !self.node.shutting_down.load(Ordering::Acquire) {
+        while !self.node.shutdown.begun.load(Ordering::Acquire) {
             self.node.sleep_along();
             let orders = std::mem::take(&mut *self.aof().orders.lock());
             for order in orders {
