@@ -128,11 +128,11 @@ pub static DIRECTIVES: &[Directive] = &[
     here("dir", ".", Text(at!(dir))).protected().moves(&[Directory]).not_while_loading(),
     here("rdbcompression", "yes", Bool(at!(rdbcompression))).moves(&[Encodings]),
     here("rdbchecksum", "yes", Bool(at!(rdbchecksum))).immutable(),
-    later("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
+    none("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
     here("rdb-key-save-delay", "0", Int(INT_MIN, INT_MAX, at!(rdb_key_save_delay))).hidden(),
     here("rdb-save-incremental-fsync", "yes", Bool(at!(rdb_save_incremental_fsync))),
     here("stop-writes-on-bgsave-error", "yes", Bool(at!(stop_writes_on_bgsave_error))).moves(&[SaveFailure]),
-    later("sanitize-dump-payload", "no", Choice(at!(sanitize_dump_payload))),
+    none("sanitize-dump-payload", "no", Choice(at!(sanitize_dump_payload))),
     // AppendOnly
     here("appendonly", "no", Bool(at!(appendonly))).moves(&[AppendOnly]).not_while_loading(),
     here("appendfilename", "appendonly.aof", Text(at!(appendfilename))).immutable().check(settings::appendfilename_is_a_name),

@@ -27,7 +27,7 @@ use crate::server::control::Control;
 use crate::server::control::clustering;
 use crate::server::control::clustering::ClusterError;
 use crate::server::control::replication;
-use crate::server::disk::{aof, rdb_file};
+use crate::server::disk::{aof, rdb_load};
 use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
 use crate::server::net::mailbox::{Mail, Mailbox};
@@ -173,7 +173,7 @@ fn watch(node: &Arc<Node>, sentinel: Sentinel) -> Result<(), StartError> {
 /// Brings the data, and the node into its place among others.
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     let has_aof = aof::load_at_start(node).map_err(StartError::Data)?;
-    let loaded = if has_aof { None } else { rdb_file::load_at_start(node).map_err(StartError::Data)? };
+    let loaded = if has_aof { None } else { rdb_load::load_at_start(node).map_err(StartError::Data)? };
     if node.shutdown.begun.load(Ordering::Acquire) {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use crate::command::{Ctx, Fail, Outcome, Result, gate, is};
 use crate::keyspace::Effects;
 use crate::resp::Reply;
 use crate::server::commands::node;
-use crate::server::disk::{aof, rdb_file};
+use crate::server::disk::{aof, rdb_file, rdb_load};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
 use crate::server::process::os_error::words;
@@ -118,5 +118,5 @@ fn save_and_load(node: &Node, how: How) -> std::result::Result<(), String> {
     }
     let file = File::open(rdb_file::path(&node.config.load())).map_err(|e| words(&e))?;
     let total = file.metadata().ok().map(|m| m.len());
-    rdb_file::load(node, file, total, &|| true).map(|_| ()).map_err(|e| e.to_string())
+    rdb_load::load(node, file, total, &|| true).map(|_| ()).map_err(|e| e.to_string())
 }

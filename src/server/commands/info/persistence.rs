@@ -16,7 +16,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("current_cow_size", 0);
     out.field("current_cow_size_age", 0);
     out.field("current_fork_perc", "0.00");
-    out.field("current_save_keys_processed", node.save.keys_done.load(Ordering::Relaxed));
+    out.field("current_save_keys_processed", node.save.keys_done.load().load(Ordering::Relaxed));
     out.field("current_save_keys_total", node.save.keys_total.load(Ordering::Relaxed));
     out.field("rdb_changes_since_last_save", node.shared.keyspace.stats.dirty.load(Ordering::Relaxed));
     let save = &node.save;
