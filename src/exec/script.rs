@@ -23,7 +23,8 @@
 //!
 //! Once a script has run for `busy-reply-threshold` it declares its locks as long
 //! ([`Locked::declare_long`]): who needs one of them is told -BUSY, and everybody else goes on. SCRIPT KILL
-//! is heard at every look, that is every few thousand instructions.
+//! is heard at every look, that is every few thousand instructions. At each look from then on the worker whose
+//! thread it is serves its other clients ([`Host::meanwhile`]): nobody is to suffer for where its connection is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -266,6 +267,12 @@ impl Executor {
             reply.error(&text);
             return Ok(Some(text.into()));
         };
+        if engine.is_running() {
+            // Asked for meanwhile, on the thread of a script that takes long.
+            let text = self.busy_fail().to_string();
+            reply.error(&text);
+            return Ok(Some(text.into()));
+        }
         let (db, resp3) = (client.db, client.resp3);
         let mut declared = LockSet::NONE;
         given.keys.iter().for_each(|key| declared.add_slot(crate::base::crc16::key_slot(key)));
@@ -580,6 +587,9 @@ impl Calls for Run<'_, '_> {
             self.long = true;
             let since: UnixMs = self.call.now;
             self.locked.declare_long(Reason::Script, since);
+        }
+        if self.long {
+            self.host.meanwhile();
         }
         Ok(())
     }

@@ -101,6 +101,8 @@ struct State {
     calls: Cell<Option<NonNull<dyn Calls>>>,
     resp3: Cell<bool>,
     stop: Cell<Option<Stop>>,
+    /// A function of Lua's is below on the stack, also while `calls` is in use.
+    running: Cell<bool>,
 }
 
 impl State {
@@ -181,7 +183,7 @@ impl Engine {
 
     /// Whether a script runs on this thread at this moment.
     pub fn is_running(&self) -> bool {
-        self.state.calls.get().is_some()
+        self.state.running.get()
     }
 
     /// Compiles a script, unless this thread has done it. The error is whole.
@@ -309,7 +311,9 @@ impl Engine {
             // SAFETY: only the lifetime changes; the pointer is taken out again before the borrow ends.
             unsafe { std::mem::transmute::<NonNull<dyn Calls + '_>, NonNull<dyn Calls + 'static>>(calls) }
         }));
+        state.running.set(true);
         let result = self.protected.call::<(bool, Value)>(args);
+        state.running.set(false);
         state.calls.set(None);
         let stop = state.stop.take();
         if stop.is_some() {

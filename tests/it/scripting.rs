@@ -48,6 +48,56 @@ fn a_script_that_hangs_on_the_only_worker_is_killed_and_others_are_answered() {
     hanging.expect("PING", "+PONG");
 }
 
+/// Whoever sits on the worker that a script hangs is served by it all the same.
+#[test]
+fn connections_of_a_hanging_worker_are_answered() {
+    if subject_is_real() {
+        return;
+    }
+    let server = node("1");
+    server.connect().ok("CONFIG SET busy-reply-threshold 20");
+    let mut others: Vec<Client> = (0..4).map(|_| server.connect()).collect();
+    others.iter_mut().for_each(|c| c.expect("PING", "+PONG"));
+    let mut listener = server.connect();
+    listener.run("SUBSCRIBE news");
+    let mut blocked = server.connect();
+    blocked.send(&["BLPOP", "none", "0.2"]);
+    let mut hanging = server.connect();
+    // It holds the lock of one key; what it sends behind the script must wait, in order.
+    hanging.send(&["EVAL", "while true do redis.call('GET', KEYS[1]) end", "1", "k"]);
+    hanging.send(&["PING", "behind"]);
+    wait_for("the script is seen to hang", SOON, || others[0].run("GET k").to_string().starts_with("-BUSY"));
+    assert_eq!(blocked.read().to_string(), "(nil)");
+    for client in &mut others {
+        client.expect("PING", "+PONG");
+        client.expect(
+            "EVAL \"return 1\" 0",
+            "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        );
+        client.expect(
+            "SCRIPT LOAD \"return 1\"",
+            "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        );
+        assert!(client.run("MULTI").to_string().starts_with("+OK"));
+        assert!(client.run("EVAL \"return 1\" 0").to_string().starts_with("+QUEUED"));
+        assert!(client.run("EXEC").to_string().starts_with("-BUSY"));
+    }
+    assert_eq!(others[1].run("PUBLISH news hello").to_string(), ":1");
+    assert_eq!(listener.read().to_string(), "[\"message\", \"news\", \"hello\"]");
+    let id = others[2].run("CLIENT ID").text();
+    let killed = others[3].run(&format!("CLIENT KILL ID {}", id.trim_start_matches(':'))).to_string();
+    assert_eq!(killed, ":1");
+    wait_for("it is closed", SOON, || others[2].try_run("PING").is_err());
+    others[1].ok("SCRIPT KILL");
+    assert!(hanging.read().to_string().starts_with("-ERR Script killed by user with SCRIPT KILL"));
+    assert_eq!(hanging.read().to_string(), "\"behind\"");
+    others[0].expect("EVAL \"return redis.call('SET', KEYS[1], 1)\" 1 k", "+OK");
+    // A second one goes the same way.
+    hanging.send(&crate::common::client::words(ENDLESS));
+    wait_for("it is killed", SOON, || others[0].run("SCRIPT KILL").to_string() == "+OK");
+    assert!(hanging.read().to_string().starts_with("-ERR Script killed by user"));
+}
+
 #[test]
 fn a_script_cannot_hide_from_its_end_in_pcall() {
     let server = node("2");
