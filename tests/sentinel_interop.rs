@@ -363,6 +363,123 @@ fn commands_answer_as_recorded() {
     assert!(line.ends_with(&format!("status=ok,address=127.0.0.1:{port},slaves=1,sentinels=2")), "{info}");
 }
 
+/// The usages that HELP tells, which tools take for the list of what there is.
+#[test]
+fn help_names_what_redis_sentinel_names() {
+    let _alone = light();
+    let usages = |program| {
+        let guard = Guard::start(program, free_port(), 1, "");
+        let told = guard.connect().run("SENTINEL HELP");
+        let lines: Vec<String> = told.items().iter().map(Reply::text).collect();
+        lines.into_iter().filter(|line| !line.starts_with(' ')).collect::<Vec<_>>()
+    };
+    assert_eq!(usages(Program::Ours), usages(Program::Real));
+}
+
+/// What monitors ask a sentinel besides SENTINEL: the same fields in the same order.
+#[test]
+fn info_and_role_are_as_redis_sentinel_has_them() {
+    let _alone = light();
+    let port = free_port();
+    let guards = [Guard::start(Program::Ours, port, 1, ""), Guard::start(Program::Real, port, 1, "")];
+    let shapes = guards.each_ref().map(|guard| {
+        let info = guard.connect().run("INFO sentinel").text();
+        let names = info.lines().map(|line| line.split(':').next().unwrap_or_default().to_owned());
+        (names.collect::<Vec<_>>(), guard.connect().run("ROLE").to_string())
+    });
+    assert_eq!(shapes[0], shapes[1]);
+    let sections = guards.each_ref().map(|guard| {
+        let info = guard.connect().run("INFO").text();
+        info.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+    });
+    assert_eq!(sections[0], sections[1]);
+}
+
+/// A whole zone goes: the primary, a replica and a sentinel at once. The other two sentinels promote what is left.
+#[test]
+fn the_loss_of_a_zone_is_survived() {
+    let _alone = light();
+    let mut servers = nodes(Program::Ours);
+    let old = servers[0].port.to_string();
+    let mut guards = guards(&[Program::Ours, Program::Real, Program::Ours], servers[0].port);
+    servers[0].kill();
+    servers[1].kill();
+    guards[0].kill();
+    let left = servers[2].port.to_string();
+    for guard in &guards[1..] {
+        wait_for("what is left is promoted", FAILOVER, || guard.primary() == left);
+    }
+    wait_for("it takes writes", FAILOVER, || {
+        Client::try_connect(servers[2].port)
+            .is_ok_and(|mut c| c.try_run("SET k v").is_ok_and(|r| r.to_string() == "+OK"))
+    });
+    // The zone returns: with what it knew, the primary of before follows, and so does its sentinel.
+    servers[0].start_again();
+    servers[1].start_again();
+    guards[0].launch();
+    for server in &servers[..2] {
+        wait_for("it follows", FAILOVER, || follows(server, &left));
+    }
+    wait_for("the sentinel learns of it", FAILOVER, || guards[0].primary() == left);
+    assert_ne!(old, left);
+}
+
+/// Two of three sentinels are gone with the primary: one alone may find it down, and must not replace it. Once the
+/// others are back the failover happens.
+#[test]
+fn without_a_quorum_nothing_is_replaced_until_it_is_back() {
+    let _alone = light();
+    let mut servers = nodes(Program::Ours);
+    let old = servers[0].port.to_string();
+    let mut guards = guards(&[Program::Ours; 3], servers[0].port);
+    guards[1].kill();
+    guards[2].kill();
+    servers[0].kill();
+    wait_for("it is found down", FAILOVER, || {
+        guards[0].log().contains(&format!("+sdown master mymaster 127.0.0.1 {old}"))
+    });
+    wait_for("the others are found down", FAILOVER, || {
+        guards[0].log().matches("+sdown sentinel").count() == 2
+    });
+    let refused = guards[0].connect().run("SENTINEL CKQUORUM mymaster").to_string();
+    assert!(refused.starts_with("-NOQUORUM 1 usable Sentinels"), "{refused}");
+    let log = guards[0].log();
+    assert!(
+        !log.contains("+odown") && !log.contains("+switch-master") && !log.contains("+elected-leader"),
+        "{log}"
+    );
+    assert_eq!(guards[0].primary(), old);
+    guards[1].launch();
+    guards[2].launch();
+    for guard in &guards {
+        wait_for("it is replaced", FAILOVER, || guard.primary() != old);
+    }
+}
+
+/// Down for longer than the window: it is replaced, and follows when it is back.
+#[test]
+fn a_primary_that_restarts_too_late_returns_as_a_replica() {
+    let _alone = light();
+    let mut servers = nodes(Program::Ours);
+    let old = servers[0].port.to_string();
+    let guards = guards(&[Program::Ours; 3], servers[0].port);
+    servers[0].kill();
+    for guard in &guards {
+        wait_for("it is replaced", FAILOVER, || guard.primary() != old);
+    }
+    let new = guards[0].primary();
+    servers[0].start_again();
+    wait_for("it follows", FAILOVER, || follows(&servers[0], &new));
+    wait_for("it counts as a replica", FAILOVER, || {
+        guards.iter().all(|guard| {
+            let replicas = guard.connect().run("SENTINEL REPLICAS mymaster");
+            replicas.items().iter().any(|r| field(r, "port") == old && field(r, "flags") == "slave")
+        })
+    });
+    // A sentinel that saw a restart does not take a replica for a primary.
+    assert!(guards.iter().all(|guard| guard.primary() == new));
+}
+
 fn script(dir: &Path, name: &str, body: &str) -> String {
     let path = dir.join(name);
     fs::write(&path, format!("#!/bin/sh\n{body}\n")).expect("write a script");

@@ -18,11 +18,15 @@ mod convert;
 mod library;
 mod libs;
 mod number;
+mod patterns;
+pub mod proof;
 mod raise;
 mod redis;
 mod sandbox;
 pub mod shebang;
 pub mod store;
+#[cfg(test)]
+mod tests;
 
 use sandbox::Sandbox;
 pub use shebang::Flags;

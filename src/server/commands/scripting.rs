@@ -7,6 +7,7 @@ use crate::base::glob;
 use crate::command::help::help;
 use crate::command::spec::{Group::Scripting, KeySpec, counted, flags::*, key};
 use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is, wrong_arguments};
+use crate::exec::Shared;
 use crate::exec::script::busy_fail;
 use crate::persist::rdb::functions;
 use crate::resp::Reply;
@@ -450,6 +451,13 @@ pub fn load_all(store: &Store, codes: &[Vec<u8>]) -> std::result::Result<(), Str
     }
     store.set_libraries(libraries);
     Ok(())
+}
+
+/// Whether a script has run for longer than `busy-reply-threshold`.
+pub fn one_takes_long(shared: &Shared) -> bool {
+    let (threshold, now) = (shared.busy_after_ms.load(Ordering::Relaxed), now_ns());
+    let takes_long = |running: &Arc<Running>| now.saturating_sub(running.began) / 1_000_000 >= threshold;
+    threshold != 0 && shared.scripts.running().iter().any(takes_long)
 }
 
 /// Stops all scripts because the node ends: with `force` also those that have written, of which nothing is

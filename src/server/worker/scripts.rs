@@ -121,6 +121,7 @@ impl Worker {
         let spare = self.scripts.spare.take().expect("one script runs at a time");
         let mut executor = std::mem::replace(&mut self.executor, spare);
         self.scripts.running = Some(token);
+        executor.make_room_for_scripts(&mut NodeHost::new(&node), now);
         let mut host = NodeHost { node: &node, worker: Some(self) };
         let after = executor.execute(&mut host, &mut c.client, id, args, hashed, now, reply);
         self.scripts.spare = Some(std::mem::replace(&mut self.executor, executor));
