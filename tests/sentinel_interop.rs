@@ -245,6 +245,71 @@ fn a_primary_that_sleeps_is_replaced_and_returns_as_a_replica() {
     wait_for("it follows", FAILOVER, || follows(&servers[0], &new));
 }
 
+/// The same with the sleep of the guides, of which other nodes' clients notice nothing.
+#[test]
+#[ignore = "takes a minute: scripts/test sentinel-long"]
+fn a_primary_that_sleeps_for_half_a_minute_is_replaced_and_returns_as_a_replica() {
+    let _alone = light();
+    let servers = nodes(Program::Ours);
+    let old = servers[0].port.to_string();
+    let guards = guards(&[Program::Ours, Program::Real, Program::Ours], servers[0].port);
+    let mut sleeper = servers[0].connect();
+    sleeper.send(&["DEBUG", "SLEEP", "30"]);
+    for guard in &guards {
+        wait_for("every sentinel names another primary", FAILOVER, || guard.primary() != old);
+    }
+    let new = guards[0].primary();
+    let _ = sleeper.try_read();
+    wait_for("it follows", FAILOVER, || follows(&servers[0], &new));
+    assert!(guards.iter().all(|guard| guard.primary() == new));
+}
+
+/// After a failover all stays as it is: nobody is found down, nothing is switched back, for five minutes.
+#[test]
+#[ignore = "takes five minutes: scripts/test sentinel-long"]
+fn five_minutes_after_a_failover_nothing_has_moved() {
+    let _alone = light();
+    let mut servers = nodes(Program::Ours);
+    let old = servers[0].port.to_string();
+    let guards = guards(&[Program::Ours, Program::Real, Program::Ours], servers[0].port);
+    servers[0].kill();
+    for guard in &guards {
+        wait_for("it is replaced", FAILOVER, || guard.primary() != old);
+    }
+    servers[0].start_again();
+    let new = guards[0].primary();
+    wait_for("all others follow", FAILOVER, || {
+        servers.iter().all(|s| s.port.to_string() == new || follows(s, &new))
+    });
+    let all_well = |guard: &Guard| {
+        let mut client = guard.connect();
+        let flags = |reply: &Reply| reply.items().iter().map(|i| field(i, "flags")).collect::<Vec<_>>();
+        field(&client.run("SENTINEL MASTER mymaster"), "flags") == "master"
+            && flags(&client.run("SENTINEL REPLICAS mymaster")) == ["slave", "slave"]
+            && flags(&client.run("SENTINEL SENTINELS mymaster")) == ["sentinel", "sentinel"]
+    };
+    for guard in &guards {
+        wait_for("all is well", FAILOVER, || all_well(guard));
+    }
+    let epochs: Vec<String> =
+        guards.iter().map(|g| field(&g.connect().run("SENTINEL MASTER mymaster"), "config-epoch")).collect();
+    let until = std::time::Instant::now() + Duration::from_secs(300);
+    let (mut looks, mut writer) =
+        (0, servers.iter().find(|s| s.port.to_string() == new).expect("ours").connect());
+    // Looks again and again for the whole time; a look that fails ends the test.
+    while std::time::Instant::now() < until {
+        for (guard, epoch) in guards.iter().zip(&epochs) {
+            assert!(all_well(guard), "{}", guard.log());
+            assert_eq!(guard.primary(), new);
+            assert_eq!(&field(&guard.connect().run("SENTINEL MASTER mymaster"), "config-epoch"), epoch);
+        }
+        writer.ok("SET k v");
+        looks += 1;
+        std::thread::park_timeout(Duration::from_secs(1));
+    }
+    assert!(looks > 100, "{looks}");
+}
+
 #[test]
 fn a_primary_that_restarts_in_time_is_kept() {
     let _alone = light();

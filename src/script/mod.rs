@@ -319,6 +319,10 @@ impl Engine {
         let result = self.protected.call::<(bool, Value)>(args);
         state.running.set(false);
         state.calls.set(None);
+        if self.lua.used_memory() > sandbox::MEMORY / 4 {
+            // The next one is not to fail for what this one has left behind. An error leaves much.
+            let _ = self.lua.gc_collect();
+        }
         let stop = state.stop.take();
         if stop.is_some() {
             // Otherwise there would be one look an instruction for ever.

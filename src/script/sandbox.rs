@@ -37,7 +37,7 @@ const GLOBALS: &[&str] = &[
 ];
 
 /// What an interpreter may allocate, in bytes.
-const MEMORY: usize = 1 << 30;
+pub const MEMORY: usize = 1 << 30;
 
 pub const READ_ONLY: &str = "Attempt to modify a readonly table";
 

@@ -67,7 +67,7 @@ fn connections_of_a_hanging_worker_are_answered() {
     hanging.send(&["EVAL", "while true do redis.call('GET', KEYS[1]) end", "1", "k"]);
     hanging.send(&["PING", "behind"]);
     wait_for("the script is seen to hang", SOON, || others[0].run("GET k").to_string().starts_with("-BUSY"));
-    assert_eq!(blocked.read().to_string(), "(nil)");
+    assert_eq!(blocked.read().to_string(), "nil-array");
     for client in &mut others {
         client.expect("PING", "+PONG");
         client.expect(
