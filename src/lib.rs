@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | 0 | [`base`] | nothing: time, seeded random numbers, glob, number text, checksums |
 //! | 1 | [`resp`], [`encoding`] | bytes |
-//! | 2 | [`value`], [`config`], [`pubsub`], [`script`], [`cluster`], [`repl`], [`sentinel`] | their own subject; the last three are pure state machines |
+//! | 2 | [`value`], [`config`], [`acl`], [`pubsub`], [`script`], [`cluster`], [`repl`], [`sentinel`] | their own subject; the last three are pure state machines |
 //! | 3 | [`keyspace`] | slots, shards, locks, expiry, eviction, scan, snapshot, waiters, the log |
 //! | 4 | [`persist`] | RDB, and the parts of an append-only file |
 //! | 5 | [`command`] | one file a family; specification and handler side by side |
@@ -45,6 +45,11 @@
 //! starts again. MIGRATE holds no lock while it talks to the other node: readers go on, who would write to one of
 //! its keys is put aside, and what the other node took is deleted when its answer comes ([`exec::parcel`]).
 //!
+//! **Whether a user may.** Users and their rules are [`acl`]; who is not all-powerful has a bit in its conditions, and
+//! `exec::rights` asks about each of its commands just before they run: a client's, EXEC's, a script's, and those of
+//! clients who waited. When rights change, every command is asked about until each worker has looked at its
+//! clients (`Node::rights_changed`).
+//!
 //! **Who hears of a change.** Whatever changes a key says so with [`keyspace::Db::changed`] and names the
 //! event ([`keyspace::event`]): commands, expiry, eviction, a flush, a lost slot. There transactions that
 //! watch the key are broken, blocked clients are noted ([`keyspace::watch`]), and events that
@@ -60,6 +65,10 @@
 //! **Where a vote is decided.** `hear_auth_request` in `cluster::election`. The vote leaves only after
 //! the `Persist` action before it is on disk: the order of actions is a contract ([`cluster::Action`]).
 //! `scripts/sim` runs that machine under a simulated faulty network and a crashing disk.
+//!
+//! **Where TLS is.** A session without its socket ([`server::net::tls`]): the worker that owns a connection opens and
+//! seals its records (`net::connection`), the control thread those of links (`net::link`). A replica takes its session
+//! along when it leaves its worker. Handshakes are rationed in `worker::shaking`.
 //!
 //! **Where a reply waits for its replicas.** A worker hands what was appended to the log's readers before it sends
 //! (`worker::held`); the link of a replica writes at once (`replication::stream`), and the connection's outbox
@@ -95,12 +104,15 @@
 
 // Who reads a clock cannot be replayed: see clippy.toml.
 #![warn(clippy::disallowed_methods)]
+// What is public says what it is.
+#![warn(missing_docs)]
 
 pub mod base;
 
 pub mod encoding;
 pub mod resp;
 
+pub mod acl;
 pub mod cluster;
 pub mod config;
 pub mod pubsub;

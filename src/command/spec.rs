@@ -6,36 +6,52 @@
 use smallvec::SmallVec;
 
 use super::ctx::Handler;
+use crate::acl::category::{self, Categories};
 
 /// Flags of a command, as COMMAND INFO lists them, and a few of our own behind [`flags::LOCK_ALL`].
 pub mod flags {
     /// A set of flags.
     pub type Flags = u64;
 
+    /// May change data: refused on read-only replicas and while writes are stopped.
     pub const WRITE: Flags = 1 << 0;
+    /// Reads keys and changes none.
     pub const READONLY: Flags = 1 << 1;
     /// Refused when memory is over its limit.
     pub const DENYOOM: Flags = 1 << 2;
+    /// For administrators: in the categories `@admin` and `@dangerous`, and hidden from MONITOR.
     pub const ADMIN: Flags = 1 << 3;
+    /// Part of publish and subscribe: in the category `@pubsub`.
     pub const PUBSUB: Flags = 1 << 4;
+    /// Refused inside scripts.
     pub const NOSCRIPT: Flags = 1 << 5;
+    /// May make its client wait: in the category `@blocking`.
     pub const BLOCKING: Flags = 1 << 6;
     /// Allowed while data are loaded.
     pub const LOADING: Flags = 1 << 7;
     /// Allowed on a replica that has lost its primary.
     pub const STALE: Flags = 1 << 8;
+    /// MONITOR does not show it.
     pub const SKIP_MONITOR: Flags = 1 << 9;
+    /// The slow log does not record it.
     pub const SKIP_SLOWLOG: Flags = 1 << 10;
+    /// Runs in a slot that is being imported, as if ASKING stood before it.
     pub const ASKING: Flags = 1 << 11;
+    /// Takes no longer on more data than O(log N): in the category `@fast`, all others in `@slow`.
     pub const FAST: Flags = 1 << 12;
     /// Allowed before authentication.
     pub const NO_AUTH: Flags = 1 << 13;
     /// Tells replicas something although it changes no data. COMMAND does not show it.
     pub const MAY_REPLICATE: Flags = 1 << 14;
+    /// Where its keys stand depends on its other arguments.
     pub const MOVABLE_KEYS: Flags = 1 << 15;
+    /// Refused while a replica loads beside its old data; only shown, as we never do.
     pub const NO_ASYNC_LOADING: Flags = 1 << 16;
+    /// Refused inside MULTI.
     pub const NO_MULTI: Flags = 1 << 17;
+    /// Allowed while a script runs for too long.
     pub const ALLOW_BUSY: Flags = 1 << 18;
+    /// Takes keys, but may be called without any.
     pub const NO_MANDATORY_KEYS: Flags = 1 << 19;
     /// Runs with every shard locked: it looks at the whole keyspace.
     pub const LOCK_ALL: Flags = 1 << 24;
@@ -99,6 +115,7 @@ pub mod flags {
 
 /// The family of a command, as COMMAND DOCS names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the groups as COMMAND DOCS names them")]
 pub enum Group {
     Bitmap,
     Cluster,
@@ -120,6 +137,7 @@ pub enum Group {
 }
 
 impl Group {
+    /// As COMMAND DOCS spells it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Bitmap => "bitmap",
@@ -143,41 +161,53 @@ impl Group {
     }
 
     /// The ACL category of the family's commands.
-    const fn category(self) -> &'static str {
+    const fn category(self) -> Categories {
         match self {
-            Self::Bitmap => "@bitmap",
+            Self::Bitmap => category::BITMAP,
             // Of pub/sub commands those that the flag says.
-            Self::Cluster | Self::Sentinel | Self::Server | Self::PubSub => "",
-            Self::Connection => "@connection",
-            Self::Generic => "@keyspace",
-            Self::Geo => "@geo",
-            Self::Hash => "@hash",
-            Self::HyperLogLog => "@hyperloglog",
-            Self::List => "@list",
-            Self::Scripting => "@scripting",
-            Self::Set => "@set",
-            Self::SortedSet => "@sortedset",
-            Self::Stream => "@stream",
-            Self::String => "@string",
-            Self::Transactions => "@transaction",
+            Self::Cluster | Self::Sentinel | Self::Server | Self::PubSub => 0,
+            Self::Connection => category::CONNECTION,
+            Self::Generic => category::KEYSPACE,
+            Self::Geo => category::GEO,
+            Self::Hash => category::HASH,
+            Self::HyperLogLog => category::HYPERLOGLOG,
+            Self::List => category::LIST,
+            Self::Scripting => category::SCRIPTING,
+            Self::Set => category::SET,
+            Self::SortedSet => category::SORTED_SET,
+            Self::Stream => category::STREAM,
+            Self::String => category::STRING,
+            Self::Transactions => category::TRANSACTION,
         }
     }
 }
 
 /// What a command does with the keys of a specification.
 pub mod key {
+    /// Reads the value, and neither changes nor deletes it.
     pub const RO: u16 = 1 << 0;
+    /// Changes the value that is there.
     pub const RW: u16 = 1 << 1;
+    /// Replaces the value whatever it was.
     pub const OW: u16 = 1 << 2;
+    /// Deletes the key.
     pub const RM: u16 = 1 << 3;
+    /// Tells something of the value's content, as a reply or as a copy.
     pub const ACCESS: u16 = 1 << 4;
+    /// Changes content that is there already.
     pub const UPDATE: u16 = 1 << 5;
+    /// Adds content, and changes or deletes none.
     pub const INSERT: u16 = 1 << 6;
+    /// Removes content, or the whole value.
     pub const DELETE: u16 = 1 << 7;
+    /// Only looks like a key: a channel, routed and locked by its slot.
     pub const NOT_KEY: u16 = 1 << 8;
+    /// The specification does not find all keys: clients must ask COMMAND GETKEYS.
     pub const INCOMPLETE: u16 = 1 << 9;
+    /// What is done with the key depends on the arguments.
     pub const VARIABLE_FLAGS: u16 = 1 << 10;
 
+    /// The words of COMMAND, in the order in which it shows them.
     pub const NAMES: &[(u16, &str)] = &[
         (RO, "RO"),
         (RW, "RW"),
@@ -248,6 +278,7 @@ impl Keyword {
 
 /// Which arguments from there on are keys.
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "each variant tells what its fields are")]
 pub enum Find {
     /// Up to `last` (counted from the begin; negative: from the end), every `step`, and with
     /// `limit` above 1 only the first `1 / limit` of what is left.
@@ -259,8 +290,11 @@ pub enum Find {
 /// One key specification.
 #[derive(Clone, Copy, Debug)]
 pub struct KeySpec {
+    /// Bits of [`key`].
     pub flags: u16,
+    /// Which argument the search starts from.
     pub begin: Begin,
+    /// Which arguments from there on are keys.
     pub find: Find,
     /// What flags cannot say, for COMMAND INFO; empty for nothing.
     pub notes: &'static str,
@@ -270,6 +304,7 @@ pub struct KeySpec {
 pub type KeyPositions = SmallVec<[usize; 8]>;
 
 impl KeySpec {
+    /// Says what flags cannot.
     pub const fn notes(mut self, notes: &'static str) -> Self {
         self.notes = notes;
         self
@@ -332,13 +367,21 @@ pub struct Command {
     pub name: &'static str,
     /// Words including the name (and the container's name); negative: at least.
     pub arity: i32,
+    /// Bits of [`flags`].
     pub flags: flags::Flags,
+    /// Most groups have an ACL category of their own.
     pub group: Group,
+    /// Empty: it names no keys.
     pub keys: &'static [KeySpec],
     /// ACL categories that do not follow from flags and group.
-    pub categories: &'static [&'static str],
+    pub categories: Categories,
+    /// Channels that a user must have rights to.
+    pub channels: Channels,
+    /// Hints for clients, in the words of "Command tips".
     pub tips: &'static [&'static str],
+    /// Version of Redis that brought it.
     pub since: &'static str,
+    /// One sentence for COMMAND DOCS, in our own words.
     pub summary: &'static str,
     /// Arguments, in the notation of [`super::syntax`].
     pub syntax: &'static str,
@@ -348,7 +391,9 @@ pub struct Command {
     pub history: &'static [(&'static str, &'static str)],
     /// Since when there is something better, and what.
     pub deprecated: Option<(&'static str, &'static str)>,
+    /// The handler; a container's refuses, because its subcommands do the work.
     pub run: Handler,
+    /// Empty: a command of its own.
     pub subcommands: &'static [Command],
     /// What the process must be for the command to exist.
     pub modes: &'static [Mode],
@@ -370,8 +415,10 @@ pub fn behind_option(args: &[&[u8]], from: usize, word: &str, words: usize) -> K
 /// What a process is: a node with data, or a Sentinel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
+    /// A node that keeps data, in a cluster or alone.
     #[default]
     Data,
+    /// A process that watches others (`--sentinel`).
     Sentinel,
 }
 
@@ -382,6 +429,7 @@ pub const EVERYWHERE: &[Mode] = &[Mode::Data, Mode::Sentinel];
 const UNNAMED: &[Mode] = &[Mode::Data];
 
 impl Command {
+    /// A row that has what every row needs; what follows in the chain adds the rest.
     pub const fn new(name: &'static str, arity: i32, group: Group, run: Handler) -> Self {
         Self {
             name,
@@ -389,7 +437,8 @@ impl Command {
             flags: 0,
             group,
             keys: &[],
-            categories: &[],
+            categories: 0,
+            channels: Channels::None,
             tips: &[],
             since: "",
             summary: "",
@@ -417,21 +466,31 @@ impl Command {
         self
     }
 
+    /// Bits of [`flags`]; replaces what was said before.
     pub const fn flags(mut self, flags: flags::Flags) -> Self {
         self.flags = flags;
         self
     }
 
+    /// Where its keys stand.
     pub const fn keys(mut self, keys: &'static [KeySpec]) -> Self {
         self.keys = keys;
         self
     }
 
-    pub const fn categories(mut self, categories: &'static [&'static str]) -> Self {
+    /// ACL categories beside those that flags and group give.
+    pub const fn categories(mut self, categories: Categories) -> Self {
         self.categories = categories;
         self
     }
 
+    /// Which arguments are channels that the user must have rights to.
+    pub const fn channels(mut self, channels: Channels) -> Self {
+        self.channels = channels;
+        self
+    }
+
+    /// In the words of "Command tips".
     pub const fn tips(mut self, tips: &'static [&'static str]) -> Self {
         self.tips = tips;
         self
@@ -473,16 +532,19 @@ impl Command {
         self.modes == UNNAMED || self.exists_in(mode)
     }
 
+    /// Version that deprecated it, and what to use instead.
     pub const fn deprecated(mut self, since: &'static str, instead: &'static str) -> Self {
         self.deprecated = Some((since, instead));
         self
     }
 
+    /// In big O, as the documentation tells it.
     pub const fn complexity(mut self, complexity: &'static str) -> Self {
         self.complexity = complexity;
         self
     }
 
+    /// Whether any of these flags is set.
     pub const fn has(&self, flag: flags::Flags) -> bool {
         self.flags & flag != 0
     }
@@ -521,6 +583,36 @@ impl Command {
         Some(out)
     }
 
+    /// Every key in `args`, with what this call does to it: bits of [`key`]. `None` as for
+    /// [`key_positions`](Self::key_positions).
+    pub fn key_uses(&self, args: &[&[u8]]) -> Option<SmallVec<[(usize, u16); 8]>> {
+        let mut out = SmallVec::new();
+        for spec in self.keys.iter().filter(|s| s.flags & key::NOT_KEY == 0) {
+            let mut positions = KeyPositions::new();
+            if !spec.positions(args, &mut positions) {
+                return None;
+            }
+            let flags = self.flags_in_use(spec.flags, args);
+            out.extend(positions.into_iter().map(|at| (at, flags)));
+        }
+        Some(out)
+    }
+
+    /// What a command whose flags vary does with these arguments.
+    fn flags_in_use(&self, declared: u16, args: &[&[u8]]) -> u16 {
+        if declared & key::VARIABLE_FLAGS == 0 {
+            return declared;
+        }
+        let is = |arg: &[u8], word: &str| arg.eq_ignore_ascii_case(word.as_bytes());
+        let says = |words: &[&str]| args.iter().skip(2).any(|a| words.iter().any(|w| is(a, w)));
+        match self.name {
+            "set" if says(&["get"]) => key::RW | key::ACCESS | key::UPDATE,
+            "set" => key::OW | key::UPDATE,
+            "bitfield" if !says(&["set", "incrby"]) => key::RO | key::ACCESS,
+            _ => declared & !key::VARIABLE_FLAGS,
+        }
+    }
+
     /// The first key, last key and step that clients before key specifications used.
     pub fn legacy_range(&self) -> (i64, i64, i64) {
         match self.keys {
@@ -545,62 +637,51 @@ impl Command {
         }
     }
 
-    /// All ACL categories, those that follow from flags and group included, in Redis's order.
-    pub fn acl_categories(&self) -> Vec<&'static str> {
+    /// All ACL categories, those that follow from flags and group included.
+    pub fn acl_categories(&self) -> Categories {
         let implied = [
-            (flags::WRITE, "@write"),
-            (flags::READONLY, "@read"),
-            (flags::ADMIN, "@admin"),
-            (flags::ADMIN, "@dangerous"),
-            (flags::PUBSUB, "@pubsub"),
-            (flags::FAST, "@fast"),
-            (flags::BLOCKING, "@blocking"),
+            (flags::WRITE, category::WRITE),
+            (flags::READONLY, category::READ),
+            (flags::ADMIN, category::ADMIN | category::DANGEROUS),
+            (flags::PUBSUB, category::PUBSUB),
+            (flags::FAST, category::FAST),
+            (flags::BLOCKING, category::BLOCKING),
         ];
-        let slow = if self.has(flags::FAST) { "" } else { "@slow" };
+        let mut set = self.categories;
+        for (flag, categories) in implied {
+            // What a script reads is its own affair.
+            let told = flag != flags::READONLY || !matches!(self.group, Group::Scripting);
+            if self.has(flag) && told {
+                set |= categories;
+            }
+        }
+        if !self.has(flags::FAST) {
+            set |= category::SLOW;
+        }
         // A container does nothing by itself.
         let is_container = !self.subcommands.is_empty() && self.flags == 0;
         // Generic commands that are about the connection (WAIT) or some types (SORT) rather than about keys.
-        let of_others = ["@connection", "@sortedset"].iter().any(|c| self.categories.contains(c));
+        let of_others = self.categories & (category::CONNECTION | category::SORTED_SET) != 0;
         let not_of_keys = matches!(self.group, Group::Generic) && of_others;
-        let group = if is_container || not_of_keys { "" } else { self.group.category() };
-        let is = |category: &str| {
-            category == slow
-                || category == group
-                || implied.iter().any(|(flag, name)| {
-                    // What a script reads is its own affair.
-                    let told = *flag != flags::READONLY || !matches!(self.group, Group::Scripting);
-                    *name == category && self.has(*flag) && told
-                })
-                || self.categories.contains(&category)
-        };
-        CATEGORIES.iter().copied().filter(|c| is(c)).collect()
+        if !is_container && !not_of_keys {
+            set |= self.group.category();
+        }
+        set
     }
 }
 
-/// The ACL categories, in the order in which COMMAND names them.
-const CATEGORIES: [&str; 21] = [
-    "@keyspace",
-    "@read",
-    "@write",
-    "@set",
-    "@sortedset",
-    "@list",
-    "@hash",
-    "@string",
-    "@bitmap",
-    "@hyperloglog",
-    "@geo",
-    "@stream",
-    "@pubsub",
-    "@admin",
-    "@fast",
-    "@slow",
-    "@blocking",
-    "@dangerous",
-    "@connection",
-    "@transaction",
-    "@scripting",
-];
+/// The channels of a command's call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    /// It has none, or is never refused because of them.
+    None,
+    /// The first argument is one.
+    First,
+    /// All arguments are.
+    All,
+    /// All arguments are patterns of some.
+    Patterns,
+}
 
 /// One key at `at`.
 pub const fn one(at: usize, flags: u16) -> KeySpec {

@@ -15,11 +15,11 @@ const SPANS: usize = EXACT + 22 * A_DOUBLING;
 
 /// Counters of one command on one thread, which alone writes them.
 #[derive(Debug)]
-pub struct Histogram(Box<[AtomicU64]>);
+pub struct Histogram(Box<[AtomicU64; SPANS]>);
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self((0..SPANS).map(|_| AtomicU64::new(0)).collect())
+        Self(Box::new([const { AtomicU64::new(0) }; SPANS]))
     }
 }
 
@@ -44,12 +44,14 @@ fn bounds(span: usize) -> (u64, u64) {
 }
 
 impl Histogram {
+    /// Counts a call that took so long. Only the thread that owns the histogram calls it.
     #[inline]
     pub fn count(&self, nanos: u64) {
         let counter = &self.0[span_of(nanos)];
         counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
+    /// CONFIG RESETSTAT.
     pub fn reset(&self) {
         self.0.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
     }
@@ -66,12 +68,14 @@ impl Default for Sum {
 }
 
 impl Sum {
+    /// Adds what one thread has counted.
     pub fn add(&mut self, histogram: &Histogram) {
-        for (sum, counter) in self.0.iter_mut().zip(&histogram.0) {
+        for (sum, counter) in self.0.iter_mut().zip(histogram.0.iter()) {
             *sum += counter.load(Ordering::Relaxed);
         }
     }
 
+    /// How many calls were counted.
     pub fn calls(&self) -> u64 {
         self.0.iter().sum()
     }

@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use super::call::{Call, Ended, Origin};
+use super::rights::refused_in_exec;
 use super::route::Route;
 use super::track::end_caching;
 use super::{After, Executor, Host, Shared, lock_set};
+use crate::acl::log::Context;
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::client::Multi;
@@ -207,6 +209,13 @@ impl Executor {
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             let call = Call { id: queued.id, command: queued.command, args: &args, key: None, now };
+            // Rights may have changed since the command was queued, and AUTH may stand before it.
+            if self.is_restricted(client)
+                && let Err((denial, _)) = self.check_rights(host, client, &call, Context::Multi)
+            {
+                self.reject(call.id, &Fail::owned(refused_in_exec(denial)), reply);
+                continue;
+            }
             self.stopwatch.start();
             let mut ended = self.call(origin, &call, host, client, locked, reply);
             if matches!(ended, Ended::Script) {

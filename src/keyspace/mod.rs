@@ -85,6 +85,7 @@ pub struct Keyspace {
     pub log: Arc<Log>,
     /// Counters for INFO.
     pub stats: Stats,
+    /// Which clients have read which keys (CLIENT TRACKING).
     pub tracking: tracking::Tracking,
     /// Which events are published (`notify-keyspace-events`).
     pub events: event::Wanted,

@@ -14,9 +14,9 @@ use mlua::{HookTriggers, Lua, MultiValue, Table, Value, VmState};
 
 use crate::resp::Reply;
 
-mod convert;
+pub mod convert;
 mod library;
-mod libs;
+pub mod libs;
 mod number;
 mod patterns;
 pub mod proof;
@@ -67,13 +67,16 @@ pub trait Calls {
 /// What a script is given.
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'a> {
+    /// What the script sees as KEYS.
     pub keys: &'a [&'a [u8]],
+    /// What the script sees as ARGV.
     pub args: &'a [&'a [u8]],
 }
 
 /// An error that ended a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
+    /// The error reply, code included.
     pub text: String,
     /// It is a command's, which was counted as failed.
     pub counted: bool,

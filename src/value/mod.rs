@@ -28,6 +28,7 @@ pub use table::Stage;
 /// A value on its way into the keyspace, or the body of an entry that is not an inline string.
 /// Sixteen bytes, so that an entry stays small.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the types as TYPE names them")]
 pub enum Value {
     /// Shared, so that a reply can be sent without a copy; a writer clones only while one is under way.
     String(Arc<Vec<u8>>),
@@ -59,6 +60,7 @@ impl Value {
 
 /// What a reader of the keyspace sees.
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the types as TYPE names them")]
 pub enum ValueRef<'a> {
     String(&'a [u8]),
     List(&'a List),
@@ -121,6 +123,7 @@ impl ValueRef<'_> {
 
 /// The type of a value as TYPE and SCAN name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the types as TYPE names them")]
 pub enum Kind {
     String,
     List,
@@ -172,6 +175,8 @@ pub struct Limits {
     pub stream_node_max_entries: u64,
     /// Bytes of a HyperLogLog in the sparse form.
     pub hll_sparse_max_bytes: usize,
+    /// Payloads hold long strings compressed: `rdbcompression`.
+    pub compress_payloads: bool,
     /// Compare the checksums of files and payloads. No directive: DEBUG clears it.
     pub verify_checksums: bool,
     /// The longest string that a command may build: `proto-max-bulk-len`.
@@ -198,6 +203,7 @@ impl Default for Limits {
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
             hll_sparse_max_bytes: 3000,
+            compress_payloads: true,
             verify_checksums: true,
             max_string: 512 << 20,
             collation: crate::base::collation::Collation::default(),

@@ -1,4 +1,4 @@
-"""redis-py against the server under test: a plain node in both protocols, sentinels that switch, and a cluster that
+"""redis-py against the server under test: a plain node in both protocols, TLS, sentinels that switch, and a cluster that
 loses a primary.
 
     python tests/clients/redis_py.py
@@ -6,11 +6,14 @@ loses a primary.
     KEYSTEAD_SERVER   the server (the release binary unless given)
 """
 
+import os
+import subprocess
 import sys
 import threading
 import time
 
-from rig import NODE_TIMEOUT_MS, PRIMARY_NAME, Checks, Client, Cluster, Rig, Watched, wait_until
+from rig import (NODE_TIMEOUT_MS, PRIMARY_NAME, ROOT, Checks, Client, Cluster, Rig, Watched, free_port, tool,
+                 wait_until)
 
 import redis
 import redis.sentinel
@@ -93,6 +96,68 @@ def check_introspection(r):
     assert r.command()["get"]["arity"] == 2
     assert abs(r.time()[0] - time.time()) < 10
     assert r.echo("x") == "x" and r.ping()
+
+
+def certificate(rig, name):
+    folder = os.path.join(rig.folder, "certificates")
+    if not os.path.exists(folder):
+        subprocess.run([os.path.join(ROOT, "scripts", "make-certs"), folder], check=True)
+    return os.path.join(folder, name)
+
+
+def speaks_tls(rig, port):
+    """The directives of a node that speaks TLS there, and everywhere to other nodes."""
+    return ("--tls-port", str(port), "--tls-cert-file", certificate(rig, "redis.crt"), "--tls-key-file",
+            certificate(rig, "redis.key"), "--tls-ca-cert-file", certificate(rig, "ca.crt"),
+            "--tls-replication", "yes", "--tls-cluster", "yes")
+
+
+def shown(rig):
+    """What a client over TLS shows, and whom it believes, names included."""
+    return {"ssl": True, "ssl_ca_certs": certificate(rig, "ca.crt"), "ssl_certfile": certificate(rig, "client.crt"),
+            "ssl_keyfile": certificate(rig, "client.key"), "ssl_check_hostname": True, "decode_responses": True}
+
+
+def check_tls(rig):
+    secure = free_port(18050)
+    rig.node(*speaks_tls(rig, secure))
+    for protocol in (2, 3):
+        r = redis.Redis(host="localhost", port=secure, protocol=protocol, **shown(rig))
+        for check in (check_types, check_transactions, check_scan, check_pubsub, check_introspection):
+            check(r)
+        big = "x" * 5_000_000
+        assert r.set("big", big) and r.get("big") == big
+    strangers = redis.Redis(host="localhost", port=secure, ssl=True, ssl_ca_certs=certificate(rig, "ca.crt"))
+    try:
+        strangers.ping()
+        raise AssertionError("a client without a certificate was served")
+    except (redis.ConnectionError, OSError):
+        pass
+
+
+def check_tls_cluster(rig):
+    ports, first = [], 18300
+    for _ in range(3):
+        secure = free_port(first, bus=True)
+        port = free_port(secure + 1)
+        rig.launch(port, "--cluster-enabled", "yes", *speaks_tls(rig, secure))
+        ports.append(secure)
+        first = port + 1
+    made = subprocess.run([tool("redis-cli"), "--cluster", "create", *[f"127.0.0.1:{p}" for p in ports],
+                           "--cluster-yes", "--tls", "--cacert", certificate(rig, "ca.crt"), "--cert",
+                           certificate(rig, "client.crt"), "--key", certificate(rig, "client.key")],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    r = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", ports[0])], **shown(rig))
+    assert sorted(node.port for node in r.get_primaries()) == ports, "it is sent to ports that speak TLS"
+
+    def written():
+        try:
+            return all(r.set(f"key:{i}", i) for i in range(500))
+        except redis.RedisError:
+            return False
+    wait_until("the cluster serves", written)
+    assert [r.get(f"key:{i}") for i in range(500)] == [str(i) for i in range(500)]
 
 
 def cluster_client(cluster):
@@ -202,6 +267,8 @@ def main():
             r = plain_node(rig, protocol)
             for check in (check_types, check_transactions, check_scan, check_pubsub, check_introspection):
                 checks.run(f"{check.__name__[6:]} in RESP{protocol}", check, r)
+        checks.run("TLS with certificates of clients", check_tls, rig)
+        checks.run("a cluster over TLS", check_tls_cluster, rig)
         checks.run("a sentinel's client follows", check_sentinel_is_followed, rig)
         cluster = checks.run("a cluster forms", Cluster, rig)
         for check in (check_cluster_workload, check_cluster_pubsub, check_cluster_loses_a_primary):

@@ -12,7 +12,7 @@ import tempfile
 import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts"))
-from node import KEYSTEAD, TARGET, Client, ReplyError, answers, free_port, start, stop, tool, wait_until  # noqa: E402
+from node import KEYSTEAD, ROOT, TARGET, Client, ReplyError, answers, free_port, start, stop, tool, wait_until  # noqa: E402
 
 PROGRAM = os.environ.get("KEYSTEAD_SERVER", KEYSTEAD)
 NODE_TIMEOUT_MS = 2000

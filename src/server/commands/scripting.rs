@@ -30,6 +30,7 @@ const ONE_IS_KILLED: &[&str] = &["request_policy:all_shards", "response_policy:o
 
 const AS_LONG_AS_IT_TAKES: &str = "Depends on the script.";
 
+/// EVAL and its relatives, SCRIPT, FUNCTION and FCALL.
 pub const COMMANDS: &[Command] = &[
     Command::new("eval", -3, Scripting, run)
         .flags(WRITES)

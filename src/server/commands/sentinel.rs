@@ -3,8 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
+use crate::acl::category;
 use crate::base::glob;
-use crate::command::spec::{Group, Mode, flags::*};
+use crate::command::spec::{Channels, Group, Mode, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Result, int, is};
 use crate::resp::Reply;
 use crate::sentinel::Sentinel;
@@ -16,18 +17,20 @@ use crate::server::sentinel::Driver;
 
 const HERE: &[Mode] = &[Mode::Sentinel];
 
+/// What only a sentinel has, or has in another form than a node with data.
 pub const COMMANDS: &[Command] = &[
     Command::container("sentinel", Group::Sentinel, SENTINEL)
         .doc("2.8.4", "", "Commands about the primaries that are watched.")
         .modes(HERE),
     Command::new("publish", 3, Group::PubSub, publish)
+        .channels(Channels::First)
         .flags(PUBSUB | LOADING | STALE | FAST)
         .complexity("O(1)")
         .doc("2.0.0", "channel message", "Takes the hello of another sentinel.")
         .modes(HERE),
     Command::new("role", 1, Group::Server, role)
         .flags(NOSCRIPT | LOADING | STALE | FAST)
-        .categories(&["@admin", "@dangerous"])
+        .categories(category::ADMIN | category::DANGEROUS)
         .complexity("O(N) where N is the number of primaries")
         .doc("2.8.12", "", "Names the primaries that are watched.")
         .modes(HERE),

@@ -14,9 +14,12 @@ use crate::server::process::os_error::words;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     #[error("Fatal error, can't open config file '{}': {}\n", path.display(), words(error))]
+    #[expect(missing_docs, reason = "the text of the error tells")]
     Open { path: PathBuf, error: io::Error },
+    /// Standard input, which `-` stands for.
     #[error("Fatal error, can't read the configuration from standard input: {}\n", words(.0))]
     Stdin(io::Error),
+    /// A line of the file or of the command line is wrong.
     #[error(transparent)]
     Line(#[from] file::FileError),
 }
@@ -68,8 +71,8 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     if let Ok(old) = fs::metadata(&path) {
         // Who is not allowed to give it back to its owner leaves it as his own. Before the mode, which
         // this may reduce.
-        let _ = std::os::unix::fs::fchown(new.file(), Some(old.uid()), Some(old.gid()));
-        new.file().set_permissions(old.permissions())?;
+        let _ = std::os::unix::fs::fchown(new.file().as_file(), Some(old.uid()), Some(old.gid()));
+        new.file().as_file().set_permissions(old.permissions())?;
     }
     new.file().write_all(text)?;
     new.finish()

@@ -25,6 +25,7 @@ use crate::resp::request::write_command;
 use crate::script::Libraries;
 use crate::server::commands::scripting;
 use crate::server::control::replication::SavedPosition;
+use crate::server::disk::file::DiskFile;
 use crate::server::disk::replace::Replacement;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::os_error::words;
@@ -47,6 +48,7 @@ fn delay(directive: i32, keys: Range<u64>) -> Duration {
 pub struct SaveState {
     /// Unix seconds of the last successful save, or of the start.
     pub last_save_s: AtomicI64,
+    /// The last background save was good, or there was none.
     pub last_ok: AtomicBool,
     /// Seconds that the last background save took; -1 before the first.
     pub last_duration_s: AtomicI64,
@@ -54,6 +56,7 @@ pub struct SaveState {
     pub running_since_ms: AtomicI64,
     /// Unix seconds of the last attempt, so that a failing disk is not tried ten times a second.
     pub last_try_s: AtomicI64,
+    /// Saves that ended well, since the start or CONFIG RESETSTAT.
     pub saves: AtomicU64,
     /// Pictures taken so far.
     pictures: AtomicU64,
@@ -61,11 +64,15 @@ pub struct SaveState {
     given_up: Mutex<bool>,
     /// BGSAVE SCHEDULE: begin when the snapshot under way is through.
     pub scheduled: AtomicBool,
+    /// Keys that the load at the start brought.
     pub loaded_keys: AtomicU64,
+    /// Keys that the load at the start left out because their time was over.
     pub load_expired: AtomicU64,
     /// Keys of the snapshot under way or the last one, and how many of them are encoded.
     pub keys_total: AtomicU64,
+    /// Those of [`keys_total`](Self::keys_total) that are encoded.
     pub keys_done: Arc<AtomicU64>,
+    /// The load under way, or the last one.
     pub loading: LoadProgress,
 }
 
@@ -76,6 +83,7 @@ pub struct LoadProgress {
     pub since_ms: AtomicI64,
     /// Bytes of the file; 0 for a stream whose length is not known.
     pub total: AtomicU64,
+    /// Bytes read so far, of all files.
     pub done: AtomicU64,
     /// Bytes of the files before this one.
     before: AtomicU64,
@@ -101,6 +109,7 @@ impl LoadProgress {
 }
 
 impl SaveState {
+    /// Nothing saved and nothing under way; the start counts as a save.
     pub fn new(now: UnixMs) -> Self {
         Self {
             last_save_s: AtomicI64::new(now / 1000),
@@ -120,6 +129,7 @@ impl SaveState {
         }
     }
 
+    /// Whether a background save is under way.
     pub fn is_running(&self) -> bool {
         self.running_since_ms.load(Ordering::Acquire) != 0
     }
@@ -293,7 +303,7 @@ impl Picture {
 
 /// A file that asks the disk to begin writing now and then.
 pub(super) struct PacedFile<'a> {
-    file: &'a File,
+    file: &'a DiskFile,
     since_sync: u64,
     /// Bytes after which it asks; `u64::MAX`: never.
     every: u64,
@@ -301,14 +311,15 @@ pub(super) struct PacedFile<'a> {
 
 impl<'a> PacedFile<'a> {
     /// `paced`: the directive that asks for it.
-    pub(super) fn new(file: &'a File, paced: bool) -> Self {
+    pub(super) fn new(file: &'a DiskFile, paced: bool) -> Self {
         Self { file, since_sync: 0, every: if paced { SYNC_EVERY } else { u64::MAX } }
     }
 }
 
 impl Write for PacedFile<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(buf)?;
+        let mut file = self.file;
+        let n = file.write(buf)?;
         self.since_sync += n as u64;
         if self.since_sync >= self.every {
             self.since_sync = 0;
@@ -318,7 +329,7 @@ impl Write for PacedFile<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        Ok(())
     }
 }
 
@@ -486,7 +497,9 @@ const PROGRESS_KEYS: u64 = 1024;
 /// What a file brought besides its keys.
 #[derive(Debug, Default)]
 pub struct Loaded {
+    /// Keys that are there now because of it.
     pub keys: u64,
+    /// Keys left out because their time was over.
     pub expired: u64,
     /// What replicas that go on from `replication` must be told of the expired ones. Empty where the
     /// file says nothing of a stream.
@@ -606,30 +619,26 @@ fn reader_error<R>(_reader: &Reader<R>, expected: &'static str, why: &'static st
     rdb::Error { offset: 0, key: None, problem: rdb::Problem::Malformed { expected, why } }
 }
 
-/// Loads the data file at the start and opens the gate. A file that is not there is an empty keyspace; so is
+/// Loads the data file at the start; the gate stays closed. A file that is not there is an empty keyspace; so is
 /// one that is given up because the node is to end.
 pub fn load_at_start(node: &Node) -> Result<Option<Loaded>, String> {
     let path = path(&node.config.load());
     let file = match File::open(&path) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            node.shared.set_gate(gate::LOADING, false);
-            return Ok(None);
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => {
             return Err(format!("Fatal error loading the DB {}: {}. Exiting.", path.display(), words(&e)));
         }
     };
     let started = Instant::now();
     let total = file.metadata().ok().map(|m| m.len());
-    let result = load(node, file, total, &|| !node.shutting_down.load(Ordering::Acquire));
-    if node.shutting_down.load(Ordering::Acquire) {
+    let result = load(node, file, total, &|| !node.shutdown.begun.load(Ordering::Acquire));
+    if node.shutdown.begun.load(Ordering::Acquire) {
         // It stays closed: a part of the data is not to be seen, nor saved.
         return Ok(None);
     }
     match result {
         Ok(loaded) => {
-            node.shared.set_gate(gate::LOADING, false);
             node.save.loaded_keys.store(loaded.keys, Ordering::Relaxed);
             node.save.load_expired.store(loaded.expired, Ordering::Relaxed);
             tracing::info!(

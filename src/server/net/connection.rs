@@ -15,17 +15,31 @@ use crate::keyspace::Log;
 use crate::keyspace::watch::Waiter;
 use crate::resp::reply::Piece;
 use crate::resp::{Progress, Reply};
-use crate::server::control::replication::Socket;
+use crate::server::net::link::Socket;
+use crate::server::net::tls::{Session, Shake};
 use crate::server::node::clients::{ClientEntry, Clients, Usage};
 
 /// Unsent output that no limit counts, as in Redis, whose clients have a buffer of this size.
 pub const FREE_OUTPUT: usize = 16 * 1024;
 
-/// A socket of either family.
+/// What carries a client's bytes.
 #[derive(Debug)]
 pub enum Stream {
+    /// Of the ports of clients.
     Tcp(TcpStream),
+    /// Of `unixsocket`.
     Unix(UnixStream),
+    /// Of `tls-port`.
+    Tls(Box<Secured>),
+}
+
+/// A connection that speaks TLS.
+#[derive(Debug)]
+pub struct Secured {
+    /// Carries the records.
+    pub tcp: TcpStream,
+    /// Encrypts and decrypts; it does not own the socket.
+    pub session: Session,
 }
 
 impl Stream {
@@ -33,6 +47,7 @@ impl Stream {
         match self {
             Self::Tcp(s) => s,
             Self::Unix(s) => s,
+            Self::Tls(s) => &mut s.tcp,
         }
     }
 
@@ -46,6 +61,7 @@ impl Stream {
         match self {
             Self::Tcp(s) => s.as_raw_fd(),
             Self::Unix(s) => s.as_raw_fd(),
+            Self::Tls(s) => s.tcp.as_raw_fd(),
         }
     }
 
@@ -54,32 +70,80 @@ impl Stream {
         match self {
             Self::Tcp(s) => Socket::Tcp(s.into()),
             Self::Unix(s) => Socket::Unix(s.into()),
+            Self::Tls(s) => Socket::Tls(s.tcp.into(), s.session),
         }
     }
 
+    /// The handshake is not over: nothing of the client's own can be read or written yet.
+    pub fn is_handshaking(&self) -> bool {
+        matches!(self, Self::Tls(s) if s.session.is_handshaking())
+    }
+
+    /// Whether, after `n` bytes of `room` were read, there may be more although no event will say so.
+    #[inline]
+    pub fn may_have_more(&self, n: usize, room: usize) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => n == room,
+            // What is decrypted already is no business of the socket's.
+            Self::Tls(s) => s.session.has_more(),
+        }
+    }
+
+    /// Goes on with the handshake.
+    pub fn shake(&mut self) -> io::Result<Shake> {
+        match self {
+            Self::Tls(s) => s.session.shake(&mut s.tcp),
+            Self::Tcp(_) | Self::Unix(_) => Ok(Shake::Done),
+        }
+    }
+
+    /// Sends what TLS itself has to say, if the socket takes it now.
+    pub fn send_own(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tls(s) => s.session.send(&mut s.tcp).map(|_| ()),
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Tells the peer that this is the end, if the socket takes it now.
+    pub fn say_end(&mut self) {
+        if let Self::Tls(s) = self {
+            s.session.end();
+            // Who is gone need not hear it.
+            let _ = s.session.send(&mut s.tcp);
+        }
+    }
+
+    /// Ends the worker's interest in it.
     pub fn deregister(&mut self, registry: &Registry) {
         // Fails only when it was never registered.
         let _ = registry.deregister(self.source());
     }
 
+    /// As [`io::Read`]; `WouldBlock` when nothing is there.
     pub fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(s) => s.read(buf),
             Self::Unix(s) => s.read(buf),
+            Self::Tls(s) => s.session.read(&mut s.tcp, buf),
         }
     }
 
+    /// As [`io::Write`]; `WouldBlock` when the system takes nothing.
     pub fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(s) => s.write(buf),
             Self::Unix(s) => s.write(buf),
+            Self::Tls(s) => s.session.write_one(&mut s.tcp, buf),
         }
     }
 
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// As [`Stream::write`]. What was not taken must be offered again as it was: see [`Session`].
+    fn write_vectored(&mut self, bufs: &mut [IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(s) => s.write_vectored(bufs),
             Self::Unix(s) => s.write_vectored(bufs),
+            Self::Tls(s) => s.session.write(&mut s.tcp, bufs),
         }
     }
 }
@@ -122,6 +186,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// Everything is sent.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -178,12 +243,14 @@ impl Outbox {
 /// How far the log is as a round's replies leave.
 #[derive(Clone, Copy, Debug)]
 pub struct LogState {
+    /// Where the log ends, bytes since the beginning of its history.
     pub end: u64,
     /// Replies to writes up to here may leave.
     pub passed: u64,
 }
 
 impl LogState {
+    /// Read at the end of a round, before its replies leave.
     pub fn of(log: &Log) -> Self {
         // In this order: what ends at `end` may be passed, and nothing behind it was written by this worker.
         Self { end: log.end(), passed: log.passed() }
@@ -200,7 +267,9 @@ impl LogState {
 /// A blocked client's command. When its wait ends by time stands in the worker's deadlines.
 #[derive(Clone, Debug)]
 pub struct Wait {
+    /// What its keys know it by.
     pub waiter: Arc<Waiter>,
+    /// What the client gets when its time is over.
     pub timeout_reply: TimeoutReply,
 }
 
@@ -212,11 +281,20 @@ pub enum Hold {
     Keys(Wait),
     /// Waits for its host, which answers. `blocked`: in a command that is made to wait (WAIT), which ends when
     /// the node becomes a replica.
-    Host { blocked: bool },
+    Host {
+        /// CLIENT LIST shows it as blocked.
+        blocked: bool,
+    },
     /// The node is paused; the input is tried again.
-    Pause { again: Option<Box<Wait>> },
+    Pause {
+        /// `None`: it was not blocked before.
+        again: Option<Box<Wait>>,
+    },
     /// On the board, for a shard or a key that another has: the input is tried again.
-    Aside { again: Option<Box<Wait>> },
+    Aside {
+        /// `None`: it was not blocked before.
+        again: Option<Box<Wait>>,
+    },
 }
 
 impl Hold {
@@ -243,8 +321,11 @@ impl Hold {
 /// One client on its worker.
 #[derive(Debug)]
 pub struct Connection {
+    /// Non-blocking, registered with the worker's poll.
     pub stream: Stream,
+    /// What commands know and change of it.
     pub client: Client,
+    /// What other threads see of it.
     pub entry: Arc<ClientEntry>,
     /// Input that is not a complete command yet, or that waits behind a hold.
     pub input: Vec<u8>,
@@ -252,9 +333,11 @@ pub struct Connection {
     pub need: usize,
     /// How far the long request that `input` begins with was looked through.
     pub progress: Option<Progress>,
+    /// What the socket has not taken yet.
     pub output: Outbox,
     /// Its output waits for the log, and its worker knows.
     pub held: bool,
+    /// `None`: its input runs as it comes.
     pub hold: Option<Hold>,
     /// The command that waits was sent while no reply was wanted (CLIENT REPLY).
     pub mute: bool,
@@ -266,6 +349,8 @@ pub struct Connection {
     pub over_soft_limit_since: Option<u64>,
     /// The socket may have more to read although no event will say so again.
     pub more_to_read: bool,
+    /// The peer has said all that it will say: what is read last is the end, of which no event tells again.
+    pub read_closed: bool,
     /// The longest reply of the last seconds, and the second of it.
     pub reply_peak: (usize, u64),
     /// What the node was last told of the memory that it takes.
@@ -372,7 +457,7 @@ impl Connection {
             for (i, chunk) in free.take(16).enumerate() {
                 slices.push(IoSlice::new(&chunk.bytes()[if i == 0 { self.output.sent } else { 0 }..]));
             }
-            let written = self.stream.write_vectored(&slices);
+            let written = self.stream.write_vectored(&mut slices);
             drop(slices);
             match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -408,6 +493,7 @@ mod tests {
             last_seen: 0,
             over_soft_limit_since: None,
             more_to_read: false,
+            read_closed: false,
             reply_peak: (0, 0),
             usage: Usage::default(),
         };

@@ -13,11 +13,13 @@ use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
 use crate::server::net::connection::Stream;
 
-/// One message.
+/// One message. `token` is the place of a connection on its worker, `client` the id that must be there: a message
+/// for one that has gone is dropped. `written_to` is an offset of the log.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are told above and by their variants")]
 pub enum Mail {
-    /// A connection that was accepted for this worker.
-    Accepted(Stream, String, String),
+    /// A connection that was accepted for this worker; or one that is to be told why it is not.
+    Accepted { stream: Stream, peer: String, local: String, refusal: Option<&'static str> },
     /// Bytes for a client outside its replies (a published message).
     Push { token: usize, client: u64, bytes: Arc<[u8]> },
     /// What a blocked client's command answered, and the end of the log behind what it wrote.
@@ -37,6 +39,8 @@ pub enum Mail {
     Unblock { token: usize, client: u64, with_error: bool },
     /// The node has become a replica: blocked clients are let go with an error.
     Demoted,
+    /// What users may do has changed: of this one, or of all.
+    Rights { user: Option<Arc<str>> },
     /// Do nothing until then (DEBUG SLEEP).
     Sleep(Instant),
     /// A new view of the cluster: blocked clients whose slot has left are sent away.
@@ -68,8 +72,9 @@ impl Mail {
             Self::Unblocked { waiter, .. } | Self::Retry { waiter } => waiter.token == token,
             // The round is not over.
             Self::Settle(_) => true,
-            Self::Accepted(..)
+            Self::Accepted { .. }
             | Self::Demoted
+            | Self::Rights { .. }
             | Self::Sleep(_)
             | Self::SlotsChanged
             | Self::Unpaused
@@ -88,10 +93,12 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
+    /// An empty one. `waker` ends the wait of its worker's poll.
     pub fn new(waker: Waker) -> Self {
         Self { mails: Mutex::default(), waker, rung: AtomicBool::new(false) }
     }
 
+    /// Puts a message in and wakes the worker, unless it was woken and has not looked yet.
     pub fn send(&self, mail: Mail) {
         self.mails.lock().push(mail);
         self.ring();

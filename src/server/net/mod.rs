@@ -1,6 +1,9 @@
-//! Clients' sockets: how they come in, what is read and written, and the way to a worker.
+//! Sockets: how clients come in, what is read and written, and the way to a worker; TLS; and the links of the
+//! control thread.
 
 pub mod accept;
 pub mod connection;
+pub mod link;
 pub mod listen;
 pub mod mailbox;
+pub mod tls;

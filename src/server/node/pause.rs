@@ -31,6 +31,7 @@ impl Node {
         self.shared.set_gate(bit, true);
     }
 
+    /// CLIENT UNPAUSE: also when the time is over.
     pub fn unpause_clients(&self) {
         let mut pause = self.pause.lock();
         pause.active = false;

@@ -85,7 +85,7 @@ impl Driver {
         assert!(driver.file.set(writer).is_ok(), "it is started once");
         driver.command(Sentinel::begin);
         assert!(node.sentinel.set(Arc::clone(&driver)).is_ok(), "there is one sentinel");
-        if let Some(control) = node.control.get() {
+        if let Some(control) = node.threads.control.get() {
             control.spawn(driver.keep_time());
         }
         Ok(())
@@ -127,6 +127,13 @@ impl Driver {
     pub fn write_directive(&self, name: &'static str, value: String) {
         if let Some(file) = self.file.get() {
             file.write_directive(name, value);
+        }
+    }
+
+    /// The users that are written with the next state.
+    pub fn write_users(&self, users: Vec<Vec<u8>>) {
+        if let Some(file) = self.file.get() {
+            file.write_users(users);
         }
     }
 

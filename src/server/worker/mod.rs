@@ -17,6 +17,7 @@ use crate::base::time::UnixMs;
 use crate::command::{Client, gate};
 use crate::config::compound::OutputLimits;
 use crate::exec::observe::Seen;
+use crate::exec::rights::Denied;
 use crate::exec::upkeep::Room;
 use crate::exec::{Executor, Host};
 use crate::keyspace::SHARDS;
@@ -39,6 +40,7 @@ mod held;
 mod mail;
 mod scripts;
 mod segment;
+mod shaking;
 mod waiting;
 
 use deadlines::{Deadlines, Kind};
@@ -64,9 +66,13 @@ const EXPIRY_KEYS: usize = 200;
 
 /// One worker's own state.
 pub struct Worker {
+    /// Its number, from 0; mail and clients name it by that.
     pub index: usize,
+    /// The node that it works for.
     pub node: Arc<Node>,
+    /// What it waits at for sockets and its mailbox.
     pub poll: Poll,
+    /// Where other threads leave messages for it.
     pub mailbox: Arc<Mailbox>,
     executor: Executor,
     scripts: Scripts,
@@ -92,6 +98,8 @@ pub struct Worker {
     /// Looked up at each wake-up: `client-output-buffer-limit` and `client-query-buffer-limit`.
     output_limits: OutputLimits,
     query_limit: usize,
+    /// How many handshakes may go on in this wake-up (`max-new-tls-connections-per-cycle`).
+    shakes_left: u32,
     /// `timeout` in seconds, looked up once a second.
     idle_limit: u64,
     /// Memory is above its limit, and keys can go.
@@ -110,6 +118,7 @@ impl std::fmt::Debug for Worker {
 /// The executor's way to the rest of the node.
 #[derive(Debug)]
 pub struct NodeHost<'a> {
+    /// The node that the executor belongs to.
     pub node: &'a Arc<Node>,
     /// The worker that runs a script, but for the executor that runs it.
     worker: Option<&'a mut Worker>,
@@ -150,6 +159,10 @@ impl Host for NodeHost<'_> {
         self.node.show_to_monitors(seen);
     }
 
+    fn denied(&mut self, denied: &Denied<'_>) {
+        self.node.note_denied(denied);
+    }
+
     fn did(&mut self, event: &'static str, nanos: u64) {
         self.node.latency.note(event, nanos, unix_ms() / 1000);
     }
@@ -162,10 +175,17 @@ impl Host for NodeHost<'_> {
 }
 
 impl Worker {
+    /// A worker without connections; it runs on the thread that calls [`run`](Self::run).
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
         let executor = |seed| {
             let node_of_commands = Box::new(Arc::clone(&node));
-            Executor::new(node.shared, node_of_commands, Arc::clone(&node.stats[index]), seed, now_ns)
+            Executor::new(
+                node.shared,
+                node_of_commands,
+                Arc::clone(&node.counters.commands[index]),
+                seed,
+                now_ns,
+            )
         };
         let (executor, spare) = (executor(seed), executor(seed.rotate_left(32)));
         Self {
@@ -191,6 +211,7 @@ impl Worker {
             replies_held: Held::default(),
             output_limits: OutputLimits::default(),
             query_limit: usize::MAX,
+            shakes_left: 0,
             idle_limit: 0,
             evicting: false,
             spared_at: 0,
@@ -206,7 +227,7 @@ impl Worker {
         while !self.stopped {
             let timeout = if self.ready.is_empty() { self.idle_timeout() } else { Duration::ZERO };
             let readable = self.wait_for_events(&mut events, timeout);
-            self.node.net.rounds.fetch_add(1, Ordering::Relaxed);
+            self.node.counters.net.rounds.fetch_add(1, Ordering::Relaxed);
             self.reload_limits();
             self.executor.refresh();
             self.executor.publish_counts();
@@ -239,6 +260,12 @@ impl Worker {
             }
             if event.is_writable() {
                 self.on_writable(token);
+            }
+            if event.is_read_closed() {
+                match self.connections.get_mut(token).and_then(Option::as_mut) {
+                    Some(c) => c.read_closed = true,
+                    None => self.scripts.note_closed(token),
+                }
             }
             if event.is_readable() || event.is_error() || event.is_read_closed() {
                 readable.push(token);
@@ -303,6 +330,7 @@ impl Worker {
                 Kind::Blocked => self.time_out(token),
                 Kind::Idle => self.close_if_idle(token),
                 Kind::Output => self.check_output(token),
+                Kind::Handshake => self.give_handshake_up(token),
             }
         }
     }
@@ -311,6 +339,7 @@ impl Worker {
         let config = self.node.config.load();
         self.output_limits = config.client_output_buffer_limit;
         self.query_limit = config.client_query_buffer_limit as usize;
+        self.shakes_left = config.max_new_tls_connections_per_cycle;
     }
 
     fn reload_idle_limit(&mut self) {
@@ -327,12 +356,12 @@ impl Worker {
     /// Evicts keys while memory is above its limit, also when nobody writes.
     fn evict_some(&mut self, now: UnixMs) {
         if self.node.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT == 0 {
-            self.node.exceeded.note(false, self.node.mono_ms());
+            self.node.counters.exceeded.note(false, self.node.mono_ms());
             return;
         }
         let room = self.executor.make_room(&mut NodeHost::new(&self.node), now);
         self.evicting = room == Room::Soon;
-        self.node.exceeded.note(room != Room::Enough, self.node.mono_ms());
+        self.node.counters.exceeded.note(room != Room::Enough, self.node.mono_ms());
     }
 
     /// This worker's part of active expiry: its share of the shards, each with a bounded number of
@@ -342,7 +371,7 @@ impl Worker {
             return;
         }
         let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
-        let workers = self.node.workers.get().map_or(1, Vec::len);
+        let workers = self.node.threads.workers.get().map_or(1, Vec::len);
         let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
         let began = now_ns();
         for _ in 0..SHARDS_PER_PERIOD {
@@ -368,7 +397,7 @@ impl Worker {
         let waits = c.hold.is_some() || c.client.subscriptions() > 0;
         if self.idle_limit == 0 {
             self.deadlines.set(token, Kind::Idle, None);
-        } else if idle > self.idle_limit && !waits && !self.node.cron_paused.load(Ordering::Relaxed) {
+        } else if idle > self.idle_limit && !waits && !self.node.stopped.cron.load(Ordering::Relaxed) {
             self.close(token);
         } else {
             let left = if waits { self.idle_limit } else { self.idle_limit.saturating_sub(idle) };
@@ -376,8 +405,8 @@ impl Worker {
         }
     }
 
-    /// Takes a new connection on.
-    fn adopt(&mut self, mut stream: Stream, addr: String, local_addr: String) {
+    /// Takes a new connection on; with a `refusal` to tell it that and close it.
+    fn adopt(&mut self, mut stream: Stream, addr: String, local_addr: String, refusal: Option<&str>) {
         let token = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() - 1
@@ -393,14 +422,14 @@ impl Worker {
             id: self.node.clients.next_id(),
             worker: self.index,
             token,
+            tls: matches!(stream, Stream::Tls(_)),
             addr,
             local_addr,
             created: unix_ms(),
             resp3: self.node.config.load().client_default_resp == 3,
-            user: "default".into(),
             ..Client::default()
         };
-        client.set_authenticated(self.node.admits_without_password());
+        self.node.log_in_as_default(&mut client);
         let entry = self.node.clients.add(&client, fd);
         self.connections[token] = Some(Box::new(Connection {
             stream,
@@ -417,13 +446,19 @@ impl Worker {
             last_seen: self.last_second,
             over_soft_limit_since: None,
             more_to_read: false,
+            read_closed: false,
             reply_peak: (0, self.last_second),
             usage: Usage::default(),
         }));
         if let Some(c) = self.connections[token].as_mut() {
+            if let Some(text) = refusal {
+                c.queue_message(text.as_bytes().into());
+                c.closing = true;
+            }
             c.note_usage(&self.node.clients, self.last_second);
         }
         self.close_if_idle(token);
+        self.expect_handshake(token);
         // It may have sent something before it was registered.
         self.ready.push(token);
     }
@@ -460,10 +495,12 @@ impl Worker {
     fn close(&mut self, token: usize) {
         let Some(mut c) = self.connections[token].take() else { return };
         tracing::debug!("Client closed connection id={} addr={}", c.client.id, c.client.addr);
+        c.stream.say_end();
         c.stream.deregister(self.poll.registry());
         self.free_place(token);
-        self.node.clients.remove(c.client.id);
+        // In this order: see `close_greediest`.
         self.node.clients.count_memory(c.usage.total, 0);
+        self.node.clients.remove(c.client.id);
         let hold = c.hold.take();
         if let Some(counter) = hold.as_ref().and_then(|hold| hold.counter(&self.node.clients)) {
             counter.fetch_sub(1, Ordering::Relaxed);

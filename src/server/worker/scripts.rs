@@ -35,6 +35,8 @@ pub(super) struct Scripts {
     running: Option<usize>,
     /// Somebody was served meanwhile.
     served: bool,
+    /// The other side of that connection has closed it meanwhile.
+    closed: bool,
     /// Mail that must wait until it has run.
     mail: Vec<Mail>,
     /// For the others, while it runs.
@@ -48,6 +50,7 @@ impl Scripts {
             turn: false,
             running: None,
             served: false,
+            closed: false,
             mail: Vec::new(),
             spare: Some(spare),
         }
@@ -61,6 +64,11 @@ impl Scripts {
     /// Whether scripts may run now.
     pub fn is_turn(&self) -> bool {
         self.turn && self.running.is_none()
+    }
+
+    /// Notes that a connection which is not in its place was closed by the other side.
+    pub fn note_closed(&mut self, token: usize) {
+        self.closed |= self.runs_at(token);
     }
 
     /// Whether the connection at this place runs a script at this moment.
@@ -127,6 +135,7 @@ impl Worker {
         self.scripts.spare = Some(std::mem::replace(&mut self.executor, executor));
         self.scripts.running = None;
         if std::mem::take(&mut self.scripts.served) {
+            c.read_closed |= std::mem::take(&mut self.scripts.closed);
             // What came for this connection meanwhile was left in its socket and in the mail.
             self.ready.push(token);
             self.scripts.turn = true;
@@ -176,6 +185,12 @@ impl Worker {
         let mut mails = self.mailbox.take();
         match self.scripts.running {
             Some(token) => {
+                // What the user of the running script may do is looked at when it has ended.
+                let rights = mails.iter().filter_map(|mail| match mail {
+                    Mail::Rights { user } => Some(Mail::Rights { user: user.clone() }),
+                    _ => None,
+                });
+                self.scripts.mail.extend(rights);
                 let (later, now) = mails.into_iter().partition(|mail| mail.awaits(token));
                 self.scripts.mail.extend::<Vec<Mail>>(later);
                 now

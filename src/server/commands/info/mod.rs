@@ -6,6 +6,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::acl::category;
 use crate::command::spec::{EVERYWHERE, Group::Server, Mode, flags::*};
 use crate::command::{Command, Ctx, DONE, Result};
 use crate::server::commands::node;
@@ -23,9 +24,10 @@ mod sentinel;
 mod server;
 mod stats;
 
+/// INFO.
 pub const COMMANDS: &[Command] = &[Command::new("info", -1, Server, info)
     .flags(LOADING | STALE | READS_COUNTERS)
-    .categories(&["@dangerous"])
+    .categories(category::DANGEROUS)
     .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
     .complexity("O(1)")
     .history(&[("7.0.0", "Several sections at once.")])
@@ -42,9 +44,11 @@ fn info(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// What a field tells. INFO shows it as text; who counts and compares takes the number.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
+    /// Shown in decimal digits.
     Integer(i128),
     /// A number, and how many decimals INFO shows.
     Decimal(f64, usize),
+    /// Shown as it is.
     Text(String),
 }
 
@@ -98,6 +102,7 @@ impl Display for Value {
 pub struct Fields(Vec<(String, Value)>);
 
 impl Fields {
+    /// Appends a field; its name is unique within the section.
     pub fn field(&mut self, name: impl Display, value: impl Into<Value>) {
         self.0.push((name.to_string(), value.into()));
     }

@@ -85,7 +85,7 @@ struct Applier {
 
 impl Applier {
     fn new(node: Arc<Node>, ticket: u64, reports: UnboundedSender<Report>) -> Self {
-        let stats = node.stats.last().expect("a node has executors");
+        let stats = node.counters.commands.last().expect("a node has executors");
         let executor =
             Executor::new(node.shared, Box::new(Arc::clone(&node)), Arc::clone(stats), ticket, now_ns);
         let mut client = Client {
@@ -95,7 +95,6 @@ impl Applier {
             token: usize::MAX,
             created: unix_ms(),
             role: Role::Primary,
-            user: "default".into(),
             upstream: Some(Box::new(Upstream { ticket, raw: Vec::new() })),
             ..Client::default()
         };

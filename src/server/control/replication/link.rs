@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, pending};
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ use crate::server::control::replication::load;
 use crate::server::control::replication::load::Chunk;
 use crate::server::control::replication::state::say;
 use crate::server::control::replication::{TICK, settings};
+use crate::server::net::link;
+use crate::server::net::tls::Session;
 use crate::server::node::Node;
 
 /// What is read from the connection at once.
@@ -47,13 +49,13 @@ enum Parcel {
     Load(Chunk),
 }
 
-type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = io::Result<link::Link>> + Send>>;
 
 struct Link {
     node: Arc<Node>,
     ticket: u64,
     connecting: Option<Connecting>,
-    connection: Option<TcpStream>,
+    connection: Option<link::Link>,
     unsent: Vec<u8>,
     /// To be connected once everything is applied.
     wants_connection: bool,
@@ -109,8 +111,17 @@ pub(super) async fn drive(node: Arc<Node>, ticket: u64) {
     }
 }
 
-/// Connects, from `source` if it is given.
-async fn connect((host, port): (String, u16), source: String) -> io::Result<TcpStream> {
+/// Connects, from `source` if it is given, and over TLS if there is a session for it.
+async fn connect(
+    address: (String, u16),
+    source: String,
+    session: io::Result<Option<Session>>,
+) -> io::Result<link::Link> {
+    let session = session?;
+    link::Link::secured(connect_plain(address, source).await?, session).await
+}
+
+async fn connect_plain((host, port): (String, u16), source: String) -> io::Result<TcpStream> {
     if source.is_empty() {
         return TcpStream::connect((host.as_str(), port)).await;
     }
@@ -130,21 +141,21 @@ async fn connect((host, port): (String, u16), source: String) -> io::Result<TcpS
     Err(failed)
 }
 
-async fn connected(connecting: &mut Option<Connecting>) -> io::Result<TcpStream> {
+async fn connected(connecting: &mut Option<Connecting>) -> io::Result<link::Link> {
     match connecting {
         Some(future) => future.await,
         None => pending().await,
     }
 }
 
-async fn readable(connection: Option<&TcpStream>) -> io::Result<()> {
+async fn readable(connection: Option<&link::Link>) -> io::Result<()> {
     match connection {
         Some(connection) => connection.readable().await,
         None => pending().await,
     }
 }
 
-async fn writable(connection: Option<&TcpStream>) -> io::Result<()> {
+async fn writable(connection: Option<&link::Link>) -> io::Result<()> {
     match connection {
         Some(connection) => connection.writable().await,
         None => pending().await,
@@ -285,14 +296,10 @@ impl Link {
         }
     }
 
-    async fn on_connected(&mut self, made: io::Result<TcpStream>) {
+    async fn on_connected(&mut self, made: io::Result<link::Link>) {
         self.connecting = None;
         match made {
             Ok(connection) => {
-                // Acknowledgements are small and must not wait for others.
-                if let Err(e) = connection.set_nodelay(true) {
-                    tracing::debug!("Connection to MASTER: {e}");
-                }
                 self.connection = Some(connection);
                 self.step(Event::Connected).await;
             }
@@ -318,7 +325,7 @@ impl Link {
             self.unsent.clear();
             return;
         };
-        match result.and_then(|()| connection.try_write(&self.unsent)) {
+        match result.and_then(|()| connection.try_write(&[IoSlice::new(&self.unsent)])) {
             Ok(n) => {
                 self.unsent.drain(..n);
             }
@@ -347,8 +354,10 @@ impl Link {
             }
             Report::Drained if self.wants_connection => {
                 self.wants_connection = false;
-                let source = self.node.config.load().bind_source_addr.clone();
-                self.connecting = Some(Box::pin(connect(self.address(), source)));
+                let (address, config) = (self.address(), self.node.config.load());
+                let session = self.node.tls.towards(config.tls_replication, &address.0);
+                let source = config.bind_source_addr.clone();
+                self.connecting = Some(Box::pin(connect(address, source, session)));
             }
             Report::Drained => {}
             Report::Broken(why) => {
@@ -361,9 +370,8 @@ impl Link {
                 }
             }
         }
-        if self.loading
-            && let Some(result) = self.loaded.take()
-        {
+        // One that failed early is told before the last of it was handed over.
+        if let Some(result) = self.loaded.take_if(|result| self.loading || result.is_err()) {
             self.loading = false;
             self.loader = None;
             if result.is_ok() {

@@ -6,7 +6,6 @@
 //! | `role` | becoming a replica, becoming a primary |
 //! | `feed` | the connection of one replica |
 //! | `stream` | the log on its way to the socket of a replica, and the replies that wait for that |
-//! | `socket` | that socket |
 //! | `full_sync` | one snapshot for the replicas that wait |
 //! | `link` | the connection to our primary |
 //! | `apply` | the thread that applies our primary's stream |
@@ -28,7 +27,6 @@ mod load;
 mod requests;
 mod role;
 mod settings;
-mod socket;
 mod state;
 mod stream;
 mod wait;
@@ -54,7 +52,6 @@ pub use feed::take_over;
 pub use info::{Facts, role};
 pub use requests::{change_role, on_close, replconf};
 pub use role::{follow, promote};
-pub use socket::Socket;
 pub use wait::{Goal, Waiting, begin as wait};
 
 /// The machines' clock.
@@ -87,12 +84,16 @@ impl std::fmt::Debug for Replication {
 /// A point in a history, and the database that the stream has selected there: what a saved file names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SavedPosition {
+    /// Names the history.
     pub id: ReplId,
+    /// Bytes of it that the file holds.
     pub offset: u64,
+    /// The next record of the stream runs there, unless it says SELECT.
     pub db: u16,
 }
 
 impl Replication {
+    /// Follows nobody. `seed`: what its replication ids are drawn from.
     pub fn new(seed: u64) -> Self {
         Self {
             state: Mutex::new(State::new(Rng::new(seed))),
@@ -192,8 +193,8 @@ pub fn prepare(node: &Node) {
     node.shared.set_gate(gate::READ_ONLY, is_replica && config.replica_read_only);
 }
 
-/// Begins replication: resumes the history that the data file was at, and follows the configured primary. No
-/// client is served yet.
+/// Begins replication: resumes the history that the data file was at, lets clients in, and
+/// follows the configured primary.
 pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
     let config = node.config.load_full();
     let primary = if config.cluster_enabled { None } else { config.replicaof.0.clone() };
@@ -211,6 +212,9 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
             state.stream_kept = true;
         }
         node.shared.keyspace.log.set_keep(config.repl_backlog_size);
+        // Only now: a write before this would stand at an offset of the history that ended. And before a primary
+        // is followed, since a full synchronization closes the gate again.
+        node.shared.set_gate(gate::LOADING, false);
         if let Some(address) = primary {
             role::follow_locked(node, &locked, &mut state, address, file.is_some());
         }
@@ -233,7 +237,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     // Without the thread the node is not running, or no more.
-    Some(node.control.get()?.spawn(task).abort_handle())
+    Some(node.threads.control.get()?.spawn(task).abort_handle())
 }
 
 async fn clock(node: Arc<Node>) {
@@ -241,10 +245,10 @@ async fn clock(node: Arc<Node>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for n in 0u64.. {
         ticks.tick().await;
-        if node.shutting_down.load(Ordering::Acquire) {
+        if node.shutdown.begun.load(Ordering::Acquire) {
             return;
         }
-        if node.cron_paused.load(Ordering::Relaxed) {
+        if node.stopped.cron.load(Ordering::Relaxed) {
             continue;
         }
         let idle = {

@@ -20,6 +20,7 @@ pub struct Goal {
     /// WAITAOF: whether the log must be on this node's own disk, too, and on the replicas' disks. `None`: WAIT,
     /// which counts what replicas have applied.
     pub local: Option<bool>,
+    /// How many replicas must have it.
     pub replicas: usize,
 }
 
@@ -87,7 +88,7 @@ pub fn begin(
             }
         }));
     }
-    if goal.local == Some(true) && node.shared.keyspace.log.synced().is_none() {
+    if goal.local == Some(true) && !node.aof.is_on() {
         return Err(Fail::text(
             "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         ));
