@@ -184,7 +184,7 @@ impl<'a> Run<'a> {
         let key = self.node.shared.commands.get(id).single_key.and_then(|at| argv.get(at));
         let hashed = key.map(|key| self.node.shared.keyspace.hashed(key));
         self.reply.clear();
-        let mut host = NodeHost { node: self.node };
+        let mut host = NodeHost::new(self.node);
         self.executor.execute(&mut host, &mut self.client, id, argv, hashed, unix_ms(), &mut self.reply);
         if self.reply.bytes().first() == Some(&b'-') {
             if self.refused == 0 {
