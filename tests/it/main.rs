@@ -16,6 +16,7 @@ mod cluster;
 mod connection;
 mod events;
 mod expired;
+mod failover;
 mod families;
 mod keys;
 mod maxmemory;

@@ -16,6 +16,7 @@ use crate::server::control::bus::{Bus, BusError, Host};
 use crate::server::control::replication;
 use crate::server::control::shard_channels;
 use crate::server::net::listen;
+use crate::server::node::pause::Purpose;
 use crate::server::node::{Node, unix_ms};
 
 /// Why a node cannot join.
@@ -175,13 +176,13 @@ impl Host for Member {
 
     fn pause_writes(&self, until: MonoMs) {
         let node = self.node();
-        node.pause_clients(until.saturating_sub(self.now().mono), false);
+        node.pause_clients(Purpose::Failover, until.saturating_sub(self.now().mono), false);
         // A write that passed the gate before holds locks until it is in the log.
         drop(node.shared.keyspace.lock_all());
     }
 
     fn unpause(&self) {
-        self.node().unpause_clients();
+        self.node().unpause_clients(Purpose::Failover);
     }
 
     fn deliver(&self, channel: &[u8], payload: &[u8], shard: bool) {

@@ -30,7 +30,7 @@ use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::clients::Clients;
 use crate::server::node::latency::LatencyMonitor;
 use crate::server::node::monitors::Monitors;
-use crate::server::node::pause::Pause;
+use crate::server::node::pause::Pauses;
 use crate::server::node::rates::{Exceeded, Rates};
 use crate::server::node::slowlog::SlowLog;
 use crate::server::node::tracking::Trackers;
@@ -86,7 +86,7 @@ pub struct Node {
     pub cron_paused: AtomicBool,
     /// Until when, on the clock of [`mono_ms`](Self::mono_ms), DEBUG SLEEP has stopped everything.
     pub asleep_until_ms: AtomicU64,
-    pub pause: Mutex<Pause>,
+    pub pauses: Mutex<Pauses>,
     pub save: SaveState,
     pub aof: Aof,
     pub replication: Replication,
@@ -170,7 +170,7 @@ impl Node {
             active_expire: AtomicBool::new(true),
             cron_paused: AtomicBool::new(false),
             asleep_until_ms: AtomicU64::new(0),
-            pause: Mutex::default(),
+            pauses: Mutex::default(),
             save: SaveState::new(unix_ms()),
             aof: Aof::default(),
             replication: Replication::new(seed),
@@ -207,7 +207,7 @@ impl Node {
     pub fn active_expire(&self) -> bool {
         self.active_expire.load(Ordering::Relaxed)
             && !self.cron_paused.load(Ordering::Relaxed)
-            && self.shared.gate.load(Ordering::Relaxed) & (gate::PAUSED_ALL | gate::PAUSED_WRITES) == 0
+            && self.shared.gate.load(Ordering::Relaxed) & gate::PAUSED_WRITES == 0
     }
 
     /// Has blocked clients sent away whose slot has left.

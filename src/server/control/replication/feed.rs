@@ -17,7 +17,7 @@ use crate::resp::{Limits, Parsed, parse};
 use crate::server::control::replication::socket::{Socket, Stream};
 use crate::server::control::replication::state::Feed;
 use crate::server::control::replication::stream::{Flow, Outlet};
-use crate::server::control::replication::wait;
+use crate::server::control::replication::{failover, wait};
 use crate::server::node::{Node, unix_ms};
 
 /// A replica has no long requests.
@@ -183,6 +183,7 @@ fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) -> bool {
             state.primary.replconf(node.mono_ms(), id, "", &words[1..], &mut out);
             state.carry_out(node, out);
             wait::serve(node, &mut state);
+            failover::advance(node, &mut state);
             true
         }
         // It is being served; to ask again changes nothing.

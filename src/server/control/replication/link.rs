@@ -18,12 +18,12 @@ use tokio::time::MissedTickBehavior;
 
 use crate::repl::ReplId;
 use crate::repl::replica::{Action, Event};
-use crate::server::control::replication::apply;
 use crate::server::control::replication::apply::Item;
 use crate::server::control::replication::load;
 use crate::server::control::replication::load::Chunk;
 use crate::server::control::replication::state::say;
 use crate::server::control::replication::{TICK, settings};
+use crate::server::control::replication::{apply, failover};
 use crate::server::node::Node;
 
 /// What is read from the connection at once.
@@ -247,6 +247,11 @@ impl Link {
                 self.loading = true;
             }
             Action::Stream(bytes) => self.parcels.push_back(Parcel::Apply(Item::Stream(bytes))),
+            Action::TakenOver => failover::succeeded(&self.node),
+            Action::Refused => {
+                let node = Arc::clone(&self.node);
+                tokio::task::spawn_blocking(move || failover::refused(&node));
+            }
             Action::Log(level, text) => say(level, &text),
         }
     }

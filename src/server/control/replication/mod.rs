@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `state` | both machines, the history and the replicas, behind one lock |
 //! | `role` | becoming a replica, becoming a primary |
+//! | `failover` | handing over to a replica, and taking over (FAILOVER) |
 //! | `feed` | the connection of one replica |
 //! | `stream` | the log on its way to the socket of a replica, and the replies that wait for that |
 //! | `socket` | that socket |
@@ -20,6 +21,7 @@
 //! to the log change only while both are held; so whoever holds the locks of some data may rely on all three.
 
 mod apply;
+pub mod failover;
 mod feed;
 mod full_sync;
 mod info;

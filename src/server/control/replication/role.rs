@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::config::Config;
 use crate::config::compound::PrimaryAddress;
 use crate::keyspace::{LockSet, Locked};
+use crate::repl::failover::Failover;
 use crate::repl::replica::{Position, Replica};
 use crate::server::control::replication::link;
 use crate::server::control::replication::settings;
@@ -28,6 +29,10 @@ pub fn promote(node: &Arc<Node>) {
     promote_locked(node, &locked, &mut node.replication.lock());
 }
 
+pub(super) fn assert_all(locked: &Locked<'_>) {
+    assert!(locked.set().contains(&LockSet::ALL), "roles change with every shard locked");
+}
+
 /// As [`follow`]; false if the node follows that primary already. `has_history`: the data are a point in a
 /// history that the primary may share.
 pub(super) fn follow_locked(
@@ -37,7 +42,7 @@ pub(super) fn follow_locked(
     address: (String, u16),
     has_history: bool,
 ) -> bool {
-    assert!(locked.set().contains(&LockSet::ALL), "roles change with every shard locked");
+    assert_all(locked);
     let log = &node.shared.keyspace.log;
     let mut former = None;
     let position = match state.upstream.take() {
@@ -71,6 +76,9 @@ pub(super) fn follow_locked(
     if let Some(former) = former {
         replica = replica.after(now, &former);
     }
+    if state.failover.as_ref().is_some_and(Failover::is_in_progress) {
+        replica = replica.handing_over();
+    }
     let ticket = log.follow();
     node.shared.is_replica.store(true, Ordering::Release);
     node.replication.last_io.store(0, Ordering::Relaxed);
@@ -89,7 +97,7 @@ pub(super) fn follow_locked(
 
 /// As [`promote`]; false if the node is a primary already.
 pub(super) fn promote_locked(node: &Arc<Node>, locked: &Locked<'_>, state: &mut State) -> bool {
-    assert!(locked.set().contains(&LockSet::ALL), "roles change with every shard locked");
+    assert_all(locked);
     let Some(old) = state.upstream.take() else { return false };
     if let Some(task) = &old.task {
         task.abort();

@@ -13,13 +13,14 @@ use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
 use crate::command::gate;
 use crate::keyspace::log::{Reader, Takes};
+use crate::repl::failover::Failover;
 use crate::repl::primary::{Action, LinkId, Primary};
 use crate::repl::replica::Replica;
 use crate::repl::{History, Level, Window};
 use crate::server::control::replication::feed::Order;
 use crate::server::control::replication::stream::Outlet;
 use crate::server::control::replication::wait::Wait;
-use crate::server::control::replication::{full_sync, settings};
+use crate::server::control::replication::{failover, full_sync, settings};
 use crate::server::node::Node;
 
 /// See the module.
@@ -34,6 +35,10 @@ pub(super) struct State {
     pub upstream: Option<Upstream>,
     /// Keeps the part of the log that replicas need once they have their RDB.
     pub kept_for_syncs: Option<Reader>,
+    /// FAILOVER is under way.
+    pub failover: Option<Failover>,
+    /// A thread is about to take its next step.
+    pub failover_steps: bool,
     pub waits: Vec<Wait>,
     pub waits_begun: u64,
     /// Where the replicas were last asked how far they are.
@@ -71,6 +76,8 @@ impl State {
             feeds: BTreeMap::new(),
             upstream: None,
             kept_for_syncs: None,
+            failover: None,
+            failover_steps: false,
             waits: Vec::new(),
             waits_begun: 0,
             asked_at: 0,
@@ -92,9 +99,12 @@ impl State {
             log.set_keep(config.repl_backlog_size);
         }
         let mut out = Vec::new();
-        let ours = if self.upstream.is_none() { Some(&mut self.history) } else { None };
+        // Who hands over waits for replicas to have everything: pings would move the end of the stream.
+        let leads = self.upstream.is_none() && self.failover.is_none();
+        let ours = if leads { Some(&mut self.history) } else { None };
         self.primary.tick(now, ours, locked && self.stream_kept, &mut out);
         self.carry_out(node, out);
+        failover::advance(node, self);
         self.drop_slow(node, now);
         self.settle(node);
     }

@@ -101,7 +101,8 @@ pub fn begin(
     let (worker, token) = (client.worker, client.token);
     state.waits.push(Wait { number, worker, token, client: client.id, goal });
     // Whoever is asked for more than this client wrote answers for that, too.
-    if state.asked_at < goal.offset || state.waits.len() == 1 {
+    // While the node hands over, the end of the stream stands still; replicas tell by themselves.
+    if state.failover.is_none() && (state.asked_at < goal.offset || state.waits.len() == 1) {
         state.carry_out(node, vec![Action::Append(GETACK_RECORD)]);
         state.asked_at = node.shared.keyspace.log.end();
     }
