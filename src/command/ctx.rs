@@ -151,6 +151,7 @@ impl Ctx<'_, '_, '_> {
     ) -> Result<Outcome, Fail> {
         if removed > 0 {
             self.remove_if_empty(key, empty, event);
+            self.db.count_elements(removed);
         }
         self.reply.int(removed as i64);
         DONE

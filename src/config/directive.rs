@@ -59,6 +59,8 @@ pub enum Effect {
     Locale,
     /// The sockets that clients connect to.
     Listeners,
+    /// What ps shows of the process.
+    Title,
     /// Level, file, format and syslog of the log.
     Log,
     /// Whether a crash writes a report.
@@ -90,12 +92,13 @@ pub enum Effect {
 
 impl Effect {
     /// Each part once.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::OpenFiles,
         Self::Directory,
         Self::OomScore,
         Self::Locale,
         Self::Listeners,
+        Self::Title,
         Self::Log,
         Self::CrashReport,
         Self::Memory,

@@ -87,6 +87,7 @@ pub fn serve(
     // One is there for those who come while scripts hang on all the others.
     let workers = workers(&config) + 1;
     let node = Arc::new(make_node(config, renames, workers, &mut seed, origin)?);
+    node.show_title(&node.config.load());
     info!("Running mode={}, port={}.", node.mode_name(), node.config.load().port);
     describe_crashes(&node);
     let accepting = AcceptLoop::new(&node, tcp, unix).map_err(system("cannot accept connections"))?;

@@ -14,6 +14,7 @@ mod buffers;
 mod clients;
 mod cluster;
 mod connection;
+mod directives;
 mod events;
 mod expired;
 mod failover;

@@ -459,7 +459,7 @@ fn describe(node: &Node, asking: Option<Asking<'_>>, entry: &ClientEntry, out: &
         usage.see_running(args);
     }
     let state = own.map_or_else(|| entry.state.lock().clone(), |(client, ..)| ClientState::of(client));
-    let blocked = entry.blocked.load(Ordering::Relaxed);
+    let blocked = entry.blocked.load(Ordering::Relaxed) || entry.paused.load(Ordering::Relaxed);
     let flags = match (blocked, state.flags.as_str()) {
         (true, "N") => "b".to_owned(),
         (true, flags) => format!("{flags}b"),

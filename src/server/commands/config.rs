@@ -143,6 +143,7 @@ const REFUSABLE: &[(Effect, Refusable)] = &[
 /// The rest: copies what threads read elsewhere than in the configuration, which is in effect already.
 const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
     (Effect::Log, log),
+    (Effect::Title, Node::show_title),
     (Effect::CrashReport, |_, config| crash::configure(config.crash_log_enabled, config.use_exit_on_panic)),
     (Effect::Memory, memory),
     (Effect::Scripts, |node, config| {

@@ -8,7 +8,7 @@ use crate::command::spec::{Group::Generic, Group::Server, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is, timeout_ms};
 use crate::repl::failover::Order;
 use crate::server::commands::node;
-use crate::server::control::replication::{self, Goal, Waiting};
+use crate::server::control::replication::{self, Change, Goal, Waiting};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("replicaof", 3, Server, replicaof)
@@ -90,10 +90,10 @@ fn replicaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if ctx.client.role == Role::Replica {
         return Err(Fail::text("ERR Command is not valid when client is a replica."));
     }
-    if replication::change_role(node(ctx), ctx.client, address, ctx.db.locked()) {
-        ctx.reply.ok();
-    } else {
-        ctx.reply.simple("OK Already connected to specified master");
+    match replication::change_role(node(ctx), ctx.client, address, ctx.db.locked(), ctx.may_block) {
+        Change::Done => ctx.reply.ok(),
+        Change::Same => ctx.reply.simple("OK Already connected to specified master"),
+        Change::Later => return Ok(Outcome::Suspended),
     }
     DONE
 }

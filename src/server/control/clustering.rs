@@ -71,6 +71,7 @@ pub fn start(node: &Arc<Node>, seed: u64) -> Result<(), ClusterError> {
 pub fn configure(node: &Node, config: &Config) {
     if let Some(bus) = node.bus.get() {
         bus.link_buffer_limit.store(config.cluster_link_sendbuf_limit as usize, Ordering::Relaxed);
+        bus.source.lock().clone_from(&config.bind_source_addr);
         bus.post(|s, now| s.set_config(now, cluster_config(config)));
     }
 }

@@ -27,6 +27,7 @@ use crate::server::commands::scripting;
 use crate::server::control::replication::SavedPosition;
 use crate::server::disk::replace::Replacement;
 use crate::server::node::{Node, unix_ms};
+use crate::server::process::affinity;
 use crate::server::process::os_error::words;
 
 /// Bytes after which a save asks the disk to begin writing, so that the final fsync is short.
@@ -377,12 +378,14 @@ pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
     let Some(picture) = begin(node, locked) else { return false };
     note_begin(&node.save);
     let for_thread = Arc::clone(node);
-    let started =
-        std::thread::Builder::new().name("save".into()).spawn(move || match run_save(&for_thread, picture) {
+    let started = std::thread::Builder::new().name("save".into()).spawn(move || {
+        affinity::bind_or_warn("bgsave-cpulist", &for_thread.config.load().bgsave_cpulist);
+        match run_save(&for_thread, picture) {
             Ok(()) => tracing::info!("Background saving terminated with success"),
             Err(e) if e.kind() == GIVEN_UP => tracing::warn!("Background saving terminated: {e}"),
             Err(_) => tracing::warn!("Background saving error"),
-        });
+        }
+    });
     match started {
         Ok(_) => {
             tracing::info!("Background saving started by pid {}", std::process::id());
@@ -519,6 +522,20 @@ pub(super) fn open<R: Read>(node: &Node, input: R) -> Result<Reader<R>, rdb::Err
 
 /// As [`load`], up to the end mark. `keep_dead`: commands follow that count on keys whose time has come.
 pub(super) fn load_records<R: Read>(
+    node: &Node,
+    reader: &mut Reader<R>,
+    keep_dead: bool,
+    keep_on: &dyn Fn() -> bool,
+) -> Result<Loaded, rdb::Error> {
+    read_records(node, reader, keep_dead, keep_on).map_err(|mut error| {
+        if node.config.load().hide_user_data_from_log {
+            error.key = None;
+        }
+        error
+    })
+}
+
+fn read_records<R: Read>(
     node: &Node,
     reader: &mut Reader<R>,
     keep_dead: bool,

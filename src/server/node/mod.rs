@@ -37,6 +37,7 @@ use crate::server::node::tracking::Trackers;
 use crate::server::process::limits::OomScore;
 use crate::server::process::logging;
 use crate::server::process::supervise::Supervisor;
+use crate::server::process::title::Title;
 use crate::server::sentinel::Driver;
 use crate::server::shutdown::ShutdownState;
 
@@ -102,6 +103,8 @@ pub struct Node {
 pub struct Origin {
     pub mode: Mode,
     pub log: Option<logging::Log>,
+    /// What ps shows.
+    pub title: Option<Title>,
     /// Absolute, because the server changes its directory.
     pub config_file: Option<PathBuf>,
     pub executable: PathBuf,
@@ -178,6 +181,17 @@ impl Node {
             sentinel: OnceLock::new(),
             origin,
         }
+    }
+
+    /// Shows in ps what the node is and where it listens.
+    pub fn show_title(&self, config: &Config) {
+        let Some(title) = &self.origin.title else { return };
+        let mode = match self.mode_name() {
+            "standalone" => String::new(),
+            special => format!("[{special}]"),
+        };
+        let file = self.origin.config_file.as_ref().map_or_else(String::new, |p| p.display().to_string());
+        title.show(config, &mode, &file);
     }
 
     /// What the node is, as HELLO and INFO call it.

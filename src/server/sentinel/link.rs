@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::resp::decode::decode;
 use crate::sentinel::{Event, LinkId};
+use crate::server::net::dial;
 use crate::server::node::Node;
 use crate::server::sentinel::Driver;
 
@@ -38,8 +38,9 @@ async fn serve(
     (host, port): (String, u16),
     mut inlet: UnboundedReceiver<Vec<u8>>,
 ) -> io::Result<()> {
+    let source = driver.bind_source();
     let mut stream = tokio::select! {
-        connected = TcpStream::connect((host.as_str(), port)) => connected?,
+        connected = dial::connect((host.as_str(), port), &source) => connected?,
         // Closed before it came about: nothing can be sent earlier.
         _ = inlet.recv() => return Ok(()),
     };

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -37,6 +37,7 @@ use crate::cluster::{
 };
 use crate::server::control::bus::link::Outlet;
 pub use crate::server::disk::nodes_file::{NodesFile, NodesFileError};
+use crate::server::net::dial;
 
 /// An administrator's command waits so long for its effects. Only a stuck disk takes longer.
 const ADMIN_WAIT: Duration = Duration::from_secs(2);
@@ -100,6 +101,8 @@ pub struct Bus {
     /// `DEBUG CLOSE-CLUSTER-LINK-ON-PACKET-DROP`: the link of a dropped packet is closed.
     pub close_on_drop: AtomicBool,
     host: Arc<dyn Host>,
+    /// Directive `bind-source-addr`: where links come from; empty: wherever the system likes.
+    pub source: Mutex<String>,
     /// nodes.conf, once the bus runs. Before [`Bus::inner`] where both are locked.
     file: Mutex<Option<NodesFile>>,
 }
@@ -164,6 +167,7 @@ impl Bus {
             drop_filter: AtomicI64::new(-1),
             close_on_drop: AtomicBool::new(false),
             host,
+            source: Mutex::default(),
             file: Mutex::default(),
         };
         Ok((Arc::new(bus), file))
@@ -433,7 +437,8 @@ impl Bus {
         let target = ip.parse().map(|ip| SocketAddr::new(ip, port));
         tokio::spawn(async move {
             let Ok(target) = target else { return bus.link_ended(link) };
-            match tokio::time::timeout(timeout, TcpStream::connect(target)).await {
+            let source = bus.source.lock().clone();
+            match tokio::time::timeout(timeout, dial::connect(target, &source)).await {
                 Ok(Ok(stream)) => {
                     let (peer_ip, local_ip) = link::addresses(&stream);
                     // Registered first: the machine answers with the first packet at once.

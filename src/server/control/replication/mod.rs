@@ -54,10 +54,10 @@ use state::State;
 
 pub use feed::take_over;
 pub use info::{Facts, role};
-pub use requests::{change_role, on_close, replconf};
+pub use requests::{Change, change_role, on_close, replconf};
 pub use role::{follow, promote};
 pub use socket::Socket;
-pub use wait::{Goal, Waiting, begin as wait};
+pub use wait::{Goal, Waiting, begin as wait, stop as stop_waiting};
 
 /// The machines' clock.
 const TICK: Duration = Duration::from_millis(100);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -17,10 +18,12 @@ use crate::repl::failover::Failover;
 use crate::repl::primary::{Action, LinkId, Primary};
 use crate::repl::replica::Replica;
 use crate::repl::{History, Level, Window};
+use crate::resp::Reply;
 use crate::server::control::replication::feed::Order;
 use crate::server::control::replication::stream::Outlet;
 use crate::server::control::replication::wait::Wait;
 use crate::server::control::replication::{failover, full_sync, settings};
+use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
 
 /// See the module.
@@ -64,6 +67,32 @@ pub(super) struct Upstream {
     pub client: Option<u64>,
     /// CLIENT KILL has closed it: connect again.
     pub cut: bool,
+    /// Those who wait until what has arrived is applied, because this primary is to be followed no more.
+    pub leavers: Vec<Leaver>,
+    /// Rung when the first of them comes.
+    pub leave: Arc<Notify>,
+}
+
+/// Who is told that the node follows its primary no more.
+pub(super) enum Leaver {
+    /// A client that has said REPLICAOF NO ONE: its worker, its place there, its number and its name for the log.
+    Client(usize, usize, u64, String),
+    /// A thread.
+    Thread(std::sync::mpsc::Sender<()>),
+}
+
+impl Leaver {
+    pub(super) fn tell(self, node: &Node) {
+        match self {
+            Self::Client(worker, token, client, _) => {
+                let mut reply = Reply::new();
+                reply.ok();
+                node.send(worker, Mail::Resume { token, client, reply, written_to: 0 });
+            }
+            // It waits no longer than it must.
+            Self::Thread(sender) => _ = sender.send(()),
+        }
+    }
 }
 
 impl State {

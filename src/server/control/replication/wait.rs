@@ -137,6 +137,16 @@ fn answer(node: &Node, state: &State, wait: &Wait) {
     node.send(wait.worker, Mail::Resume { token: wait.token, client: wait.client, reply, written_to: 0 });
 }
 
+/// Ends a client's wait before its time, with what there is. `None`: it does not wait, or its answer is on its way.
+pub fn stop(node: &Node, client: u64) -> Option<Reply> {
+    let mut state = node.replication.lock();
+    let at = state.waits.iter().position(|w| w.client == client)?;
+    let wait = state.waits.swap_remove(at);
+    let mut reply = Reply::new();
+    wait.goal.answer(node, &state, &mut reply);
+    Some(reply)
+}
+
 /// A client that waited is gone.
 pub(super) fn forget(state: &mut State, client: u64) {
     state.waits.retain(|w| w.client != client);

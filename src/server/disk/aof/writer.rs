@@ -22,6 +22,7 @@ use crate::persist::aof::timestamp;
 use crate::resp::request::write_command;
 use crate::server::disk::aof::{Aof, rewrite};
 use crate::server::node::{Node, unix_ms};
+use crate::server::process::affinity;
 use crate::server::process::crash;
 use crate::server::process::os_error::words;
 
@@ -140,6 +141,8 @@ pub(super) fn start(node: &Arc<Node>) -> io::Result<Arc<Bell>> {
     let (ready, handle) = channel();
     thread::Builder::new().name("aof".into()).spawn(move || {
         crash::guard_thread();
+        affinity::bind_or_warn("bio-cpulist", &node.config.load().bio_cpulist);
+        // The other thread inherits it.
         let syncer = match Syncer::start(thread::current()) {
             Ok(syncer) => syncer,
             Err(e) => {
