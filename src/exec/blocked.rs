@@ -131,6 +131,7 @@ pub(super) fn register(db: &mut Db<'_, '_>, client: &Client, args: &[&[u8]], blo
         user: client.user.clone(),
         argv: block.argv.clone().unwrap_or_else(|| args.iter().map(|a| a.to_vec()).collect()),
         alone: block.keys.iter().map(|&at| args[at].to_vec()).zip(block.alone.iter().cloned()).collect(),
+        for_loss: block.for_loss,
         claimed: AtomicBool::new(false),
     });
     for &at in &block.keys {

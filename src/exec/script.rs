@@ -246,7 +246,7 @@ impl Executor {
         let memory = &self.shared.memory;
         let limit = memory.limit.load(Ordering::Relaxed);
         let on = self.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT != 0;
-        on && limit != 0 && (memory.used)() > limit && (memory.being_freed)() == 0
+        on && limit != 0 && self.shared.is_above(limit) && (memory.being_freed)() == 0
     }
 
     /// Runs a script or a function. The error that it ended in, if any, is answered. `Err`: it has done nothing,
@@ -372,7 +372,7 @@ impl Run<'_, '_> {
         let shared = self.executor.shared;
         let listed = shared.commands.get(id);
         let command = listed.command;
-        if command.has(flags::NOSCRIPT) {
+        if command.has(flags::NOSCRIPT) && !shared.scripts.may_run_all.load(Ordering::Relaxed) {
             return Some("ERR This Redis command is not allowed from script".into());
         }
         let changes = command.has(flags::WRITE) || command.has(flags::MAY_REPLICATE);

@@ -279,9 +279,10 @@ fn memory(node: &Node, config: &Config) {
 
 fn encodings(node: &Node, config: &Config) {
     let before = node.shared.limits.load();
-    let verify_checksums = before.verify_checksums;
+    // What DEBUG has set stays.
+    let Limits { verify_checksums, list_packed_threshold, .. } = **before;
     let limits = start::limits(config, before.hash_seed);
-    node.shared.limits.store(Arc::new(Limits { verify_checksums, ..limits }));
+    node.shared.limits.store(Arc::new(Limits { verify_checksums, list_packed_threshold, ..limits }));
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod command;
 mod config;
 mod connection;
 mod debug;
+mod debug_tables;
 mod docs;
 pub mod info;
 mod latency;

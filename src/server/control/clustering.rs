@@ -45,6 +45,7 @@ pub fn start(node: &Arc<Node>, seed: u64) -> Result<(), ClusterError> {
     let (bus, file) =
         Bus::open(Path::new(&config.cluster_config_file), cluster_config(&config), seed, member)?;
     bus.link_buffer_limit.store(config.cluster_link_sendbuf_limit as usize, Ordering::Relaxed);
+    bus.source.lock().clone_from(&config.bind_source_addr);
     assert!(node.bus.set(Arc::clone(&bus)).is_ok(), "the bus is opened once");
     bus.post(|s, now| s.claim_data(now, &Loaded(node)));
     let runtime =

@@ -513,6 +513,27 @@ pub fn load<R: Read>(
     load_records(node, &mut reader, false, keep_on)
 }
 
+/// What becomes of a key of a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Same {
+    /// The file's takes its place.
+    Replace,
+    /// The server ends: whoever loads is wrong about what there is.
+    Refuse,
+}
+
+/// As [`load`], into a keyspace that may hold keys.
+pub fn load_over<R: Read>(
+    node: &Node,
+    input: R,
+    total: Option<u64>,
+    same: Same,
+) -> Result<Loaded, rdb::Error> {
+    let mut reader = open(node, input)?;
+    node.save.loading.begin(total.unwrap_or(0));
+    read_records(node, &mut reader, false, same, &|| true)
+}
+
 /// Reads the header.
 pub(super) fn open<R: Read>(node: &Node, input: R) -> Result<Reader<R>, rdb::Error> {
     let limits = node.shared.limits.load();
@@ -527,7 +548,7 @@ pub(super) fn load_records<R: Read>(
     keep_dead: bool,
     keep_on: &dyn Fn() -> bool,
 ) -> Result<Loaded, rdb::Error> {
-    read_records(node, reader, keep_dead, keep_on).map_err(|mut error| {
+    read_records(node, reader, keep_dead, Same::Replace, keep_on).map_err(|mut error| {
         if node.config.load().hide_user_data_from_log {
             error.key = None;
         }
@@ -539,6 +560,7 @@ fn read_records<R: Read>(
     node: &Node,
     reader: &mut Reader<R>,
     keep_dead: bool,
+    same: Same,
     keep_on: &dyn Fn() -> bool,
 ) -> Result<Loaded, rdb::Error> {
     let ks = &node.shared.keyspace;
@@ -586,6 +608,11 @@ fn read_records<R: Read>(
                 }
                 let mut locked = ks.lock_slot(ks.hashed(&entry.key).slot);
                 let mut db = Db::new(&mut locked, index, now, Expiring::Ignore, &mut effects);
+                if same == Same::Refuse && db.peek(&entry.key).is_some() {
+                    let key = entry.key.escape_ascii();
+                    tracing::warn!("RDB has duplicated key '{key}' in DB {index}");
+                    panic!("Duplicated key found in RDB file");
+                }
                 db.insert(&entry.key, entry.value, entry.expire);
                 db.set_usage(&entry.key, entry.idle_s, entry.freq);
                 db.changed(&entry.key, event::LOADED);

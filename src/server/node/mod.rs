@@ -28,6 +28,7 @@ use crate::server::disk::rdb_file::SaveState;
 use crate::server::net::accept::Acceptor;
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::clients::Clients;
+use crate::server::node::expiry::ExpiryStats;
 use crate::server::node::latency::LatencyMonitor;
 use crate::server::node::monitors::Monitors;
 use crate::server::node::pause::Pauses;
@@ -42,6 +43,7 @@ use crate::server::sentinel::Driver;
 use crate::server::shutdown::ShutdownState;
 
 pub mod clients;
+pub mod expiry;
 pub mod latency;
 pub mod monitors;
 pub mod pause;
@@ -59,6 +61,11 @@ pub struct Node {
     pub pubsub: Registry,
     pub slowlog: SlowLog,
     pub latency: LatencyMonitor,
+    pub expiry: ExpiryStats,
+    /// Milliseconds after which the longest reply of a client is forgotten (DEBUG REPLYBUFFER).
+    pub reply_peak_ms: AtomicU64,
+    /// Workers give back what a long reply took (DEBUG REPLYBUFFER).
+    pub reply_resizing: AtomicBool,
     pub monitors: Monitors,
     pub trackers: Trackers,
     pub couriers: Couriers,
@@ -98,6 +105,9 @@ pub struct Node {
     pub origin: Origin,
 }
 
+/// When the longest reply of a client is forgotten, unless DEBUG REPLYBUFFER says otherwise.
+pub const REPLY_PEAK_MS: u64 = 5000;
+
 /// What the node was started with.
 #[derive(Default)]
 pub struct Origin {
@@ -126,6 +136,11 @@ pub struct NetStats {
     pub output_limit_closed: AtomicU64,
     /// Passwords that were wrong.
     pub auth_failed: AtomicU64,
+    /// Errors that our primary or a replica of ours should have had no reason for.
+    pub unexpected_errors: AtomicU64,
+    /// Times that workers' reply buffers were made smaller, and larger.
+    pub reply_shrinks: AtomicU64,
+    pub reply_expands: AtomicU64,
 }
 
 impl std::fmt::Debug for Node {
@@ -152,6 +167,9 @@ impl Node {
             pubsub: Registry::default(),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
+            expiry: ExpiryStats::default(),
+            reply_peak_ms: AtomicU64::new(REPLY_PEAK_MS),
+            reply_resizing: AtomicBool::new(true),
             monitors: Monitors::default(),
             trackers: Trackers::default(),
             couriers: Couriers::default(),
@@ -190,8 +208,14 @@ impl Node {
             "standalone" => String::new(),
             special => format!("[{special}]"),
         };
-        let file = self.origin.config_file.as_ref().map_or_else(String::new, |p| p.display().to_string());
+        let file =
+            self.origin.config_file.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
         title.show(config, &mode, &file);
+    }
+
+    /// Tells the latency monitor how long something took that the node did by itself.
+    pub fn note_event(&self, event: &'static str, nanos: u64) {
+        self.latency.note(event, nanos, unix_ms() / 1000);
     }
 
     /// What the node is, as HELLO and INFO call it.
@@ -313,6 +337,9 @@ impl Node {
             &net.query_limit_closed,
             &net.output_limit_closed,
             &net.auth_failed,
+            &net.unexpected_errors,
+            &net.reply_shrinks,
+            &net.reply_expands,
             &self.clients.accepted,
             &self.clients.rejected,
             &self.clients.evicted,
@@ -327,6 +354,7 @@ impl Node {
             counter.store(0, Ordering::Relaxed);
         }
         self.exceeded.reset();
+        self.expiry.reset();
         *self.rates.lock() = Rates::default();
         self.replication.reset_stats();
     }

@@ -431,6 +431,11 @@ impl Bus {
         }
     }
 
+    /// Bytes that wait for other nodes to take them.
+    pub fn queued(&self) -> usize {
+        self.links.lock().values().map(|outlet| outlet.queued.load(Ordering::Relaxed)).sum()
+    }
+
     fn connect(self: &Arc<Self>, link: LinkId, ip: &str, port: u16) {
         let bus = Arc::clone(self);
         let timeout = Duration::from_millis(self.read(|s| s.config().node_timeout_ms));

@@ -257,6 +257,7 @@ impl Applier {
 
     /// A command that the primary ran and we cannot: the data may differ from now on.
     fn complain(&self, error: &str, args: &[&[u8]]) {
+        self.node.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
         let name = String::from_utf8_lossy(args[0]).into_owned();
         // Behind its first word an error may quote what a client sent.
         let hidden = self.node.config.load().hide_user_data_from_log;

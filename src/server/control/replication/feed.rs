@@ -191,6 +191,7 @@ fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) -> bool {
         [] => true,
         [name, ..] => {
             let name = String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
+            node.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("Replica generated a reply to command '{name}', disconnecting it");
             false
         }

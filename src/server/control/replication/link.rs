@@ -96,7 +96,8 @@ pub(super) async fn drive(node: Arc<Node>, ticket: u64) {
         replaced: false,
         leaving: false,
     };
-    let leave = link.node.replication.lock().upstream.as_ref().map(|u| Arc::clone(&u.leave)).unwrap_or_default();
+    let leave =
+        link.node.replication.lock().upstream.as_ref().map(|u| Arc::clone(&u.leave)).unwrap_or_default();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut buffer = vec![0; READ_SIZE];
