@@ -24,8 +24,8 @@ impl Executor {
             let mut db = Db::new(locked, index, now, Expiring::Ignore, &mut self.effects);
             let kind = db.kind(&key);
             for waiter in db.blocked_on(&key) {
-                // A value of another type is not what the client waits for.
-                if kind.is_none_or(|kind| self.awaits(&waiter, kind)) {
+                // A value of another type is not what the client waits for, nor, for most, is that there is none.
+                if kind.map_or(waiter.for_loss, |kind| self.awaits(&waiter, kind)) {
                     self.serve(host, &waiter, &key, now, locked);
                 }
             }
