@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | 0 | [`base`] | nothing: time, seeded random numbers, glob, number text, checksums |
 //! | 1 | [`resp`], [`encoding`] | bytes |
-//! | 2 | [`value`], [`config`], [`pubsub`], [`script`], [`cluster`], [`repl`], [`sentinel`] | their own subject; the last three are pure state machines |
+//! | 2 | [`value`], [`config`], [`acl`], [`pubsub`], [`script`], [`cluster`], [`repl`], [`sentinel`] | their own subject; the last three are pure state machines |
 //! | 3 | [`keyspace`] | slots, shards, locks, expiry, eviction, scan, snapshot, waiters, the log |
 //! | 4 | [`persist`] | RDB, and the parts of an append-only file |
 //! | 5 | [`command`] | one file a family; specification and handler side by side |
@@ -60,6 +60,10 @@
 //! **Where a vote is decided.** `hear_auth_request` in `cluster::election`. The vote leaves only after
 //! the `Persist` action before it is on disk: the order of actions is a contract ([`cluster::Action`]).
 //! `scripts/sim` runs that machine under a simulated faulty network and a crashing disk.
+//!
+//! **Where TLS is.** A session without its socket ([`server::net::tls`]): the worker that owns a connection opens and
+//! seals its records (`net::connection`), the control thread those of links (`net::link`). A replica takes its session
+//! along when it leaves its worker. Handshakes are rationed in `worker::shaking`.
 //!
 //! **Where a reply waits for its replicas.** A worker hands what was appended to the log's readers before it sends
 //! (`worker::held`); the link of a replica writes at once (`replication::stream`), and the connection's outbox
@@ -101,6 +105,7 @@ pub mod base;
 pub mod encoding;
 pub mod resp;
 
+pub mod acl;
 pub mod cluster;
 pub mod config;
 pub mod pubsub;

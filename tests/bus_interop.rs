@@ -214,7 +214,7 @@ fn ours_joins_real_nodes_and_both_see_the_same() {
         lines
     };
     wait_for("all list the same slots", SOON, || {
-        slots(&ours.bus.read(ClusterState::nodes_text)) == slots(&ask(&real[0], "CLUSTER NODES"))
+        slots(&ours.bus.read(|s| s.nodes_text(false))) == slots(&ask(&real[0], "CLUSTER NODES"))
     });
     // Publishing reaches both sides.
     let mut subscriber = real[0].connect();
@@ -239,7 +239,7 @@ fn a_host_name_that_a_real_node_takes_back_is_forgotten() {
     let ours = Ours::start("names");
     form(&real, &[&ours]);
     let named = |name: &str| {
-        let text = ours.bus.read(ClusterState::nodes_text);
+        let text = ours.bus.read(|s| s.nodes_text(false));
         let at = format!(":{}@{}{name} ", real[0].port, real[0].port + 10_000);
         text.contains(&at)
     };
@@ -294,7 +294,7 @@ fn replicas_are_in_their_primarys_shard_in_what_ours_writes() {
     let shard_of = |id: &str| shards().into_iter().find(|(node, _)| node == id).expect("a line").1;
     let replica_id = ask(&replica[0], "CLUSTER MYID");
     wait_for("the replica is in the shard", SOON, || {
-        ours.bus.read(ClusterState::nodes_text).contains(&format!("slave {followed}"))
+        ours.bus.read(|s| s.nodes_text(false)).contains(&format!("slave {followed}"))
             && shard_of(&replica_id) == shard_of(&followed)
     });
     wait_for("the replica has the data", SOON, || {
@@ -302,7 +302,7 @@ fn replicas_are_in_their_primarys_shard_in_what_ours_writes() {
     });
     assert_eq!(ask(&replica[0], "CLUSTER FAILOVER TAKEOVER"), "OK");
     wait_for("ours hears of the failover", SOON, || {
-        ours.bus.read(ClusterState::nodes_text).contains(&format!("slave {replica_id}"))
+        ours.bus.read(|s| s.nodes_text(false)).contains(&format!("slave {replica_id}"))
     });
     assert_eq!(shard_of(&replica_id), shard_of(&followed));
     // Ours, which told its shard, becomes a replica too.
@@ -329,7 +329,7 @@ fn a_real_replica_is_elected_with_our_votes() {
     });
     let replica_id = replica[0].connect().cmd(&["CLUSTER", "MYID"]).text();
     wait_for("ours know the replica", SOON, || {
-        ours.iter().all(|o| o.bus.read(ClusterState::nodes_text).contains(&format!("slave {victim}")))
+        ours.iter().all(|o| o.bus.read(|s| s.nodes_text(false)).contains(&format!("slave {victim}")))
     });
     primaries[0].kill();
     wait_for("the replica is primary", SOON, || {

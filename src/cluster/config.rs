@@ -47,8 +47,12 @@ pub struct Config {
     pub bus_port: u16,
     /// Address that other nodes shall use; `None`: the one that they see.
     pub announce_ip: Option<String>,
+    /// Whether replicas speak TLS to their primary (`tls-replication`).
+    pub replicate_tls: bool,
     /// 0: `port`.
     pub announce_port: u16,
+    /// 0: `pport`.
+    pub announce_pport: u16,
     /// 0: `bus_port`.
     pub announce_bus_port: u16,
     /// Host name for clients.
@@ -76,7 +80,9 @@ impl Default for Config {
             pport: 0,
             bus_port: 16379,
             announce_ip: None,
+            replicate_tls: false,
             announce_port: 0,
+            announce_pport: 0,
             announce_bus_port: 0,
             announce_hostname: None,
             announce_human_name: None,
@@ -88,6 +94,11 @@ impl Config {
     /// The client port that other nodes are told.
     pub fn announced_port(&self) -> u16 {
         if self.announce_port != 0 { self.announce_port } else { self.port }
+    }
+
+    /// The other client port that they are told.
+    pub fn announced_pport(&self) -> u16 {
+        if self.announce_pport != 0 { self.announce_pport } else { self.pport }
     }
 
     /// The bus port that other nodes are told.

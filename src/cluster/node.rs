@@ -177,6 +177,13 @@ pub struct Address {
     pub cport: u16,
 }
 
+impl Address {
+    /// The port for clients that speak TLS, or for those that do not; 0 without. `main`: the first one is for TLS.
+    pub fn port_of(&self, main: bool, tls: bool) -> u16 {
+        if main == tls { self.port } else { self.pport }
+    }
+}
+
 /// Which extensions behind the gossip section a node understands, as far as its packets have shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Extended {

@@ -32,27 +32,27 @@ pub struct NodesConfError {
 /// What follows a node's address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Names {
-    /// Its host name, if it has one: CLUSTER NODES.
-    Shown,
+    /// Its host name, if it has one: CLUSTER NODES, for a client that speaks TLS or not.
+    Shown { tls: bool },
     /// All that the file keeps.
     Kept,
 }
 
 impl ClusterState {
     /// CLUSTER NODES.
-    pub fn nodes_text(&self) -> String {
+    pub fn nodes_text(&self, tls: bool) -> String {
         let mut text = String::new();
         for (ix, _) in self.nodes.by_name() {
-            self.write_node_line(ix, Names::Shown, &mut text);
+            self.write_node_line(ix, Names::Shown { tls }, &mut text);
             text.push('\n');
         }
         text
     }
 
     /// One line of CLUSTER NODES, without its end.
-    pub fn node_line(&self, ix: NodeIx) -> String {
+    pub fn node_line(&self, ix: NodeIx, tls: bool) -> String {
         let mut text = String::new();
-        self.write_node_line(ix, Names::Shown, &mut text);
+        self.write_node_line(ix, Names::Shown { tls }, &mut text);
         text
     }
 
@@ -73,10 +73,14 @@ impl ClusterState {
     fn write_node_line(&self, ix: NodeIx, names: Names, text: &mut String) {
         let node = &self.nodes[ix];
         let address = &node.address;
-        let _ = write!(text, "{} {}:{}@{}", node.id, address.ip, address.port, address.cport);
+        let port = match names {
+            Names::Shown { tls } => address.port_of(self.config.tls, tls),
+            Names::Kept => address.port,
+        };
+        let _ = write!(text, "{} {}:{port}@{}", node.id, address.ip, address.cport);
         match names {
-            Names::Shown if node.hostname.is_empty() => {}
-            Names::Shown => {
+            Names::Shown { .. } if node.hostname.is_empty() => {}
+            Names::Shown { .. } => {
                 let _ = write!(text, ",{}", node.hostname);
             }
             Names::Kept => self.write_kept_names(node, text),
@@ -201,7 +205,14 @@ impl ClusterState {
                     node.shard = if shard_id == id { Shard::invented(id) } else { Shard::told(shard_id) };
                 }
                 "nodename" => value.clone_into(&mut node.human_name),
-                "tls-port" | "tcp-port" => node.address.pport = value.parse().map_err(|_| "port")?,
+                "tls-port" | "tcp-port" => {
+                    let other = value.parse().map_err(|_| "port")?;
+                    let address = &mut node.address;
+                    // `tls-cluster` was changed since: what was the other port is the first one now.
+                    let is_first = (key == "tls-port") == self.config.tls;
+                    (address.port, address.pport) =
+                        if is_first { (other, address.port) } else { (address.port, other) };
+                }
                 // Fields of later versions.
                 _ => {}
             }
@@ -400,7 +411,7 @@ vars currentEpoch 6 lastVoteEpoch 5
             lines
         };
         assert_eq!(lasting(&state.nodes_conf()), lasting(REDIS_7_4));
-        let shown = state.nodes_text();
+        let shown = state.nodes_text(false);
         assert!(shown.contains("@34714,node-3.example.org master"), "{shown}");
         assert!(!shown.contains("shard-id="), "{shown}");
     }

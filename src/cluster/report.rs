@@ -207,12 +207,12 @@ impl ClusterState {
     }
 
     /// CLUSTER REPLICAS: lines as of CLUSTER NODES.
-    pub fn replicas_lines(&self, id: &NodeId) -> Result<Vec<String>, String> {
+    pub fn replicas_lines(&self, id: &NodeId, tls: bool) -> Result<Vec<String>, String> {
         let ix = self.nodes.find(id).ok_or_else(|| format!("ERR Unknown node {id}"))?;
         if self.nodes[ix].is_replica() {
             return Err("ERR The specified node is not a master".into());
         }
-        Ok(self.nodes.replicas_of(ix).map(|(r, _)| self.node_line(r)).collect())
+        Ok(self.nodes.replicas_of(ix).map(|(r, _)| self.node_line(r, tls)).collect())
     }
 
     /// CLUSTER SLOTS, ascending.
@@ -311,7 +311,8 @@ impl ClusterState {
             id: node.id,
             ip: node.address.ip.clone(),
             hostname: node.hostname.clone(),
-            port: node.address.port,
+            port: node.address.port_of(self.config.tls, false),
+            tls_port: node.address.port_of(self.config.tls, true),
         };
         let count = self.nodes.iter().map(|(ix, _)| usize::from(ix.0) + 1).max().unwrap_or(0);
         let nodes = (0..count).map(|i| self.nodes.get(NodeIx(i as u16)).map(view_node)).collect();

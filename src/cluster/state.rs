@@ -215,7 +215,7 @@ impl ClusterState {
             me.address.ip.clone_from(ip);
         }
         me.address.port = config.announced_port();
-        me.address.pport = config.pport;
+        me.address.pport = config.announced_pport();
         me.address.cport = config.announced_bus_port();
         me.hostname = config.announce_hostname.clone().unwrap_or_default();
         me.human_name = config.announce_human_name.clone().unwrap_or_default();
@@ -236,7 +236,11 @@ impl ClusterState {
         if primary.address.ip.is_empty() {
             return None;
         }
-        let (id, ip, port) = (primary.id, primary.address.ip.clone(), primary.address.port);
+        let (id, ip) = (primary.id, primary.address.ip.clone());
+        let port = match primary.address.port_of(self.config.tls, self.config.replicate_tls) {
+            0 => primary.address.port,
+            port => port,
+        };
         let role = Role::Replica { id, ip: ip.clone(), port };
         let before = std::mem::replace(&mut self.role, role.clone());
         (before != role).then_some(Action::SetPrimary { id, ip, port })

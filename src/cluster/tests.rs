@@ -291,11 +291,11 @@ fn a_slot_moves_as_redis_cli_moves_it() {
     assert!(view.slot(3).is_mine() && view.slot(3).is_migrating());
     let serving = View { down: None, ..View::clone(&view) };
     assert!(!serving.serves(3) && serving.serves(4), "only the slot that moves needs a closer look");
-    assert_eq!(view.ask(3).as_deref(), Some("ASK 3 10.0.0.6:7006"));
+    assert_eq!(view.ask(3, false).as_deref(), Some("ASK 3 10.0.0.6:7006"));
     let held = state.set_slot_node(NOW, 3, id('6').as_bytes(), &OneKeyIn(3));
     assert!(held.unwrap_err().contains("while I still hold keys for this hash slot"));
     state.set_slot_node(NOW, 3, id('6').as_bytes(), &NoKeys).unwrap();
-    assert_eq!(state.view().moved(3).as_deref(), Some("MOVED 3 10.0.0.6:7006"));
+    assert_eq!(state.view().moved(3, false).as_deref(), Some("MOVED 3 10.0.0.6:7006"));
     assert!(!state.view().slot(3).is_moving());
     // And one the other way: the new owner's claim gets a higher epoch, on disk before it is told.
     state.set_slot_importing(NOW, 12, id('6').as_bytes()).unwrap();
@@ -511,7 +511,7 @@ fn a_host_name_that_a_7_0_peer_takes_back_is_forgotten() {
     let named = Extensions { hostname: Some("six.example".into()), ..Extensions::default() };
     hear(&mut state, header('6', 6, &[(10, 19)], None), telling(named));
     assert_eq!(state.node_infos()[1].hostname, "six.example");
-    assert!(state.nodes_text().contains("10.0.0.6:7006@17006,six.example "));
+    assert!(state.nodes_text(false).contains("10.0.0.6:7006@17006,six.example "));
     // It does not even say that it understands extensions when it has none to send.
     hear(&mut state, Header { mflags: 0, ..header('6', 6, &[(10, 19)], None) }, ping());
     assert_eq!(state.node_infos()[1].hostname, "");

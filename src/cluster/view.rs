@@ -98,6 +98,8 @@ pub struct ViewNode {
     pub hostname: String,
     /// The port for clients.
     pub port: u16,
+    /// The one for clients that speak TLS.
+    pub tls_port: u16,
 }
 
 /// The cluster at one moment.
@@ -158,9 +160,9 @@ impl View {
         Some(self.migrating_to[at].1)
     }
 
-    /// `host:port` of MOVED and ASK. The host is empty where the client shall keep the one that it used,
+    /// `host:port` of MOVED and ASK for a client that speaks TLS or not, which stays with that. The host is empty where the client shall keep the one that it used,
     /// and `?` where a host name is wanted and none is announced.
-    pub fn endpoint(&self, ix: NodeIx) -> Option<String> {
+    pub fn endpoint(&self, ix: NodeIx, tls: bool) -> Option<String> {
         let node = self.node(ix)?;
         let host = match self.preferred_endpoint {
             Endpoint::Ip => node.ip.as_str(),
@@ -168,16 +170,16 @@ impl View {
             Endpoint::Hostname => node.hostname.as_str(),
             Endpoint::Unknown => "",
         };
-        Some(format!("{host}:{}", node.port))
+        Some(format!("{host}:{}", if tls { node.tls_port } else { node.port }))
     }
 
     /// `MOVED 12182 127.0.0.1:7000`, without the leading dash.
-    pub fn moved(&self, slot: u16) -> Option<String> {
-        Some(format!("MOVED {slot} {}", self.endpoint(self.slot(slot).owner()?)?))
+    pub fn moved(&self, slot: u16, tls: bool) -> Option<String> {
+        Some(format!("MOVED {slot} {}", self.endpoint(self.slot(slot).owner()?, tls)?))
     }
 
     /// `ASK 12182 127.0.0.1:7000`, without the leading dash.
-    pub fn ask(&self, slot: u16) -> Option<String> {
-        Some(format!("ASK {slot} {}", self.endpoint(self.migrating_target(slot)?)?))
+    pub fn ask(&self, slot: u16, tls: bool) -> Option<String> {
+        Some(format!("ASK {slot} {}", self.endpoint(self.migrating_target(slot)?, tls)?))
     }
 }

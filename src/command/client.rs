@@ -1,12 +1,12 @@
 //! A client as commands see it: its state between commands, without its socket.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::gate;
 use super::spec::Command;
+use crate::acl::{DEFAULT_USER, Login, User};
 use crate::base::time::UnixMs;
 use crate::keyspace::DbIndex;
 use crate::keyspace::watch::Dirty;
@@ -150,8 +150,11 @@ pub struct Client {
     pub name: Vec<u8>,
     pub lib_name: Vec<u8>,
     pub lib_ver: Vec<u8>,
-    /// The ACL user; the default one before authentication.
-    pub user: Cow<'static, str>,
+    /// Who it is: the default user before authentication. `None`: nobody is asked (see [`Role::is_obeyed`]). Set
+    /// by [`log_in`](Self::log_in).
+    pub login: Option<Login>,
+    /// It speaks TLS.
+    pub tls: bool,
     pub addr: String,
     pub local_addr: String,
     pub created: UnixMs,
@@ -214,6 +217,30 @@ impl Client {
 
     pub fn set_authenticated(&mut self, authenticated: bool) {
         self.set(gate::UNAUTHENTICATED, !authenticated);
+    }
+
+    /// Is this user from now on.
+    pub fn log_in(&mut self, login: Option<Login>, authenticated: bool) {
+        self.login = login;
+        self.set_authenticated(authenticated);
+        self.settle_rights();
+        self.version += 1;
+    }
+
+    /// Brings the condition that follows from the user's rights up to date.
+    pub fn settle_rights(&mut self) {
+        let restricted = self.user().is_some_and(|user| !user.is_unrestricted());
+        self.set(gate::RESTRICTED, restricted);
+    }
+
+    /// The user as it is now.
+    #[inline]
+    pub fn user(&mut self) -> Option<&User> {
+        self.login.as_mut().map(Login::user)
+    }
+
+    pub fn user_name(&self) -> &str {
+        self.login.as_ref().map_or(DEFAULT_USER, |login| login.name())
     }
 
     /// ASKING: the next command may use a slot that is being imported.

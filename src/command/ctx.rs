@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::fail::Fail;
+use super::rights::Errand;
 use super::spec::Command;
+use super::table::CommandTable;
 use crate::base::rng::Rng;
 use crate::keyspace::board::Busy;
 use crate::keyspace::{Db, Event, event};
@@ -79,6 +81,9 @@ pub struct Ctx<'c, 'l, 'k> {
     pub limits: &'c Limits,
     pub rng: &'c mut Rng,
     pub command: &'static Command,
+    /// Its place in the table of commands.
+    pub id: usize,
+    pub commands: &'c CommandTable,
     /// The node is part of a cluster.
     pub clustered: bool,
     /// Inside MULTI, or on behalf of the primary: blocking commands answer at once.
@@ -102,6 +107,12 @@ pub(super) fn container(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result<Ou
 }
 
 impl Ctx<'_, '_, '_> {
+    /// Whether the user may read keys that no argument of this call names.
+    pub fn reads_any_key(&mut self, args: &[&[u8]]) -> bool {
+        let errand = Errand { id: self.id, listed: self.commands.get(self.id), args };
+        self.client.user().is_none_or(|user| user.reads_any_key(&errand))
+    }
+
     /// The string under `key`.
     #[inline]
     pub fn string(&mut self, key: &[u8]) -> Result<Option<&[u8]>, Fail> {

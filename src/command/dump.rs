@@ -3,6 +3,7 @@
 use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group, Group::Generic, flags::*, key, one};
 use super::{Fail, Result, int, is};
+use crate::acl::category;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::event;
 use crate::keyspace::lazy::Cause;
@@ -19,7 +20,7 @@ pub(super) const COMMANDS: &[Command] = &[
         .complexity("O(1)")
         .flags(WRITE | DENYOOM)
         .keys(&[one(1, key::OW | key::UPDATE)])
-        .categories(&["@dangerous"])
+        .categories(category::DANGEROUS)
         .history(&[
             ("3.0.0", "The option `REPLACE`."),
             ("5.0.0", "The option `ABSTTL`."),
@@ -34,7 +35,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::new("restore-asking", -4, Group::Server, restore)
         .flags(WRITE | DENYOOM | ASKING | SYSTEM)
         .keys(&[one(1, key::OW | key::UPDATE)])
-        .categories(&["@keyspace", "@dangerous"])
+        .categories(category::KEYSPACE | category::DANGEROUS)
         .complexity("O(1)")
         .history(&[
             ("3.0.0", "The option `REPLACE`."),
@@ -54,7 +55,7 @@ fn dump(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         None => ctx.reply.null(),
         Some(value) => {
             let mut out = Vec::new();
-            payload::dump(&mut out, value, Options::default());
+            payload::dump(&mut out, value, Options { compress: ctx.limits.compress_payloads });
             ctx.reply.bulk(&out);
         }
     }

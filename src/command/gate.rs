@@ -30,6 +30,9 @@ pub const LOG_FAILED: u32 = 1 << 9;
 pub const UNAUTHENTICATED: u32 = 1 << 16;
 /// The client listens to channels by RESP2, where most commands would mix replies with messages.
 pub const SUBSCRIBED: u32 = 1 << 17;
+/// The user may not do everything. Of the node: a user's rights were changed, and not every client's word says so
+/// yet.
+pub const RESTRICTED: u32 = 1 << 20;
 /// Commands are queued until EXEC.
 pub const IN_MULTI: u32 = 1 << 18;
 /// The command before was ASKING.
@@ -63,7 +66,7 @@ pub const fn needs(c: &Command) -> u32 {
         bits |= ASKING;
     }
     if !c.has(flags::NO_AUTH) {
-        bits |= UNAUTHENTICATED;
+        bits |= UNAUTHENTICATED | RESTRICTED;
     }
     if !c.has(flags::IN_SUBSCRIBED) {
         bits |= SUBSCRIBED;

@@ -207,7 +207,7 @@ fn geoadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         .chunks_exact(3)
         .map(|place| Ok(geohash::encode(point(place)?).to_string()))
         .collect::<Result<Vec<_>>>()?;
-    let mut plain: Vec<&[u8]> = vec![b"ZADD"];
+    let mut plain: Vec<&[u8]> = vec![b"zadd"];
     plain.extend_from_slice(&args[1..at]);
     for (place, score) in places.chunks_exact(3).zip(&scores) {
         plain.extend([score.as_bytes(), place[2]]);

@@ -4,6 +4,7 @@ use super::ctx::{Ctx, DONE};
 use super::scan::{self, Scan};
 use super::spec::{Command, Group, Group::Generic, flags::*, key, one, range};
 use super::{Fail, Outcome, Result, is, small_int};
+use crate::acl::category;
 use crate::base::glob;
 use crate::base::time::UnixMs;
 use crate::encoding::Item;
@@ -44,7 +45,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::new("keys", 2, Generic, keys)
         .complexity("O(N)")
         .flags(READONLY | EACH_SHARD)
-        .categories(&["@dangerous"])
+        .categories(category::DANGEROUS)
         .tips(&["nondeterministic_output_order", "request_policy:all_shards"])
         .doc("1.0.0", "pattern", "Returns all keys that match a pattern."),
     Command::new("scan", -2, Generic, scan)
@@ -90,7 +91,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::new("swapdb", 3, Group::Server, swapdb)
         .complexity("O(N) where N is the number of keys that are watched or waited for in both databases")
         .flags(WRITE | FAST | LOCK_ALL)
-        .categories(&["@keyspace", "@dangerous"])
+        .categories(category::KEYSPACE | category::DANGEROUS)
         .doc("4.0.0", "index1:integer index2:integer", "Exchanges two databases."),
 ];
 

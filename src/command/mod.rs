@@ -24,6 +24,7 @@ pub mod lists;
 pub mod object;
 mod queues;
 mod random;
+pub mod rights;
 mod scan;
 pub mod server;
 pub mod set_algebra;

@@ -3,17 +3,18 @@
 use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group::Server, flags::*};
 use super::{Fail, Result, is};
+use crate::acl::category;
 
 pub(super) const COMMANDS: &[Command] = &[
     Command::new("dbsize", 1, Server, dbsize)
         .flags(READONLY | FAST)
-        .categories(&["@keyspace"])
+        .categories(category::KEYSPACE)
         .tips(&["request_policy:all_shards", "response_policy:agg_sum"])
         .complexity("O(1)")
         .doc("1.0.0", "", "Counts the keys of the database."),
     Command::new("flushdb", -1, Server, flushdb)
         .flags(WRITE | LOCK_ALL)
-        .categories(&["@keyspace", "@dangerous"])
+        .categories(category::KEYSPACE | category::DANGEROUS)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .complexity("O(N) where N is the number of keys")
         .history(&[("4.0.0", "The mode `ASYNC`."), ("6.2.0", "The mode `SYNC`.")])

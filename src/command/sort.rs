@@ -10,6 +10,7 @@ use std::cmp::Ordering;
 use super::ctx::{Ctx, DONE};
 use super::spec::{Begin, Command, Find, Group::Generic, KeySpec, Keyword, flags::*, key, one};
 use super::{Fail, Result, int, is};
+use crate::acl::category;
 use crate::base::crc16::{key_slot, tagged_slot};
 use crate::keyspace::event;
 use crate::value::{List, Value, ValueRef};
@@ -36,7 +37,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::new("sort", -2, Generic, sort)
         .complexity("O(N+M*log(M))")
         .flags(WRITE | DENYOOM | MOVABLE_KEYS | PATTERN_KEYS)
-        .categories(&["@set", "@sortedset", "@list", "@dangerous"])
+        .categories(category::SET | category::SORTED_SET | category::LIST | category::DANGEROUS)
         .keys(&[one(1, key::RO | key::ACCESS), PATTERNS, TARGET])
         .doc(
             "1.0.0",
@@ -47,7 +48,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command::new("sort_ro", -2, Generic, sort_ro)
         .complexity("O(N+M*log(M))")
         .flags(READONLY | MOVABLE_KEYS | PATTERN_KEYS)
-        .categories(&["@set", "@sortedset", "@list", "@dangerous"])
+        .categories(category::SET | category::SORTED_SET | category::LIST | category::DANGEROUS)
         .keys(&[one(1, key::RO | key::ACCESS), PATTERNS])
         .doc(
             "7.0.0",
@@ -92,7 +93,7 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    fn parse(ctx: &Ctx<'_, '_, '_>, args: &[&'a [u8]], stores: bool) -> Result<Self> {
+    fn parse(ctx: &mut Ctx<'_, '_, '_>, args: &[&'a [u8]], stores: bool) -> Result<Self> {
         let mut o = Self::default();
         let key = args[1];
         let mut rest = &args[2..];
@@ -117,6 +118,10 @@ impl<'a> Options<'a> {
                     if ctx.clustered && leaves_slot(behind[0], key) {
                         return Err(denied("BY"));
                     }
+                    // A BY without `*` looks at no key.
+                    if behind[0].contains(&b'*') && !ctx.reads_any_key(args) {
+                        return Err(lacks_rights("BY"));
+                    }
                     o.by = Some(behind[0]);
                 }
                 w if is(w, "get") => {
@@ -126,6 +131,9 @@ impl<'a> Options<'a> {
                         || memchr::memchr(b'*', behind[0]).is_some() && !leaves_slot(behind[0], key);
                     if ctx.clustered && !own_slot {
                         return Err(denied("GET"));
+                    }
+                    if !ctx.reads_any_key(args) {
+                        return Err(lacks_rights("GET"));
                     }
                     o.get.push(behind[0]);
                 }
@@ -154,6 +162,10 @@ fn denied(option: &str) -> Fail {
     Fail::owned(format!(
         "ERR {option} option of SORT denied in cluster mode when keys formed by the pattern may be in different slots."
     ))
+}
+
+fn lacks_rights(option: &str) -> Fail {
+    Fail::owned(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
 }
 
 fn sort(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

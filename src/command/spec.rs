@@ -6,6 +6,7 @@
 use smallvec::SmallVec;
 
 use super::ctx::Handler;
+use crate::acl::category::{self, Categories};
 
 /// Flags of a command, as COMMAND INFO lists them, and a few of our own behind [`flags::LOCK_ALL`].
 pub mod flags {
@@ -143,23 +144,23 @@ impl Group {
     }
 
     /// The ACL category of the family's commands.
-    const fn category(self) -> &'static str {
+    const fn category(self) -> Categories {
         match self {
-            Self::Bitmap => "@bitmap",
+            Self::Bitmap => category::BITMAP,
             // Of pub/sub commands those that the flag says.
-            Self::Cluster | Self::Sentinel | Self::Server | Self::PubSub => "",
-            Self::Connection => "@connection",
-            Self::Generic => "@keyspace",
-            Self::Geo => "@geo",
-            Self::Hash => "@hash",
-            Self::HyperLogLog => "@hyperloglog",
-            Self::List => "@list",
-            Self::Scripting => "@scripting",
-            Self::Set => "@set",
-            Self::SortedSet => "@sortedset",
-            Self::Stream => "@stream",
-            Self::String => "@string",
-            Self::Transactions => "@transaction",
+            Self::Cluster | Self::Sentinel | Self::Server | Self::PubSub => 0,
+            Self::Connection => category::CONNECTION,
+            Self::Generic => category::KEYSPACE,
+            Self::Geo => category::GEO,
+            Self::Hash => category::HASH,
+            Self::HyperLogLog => category::HYPERLOGLOG,
+            Self::List => category::LIST,
+            Self::Scripting => category::SCRIPTING,
+            Self::Set => category::SET,
+            Self::SortedSet => category::SORTED_SET,
+            Self::Stream => category::STREAM,
+            Self::String => category::STRING,
+            Self::Transactions => category::TRANSACTION,
         }
     }
 }
@@ -336,7 +337,9 @@ pub struct Command {
     pub group: Group,
     pub keys: &'static [KeySpec],
     /// ACL categories that do not follow from flags and group.
-    pub categories: &'static [&'static str],
+    pub categories: Categories,
+    /// Channels that a user must have rights to.
+    pub channels: Channels,
     pub tips: &'static [&'static str],
     pub since: &'static str,
     pub summary: &'static str,
@@ -389,7 +392,8 @@ impl Command {
             flags: 0,
             group,
             keys: &[],
-            categories: &[],
+            categories: 0,
+            channels: Channels::None,
             tips: &[],
             since: "",
             summary: "",
@@ -427,8 +431,14 @@ impl Command {
         self
     }
 
-    pub const fn categories(mut self, categories: &'static [&'static str]) -> Self {
+    pub const fn categories(mut self, categories: Categories) -> Self {
         self.categories = categories;
+        self
+    }
+
+    /// Which arguments are channels that the user must have rights to.
+    pub const fn channels(mut self, channels: Channels) -> Self {
+        self.channels = channels;
         self
     }
 
@@ -521,6 +531,36 @@ impl Command {
         Some(out)
     }
 
+    /// Every key in `args`, with what this call does to it: bits of [`key`]. `None` as for
+    /// [`key_positions`](Self::key_positions).
+    pub fn key_uses(&self, args: &[&[u8]]) -> Option<SmallVec<[(usize, u16); 8]>> {
+        let mut out = SmallVec::new();
+        for spec in self.keys.iter().filter(|s| s.flags & key::NOT_KEY == 0) {
+            let mut positions = KeyPositions::new();
+            if !spec.positions(args, &mut positions) {
+                return None;
+            }
+            let flags = self.flags_in_use(spec.flags, args);
+            out.extend(positions.into_iter().map(|at| (at, flags)));
+        }
+        Some(out)
+    }
+
+    /// What a command whose flags vary does with these arguments.
+    fn flags_in_use(&self, declared: u16, args: &[&[u8]]) -> u16 {
+        if declared & key::VARIABLE_FLAGS == 0 {
+            return declared;
+        }
+        let is = |arg: &[u8], word: &str| arg.eq_ignore_ascii_case(word.as_bytes());
+        let says = |words: &[&str]| args.iter().skip(2).any(|a| words.iter().any(|w| is(a, w)));
+        match self.name {
+            "set" if says(&["get"]) => key::RW | key::ACCESS | key::UPDATE,
+            "set" => key::OW | key::UPDATE,
+            "bitfield" if !says(&["set", "incrby"]) => key::RO | key::ACCESS,
+            _ => declared & !key::VARIABLE_FLAGS,
+        }
+    }
+
     /// The first key, last key and step that clients before key specifications used.
     pub fn legacy_range(&self) -> (i64, i64, i64) {
         match self.keys {
@@ -545,62 +585,50 @@ impl Command {
         }
     }
 
-    /// All ACL categories, those that follow from flags and group included, in Redis's order.
-    pub fn acl_categories(&self) -> Vec<&'static str> {
+    /// All ACL categories, those that follow from flags and group included.
+    pub fn acl_categories(&self) -> Categories {
         let implied = [
-            (flags::WRITE, "@write"),
-            (flags::READONLY, "@read"),
-            (flags::ADMIN, "@admin"),
-            (flags::ADMIN, "@dangerous"),
-            (flags::PUBSUB, "@pubsub"),
-            (flags::FAST, "@fast"),
-            (flags::BLOCKING, "@blocking"),
+            (flags::WRITE, category::WRITE),
+            (flags::READONLY, category::READ),
+            (flags::ADMIN, category::ADMIN | category::DANGEROUS),
+            (flags::PUBSUB, category::PUBSUB),
+            (flags::FAST, category::FAST),
+            (flags::BLOCKING, category::BLOCKING),
         ];
-        let slow = if self.has(flags::FAST) { "" } else { "@slow" };
+        let mut set = self.categories;
+        for (flag, categories) in implied {
+            // What a script reads is its own affair.
+            let told = flag != flags::READONLY || !matches!(self.group, Group::Scripting);
+            if self.has(flag) && told {
+                set |= categories;
+            }
+        }
+        if !self.has(flags::FAST) {
+            set |= category::SLOW;
+        }
         // A container does nothing by itself.
         let is_container = !self.subcommands.is_empty() && self.flags == 0;
         // Generic commands that are about the connection (WAIT) or some types (SORT) rather than about keys.
-        let of_others = ["@connection", "@sortedset"].iter().any(|c| self.categories.contains(c));
+        let of_others = self.categories & (category::CONNECTION | category::SORTED_SET) != 0;
         let not_of_keys = matches!(self.group, Group::Generic) && of_others;
-        let group = if is_container || not_of_keys { "" } else { self.group.category() };
-        let is = |category: &str| {
-            category == slow
-                || category == group
-                || implied.iter().any(|(flag, name)| {
-                    // What a script reads is its own affair.
-                    let told = *flag != flags::READONLY || !matches!(self.group, Group::Scripting);
-                    *name == category && self.has(*flag) && told
-                })
-                || self.categories.contains(&category)
-        };
-        CATEGORIES.iter().copied().filter(|c| is(c)).collect()
+        if !is_container && !not_of_keys {
+            set |= self.group.category();
+        }
+        set
     }
 }
 
-/// The ACL categories, in the order in which COMMAND names them.
-const CATEGORIES: [&str; 21] = [
-    "@keyspace",
-    "@read",
-    "@write",
-    "@set",
-    "@sortedset",
-    "@list",
-    "@hash",
-    "@string",
-    "@bitmap",
-    "@hyperloglog",
-    "@geo",
-    "@stream",
-    "@pubsub",
-    "@admin",
-    "@fast",
-    "@slow",
-    "@blocking",
-    "@dangerous",
-    "@connection",
-    "@transaction",
-    "@scripting",
-];
+/// The channels of a command's call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    None,
+    /// The first argument is one.
+    First,
+    /// All arguments are.
+    All,
+    /// All arguments are patterns of some.
+    Patterns,
+}
 
 /// One key at `at`.
 pub const fn one(at: usize, flags: u16) -> KeySpec {

@@ -1,7 +1,11 @@
 //! The command table: from a name to its declaration, under the names that the configuration gives.
 
+use std::collections::HashMap;
+
 use super::gate;
 use super::spec::{Command, Mode};
+use crate::acl::Catalog;
+use crate::acl::category::Categories;
 
 /// Rows of one family after the other.
 pub type Families = [&'static [Command]];
@@ -42,6 +46,10 @@ pub const FAMILIES: &Families = &[
 pub struct Listed {
     /// Lower case; a subcommand is `container|name`.
     pub name: String,
+    /// The name before `rename-command`, by which users' rights speak of it.
+    pub original: String,
+    /// `rename-command` has taken its name away: nobody can call it.
+    pub removed: bool,
     pub command: &'static Command,
     /// Conditions under which the command must be looked at before it runs (see [`super::gate`]).
     pub needs: u32,
@@ -55,6 +63,8 @@ pub struct Listed {
 #[derive(Debug)]
 pub struct CommandTable {
     listed: Vec<Listed>,
+    /// Ids by the names before `rename-command`.
+    originals: HashMap<&'static str, usize>,
     /// Open addressing over [`Spelling`]s.
     places: Box<[Place]>,
 }
@@ -112,20 +122,25 @@ impl CommandTable {
     /// The commands of `families`, and of this level, that exist in `mode`; some renamed, or removed by an
     /// empty new name (`rename-command`).
     pub fn new(mode: Mode, families: &Families, renames: &[(String, String)]) -> Self {
-        let mut table =
-            Self { listed: Vec::new(), places: vec![Place::default(); PLACES].into_boxed_slice() };
+        let mut table = Self {
+            listed: Vec::new(),
+            originals: HashMap::new(),
+            places: vec![Place::default(); PLACES].into_boxed_slice(),
+        };
         let rows = FAMILIES.iter().chain(families).flat_map(|family| family.iter());
         for command in rows.filter(|row| row.exists_in(mode)) {
             let renamed = renames.iter().rev().find(|(from, _)| from.eq_ignore_ascii_case(command.name));
             let name = renamed.map_or(command.name.to_owned(), |(_, to)| to.to_ascii_lowercase());
             if !name.is_empty() {
-                table.add(mode, name, command);
+                table.index(&name);
             }
+            table.add(mode, name, command);
         }
         table
     }
 
-    fn add(&mut self, mode: Mode, name: String, command: &'static Command) {
+    /// The next command will be found by `name`.
+    fn index(&mut self, name: &str) {
         let id = self.listed.len();
         let spelling = Spelling::of(name.as_bytes());
         let mut at = spelling.place();
@@ -133,9 +148,18 @@ impl CommandTable {
             at = (at + 1) % PLACES;
         }
         self.places[at] = Place { spelling, id: id as u16 };
+    }
+
+    /// One without a name is listed as well, so that users' rights can speak of it.
+    fn add(&mut self, mode: Mode, name: String, command: &'static Command) {
+        let id = self.listed.len();
+        self.originals.insert(command.name, id);
+        let removed = name.is_empty();
         let subcommands: Vec<_> = command.subcommands.iter().filter(|sub| sub.exists_below(mode)).collect();
         let container = name.clone();
         self.listed.push(Listed {
+            original: command.name.to_owned(),
+            removed,
             name,
             command,
             needs: gate::needs(command),
@@ -145,6 +169,8 @@ impl CommandTable {
         for sub in subcommands {
             self.listed.push(Listed {
                 name: format!("{container}|{}", sub.name),
+                original: format!("{}|{}", command.name, sub.name),
+                removed,
                 command: sub,
                 needs: gate::needs(sub),
                 single_key: sub.single_key(),
@@ -192,9 +218,37 @@ impl CommandTable {
         self.listed.is_empty()
     }
 
-    /// Top-level commands, each with its id.
+    /// Top-level commands that can be called, each with its id.
     pub fn commands(&self) -> impl Iterator<Item = (usize, &Listed)> {
-        self.listed.iter().enumerate().filter(|(_, l)| !l.name.contains('|'))
+        self.listed.iter().enumerate().filter(|(_, l)| !l.name.contains('|') && !l.removed)
+    }
+}
+
+/// Users' rights speak of commands by their original names.
+impl Catalog for CommandTable {
+    fn count(&self) -> usize {
+        self.listed.len()
+    }
+
+    fn find(&self, name: &[u8]) -> Option<usize> {
+        let name = std::str::from_utf8(name).ok()?.to_ascii_lowercase();
+        self.originals.get(name.as_str()).copied()
+    }
+
+    fn find_sub(&self, container: usize, word: &[u8]) -> Option<usize> {
+        CommandTable::find_sub(self, container, word)
+    }
+
+    fn subcommands(&self, id: usize) -> &[usize] {
+        &self.listed[id].subcommands
+    }
+
+    fn name(&self, id: usize) -> &str {
+        &self.listed[id].original
+    }
+
+    fn categories(&self, id: usize) -> Categories {
+        self.listed[id].command.acl_categories()
     }
 }
 

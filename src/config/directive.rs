@@ -49,6 +49,10 @@ pub enum Meaning {
 /// A part of the server that keeps something made from directives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
+    /// The password of the default user.
+    Password,
+    /// How much the log of refused actions keeps.
+    AclLog,
     /// The process's limit of open files.
     OpenFiles,
     /// The working directory.
@@ -57,10 +61,14 @@ pub enum Effect {
     OomScore,
     /// The order of SORT ALPHA.
     Locale,
+    /// Certificates, and what is spoken under TLS.
+    Tls,
     /// The sockets that clients connect to.
     Listeners,
     /// What ps shows of the process.
     Title,
+    /// Those of clients that speak TLS.
+    TlsListeners,
     /// Level, file, format and syslog of the log.
     Log,
     /// Whether a crash writes a report.
@@ -92,13 +100,17 @@ pub enum Effect {
 
 impl Effect {
     /// Each part once.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 23] = [
+        Self::Password,
+        Self::AclLog,
         Self::OpenFiles,
         Self::Directory,
         Self::OomScore,
         Self::Locale,
+        Self::Tls,
         Self::Listeners,
         Self::Title,
+        Self::TlsListeners,
         Self::Log,
         Self::CrashReport,
         Self::Memory,

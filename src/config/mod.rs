@@ -63,6 +63,11 @@ impl DerefMut for Config {
 }
 
 impl Config {
+    /// The port that people are shown: the plain one, if there is one.
+    pub fn shown_port(&self) -> u16 {
+        if self.port == 0 { self.tls_port } else { self.port }
+    }
+
     /// The directives that differ from their default although they do nothing here (yet), to be
     /// named once in the log at the start.
     pub fn unheeded(&self) -> Vec<&'static Directive> {

@@ -4,8 +4,9 @@
 //! `here`, `later` and `none` say what a directive means in this server, see [`Meaning`].
 
 use super::directive::Effect::{
-    AppendFsync, AppendOnly, Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate, Listeners,
-    Locale, Log, Memory as MemoryLimit, Observers, OomScore, OpenFiles, SaveFailure, Scripts, Title,
+    AclLog, AppendFsync, AppendOnly, Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate,
+    Listeners, Locale, Log, Memory as MemoryLimit, Observers, OomScore, OpenFiles, Password, SaveFailure,
+    Scripts, Title, Tls, TlsListeners,
 };
 use super::directive::Form::{Bool, Choice, Compound, Int, Memory, MemoryOrPercent, Octal, Secret, Text};
 use super::directive::{Directive, Form, Meaning, Place};
@@ -50,7 +51,7 @@ const fn none(name: &'static str, default: &'static str, form: Form) -> Directiv
 #[rustfmt::skip] // one row a line
 pub static DIRECTIVES: &[Directive] = &[
     // Network
-    here("bind", "* -::*", Compound(at!(bind))).moves(&[Listeners, Title]),
+    here("bind", "* -::*", Compound(at!(bind))).moves(&[Listeners, TlsListeners, Title]),
     here("bind-source-addr", "", Text(at!(bind_source_addr))).moves(&[Cluster]),
     here("port", "6379", Int(0, 65535, at!(port))).moves(&[Listeners, Cluster, Title]),
     here("tcp-backlog", "511", Int(0, INT_MAX, at!(tcp_backlog))).immutable(),
@@ -61,26 +62,26 @@ pub static DIRECTIVES: &[Directive] = &[
     here("protected-mode", "yes", Bool(at!(protected_mode))),
     here("socket-mark-id", "0", Int(0, UINT_MAX, at!(socket_mark_id))).immutable(),
     // TLS
-    later("tls-port", "0", Int(0, 65535, at!(tls_port))).moves(&[Cluster]),
-    later("tls-cert-file", "", Text(at!(tls_cert_file))),
-    later("tls-key-file", "", Text(at!(tls_key_file))),
-    later("tls-key-file-pass", "", Secret(at!(tls_key_file_pass))).sensitive(),
-    later("tls-client-cert-file", "", Text(at!(tls_client_cert_file))),
-    later("tls-client-key-file", "", Text(at!(tls_client_key_file))),
-    later("tls-client-key-file-pass", "", Secret(at!(tls_client_key_file_pass))).sensitive(),
-    none("tls-dh-params-file", "", Text(at!(tls_dh_params_file))),
-    later("tls-ca-cert-file", "", Text(at!(tls_ca_cert_file))),
-    later("tls-ca-cert-dir", "", Text(at!(tls_ca_cert_dir))),
-    later("tls-auth-clients", "yes", Choice(at!(tls_auth_clients))),
-    later("tls-replication", "no", Bool(at!(tls_replication))),
-    later("tls-cluster", "no", Bool(at!(tls_cluster))).moves(&[Cluster]),
-    later("tls-protocols", "", Text(at!(tls_protocols))),
-    later("tls-ciphers", "", Text(at!(tls_ciphers))),
-    later("tls-ciphersuites", "", Text(at!(tls_ciphersuites))),
-    later("tls-prefer-server-ciphers", "no", Bool(at!(tls_prefer_server_ciphers))),
-    later("tls-session-caching", "yes", Bool(at!(tls_session_caching))),
-    later("tls-session-cache-size", "20480", Int(0, INT_MAX, at!(tls_session_cache_size))),
-    later("tls-session-cache-timeout", "300", Int(0, INT_MAX, at!(tls_session_cache_timeout))),
+    here("tls-port", "0", Int(0, 65535, at!(tls_port))).moves(&[Tls, TlsListeners, Cluster]),
+    here("tls-cert-file", "", Text(at!(tls_cert_file))).moves(&[Tls]),
+    here("tls-key-file", "", Text(at!(tls_key_file))).moves(&[Tls]),
+    here("tls-key-file-pass", "", Secret(at!(tls_key_file_pass))).sensitive().moves(&[Tls]),
+    here("tls-client-cert-file", "", Text(at!(tls_client_cert_file))).moves(&[Tls]),
+    here("tls-client-key-file", "", Text(at!(tls_client_key_file))).moves(&[Tls]),
+    here("tls-client-key-file-pass", "", Secret(at!(tls_client_key_file_pass))).sensitive().moves(&[Tls]),
+    here("tls-dh-params-file", "", Text(at!(tls_dh_params_file))).moves(&[Tls]),
+    here("tls-ca-cert-file", "", Text(at!(tls_ca_cert_file))).moves(&[Tls]),
+    here("tls-ca-cert-dir", "", Text(at!(tls_ca_cert_dir))).moves(&[Tls]),
+    here("tls-auth-clients", "yes", Choice(at!(tls_auth_clients))).moves(&[Tls]),
+    here("tls-replication", "no", Bool(at!(tls_replication))).moves(&[Tls, Cluster]),
+    here("tls-cluster", "no", Bool(at!(tls_cluster))).moves(&[Tls, Cluster]),
+    here("tls-protocols", "", Text(at!(tls_protocols))).moves(&[Tls]),
+    here("tls-ciphers", "", Text(at!(tls_ciphers))).moves(&[Tls]),
+    here("tls-ciphersuites", "", Text(at!(tls_ciphersuites))).moves(&[Tls]),
+    here("tls-prefer-server-ciphers", "no", Bool(at!(tls_prefer_server_ciphers))).moves(&[Tls]),
+    here("tls-session-caching", "yes", Bool(at!(tls_session_caching))).moves(&[Tls]),
+    here("tls-session-cache-size", "20480", Int(0, INT_MAX, at!(tls_session_cache_size))).moves(&[Tls]),
+    here("tls-session-cache-timeout", "300", Int(0, INT_MAX, at!(tls_session_cache_timeout))).moves(&[Tls]),
     // Process
     here("daemonize", "no", Bool(at!(daemonize))).immutable(),
     here("supervised", "no", Choice(at!(supervised))).immutable(),
@@ -125,7 +126,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("save", "3600 1 300 100 60 10000", Compound(at!(save))).moves(&[SaveFailure]),
     here("dbfilename", "dump.rdb", Text(at!(dbfilename))).protected().check(settings::dbfilename_is_a_name),
     here("dir", ".", Text(at!(dir))).protected().moves(&[Directory]).not_while_loading(),
-    here("rdbcompression", "yes", Bool(at!(rdbcompression))),
+    here("rdbcompression", "yes", Bool(at!(rdbcompression))).moves(&[Encodings]),
     here("rdbchecksum", "yes", Bool(at!(rdbchecksum))).immutable(),
     later("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
     here("rdb-key-save-delay", "0", Int(INT_MIN, INT_MAX, at!(rdb_key_save_delay))).hidden(),
@@ -186,7 +187,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("cluster-link-sendbuf-limit", "0", Memory(0, ULONG_MAX, at!(cluster_link_sendbuf_limit))).moves(&[Cluster]),
     here("cluster-announce-ip", "", Text(at!(cluster_announce_ip))).moves(&[Cluster]),
     here("cluster-announce-port", "0", Int(0, 65535, at!(cluster_announce_port))).moves(&[Cluster]),
-    later("cluster-announce-tls-port", "0", Int(0, 65535, at!(cluster_announce_tls_port))).moves(&[Cluster]),
+    here("cluster-announce-tls-port", "0", Int(0, 65535, at!(cluster_announce_tls_port))).moves(&[Cluster]),
     here("cluster-announce-bus-port", "0", Int(0, 65535, at!(cluster_announce_bus_port))).moves(&[Cluster]),
     here("cluster-announce-hostname", "", Text(at!(cluster_announce_hostname))).check(settings::hostname_is_valid).moves(&[Cluster]),
     here("cluster-announce-human-nodename", "", Text(at!(cluster_announce_human_nodename))).check(settings::human_nodename_is_valid).moves(&[Cluster]),
@@ -218,7 +219,7 @@ pub static DIRECTIVES: &[Directive] = &[
     // Clients
     here("maxclients", "10000", Int(1, UINT_MAX, at!(maxclients))).moves(&[OpenFiles]),
     here("max-new-connections-per-cycle", "10", Int(1, 1000, at!(max_new_connections_per_cycle))),
-    later("max-new-tls-connections-per-cycle", "1", Int(1, 1000, at!(max_new_tls_connections_per_cycle))),
+    here("max-new-tls-connections-per-cycle", "1", Int(1, 1000, at!(max_new_tls_connections_per_cycle))),
     here("client-default-resp", "2", Int(2, 3, at!(client_default_resp))).immutable().hidden(),
     here("client-output-buffer-limit", "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", Compound(at!(client_output_buffer_limit))),
     here("client-query-buffer-limit", "1073741824", Memory(1_048_576, LONG_MAX, at!(client_query_buffer_limit))),
@@ -226,10 +227,10 @@ pub static DIRECTIVES: &[Directive] = &[
     here("notify-keyspace-events", "", Compound(at!(notify_keyspace_events))).moves(&[Events]),
     here("tracking-table-max-keys", "1000000", Int(0, LONG_MAX, at!(tracking_table_max_keys))).moves(&[Observers]),
     // Security
-    here("requirepass", "", Secret(at!(requirepass))).sensitive(),
-    later("aclfile", "", Text(at!(aclfile))).immutable(),
-    later("acllog-max-len", "128", Int(0, LONG_MAX, at!(acllog_max_len))),
-    later("acl-pubsub-default", "resetchannels", Choice(at!(acl_pubsub_default))),
+    here("requirepass", "", Secret(at!(requirepass))).sensitive().moves(&[Password]),
+    here("aclfile", "", Text(at!(aclfile))).immutable(),
+    here("acllog-max-len", "128", Int(0, LONG_MAX, at!(acllog_max_len))).moves(&[AclLog]),
+    here("acl-pubsub-default", "resetchannels", Choice(at!(acl_pubsub_default))),
     // Scripting
     here("busy-reply-threshold", "5000", Int(0, LONG_MAX, at!(busy_reply_threshold))).alias("lua-time-limit").moves(&[Scripts]),
     // Encodings

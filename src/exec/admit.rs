@@ -7,6 +7,7 @@ use super::call::Call;
 use super::route::Route;
 use super::upkeep::Room;
 use super::{After, Executor, Host};
+use crate::acl::log::Context;
 use crate::base::time::UnixMs;
 use crate::cluster::view::View;
 use crate::command::client::{Client, Queued};
@@ -17,7 +18,7 @@ use crate::keyspace::{Db, Locked};
 use crate::resp::Reply;
 
 /// Conditions that change a command's way and refuse nothing.
-const NOT_REFUSING: u32 = gate::CLUSTER | gate::IN_MULTI | gate::ASKING;
+const NOT_REFUSING: u32 = gate::CLUSTER | gate::IN_MULTI | gate::ASKING | gate::RESTRICTED;
 
 /// What was found out about a command that may run, and must hold still once its locks are held.
 #[derive(Default)]
@@ -87,6 +88,9 @@ impl Executor {
         if admitted.asking && bits & gate::IN_MULTI == 0 {
             client.set_asking(false);
         }
+        if bits & (gate::RESTRICTED | gate::UNAUTHENTICATED) == gate::RESTRICTED {
+            self.pass_rights(host, client, call, listed, reply)?;
+        }
         // A command that belongs to another node is sent there first, and only then refused for what this
         // node is: a primary that became a replica redirects its writers, it does not answer READONLY.
         let first = if bits & gate::CLUSTER != 0 { gate::UNAUTHENTICATED | gate::LOADING } else { !0 };
@@ -103,6 +107,24 @@ impl Executor {
             self.pass_multi(host, client, call, listed, &admitted, reply)?;
         }
         Ok(admitted)
+    }
+
+    /// Refuses what the client's user may not do.
+    #[inline]
+    fn pass_rights(
+        &mut self,
+        host: &mut dyn Host,
+        client: &mut Client,
+        call: &Call<'_>,
+        listed: &Listed,
+        reply: &mut Reply,
+    ) -> Result<(), After> {
+        let context = if client.in_multi() { Context::Multi } else { Context::Toplevel };
+        let Err((_, reason)) = self.check_rights(host, client, call, context) else { return Ok(()) };
+        let fail = Fail::owned(format!("NOPERM {reason}"));
+        let fail = self.note_refusal(client, Some(listed.command), fail);
+        self.reject(call.id, &fail, reply);
+        Err(After::Done)
     }
 
     /// Refuses or postpones a command; `bits` are the conditions that concern it.
@@ -258,7 +280,7 @@ impl Executor {
         }
         if route.slot().is_some_and(|slot| view.slot(slot).is_moving()) {
             let expiring = self.shared.expiring();
-            route.check_keys(view, &Db::new(locked, client.db, now, expiring, &mut self.effects))?;
+            route.check_keys(view, client, &Db::new(locked, client.db, now, expiring, &mut self.effects))?;
         }
         Ok(())
     }

@@ -30,29 +30,36 @@ fn shards_of<'a>(keys: impl IntoIterator<Item = &'a Vec<u8>>) -> LockSet {
 }
 
 impl Executor {
-    /// The locks of a command. `None`: the client was put aside.
-    #[inline(always)]
-    pub(super) fn lock_for(&self, client: &mut Client, call: &Call<'_>) -> Option<Locked<'static>> {
-        let ks = &*self.shared.keyspace;
-        let mut locked = match call.key {
-            Some((_, h)) => match ks.try_lock_slot(h.slot, client.aside.tries) {
-                Ok(locked) => locked,
-                Err(busy) => self.lock_later(client, LockSet::of_slot(h.slot), busy)?,
-            },
+    /// The locks of a command whose keys must be found first, or whose key's shard was held: `busy`. `None`: the
+    /// client was put aside.
+    #[inline(never)]
+    pub(super) fn lock_for(
+        &self,
+        client: &mut Client,
+        call: &Call<'_>,
+        busy: Option<Busy>,
+    ) -> Option<Locked<'static>> {
+        match (call.key, busy) {
+            (Some((_, h)), Some(busy)) => self.lock_later(client, LockSet::of_slot(h.slot), busy),
             // Keys that cannot be told are of a command that will refuse its arguments.
-            None => {
+            _ => {
                 let set = lock_set(self.shared, call.command, call.args).unwrap_or(LockSet::NONE);
                 client.aside.waits_out = call.command.has(flags::ALLOW_BUSY);
-                self.lock_set_for(client, set)?
+                self.lock_set_for(client, set)
             }
-        };
-        if ks.board.has_keys_under_way() && call.command.has(flags::WRITE) {
+        }
+    }
+
+    /// False: the command would write to a key that is under way, and the client was put aside.
+    #[inline(always)]
+    pub(super) fn may_write(&self, client: &mut Client, call: &Call<'_>, locked: &mut Locked<'_>) -> bool {
+        if self.shared.keyspace.board.has_keys_under_way() && call.command.has(flags::WRITE) {
             let keys = call.command.key_positions(call.args).unwrap_or_default();
             let keys = keys.iter().map(|at| call.args[*at]);
-            return self.pass_keys_under_way(client, &mut locked, keys).then_some(locked);
+            return self.pass_keys_under_way(client, locked, keys);
         }
         client.aside = Aside::default();
-        Some(locked)
+        true
     }
 
     /// False: one of the keys is under way, and the client, who would write to it, was put aside. Our

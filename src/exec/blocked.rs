@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
 use super::{After, Blocked, Executor, Host, lock_set};
+use crate::acl::log::Context;
 use crate::base::time::UnixMs;
 use crate::command::spec::flags;
 use crate::command::{Block, Client, Fail, Group};
@@ -96,6 +97,15 @@ impl Executor {
         let mut client = waiting_client(waiter);
         let mut reply = Reply::new();
         let call = Call { id, command, args: &args, key: None, now };
+        if self.is_restricted(&client)
+            && let Err((_, reason)) = self.check_rights(host, &mut client, &call, Context::Toplevel)
+        {
+            // Its rights have gone while it waited.
+            reply.set_resp3(client.resp3);
+            self.reject(id, &Fail::owned(format!("NOPERM {reason}")), &mut reply);
+            self.unblock(waiter, locked, now);
+            return host.deliver(waiter, reply, 0);
+        }
         self.stopwatch.start();
         if let Ended::Blocks(_) = self.call(Origin::Unblocked, &call, host, &mut client, locked, &mut reply) {
             // Somebody before it took what there was.
@@ -128,7 +138,7 @@ pub(super) fn register(db: &mut Db<'_, '_>, client: &Client, args: &[&[u8]], blo
         db: db.index(),
         resp3: client.resp3,
         no_touch: client.no_touch,
-        user: client.user.clone(),
+        login: client.login.clone(),
         argv: block.argv.clone().unwrap_or_else(|| args.iter().map(|a| a.to_vec()).collect()),
         alone: block.keys.iter().map(|&at| args[at].to_vec()).zip(block.alone.iter().cloned()).collect(),
         for_loss: block.for_loss,
@@ -142,14 +152,15 @@ pub(super) fn register(db: &mut Db<'_, '_>, client: &Client, args: &[&[u8]], blo
 
 /// A waiting client as its command sees it: the connection itself belongs to its worker.
 fn waiting_client(waiter: &Waiter) -> Client {
-    Client {
+    let mut client = Client {
         id: waiter.client,
         worker: waiter.worker,
         token: waiter.token,
         db: waiter.db,
         resp3: waiter.resp3,
         no_touch: waiter.no_touch,
-        user: waiter.user.clone(),
         ..Client::default()
-    }
+    };
+    client.log_in(waiter.login.clone(), true);
+    client
 }

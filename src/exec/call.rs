@@ -163,6 +163,8 @@ impl Executor {
             limits: &self.limits,
             rng: &mut self.rng,
             command: call.command,
+            id: call.id,
+            commands: &shared.commands,
             clustered: shared.gate.load(Ordering::Relaxed) & gate::CLUSTER != 0,
             may_block: origin.may_block(),
             node: &*self.node,

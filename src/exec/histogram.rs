@@ -15,11 +15,11 @@ const SPANS: usize = EXACT + 22 * A_DOUBLING;
 
 /// Counters of one command on one thread, which alone writes them.
 #[derive(Debug)]
-pub struct Histogram(Box<[AtomicU64]>);
+pub struct Histogram(Box<[AtomicU64; SPANS]>);
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self((0..SPANS).map(|_| AtomicU64::new(0)).collect())
+        Self(Box::new([const { AtomicU64::new(0) }; SPANS]))
     }
 }
 
@@ -67,7 +67,7 @@ impl Default for Sum {
 
 impl Sum {
     pub fn add(&mut self, histogram: &Histogram) {
-        for (sum, counter) in self.0.iter_mut().zip(&histogram.0) {
+        for (sum, counter) in self.0.iter_mut().zip(histogram.0.iter()) {
             *sum += counter.load(Ordering::Relaxed);
         }
     }

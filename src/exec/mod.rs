@@ -16,6 +16,7 @@ use crate::cluster::view::View;
 use crate::command::spec::flags;
 use crate::command::table::Listed;
 use crate::command::{Client, Command, CommandTable, Fail, TimeoutReply, gate};
+use crate::keyspace::board::Busy;
 use crate::keyspace::db::{Expiring, Notice};
 use crate::keyspace::tracking::Stale;
 use crate::keyspace::watch::Waiter;
@@ -32,6 +33,7 @@ pub mod histogram;
 mod notices;
 pub mod observe;
 pub mod parcel;
+pub mod rights;
 mod route;
 pub mod script;
 pub mod stats;
@@ -43,6 +45,7 @@ use admit::Admitted;
 use blocked::register;
 use call::{Call, Ended, Origin, Stopwatch};
 use observe::{Observers, Seen};
+use rights::Denied;
 use stats::CommandStats;
 
 /// What all executors of a node share.
@@ -136,6 +139,9 @@ pub trait Host {
 
     /// Shows a call while somebody monitors. Must take no shard lock.
     fn ran(&mut self, seen: &Seen<'_>);
+
+    /// Notes that a user was not allowed to run a command. Must take no shard lock.
+    fn denied(&mut self, denied: &Denied<'_>);
 
     /// Tells how long the node did something by itself, by the name of the event for the latency monitor.
     fn did(&mut self, event: &'static str, nanos: u64);
@@ -310,28 +316,83 @@ impl Executor {
                 Err(after) => return after,
             }
         }
-        let Some(mut locked) = self.lock_for(client, &call) else {
-            if std::mem::take(&mut client.aside.busy) {
-                return self.tell_busy(client, &call, reply);
+        // Two ways that meet in the same code and do not share it: locks that are built in one place need no copy.
+        let mut busy = None;
+        if let Some((_, hashed)) = call.key {
+            match shared.keyspace.try_lock_slot(hashed.slot, client.aside.tries) {
+                Ok(locked) => return self.run(host, client, &call, listed, &admitted, locked, reply),
+                Err(held) => busy = Some(held),
             }
-            client.set_asking(admitted.asking);
-            return After::Aside;
-        };
-        if let Err(after) = self.look_again(client, &call, listed, &admitted, &mut locked, reply) {
+        }
+        self.run_later(host, client, &call, listed, &admitted, busy, reply)
+    }
+
+    /// As [`execute`](Self::execute), from the locks on, for a command whose locks are not had at once.
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
+    #[inline(never)]
+    fn run_later<'a>(
+        &mut self,
+        host: &mut dyn Host,
+        client: &mut Client,
+        call: &Call<'a>,
+        listed: &Listed,
+        admitted: &Admitted<'a>,
+        busy: Option<Busy>,
+        reply: &mut Reply,
+    ) -> After {
+        match self.lock_for(client, call, busy) {
+            Some(locked) => self.run(host, client, call, listed, admitted, locked, reply),
+            None => self.wait_for_locks(client, call, admitted, reply),
+        }
+    }
+
+    /// The client was put aside, or is told that a script holds what it needs.
+    #[cold]
+    fn wait_for_locks(
+        &mut self,
+        client: &mut Client,
+        call: &Call<'_>,
+        admitted: &Admitted<'_>,
+        reply: &mut Reply,
+    ) -> After {
+        if std::mem::take(&mut client.aside.busy) {
+            return self.tell_busy(client, call, reply);
+        }
+        client.set_asking(admitted.asking);
+        After::Aside
+    }
+
+    /// Runs a command under its locks.
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
+    #[inline(always)]
+    fn run<'a>(
+        &mut self,
+        host: &mut dyn Host,
+        client: &mut Client,
+        call: &Call<'a>,
+        listed: &Listed,
+        admitted: &Admitted<'a>,
+        mut locked: Locked<'static>,
+        reply: &mut Reply,
+    ) -> After {
+        if !self.may_write(client, call, &mut locked) {
+            return self.wait_for_locks(client, call, admitted, reply);
+        }
+        if let Err(after) = self.look_again(client, call, listed, admitted, &mut locked, reply) {
             return after;
         }
-        let mut ended = self.call(Origin::of(client), &call, host, client, &mut locked, reply);
+        let mut ended = self.call(Origin::of(client), call, host, client, &mut locked, reply);
         if matches!(ended, Ended::Script) {
-            ended = self.run_script(Origin::of(client), &call, host, client, &mut locked, reply);
+            ended = self.run_script(Origin::of(client), call, host, client, &mut locked, reply);
         }
         self.commit(client);
         if !self.effects.ready.is_empty() {
-            self.serve_blocked(host, now, &mut locked);
+            self.serve_blocked(host, call.now, &mut locked);
         }
         match ended {
             Ended::Aside(busy) => {
                 if !call.command.has(flags::ALLOW_BUSY) && self.is_busy(busy) {
-                    return self.tell_busy(client, &call, reply);
+                    return self.tell_busy(client, call, reply);
                 }
                 client.set_asking(admitted.asking);
                 self.put_aside_or_wake(client, busy);
@@ -341,13 +402,13 @@ impl Executor {
             Ended::Now(after) => {
                 drop(locked);
                 if !self.effects.dead.is_empty() {
-                    self.bury(host, now);
+                    self.bury(host, call.now);
                 }
                 after
             }
             Ended::Blocks(block) => {
-                let mut db = Db::new(&mut locked, client.db, now, Expiring::Ignore, &mut self.effects);
-                register(&mut db, client, args, &block)
+                let mut db = Db::new(&mut locked, client.db, call.now, Expiring::Ignore, &mut self.effects);
+                register(&mut db, client, call.args, &block)
             }
             Ended::Transaction(transaction) => {
                 drop(locked);

@@ -90,11 +90,13 @@ impl<'a> Route<'a> {
         if state.is_my_primarys() && (self.channel || (client.readonly && !self.writes)) {
             return Ok(());
         }
-        Err(Fail::owned(view.moved(slot).unwrap_or_else(|| "CLUSTERDOWN Hash slot not served".into())))
+        Err(Fail::owned(
+            view.moved(slot, client.tls).unwrap_or_else(|| "CLUSTERDOWN Hash slot not served".into()),
+        ))
     }
 
     /// Whether the keys are here, in a slot that is moving. The shard is locked.
-    pub fn check_keys(&self, view: &View, db: &Db<'_, '_>) -> Result<(), Fail> {
+    pub fn check_keys(&self, view: &View, client: &Client, db: &Db<'_, '_>) -> Result<(), Fail> {
         let Some(slot) = self.slot else { return Ok(()) };
         let state = view.slot(slot);
         let importing = state.is_importing() && !state.is_mine();
@@ -115,6 +117,8 @@ impl<'a> Route<'a> {
         if present > 0 {
             return Err(try_again);
         }
-        Err(Fail::owned(view.ask(slot).unwrap_or_else(|| "CLUSTERDOWN Hash slot not served".into())))
+        Err(Fail::owned(
+            view.ask(slot, client.tls).unwrap_or_else(|| "CLUSTERDOWN Hash slot not served".into()),
+        ))
     }
 }

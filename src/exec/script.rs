@@ -34,9 +34,11 @@ use parking_lot::Mutex;
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
 use super::{After, Executor, Host, lock_set};
+use crate::acl::log::Context;
 use crate::base::num::parse_i64;
 use crate::base::time::UnixMs;
 use crate::command::client::{Aside, Role};
+use crate::command::rights::Errand;
 use crate::command::spec::flags;
 use crate::command::{Client, Command, Fail, gate};
 use crate::keyspace::board::{Busy, Reason};
@@ -375,6 +377,13 @@ impl Run<'_, '_> {
         if command.has(flags::NOSCRIPT) && !shared.scripts.may_run_all.load(Ordering::Relaxed) {
             return Some("ERR This Redis command is not allowed from script".into());
         }
+        if !self.of_primary && self.executor.is_restricted(self.client) {
+            let call = Call { id, command, args, key: None, now: self.call.now };
+            let asked = self.executor.check_rights(self.host, self.client, &call, Context::Script);
+            if let Err((_, reason)) = asked {
+                return Some(format!("ERR ACL failure in script: {reason}"));
+            }
+        }
         let changes = command.has(flags::WRITE) || command.has(flags::MAY_REPLICATE);
         if changes && self.read_only {
             return Some("ERR Write commands are not allowed from read-only scripts.".into());
@@ -555,11 +564,12 @@ impl Calls for Run<'_, '_> {
 
     fn allows(&mut self, args: &[&[u8]]) -> Option<bool> {
         let commands = &self.executor.shared.commands;
-        let id = commands.find(args[0])?;
-        let known = args.len() < 2
-            || commands.get(id).subcommands.is_empty()
-            || commands.find_sub(id, args[1]).is_some();
-        known.then_some(true)
+        let mut id = commands.find(args[0])?;
+        if args.len() > 1 && !commands.get(id).subcommands.is_empty() {
+            id = commands.find_sub(id, args[1])?;
+        }
+        let errand = Errand { id, listed: commands.get(id), args };
+        Some(self.of_primary || self.client.user().is_none_or(|user| user.check(&errand).is_ok()))
     }
 
     fn look(&mut self) -> Result<(), Stop> {

@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use super::call::{Call, Ended, Origin};
+use super::rights::refused_in_exec;
 use super::route::Route;
 use super::track::end_caching;
 use super::{After, Executor, Host, Shared, lock_set};
+use crate::acl::log::Context;
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::client::Multi;
@@ -203,10 +205,16 @@ impl Executor {
             obeyed => obeyed,
         };
         reply.array(multi.queue.len());
+        // Rights may have changed since the commands were queued.
+        let restricted = self.is_restricted(client);
         client.executing = Some(multi.queue.len());
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             let call = Call { id: queued.id, command: queued.command, args: &args, key: None, now };
+            if restricted && let Err((denial, _)) = self.check_rights(host, client, &call, Context::Multi) {
+                self.reject(call.id, &Fail::owned(refused_in_exec(denial)), reply);
+                continue;
+            }
             self.stopwatch.start();
             let mut ended = self.call(origin, &call, host, client, locked, reply);
             if matches!(ended, Ended::Script) {

@@ -234,13 +234,17 @@ impl LockSet {
 /// Shards that are locked as long as this lives. The only way to data.
 pub struct Locked<'k> {
     ks: &'k Keyspace,
-    set: LockSet,
-    /// The one shard of the common command, to unlock it without a walk over the set. `None` once it has
-    /// declared itself.
-    only: Option<usize>,
-    /// The number of its entry on the board, once it has declared itself; else 0.
-    declared: u64,
+    held: Held,
     thread: StaysOnThread,
+}
+
+/// What a [`Locked`] holds.
+enum Held {
+    /// One shard, as nearly every command does. To build, ask and unlock a set costs it 5 % of its time.
+    One(usize),
+    Many(LockSet),
+    /// These shards have an entry on the board, with this number.
+    Declared(LockSet, u64),
 }
 
 /// Does not compile if `Locked` could be sent to another thread: `Check` would then hold in two ways.
@@ -257,7 +261,7 @@ const _: () = {
 
 impl std::fmt::Debug for Locked<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Locked").field(&self.set).finish()
+        f.debug_tuple("Locked").field(&self.set()).finish()
     }
 }
 
@@ -327,13 +331,7 @@ impl Keyspace {
 
     #[inline(always)]
     fn locked_one(&self, shard: usize) -> Locked<'_> {
-        Locked {
-            ks: self,
-            set: LockSet::of_slot(shard as u16),
-            only: Some(shard),
-            declared: 0,
-            thread: PhantomData,
-        }
+        Locked { ks: self, held: Held::One(shard), thread: PhantomData }
     }
 
     /// Takes the locks of `set` in ascending order but for `mine`, which the caller holds. When `take` gives
@@ -355,7 +353,7 @@ impl Keyspace {
             }
             taken.add_shard(shard);
         }
-        Ok(Locked { ks: self, set, only: None, declared: 0, thread: PhantomData })
+        Ok(Locked { ks: self, held: Held::Many(set), thread: PhantomData })
     }
 
     /// Unlocks shards that the caller has locked.
@@ -377,10 +375,10 @@ impl Keyspace {
 impl Drop for Locked<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        match self.only {
-            // SAFETY: exactly the shards of the set were locked by this value's maker.
-            Some(shard) => unsafe { self.ks.locks[shard].unlock() },
-            None => self.unlock_all(),
+        match self.held {
+            // SAFETY: exactly this shard was locked by this value's maker.
+            Held::One(shard) => unsafe { self.ks.locks[shard].unlock() },
+            Held::Many(_) | Held::Declared(..) => self.unlock_all(),
         }
     }
 }
@@ -388,23 +386,23 @@ impl Drop for Locked<'_> {
 impl<'k> Locked<'k> {
     #[inline(never)]
     fn unlock_all(&mut self) {
-        if self.declared != 0 {
-            self.ks.board.end(self.declared);
-            self.set.shards().for_each(|shard| self.ks.locks[shard].clear(LONG));
+        let set = self.set();
+        if let Held::Declared(_, entry) = self.held {
+            self.ks.board.end(entry);
+            set.shards().for_each(|shard| self.ks.locks[shard].clear(LONG));
         }
-        self.ks.unlock(self.set);
+        self.ks.unlock(set);
     }
 
     /// Says that these shards will be held for long: nobody sleeps for them from now on, and those who wait
     /// for them look again, because they may be told what runs (see [`Board::holder`]). `since`: when that began.
     pub fn declare_long(&mut self, reason: Reason, since: UnixMs) {
-        let board = &self.ks.board;
-        if self.declared != 0 {
-            board.end(self.declared);
+        let (board, set) = (&self.ks.board, self.set());
+        if let Held::Declared(_, entry) = self.held {
+            board.end(entry);
         }
-        self.declared = board.declare(self.set, reason, since);
-        self.only = None;
-        for shard in self.set.shards() {
+        self.held = Held::Declared(set, board.declare(set, reason, since));
+        for shard in set.shards() {
             let lock = &self.ks.locks[shard];
             lock.marks.fetch_or(LONG, Ordering::SeqCst);
             if lock.marks.load(Ordering::SeqCst) & WANTED != 0 {
@@ -422,25 +420,29 @@ impl<'k> Locked<'k> {
     /// in which shards are locked.
     pub fn try_extend(&mut self, more: LockSet) -> bool {
         let mut added = LockSet::NONE;
-        for shard in more.shards().filter(|shard| !self.set.has_shard(*shard)) {
+        for shard in more.shards().filter(|shard| !self.has(*shard)) {
             if !self.ks.locks[shard].raw.try_lock() {
                 self.ks.unlock(added);
                 return false;
             }
             added.add_shard(shard);
         }
-        if self.declared != 0 {
-            self.ks.board.widen(self.declared, added);
-            added.shards().for_each(|shard| _ = self.ks.locks[shard].marks.fetch_or(LONG, Ordering::SeqCst));
-        }
-        self.set = self.set.union(added);
-        self.only = None;
+        let set = self.set().union(added);
+        self.held = match self.held {
+            Held::One(_) | Held::Many(_) => Held::Many(set),
+            Held::Declared(_, entry) => {
+                self.ks.board.widen(entry, added);
+                let mark = |shard: usize| _ = self.ks.locks[shard].marks.fetch_or(LONG, Ordering::SeqCst);
+                added.shards().for_each(mark);
+                Held::Declared(set, entry)
+            }
+        };
         true
     }
 
     /// The first shard of `set` that is not among these.
     pub fn missing(&self, set: &LockSet) -> Option<usize> {
-        set.shards().find(|shard| !self.set.has_shard(*shard))
+        set.shards().find(|shard| !self.has(*shard))
     }
 
     /// Holds keys back for writers until [`let_through`](Self::let_through): they are sent away. Returns the
@@ -495,15 +497,26 @@ impl<'k> Locked<'k> {
     fn find_under_way<'a>(&mut self, mut keys: impl Iterator<Item = &'a [u8]>) -> Option<Busy> {
         keys.find_map(|key| {
             let shard = shard_of(key_slot(key));
-            let held = self.set.has_shard(shard)
-                && self.side_mut(shard).under_way.iter().any(|mark| *mark.key == *key);
+            let held = self.has(shard) && self.side_mut(shard).under_way.iter().any(|mark| *mark.key == *key);
             held.then_some(Busy { shard, key: true })
         })
     }
 
     /// The shards that are held.
-    pub fn set(&self) -> &LockSet {
-        &self.set
+    pub fn set(&self) -> LockSet {
+        match self.held {
+            Held::One(shard) => LockSet::of_slot(shard as u16),
+            Held::Many(set) | Held::Declared(set, _) => set,
+        }
+    }
+
+    /// Whether a shard, by number, is held.
+    #[inline(always)]
+    fn has(&self, shard: usize) -> bool {
+        match &self.held {
+            Held::One(one) => *one == shard,
+            Held::Many(set) | Held::Declared(set, _) => set.has_shard(shard),
+        }
     }
 
     /// The table of a slot.
@@ -512,27 +525,27 @@ impl<'k> Locked<'k> {
     /// When the slot's shard is not locked: a command that touches keys it has not declared.
     #[inline(always)]
     pub(super) fn table<'a>(&'a self, tables: &'a Tables, slot: u16) -> &'a SlotTable {
-        assert!(self.set.has_slot(slot), "slot {slot} is used without its lock");
+        assert!(self.has(shard_of(slot)), "slot {slot} is used without its lock");
         // SAFETY: the shard is locked by `self`, and a `TableMut` borrows `self` mutably.
         unsafe { tables.slots[table_index(slot)].locked() }
     }
 
     #[inline(always)]
     pub(super) fn table_mut<'a>(&'a mut self, tables: &'a Tables, slot: u16) -> TableMut<'a> {
-        assert!(self.set.has_slot(slot), "slot {slot} is used without its lock");
+        assert!(self.has(shard_of(slot)), "slot {slot} is used without its lock");
         // SAFETY: the shard is locked by `self`, which is borrowed mutably as long as the table is.
         unsafe { tables.slots[table_index(slot)].locked_mut() }
     }
 
     #[inline(always)]
     pub(super) fn side_mut(&mut self, shard: usize) -> &mut Side {
-        assert!(self.set.has_shard(shard), "shard {shard} is used without its lock");
+        assert!(self.has(shard), "shard {shard} is used without its lock");
         // SAFETY: as for `table_mut`.
         unsafe { &mut *self.ks.locks[shard].side.get() }
     }
 
     pub(super) fn expiry_mut<'a>(&'a mut self, tables: &'a Tables, shard: usize) -> &'a mut ExpiryIndex {
-        assert!(self.set.has_shard(shard), "shard {shard} is used without its lock");
+        assert!(self.has(shard), "shard {shard} is used without its lock");
         // SAFETY: as for `table_mut`.
         unsafe { &mut *tables.shards[shard].expiry.get() }
     }
@@ -542,7 +555,7 @@ impl<'k> Locked<'k> {
         tables: &'a Tables,
         shard: usize,
     ) -> &'a mut ExpiryIndex {
-        assert!(self.set.has_shard(shard), "shard {shard} is used without its lock");
+        assert!(self.has(shard), "shard {shard} is used without its lock");
         // SAFETY: as for `table_mut`.
         unsafe { &mut *tables.shards[shard].field_expiry.get() }
     }
@@ -553,7 +566,7 @@ impl<'k> Locked<'k> {
 
     /// Shards in the set, ascending.
     pub(super) fn shards(&self) -> impl Iterator<Item = usize> + use<> {
-        self.set.shards()
+        self.set().shards()
     }
 }
 

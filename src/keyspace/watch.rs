@@ -1,6 +1,5 @@
 //! Who wants to know that a key changed: transactions that WATCH it, and clients blocked on it.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::{HashMap, HashSet};
 
 use super::DbIndex;
+use crate::acl::Login;
 
 type Key = (DbIndex, Box<[u8]>);
 
@@ -30,8 +30,8 @@ pub struct Waiter {
     pub resp3: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
-    /// The ACL user as whom it runs.
-    pub user: Cow<'static, str>,
+    /// The user as whom it runs.
+    pub login: Option<Login>,
     /// The command, to be run again.
     pub argv: Vec<Vec<u8>>,
     /// For each key, where that is possible, the command that concerns it alone.

@@ -3,7 +3,6 @@
 pub mod decode;
 pub mod reply;
 pub mod request;
-pub mod value;
 
 pub use reply::Reply;
 pub use request::{Limits, Parsed, Progress, ProtocolError, parse};

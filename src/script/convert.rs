@@ -4,7 +4,7 @@
 use mlua::{Lua, Table, Value};
 
 use super::number::format_g;
-use crate::resp::{Reply, value};
+use crate::resp::{Reply, decode};
 
 /// How deep what a script returns may be nested.
 const DEPTH: usize = 400;
@@ -94,8 +94,8 @@ fn write_double(reply: &mut Reply, x: f64) -> mlua::Result<()> {
 }
 
 /// What a command answered, as scripts see it.
-pub fn value_of(lua: &Lua, reply: value::Value, resp3: bool) -> mlua::Result<Value> {
-    use value::Value as R;
+pub fn value_of(lua: &Lua, reply: decode::Value, resp3: bool) -> mlua::Result<Value> {
+    use decode::Value as R;
     let table = |field: &str, value: Value| {
         let table = lua.create_table_with_capacity(0, 1)?;
         table.raw_set(field, value)?;
@@ -108,7 +108,7 @@ pub fn value_of(lua: &Lua, reply: value::Value, resp3: bool) -> mlua::Result<Val
         R::Null => Ok(if resp3 { Value::Nil } else { Value::Boolean(false) }),
         R::Simple(bytes) => table("ok", text(&bytes)?),
         R::Error(bytes) => Ok(Value::Table(error_table(lua, &bytes)?)),
-        R::Array(items) => {
+        R::Array(items) | R::Push(items) => {
             let array = lua.create_table_with_capacity(items.len(), 0)?;
             for (at, item) in items.into_iter().enumerate() {
                 array.raw_set(at + 1, value_of(lua, item, resp3)?)?;

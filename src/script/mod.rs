@@ -14,9 +14,9 @@ use mlua::{HookTriggers, Lua, MultiValue, Table, Value, VmState};
 
 use crate::resp::Reply;
 
-mod convert;
+pub mod convert;
 mod library;
-mod libs;
+pub mod libs;
 mod number;
 mod raise;
 mod redis;

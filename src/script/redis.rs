@@ -8,7 +8,8 @@ use mlua::{Lua, MultiValue, Table, Value};
 use super::raise::{self, Answer, Raise, one};
 use super::store::sha1_hex;
 use super::{State, convert, number, stopped};
-use crate::resp::{Reply, value};
+use crate::resp::Reply;
+use crate::resp::decode::{self, decode};
 
 /// The version of Redis whose behaviour scripts find.
 const VERSION: (u32, u32, u32) = (7, 4, 1);
@@ -98,10 +99,10 @@ fn call(state: &State, lua: &Lua, args: &MultiValue, raises: bool) -> Answer {
         None => return fail("ERR redis.call/pcall can only be called inside a script invocation"),
     }
     let bytes = reply.into_bytes();
-    let Some((answer, _)) = value::read(&bytes) else {
+    let Ok(Some((answer, _))) = decode(&bytes) else {
         return fail("ERR the reply is nested too deep for a script");
     };
-    let failed = matches!(answer, value::Value::Error(_));
+    let failed = matches!(answer, decode::Value::Error(_));
     let answer = convert::value_of(lua, answer, resp3)?;
     if failed && raises { Err(Raise::Value(answer)) } else { one(lua, answer) }
 }

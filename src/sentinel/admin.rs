@@ -172,16 +172,13 @@ impl Sentinel {
         Ok(())
     }
 
-    /// SENTINEL CKQUORUM.
+    /// SENTINEL CKQUORUM. Whoever is not found down counts, also one that was just heard of and is being connected
+    /// to, as in Redis.
     pub fn check_quorum(&self, name: &str) -> Result<String, String> {
         let id = self.named(name)?;
         let watch = self.watch(id);
         let voters = watch.sentinels.len() + 1;
-        let usable = 1 + self
-            .peers(id)
-            .iter()
-            .filter(|peer| self.at(**peer).sdown.is_none() && self.link(**peer).commands.up)
-            .count();
+        let usable = 1 + self.peers(id).iter().filter(|peer| self.at(**peer).sdown.is_none()).count();
         let mut problems = String::new();
         if usable < watch.quorum as usize {
             problems

@@ -261,21 +261,21 @@ impl Sentinel {
     /// count.
     fn pong(&mut self, id: InstanceId, reply: &Value) {
         let now = self.now;
-        let text = match reply {
-            Value::Simple(text) | Value::Error(text) => text.as_str(),
-            _ => "",
+        let text: &[u8] = match reply {
+            Value::Simple(text) | Value::Error(text) => text,
+            _ => b"",
         };
         let link = self.link_mut(id);
         link.last_pong = now;
-        if text.starts_with("PONG") || text.starts_with("LOADING") || text.starts_with("MASTERDOWN") {
+        if text.starts_with(b"PONG") || text.starts_with(b"LOADING") || text.starts_with(b"MASTERDOWN") {
             link.last_ok = now;
             link.ping_waits = None;
-            if text.starts_with("PONG")
+            if text.starts_with(b"PONG")
                 && let Some(watch) = &mut self.at_mut(id).watch
             {
                 watch.reboot = None;
             }
-        } else if text.starts_with("BUSY") && self.at(id).sdown.is_some() && !self.at(id).script_kill_sent {
+        } else if text.starts_with(b"BUSY") && self.at(id).sdown.is_some() && !self.at(id).script_kill_sent {
             // A script that runs for so long makes it unreachable: end the script.
             if self.send(id, Question::Other, &["SCRIPT", "KILL"]) {
                 self.at_mut(id).script_kill_sent = true;

@@ -210,6 +210,20 @@ fn sentinels_of_several_primaries_share_a_link() {
     assert_eq!(refcount(&s), ("link-refcount", "1".to_owned()));
 }
 
+/// As redis-sentinel answers: a sentinel counts from its first hello on, before it is connected to.
+#[test]
+fn a_sentinel_that_was_just_heard_of_counts_for_the_quorum_until_it_is_down() {
+    let mut s = read(&format!("{WATCH}\ndown-after-milliseconds m 1000"));
+    assert!(s.check_quorum("m").expect_err("alone").starts_with("NOQUORUM 1 usable Sentinels. Not enough"));
+    s.hear_hello(&format!("10.0.1.1,26379,{},0,m,10.0.0.1,6379,0", id('a')));
+    let reached = "OK 2 usable Sentinels. Quorum and failover authorization can be reached";
+    assert_eq!(s.check_quorum("m"), Ok(reached.to_owned()));
+    for now in (START..START + 1300).step_by(100) {
+        s.step(now, Event::Tick);
+    }
+    assert!(s.check_quorum("m").expect_err("it never answered").starts_with("NOQUORUM 1 usable"));
+}
+
 #[test]
 fn hellos_that_are_none_change_nothing() {
     let mut s = read(WATCH);

@@ -9,12 +9,14 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
+use crate::acl::rule::merge_selectors;
+use crate::acl::{Catalog, DEFAULT_USER, Rules, User, file as user_file};
 use crate::base::version;
 use crate::command::spec::Mode;
 use crate::command::{CommandTable, gate};
-use crate::config::Config;
+use crate::config::choice::PubsubDefault;
 use crate::config::compound::ShutdownOn;
-use crate::config::{FileError, Line, Loaded, file};
+use crate::config::{Config, FileError, Line, Loaded};
 use crate::sentinel::Sentinel;
 use crate::server::commands;
 use crate::server::disk::check;
@@ -78,9 +80,10 @@ fn refuse(message: &str) -> ExitCode {
 struct Prepared {
     loaded: Loaded,
     sentinel: Option<Sentinel>,
-    /// What was healed in the lines of a sentinel.
+    /// What was healed in the lines of a sentinel, and what may be a mistake about users.
     warnings: Vec<String>,
     renames: Vec<(String, String)>,
+    users: Vec<User>,
     log: Log,
     supervisor: Result<Supervisor, &'static str>,
     background: bool,
@@ -93,7 +96,6 @@ struct Prepared {
 fn prepare(invocation: &Invocation, mut loaded: Loaded) -> Result<Prepared, String> {
     let mode = if invocation.sentinel { Mode::Sentinel } else { Mode::Data };
     let renames = renames(&loaded, mode).map_err(|error| error.to_string())?;
-    users(&loaded.users).map_err(|error| error.to_string())?;
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let config_file = invocation.config_file.as_ref().map(absolute);
     let mut warnings = Vec::new();
@@ -113,7 +115,9 @@ fn prepare(invocation: &Invocation, mut loaded: Loaded) -> Result<Prepared, Stri
         // Absolute, as CONFIG GET shows it.
         loaded.config.dir = path;
     }
-    user_file(&loaded)?;
+    let catalog = CommandTable::new(mode, commands::FAMILIES, &renames);
+    let users = users(&loaded, &catalog)?;
+    warnings.extend(doubts(&loaded.config, &users));
     let config = &loaded.config;
     let syslog = syslog(config, &mut warnings);
     let log = Log::new(&config.logfile, config.loglevel, config.log_format, syslog)
@@ -130,7 +134,7 @@ fn prepare(invocation: &Invocation, mut loaded: Loaded) -> Result<Prepared, Stri
     crash::install(log.file().map(PathBuf::as_path));
     crash::configure(config.crash_log_enabled, config.use_exit_on_panic);
     signals::ignore();
-    Ok(Prepared { loaded, sentinel, warnings, renames, log, supervisor, background, config_file })
+    Ok(Prepared { loaded, sentinel, warnings, renames, users, log, supervisor, background, config_file })
 }
 
 /// The system log, if it is asked for; a machine without one is told of in ours.
@@ -186,33 +190,86 @@ fn watched(loaded: &mut Loaded) -> Result<(Sentinel, Vec<String>), FileError> {
         }
         lines.push(words);
     }
-    Driver::load(&lines, loaded.config.port, start::seed())
+    // Where other sentinels find this one.
+    let config = &loaded.config;
+    let secured = config.tls_replication && config.tls_port != 0;
+    let port = if secured { config.tls_port } else { config.port };
+    Driver::load(&lines, port, start::seed())
         .map_err(|mistake| loaded.sentinel[mistake.line].error(mistake.message))
 }
 
-/// The `aclfile`, read by the same rule: a node must not come up open to everybody because it left the users
-/// of that file unread.
-fn user_file(loaded: &Loaded) -> Result<(), String> {
-    let path = &loaded.config.aclfile;
-    if path.is_empty() {
-        return Ok(());
+/// The users that the node begins with: those of `aclfile`, or of `user` lines and `requirepass`. A node must not
+/// come up open to everybody because it left some of them unread.
+fn users(loaded: &Loaded, catalog: &dyn Catalog) -> Result<Vec<User>, String> {
+    let config = &loaded.config;
+    let rules = Rules { catalog, all_channels: config.acl_pubsub_default == PubsubDefault::AllChannels };
+    if !config.aclfile.is_empty() {
+        let path = &config.aclfile;
+        let text = std::fs::read(path).map_err(|error| {
+            format!("Error loading ACLs, opening file '{path}': {}\n", os_error::words(&error))
+        })?;
+        return user_file::read(&text, path, &rules)
+            .map_err(|errors| format!("Aborting startup because of ACL errors: {errors}\n"));
     }
-    let failed = |text: String| format!("Error loading ACLs, opening file '{path}': {text}\n");
-    let text = std::fs::read(path).map_err(|error| failed(os_error::words(&error)))?;
-    let content = file::load(&text, false, &mut |_| Ok(vec![])).map_err(|error| error.to_string())?;
-    users(&content.users).map_err(|error| error.to_string())
+    let mut default = User::unprotected(catalog);
+    default.set_only_password(&config.requirepass.0);
+    let mut users = vec![default];
+    for (index, line) in loaded.users.iter().enumerate() {
+        let earlier = &loaded.users[..index];
+        let user = user_of_line(line, earlier, &rules).map_err(|error| error.to_string())?;
+        users.retain(|known| known.name != user.name);
+        users.push(user);
+    }
+    Ok(users)
 }
 
-/// Refuses `user` lines that ask for more than this release has: one user who may do everything. The
-/// line that CONFIG REWRITE of a Redis without users leaves behind says just that.
-fn users(lines: &[Line]) -> Result<(), FileError> {
-    const EVERYTHING: [&[u8]; 7] =
-        [b"default", b"on", b"nopass", b"sanitize-payload", b"~*", b"&*", b"+@all"];
-    let refused = lines.iter().find(|line| !line.words[1..].iter().all(|w| EVERYTHING.contains(&&w[..])));
-    match refused {
-        Some(line) => Err(line.error("users are not supported in this release: use requirepass")),
-        None => Ok(()),
+/// The user of a `user` line. Of the line only the name is shown, when it is wrong: the rest may hold passwords.
+fn user_of_line(line: &Line, earlier: &[Line], rules: &Rules<'_>) -> Result<User, FileError> {
+    let name = &line.words[1];
+    let wrong = |what: &str| {
+        let shown = String::from_utf8_lossy(name);
+        let mut error = line.error(format!("Error in user declaration '{shown}': {what}"));
+        if let Some(origin) = &mut error.origin {
+            origin.text = format!("user {shown} ...").into_bytes();
+        }
+        error
+    };
+    if earlier.iter().any(|line| line.words[1] == *name) {
+        return Err(wrong("Duplicate user found. A user can only be defined once in config files"));
     }
+    let text = user_file::user_name(name).ok_or_else(|| wrong("Spaces not allowed in ACL usernames"))?;
+    let words: Vec<&[u8]> = line.words[2..].iter().map(Vec::as_slice).collect();
+    let words =
+        merge_selectors(&words).map_err(|_| wrong("Unmatched parenthesis in selector definition."))?;
+    let mut user = rules.new_user(text);
+    for word in &words {
+        rules.apply(&mut user, word).map_err(|error| wrong(&error.to_string()))?;
+    }
+    Ok(user)
+}
+
+/// What may not be meant so.
+fn doubts(config: &Config, users: &[User]) -> Vec<String> {
+    let disabled = |user: &&User| !user.enabled;
+    let mut doubts: Vec<String> = users
+        .iter()
+        .filter(disabled)
+        .map(|user| {
+            format!(
+                "The user '{}' is disabled (there is no 'on' modifier in the user description). Make sure this is not a configuration error.",
+                user.name
+            )
+        })
+        .collect();
+    let password = &config.requirepass.0;
+    let is_asked_for = users.iter().any(|user| &*user.name == DEFAULT_USER && user.has_password(password));
+    if !password.is_empty() && !is_asked_for {
+        doubts.push(
+            "requirepass has no effect: the users that are declared say which password the default user has"
+                .into(),
+        );
+    }
+    doubts
 }
 
 impl Prepared {
@@ -275,8 +332,15 @@ impl Prepared {
         };
         tell(supervisor.status("Loading"));
         let ready = || tell(supervisor.ready());
-        let served =
-            start::serve(self.loaded.config, &self.renames, self.sentinel, origin, watch_signals, ready);
+        let served = start::serve(
+            self.loaded.config,
+            &self.renames,
+            self.users,
+            self.sentinel,
+            origin,
+            watch_signals,
+            ready,
+        );
 
         tell(supervisor.stopping());
         rdb_file::remove_unfinished();

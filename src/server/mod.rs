@@ -5,7 +5,7 @@
 //! | room | holds |
 //! |---|---|
 //! | [`process`] | what any server process needs: command line, log, signals, daemon, limits, crash report |
-//! | [`net`] | clients' sockets: listen, accept, connection, mailbox |
+//! | [`net`] | sockets: listen, accept, connection, mailbox; TLS; links of the control thread |
 //! | [`disk`] | every file: configuration, RDB, nodes.conf |
 //! | [`node`] | what all threads share |
 //! | [`control`] | the tokio thread: cluster bus, replication links, timers |

@@ -5,7 +5,7 @@
 //! the latter with what they can still send. Source: the documentation of SHUTDOWN.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -33,6 +33,8 @@ pub struct Shutdown {
 /// A shutdown under way, and the clients that asked for it.
 #[derive(Debug, Default)]
 pub struct ShutdownState {
+    /// The node ends: loops that look here stop.
+    pub begun: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -68,7 +70,7 @@ pub fn begin(node: &Arc<Node>, how: Shutdown, client: Option<(usize, usize, u64)
     state.aborted = false;
     drop(state);
     let on_control = Arc::clone(node);
-    if let Some(control) = node.control.get() {
+    if let Some(control) = node.threads.control.get() {
         control.spawn(async move { run(&on_control, how).await });
     }
 }
@@ -76,7 +78,7 @@ pub fn begin(node: &Arc<Node>, how: Shutdown, client: Option<(usize, usize, u64)
 /// SHUTDOWN ABORT. False when there is nothing to abort, or no more.
 pub fn abort(node: &Node) -> bool {
     let mut state = node.shutdown.inner.lock();
-    let possible = state.under_way && !node.shutting_down.load(Ordering::Acquire);
+    let possible = state.under_way && !node.shutdown.begun.load(Ordering::Acquire);
     state.aborted |= possible;
     possible
 }
@@ -123,9 +125,9 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
         tracing::warn!("Shutdown manually aborted.");
         return give_up(node);
     }
-    node.shutting_down.store(true, Ordering::Release);
+    node.shutdown.begun.store(true, Ordering::Release);
     drop(state);
-    if let Some(acceptor) = node.acceptor.get() {
+    if let Some(acceptor) = node.threads.acceptor.get() {
         acceptor.wake();
     }
     node.send_all(|| Mail::Shutdown);

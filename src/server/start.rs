@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mio::{Poll, Waker};
 use tracing::{info, warn};
 
+use crate::acl::User;
 use crate::base::collation::Collation;
 use crate::base::rng::Rng;
 use crate::base::version;
@@ -30,6 +31,7 @@ use crate::server::disk::{aof, rdb_file};
 use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
 use crate::server::net::mailbox::{Mail, Mailbox};
+use crate::server::net::tls::Tls;
 use crate::server::node::{Node, Origin, unix_ms};
 use crate::server::process::affinity;
 use crate::server::process::crash;
@@ -40,8 +42,10 @@ use crate::server::worker::{WAKER, Worker};
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("Failed listening on port {0} (tcp), aborting.")]
-    Listen(u16),
+    #[error("Failed to configure TLS. Check logs for more info.")]
+    Tls,
+    #[error("Failed listening on port {0} ({1}), aborting.")]
+    Listen(u16, &'static str),
     #[error("Failed opening Unix socket: bind: {}", os_error::words(.0))]
     UnixSocket(io::Error),
     #[error("Failed to configure LOCALE for invalid locale name.")]
@@ -65,6 +69,7 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
 pub fn serve(
     config: Config,
     renames: &[(String, String)],
+    users: Vec<User>,
     sentinel: Option<Sentinel>,
     origin: Origin,
     on_start: impl FnOnce(&Arc<Node>),
@@ -73,27 +78,38 @@ pub fn serve(
     if collation(&config).is_none() {
         return Err(StartError::Locale);
     }
-    let tcp = listen::tcp(&config, config.port).map_err(|error| {
+    let tls = Tls::default();
+    tls.configure(&config).map_err(|error| {
         warn!("{error}");
-        StartError::Listen(config.port)
+        StartError::Tls
     })?;
+    let listen = |port: u16, kind| {
+        listen::tcp(&config, port).map_err(|error| {
+            warn!("{error}");
+            StartError::Listen(port, kind)
+        })
+    };
+    let (plain, secured) = (listen(config.port, "tcp")?, listen(config.tls_port, "tls")?);
     let unix = listen::unix(&config).map_err(StartError::UnixSocket)?;
-    if tcp.is_empty() && unix.is_none() {
+    if plain.is_empty() && secured.is_empty() && unix.is_none() {
         return Err(StartError::Nowhere);
     }
-    let (has_tcp, has_unix) = (!tcp.is_empty(), unix.is_some());
+    let (has_tcp, has_tls, has_unix) = (!plain.is_empty(), !secured.is_empty(), unix.is_some());
     warn_about_system(&config);
     let mut seed = Rng::new(seed());
     // One is there for those who come while scripts hang on all the others.
     let workers = workers(&config) + 1;
-    let node = Arc::new(make_node(config, renames, workers, &mut seed, origin)?);
+    let mut node = make_node(config, renames, users, workers, &mut seed, origin)?;
+    node.tls = tls;
+    let node = Arc::new(node);
     node.show_title(&node.config.load());
-    info!("Running mode={}, port={}.", node.mode_name(), node.config.load().port);
+    info!("Running mode={}, port={}.", node.mode_name(), node.config.load().shown_port());
     describe_crashes(&node);
-    let accepting = AcceptLoop::new(&node, tcp, unix).map_err(system("cannot accept connections"))?;
+    let accepting =
+        AcceptLoop::new(&node, plain, secured, unix).map_err(system("cannot accept connections"))?;
     let mut threads = start_workers(&node, workers, &mut seed)?;
     threads.push(Control::start(&node).map_err(system("cannot start the control thread"))?);
-    node.memory_at_start.store(allocator::used(), Ordering::Relaxed);
+    node.counters.memory_at_start.store(allocator::used(), Ordering::Relaxed);
     show_logo(&node);
     info!("Server initialized");
     let is_sentinel = sentinel.is_some();
@@ -112,12 +128,15 @@ pub fn serve(
     replication::prepare(&node);
     on_start(&node);
     let served = if is_sentinel { Ok(()) } else { fill(&node, &mut seed) };
-    if served.is_ok() && !node.shutting_down.load(Ordering::Acquire) {
+    if served.is_ok() && !node.shutdown.begun.load(Ordering::Acquire) {
         if has_tcp {
             info!("Ready to accept connections tcp");
         }
         if has_unix {
             info!("Ready to accept connections unix");
+        }
+        if has_tls {
+            info!("Ready to accept connections tls");
         }
         on_ready();
     }
@@ -148,14 +167,17 @@ fn watch(node: &Arc<Node>, sentinel: Sentinel) -> Result<(), StartError> {
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     let has_aof = aof::load_at_start(node).map_err(StartError::Data)?;
     let loaded = if has_aof { None } else { rdb_file::load_at_start(node).map_err(StartError::Data)? };
-    if node.shutting_down.load(Ordering::Acquire) {
+    if node.shutdown.begun.load(Ordering::Acquire) {
         return Ok(());
     }
     aof::start(node).map_err(StartError::Data)?;
     let position = loaded.as_ref().and_then(|loaded| loaded.replication);
+    // A client that is let in finds a member of the cluster.
+    let clustered = node.config.load().cluster_enabled;
+    let member = clustered.then(|| clustering::open(node, seed.next_u64())).transpose()?;
     replication::start(node, position);
-    if node.config.load().cluster_enabled {
-        clustering::start(node, seed.next_u64())?;
+    if let Some(member) = member {
+        clustering::start(node, member)?;
     }
     if let Some(mut loaded) = loaded {
         replication::tell_of_expired(node, &mut loaded.deletions);
@@ -185,7 +207,7 @@ fn show_logo(node: &Node) {
         version::KEYSTEAD,
         usize::BITS,
         node.mode_name(),
-        config.port,
+        config.shown_port(),
         std::process::id(),
     ));
 }
@@ -223,7 +245,7 @@ fn start_workers(
         mailboxes.push(Arc::new(Mailbox::new(waker)));
         polls.push(poll);
     }
-    assert!(node.workers.set(mailboxes.clone()).is_ok(), "workers are set once");
+    assert!(node.threads.workers.set(mailboxes.clone()).is_ok(), "workers are set once");
     let woken = mailboxes.clone();
     node.shared.keyspace.board.wake_by(Box::new(move |who| {
         woken[who.worker].send(Mail::Free { token: who.token, client: who.client });
@@ -265,6 +287,7 @@ static GARBAGE_WAITING: AtomicUsize = AtomicUsize::new(0);
 fn make_node(
     config: Config,
     renames: &[(String, String)],
+    users: Vec<User>,
     workers: usize,
     rng: &mut Rng,
     origin: Origin,
@@ -322,6 +345,7 @@ fn make_node(
     let run_id = random_hex(rng);
     let node = Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin);
     configure_observers(&node, &node.config.load());
+    users.into_iter().for_each(|user| node.accounts.put(user));
     Ok(node)
 }
 
@@ -392,6 +416,7 @@ pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
         stream_node_max_bytes: config.stream_node_max_bytes as usize,
         stream_node_max_entries: config.stream_node_max_entries,
         hll_sparse_max_bytes: config.hll_sparse_max_bytes as usize,
+        compress_payloads: config.rdbcompression,
         verify_checksums: true,
         max_string: config.proto_max_bulk_len as usize,
         collation: collation(config).unwrap_or_default(),

@@ -172,6 +172,8 @@ pub struct Limits {
     pub stream_node_max_entries: u64,
     /// Bytes of a HyperLogLog in the sparse form.
     pub hll_sparse_max_bytes: usize,
+    /// Payloads hold long strings compressed: `rdbcompression`.
+    pub compress_payloads: bool,
     /// Compare the checksums of files and payloads. No directive: DEBUG clears it.
     pub verify_checksums: bool,
     /// The longest string that a command may build: `proto-max-bulk-len`.
@@ -198,6 +200,7 @@ impl Default for Limits {
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
             hll_sparse_max_bytes: 3000,
+            compress_payloads: true,
             verify_checksums: true,
             max_string: 512 << 20,
             collation: crate::base::collation::Collation::default(),

@@ -1,43 +1,29 @@
-"""redis-py against the server under test: a plain node in both protocols, and a cluster that loses a primary.
+"""redis-py against the server under test: a plain node in both protocols, TLS, sentinels that switch, and a cluster that
+loses a primary.
 
-    python tests/clients/redis_py.py [PROGRAM]
+    python tests/clients/redis_py.py
 
-PROGRAM is the server (the release binary unless given). Prints one line a test and the counts.
+    KEYSTEAD_SERVER   the server (the release binary unless given)
 """
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import traceback
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts"))
-from node import KEYSTEAD, TARGET, Client, answers, free_port, start, stop, tool, wait_until  # noqa: E402
+from rig import (NODE_TIMEOUT_MS, PRIMARY_NAME, ROOT, Checks, Client, Cluster, Rig, Watched, free_port, tool,
+                 wait_until)
 
-import redis  # noqa: E402
-import redis.sentinel  # noqa: E402
-from redis.backoff import ConstantBackoff  # noqa: E402
-from redis.cluster import ClusterNode, RedisCluster  # noqa: E402
-from redis.retry import Retry  # noqa: E402
-
-PROGRAM = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("KEYSTEAD_SERVER", KEYSTEAD)
-FOLDER = tempfile.mkdtemp(prefix="redis-py-", dir=TARGET)
-NODE_TIMEOUT_MS = 2000
-processes = {}
+import redis
+import redis.sentinel
+from redis.backoff import ConstantBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
 
 
-def launch(port, *args):
-    processes[port] = start(PROGRAM, port, os.path.join(FOLDER, str(port)),
-                            ["--save", "", "--appendonly", "no", *args])
-
-
-def plain_node(protocol):
-    port = free_port(18000)
-    launch(port)
-    return redis.Redis(port=port, protocol=protocol, decode_responses=True)
+def plain_node(rig, protocol):
+    return redis.Redis(port=rig.node(), protocol=protocol, decode_responses=True)
 
 
 def check_types(r):
@@ -112,34 +98,76 @@ def check_introspection(r):
     assert r.echo("x") == "x" and r.ping()
 
 
-class Cluster:
-    def __init__(self):
-        self.ports, first = [], 18100
-        while len(self.ports) < 6:
-            port = free_port(first, bus=True)
-            launch(port, "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
-            self.ports.append(port)
-            first = port + 1
-        made = subprocess.run([tool("redis-cli"), "--cluster", "create", *[f"127.0.0.1:{p}" for p in self.ports],
-                               "--cluster-replicas", "1", "--cluster-yes"],
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        assert made.returncode == 0, made.stdout + made.stderr
-        wait_until("the cluster is ok", self.healthy, 60)
+def certificate(rig, name):
+    folder = os.path.join(rig.folder, "certificates")
+    if not os.path.exists(folder):
+        subprocess.run([os.path.join(ROOT, "scripts", "make-certs"), folder], check=True)
+    return os.path.join(folder, name)
 
-    def healthy(self):
-        infos = [Client(p)("CLUSTER", "INFO") for p in self.ports]
-        linked = sum(Client(p).info().get("master_link_status") == "up" for p in self.ports)
-        known = all(len(s) == 4 for p in self.ports for s in Client(p)("CLUSTER", "SLOTS"))
-        return all("cluster_state:ok" in i for i in infos) and linked == 3 and known
 
-    def client(self):
-        nodes = [ClusterNode("127.0.0.1", p) for p in self.ports]
-        return RedisCluster(startup_nodes=nodes, decode_responses=True, socket_timeout=5,
-                            retry=Retry(ConstantBackoff(0.05), 3), cluster_error_retry_attempts=3)
+def speaks_tls(rig, port):
+    """The directives of a node that speaks TLS there, and everywhere to other nodes."""
+    return ("--tls-port", str(port), "--tls-cert-file", certificate(rig, "redis.crt"), "--tls-key-file",
+            certificate(rig, "redis.key"), "--tls-ca-cert-file", certificate(rig, "ca.crt"),
+            "--tls-replication", "yes", "--tls-cluster", "yes")
+
+
+def shown(rig):
+    """What a client over TLS shows, and whom it believes, names included."""
+    return {"ssl": True, "ssl_ca_certs": certificate(rig, "ca.crt"), "ssl_certfile": certificate(rig, "client.crt"),
+            "ssl_keyfile": certificate(rig, "client.key"), "ssl_check_hostname": True, "decode_responses": True}
+
+
+def check_tls(rig):
+    secure = free_port(18050)
+    rig.node(*speaks_tls(rig, secure))
+    for protocol in (2, 3):
+        r = redis.Redis(host="localhost", port=secure, protocol=protocol, **shown(rig))
+        for check in (check_types, check_transactions, check_scan, check_pubsub, check_introspection):
+            check(r)
+        big = "x" * 5_000_000
+        assert r.set("big", big) and r.get("big") == big
+    strangers = redis.Redis(host="localhost", port=secure, ssl=True, ssl_ca_certs=certificate(rig, "ca.crt"))
+    try:
+        strangers.ping()
+        raise AssertionError("a client without a certificate was served")
+    except (redis.ConnectionError, OSError):
+        pass
+
+
+def check_tls_cluster(rig):
+    ports, first = [], 18300
+    for _ in range(3):
+        secure = free_port(first, bus=True)
+        port = free_port(secure + 1)
+        rig.launch(port, "--cluster-enabled", "yes", *speaks_tls(rig, secure))
+        ports.append(secure)
+        first = port + 1
+    made = subprocess.run([tool("redis-cli"), "--cluster", "create", *[f"127.0.0.1:{p}" for p in ports],
+                           "--cluster-yes", "--tls", "--cacert", certificate(rig, "ca.crt"), "--cert",
+                           certificate(rig, "client.crt"), "--key", certificate(rig, "client.key")],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    r = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", ports[0])], **shown(rig))
+    assert sorted(node.port for node in r.get_primaries()) == ports, "it is sent to ports that speak TLS"
+
+    def written():
+        try:
+            return all(r.set(f"key:{i}", i) for i in range(500))
+        except redis.RedisError:
+            return False
+    wait_until("the cluster serves", written)
+    assert [r.get(f"key:{i}") for i in range(500)] == [str(i) for i in range(500)]
+
+
+def cluster_client(cluster):
+    nodes = [ClusterNode("127.0.0.1", p) for p in cluster.ports]
+    return RedisCluster(startup_nodes=nodes, decode_responses=True, socket_timeout=5,
+                        retry=Retry(ConstantBackoff(0.05), 3))
 
 
 def check_cluster_workload(cluster):
-    r = cluster.client()
+    r = cluster_client(cluster)
     for i in range(3000):
         assert r.set(f"key:{i}", i)
     with r.pipeline() as pipe:
@@ -156,7 +184,7 @@ def check_cluster_workload(cluster):
 
 
 def check_cluster_pubsub(cluster):
-    r = cluster.client()
+    r = cluster_client(cluster)
     listener = r.pubsub()
     listener.subscribe("news")
     wait_until("subscribed", lambda: (listener.get_message(timeout=0.2) or {}).get("type") == "subscribe")
@@ -167,12 +195,12 @@ def check_cluster_pubsub(cluster):
 
 
 def check_cluster_loses_a_primary(cluster):
-    r = cluster.client()
+    r = cluster_client(cluster)
     victim = r.get_node_from_key("{lost}").port
     done, acknowledged, errors = threading.Event(), [], []
 
     def write(name):
-        client, i = cluster.client(), 0
+        client, i = cluster_client(cluster), 0
         while not done.is_set():
             i += 1
             try:
@@ -186,7 +214,7 @@ def check_cluster_loses_a_primary(cluster):
         w.start()
     try:
         wait_until("the load runs", lambda: len(acknowledged) > 300)
-        stop(processes[victim])
+        cluster.rig.kill(victim)
         killed = time.monotonic()
         wait_until("writes go on", lambda: acknowledged and acknowledged[-1] > killed + 0.5, 30)
     finally:
@@ -197,52 +225,25 @@ def check_cluster_loses_a_primary(cluster):
     print(f"  first write acknowledged {first - killed:.2f} s after the kill, {len(errors)} errors seen", flush=True)
     # Clients of a busy machine add their own retries to node timeout + 2 s.
     assert first - killed < NODE_TIMEOUT_MS / 1000 + 2 + 3
-    launch(victim, "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
-    wait_until("the old primary follows", lambda: Client(victim).info().get("master_link_status") == "up", 60)
-    wait_until("the cluster is ok", cluster.healthy, 60)
+    cluster.heal()
 
 
-def watch(port, primary):
-    """A sentinel that finds a silent primary down after a second."""
-    directory = os.path.join(FOLDER, str(port))
-    os.makedirs(directory, exist_ok=True)
-    conf = os.path.join(directory, "sentinel.conf")
-    with open(conf, "w") as f:
-        f.write(f"port {port}\nbind 127.0.0.1\ndir {directory}\nsentinel monitor mymaster 127.0.0.1 {primary} 2\n"
-                "sentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 20000\n")
-    with open(os.path.join(directory, "sentinel.log"), "ab") as log:
-        processes[port] = subprocess.Popen([PROGRAM, conf, "--sentinel"], stdin=subprocess.DEVNULL, stdout=log,
-                                           stderr=log)
-    wait_until("the sentinel answers", lambda: answers(port))
-
-
-def check_sentinel_is_followed():
-    primary = free_port(19000)
-    launch(primary)
-    replicas, first = [], primary + 1
-    for _ in range(2):
-        replicas.append(free_port(first))
-        first = replicas[-1] + 1
-        launch(replicas[-1], "--replicaof", "127.0.0.1", str(primary), "--repl-diskless-sync-delay", "0")
-    guards, first = [], first + 20000
-    for _ in range(3):
-        guards.append(free_port(first))
-        first = guards[-1] + 1
-        watch(guards[-1], primary)
-    sentinel = redis.sentinel.Sentinel([("127.0.0.1", p) for p in guards], socket_timeout=1)
-    wait_until("the replicas are known", lambda: len(sentinel.discover_slaves("mymaster")) == 2)
+def check_sentinel_is_followed(rig):
+    watched = Watched(rig)
+    primary = watched.nodes[0]
+    sentinel = redis.sentinel.Sentinel([("127.0.0.1", p) for p in watched.guards], socket_timeout=1)
+    assert len(sentinel.discover_slaves(PRIMARY_NAME)) == 2
     for guard in sentinel.sentinels:
-        wait_until("the sentinels know one another", lambda: len(guard.sentinel_sentinels("mymaster")) == 2)
-        state = guard.sentinel_master("mymaster")
+        state = guard.sentinel_master(PRIMARY_NAME)
         assert state["is_master"] and state["num-slaves"] == 2 and state["quorum"] == 2, state
         # An error if there is no quorum; redis-py compares the text of success with another one.
-        guard.sentinel_ckquorum("mymaster")
-    writer = sentinel.master_for("mymaster", socket_timeout=1)
-    reader = sentinel.slave_for("mymaster", socket_timeout=1)
-    assert sentinel.discover_master("mymaster") == ("127.0.0.1", primary)
+        guard.sentinel_ckquorum(PRIMARY_NAME)
+    writer = sentinel.master_for(PRIMARY_NAME, socket_timeout=1)
+    reader = sentinel.slave_for(PRIMARY_NAME, socket_timeout=1)
+    assert sentinel.discover_master(PRIMARY_NAME) == ("127.0.0.1", primary)
     assert writer.set("k", "v")
     wait_until("a replica has it", lambda: reader.get("k") == b"v")
-    stop(processes[primary])
+    rig.kill(primary)
 
     def written():
         try:
@@ -250,8 +251,8 @@ def check_sentinel_is_followed():
         except (redis.RedisError, OSError):
             return False
     wait_until("the client follows", written)
-    assert sentinel.discover_master("mymaster")[1] in replicas
-    launch(primary)
+    assert sentinel.discover_master(PRIMARY_NAME)[1] in watched.nodes[1:]
+    rig.launch(primary)
 
     def demoted():
         return Client(primary).info()["role"] == "slave"
@@ -259,36 +260,22 @@ def check_sentinel_is_followed():
 
 
 def main():
-    passed = failed = 0
-
-    def run(name, test, *args):
-        nonlocal passed, failed
-        try:
-            test(*args)
-            passed += 1
-            print(f"test redis-py: {name} ... ok", flush=True)
-        except BaseException as e:  # wait_until exits
-            failed += 1
-            print(f"test redis-py: {name} ... FAILED", flush=True)
-            traceback.print_exception(e, file=sys.stdout)
-
+    rig, checks = Rig(), Checks("redis-py")
+    print(f"redis-py {redis.__version__}", flush=True)
     try:
         for protocol in (2, 3):
-            r = plain_node(protocol)
+            r = plain_node(rig, protocol)
             for check in (check_types, check_transactions, check_scan, check_pubsub, check_introspection):
-                run(f"{check.__name__[6:]} in RESP{protocol}", check, r)
-        run("a sentinel's client follows", check_sentinel_is_followed)
-        made = []
-        run("a cluster forms", lambda: made.append(Cluster()))
+                checks.run(f"{check.__name__[6:]} in RESP{protocol}", check, r)
+        checks.run("TLS with certificates of clients", check_tls, rig)
+        checks.run("a cluster over TLS", check_tls_cluster, rig)
+        checks.run("a sentinel's client follows", check_sentinel_is_followed, rig)
+        cluster = checks.run("a cluster forms", Cluster, rig)
         for check in (check_cluster_workload, check_cluster_pubsub, check_cluster_loses_a_primary):
-            run(check.__name__[6:].replace("_", " "), check, *made)
+            checks.run(check.__name__[6:].replace("_", " "), check, cluster)
     finally:
-        for process in processes.values():
-            stop(process)
-        if failed == 0:
-            shutil.rmtree(FOLDER, ignore_errors=True)
-    print(f"\ntest result: {'ok' if failed == 0 else 'FAILED'}. {passed} passed; {failed} failed")
-    sys.exit(1 if failed else 0)
+        rig.close(keep=checks.failed > 0)
+    sys.exit(0 if checks.end() else 1)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ pub fn subject_is_real() -> bool {
 #[derive(Clone)]
 pub struct Launch {
     program: PathBuf,
+    file: Option<PathBuf>,
     args: Vec<String>,
     dir: Option<PathBuf>,
 }
@@ -47,10 +48,16 @@ impl Launch {
     }
 
     pub fn program(program: PathBuf) -> Launch {
-        let launch = Launch { program, args: Vec::new(), dir: None };
+        let launch = Launch { program, file: None, args: Vec::new(), dir: None };
         launch
             .args(&["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"])
             .args(&["--repl-diskless-sync-delay", "0"])
+    }
+
+    /// Reads this configuration file.
+    pub fn file(mut self, path: &Path) -> Launch {
+        self.file = Some(path.to_owned());
+        self
     }
 
     pub fn args(mut self, args: &[&str]) -> Launch {
@@ -142,6 +149,7 @@ impl Server {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("open the log");
         let before = log.metadata().map_or(0, |m| m.len() as usize);
         let mut child = Command::new(&self.launch.program)
+            .args(&self.launch.file)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(self.dir())
             .args(&self.launch.args)

@@ -122,7 +122,7 @@ impl<'l, 'k> Db<'l, 'k> {
         self.locked
     }
 
-    pub fn lock_set(&self) -> &LockSet {
+    pub fn lock_set(&self) -> LockSet {
         self.locked.set()
     }
 

@@ -160,7 +160,7 @@ fn waiter() -> Arc<Waiter> {
         db: 0,
         resp3: false,
         no_touch: false,
-        user: "".into(),
+        login: None,
         argv: Vec::new(),
         alone: Vec::new(),
         for_loss: false,

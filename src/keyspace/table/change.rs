@@ -38,7 +38,7 @@ impl<'a> TableMut<'a> {
     pub fn get_mut(self, place: Place) -> &'a mut Entry {
         let bucket = self.bucket_of(place);
         // SAFETY: the place holds an entry, which is a transparent pointer; `self` is the only access.
-        unsafe { &mut *(&raw mut (*bucket).places[place.index as usize]).cast::<Entry>() }
+        unsafe { &mut *(&raw mut (*bucket).places[place.index()]).cast::<Entry>() }
     }
 
     /// Puts another entry of the same key in the place; returns the old one.
@@ -77,12 +77,12 @@ impl<'a> TableMut<'a> {
 
     /// Takes the entry out of its place.
     pub fn remove(mut self, place: Place, hash_of: impl Fn(&[u8]) -> u64) -> Entry {
-        let (bucket, index) = (self.bucket_of(place), place.index as usize);
+        let (bucket, index) = (self.bucket_of(place), place.index());
         // SAFETY: the place holds an entry; the hole that is left is filled at once, from the chain of
         // which the bucket is.
         let entry = unsafe {
             let entry = Entry::from_raw((*bucket).places[index]);
-            fill_hole(self.bucket_at(place.bucket as usize), bucket, index);
+            fill_hole(self.bucket_at(place.bucket() as usize), bucket, index);
             entry
         };
         self.set_len(self.len() - 1);

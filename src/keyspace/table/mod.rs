@@ -16,6 +16,7 @@
 //! where they are, and the table itself only to who holds the lock of the shard.
 
 use std::alloc::dealloc;
+use std::num::NonZeroU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicPtr, AtomicU32};
 
@@ -66,11 +67,29 @@ pub struct SlotTable {
 /// Where an entry stands, as numbers that the table checks: a place that the table has changed under may
 /// name another entry or none, which is a bug, but never memory that is not an entry's.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
-    bucket: u32,
-    /// Buckets of the chain before the entry's.
-    depth: u32,
-    index: u32,
+pub struct Place(NonZeroU64);
+
+/// In one word, because a place goes through registers in the search for every key: 32 bits say which bucket, 24 how
+/// many of its chain come before the entry's, and 8 the index in there plus one.
+impl Place {
+    #[inline(always)]
+    fn new(bucket: usize, depth: u32, index: u32) -> Self {
+        assert!(depth < 1 << 24, "a chain of a hundred million entries");
+        let word = (bucket as u64) << 32 | u64::from(depth) << 8 | u64::from(index + 1);
+        Self(NonZeroU64::new(word).expect("the last byte is not 0"))
+    }
+
+    fn bucket(self) -> u32 {
+        (self.0.get() >> 32) as u32
+    }
+
+    fn depth(self) -> u32 {
+        self.0.get() as u32 >> 8
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.0.get() as u8 - 1)
+    }
 }
 
 /// Buckets allocated for a first segment of `n`: the allocator's size classes.
@@ -207,7 +226,7 @@ impl SlotTable {
                     if (*bucket).tag(index as usize) == tag {
                         let entry = EntryRef::from_raw((*bucket).places[index as usize]);
                         if want(entry) {
-                            return Some((Place { bucket: number as u32, depth, index }, entry));
+                            return Some((Place::new(number, depth, index), entry));
                         }
                     }
                     hits &= hits - 1;
@@ -227,15 +246,15 @@ impl SlotTable {
     /// When no entry stands there: the table has changed since the place was found.
     #[inline(always)]
     fn bucket_of(&self, place: Place) -> *mut Bucket {
-        assert!(place.bucket < self.buckets(), "a place of a table that has shrunk");
+        assert!(place.bucket() < self.buckets(), "a place of a table that has shrunk");
         // SAFETY: the bucket exists, and a chain's buckets are live.
         unsafe {
-            let mut bucket = self.bucket_at(place.bucket as usize);
-            for _ in 0..place.depth {
+            let mut bucket = self.bucket_at(place.bucket() as usize);
+            for _ in 0..place.depth() {
                 bucket = (*bucket).next();
                 assert!(!bucket.is_null(), "a place of a chain that is shorter now");
             }
-            assert!((*bucket).tag(place.index as usize) != 0, "a place without an entry");
+            assert!((*bucket).tag(place.index()) != 0, "a place without an entry");
             bucket
         }
     }
@@ -244,7 +263,7 @@ impl SlotTable {
     #[inline(always)]
     pub fn get(&self, place: Place) -> EntryRef<'_> {
         // SAFETY: the place holds an entry, and `&self` keeps the table from changing.
-        unsafe { EntryRef::from_raw((*self.bucket_of(place)).places[place.index as usize]) }
+        unsafe { EntryRef::from_raw((*self.bucket_of(place)).places[place.index()]) }
     }
 
     /// Bytes of all buckets but those of chains.

@@ -122,7 +122,7 @@ fn a_stale_place_is_caught() {
     }
     let places: Vec<_> =
         (0..keys).filter_map(|k| t.find(hash_of(&k.to_le_bytes()), &k.to_le_bytes())).collect();
-    assert!(places.len() == keys as usize && places.iter().any(|p| p.depth > 0));
+    assert!(places.len() == keys as usize && places.iter().any(|p| p.depth() > 0));
     for k in 1..keys {
         remove(&mut t, k);
     }

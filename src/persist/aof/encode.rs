@@ -6,7 +6,7 @@ use crate::base::num::format_f64;
 use crate::base::time::UnixMs;
 use crate::resp::request::write_command;
 use crate::value::stream::Group;
-use crate::value::{Stream, ValueRef};
+use crate::value::{Hash, Stream, ValueRef};
 
 /// Elements of one command.
 const ELEMENTS: usize = 64;
@@ -25,6 +25,7 @@ pub fn encode_entry(out: &mut Vec<u8>, key: &[u8], value: ValueRef<'_>, expire: 
             set.iter().for_each(|member| many.push(member.to_vec()));
             many.flush();
         }
+        ValueRef::Hash(hash) if hash.next_time().is_some() => encode_timed_hash(out, key, hash),
         ValueRef::Hash(hash) => {
             let mut many = Many::new(out, "HMSET", key, 2);
             for (field, value) in hash.iter() {
@@ -81,6 +82,17 @@ impl<'a> Many<'a> {
             words.extend(self.args.iter().map(Vec::as_slice));
             put(self.out, &words);
             self.args.clear();
+        }
+    }
+}
+
+/// Field by field, each with its time.
+fn encode_timed_hash(out: &mut Vec<u8>, key: &[u8], hash: &Hash) {
+    for (field, value, time) in hash.iter_timed() {
+        let field = field.to_vec();
+        put(out, &[b"HMSET", key, &field, &value.to_vec()]);
+        if let Some(at) = time {
+            put(out, &[b"HPEXPIREAT", key, at.to_string().as_bytes(), b"FIELDS", b"1", &field]);
         }
     }
 }

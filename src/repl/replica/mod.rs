@@ -305,13 +305,14 @@ impl Replica {
     }
 
     fn loaded(&mut self, now: MonoMs, result: Result<(), &str>, out: &mut Vec<Action>) {
-        let State::Loading { position, held, .. } = &mut self.state else { return };
-        let (position, held) = (*position, std::mem::take(held));
-        if let Err(why) = result {
+        if let (Err(why), State::Transfer(_) | State::Loading { .. }) = (result, &self.state) {
+            // Also before all of it is there: who cannot keep it need not be sent the rest.
             let text = format!("Failed trying to load the MASTER synchronization DB: {why}");
             self.give_up(now, text, out);
             return;
         }
+        let State::Loading { position, held, .. } = &mut self.state else { return };
+        let (position, held) = (*position, std::mem::take(held));
         self.position = position;
         self.read_offset = position.map_or(0, |p| p.offset);
         log(out, Level::Notice, "MASTER <-> REPLICA sync: Finished with success");

@@ -303,7 +303,7 @@ struct KillFilter<'a> {
 }
 
 impl<'a> KillFilter<'a> {
-    fn parse(words: &[&'a [u8]]) -> Result<Self> {
+    fn parse(node: &Node, words: &[&'a [u8]]) -> Result<Self> {
         let mut filter = Self {
             id: None,
             kind: None,
@@ -315,12 +315,12 @@ impl<'a> KillFilter<'a> {
         };
         let (pairs, []) = words.as_chunks::<2>() else { return Err(Fail::Syntax) };
         for [option, value] in pairs {
-            filter.read(option, value)?;
+            filter.read(node, option, value)?;
         }
         Ok(filter)
     }
 
-    fn read(&mut self, option: &[u8], value: &'a [u8]) -> Result<()> {
+    fn read(&mut self, node: &Node, option: &[u8], value: &'a [u8]) -> Result<()> {
         if is(option, "id") {
             let id = int(value).ok().filter(|id| *id > 0);
             self.id = Some(id.ok_or(Fail::text("ERR client-id should be greater than 0"))? as u64);
@@ -335,8 +335,7 @@ impl<'a> KillFilter<'a> {
         } else if is(option, "laddr") {
             self.local_address = Some(value);
         } else if is(option, "user") {
-            // There is one user so far.
-            if value != b"default" {
+            if node.accounts.get(value).is_none() {
                 return Err(Fail::owned(format!("ERR No such user '{}'", String::from_utf8_lossy(value))));
             }
             self.user = Some(value);
@@ -362,7 +361,7 @@ fn kill(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx.reply.ok();
         return DONE;
     }
-    let filter = KillFilter::parse(&args[2..])?;
+    let filter = KillFilter::parse(node, &args[2..])?;
     let mut killed = 0;
     for entry in &node.clients.all() {
         if is_meant(ctx.client, entry, &filter) {
@@ -449,8 +448,20 @@ pub fn describe_client(node: &Node, entry: &ClientEntry) -> String {
     line
 }
 
+/// The line of CLIENT LIST of a client that runs a command at this moment.
+pub fn describe_running(node: &Node, client: &Client, name: &str, args: &[&[u8]]) -> String {
+    let mut line = String::new();
+    if let Some(entry) = node.clients.get(client.id) {
+        // One that is run for a client which waited stands in its own entry only.
+        let own = (!client.addr.is_empty()).then_some((client, name, args));
+        describe(node, own, &entry, &mut line);
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
 /// Who asks for a line of CLIENT LIST, and by what: the name of the command and its arguments.
-type Asking<'a> = (&'a Client, &'static str, &'a [&'a [u8]]);
+type Asking<'a> = (&'a Client, &'a str, &'a [&'a [u8]]);
 
 fn describe(node: &Node, asking: Option<Asking<'_>>, entry: &ClientEntry, out: &mut String) {
     let own = asking.filter(|(client, ..)| client.id == entry.id);

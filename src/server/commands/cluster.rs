@@ -1,6 +1,7 @@
 //! The cluster family: CLUSTER and its subcommands, ASKING, READONLY, READWRITE. Asks of the state machine,
 //! and its answers as replies.
 
+use crate::acl::category;
 use crate::base::crc16::{SLOTS, key_slot};
 use crate::cluster::report::{NodeInfo, Shard};
 use crate::cluster::{ClusterState, Endpoint, FailoverMode, Keys, NodeId, Now};
@@ -16,17 +17,17 @@ pub const COMMANDS: &[Command] = &[
     Command::container("cluster", Cluster, CLUSTER).doc("3.0.0", "", "Commands about the cluster."),
     Command::new("asking", 1, Cluster, asking)
         .flags(FAST | KEEPS_ASKING)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .complexity("O(1)")
         .doc("3.0.0", "", "Lets the next command use a slot that is being imported."),
     Command::new("readonly", 1, Cluster, readonly)
         .flags(LOADING | STALE | FAST)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .complexity("O(1)")
         .doc("3.0.0", "", "Lets the connection read from a replica."),
     Command::new("readwrite", 1, Cluster, readwrite)
         .flags(LOADING | STALE | FAST)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .complexity("O(1)")
         .doc("3.0.0", "", "Ends READONLY."),
 ];
@@ -382,7 +383,8 @@ fn replicate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn replicas(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let lines = with_id(&bus(ctx)?, args[2], |s, _, id| s.replicas_lines(id))?;
+    let tls = ctx.client.tls;
+    let lines = with_id(&bus(ctx)?, args[2], |s, _, id| s.replicas_lines(id, tls))?;
     ctx.reply.array(lines.len());
     for line in &lines {
         ctx.reply.bulk_str(line);
@@ -407,7 +409,8 @@ fn my_shard_id(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn nodes(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    ctx.reply.verbatim("txt", &bus(ctx)?.read(ClusterState::nodes_text));
+    let tls = ctx.client.tls;
+    ctx.reply.verbatim("txt", &bus(ctx)?.read(|s| s.nodes_text(tls)));
     DONE
 }
 
@@ -533,8 +536,9 @@ fn endpoint(node: &NodeInfo, preferred: Endpoint) -> &str {
 }
 
 fn slots(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    let (bus, reply) = (bus(ctx)?, &mut *ctx.reply);
-    let (ranges, preferred) = bus.read(|s| (s.slot_ranges(), s.config().preferred_endpoint));
+    let (bus, tls, reply) = (bus(ctx)?, ctx.client.tls, &mut *ctx.reply);
+    let (ranges, preferred, main) =
+        bus.read(|s| (s.slot_ranges(), s.config().preferred_endpoint, s.config().tls));
     reply.array(ranges.len());
     for range in &ranges {
         reply.array(2 + range.nodes.len());
@@ -546,7 +550,7 @@ fn slots(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
                 "" if preferred == Endpoint::Unknown => reply.null(),
                 host => reply.bulk_str(host),
             }
-            reply.int(i64::from(node.address.port));
+            reply.int(i64::from(node.address.port_of(main, tls)));
             reply.bulk_str(node.id.as_str());
             // The addresses that are not in the first place.
             let mut others = Vec::new();
@@ -567,15 +571,17 @@ fn slots(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn shards(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    let (shards, endpoint) = bus(ctx)?.read(|s| (s.shards(), s.config().preferred_endpoint));
+    let (shards, endpoint, main) =
+        bus(ctx)?.read(|s| (s.shards(), s.config().preferred_endpoint, s.config().tls));
     ctx.reply.array(shards.len());
     for shard in &shards {
-        self::shard(shard, endpoint, ctx.reply);
+        self::shard(shard, endpoint, main, ctx.reply);
     }
     DONE
 }
 
-fn shard(shard: &Shard, preferred: Endpoint, reply: &mut Reply) {
+/// `main`: the first port of a node is the one for TLS.
+fn shard(shard: &Shard, preferred: Endpoint, main: bool, reply: &mut Reply) {
     reply.map(2);
     reply.bulk_str("slots");
     reply.array(shard.slots.len() * 2);
@@ -587,11 +593,16 @@ fn shard(shard: &Shard, preferred: Endpoint, reply: &mut Reply) {
     reply.array(shard.nodes.len());
     for node in &shard.nodes {
         let named = !node.hostname.is_empty();
-        reply.map(7 + usize::from(named));
+        let ports =
+            [("port", node.address.port_of(main, false)), ("tls-port", node.address.port_of(main, true))];
+        let ports = || ports.iter().filter(|(_, port)| *port != 0);
+        reply.map(6 + ports().count() + usize::from(named));
         reply.bulk_str("id");
         reply.bulk_str(node.id.as_str());
-        reply.bulk_str("port");
-        reply.int(i64::from(node.address.port));
+        for (name, port) in ports() {
+            reply.bulk_str(name);
+            reply.int(i64::from(*port));
+        }
         reply.bulk_str("ip");
         reply.bulk_str(&node.address.ip);
         reply.bulk_str("endpoint");

@@ -1,16 +1,17 @@
 //! COMMAND: what commands there are, told from the table.
 
+use crate::acl::category;
 use crate::base::glob;
 use crate::command::help::help;
 use crate::command::spec::{Begin, EVERYWHERE, Find, Group::Server, KeySpec, flags, flags::*, key};
 use crate::command::table::Listed;
-use crate::command::{Command, CommandTable, Ctx, DONE, Fail, KeyPositions, Result, is};
+use crate::command::{Command, CommandTable, Ctx, DONE, Fail, Result, is};
 use crate::resp::Reply;
 use crate::server::commands::{docs, node};
 
 pub const COMMANDS: &[Command] = &[Command::new("command", -1, Server, command)
     .flags(LOADING | STALE)
-    .categories(&["@connection"])
+    .categories(category::CONNECTION)
     .tips(&["nondeterministic_output_order"])
     .subcommands(COMMAND)
     .complexity("O(N) where N is the number of commands")
@@ -20,23 +21,23 @@ pub const COMMANDS: &[Command] = &[Command::new("command", -1, Server, command)
 const COMMAND: &[Command] = &[
     Command::new("count", 2, Server, command_count)
         .flags(LOADING | STALE)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .complexity("O(1)")
         .doc("2.8.13", "", "Counts the commands."),
     Command::new("docs", -2, Server, command_docs)
         .flags(LOADING | STALE)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .tips(&["nondeterministic_output_order"])
         .complexity("O(N) where N is the number of commands")
         .doc("7.0.0", "[command-name ...]", "Documents commands."),
     Command::new("getkeys", -3, Server, command_getkeys)
         .flags(LOADING | STALE)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .complexity("O(N) where N is the number of arguments")
         .doc("2.8.13", "command [arg ...]", "Picks the keys from a whole command."),
     Command::new("getkeysandflags", -3, Server, command_getkeysandflags)
         .flags(LOADING | STALE)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .complexity("O(N) where N is the number of arguments")
         .doc(
             "7.0.0",
@@ -45,19 +46,19 @@ const COMMAND: &[Command] = &[
         ),
     Command::new("help", 2, Server, command_help)
         .flags(LOADING | STALE)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .complexity("O(1)")
         .doc("5.0.0", "", "Lists the subcommands."),
     Command::new("info", -2, Server, command_info)
         .flags(LOADING | STALE)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .tips(&["nondeterministic_output_order"])
         .complexity("O(N) where N is the number of commands")
         .history(&[("7.0.0", "Several commands may be named, or none.")])
         .doc("2.8.13", "[command-name ...]", "Describes commands."),
     Command::new("list", -2, Server, command_list)
         .flags(LOADING | STALE)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .tips(&["nondeterministic_output_order"])
         .complexity("O(N) where N is the number of commands")
         .doc(
@@ -191,8 +192,7 @@ fn passes(listed: &Listed, filter: &Filter<'_>) -> bool {
         // There are no modules.
         Filter::Module => false,
         Filter::Category(name) => {
-            let categories = listed.command.acl_categories();
-            categories.iter().any(|c| is(name, c.trim_start_matches('@')))
+            category::find(name).is_some_and(|bit| listed.command.acl_categories() & bit != 0)
         }
         Filter::Pattern(pattern) => glob::matches_nocase(pattern, listed.name.as_bytes()),
     }
@@ -210,7 +210,11 @@ fn info(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
     for n in [first, last, step] {
         reply.int(n);
     }
-    status_set(command.acl_categories(), reply);
+    let categories: Vec<_> = category::names(command.acl_categories()).collect();
+    reply.set(categories.len());
+    for name in categories {
+        reply.simple(&format!("@{name}"));
+    }
     reply.set(command.tips.len());
     for tip in command.tips {
         reply.bulk_str(tip);
@@ -313,31 +317,10 @@ fn keys<'a>(table: &CommandTable, args: &[&'a [u8]]) -> Result<Vec<(&'a [u8], u1
     if !command.accepts(args.len()) {
         return Err(Fail::text("ERR Invalid number of arguments specified for command"));
     }
-    let mut found = Vec::new();
-    for spec in command.keys.iter().filter(|s| s.flags & key::NOT_KEY == 0) {
-        let mut positions = KeyPositions::new();
-        if !spec.positions(args, &mut positions) {
-            return Err(INVALID);
-        }
-        let flags = flags_in_use(command.name, spec.flags, args);
-        found.extend(positions.into_iter().map(|at| (args[at], flags)));
-    }
+    let uses = command.key_uses(args).ok_or(INVALID)?;
+    let found: Vec<_> = uses.into_iter().map(|(at, flags)| (args[at], flags)).collect();
     if found.is_empty() && !command.has(flags::NO_MANDATORY_KEYS) {
         return Err(INVALID);
     }
     Ok(found)
-}
-
-/// What a command whose flags vary does with these arguments.
-fn flags_in_use(name: &str, declared: u16, args: &[&[u8]]) -> u16 {
-    if declared & key::VARIABLE_FLAGS == 0 {
-        return declared;
-    }
-    let says = |words: &[&str]| args.iter().skip(2).any(|a| words.iter().any(|w| is(a, w)));
-    match name {
-        "set" if says(&["get"]) => key::RW | key::ACCESS | key::UPDATE,
-        "set" => key::OW | key::UPDATE,
-        "bitfield" if !says(&["set", "incrby"]) => key::RO | key::ACCESS,
-        _ => declared & !key::VARIABLE_FLAGS,
-    }
 }

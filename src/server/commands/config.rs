@@ -13,6 +13,7 @@ use crate::config::{self, Config, Meaning, table};
 use crate::server::commands::node;
 use crate::server::control::clustering;
 use crate::server::disk::{aof, config_file, rdb_file};
+use crate::server::net::accept::Kind;
 use crate::server::node::Node;
 use crate::server::process::allocator;
 use crate::server::process::os_error::words;
@@ -56,7 +57,7 @@ const CONFIG: &[Command] = &[
 ];
 
 fn get(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
-    let found = config::get::get(&node(ctx).config.load(), &args[2..]);
+    let found = config::get::get(&node(ctx).told_config(), &args[2..]);
     ctx.reply.map(found.len());
     for (name, value) in found {
         ctx.reply.bulk(&name);
@@ -80,7 +81,7 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
         return Err(Fail::text("LOADING Redis is loading the dataset in memory"));
     }
     let _one_at_a_time = node.config_change.lock();
-    let changed = config::set::set(&node.config.load(), &pairs, ctx.client.is_local());
+    let changed = config::set::set(&node.told_config(), &pairs, ctx.client.is_local());
     changed.and_then(|change| take_effect(node, change)).map_err(|e| Fail::owned(format!("ERR {e}")))?;
     ctx.reply.ok();
     DONE
@@ -112,7 +113,11 @@ pub(super) fn rewrite_file(node: &Node, extent: Extent) -> Result<(), Fail> {
         .ok_or(Fail::text("ERR The server is running without a config file"))?;
     let _one_at_a_time = node.config_change.lock();
     let written = config_file::read_or_empty(path).and_then(|old| {
-        config_file::replace(path, &config::rewrite::rewrite(&old, &node.config.load(), None, extent))
+        let config = node.told_config();
+        // With a file of users they stand there.
+        let users = config.aclfile.is_empty().then(|| node.accounts.all());
+        let users: Option<Vec<_>> = users.map(|users| users.iter().map(|user| user.declaration()).collect());
+        config_file::replace(path, &config::rewrite::rewrite(&old, &config, users.as_deref(), extent))
     });
     match written {
         Ok(()) => {
@@ -136,7 +141,9 @@ const REFUSABLE: &[(Effect, Refusable)] = &[
     (Effect::Directory, directory),
     (Effect::OomScore, oom_score),
     (Effect::Locale, locale),
-    (Effect::Listeners, listeners),
+    (Effect::Tls, tls),
+    (Effect::Listeners, |node, from, to| listen(node, Kind::Tcp, from, to)),
+    (Effect::TlsListeners, |node, from, to| listen(node, Kind::Tls, from, to)),
     (Effect::AppendOnly, append_only),
 ];
 
@@ -144,6 +151,10 @@ const REFUSABLE: &[(Effect, Refusable)] = &[
 const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
     (Effect::Log, log),
     (Effect::Title, Node::show_title),
+    (Effect::Password, |node, config| node.set_default_password(&config.requirepass.0)),
+    (Effect::AclLog, |node, config| {
+        node.denials.truncate(usize::try_from(config.acllog_max_len).unwrap_or(usize::MAX));
+    }),
     (Effect::CrashReport, |_, config| crash::configure(config.crash_log_enabled, config.use_exit_on_panic)),
     (Effect::Memory, memory),
     (Effect::Scripts, |node, config| {
@@ -240,15 +251,30 @@ fn oom_score(node: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
     })
 }
 
-fn listeners(node: &Node, from: &Config, to: &Config) -> Result<(), SetError> {
-    let Some(acceptor) = node.acceptor.get() else { return Ok(()) };
-    acceptor.listen_anew(from, to).map_err(|e| {
+fn tls(node: &Node, from: &Config, to: &Config) -> Result<(), SetError> {
+    node.tls.configure(to).map_err(|e| {
         tracing::warn!("{e}");
-        if from.port == to.port {
-            SetError::failed("bind", "Failed to bind to specified addresses.")
-        } else {
-            SetError::failed("port", "Unable to listen on this port. Check server logs.")
-        }
+        // Which of several is to blame the log says.
+        let moved = |row: &&Directive| row.moves.contains(&Effect::Tls) && row.show(from) != row.show(to);
+        let name = table::DIRECTIVES.iter().find(moved).map_or("tls-cert-file", |row| row.name);
+        SetError::failed(name, "Unable to update TLS configuration. Check server logs.")
+    })
+}
+
+fn listen(node: &Node, kind: Kind, from: &Config, to: &Config) -> Result<(), SetError> {
+    let Some(acceptor) = node.threads.acceptor.get() else { return Ok(()) };
+    acceptor.listen_anew(kind, from, to).map_err(|e| {
+        tracing::warn!("{e}");
+        let name = match kind {
+            _ if kind.port(from) == kind.port(to) => "bind",
+            Kind::Tcp => "port",
+            Kind::Tls => "tls-port",
+        };
+        let text = match name {
+            "bind" => "Failed to bind to specified addresses.",
+            _ => "Unable to listen on this port. Check server logs.",
+        };
+        SetError::failed(name, text)
     })
 }
 

@@ -1,9 +1,8 @@
 //! AUTH, HELLO and RESET: who a client is and which protocol it speaks.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
-use subtle::ConstantTimeEq;
-
+use crate::acl::{DEFAULT_USER, User};
 use crate::base::version;
 use crate::command::client::ReplyMode;
 use crate::command::connection::check_name;
@@ -52,22 +51,26 @@ struct Credentials<'a> {
     password: &'a [u8],
 }
 
-/// Checks a user's password in a time that does not tell how much of it was right.
-fn authenticate(node: &Node, client: &mut Client, credentials: &Credentials<'_>) -> Result<()> {
-    let config = node.config.load();
-    let password = &config.requirepass.0;
-    if credentials.user.is_none() && password.is_empty() {
+/// Checks a user's password, and makes the client that user. `args`: the command by which it asks.
+fn authenticate(
+    node: &Node,
+    client: &mut Client,
+    args: &[&[u8]],
+    credentials: &Credentials<'_>,
+) -> Result<()> {
+    if credentials.user.is_none() && node.accounts.default_user().nopass {
         return Err(NO_PASSWORD);
     }
-    let known = credentials.user.is_none_or(|user| user == b"default");
-    let right = password.is_empty() || bool::from(password.as_slice().ct_eq(credentials.password));
-    if !(known && right) {
-        node.net.auth_failed.fetch_add(1, Ordering::Relaxed);
+    let name = credentials.user.unwrap_or(DEFAULT_USER.as_bytes());
+    let user = node.accounts.get(name);
+    // Somebody who is not known costs the time that somebody takes who is.
+    let user = user.unwrap_or_else(|| Arc::new(User::deleted("", &node.shared.commands)));
+    let admitted = user.admits(credentials.password).then(|| node.accounts.log_in(name)).flatten();
+    let Some(login) = admitted else {
+        node.note_failed_login(client, args, name);
         return Err(WRONG);
-    }
-    client.set_authenticated(true);
-    client.user = "default".into();
-    client.version += 1;
+    };
+    client.log_in(Some(login), true);
     Ok(())
 }
 
@@ -77,7 +80,7 @@ fn auth(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [_, user, password] => Credentials { user: Some(user), password },
         _ => return Err(Fail::Syntax),
     };
-    authenticate(node(ctx), ctx.client, &credentials)?;
+    authenticate(node(ctx), ctx.client, args, &credentials)?;
     ctx.reply.ok();
     DONE
 }
@@ -128,7 +131,7 @@ fn hello(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let hello = Hello::parse(args)?;
     let (node, client) = (node(ctx), &mut *ctx.client);
     if let Some(credentials) = &hello.credentials {
-        authenticate(node, client, credentials)?;
+        authenticate(node, client, args, credentials)?;
     }
     if !client.is_authenticated() {
         return Err(HELLO_FIRST);
@@ -185,9 +188,7 @@ fn reset(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     client.set_asking(false);
     client.no_evict = false;
     client.no_touch = false;
-    client.set_authenticated(node.admits_without_password());
-    client.user = "default".into();
-    client.version += 1;
+    node.log_in_as_default(client);
     ctx.reply.set_resp3(client.resp3);
     ctx.reply.simple("RESET");
     Ok(Outcome::Transaction(Transaction::Reset))

@@ -21,6 +21,7 @@ use crate::keyspace::{Db, event};
 use crate::persist::rdb::{Options, payload};
 use crate::resp::Reply;
 use crate::server::commands::{config, debug_tables, node, reload};
+use crate::server::disk::fault::{self, Step, Trouble};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::{Node, REPLY_PEAK_MS, unix_ms};
 use crate::server::process::allocator;
@@ -65,6 +66,13 @@ const WORDS: &[Word] = &[
         "",
         config_rewrite_force_all,
         "Writes all directives to the configuration file, also those at their defaults.",
+    ),
+    word(
+        "disk-fault",
+        (1, 3),
+        "<open|write|sync|rename> <part-of-name> <ENOSPC|EROFS|EIO|SHORT|SLOW-milliseconds> | OFF",
+        disk_fault,
+        "Lets this step fail, or take long, for files of such names. OFF: the disk is good again.",
     ),
     word("digest", (0, 0), "", digest, "A number that is equal for equal data sets."),
     word("digest-value", (0, MANY), "[<key> ...]", digest_value, "A number for each key's value."),
@@ -228,13 +236,13 @@ fn sleep(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// the thread of `worker`.
 fn stop_all(node: &Node, worker: usize, time: Duration) {
     let Some(until) = Instant::now().checked_add(time) else { return };
-    for other in (0..node.workers.get().map_or(0, Vec::len)).filter(|w| *w != worker) {
+    for other in (0..node.threads.workers.get().map_or(0, Vec::len)).filter(|w| *w != worker) {
         node.send(other, Mail::Sleep(until));
     }
-    for runtime in node.runtimes.lock().iter() {
+    for runtime in node.threads.runtimes.lock().iter() {
         runtime.spawn(async move { sleep_until(until) });
     }
-    node.asleep_until_ms.store(node.mono_ms().saturating_add(time.as_millis() as u64), Ordering::Release);
+    node.stopped.until_ms.store(node.mono_ms().saturating_add(time.as_millis() as u64), Ordering::Release);
     sleep_until(until);
 }
 
@@ -285,7 +293,7 @@ fn segfault(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn set_active_expire(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    node(ctx).active_expire.store(is_on(args[2]), Ordering::Relaxed);
+    node(ctx).stopped.expiry.store(!is_on(args[2]), Ordering::Relaxed);
     ctx.reply.ok();
     DONE
 }
@@ -360,7 +368,7 @@ fn is_on(word: &[u8]) -> bool {
 }
 
 fn pause_cron(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    node(ctx).cron_paused.store(is_on(args[2]), Ordering::Relaxed);
+    node(ctx).stopped.cron.store(is_on(args[2]), Ordering::Relaxed);
     ctx.reply.ok();
     DONE
 }
@@ -380,6 +388,41 @@ fn close_on_drop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     ctx.reply.ok();
     DONE
+}
+
+fn disk_fault(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    match args {
+        [_, _, off] if is(off, "off") => fault::clear(),
+        [_, _, step, name, trouble] => {
+            let (step, trouble) = fault_of(step, trouble).ok_or(Fail::Syntax)?;
+            fault::add(step, &String::from_utf8_lossy(name), trouble);
+        }
+        _ => return Err(Fail::Syntax),
+    }
+    ctx.reply.ok();
+    DONE
+}
+
+/// The words of DISK-FAULT.
+fn fault_of(step: &[u8], trouble: &[u8]) -> Option<(Step, Trouble)> {
+    let step = match step.to_ascii_lowercase().as_slice() {
+        b"open" => Step::Open,
+        b"write" => Step::Write,
+        b"sync" => Step::Sync,
+        b"rename" => Step::Rename,
+        _ => return None,
+    };
+    let trouble = match trouble.to_ascii_lowercase().as_slice() {
+        b"enospc" => Trouble::Error(libc::ENOSPC),
+        b"erofs" => Trouble::Error(libc::EROFS),
+        b"eio" => Trouble::Error(libc::EIO),
+        b"short" => Trouble::Short,
+        word => {
+            let ms = parse_i64(word.strip_prefix(b"slow-")?)?;
+            Trouble::Slow(Duration::from_millis(u64::try_from(ms).ok()?))
+        }
+    };
+    Some((step, trouble))
 }
 
 fn skip_checksums(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

@@ -198,7 +198,7 @@ fn diagnosis(threshold: u64, events: &[(&'static str, Series)]) -> String {
 /// The times of a command's calls on all threads; `None` without any.
 pub fn times(node: &Node, id: usize) -> Option<Sum> {
     let mut sum = None;
-    for stats in &node.stats {
+    for stats in &node.counters.commands {
         stats.add_times(id, &mut sum);
     }
     sum.filter(|sum| sum.calls() > 0)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::command::{Client, Ctx, Families};
 use crate::server::node::{Node, unix_ms};
 
+mod acl;
 mod clients;
 mod cluster;
 mod command;
@@ -33,6 +34,7 @@ mod tracking;
 /// The families of this room, for the table of commands.
 pub const FAMILIES: &Families = &[
     connection::COMMANDS,
+    acl::COMMANDS,
     clients::COMMANDS,
     pubsub::COMMANDS,
     info::COMMANDS,
@@ -58,7 +60,7 @@ fn node<'c>(ctx: &Ctx<'c, '_, '_>) -> &'c Arc<Node> {
     ctx.node.downcast_ref().expect("every executor of the server is given its node")
 }
 
-pub use clients::describe_client;
+pub use clients::{describe_client, describe_running};
 
 /// What a client leaves behind when its connection closes. `waited`: it was suspended.
 pub fn on_close(node: &Arc<Node>, client: &mut Client, waited: bool) {

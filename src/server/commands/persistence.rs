@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::acl::category;
 use crate::command::server::flush_all;
 use crate::command::spec::{Command, Group::Server, flags::*};
 use crate::command::{Ctx, DONE, Fail, Result, is};
@@ -26,12 +27,12 @@ pub const COMMANDS: &[Command] = &[
     Command::new("lastsave", 1, Server, lastsave)
         .complexity("O(1)")
         .flags(LOADING | STALE | FAST)
-        .categories(&["@admin", "@dangerous"])
+        .categories(category::ADMIN | category::DANGEROUS)
         .tips(&["nondeterministic_output"])
         .doc("1.0.0", "", "Returns the Unix time of the last successful save."),
     Command::new("flushall", -1, Server, flushall)
         .flags(WRITE | LOCK_ALL)
-        .categories(&["@keyspace", "@dangerous"])
+        .categories(category::KEYSPACE | category::DANGEROUS)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .complexity("O(N) where N is the number of keys")
         .history(&[("4.0.0", "The mode `ASYNC`."), ("6.2.0", "The mode `SYNC`.")])

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::help::help;
-use crate::command::spec::{EVERYWHERE, Group::PubSub, KeySpec, flags::*, key, one, range};
+use crate::command::spec::{Channels, EVERYWHERE, Group::PubSub, KeySpec, flags::*, key, one, range};
 use crate::command::{Client, Command, Ctx, DONE, Result, wrong_arguments};
 use crate::pubsub::{Space, Subscriber};
 use crate::resp::Reply;
@@ -22,6 +22,7 @@ const CHANNEL: KeySpec = one(1, key::NOT_KEY);
 pub const COMMANDS: &[Command] = &[
     Command::new("subscribe", -2, PubSub, subscribe)
         .flags(LISTENING)
+        .channels(Channels::All)
         .complexity("O(N) where N is the number of channels")
         .doc("2.0.0", "channel ...", "Listens to channels.")
         .modes(EVERYWHERE),
@@ -32,6 +33,7 @@ pub const COMMANDS: &[Command] = &[
         .modes(EVERYWHERE),
     Command::new("psubscribe", -2, PubSub, psubscribe)
         .flags(LISTENING)
+        .channels(Channels::Patterns)
         .complexity("O(N) where N is the number of patterns")
         .doc("2.0.0", "pattern ...", "Listens to all channels that match patterns.")
         .modes(EVERYWHERE),
@@ -43,6 +45,7 @@ pub const COMMANDS: &[Command] = &[
     Command::new("ssubscribe", -2, PubSub, ssubscribe)
         .flags(LISTENING)
         .keys(&[range(1, -1, 1, key::NOT_KEY)])
+        .channels(Channels::All)
         .complexity("O(N) where N is the number of channels")
         .doc("7.0.0", "shardchannel ...", "Listens to channels that belong to slots."),
     Command::new("sunsubscribe", -1, PubSub, sunsubscribe)
@@ -51,10 +54,12 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(N) where N is the number of channels")
         .doc("7.0.0", "[shardchannel ...]", "Stops listening to channels that belong to slots."),
     Command::new("publish", 3, PubSub, publish)
+        .channels(Channels::First)
         .flags(PUBSUB | LOADING | STALE | FAST | MAY_REPLICATE)
         .complexity("O(N+M) where N is the number of listeners of the channel and M that of all patterns")
         .doc("2.0.0", "channel message", "Sends a message to a channel."),
     Command::new("spublish", 3, PubSub, spublish)
+        .channels(Channels::First)
         .flags(PUBSUB | LOADING | STALE | FAST | MAY_REPLICATE)
         .keys(&[CHANNEL])
         .complexity("O(N) where N is the number of listeners of the channel")
@@ -293,6 +298,21 @@ pub fn leave(node: &Node, client: &mut Client, channel: &[u8]) -> Option<Arc<[u8
     client.settle_subscribed();
     client.version += 1;
     Some(message.into_bytes().into())
+}
+
+/// Whether a client may stay connected after its user has changed: the user is there, and may hear all that the
+/// client listens to.
+pub fn may_go_on(client: &mut Client) -> bool {
+    let patterns = std::mem::take(&mut client.patterns);
+    let channels = [std::mem::take(&mut client.channels), std::mem::take(&mut client.shard_channels)];
+    let goes_on = client.user().is_none_or(|user| {
+        !user.deleted
+            && patterns.iter().all(|pattern| user.may_hear(pattern, true))
+            && channels.iter().flatten().all(|channel| user.may_hear(channel, false))
+    });
+    client.patterns = patterns;
+    [client.channels, client.shard_channels] = channels;
+    goes_on
 }
 
 /// Gives up all subscriptions without a word (RESET, a closed connection).

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::acl::category;
 use crate::base::num::parse_i64;
 use crate::command::client::{Role, SyncRequest};
 use crate::command::spec::{Group::Generic, Group::Server, flags::*};
@@ -36,7 +37,7 @@ pub const COMMANDS: &[Command] = &[
     Command::new("role", 1, Server, role)
         .complexity("O(1)")
         .flags(NOSCRIPT | LOADING | STALE | FAST)
-        .categories(&["@admin", "@dangerous"])
+        .categories(category::ADMIN | category::DANGEROUS)
         .doc("2.8.12", "", "Tells the part that the node plays in replication."),
     Command::new("replconf", -1, Server, replconf)
         .complexity("O(1)")
@@ -53,7 +54,7 @@ pub const COMMANDS: &[Command] = &[
     Command::new("wait", 3, Generic, wait)
         .complexity("O(1)")
         .flags(BLOCKING)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .tips(&["request_policy:all_shards", "response_policy:agg_min"])
         .doc(
             "3.0.0",
@@ -63,7 +64,7 @@ pub const COMMANDS: &[Command] = &[
     Command::new("waitaof", 4, Generic, waitaof)
         .complexity("O(1)")
         .flags(BLOCKING)
-        .categories(&["@connection"])
+        .categories(category::CONNECTION)
         .tips(&["request_policy:all_shards", "response_policy:agg_min"])
         .doc(
             "7.2.0",

@@ -3,9 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
+use crate::acl::category;
 use crate::base::glob;
 use crate::command::help::help;
-use crate::command::spec::{Group, Mode, flags::*};
+use crate::command::spec::{Channels, Group, Mode, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Result, int, is};
 use crate::resp::Reply;
 use crate::sentinel::Sentinel;
@@ -22,13 +23,14 @@ pub const COMMANDS: &[Command] = &[
         .doc("2.8.4", "", "Commands about the primaries that are watched.")
         .modes(HERE),
     Command::new("publish", 3, Group::PubSub, publish)
+        .channels(Channels::First)
         .flags(PUBSUB | LOADING | STALE | FAST)
         .complexity("O(1)")
         .doc("2.0.0", "channel message", "Takes the hello of another sentinel.")
         .modes(HERE),
     Command::new("role", 1, Group::Server, role)
         .flags(NOSCRIPT | LOADING | STALE | FAST)
-        .categories(&["@admin", "@dangerous"])
+        .categories(category::ADMIN | category::DANGEROUS)
         .complexity("O(N) where N is the number of primaries")
         .doc("2.8.12", "", "Names the primaries that are watched.")
         .modes(HERE),

@@ -1,5 +1,6 @@
 //! This node as a member of a cluster: the bus's way to the data, to replication and to clients.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -15,7 +16,9 @@ use crate::server::control::bus::settings::{bus_port, cluster_config};
 use crate::server::control::bus::{Bus, BusError, Host};
 use crate::server::control::replication;
 use crate::server::control::shard_channels;
+use crate::server::disk::nodes_file::NodesFile;
 use crate::server::net::listen;
+use crate::server::net::tls::Session;
 use crate::server::node::pause::Purpose;
 use crate::server::node::{Node, unix_ms};
 
@@ -32,25 +35,36 @@ pub enum ClusterError {
     Thread(std::io::Error),
 }
 
-/// Opens nodes.conf and the bus port, and starts the bus on a thread of its own, so that nothing
-/// else on this node can make it late.
-pub fn start(node: &Arc<Node>, seed: u64) -> Result<(), ClusterError> {
+/// A member that answers its clients, but talks to no other node yet.
+pub struct Member {
+    bus: Arc<Bus>,
+    file: NodesFile,
+    listeners: Vec<TcpListener>,
+}
+
+/// Opens nodes.conf and the bus port. Clients may come afterwards.
+pub fn open(node: &Arc<Node>, seed: u64) -> Result<Member, ClusterError> {
     let config = node.config.load_full();
     let port = bus_port(&config).ok_or(ClusterError::Port(config.port))?;
     let listeners = listen::tcp(&config, port).map_err(|error| {
         tracing::warn!("{error}");
         ClusterError::Listen(port)
     })?;
-    let member = Arc::new(Member { node: Arc::downgrade(node) });
-    let (bus, file) =
-        Bus::open(Path::new(&config.cluster_config_file), cluster_config(&config), seed, member)?;
+    let host = Arc::new(Way { node: Arc::downgrade(node) });
+    let (bus, file) = Bus::open(Path::new(&config.cluster_config_file), cluster_config(&config), seed, host)?;
     bus.link_buffer_limit.store(config.cluster_link_sendbuf_limit as usize, Ordering::Relaxed);
     bus.source.lock().clone_from(&config.bind_source_addr);
     assert!(node.bus.set(Arc::clone(&bus)).is_ok(), "the bus is opened once");
     bus.post(|s, now| s.claim_data(now, &Loaded(node)));
+    Ok(Member { bus, file, listeners })
+}
+
+/// Starts the bus, on a thread of its own, so that nothing else on this node can make it late.
+pub fn start(node: &Arc<Node>, member: Member) -> Result<(), ClusterError> {
+    let Member { bus, file, listeners } = member;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ClusterError::Thread)?;
-    node.runtimes.lock().push(runtime.handle().clone());
+    node.threads.runtimes.lock().push(runtime.handle().clone());
     let thread = std::thread::Builder::new().name("bus".into());
     let watched = Arc::downgrade(node);
     thread
@@ -58,7 +72,7 @@ pub fn start(node: &Arc<Node>, seed: u64) -> Result<(), ClusterError> {
             crate::server::process::crash::guard_thread();
             runtime.block_on(async {
                 tokio::spawn(Arc::clone(&bus).run(file, listeners));
-                while watched.upgrade().is_some_and(|n| !n.shutting_down.load(Ordering::Acquire)) {
+                while watched.upgrade().is_some_and(|n| !n.shutdown.begun.load(Ordering::Acquire)) {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             });
@@ -91,17 +105,27 @@ impl Keys for Loaded<'_> {
 }
 
 /// The bus's view of the node. Weak, because the node holds the bus.
-struct Member {
+struct Way {
     node: Weak<Node>,
 }
 
-impl Member {
+impl Way {
     fn node(&self) -> Arc<Node> {
         self.node.upgrade().expect("the bus ends before the node does")
     }
 }
 
-impl Host for Member {
+impl Host for Way {
+    fn session_to(&self, host: &str) -> std::io::Result<Option<Session>> {
+        let node = self.node();
+        node.tls.towards(node.config.load().tls_cluster, host)
+    }
+
+    fn session_of_peer(&self) -> std::io::Result<Option<Session>> {
+        let node = self.node();
+        node.tls.of_peer(node.config.load().tls_cluster)
+    }
+
     fn now(&self) -> Now {
         Now { mono: self.node().mono_ms() + 1, unix: unix_ms() }
     }

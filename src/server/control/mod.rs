@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
@@ -37,8 +37,8 @@ impl Control {
     pub fn start(node: &Arc<Node>) -> io::Result<thread::JoinHandle<()>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let control = Self { handle: runtime.handle().clone() };
-        node.runtimes.lock().push(runtime.handle().clone());
-        assert!(node.control.set(control).is_ok(), "there is one control thread");
+        node.threads.runtimes.lock().push(runtime.handle().clone());
+        assert!(node.threads.control.set(control).is_ok(), "there is one control thread");
         let node = Arc::clone(node);
         thread::Builder::new().name("control".into()).spawn(move || {
             crate::server::process::crash::guard_thread();
@@ -63,31 +63,50 @@ impl Control {
 }
 
 async fn clockwork(node: &Arc<Node>) {
-    while !node.shutting_down.load(Ordering::Acquire) {
+    tokio::spawn(watch_certificates(Arc::clone(node)));
+    while !node.shutdown.begun.load(Ordering::Acquire) {
         tick(node);
         let every = Duration::from_millis(1000 / u64::from(node.config.load().hz.clamp(1, 500)));
         tokio::time::sleep(every.min(LONGEST_TICK)).await;
     }
 }
 
+/// Looks once a second whether the files of TLS have changed, on a thread that may wait for the disk.
+async fn watch_certificates(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let node = Arc::clone(&node);
+        let look = move || {
+            // Whoever changes the configuration now reads the files himself.
+            if let Some(_one_at_a_time) = node.config_change.try_lock() {
+                node.tls.look(&node.config.load(), SystemTime::now());
+            }
+        };
+        if tokio::task::spawn_blocking(look).await.is_err() {
+            // The runtime ends.
+            return;
+        }
+    }
+}
+
 /// What happens `hz` times a second.
 fn tick(node: &Arc<Node>) {
     node.end_pause_in_time();
-    if node.cron_paused.load(Ordering::Relaxed) {
+    if node.stopped.cron.load(Ordering::Relaxed) {
         return;
     }
     node.shared.keyspace.usage.set_clock(unix_ms() as u64 / 1000);
-    node.memory_peak.fetch_max(allocator::used(), Ordering::Relaxed);
+    node.counters.memory_peak.fetch_max(allocator::used(), Ordering::Relaxed);
     rdb_file::cron(node);
     aof::cron(node);
     let now = node.mono_ms();
-    let commands = node.stats.iter().map(|s| s.calls()).sum();
-    let mut rates = node.rates.lock();
+    let commands = node.counters.commands.iter().map(|s| s.calls()).sum();
+    let mut rates = node.counters.rates.lock();
     rates.commands.sample(now, commands);
-    rates.command_nanos.sample(now, node.stats.iter().map(|s| s.nanos()).sum());
-    rates.input_bytes.sample(now, node.net.input_bytes.load(Ordering::Relaxed));
-    rates.output_bytes.sample(now, node.net.output_bytes.load(Ordering::Relaxed));
-    rates.rounds.sample(now, node.net.rounds.load(Ordering::Relaxed));
+    rates.command_nanos.sample(now, node.counters.commands.iter().map(|s| s.nanos()).sum());
+    rates.input_bytes.sample(now, node.counters.net.input_bytes.load(Ordering::Relaxed));
+    rates.output_bytes.sample(now, node.counters.net.output_bytes.load(Ordering::Relaxed));
+    rates.rounds.sample(now, node.counters.net.rounds.load(Ordering::Relaxed));
     let (from_primary, to_replicas) = node.replication.traffic();
     rates.repl_input_bytes.sample(now, from_primary);
     rates.repl_output_bytes.sample(now, to_replicas);

@@ -68,8 +68,8 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     if let Ok(old) = fs::metadata(&path) {
         // Who is not allowed to give it back to its owner leaves it as his own. Before the mode, which
         // this may reduce.
-        let _ = std::os::unix::fs::fchown(new.file(), Some(old.uid()), Some(old.gid()));
-        new.file().set_permissions(old.permissions())?;
+        let _ = std::os::unix::fs::fchown(new.file().as_file(), Some(old.uid()), Some(old.gid()));
+        new.file().as_file().set_permissions(old.permissions())?;
     }
     new.file().write_all(text)?;
     new.finish()

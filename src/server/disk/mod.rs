@@ -3,6 +3,8 @@
 pub mod aof;
 pub mod check;
 pub mod config_file;
+pub mod fault;
+pub mod file;
 pub mod nodes_file;
 pub mod rdb_file;
 mod replace;

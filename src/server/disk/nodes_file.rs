@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
-use super::replace::{Replacement, sync_folder};
+use super::file::{DiskFile, sync_folder};
+use super::replace::Replacement;
 
 /// Why nodes.conf cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,10 +26,10 @@ pub struct NodesFile {
     path: PathBuf,
     /// The open file that carries the lock. A new file is locked before it is renamed over the old one, so that at
     /// no moment a second process could take the lock.
-    locked: File,
+    locked: DiskFile,
     /// To the thread that closes replaced files. Closing a file that was replaced may block until its data are
     /// written back, on a busy disk for seconds: too long for the thread that answers for the cluster.
-    replaced: SyncSender<File>,
+    replaced: SyncSender<DiskFile>,
 }
 
 /// Replaced files that may wait to be closed.
@@ -39,11 +40,12 @@ impl NodesFile {
     pub fn open(path: &Path) -> Result<(Self, String), NodesFileError> {
         let name = || path.display().to_string();
         let fail = |e| NodesFileError::Open(name(), e);
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(fail)?;
-        lock(&file, path)?;
+        let file =
+            DiskFile::open(OpenOptions::new().read(true).append(true).create(true), path).map_err(fail)?;
+        lock(file.as_file(), path)?;
         let mut text = String::new();
-        file.read_to_string(&mut text).map_err(fail)?;
-        let (replaced, closing) = sync_channel::<File>(REPLACED_MAX);
+        file.as_file().read_to_string(&mut text).map_err(fail)?;
+        let (replaced, closing) = sync_channel::<DiskFile>(REPLACED_MAX);
         let closer = std::thread::Builder::new().name("nodes.conf".into());
         closer.spawn(move || closing.into_iter().for_each(drop)).map_err(fail)?;
         Ok((Self { path: path.to_owned(), locked: file, replaced }, text))
@@ -54,7 +56,7 @@ impl NodesFile {
         let temporary = self.path.with_extension(format!("conf.tmp-{}", std::process::id()));
         let new = Replacement::create(&self.path, temporary.file_name().unwrap_or_default())?;
         new.file().write_all(text.as_bytes())?;
-        new.file().try_lock().map_err(io::Error::other)?;
+        new.file().as_file().try_lock().map_err(io::Error::other)?;
         let old = std::mem::replace(&mut self.locked, new.rename(sync)?);
         match self.replaced.try_send(old) {
             Ok(()) => {}

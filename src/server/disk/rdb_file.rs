@@ -25,6 +25,7 @@ use crate::resp::request::write_command;
 use crate::script::Libraries;
 use crate::server::commands::scripting;
 use crate::server::control::replication::SavedPosition;
+use crate::server::disk::file::DiskFile;
 use crate::server::disk::replace::Replacement;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::affinity;
@@ -294,7 +295,7 @@ impl Picture {
 
 /// A file that asks the disk to begin writing now and then.
 pub(super) struct PacedFile<'a> {
-    file: &'a File,
+    file: &'a DiskFile,
     since_sync: u64,
     /// Bytes after which it asks; `u64::MAX`: never.
     every: u64,
@@ -302,14 +303,15 @@ pub(super) struct PacedFile<'a> {
 
 impl<'a> PacedFile<'a> {
     /// `paced`: the directive that asks for it.
-    pub(super) fn new(file: &'a File, paced: bool) -> Self {
+    pub(super) fn new(file: &'a DiskFile, paced: bool) -> Self {
         Self { file, since_sync: 0, every: if paced { SYNC_EVERY } else { u64::MAX } }
     }
 }
 
 impl Write for PacedFile<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(buf)?;
+        let mut file = self.file;
+        let n = file.write(buf)?;
         self.since_sync += n as u64;
         if self.since_sync >= self.every {
             self.since_sync = 0;
@@ -319,7 +321,7 @@ impl Write for PacedFile<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        Ok(())
     }
 }
 
@@ -650,30 +652,26 @@ fn reader_error<R>(_reader: &Reader<R>, expected: &'static str, why: &'static st
     rdb::Error { offset: 0, key: None, problem: rdb::Problem::Malformed { expected, why } }
 }
 
-/// Loads the data file at the start and opens the gate. A file that is not there is an empty keyspace; so is
+/// Loads the data file at the start; the gate stays closed. A file that is not there is an empty keyspace; so is
 /// one that is given up because the node is to end.
 pub fn load_at_start(node: &Node) -> Result<Option<Loaded>, String> {
     let path = path(&node.config.load());
     let file = match File::open(&path) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            node.shared.set_gate(gate::LOADING, false);
-            return Ok(None);
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => {
             return Err(format!("Fatal error loading the DB {}: {}. Exiting.", path.display(), words(&e)));
         }
     };
     let started = Instant::now();
     let total = file.metadata().ok().map(|m| m.len());
-    let result = load(node, file, total, &|| !node.shutting_down.load(Ordering::Acquire));
-    if node.shutting_down.load(Ordering::Acquire) {
+    let result = load(node, file, total, &|| !node.shutdown.begun.load(Ordering::Acquire));
+    if node.shutdown.begun.load(Ordering::Acquire) {
         // It stays closed: a part of the data is not to be seen, nor saved.
         return Ok(None);
     }
     match result {
         Ok(loaded) => {
-            node.shared.set_gate(gate::LOADING, false);
             node.save.loaded_keys.store(loaded.keys, Ordering::Relaxed);
             node.save.load_expired.store(loaded.expired, Ordering::Relaxed);
             tracing::info!(

@@ -1,14 +1,16 @@
 //! Replacing a file as a whole: readers see the old content or the new one, also after a power cut.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+
+use super::file::{DiskFile, rename, sync_folder};
 
 /// A file that is written beside another and takes its name at the end. Dropped before that, it goes.
 #[derive(Debug)]
 pub struct Replacement {
-    file: Option<File>,
+    file: Option<DiskFile>,
     temporary: PathBuf,
     path: PathBuf,
 }
@@ -19,22 +21,22 @@ impl Replacement {
         let temporary = path.with_file_name(temporary_name.as_ref());
         // A process that had this one's number may have left it. It is not followed, if it is a link.
         let _ = fs::remove_file(&temporary);
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        let file = DiskFile::open(OpenOptions::new().write(true).create_new(true), &temporary)?;
         Ok(Self { file: Some(file), temporary, path: path.to_owned() })
     }
 
     /// The new content.
-    pub fn file(&self) -> &File {
+    pub fn file(&self) -> &DiskFile {
         self.file.as_ref().expect("there until it has the name")
     }
 
     /// Gives the new file the name. With `sync` its content is on the disk before; that the name is, too,
     /// takes [`sync_folder`].
-    pub fn rename(mut self, sync: bool) -> io::Result<File> {
+    pub fn rename(mut self, sync: bool) -> io::Result<DiskFile> {
         if sync {
             self.file().sync_all()?;
         }
-        fs::rename(&self.temporary, &self.path)?;
+        rename(&self.temporary, &self.path)?;
         Ok(self.file.take().expect("there until it has the name"))
     }
 
@@ -53,12 +55,6 @@ impl Drop for Replacement {
             let _ = fs::remove_file(&self.temporary);
         }
     }
-}
-
-/// Puts the name of a file on the disk.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mio::net::{TcpListener, UnixListener};
+use mio::net::{TcpListener, TcpStream, UnixListener};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::config::Config;
-use crate::server::net::connection::Stream;
+use crate::server::net::connection::{Secured, Stream};
 use crate::server::net::listen;
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
@@ -32,6 +32,34 @@ pub struct Acceptor {
     waker: Waker,
     registry: Registry,
     tcp: Mutex<Vec<TcpListener>>,
+    tls: Mutex<Vec<TcpListener>>,
+}
+
+/// A directive that names a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `port`
+    Tcp,
+    /// `tls-port`
+    Tls,
+}
+
+impl Kind {
+    /// The port that it names; 0: none.
+    pub fn port(self, config: &Config) -> u16 {
+        match self {
+            Self::Tcp => config.port,
+            Self::Tls => config.tls_port,
+        }
+    }
+
+    /// Tokens of its listeners count from here.
+    fn first_token(self) -> usize {
+        match self {
+            Self::Tcp => 0,
+            Self::Tls => 1 << 16,
+        }
+    }
 }
 
 impl Acceptor {
@@ -41,36 +69,45 @@ impl Acceptor {
         let _ = self.waker.wake();
     }
 
-    /// Listens as `new` says instead of as `old` said (CONFIG SET port, bind). After an error it listens as
-    /// before.
-    pub fn listen_anew(&self, old: &Config, new: &Config) -> Result<(), listen::TcpError> {
-        let mut tcp = self.tcp.lock();
-        if new.port != old.port {
+    fn listeners(&self, kind: Kind) -> &Mutex<Vec<TcpListener>> {
+        match kind {
+            Kind::Tcp => &self.tcp,
+            Kind::Tls => &self.tls,
+        }
+    }
+
+    /// Listens as `new` says instead of as `old` said (CONFIG SET port, tls-port, bind). After an error it listens
+    /// as before.
+    pub fn listen_anew(&self, kind: Kind, old: &Config, new: &Config) -> Result<(), listen::TcpError> {
+        let mut present = self.listeners(kind).lock();
+        let (old_port, port) = (kind.port(old), kind.port(new));
+        if port != old_port {
             // The old listeners go once the new ones are there: nobody is turned away.
-            let listeners = listen::tcp(new, new.port)?;
-            self.close(&mut tcp);
-            *tcp = self.open(listeners);
+            let listeners = listen::tcp(new, port)?;
+            self.close(&mut present);
+            *present = self.open(kind, listeners);
             return Ok(());
         }
         // On one port old addresses may stand in the way of new ones (`*` and any other).
-        self.close(&mut tcp);
-        let listeners = listen::tcp(new, new.port);
+        self.close(&mut present);
+        let listeners = listen::tcp(new, port);
         let (listeners, outcome) = match listeners {
             Ok(listeners) => (listeners, Ok(())),
             Err(error) => {
-                let restored = listen::tcp(old, old.port)
+                let restored = listen::tcp(old, old_port)
                     .inspect_err(|e| tracing::warn!("Nobody can connect any more: {e}"));
                 (restored.unwrap_or_default(), Err(error))
             }
         };
-        *tcp = self.open(listeners);
+        *present = self.open(kind, listeners);
         outcome
     }
 
-    fn open(&self, listeners: Vec<std::net::TcpListener>) -> Vec<TcpListener> {
+    fn open(&self, kind: Kind, listeners: Vec<std::net::TcpListener>) -> Vec<TcpListener> {
         let mut tcp: Vec<_> = listeners.into_iter().map(TcpListener::from_std).collect();
         for (i, listener) in tcp.iter_mut().enumerate() {
-            if let Err(e) = self.registry.register(listener, Token(i), Interest::READABLE) {
+            let token = Token(kind.first_token() + i);
+            if let Err(e) = self.registry.register(listener, token, Interest::READABLE) {
                 tracing::warn!("A listening socket cannot be watched: {}", words(&e));
             }
         }
@@ -103,14 +140,16 @@ impl AcceptLoop {
     pub fn new(
         node: &Node,
         tcp: Vec<std::net::TcpListener>,
+        tls: Vec<std::net::TcpListener>,
         unix: Option<std::os::unix::net::UnixListener>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let acceptor =
-            Arc::new(Acceptor { waker, registry: poll.registry().try_clone()?, tcp: Mutex::default() });
-        *acceptor.tcp.lock() = acceptor.open(tcp);
-        assert!(node.acceptor.set(Arc::clone(&acceptor)).is_ok(), "there is one acceptor");
+        let registry = poll.registry().try_clone()?;
+        let acceptor = Arc::new(Acceptor { waker, registry, tcp: Mutex::default(), tls: Mutex::default() });
+        *acceptor.tcp.lock() = acceptor.open(Kind::Tcp, tcp);
+        *acceptor.tls.lock() = acceptor.open(Kind::Tls, tls);
+        assert!(node.threads.acceptor.set(Arc::clone(&acceptor)).is_ok(), "there is one acceptor");
         let mut unix = unix.map(UnixListener::from_std);
         if let Some(listener) = &mut unix {
             poll.registry().register(listener, UNIX, Interest::READABLE)?;
@@ -123,22 +162,23 @@ impl AcceptLoop {
         let mut events = Events::with_capacity(64);
         // Whether more connections wait than were taken at once.
         let mut more = false;
-        while !node.shutting_down.load(Ordering::Acquire) {
+        while !node.shutdown.begun.load(Ordering::Acquire) {
             // Now and then without an event: a listener that ran out of descriptors is tried again.
             let wait = if more { Duration::ZERO } else { Duration::from_millis(500) };
             match self.poll.poll(&mut events, Some(wait)) {
                 Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
                 _ => {}
             }
-            more = self.accept_tcp(node) | self.accept_unix(node);
+            more =
+                self.accept_tcp(node, Kind::Tcp) | self.accept_tcp(node, Kind::Tls) | self.accept_unix(node);
         }
         Ok(())
     }
 
-    fn accept_tcp(&mut self, node: &Node) -> bool {
+    fn accept_tcp(&mut self, node: &Node, kind: Kind) -> bool {
         let (mut next, mut more) = (self.next_worker, false);
         let at_once = node.config.load().max_new_connections_per_cycle;
-        for listener in self.acceptor.tcp.lock().iter() {
+        for listener in self.acceptor.listeners(kind).lock().iter() {
             more |= accept_some(
                 at_once,
                 || listener.accept(),
@@ -152,12 +192,14 @@ impl AcceptLoop {
                             TcpKeepalive::new().with_time(every).with_interval(every / 3).with_retries(3);
                         let _ = SockRef::from(&stream.as_fd()).set_tcp_keepalive(&keepalive);
                     }
-                    let guarded = config.protected_mode && config.requirepass.0.is_empty();
+                    let guarded = config.protected_mode && node.accounts.default_user().nopass;
                     let refusal =
                         if guarded && !peer.ip().to_canonical().is_loopback() { Some(DENIED) } else { None };
                     tracing::debug!("Accepted {peer}");
                     let local = stream.local_addr().map(|a| a.to_string()).unwrap_or_default();
-                    admit(node, Stream::Tcp(stream), peer.to_string(), local, refusal, &mut next);
+                    if let Some(stream) = wrap(node, kind, stream) {
+                        admit(node, stream, peer.to_string(), local, refusal, &mut next);
+                    }
                 },
             );
         }
@@ -197,31 +239,51 @@ fn accept_some<S>(at_once: u32, mut accept: impl FnMut() -> io::Result<S>, mut t
     true
 }
 
+/// The connection as its clients speak.
+fn wrap(node: &Node, kind: Kind, stream: TcpStream) -> Option<Stream> {
+    if kind == Kind::Tcp {
+        return Some(Stream::Tcp(stream));
+    }
+    // There is none when TLS was just turned off.
+    match node.tls.context()?.accept() {
+        Ok(session) => Some(Stream::Tls(Box::new(Secured { tcp: stream, session }))),
+        Err(e) => {
+            tracing::warn!("Error accepting a client connection: {e}");
+            None
+        }
+    }
+}
+
 /// Hands a connection to the next worker, or refuses it with a text.
 fn admit(
     node: &Node,
     mut stream: Stream,
     peer: String,
     local: String,
-    refusal: Option<&str>,
+    refusal: Option<&'static str>,
     next_worker: &mut usize,
 ) {
     node.clients.accepted.fetch_add(1, Ordering::Relaxed);
     let max = node.config.load().maxclients as usize;
-    let refusal = refusal.or_else(|| (!node.clients.reserve(max)).then_some(FULL));
-    if let Some(text) = refusal {
+    let is_tls = matches!(stream, Stream::Tls(_));
+    // Who speaks TLS can be told why only after his handshake, for which he must have a place.
+    let at_once = refusal.filter(|_| !is_tls);
+    let at_once = at_once.or_else(|| (!node.clients.reserve(max)).then_some(FULL));
+    if at_once.or(refusal).is_some() {
         node.clients.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+    if let Some(text) = at_once {
         // Best effort: a client that does not read loses the explanation.
         let _ = stream.write(text.as_bytes());
         return;
     }
     let worker = choose_worker(node, next_worker);
-    node.send(worker, Mail::Accepted(stream, peer, local));
+    node.send(worker, Mail::Accepted { stream, peer, local, refusal });
 }
 
 /// The worker that is next, unless a script keeps it busy. The last one is for when that is so of all others.
 fn choose_worker(node: &Node, next: &mut usize) -> usize {
-    let spare = node.workers.get().map_or(1, |workers| workers.len() - 1);
+    let spare = node.threads.workers.get().map_or(1, |workers| workers.len() - 1);
     let running = node.shared.scripts.running();
     for _ in 0..spare {
         let worker = *next;

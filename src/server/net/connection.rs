@@ -15,17 +15,26 @@ use crate::keyspace::Log;
 use crate::keyspace::watch::Waiter;
 use crate::resp::reply::Piece;
 use crate::resp::{Progress, Reply};
-use crate::server::control::replication::Socket;
+use crate::server::net::link::Socket;
+use crate::server::net::tls::{Session, Shake};
 use crate::server::node::clients::{ClientEntry, Clients, Usage};
 
 /// Unsent output that no limit counts, as in Redis, whose clients have a buffer of this size.
 pub const FREE_OUTPUT: usize = 16 * 1024;
 
-/// A socket of either family.
+/// What carries a client's bytes.
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<Secured>),
+}
+
+/// A connection that speaks TLS.
+#[derive(Debug)]
+pub struct Secured {
+    pub tcp: TcpStream,
+    pub session: Session,
 }
 
 impl Stream {
@@ -33,6 +42,7 @@ impl Stream {
         match self {
             Self::Tcp(s) => s,
             Self::Unix(s) => s,
+            Self::Tls(s) => &mut s.tcp,
         }
     }
 
@@ -46,6 +56,7 @@ impl Stream {
         match self {
             Self::Tcp(s) => s.as_raw_fd(),
             Self::Unix(s) => s.as_raw_fd(),
+            Self::Tls(s) => s.tcp.as_raw_fd(),
         }
     }
 
@@ -54,6 +65,47 @@ impl Stream {
         match self {
             Self::Tcp(s) => Socket::Tcp(s.into()),
             Self::Unix(s) => Socket::Unix(s.into()),
+            Self::Tls(s) => Socket::Tls(s.tcp.into(), s.session),
+        }
+    }
+
+    /// The handshake is not over: nothing of the client's own can be read or written yet.
+    pub fn is_handshaking(&self) -> bool {
+        matches!(self, Self::Tls(s) if s.session.is_handshaking())
+    }
+
+    /// Whether, after `n` bytes of `room` were read, there may be more although no event will say so.
+    #[inline]
+    pub fn may_have_more(&self, n: usize, room: usize) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => n == room,
+            // What is decrypted already is no business of the socket's.
+            Self::Tls(s) => s.session.has_more(),
+        }
+    }
+
+    /// Goes on with the handshake.
+    pub fn shake(&mut self) -> io::Result<Shake> {
+        match self {
+            Self::Tls(s) => s.session.shake(&mut s.tcp),
+            Self::Tcp(_) | Self::Unix(_) => Ok(Shake::Done),
+        }
+    }
+
+    /// Sends what TLS itself has to say, if the socket takes it now.
+    pub fn send_own(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tls(s) => s.session.send(&mut s.tcp).map(|_| ()),
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Tells the peer that this is the end, if the socket takes it now.
+    pub fn say_end(&mut self) {
+        if let Self::Tls(s) = self {
+            s.session.end();
+            // Who is gone need not hear it.
+            let _ = s.session.send(&mut s.tcp);
         }
     }
 
@@ -66,6 +118,7 @@ impl Stream {
         match self {
             Self::Tcp(s) => s.read(buf),
             Self::Unix(s) => s.read(buf),
+            Self::Tls(s) => s.session.read(&mut s.tcp, buf),
         }
     }
 
@@ -73,13 +126,16 @@ impl Stream {
         match self {
             Self::Tcp(s) => s.write(buf),
             Self::Unix(s) => s.write(buf),
+            Self::Tls(s) => s.session.write_one(&mut s.tcp, buf),
         }
     }
 
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// As [`Stream::write`]. What was not taken must be offered again as it was: see [`Session`].
+    fn write_vectored(&mut self, bufs: &mut [IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(s) => s.write_vectored(bufs),
             Self::Unix(s) => s.write_vectored(bufs),
+            Self::Tls(s) => s.session.write(&mut s.tcp, bufs),
         }
     }
 }
@@ -376,7 +432,7 @@ impl Connection {
             for (i, chunk) in free.take(16).enumerate() {
                 slices.push(IoSlice::new(&chunk.bytes()[if i == 0 { self.output.sent } else { 0 }..]));
             }
-            let written = self.stream.write_vectored(&slices);
+            let written = self.stream.write_vectored(&mut slices);
             drop(slices);
             match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -16,8 +16,8 @@ use crate::server::net::connection::Stream;
 /// One message.
 #[derive(Debug)]
 pub enum Mail {
-    /// A connection that was accepted for this worker.
-    Accepted(Stream, String, String),
+    /// A connection that was accepted for this worker; or one that is to be told why it is not.
+    Accepted { stream: Stream, peer: String, local: String, refusal: Option<&'static str> },
     /// Bytes for a client outside its replies (a published message).
     Push { token: usize, client: u64, bytes: Arc<[u8]> },
     /// What a blocked client's command answered, and the end of the log behind what it wrote.
@@ -37,6 +37,8 @@ pub enum Mail {
     Unblock { token: usize, client: u64, with_error: bool },
     /// The node has become a replica: blocked clients are let go with an error.
     Demoted,
+    /// What users may do has changed: of this one, or of all.
+    Rights { user: Option<Arc<str>> },
     /// Do nothing until then (DEBUG SLEEP).
     Sleep(Instant),
     /// A new view of the cluster: blocked clients whose slot has left are sent away.

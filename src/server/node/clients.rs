@@ -1,6 +1,5 @@
 //! All clients of the node, for those who ask about them: CLIENT LIST, CLIENT KILL, `maxclients`.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
@@ -130,7 +129,7 @@ impl ClientKind {
 #[derive(Clone, Debug, Default)]
 pub struct ClientState {
     pub name: Vec<u8>,
-    pub user: Cow<'static, str>,
+    pub user: String,
     pub db: u16,
     pub resp3: bool,
     pub lib_name: Vec<u8>,
@@ -258,7 +257,7 @@ impl ClientState {
     pub fn of(client: &Client) -> Self {
         Self {
             name: client.name.clone(),
-            user: client.user.clone(),
+            user: client.user_name().to_owned(),
             db: client.db,
             resp3: client.resp3,
             lib_name: client.lib_name.clone(),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 
+use crate::acl::{Accounts, User};
 use crate::base::time::{MonoMs, UnixMs};
 use crate::command::gate;
 use crate::command::spec::{Mode, flags};
@@ -16,24 +16,24 @@ use crate::config::Config;
 use crate::config::compound::KeyspaceEvents;
 use crate::exec::Shared;
 use crate::exec::observe::Seen;
-use crate::exec::stats::CommandStats;
 use crate::keyspace::db::Notice;
 use crate::pubsub::{Registry, Space};
 use crate::server::commands::migrate::courier::Couriers;
-use crate::server::control::Control;
 use crate::server::control::bus::Bus;
 use crate::server::control::replication::Replication;
 use crate::server::disk::aof::Aof;
 use crate::server::disk::rdb_file::SaveState;
-use crate::server::net::accept::Acceptor;
-use crate::server::net::mailbox::{Mail, Mailbox};
+use crate::server::net::mailbox::Mail;
+use crate::server::net::tls::Tls;
+use crate::server::node::accounts::Denials;
 use crate::server::node::clients::Clients;
-use crate::server::node::expiry::ExpiryStats;
+use crate::server::node::counters::Counters;
 use crate::server::node::latency::LatencyMonitor;
 use crate::server::node::monitors::Monitors;
 use crate::server::node::pause::Pauses;
-use crate::server::node::rates::{Exceeded, Rates};
 use crate::server::node::slowlog::SlowLog;
+use crate::server::node::stopped::Stopped;
+use crate::server::node::threads::Threads;
 use crate::server::node::tracking::Trackers;
 use crate::server::process::limits::OomScore;
 use crate::server::process::logging;
@@ -42,13 +42,17 @@ use crate::server::process::title::Title;
 use crate::server::sentinel::Driver;
 use crate::server::shutdown::ShutdownState;
 
+pub mod accounts;
 pub mod clients;
+pub mod counters;
 pub mod expiry;
 pub mod latency;
 pub mod monitors;
 pub mod pause;
 pub mod rates;
 pub mod slowlog;
+pub mod stopped;
+pub mod threads;
 pub mod tracking;
 
 /// A running node.
@@ -58,10 +62,13 @@ pub struct Node {
     /// Held while the configuration changes.
     pub config_change: Mutex<()>,
     pub clients: Clients,
+    pub accounts: Accounts,
+    pub denials: Denials,
+    /// Workers that have not yet looked at what their clients may do now.
+    pub rights_pending: Mutex<usize>,
     pub pubsub: Registry,
     pub slowlog: SlowLog,
     pub latency: LatencyMonitor,
-    pub expiry: ExpiryStats,
     /// Milliseconds after which the longest reply of a client is forgotten (DEBUG REPLYBUFFER).
     pub reply_peak_ms: AtomicU64,
     /// Workers give back what a long reply took (DEBUG REPLYBUFFER).
@@ -69,31 +76,14 @@ pub struct Node {
     pub monitors: Monitors,
     pub trackers: Trackers,
     pub couriers: Couriers,
-    /// The workers' mailboxes, filled before the first client is accepted.
-    pub workers: OnceLock<Vec<Arc<Mailbox>>>,
-    /// The thread of links, timers and other things that are not clients.
-    pub control: OnceLock<Control>,
-    /// Every tokio runtime of the node, which DEBUG SLEEP stops with the rest.
-    pub runtimes: Mutex<Vec<Handle>>,
-    pub acceptor: OnceLock<Arc<Acceptor>>,
-    /// Counters of every executor.
-    pub stats: Vec<Arc<CommandStats>>,
-    pub net: NetStats,
-    pub rates: Mutex<Rates>,
-    pub exceeded: Exceeded,
-    pub memory_peak: AtomicU64,
-    /// Memory taken before there were data.
-    pub memory_at_start: AtomicU64,
+    pub threads: Threads,
+    pub counters: Counters,
+    pub tls: Tls,
     pub run_id: String,
     started: Instant,
     pub started_unix_ms: UnixMs,
-    pub shutting_down: AtomicBool,
     pub shutdown: ShutdownState,
-    pub active_expire: AtomicBool,
-    /// DEBUG PAUSE-CRON: what happens by the clock alone does not happen.
-    pub cron_paused: AtomicBool,
-    /// Until when, on the clock of [`mono_ms`](Self::mono_ms), DEBUG SLEEP has stopped everything.
-    pub asleep_until_ms: AtomicU64,
+    pub stopped: Stopped,
     pub pauses: Mutex<Pauses>,
     pub save: SaveState,
     pub aof: Aof,
@@ -122,27 +112,6 @@ pub struct Origin {
     pub oom_score: Mutex<OomScore>,
 }
 
-/// Bytes and events of clients' sockets.
-#[derive(Debug, Default)]
-pub struct NetStats {
-    pub input_bytes: AtomicU64,
-    pub output_bytes: AtomicU64,
-    pub reads: AtomicU64,
-    pub writes: AtomicU64,
-    /// Rounds of all workers.
-    pub rounds: AtomicU64,
-    /// Clients closed for what they sent, or did not read.
-    pub query_limit_closed: AtomicU64,
-    pub output_limit_closed: AtomicU64,
-    /// Passwords that were wrong.
-    pub auth_failed: AtomicU64,
-    /// Errors that our primary or a replica of ours should have had no reason for.
-    pub unexpected_errors: AtomicU64,
-    /// Times that workers' reply buffers were made smaller, and larger.
-    pub reply_shrinks: AtomicU64,
-    pub reply_expands: AtomicU64,
-}
-
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Node").field("run_id", &self.run_id).finish_non_exhaustive()
@@ -157,40 +126,31 @@ impl Node {
         run_id: String,
         origin: Origin,
     ) -> Self {
-        let commands = shared.commands.len();
         let seed = u64::from_str_radix(run_id.get(..16).unwrap_or_default(), 16).unwrap_or_default();
         Self {
             shared,
             config: ArcSwap::from_pointee(config),
             config_change: Mutex::default(),
             clients: Clients::default(),
+            accounts: Accounts::new(User::unprotected(&shared.commands)),
+            denials: Denials::default(),
+            rights_pending: Mutex::default(),
             pubsub: Registry::default(),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
-            expiry: ExpiryStats::default(),
             reply_peak_ms: AtomicU64::new(REPLY_PEAK_MS),
             reply_resizing: AtomicBool::new(true),
             monitors: Monitors::default(),
             trackers: Trackers::default(),
             couriers: Couriers::default(),
-            workers: OnceLock::new(),
-            control: OnceLock::new(),
-            runtimes: Mutex::default(),
-            acceptor: OnceLock::new(),
-            stats: (0..executors).map(|_| Arc::new(CommandStats::new(commands))).collect(),
-            net: NetStats::default(),
-            rates: Mutex::default(),
-            exceeded: Exceeded::default(),
-            memory_peak: AtomicU64::new(0),
-            memory_at_start: AtomicU64::new(0),
+            threads: Threads::default(),
+            counters: Counters::new(executors, shared.commands.len()),
+            tls: Tls::default(),
             run_id,
             started: Instant::now(),
             started_unix_ms: unix_ms(),
-            shutting_down: AtomicBool::new(false),
             shutdown: ShutdownState::default(),
-            active_expire: AtomicBool::new(true),
-            cron_paused: AtomicBool::new(false),
-            asleep_until_ms: AtomicU64::new(0),
+            stopped: Stopped::default(),
             pauses: Mutex::default(),
             save: SaveState::new(unix_ms()),
             aof: Aof::default(),
@@ -235,7 +195,7 @@ impl Node {
     /// Holds a thread that is neither a worker nor a runtime's while DEBUG SLEEP lasts.
     #[inline]
     pub fn sleep_along(&self) {
-        let until = self.asleep_until_ms.load(Ordering::Acquire);
+        let until = self.stopped.until_ms.load(Ordering::Acquire);
         if until > 0 {
             std::thread::sleep(Duration::from_millis(until.saturating_sub(self.mono_ms())));
         }
@@ -243,8 +203,8 @@ impl Node {
 
     /// Whether dead keys are deleted in the background (`DEBUG SET-ACTIVE-EXPIRE`, CLIENT PAUSE).
     pub fn active_expire(&self) -> bool {
-        self.active_expire.load(Ordering::Relaxed)
-            && !self.cron_paused.load(Ordering::Relaxed)
+        !self.stopped.expiry.load(Ordering::Relaxed)
+            && !self.stopped.cron.load(Ordering::Relaxed)
             && self.shared.gate.load(Ordering::Relaxed) & gate::PAUSED_WRITES == 0
     }
 
@@ -255,27 +215,18 @@ impl Node {
         }
     }
 
-    /// Whether new clients need not authenticate.
-    pub fn admits_without_password(&self) -> bool {
-        self.config.load().requirepass.0.is_empty()
-    }
-
     /// Whether the node follows a primary.
     pub fn is_replica(&self) -> bool {
         self.shared.is_replica.load(Ordering::Relaxed)
     }
 
     pub fn send(&self, worker: usize, mail: Mail) {
-        if let Some(mailbox) = self.workers.get().and_then(|w| w.get(worker)) {
-            mailbox.send(mail);
-        }
+        self.threads.send(worker, mail);
     }
 
     /// Sends a message to every worker.
     pub fn send_all(&self, mail: impl Fn() -> Mail) {
-        for mailbox in self.workers.get().into_iter().flatten() {
-            mailbox.send(mail());
-        }
+        self.threads.send_all(mail);
     }
 
     /// Publishes a message to this node's listeners; returns how many there are. Also for messages
@@ -325,21 +276,9 @@ impl Node {
 
     /// CONFIG RESETSTAT.
     pub fn reset_stats(&self) {
-        self.stats.iter().for_each(|s| s.reset());
-        let net = &self.net;
+        self.counters.reset();
         let keys = &self.shared.keyspace.stats;
         for counter in [
-            &net.input_bytes,
-            &net.output_bytes,
-            &net.reads,
-            &net.writes,
-            &net.rounds,
-            &net.query_limit_closed,
-            &net.output_limit_closed,
-            &net.auth_failed,
-            &net.unexpected_errors,
-            &net.reply_shrinks,
-            &net.reply_expands,
             &self.clients.accepted,
             &self.clients.rejected,
             &self.clients.evicted,
@@ -353,9 +292,7 @@ impl Node {
         ] {
             counter.store(0, Ordering::Relaxed);
         }
-        self.exceeded.reset();
-        self.expiry.reset();
-        *self.rates.lock() = Rates::default();
+        self.denials.reset_counters();
         self.replication.reset_stats();
     }
 

@@ -1,14 +1,16 @@
 //! Connections to primaries, replicas and other sentinels: one task each.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::resp::decode::decode;
 use crate::sentinel::{Event, LinkId};
 use crate::server::net::dial;
+use crate::server::net::link::Link;
+use crate::server::net::tls::Session;
 use crate::server::node::Node;
 use crate::server::sentinel::Driver;
 
@@ -20,9 +22,10 @@ pub(super) fn open(driver: &Arc<Driver>, node: &Node, link: LinkId, host: String
     let (outlet, inlet) = mpsc::unbounded_channel();
     driver.links.lock().insert(link, outlet);
     let driver = Arc::clone(driver);
-    let Some(control) = node.control.get() else { return };
+    let Some(control) = node.threads.control.get() else { return };
+    let session = node.tls.towards(node.config.load().tls_replication, &host);
     control.spawn(async move {
-        if let Err(e) = serve(&driver, link, (host, port), inlet).await {
+        if let Err(e) = serve(&driver, link, (host, port), session, inlet).await {
             tracing::trace!("link {}: {e}", link.0);
         }
         // A link that the machine closed is not there any more, and it knows.
@@ -35,25 +38,24 @@ pub(super) fn open(driver: &Arc<Driver>, node: &Node, link: LinkId, host: String
 async fn serve(
     driver: &Arc<Driver>,
     link: LinkId,
-    (host, port): (String, u16),
+    address: (String, u16),
+    session: io::Result<Option<Session>>,
     mut inlet: UnboundedReceiver<Vec<u8>>,
 ) -> io::Result<()> {
     let source = driver.bind_source();
-    let mut stream = tokio::select! {
-        connected = dial::connect((host.as_str(), port), &source) => connected?,
+    let stream = tokio::select! {
+        connected = connect(address, &source, session) => connected?,
         // Closed before it came about: nothing can be sent earlier.
         _ = inlet.recv() => return Ok(()),
     };
-    stream.set_nodelay(true)?;
-    let peer_ip = stream.peer_addr()?.ip().to_canonical().to_string();
-    let local_ip = stream.local_addr()?.ip().to_canonical().to_string();
-    driver.step(Event::Connected { link, peer_ip, local_ip });
-    let (mut from, mut to) = stream.split();
+    let (peer, local) = stream.addresses()?;
+    let text = |address: SocketAddr| address.ip().to_canonical().to_string();
+    driver.step(Event::Connected { link, peer_ip: text(peer), local_ip: text(local) });
     let mut received = Vec::new();
     let mut chunk = vec![0; 16 * 1024];
     loop {
         tokio::select! {
-            read = from.read(&mut chunk) => {
+            read = stream.read(&mut chunk) => {
                 let n = read?;
                 if n == 0 {
                     return Ok(());
@@ -62,11 +64,20 @@ async fn serve(
                 take_replies(driver, link, &mut received)?;
             }
             bytes = inlet.recv() => match bytes {
-                Some(bytes) => to.write_all(&bytes).await?,
+                Some(bytes) => stream.write_all(&bytes).await?,
                 None => return Ok(()),
             },
         }
     }
+}
+
+async fn connect(
+    address: (String, u16),
+    source: &str,
+    session: io::Result<Option<Session>>,
+) -> io::Result<Link> {
+    let session = session?;
+    Link::secured(dial::connect(address, source).await?, session).await
 }
 
 fn take_replies(driver: &Arc<Driver>, link: LinkId, received: &mut Vec<u8>) -> io::Result<()> {
@@ -85,7 +96,7 @@ fn take_replies(driver: &Arc<Driver>, link: LinkId, received: &mut Vec<u8>) -> i
 /// Looks a name up on behalf of the machine.
 pub(super) fn resolve(driver: &Arc<Driver>, node: &Node, host: String) {
     let driver = Arc::clone(driver);
-    let Some(control) = node.control.get() else { return };
+    let Some(control) = node.threads.control.get() else { return };
     control.spawn(async move {
         let found = tokio::net::lookup_host((host.as_str(), 0)).await.ok().and_then(|mut f| f.next());
         let ip = found.map(|a| a.ip().to_canonical().to_string());

@@ -85,7 +85,7 @@ impl Driver {
         assert!(driver.file.set(writer).is_ok(), "it is started once");
         driver.command(Sentinel::begin);
         assert!(node.sentinel.set(Arc::clone(&driver)).is_ok(), "there is one sentinel");
-        if let Some(control) = node.control.get() {
+        if let Some(control) = node.threads.control.get() {
             control.spawn(driver.keep_time());
         }
         Ok(())

@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Idle,
     /// Output that a client does not read may be too much by now.
     Output,
+    /// A handshake must be over.
+    Handshake,
 }
 
 /// At most one deadline of each kind a connection.
@@ -20,7 +22,7 @@ pub(super) enum Kind {
 pub(super) struct Deadlines {
     by_time: BTreeSet<(Instant, usize, Kind)>,
     /// By the connection's token.
-    of: Vec<[Option<Instant>; 3]>,
+    of: Vec<[Option<Instant>; 4]>,
 }
 
 impl Deadlines {
@@ -30,7 +32,7 @@ impl Deadlines {
             if at.is_none() {
                 return;
             }
-            self.of.resize(token + 1, [None; 3]);
+            self.of.resize(token + 1, [None; 4]);
         }
         let before = std::mem::replace(&mut self.of[token][kind as usize], at);
         if before == at {
@@ -50,7 +52,7 @@ impl Deadlines {
 
     /// Cancels all that concerns a connection.
     pub fn forget(&mut self, token: usize) {
-        for kind in [Kind::Blocked, Kind::Idle, Kind::Output] {
+        for kind in [Kind::Blocked, Kind::Idle, Kind::Output, Kind::Handshake] {
             self.set(token, kind, None);
         }
     }

@@ -22,7 +22,7 @@ impl Worker {
                 self.flush_all(&mut listeners);
             }
             match mail {
-                Mail::Accepted(stream, addr, local) => self.adopt(stream, addr, local),
+                Mail::Accepted { stream, peer, local, refusal } => self.adopt(stream, peer, local, refusal),
                 Mail::Push { token, client, bytes } => {
                     if let Some(c) = self.connection(token, client)
                         // Who has just left its last channel takes whatever comes for a reply.
@@ -91,6 +91,7 @@ impl Worker {
                         self.node.replication.kill(&self.node, client);
                     }
                 }
+                Mail::Rights { user } => self.settle_rights(user.as_deref()),
                 Mail::Demoted => self.let_go(),
                 Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
                 Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
@@ -118,6 +119,25 @@ impl Worker {
             }
         }
         self.flush_all(&mut listeners);
+    }
+
+    /// Rights have changed, of one user or of all: clients who have lost their user go, and those who listen to what
+    /// their user may hear no more.
+    fn settle_rights(&mut self, user: Option<&str>) {
+        for token in 0..self.connections.len() {
+            let Some(c) = self.connections[token].as_mut() else { continue };
+            if user.is_some_and(|user| user != c.client.user_name()) {
+                continue;
+            }
+            if commands::pubsub::may_go_on(&mut c.client) {
+                self.node.settle_client(&mut c.client);
+            } else if c.output.is_empty() {
+                self.close(token);
+            } else {
+                c.closing = true;
+            }
+        }
+        self.node.rights_settled();
     }
 
     /// Sends what was queued for these connections.

@@ -17,6 +17,7 @@ use crate::base::time::UnixMs;
 use crate::command::{Client, gate};
 use crate::config::compound::OutputLimits;
 use crate::exec::observe::Seen;
+use crate::exec::rights::Denied;
 use crate::exec::upkeep::Room;
 use crate::exec::{Executor, Host};
 use crate::keyspace::SHARDS;
@@ -39,6 +40,7 @@ mod greedy;
 mod held;
 mod mail;
 mod segment;
+mod shaking;
 mod waiting;
 
 use deadlines::{Deadlines, Kind};
@@ -92,6 +94,8 @@ pub struct Worker {
     /// Looked up at each wake-up: `client-output-buffer-limit` and `client-query-buffer-limit`.
     output_limits: OutputLimits,
     query_limit: usize,
+    /// How many handshakes may go on in this wake-up (`max-new-tls-connections-per-cycle`).
+    shakes_left: u32,
     /// `timeout` in seconds, looked up once a second.
     idle_limit: u64,
     /// Memory is above its limit, and keys can go.
@@ -141,6 +145,10 @@ impl Host for NodeHost<'_> {
         self.node.show_to_monitors(seen);
     }
 
+    fn denied(&mut self, denied: &Denied<'_>) {
+        self.node.note_denied(denied);
+    }
+
     fn did(&mut self, event: &'static str, nanos: u64) {
         self.node.note_event(event, nanos);
     }
@@ -151,7 +159,7 @@ impl Worker {
         let executor = Executor::new(
             node.shared,
             Box::new(Arc::clone(&node)),
-            Arc::clone(&node.stats[index]),
+            Arc::clone(&node.counters.commands[index]),
             seed,
             now_ns,
         );
@@ -178,6 +186,7 @@ impl Worker {
             replies_held: Held::default(),
             output_limits: OutputLimits::default(),
             query_limit: usize::MAX,
+            shakes_left: 0,
             idle_limit: 0,
             evicting: false,
             spared_at: 0,
@@ -217,7 +226,7 @@ impl Worker {
                 readable.sort_unstable();
                 readable.dedup();
             }
-            self.node.net.rounds.fetch_add(1, Ordering::Relaxed);
+            self.node.counters.net.rounds.fetch_add(1, Ordering::Relaxed);
             self.reload_limits();
             self.executor.refresh();
             self.executor.publish_counts();
@@ -283,6 +292,7 @@ impl Worker {
                 Kind::Blocked => self.time_out(token),
                 Kind::Idle => self.close_if_idle(token),
                 Kind::Output => self.check_output(token),
+                Kind::Handshake => self.give_handshake_up(token),
             }
         }
     }
@@ -291,6 +301,7 @@ impl Worker {
         let config = self.node.config.load();
         self.output_limits = config.client_output_buffer_limit;
         self.query_limit = config.client_query_buffer_limit as usize;
+        self.shakes_left = config.max_new_tls_connections_per_cycle;
     }
 
     fn reload_idle_limit(&mut self) {
@@ -307,12 +318,12 @@ impl Worker {
     /// Evicts keys while memory is above its limit, also when nobody writes.
     fn evict_some(&mut self, now: UnixMs) {
         if self.node.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT == 0 {
-            self.node.exceeded.note(false, self.node.mono_ms());
+            self.node.counters.exceeded.note(false, self.node.mono_ms());
             return;
         }
         let room = self.executor.make_room(&mut NodeHost { node: &self.node }, now);
         self.evicting = room == Room::Soon;
-        self.node.exceeded.note(room != Room::Enough, self.node.mono_ms());
+        self.node.counters.exceeded.note(room != Room::Enough, self.node.mono_ms());
     }
 
     /// This worker's part of active expiry: its share of the shards, each with a bounded number of
@@ -322,7 +333,7 @@ impl Worker {
             return;
         }
         let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
-        let workers = self.node.workers.get().map_or(1, Vec::len);
+        let workers = self.node.threads.workers.get().map_or(1, Vec::len);
         let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
         let (began, mut dead, mut capped) = (now_ns(), 0, false);
         for _ in 0..SHARDS_PER_PERIOD {
@@ -345,7 +356,7 @@ impl Worker {
         let keyspace = &self.node.shared.keyspace;
         let all: usize = (0..keyspace.databases() as u16).map(|db| keyspace.volatile_len(db)).sum();
         let volatile = all * SHARDS_PER_PERIOD / SHARDS + dead;
-        self.node.expiry.note(Round { nanos, dead, volatile, capped });
+        self.node.counters.expiry.note(Round { nanos, dead, volatile, capped });
     }
 
     /// Closes a client that was silent for longer than `timeout` seconds, or looks again when it may be so.
@@ -355,7 +366,7 @@ impl Worker {
         let waits = c.hold.is_some() || c.client.subscriptions() > 0;
         if self.idle_limit == 0 {
             self.deadlines.set(token, Kind::Idle, None);
-        } else if idle > self.idle_limit && !waits && !self.node.cron_paused.load(Ordering::Relaxed) {
+        } else if idle > self.idle_limit && !waits && !self.node.stopped.cron.load(Ordering::Relaxed) {
             self.close(token);
         } else {
             let left = if waits { self.idle_limit } else { self.idle_limit.saturating_sub(idle) };
@@ -363,8 +374,8 @@ impl Worker {
         }
     }
 
-    /// Takes a new connection on.
-    fn adopt(&mut self, mut stream: Stream, addr: String, local_addr: String) {
+    /// Takes a new connection on; with a `refusal` to tell it that and close it.
+    fn adopt(&mut self, mut stream: Stream, addr: String, local_addr: String, refusal: Option<&str>) {
         let token = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() - 1
@@ -380,14 +391,14 @@ impl Worker {
             id: self.node.clients.next_id(),
             worker: self.index,
             token,
+            tls: matches!(stream, Stream::Tls(_)),
             addr,
             local_addr,
             created: unix_ms(),
             resp3: self.node.config.load().client_default_resp == 3,
-            user: "default".into(),
             ..Client::default()
         };
-        client.set_authenticated(self.node.admits_without_password());
+        self.node.log_in_as_default(&mut client);
         let entry = self.node.clients.add(&client, fd);
         self.connections[token] = Some(Box::new(Connection {
             stream,
@@ -408,9 +419,14 @@ impl Worker {
             usage: Usage::default(),
         }));
         if let Some(c) = self.connections[token].as_mut() {
+            if let Some(text) = refusal {
+                c.queue_message(text.as_bytes().into());
+                c.closing = true;
+            }
             c.note_usage(&self.node.clients, self.last_second);
         }
         self.close_if_idle(token);
+        self.expect_handshake(token);
         // It may have sent something before it was registered.
         self.ready.push(token);
     }
@@ -447,6 +463,7 @@ impl Worker {
     fn close(&mut self, token: usize) {
         let Some(mut c) = self.connections[token].take() else { return };
         tracing::debug!("Client closed connection id={} addr={}", c.client.id, c.client.addr);
+        c.stream.say_end();
         c.stream.deregister(self.poll.registry());
         self.free_place(token);
         self.node.clients.remove(c.client.id);

@@ -97,6 +97,10 @@ impl Worker {
         let mut used = 0;
         let (mut taken, mut input_bytes) = (0, 0);
         for &token in tokens {
+            if self.is_handshaking(token) && !self.shake(token) {
+                taken += 1;
+                continue;
+            }
             let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut) else {
                 taken += 1;
                 continue;
@@ -135,13 +139,13 @@ impl Worker {
                         c.client.id,
                         c.client.addr
                     );
-                    self.node.net.query_limit_closed.fetch_add(1, Ordering::Relaxed);
+                    self.node.counters.net.query_limit_closed.fetch_add(1, Ordering::Relaxed);
                     self.close(token);
                 }
                 Ok(n) => {
                     input_bytes += n as u64;
                     c.more_to_read = false;
-                    if n == room {
+                    if c.stream.may_have_more(n, room) {
                         self.ready.push(token);
                     }
                     if c.hold.is_some() {
@@ -165,8 +169,8 @@ impl Worker {
             }
         }
         if input_bytes > 0 {
-            self.node.net.reads.fetch_add(segments.len() as u64, Ordering::Relaxed);
-            self.node.net.input_bytes.fetch_add(input_bytes, Ordering::Relaxed);
+            self.node.counters.net.reads.fetch_add(segments.len() as u64, Ordering::Relaxed);
+            self.node.counters.net.input_bytes.fetch_add(input_bytes, Ordering::Relaxed);
         }
         taken
     }
@@ -219,15 +223,15 @@ impl Worker {
             }
         }
         if output_bytes > 0 {
-            self.node.net.writes.fetch_add(writes, Ordering::Relaxed);
-            self.node.net.output_bytes.fetch_add(output_bytes, Ordering::Relaxed);
+            self.node.counters.net.writes.fetch_add(writes, Ordering::Relaxed);
+            self.node.counters.net.output_bytes.fetch_add(output_bytes, Ordering::Relaxed);
         }
         self.keep_reply_buffer(reply);
     }
 
     /// Keeps the buffer for the next round, and counts when it had to grow or is given back in part.
     fn keep_reply_buffer(&mut self, mut reply: Reply) {
-        let net = &self.node.net;
+        let net = &self.node.counters.net;
         if reply.capacity() > self.reply_capacity {
             net.reply_expands.fetch_add(1, Ordering::Relaxed);
         }
@@ -243,6 +247,8 @@ impl Worker {
     pub(super) fn on_writable(&mut self, token: usize) {
         let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut) else { return };
         if c.output.is_empty() {
+            // A connection that is broken is found to be so when it is read.
+            let _ = c.stream.send_own();
             return;
         }
         if c.flush(self.node.shared.keyspace.log.passed()).is_err() || (c.closing && c.output.is_empty()) {
@@ -297,7 +303,7 @@ impl Worker {
             c.client.id,
             c.client.addr
         );
-        self.node.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
+        self.node.counters.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
         self.close(token);
     }
 }

@@ -28,8 +28,8 @@ pub struct Sizes {
 impl Sizes {
     pub fn of(node: &Node) -> Self {
         let used = allocator::used();
-        let peak = node.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
-        let at_start = node.memory_at_start.load(Ordering::Relaxed);
+        let peak = node.counters.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
+        let at_start = node.counters.memory_at_start.load(Ordering::Relaxed);
         let backlog = node.shared.keyspace.log.len();
         let clients = node.clients.memory() as u64;
         let overhead = (at_start + backlog + clients + key_tables(&node.shared.keyspace)).min(used);

@@ -6,6 +6,7 @@
 
 use std::fmt::{Display, Write as _};
 
+use crate::acl::category;
 use crate::command::spec::{EVERYWHERE, Group::Server, Mode, flags::*};
 use crate::command::{Command, Ctx, DONE, Result};
 use crate::server::commands::node;
@@ -25,7 +26,7 @@ mod stats;
 
 pub const COMMANDS: &[Command] = &[Command::new("info", -1, Server, info)
     .flags(LOADING | STALE | READS_COUNTERS)
-    .categories(&["@dangerous"])
+    .categories(category::DANGEROUS)
     .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
     .complexity("O(1)")
     .history(&[("7.0.0", "Several sections at once.")])

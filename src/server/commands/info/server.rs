@@ -32,7 +32,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     };
     out.field("process_supervised", supervised);
     out.field("run_id", &node.run_id);
-    out.field("tcp_port", config.port);
+    out.field("tcp_port", config.shown_port());
     out.field("server_time_usec", micros);
     out.field("uptime_in_seconds", uptime);
     out.field("uptime_in_days", uptime / 86_400);
@@ -45,18 +45,26 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("executable", node.origin.executable.display().to_string());
     let file = node.origin.config_file.as_ref().map_or(String::new(), |f| f.display().to_string());
     out.field("config_file", file);
-    let workers = node.workers.get().map_or(1, Vec::len);
+    let workers = node.threads.workers.get().map_or(1, Vec::len);
     out.field("io_threads_active", u8::from(workers > 1));
     out.field("worker_threads", workers);
-    let mut listeners = 0;
-    if config.port > 0 && !config.bind.0.is_empty() {
-        let binds: Vec<String> = config.bind.0.iter().map(|b| format!("bind={b}")).collect();
-        let value = format!("name=tcp,{},port={}", binds.join(","), config.port);
-        out.field(format_args!("listener{listeners}"), value);
-        listeners += 1;
+    if let Some(tls) = node.tls.context() {
+        out.field("tls_cert_expire_time", tls.expires);
+    }
+    let binds: Vec<String> = config.bind.0.iter().map(|b| format!("bind={b}")).collect();
+    let listens = |port: u16| port > 0 && !binds.is_empty();
+    let mut listeners = Vec::new();
+    if listens(config.port) {
+        listeners.push(format!("name=tcp,{},port={}", binds.join(","), config.port));
     }
     if !config.unixsocket.is_empty() {
-        out.field(format_args!("listener{listeners}"), format_args!("name=unix,bind={}", config.unixsocket));
+        listeners.push(format!("name=unix,bind={}", config.unixsocket));
+    }
+    if listens(config.tls_port) {
+        listeners.push(format!("name=tls,{},port={}", binds.join(","), config.tls_port));
+    }
+    for (i, listener) in listeners.iter().enumerate() {
+        out.field(format_args!("listener{i}"), listener);
     }
 }
 

@@ -87,7 +87,7 @@ fn run(node: &Arc<Node>, target: Target, jobs: Receiver<Box<Job>>) {
     let uncounted = Arc::new(CommandStats::new(node.shared.commands.len()));
     let mut executor =
         Executor::new(node.shared, Box::new(Arc::clone(node)), uncounted, unix_ms() as u64, now_ns);
-    let mut line = Line::new(&node.couriers.sockets);
+    let mut line = Line::new(node);
     loop {
         let job = match jobs.recv_timeout(IDLE) {
             Ok(job) => job,
@@ -129,7 +129,7 @@ fn finish(node: &Arc<Node>, executor: &mut Executor, job: Job, answers: Answers)
         Ok(()) => reply.ok(),
         Err(text) => {
             reply.error(&text);
-            node.stats[job.worker].count_error(&text);
+            node.counters.commands[job.worker].count_error(&text);
         }
     }
     node.send(job.worker, Mail::Resume { token: job.token, client: job.client, reply, written_to });

@@ -2,9 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::Order;
+use crate::server::net::tls::{Session, Shake};
+use crate::server::node::Node;
 
 /// The longest error that a peer is heard out for.
 const MAX_LINE: usize = 4096;
@@ -35,20 +37,48 @@ pub(super) struct Answers {
     pub trouble: Option<Trouble>,
 }
 
-/// See the module. `open` counts the connections of all lines (`migrate_cached_sockets`).
+/// See the module. The connections of all lines are counted (`migrate_cached_sockets`).
 pub(super) struct Line<'a> {
-    stream: Option<TcpStream>,
-    open: &'a AtomicUsize,
+    stream: Option<Wire>,
+    node: &'a Node,
+}
+
+/// What carries the keys: TLS where the cluster's links have it.
+struct Wire {
+    socket: TcpStream,
+    session: Option<Session>,
+}
+
+impl Read for Wire {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match &mut self.session {
+            None => self.socket.read(buf),
+            Some(session) => session.read(&mut self.socket, buf),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match &mut self.session {
+            None => self.socket.write(buf),
+            Some(session) => session.write_one(&mut self.socket, buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<'a> Line<'a> {
-    pub fn new(open: &'a AtomicUsize) -> Self {
-        Self { stream: None, open }
+    pub fn new(node: &'a Node) -> Self {
+        Self { stream: None, node }
     }
 
     pub fn close(&mut self) {
         if self.stream.take().is_some() {
-            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.node.couriers.sockets.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -70,20 +100,33 @@ impl<'a> Line<'a> {
     fn attempt(&mut self, order: &Order, lines: &mut Vec<String>) -> Result<(), (Trouble, io::ErrorKind)> {
         if self.stream.is_none() {
             // Redis learns that nobody listens when it writes, and says so.
-            self.stream = Some(connect(order).map_err(|e| match e.kind() {
+            self.stream = Some(self.connect(order).map_err(|e| match e.kind() {
                 io::ErrorKind::ConnectionRefused => (Trouble::Write, e.kind()),
                 kind => (Trouble::Connect, kind),
             })?);
-            self.open.fetch_add(1, Ordering::Relaxed);
+            self.node.couriers.sockets.fetch_add(1, Ordering::Relaxed);
         }
         let Some(stream) = &mut self.stream else { return Ok(()) };
-        let send = |stream: &mut TcpStream| {
-            stream.set_read_timeout(Some(order.timeout))?;
-            stream.set_write_timeout(Some(order.timeout))?;
+        let send = |stream: &mut Wire| {
+            set_timeouts(&stream.socket, order)?;
             stream.write_all(&order.bytes)
         };
         send(stream).map_err(|e| (Trouble::Write, e.kind()))?;
         read_lines(stream, order.head + order.keys, lines).map_err(|e| (Trouble::Read, e.kind()))
+    }
+
+    fn connect(&self, order: &Order) -> io::Result<Wire> {
+        let session = self.node.tls.towards(self.node.config.load().tls_cluster, &order.host)?;
+        let target =
+            (order.host.as_str(), order.port).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
+        let mut socket = TcpStream::connect_timeout(&target, order.timeout)?;
+        socket.set_nodelay(true)?;
+        set_timeouts(&socket, order)?;
+        let Some(mut session) = session else { return Ok(Wire { socket, session: None }) };
+        match session.shake(&mut socket)? {
+            Shake::Done => Ok(Wire { socket, session: Some(session) }),
+            Shake::Read | Shake::Write => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 }
 
@@ -93,15 +136,12 @@ impl Drop for Line<'_> {
     }
 }
 
-fn connect(order: &Order) -> io::Result<TcpStream> {
-    let target =
-        (order.host.as_str(), order.port).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
-    let stream = TcpStream::connect_timeout(&target, order.timeout)?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+fn set_timeouts(socket: &TcpStream, order: &Order) -> io::Result<()> {
+    socket.set_read_timeout(Some(order.timeout))?;
+    socket.set_write_timeout(Some(order.timeout))
 }
 
-fn read_lines(stream: &mut TcpStream, number: usize, lines: &mut Vec<String>) -> io::Result<()> {
+fn read_lines(stream: &mut Wire, number: usize, lines: &mut Vec<String>) -> io::Result<()> {
     let (mut line, mut buf) = (Vec::new(), [0u8; 4096]);
     while lines.len() < number {
         let n = stream.read(&mut buf)?;

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::acl::category;
 use crate::command::spec::{
     Begin, Group::Generic, KeyPositions, KeySpec, Keyword, behind, behind_option, flags::*, key, one,
 };
@@ -47,7 +48,7 @@ pub const COMMANDS: &[Command] = &[Command::new("migrate", -6, Generic, migrate)
         KeySpec { begin: Begin::IndexUnless(3, KEYS), ..one(3, MOVED) },
         behind(KEYS, 0, MOVED | key::INCOMPLETE),
     ])
-    .categories(&["@dangerous"])
+    .categories(category::DANGEROUS)
     .tips(&["nondeterministic_output"])
     .complexity("O(N) where N is the size of the values")
     .history(&[
@@ -200,7 +201,7 @@ fn pack(node: &Node, m: &Migrate, db: &mut Db<'_, '_>) -> (Order, Vec<Vec<u8>>) 
 fn at_once(node: &Arc<Node>, order: &Order, keys: &[Vec<u8>], ctx: &mut Ctx<'_, '_, '_>) -> Result {
     let now = ctx.db.now;
     ctx.db.locked().declare_long(Reason::Command("migrate"), now);
-    let (arrived, result) = judge(order, Line::new(&node.couriers.sockets).exchange(order));
+    let (arrived, result) = judge(order, Line::new(node).exchange(order));
     let mut gone: Vec<&[u8]> = vec![b"DEL"];
     for (key, _) in keys.iter().zip(&arrived).filter(|(_, arrived)| **arrived) {
         if ctx.db.remove(key) {

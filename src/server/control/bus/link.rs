@@ -1,20 +1,18 @@
 //! One TCP connection of the bus: cuts packets out of what arrives, sends what is queued.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
 use crate::cluster::message::{PACKET_MAX, packet_len};
 use crate::cluster::{Event, LinkId};
 use crate::server::control::bus::Bus;
+use crate::server::net::link::Link;
 
 const READ_CHUNK: usize = 16 << 10;
 
@@ -44,18 +42,15 @@ impl Outlet {
 }
 
 /// Starts the task of an open connection and registers its outlet with the bus.
-pub fn start(bus: &Arc<Bus>, link: LinkId, stream: TcpStream) {
-    // Fails only on a connection that is gone already, which the first read tells.
-    let _ = stream.set_nodelay(true);
-    let (reader, writer) = stream.into_split();
+pub fn start(bus: &Arc<Bus>, link: LinkId, stream: Link) {
     let (queue, waiting) = unbounded_channel();
     let queued = Arc::new(AtomicUsize::new(0));
     let task = tokio::spawn({
         let (bus, queued) = (Arc::clone(bus), Arc::clone(&queued));
         async move {
             let ended = tokio::select! {
-                r = receive(&bus, link, reader) => r,
-                r = transmit(waiting, writer, &queued) => r,
+                r = receive(&bus, link, &stream) => r,
+                r = transmit(waiting, &stream, &queued) => r,
             };
             if let Err(error) = ended {
                 tracing::debug!("Cluster bus link: {error}");
@@ -67,7 +62,7 @@ pub fn start(bus: &Arc<Bus>, link: LinkId, stream: TcpStream) {
 }
 
 /// Until the peer closes, or sends what is no packet.
-async fn receive(bus: &Arc<Bus>, link: LinkId, mut reader: OwnedReadHalf) -> io::Result<()> {
+async fn receive(bus: &Arc<Bus>, link: LinkId, stream: &Link) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(READ_CHUNK);
     loop {
         loop {
@@ -89,8 +84,11 @@ async fn receive(bus: &Arc<Bus>, link: LinkId, mut reader: OwnedReadHalf) -> io:
                 Err(error) => return Err(io::Error::other(error)),
             }
         }
-        buffer.reserve(READ_CHUNK);
-        if reader.read_buf(&mut buffer).await? == 0 {
+        let kept = buffer.len();
+        buffer.resize(kept + READ_CHUNK, 0);
+        let n = stream.read(&mut buffer[kept..]).await?;
+        buffer.truncate(kept + n);
+        if n == 0 {
             return Ok(());
         }
     }
@@ -98,25 +96,19 @@ async fn receive(bus: &Arc<Bus>, link: LinkId, mut reader: OwnedReadHalf) -> io:
 
 async fn transmit(
     mut waiting: UnboundedReceiver<Bytes>,
-    mut writer: OwnedWriteHalf,
+    stream: &Link,
     queued: &AtomicUsize,
 ) -> io::Result<()> {
     while let Some(packet) = waiting.recv().await {
-        writer.write_all(&packet).await?;
+        stream.write_all(&packet).await?;
         queued.fetch_sub(packet.len(), Ordering::Relaxed);
     }
     Ok(())
 }
 
 /// Both ends' addresses as the machine wants them: the peer's, then our own.
-pub fn addresses(stream: &TcpStream) -> (String, String) {
-    let text = |address: io::Result<std::net::SocketAddr>| {
-        address.map(|a| canonical(a.ip()).to_string()).unwrap_or_default()
-    };
-    (text(stream.peer_addr()), text(stream.local_addr()))
-}
-
-/// An IPv4 address that came over an IPv6 socket is an IPv4 address.
-fn canonical(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
+pub fn addresses(stream: &Link) -> (String, String) {
+    // An IPv4 address that came over an IPv6 socket is an IPv4 address.
+    let text = |address: SocketAddr| address.ip().to_canonical().to_string();
+    stream.addresses().map_or_else(|_| Default::default(), |(peer, local)| (text(peer), text(local)))
 }

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -38,6 +38,8 @@ use crate::cluster::{
 use crate::server::control::bus::link::Outlet;
 pub use crate::server::disk::nodes_file::{NodesFile, NodesFileError};
 use crate::server::net::dial;
+use crate::server::net::link::Link;
+use crate::server::net::tls::Session;
 
 /// An administrator's command waits so long for its effects. Only a stuck disk takes longer.
 const ADMIN_WAIT: Duration = Duration::from_secs(2);
@@ -69,6 +71,14 @@ pub trait Host: Send + Sync {
     fn unpause(&self);
     /// A published message for local subscribers.
     fn deliver(&self, channel: &[u8], payload: &[u8], shard: bool);
+    /// The session of a connection to a node (`tls-cluster`); `None`: the bus is plain.
+    fn session_to(&self, _host: &str) -> std::io::Result<Option<Session>> {
+        Ok(None)
+    }
+    /// That of a node which has connected.
+    fn session_of_peer(&self) -> std::io::Result<Option<Session>> {
+        Ok(None)
+    }
     /// nodes.conf cannot be written: without it this node could vote twice, so it must end.
     fn fatal(&self, what: &str);
 }
@@ -301,12 +311,16 @@ impl Bus {
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let link = LinkId::inbound(self.next_inbound.fetch_add(1, Ordering::Relaxed));
-                    let (peer_ip, local_ip) = link::addresses(&stream);
-                    self.step(Event::Accepted { link, peer_ip, local_ip });
-                    link::start(&self, link, stream);
-                }
+                Ok((stream, _)) => match self.host.session_of_peer() {
+                    // At once: nothing is to be waited for.
+                    Ok(None) => {
+                        if let Ok(stream) = Link::secured(stream, None).await {
+                            self.welcome(stream);
+                        }
+                    }
+                    Ok(session) => drop(tokio::spawn(Arc::clone(&self).shake_hands(stream, session))),
+                    Err(error) => tracing::warn!("Error accepting cluster node connection: {error}"),
+                },
                 Err(error) => {
                     tracing::warn!("Error accepting cluster node: {error}");
                     // Out of descriptors, most likely; a busy loop would not help.
@@ -314,6 +328,25 @@ impl Bus {
                 }
             }
         }
+    }
+
+    /// Takes a node in that speaks TLS. Who does not finish his handshake is not waited for.
+    async fn shake_hands(self: Arc<Self>, stream: TcpStream, session: Option<Session>) {
+        let patience = Duration::from_millis(self.read(|s| s.config().handshake_timeout_ms()));
+        match tokio::time::timeout(patience, Link::secured(stream, session)).await {
+            Ok(Ok(stream)) => self.welcome(stream),
+            Ok(Err(error)) => tracing::debug!("Error accepting cluster node connection: {error}"),
+            Err(_) => {
+                tracing::debug!("Error accepting cluster node connection: the handshake takes too long")
+            }
+        }
+    }
+
+    fn welcome(self: &Arc<Self>, stream: Link) {
+        let link = LinkId::inbound(self.next_inbound.fetch_add(1, Ordering::Relaxed));
+        let (peer_ip, local_ip) = link::addresses(&stream);
+        self.step(Event::Accepted { link, peer_ip, local_ip });
+        link::start(self, link, stream);
     }
 
     async fn carry_out(self: Arc<Self>) {
@@ -440,10 +473,12 @@ impl Bus {
         let bus = Arc::clone(self);
         let timeout = Duration::from_millis(self.read(|s| s.config().node_timeout_ms));
         let target = ip.parse().map(|ip| SocketAddr::new(ip, port));
+        let session = self.host.session_to(ip);
         tokio::spawn(async move {
-            let Ok(target) = target else { return bus.link_ended(link) };
+            let (Ok(target), Ok(session)) = (target, session) else { return bus.link_ended(link) };
             let source = bus.source.lock().clone();
-            match tokio::time::timeout(timeout, dial::connect(target, &source)).await {
+            let connecting = async { Link::secured(dial::connect(target, &source).await?, session).await };
+            match tokio::time::timeout(timeout, connecting).await {
                 Ok(Ok(stream)) => {
                     let (peer_ip, local_ip) = link::addresses(&stream);
                     // Registered first: the machine answers with the first packet at once.

@@ -22,11 +22,10 @@ fn client_port(config: &Config) -> u16 {
 /// The settings of the state machine; they may change at run time, except the ports.
 pub fn cluster_config(config: &Config) -> cluster::Config {
     let text = |t: &String| Some(t.clone()).filter(|t| !t.is_empty());
-    let (announced, other) = if config.tls_cluster {
-        (config.cluster_announce_tls_port, config.port)
-    } else {
-        (config.cluster_announce_port, config.tls_port)
-    };
+    let plain = (config.port, config.cluster_announce_port);
+    let secured = (config.tls_port, config.cluster_announce_tls_port);
+    let ((port, announce_port), (pport, announce_pport)) =
+        if config.tls_cluster { (secured, plain) } else { (plain, secured) };
     cluster::Config {
         node_timeout_ms: config.cluster_node_timeout,
         ping_interval_ms: config.cluster_ping_interval,
@@ -43,12 +42,14 @@ pub fn cluster_config(config: &Config) -> cluster::Config {
             EndpointType::Unknown => Endpoint::Unknown,
         },
         repl_ping_period_s: u64::from(config.repl_ping_replica_period),
-        port: client_port(config),
+        port,
         tls: config.tls_cluster,
-        pport: other,
+        pport,
+        replicate_tls: config.tls_replication,
         bus_port: bus_port(config).unwrap_or_default(),
         announce_ip: text(&config.cluster_announce_ip),
-        announce_port: announced,
+        announce_port,
+        announce_pport,
         announce_bus_port: config.cluster_announce_bus_port,
         announce_hostname: text(&config.cluster_announce_hostname),
         announce_human_name: text(&config.cluster_announce_human_nodename),

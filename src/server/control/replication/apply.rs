@@ -93,7 +93,7 @@ struct Applier {
 
 impl Applier {
     fn new(node: Arc<Node>, ticket: u64, reports: UnboundedSender<Report>) -> Self {
-        let stats = node.stats.last().expect("a node has executors");
+        let stats = node.counters.commands.last().expect("a node has executors");
         let executor =
             Executor::new(node.shared, Box::new(Arc::clone(&node)), Arc::clone(stats), ticket, now_ns);
         let mut client = Client {
@@ -103,7 +103,6 @@ impl Applier {
             token: usize::MAX,
             created: unix_ms(),
             role: Role::Primary,
-            user: "default".into(),
             upstream: Some(Box::new(Upstream { ticket, raw: Vec::new() })),
             ..Client::default()
         };
@@ -257,7 +256,7 @@ impl Applier {
 
     /// A command that the primary ran and we cannot: the data may differ from now on.
     fn complain(&self, error: &str, args: &[&[u8]]) {
-        self.node.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
+        self.node.counters.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
         let name = String::from_utf8_lossy(args[0]).into_owned();
         // Behind its first word an error may quote what a client sent.
         let hidden = self.node.config.load().hide_user_data_from_log;

@@ -14,10 +14,10 @@ use crate::command::client::SyncRequest;
 use crate::repl::primary::LinkId;
 use crate::repl::{Request, Verdict, decide};
 use crate::resp::{Limits, Parsed, parse};
-use crate::server::control::replication::socket::{Socket, Stream};
 use crate::server::control::replication::state::Feed;
 use crate::server::control::replication::stream::{Flow, Outlet};
 use crate::server::control::replication::{failover, wait};
+use crate::server::net::link::{Link, Socket};
 use crate::server::node::{Node, unix_ms};
 
 /// A replica has no long requests.
@@ -49,10 +49,10 @@ pub fn take_over(node: &Arc<Node>, client: &mut Client, socket: Socket, input: V
         let _ = orders.send(Order::Bytes(output));
     }
     let id = client.id;
-    let outlet = node.control.get().and_then(|control| {
+    let outlet = node.threads.control.get().and_then(|control| {
         let _runtime = control.handle().enter();
         match socket.adopt(node.config.load().repl_disable_tcp_nodelay) {
-            Ok(stream) => Some(Outlet::new(node, stream)),
+            Ok(link) => Some(Outlet::new(node, link)),
             Err(e) => {
                 tracing::warn!("A replica's connection cannot be taken over: {e}");
                 None
@@ -137,7 +137,7 @@ async fn serve(
 }
 
 /// Reads acknowledgements until the connection ends or the peer speaks nonsense.
-async fn listen(node: &Arc<Node>, id: LinkId, socket: &Stream, mut input: Vec<u8>) {
+async fn listen(node: &Arc<Node>, id: LinkId, socket: &Link, mut input: Vec<u8>) {
     let limits = Limits { max_bulk: MAX_REQUEST, authenticated: true };
     let mut chunk = [0; 4096];
     let entry = node.clients.get(id);
@@ -191,7 +191,7 @@ fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) -> bool {
         [] => true,
         [name, ..] => {
             let name = String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
-            node.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
+            node.counters.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("Replica generated a reply to command '{name}', disconnecting it");
             false
         }

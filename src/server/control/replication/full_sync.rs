@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::repl::primary::{Content, LinkId, Target};
 use crate::server::control::replication::feed::{Order, Piece};
 use crate::server::control::replication::state::State;
+use crate::server::disk::file::DiskFile;
 use crate::server::disk::rdb_file;
 use crate::server::disk::rdb_file::Picture;
 use crate::server::node::Node;
@@ -127,7 +128,7 @@ fn to_disk(node: &Arc<Node>, picture: Picture) -> io::Result<()> {
     let file = Temporary(path);
     let used = (node.shared.memory.used)();
     picture
-        .write(io::BufWriter::new(File::create(&file.0)?), config.rdbchecksum, used, || Ok(()))?
+        .write(io::BufWriter::new(&DiskFile::create(&file.0)?), config.rdbchecksum, used, || Ok(()))?
         .flush()?;
     let length = fs::metadata(&file.0)?.len();
     let mut readers = Vec::new();

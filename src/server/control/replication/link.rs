@@ -6,12 +6,11 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, pending};
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::MissedTickBehavior;
 
@@ -23,7 +22,8 @@ use crate::server::control::replication::load::Chunk;
 use crate::server::control::replication::state::say;
 use crate::server::control::replication::{TICK, role, settings};
 use crate::server::control::replication::{apply, failover};
-use crate::server::net::dial;
+use crate::server::net::tls::Session;
+use crate::server::net::{dial, link};
 use crate::server::node::Node;
 
 /// What is read from the connection at once.
@@ -47,13 +47,13 @@ enum Parcel {
     Load(Chunk),
 }
 
-type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = io::Result<link::Link>> + Send>>;
 
 struct Link {
     node: Arc<Node>,
     ticket: u64,
     connecting: Option<Connecting>,
-    connection: Option<TcpStream>,
+    connection: Option<link::Link>,
     unsent: Vec<u8>,
     /// To be connected once everything is applied.
     wants_connection: bool,
@@ -115,21 +115,31 @@ pub(super) async fn drive(node: Arc<Node>, ticket: u64) {
     }
 }
 
-async fn connected(connecting: &mut Option<Connecting>) -> io::Result<TcpStream> {
+/// Connects, from `source` if it is given, and over TLS if there is a session for it.
+async fn connect(
+    address: (String, u16),
+    source: String,
+    session: io::Result<Option<Session>>,
+) -> io::Result<link::Link> {
+    let session = session?;
+    link::Link::secured(dial::connect(address, &source).await?, session).await
+}
+
+async fn connected(connecting: &mut Option<Connecting>) -> io::Result<link::Link> {
     match connecting {
         Some(future) => future.await,
         None => pending().await,
     }
 }
 
-async fn readable(connection: Option<&TcpStream>) -> io::Result<()> {
+async fn readable(connection: Option<&link::Link>) -> io::Result<()> {
     match connection {
         Some(connection) => connection.readable().await,
         None => pending().await,
     }
 }
 
-async fn writable(connection: Option<&TcpStream>) -> io::Result<()> {
+async fn writable(connection: Option<&link::Link>) -> io::Result<()> {
     match connection {
         Some(connection) => connection.writable().await,
         None => pending().await,
@@ -283,14 +293,10 @@ impl Link {
         }
     }
 
-    async fn on_connected(&mut self, made: io::Result<TcpStream>) {
+    async fn on_connected(&mut self, made: io::Result<link::Link>) {
         self.connecting = None;
         match made {
             Ok(connection) => {
-                // Acknowledgements are small and must not wait for others.
-                if let Err(e) = connection.set_nodelay(true) {
-                    tracing::debug!("Connection to MASTER: {e}");
-                }
                 self.connection = Some(connection);
                 self.step(Event::Connected).await;
             }
@@ -316,7 +322,7 @@ impl Link {
             self.unsent.clear();
             return;
         };
-        match result.and_then(|()| connection.try_write(&self.unsent)) {
+        match result.and_then(|()| connection.try_write(&[IoSlice::new(&self.unsent)])) {
             Ok(n) => {
                 self.unsent.drain(..n);
             }
@@ -350,9 +356,10 @@ impl Link {
             }
             Report::Drained if self.wants_connection => {
                 self.wants_connection = false;
-                let source = self.node.config.load().bind_source_addr.clone();
-                let target = self.address();
-                self.connecting = Some(Box::pin(async move { dial::connect(target, &source).await }));
+                let (address, config) = (self.address(), self.node.config.load());
+                let session = self.node.tls.towards(config.tls_replication, &address.0);
+                let source = config.bind_source_addr.clone();
+                self.connecting = Some(Box::pin(connect(address, source, session)));
             }
             Report::Drained => {}
             Report::Broken(why) => {
@@ -365,9 +372,8 @@ impl Link {
                 }
             }
         }
-        if self.loading
-            && let Some(result) = self.loaded.take()
-        {
+        // One that failed early is told before the last of it was handed over.
+        if let Some(result) = self.loaded.take_if(|result| self.loading || result.is_err()) {
             self.loading = false;
             self.loader = None;
             if result.is_ok() {

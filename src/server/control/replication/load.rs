@@ -1,8 +1,8 @@
 //! The thread that loads the RDB of a full synchronisation: by way of a file, so that the old data stay until the
 //! new are there as a whole; or as it comes, where there are no old data and `repl-diskless-load` allows it.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::keyspace::{Effects, Locked};
 use crate::repl::ReplId;
 use crate::repl::replica::Position;
 use crate::server::control::replication::link::Report;
+use crate::server::disk::file::DiskFile;
 use crate::server::disk::rdb_file;
 use crate::server::node::Node;
 
@@ -55,17 +56,17 @@ fn run(node: &Arc<Node>, ticket: u64, position: Option<Position>, mut pipe: Pipe
     }
     let path = Path::new(&config.dir).join(format!("temp-{}.{ticket}.rdb", std::process::id()));
     let spooled = (|| {
-        let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).clone();
+        let file = DiskFile::open(&options, &path)?;
         // It goes with its last user.
         std::fs::remove_file(&path)?;
-        io::copy(&mut pipe, &mut file)?;
-        file.flush()?;
-        file.rewind()?;
+        io::copy(&mut pipe, &mut &file)?;
+        file.as_file().rewind()?;
         Ok(file)
     })();
     let file = spooled.map_err(|e: io::Error| format!("the temporary file: {e}"))?;
-    let length = file.metadata().ok().map(|m| m.len());
-    replace(node, ticket, position, file, length)
+    let length = file.size().ok();
+    replace(node, ticket, position, file.as_file(), length)
 }
 
 /// Puts the data of `input`, which has this length if it is known, in the place of what is there.

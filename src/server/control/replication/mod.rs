@@ -7,7 +7,6 @@
 //! | `failover` | handing over to a replica, and taking over (FAILOVER) |
 //! | `feed` | the connection of one replica |
 //! | `stream` | the log on its way to the socket of a replica, and the replies that wait for that |
-//! | `socket` | that socket |
 //! | `full_sync` | one snapshot for the replicas that wait |
 //! | `link` | the connection to our primary |
 //! | `apply` | the thread that applies our primary's stream |
@@ -30,7 +29,6 @@ mod load;
 mod requests;
 mod role;
 mod settings;
-mod socket;
 mod state;
 mod stream;
 mod wait;
@@ -56,7 +54,6 @@ pub use feed::take_over;
 pub use info::{Facts, role};
 pub use requests::{Change, change_role, on_close, replconf};
 pub use role::{follow, promote};
-pub use socket::Socket;
 pub use wait::{Goal, Waiting, begin as wait, stop as stop_waiting};
 
 /// The machines' clock.
@@ -194,8 +191,8 @@ pub fn prepare(node: &Node) {
     node.shared.set_gate(gate::READ_ONLY, is_replica && config.replica_read_only);
 }
 
-/// Begins replication: resumes the history that the data file was at, and follows the configured primary. No
-/// client is served yet.
+/// Begins replication: resumes the history that the data file was at, lets clients in, and
+/// follows the configured primary.
 pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
     let config = node.config.load_full();
     let primary = if config.cluster_enabled { None } else { config.replicaof.0.clone() };
@@ -213,6 +210,9 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
             state.stream_kept = true;
         }
         node.shared.keyspace.log.set_keep(config.repl_backlog_size);
+        // Only now: a write before this would stand at an offset of the history that ended. And before a primary
+        // is followed, since a full synchronization closes the gate again.
+        node.shared.set_gate(gate::LOADING, false);
         if let Some(address) = primary {
             role::follow_locked(node, &locked, &mut state, address, file.is_some());
         }
@@ -235,7 +235,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     // Without the thread the node is not running, or no more.
-    Some(node.control.get()?.spawn(task).abort_handle())
+    Some(node.threads.control.get()?.spawn(task).abort_handle())
 }
 
 async fn clock(node: Arc<Node>) {
@@ -243,10 +243,10 @@ async fn clock(node: Arc<Node>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for n in 0u64.. {
         ticks.tick().await;
-        if node.shutting_down.load(Ordering::Acquire) {
+        if node.shutdown.begun.load(Ordering::Acquire) {
             return;
         }
-        if node.cron_paused.load(Ordering::Relaxed) {
+        if node.stopped.cron.load(Ordering::Relaxed) {
             continue;
         }
         let idle = {

@@ -22,7 +22,11 @@ pub(super) fn primary(config: &Config) -> primary::Config {
 
 pub(super) fn replica(config: &Config, address: (String, u16)) -> replica::Config {
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let port = if config.replica_announce_port == 0 { config.port } else { config.replica_announce_port };
+    let port = match config.replica_announce_port {
+        0 if config.tls_replication && config.tls_port != 0 => config.tls_port,
+        0 => config.port,
+        announced => announced,
+    };
     replica::Config {
         host: address.0,
         port: address.1,

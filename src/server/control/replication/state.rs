@@ -249,7 +249,7 @@ impl State {
             }
         }
         for (id, waits) in slow {
-            node.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
+            node.counters.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
                 "Client id={id} (replica, {waits} bytes behind) scheduled to be closed ASAP for overcoming of output buffer limits."
             );

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::keyspace::Log;
 use crate::keyspace::log::{Gone, Reader, Takes};
-use crate::server::control::replication::socket::Stream;
+use crate::server::net::link::Link;
 use crate::server::node::Node;
 
 /// How long replies wait for a replica whose socket takes nothing.
@@ -42,7 +42,7 @@ pub(super) enum Flow {
 /// The sending side of a replica's link. See the module.
 #[derive(Debug)]
 pub(super) struct Outlet {
-    socket: Stream,
+    socket: Link,
     log: Arc<Log>,
     sent: Arc<AtomicU64>,
     state: Mutex<Flowing>,
@@ -82,7 +82,7 @@ impl Wake for HandOver {
 }
 
 impl Outlet {
-    pub(super) fn new(node: &Node, socket: Stream) -> Arc<Self> {
+    pub(super) fn new(node: &Node, socket: Link) -> Arc<Self> {
         Arc::new(Self {
             socket,
             log: Arc::clone(&node.shared.keyspace.log),
@@ -92,7 +92,7 @@ impl Outlet {
         })
     }
 
-    pub(super) fn socket(&self) -> &Stream {
+    pub(super) fn socket(&self) -> &Link {
         &self.socket
     }
 

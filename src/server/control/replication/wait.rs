@@ -87,7 +87,7 @@ pub fn begin(
             }
         }));
     }
-    if goal.local == Some(true) && node.shared.keyspace.log.synced().is_none() {
+    if goal.local == Some(true) && !node.aof.is_on() {
         return Err(Fail::text(
             "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         ));

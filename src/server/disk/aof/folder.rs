@@ -1,12 +1,13 @@
 //! The folder of the append-only file, and its manifest on the disk.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::persist::aof::Manifest;
-use crate::server::disk::replace::{Replacement, sync_folder};
+use crate::server::disk::file::{DiskFile, rename, sync_folder};
+use crate::server::disk::replace::Replacement;
 use crate::server::process::os_error::words;
 
 /// What the manifest says, and where. Changes are on the disk before they are here.
@@ -78,8 +79,19 @@ impl Folder {
         Ok(())
     }
 
+    /// Whether the manifest that a start would read names this file: one that could not be put on the disk may have
+    /// got its name all the same. Where that is not known, it does.
+    fn is_named_on_disk(&self, name: &str) -> bool {
+        let manifest = fs::read(self.manifest_path()).map(|bytes| Manifest::parse(&bytes));
+        match manifest {
+            Ok(Ok(manifest)) => manifest.parts().any(|part| part.name == name),
+            Ok(Err(_)) => true,
+            Err(e) => e.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
     /// Adds an empty increment, which is written from now on. Returns its name.
-    pub fn begin_increment(&mut self) -> io::Result<(String, File)> {
+    pub fn begin_increment(&mut self) -> io::Result<(String, DiskFile)> {
         let mut manifest = self.manifest.clone();
         let name = manifest.new_increment(&self.prefix);
         self.create()?;
@@ -89,13 +101,13 @@ impl Folder {
     }
 
     /// Opens the last increment to go on with it, or adds the first one.
-    pub fn continue_increment(&mut self) -> io::Result<File> {
+    pub fn continue_increment(&mut self) -> io::Result<DiskFile> {
         let Some(last) = self.manifest.increments.last() else {
             let (name, file) = self.begin_increment()?;
             tracing::info!("Creating AOF incr file {name} on server start");
             return Ok(file);
         };
-        let file = OpenOptions::new().append(true).create(true).open(self.path(&last.name))?;
+        let file = DiskFile::open(OpenOptions::new().append(true).create(true), &self.path(&last.name))?;
         tracing::info!("Opening AOF incr file {} on server start", last.name);
         Ok(file)
     }
@@ -105,7 +117,7 @@ impl Folder {
         self.path(&format!("temp-{}.incr", self.prefix))
     }
 
-    pub fn create_temporary_increment(&self) -> io::Result<File> {
+    pub fn create_temporary_increment(&self) -> io::Result<DiskFile> {
         self.create()?;
         fresh(&self.temporary_increment())
     }
@@ -122,7 +134,7 @@ impl Folder {
         let mut manifest = self.manifest.clone();
         let name = manifest.new_base(&self.prefix, rdb);
         manifest.retire_increments(usize::from(writes && !first));
-        fs::rename(new, self.path(&name)).inspect_err(|e| {
+        rename(new, &self.path(&name)).inspect_err(|e| {
             tracing::warn!(
                 "Error trying to rename the temporary AOF base file {} into {name}: {}",
                 new.display(),
@@ -135,18 +147,18 @@ impl Folder {
             if first {
                 let increment = manifest.new_increment(&self.prefix);
                 let path = self.path(&increment);
-                fs::rename(self.temporary_increment(), &path)?;
+                rename(&self.temporary_increment(), &path)?;
                 tracing::info!("Successfully renamed the temporary AOF incr file into {increment}");
                 renamed = Some(path);
             }
             sync_folder(&self.path(&name))?;
             self.persist(manifest)
         })();
-        if persisted.is_err() {
+        if persisted.is_err() && !self.is_named_on_disk(&name) {
             // Nothing names them.
             let _ = fs::remove_file(self.path(&name));
             if let Some(path) = renamed {
-                let _ = fs::rename(path, self.temporary_increment());
+                let _ = rename(&path, &self.temporary_increment());
             }
         }
         persisted
@@ -182,7 +194,7 @@ impl Folder {
             return Ok(());
         }
         let moved = self.create().and_then(|()| self.persist(Manifest::adopt(&self.prefix)));
-        let moved = moved.and_then(|()| fs::rename(&old, self.path(&self.prefix)));
+        let moved = moved.and_then(|()| rename(&old, &self.path(&self.prefix)));
         moved.and_then(|()| sync_folder(&self.path(&self.prefix))).map_err(|e| {
             format!(
                 "Error trying to move the old AOF file {} into dir {}: {}",
@@ -208,10 +220,10 @@ impl Folder {
 }
 
 /// An empty file that is appended to, in the place of one that a crash left before the manifest named it.
-fn fresh(path: &Path) -> io::Result<File> {
+fn fresh(path: &Path) -> io::Result<DiskFile> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    OpenOptions::new().append(true).create_new(true).open(path)
+    DiskFile::open(OpenOptions::new().append(true).create_new(true), path)
 }

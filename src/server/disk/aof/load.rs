@@ -162,7 +162,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(node: &'a Arc<Node>) -> Self {
-        let stats = Arc::clone(node.stats.last().expect("a node has executors"));
+        let stats = Arc::clone(node.counters.commands.last().expect("a node has executors"));
         let mut executor = Executor::new(node.shared, Box::new(Arc::clone(node)), stats, 0, now_ns);
         executor.refresh();
         let mut client = Client {
@@ -170,7 +170,6 @@ impl<'a> Run<'a> {
             token: usize::MAX,
             created: unix_ms(),
             role: Role::File,
-            user: "default".into(),
             ..Client::default()
         };
         client.set_authenticated(true);

@@ -14,7 +14,6 @@ mod load;
 mod rewrite;
 mod writer;
 
-use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
@@ -25,10 +24,10 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::command::gate;
 use crate::config::choice::AppendFsync;
 use crate::keyspace::Locked;
 use crate::keyspace::log::Takes;
+use crate::server::disk::file::DiskFile;
 use crate::server::disk::rdb_file::{self, Form};
 use crate::server::node::Node;
 use crate::server::process::os_error::words;
@@ -151,8 +150,8 @@ impl Aof {
     }
 }
 
-/// Reads the folder, and the data in it where they are wanted. The gate stays closed until [`start`]: no write may
-/// come before somebody writes it down. False: other data files may be read. The error is for the log.
+/// Reads the folder, and the data in it where they are wanted. The gate stays closed: no write may come before
+/// somebody writes it down. False: other data files may be read. The error is for the log.
 pub fn load_at_start(node: &Arc<Node>) -> Result<bool, String> {
     let config = node.config.load_full();
     let mut folder = Folder::open(&config)?;
@@ -162,7 +161,7 @@ pub fn load_at_start(node: &Arc<Node>) -> Result<bool, String> {
     }
     folder.upgrade()?;
     let started = Instant::now();
-    let keep_on = || !node.shutting_down.load(Ordering::Acquire);
+    let keep_on = || !node.shutdown.begun.load(Ordering::Acquire);
     let loaded = load::load(node, &folder, &keep_on)?;
     *node.aof.folder.lock() = folder;
     if loaded && keep_on() {
@@ -189,7 +188,7 @@ pub fn start(node: &Arc<Node>) -> Result<(), String> {
     }
     let file = open_files(node).map_err(|e| format!("The AOF cannot be opened: {}", words(&e)))?;
     let (base, increments) = aof.folder.lock().sizes();
-    let size = file.metadata().map_or(0, |m| m.len());
+    let size = file.size().unwrap_or(0);
     aof.other_size.store((base + increments).saturating_sub(size), Ordering::Relaxed);
     aof.increment_size.store(size, Ordering::Relaxed);
     aof.rewrite_base_size.store(base + increments, Ordering::Relaxed);
@@ -205,12 +204,11 @@ pub fn start(node: &Arc<Node>) -> Result<(), String> {
     aof.on.store(true, Ordering::Release);
     aof.whole.store(true, Ordering::Release);
     aof.order(Order::Begin { reader, file, db, whole: true });
-    node.shared.set_gate(gate::LOADING, false);
     Ok(())
 }
 
 /// The increment to go on with. Where there is nothing at all, the data become a base first.
-fn open_files(node: &Arc<Node>) -> io::Result<File> {
+fn open_files(node: &Arc<Node>) -> io::Result<DiskFile> {
     let config = node.config.load();
     let mut folder = node.aof.folder.lock();
     if folder.manifest.is_empty() {
@@ -219,7 +217,7 @@ fn open_files(node: &Arc<Node>) -> io::Result<File> {
         let picture = rdb_file::begin_as(node, &node.shared.keyspace.lock_all(), form);
         let Some(picture) = picture else { return Err(io::Error::other("another snapshot is under way")) };
         let path = std::env::current_dir()?.join(format!("{}rewriteaof.aof", rdb_file::temporary_prefix()));
-        let file = File::create(&path)?;
+        let file = DiskFile::create(&path)?;
         picture.write(&file, config.rdbchecksum, (node.shared.memory.used)(), || Ok(()))?;
         file.sync_all()?;
         folder.replace_base(&path, rdb, false, false)?;

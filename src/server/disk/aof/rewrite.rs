@@ -1,6 +1,6 @@
 //! Rewriting: a new base from the one snapshot while writers go on, and a new increment from where it stands.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use crate::keyspace::Locked;
 use crate::keyspace::log::{Reader, Takes};
 use crate::server::disk::aof::Aof;
 use crate::server::disk::aof::writer::Order;
+use crate::server::disk::file::DiskFile;
 use crate::server::disk::rdb_file::{self, Form, PacedFile, Picture};
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::affinity;
@@ -147,12 +148,12 @@ fn rewrite(node: &Arc<Node>, picture: Picture, form: Form, after: After) -> io::
     };
     let name = format!("{}rewriteaof-bg.aof", rdb_file::temporary_prefix());
     let temporary = Temporary(std::env::current_dir()?.join(name).into_boxed_path());
-    let file = File::create(&temporary.0)?;
+    let file = DiskFile::create(&temporary.0)?;
     let used = (node.shared.memory.used)();
     let paced = PacedFile::new(&file, config.aof_rewrite_incremental_fsync);
     picture.write(paced, config.rdbchecksum, used, go_on)?;
     file.sync_all()?;
-    let size = file.metadata()?.len();
+    let size = file.size()?;
     tracing::info!("Successfully created the temporary AOF base file {}", temporary.0.display());
     if let Some(outcome) = cut {
         outcome.recv().map_err(|_| given_up())??;

@@ -4,7 +4,6 @@
 //! to writes wait, in their connections' outboxes, for the fsync that covers them; one fsync covers all that wait.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +20,7 @@ use crate::keyspace::log::{Gone, Reader, Taken};
 use crate::persist::aof::timestamp;
 use crate::resp::request::write_command;
 use crate::server::disk::aof::{Aof, rewrite};
+use crate::server::disk::file::DiskFile;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::affinity;
 use crate::server::process::clock::now_ns;
@@ -45,7 +45,7 @@ pub(super) enum Order {
     /// Write what `reader` brings to this file.
     Begin {
         reader: Reader,
-        file: File,
+        file: DiskFile,
         /// The database that is selected where the reader stands.
         db: Option<u16>,
         /// The data before are on the disk, too; without it the first base is still being written.
@@ -96,7 +96,7 @@ impl Wake for Bell {
 /// The file that is written.
 struct Target {
     reader: Reader,
-    file: Arc<File>,
+    file: Arc<DiskFile>,
     /// Bytes of whole units in the file.
     size: u64,
     /// Must be selected before the next unit.
@@ -177,7 +177,7 @@ impl Writer {
     }
 
     fn run(mut self) {
-        while !self.node.shutting_down.load(Ordering::Acquire) {
+        while !self.node.shutdown.begun.load(Ordering::Acquire) {
             self.node.sleep_along();
             let orders = std::mem::take(&mut *self.aof().orders.lock());
             for order in orders {
@@ -215,7 +215,7 @@ impl Writer {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Begin { reader, file, db, whole } => {
-                let size = file.metadata().map_or(0, |m| m.len());
+                let size = file.size().unwrap_or(0);
                 self.target = Some(Target {
                     reader,
                     file: Arc::new(file),
@@ -549,7 +549,7 @@ impl Target {
         pieces.extend(taken.pieces.iter().cloned());
         if let Err(e) = write_all(&self.file, &pieces) {
             // A part of it may be there.
-            if let Err(e) = self.file.set_len(self.size) {
+            if let Err(e) = self.file.truncate(self.size) {
                 tracing::warn!(
                     "Could not remove short write from the append-only file.  Redis may refuse to load the AOF the next time it starts.  ftruncate: {}",
                     words(&e)
@@ -568,7 +568,7 @@ impl Target {
     }
 }
 
-fn write_all(mut file: &File, pieces: &[Bytes]) -> io::Result<()> {
+fn write_all(mut file: &DiskFile, pieces: &[Bytes]) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
     let mut rest = &mut slices[..];
     IoSlice::advance_slices(&mut rest, 0);
@@ -584,18 +584,18 @@ fn write_all(mut file: &File, pieces: &[Bytes]) -> io::Result<()> {
     Ok(())
 }
 
-type Synced = (Arc<File>, u64, io::Result<()>);
+type Synced = (Arc<DiskFile>, u64, io::Result<()>);
 
 /// The thread that waits for the disk.
 struct Syncer {
     busy: Arc<AtomicBool>,
-    files: Sender<(Arc<File>, u64)>,
+    files: Sender<(Arc<DiskFile>, u64)>,
     results: Receiver<Synced>,
 }
 
 impl Syncer {
     fn start(writer: Thread) -> io::Result<Self> {
-        let (files, queue) = channel::<(Arc<File>, u64)>();
+        let (files, queue) = channel::<(Arc<DiskFile>, u64)>();
         let (sender, results) = channel();
         let busy = Arc::new(AtomicBool::new(false));
         let is_busy = Arc::clone(&busy);
@@ -616,7 +616,7 @@ impl Syncer {
         self.busy.load(Ordering::Acquire)
     }
 
-    fn begin(&self, file: Arc<File>, position: u64) {
+    fn begin(&self, file: Arc<DiskFile>, position: u64) {
         self.busy.store(true, Ordering::Release);
         // The thread lives as long as this.
         let _ = self.files.send((file, position));

@@ -1,0 +1,111 @@
+//! ACL LOG: what was refused lately.
+
+use std::collections::VecDeque;
+
+use crate::base::time::UnixMs;
+
+/// Refusals that are the same but for the time are one entry while they come within this time.
+const SAME_WITHIN_MS: UnixMs = 60_000;
+/// How many of the newest entries are looked at for one that is the same.
+const LOOKED_AT: usize = 10;
+
+/// Why something was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A wrong password, or a user that is not.
+    Auth,
+    Command,
+    Key,
+    Channel,
+}
+
+impl Reason {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Command => "command",
+            Self::Key => "key",
+            Self::Channel => "channel",
+        }
+    }
+}
+
+/// Where it was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Context {
+    Toplevel,
+    /// While queueing, or in EXEC.
+    Multi,
+    Script,
+}
+
+impl Context {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Toplevel => "toplevel",
+            Self::Multi => "multi",
+            Self::Script => "lua",
+        }
+    }
+}
+
+/// What was refused to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: Reason,
+    pub context: Context,
+    /// The command, the key or the channel.
+    pub object: Vec<u8>,
+    pub user: Vec<u8>,
+}
+
+/// One entry.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub id: u64,
+    pub count: u64,
+    pub refusal: Refusal,
+    /// The client's line of CLIENT LIST when it was refused last.
+    pub client: String,
+    pub created: UnixMs,
+    pub updated: UnixMs,
+}
+
+/// The newest entries, the newest first.
+#[derive(Debug, Default)]
+pub struct Log {
+    entries: VecDeque<Entry>,
+    next_id: u64,
+}
+
+impl Log {
+    /// Adds a refusal; at most `max` entries are kept.
+    pub fn note(&mut self, refusal: Refusal, client: String, now: UnixMs, max: usize) {
+        let is_same = |e: &Entry| e.refusal == refusal && (now - e.updated).abs() <= SAME_WITHIN_MS;
+        let known = self.entries.iter().take(LOOKED_AT).position(is_same);
+        match known.and_then(|at| self.entries.remove(at)) {
+            Some(entry) => {
+                self.entries.push_front(Entry { count: entry.count + 1, client, updated: now, ..entry });
+            }
+            None => {
+                let (id, count) = (self.next_id, 1);
+                self.next_id += 1;
+                self.entries.push_front(Entry { id, count, refusal, client, created: now, updated: now });
+            }
+        }
+        self.entries.truncate(max);
+    }
+
+    pub fn newest(&self, count: usize) -> impl ExactSizeIterator<Item = &Entry> {
+        self.entries.iter().take(count)
+    }
+
+    pub fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    /// Keeps at most `max` entries.
+    pub fn truncate(&mut self, max: usize) {
+        self.entries.truncate(max);
+    }
+}

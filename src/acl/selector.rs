@@ -1,0 +1,119 @@
+//! A selector: commands, keys and channels that are allowed together.
+
+use super::catalog::Catalog;
+use super::commands::Commands;
+use super::distinct::Distinct;
+use crate::base::glob;
+
+/// What may be done to a key.
+pub type Access = u8;
+pub const READ: Access = 1 << 0;
+pub const WRITE: Access = 1 << 1;
+
+/// What belongs to a pattern of keys.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyRights {
+    pub access: Access,
+    /// The pattern is plain text with a `*` at its end.
+    is_prefix: bool,
+}
+
+/// What a user may do; a user may have several, and one of them must allow all of a call.
+#[derive(Clone, Debug, Default)]
+pub struct Selector {
+    pub commands: Commands,
+    all_keys: bool,
+    keys: Distinct<Vec<u8>, KeyRights>,
+    all_channels: bool,
+    channels: Distinct<Vec<u8>>,
+}
+
+impl Selector {
+    /// One that allows nothing but, if so, every channel.
+    pub fn new(catalog: &dyn Catalog, all_channels: bool) -> Self {
+        let mut selector = Self { all_channels, ..Self::default() };
+        selector.commands.set_all(catalog, false);
+        selector
+    }
+
+    /// One that allows everything.
+    pub fn everything(catalog: &dyn Catalog) -> Self {
+        let mut selector = Self { all_channels: true, all_keys: true, ..Self::default() };
+        selector.commands.set_all(catalog, true);
+        selector
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.commands.is_all() && self.all_keys && self.all_channels
+    }
+
+    /// Allows every key, or none any more.
+    pub fn set_all_keys(&mut self, all: bool) {
+        self.all_keys = all;
+        self.keys.clear();
+    }
+
+    pub fn has_all_keys(&self) -> bool {
+        self.all_keys
+    }
+
+    /// Allows keys that match a pattern; more if it is there already.
+    pub fn add_keys(&mut self, pattern: &[u8], access: Access) {
+        let is_prefix = pattern
+            .split_last()
+            .is_some_and(|(last, text)| *last == b'*' && !text.iter().any(|byte| b"*?[\\".contains(byte)));
+        self.keys.entry(pattern.to_vec(), || KeyRights { access: 0, is_prefix }).access |= access;
+    }
+
+    /// The patterns of keys, in the order in which they were added.
+    pub fn keys(&self) -> impl Iterator<Item = (&[u8], Access)> {
+        self.keys.iter().map(|(pattern, rights)| (pattern.as_slice(), rights.access))
+    }
+
+    /// Whether all of `access` to a key is allowed, by one pattern.
+    #[inline]
+    pub fn allows_key(&self, key: &[u8], access: Access) -> bool {
+        let matches = |pattern: &[u8], is_prefix: bool| {
+            if is_prefix {
+                key.starts_with(&pattern[..pattern.len() - 1])
+            } else {
+                glob::matches(pattern, key)
+            }
+        };
+        self.all_keys
+            || self.keys.iter().any(|(pattern, rights)| {
+                rights.access & access == access && matches(pattern, rights.is_prefix)
+            })
+    }
+
+    /// Whether any key at all may be read, whatever its name.
+    pub fn reads_any_key(&self) -> bool {
+        self.all_keys || self.keys().any(|(pattern, access)| pattern == b"*" && access & READ != 0)
+    }
+
+    /// Allows every channel, or none any more.
+    pub fn set_all_channels(&mut self, all: bool) {
+        self.all_channels = all;
+        self.channels.clear();
+    }
+
+    pub fn has_all_channels(&self) -> bool {
+        self.all_channels
+    }
+
+    /// Allows channels that match a pattern.
+    pub fn add_channels(&mut self, pattern: &[u8]) {
+        self.channels.entry(pattern.to_vec(), || ());
+    }
+
+    /// The patterns of channels, in the order in which they were added.
+    pub fn channels(&self) -> impl Iterator<Item = &[u8]> {
+        self.channels.iter().map(|(pattern, ())| pattern.as_slice())
+    }
+
+    /// Whether a channel is allowed; a pattern that is listened to must be allowed by its own letters.
+    pub fn allows_channel(&self, channel: &[u8], is_pattern: bool) -> bool {
+        let allows = |known: &[u8]| if is_pattern { known == channel } else { glob::matches(known, channel) };
+        self.all_channels || self.channels().any(allows)
+    }
+}

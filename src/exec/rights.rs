@@ -1,0 +1,57 @@
+//! Whether a user may run a command: asked for every origin that is not obeyed, each time that a command is about to
+//! run. Clients who may do everything never come here: one bit of their conditions says so.
+
+use std::sync::atomic::Ordering;
+
+use super::call::Call;
+use super::{Executor, Host};
+use crate::acl::Denial;
+use crate::acl::log::Context;
+use crate::command::rights::Errand;
+use crate::command::{Client, gate};
+
+/// A command that a user was not allowed to run.
+#[derive(Debug)]
+pub struct Denied<'a> {
+    pub client: &'a Client,
+    pub errand: Errand<'a>,
+    pub denial: Denial,
+    pub context: Context,
+}
+
+impl Executor {
+    /// Whether the user of a client has to be asked about.
+    pub(super) fn is_restricted(&self, client: &Client) -> bool {
+        let bits = self.shared.gate.load(Ordering::Relaxed) | client.conditions();
+        bits & gate::RESTRICTED != 0 && !client.role.is_obeyed()
+    }
+
+    /// Whether the user of `client` may make a call. A refusal is noted, and told in words.
+    pub(super) fn check_rights(
+        &self,
+        host: &mut dyn Host,
+        client: &mut Client,
+        call: &Call<'_>,
+        context: Context,
+    ) -> Result<(), (Denial, String)> {
+        if client.role.is_obeyed() {
+            return Ok(());
+        }
+        let errand = Errand { id: call.id, listed: self.shared.commands.get(call.id), args: call.args };
+        let Some(Err(denial)) = client.user().map(|user| user.check(&errand)) else { return Ok(()) };
+        host.denied(&Denied { client, errand, denial, context });
+        Err((denial, errand.reason(denial, client.user_name(), false)))
+    }
+}
+
+/// Why a command of a transaction is not run although it was queued.
+pub(super) fn refused_in_exec(denial: Denial) -> String {
+    let reason = match denial {
+        Denial::Command => "no permission to execute the command or subcommand",
+        Denial::Key(_) => "no permission to touch the specified keys",
+        Denial::Channel(_) => "no permission to access one of the channels used as argument to the command",
+    };
+    format!(
+        "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This command is no longer allowed for the following reason: {reason}"
+    )
+}

@@ -1,0 +1,61 @@
+//! Handshakes of TLS. They cost a thousand times what a command costs, so a worker goes on with few of them in one
+//! wake-up (`max-new-tls-connections-per-cycle`), and serves everybody else in between.
+
+use std::time::{Duration, Instant};
+
+use crate::server::net::tls::Shake;
+use crate::server::worker::Worker;
+use crate::server::worker::deadlines::Kind;
+
+/// How long a client may take for his handshake.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Worker {
+    #[inline]
+    pub(super) fn is_handshaking(&self, token: usize) -> bool {
+        self.connections.get(token).and_then(Option::as_ref).is_some_and(|c| c.stream.is_handshaking())
+    }
+
+    /// Sets the deadline of a new connection's handshake, if it has one before it.
+    pub(super) fn expect_handshake(&mut self, token: usize) {
+        if self.is_handshaking(token) {
+            self.deadlines.set(token, Kind::Handshake, Some(Instant::now() + PATIENCE));
+        }
+    }
+
+    /// Goes on with a handshake. True when it is over, and the client may be read.
+    pub(super) fn shake(&mut self, token: usize) -> bool {
+        if self.shakes_left == 0 {
+            self.ready.push(token);
+            return false;
+        }
+        let Some(c) = self.connections[token].as_mut() else { return false };
+        self.shakes_left -= 1;
+        match c.stream.shake() {
+            Ok(Shake::Done) => {
+                let is_refused = c.closing;
+                self.deadlines.set(token, Kind::Handshake, None);
+                if is_refused {
+                    self.flush_now(token);
+                }
+                !is_refused
+            }
+            Ok(Shake::Read | Shake::Write) => false,
+            Err(e) => {
+                self.turn_away(token, &e.to_string());
+                false
+            }
+        }
+    }
+
+    pub(super) fn give_handshake_up(&mut self, token: usize) {
+        self.turn_away(token, "the handshake takes too long");
+    }
+
+    fn turn_away(&mut self, token: usize, why: &str) {
+        let Some(c) = self.connections[token].as_ref() else { return };
+        let (addr, local) = (&c.client.addr, &c.client.local_addr);
+        tracing::warn!("Error accepting a client connection: {why} (addr={addr} laddr={local})");
+        self.close(token);
+    }
+}

@@ -1,0 +1,61 @@
+"""Client libraries and programs that live on Redis, each against the server under test.
+
+    python tests/clients/run.py NAME...
+
+NAME is a client (ioredis, node-redis, redis-rs) or a program (bullmq). Each is started with the variable RIG, which
+tells the ports and processes that it may use, and prints one line a test and the counts. What it kills is started
+again before the next one.
+
+    KEYSTEAD_SERVER   the server (the release binary unless given)
+    NODE              the node that runs the JavaScript (node)
+"""
+
+import os
+import subprocess
+import sys
+
+from rig import TARGET, Cluster, Rig, Watched, told, Client
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+NODE = os.environ.get("NODE", "node")
+# What node needs is installed here: see scripts/test.
+MODULES = os.path.join(TARGET, "node", "node_modules")
+RUST_TARGET = os.path.join(TARGET, "clients-rust")
+CLIENTS = ("ioredis", "node-redis", "redis-rs")
+
+
+def command(name):
+    if name == "redis-rs":
+        return [os.path.join(RUST_TARGET, "debug", "keystead-client-checks")]
+    return [NODE, os.path.join(HERE, "node", f"{name}.js")]
+
+
+def build_rust():
+    return subprocess.call(["cargo", "build", "--quiet", "--locked", "--target-dir", RUST_TARGET,
+                            "--manifest-path", os.path.join(HERE, "rust", "Cargo.toml")]) == 0
+
+
+def main():
+    names = [name for name in sys.argv[1:] if not name.startswith("-")] or list(CLIENTS)
+    filters = [arg[1:] for arg in sys.argv[1:] if arg.startswith("-")]
+    if "redis-rs" in names and not build_rust():
+        sys.exit("the checks with the redis crate cannot be built")
+    rig, failed = Rig(), False
+    try:
+        node, cluster = rig.node(), Cluster(rig)
+        watched = Watched(rig) if set(names) & set(CLIENTS) else None
+        for name in names:
+            Client(node)("FLUSHALL")
+            parts = {"node": node, "cluster": cluster.told(), "watched": watched and watched.told()}
+            env = dict(os.environ, NODE_PATH=MODULES, RIG=told(**parts))
+            failed |= subprocess.call([*command(name), *filters], env=env, stdin=subprocess.DEVNULL) != 0
+            cluster.heal()
+            if watched:
+                watched.heal()
+    finally:
+        rig.close(keep=failed)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
