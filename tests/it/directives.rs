@@ -4,7 +4,6 @@ use crate::common::client::Client;
 use crate::common::server::{Launch, Server, fresh_dir, real, subject};
 use crate::common::{SOON, wait_for};
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -42,41 +41,6 @@ fn ps_shows_the_title_that_the_template_says() {
     }
     let untouched = Launch::subject().args(&["--set-proc-title", "no"]).start();
     assert!(title(&untouched).contains("--set-proc-title no"), "{}", title(&untouched));
-}
-
-/// The cores that each thread of a process may use, by the thread's name.
-fn cores(server: &Server) -> Vec<(String, String)> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("the threads");
-    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-    tasks
-        .flatten()
-        .map(|task| {
-            let status = read(&task.path().join("status"));
-            let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-            (read(&task.path().join("comm")).trim().to_owned(), allowed.unwrap_or_default().trim().to_owned())
-        })
-        .collect()
-}
-
-#[test]
-fn threads_run_on_the_cores_that_are_named() {
-    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-        return;
-    }
-    let lists = ["--server-cpulist", "0", "--bio-cpulist", "1", "--appendonly", "yes"];
-    let server = Launch::subject().args(&lists).start();
-    wait_for("the threads have bound themselves", SOON, || {
-        let cores = cores(&server);
-        let bound = |name: &str| {
-            cores.iter().filter(|c| c.0.starts_with(name)).map(|c| c.1.as_str()).collect::<Vec<_>>()
-        };
-        let workers = bound("worker-");
-        !workers.is_empty()
-            && workers.iter().all(|list| *list == "0")
-            && bound("control") == ["0"]
-            && bound("free") == ["1"]
-            && bound("aof") == ["1", "1"]
-    });
 }
 
 #[test]
