@@ -31,7 +31,7 @@ pub const COMMANDS: &[Command] = &[
         ),
     Command::new("failover", -1, Server, failover).flags(ADMIN | NOSCRIPT | STALE | LOCK_ALL).doc(
         "6.2.0",
-        "[target=<TO host port:integer [FORCE]>] [ABORT] [milliseconds=TIMEOUT:integer]",
+        "[TO target=(host port:integer [FORCE])] [ABORT] [TIMEOUT milliseconds:integer]",
         "Hands the part of the primary over to a replica.",
     ),
     Command::new("role", 1, Server, role)
