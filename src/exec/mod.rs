@@ -108,6 +108,13 @@ impl Shared {
         }
     }
 
+    /// Whether memory is above `limit`, not counting what the log keeps for readers that are behind (replicas, the
+    /// append-only file): keys that are evicted would make that longer still.
+    pub fn is_above(&self, limit: u64) -> bool {
+        let used = (self.memory.used)();
+        used > limit && used.saturating_sub(self.keyspace.log.beyond_backlog()) > limit
+    }
+
     /// How this node treats keys whose time has come.
     pub fn expiring(&self) -> Expiring {
         // While writes are paused nothing may change, not even by itself: a failover relies on it.

@@ -265,10 +265,15 @@ impl Executor {
 
     /// What the flags of a script refuse. One that says nothing of itself is looked at command by command.
     fn may_begin(&self, of_primary: bool, of_script: Flags, read_only: bool) -> Result<(), Fail> {
+        const MASTERDOWN: &str =
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
+        let bits = self.shared.gate.load(Ordering::Relaxed);
+        if of_script.has(Flags::SILENT) && bits & gate::STALE != 0 && !of_primary {
+            return Err(Fail::text(MASTERDOWN));
+        }
         if of_script.has(Flags::SILENT) || of_primary {
             return Ok(());
         }
-        let bits = self.shared.gate.load(Ordering::Relaxed);
         let writes = !of_script.has(Flags::NO_WRITES);
         if bits & gate::CLUSTER != 0 && of_script.has(Flags::NO_CLUSTER) {
             return Err(Fail::text("ERR Can not run script on cluster, 'no-cluster' flag is set."));
@@ -276,13 +281,11 @@ impl Executor {
         if read_only && writes {
             return Err(Fail::text("ERR Can not execute a script with write flag using *_ro command."));
         }
-        if bits & gate::STALE != 0 && !of_script.has(Flags::ALLOW_STALE) {
-            return Err(Fail::text(
-                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
-            ));
-        }
         if writes && bits & gate::READ_ONLY != 0 {
-            return Err(Fail::text("READONLY You can not run script with write flag on readonly replica."));
+            return Err(Fail::text("READONLY You can't write against a read only replica."));
+        }
+        if bits & gate::STALE != 0 && !of_script.has(Flags::ALLOW_STALE) {
+            return Err(Fail::text(MASTERDOWN));
         }
         if writes && bits & gate::SAVE_FAILED != 0 {
             return Err(Fail::text(
@@ -442,7 +445,7 @@ impl Run<'_, '_> {
         let shared = self.executor.shared;
         let listed = shared.commands.get(id);
         let command = listed.command;
-        if command.has(flags::NOSCRIPT) {
+        if command.has(flags::NOSCRIPT) && !shared.scripts.may_run_all.load(Ordering::Relaxed) {
             return Some("ERR This Redis command is not allowed from script".into());
         }
         if !self.of_primary && self.executor.is_restricted(self.client) {
@@ -459,16 +462,16 @@ impl Run<'_, '_> {
         if self.of_primary {
             return None;
         }
-        let mut bits = shared.gate.load(Ordering::Relaxed) & listed.needs;
-        if self.flags.has(Flags::ALLOW_STALE) {
-            bits &= !gate::STALE;
+        let bits = shared.gate.load(Ordering::Relaxed) & listed.needs;
+        if bits & gate::STALE != 0 {
+            return Some("ERR Can not execute the command on a stale replica".into());
         }
         // What has begun to write goes on.
         let short = command.has(flags::DENYOOM) && self.short_of_memory && !self.wrote;
         if short {
             return Some("OOM command not allowed when used memory > 'maxmemory'.".into());
         }
-        let node = bits & (gate::STALE | gate::READ_ONLY | gate::SAVE_FAILED | gate::FEW_REPLICAS);
+        let node = bits & (gate::READ_ONLY | gate::SAVE_FAILED | gate::FEW_REPLICAS);
         let text = self.executor.refusal(self.host, node, self.call.now);
         if let Some(text) = text {
             return Some(text.into());

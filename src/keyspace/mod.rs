@@ -116,6 +116,10 @@ pub struct Stats {
     pub dirty: AtomicU64,
     /// Keys that clients wait for.
     pub blocking_keys: AtomicUsize,
+    /// Those of them for whose waiters it matters that the key goes, too.
+    pub blocking_keys_for_loss: AtomicUsize,
+    /// Keys of a writable replica's own that have an expiry.
+    pub own_volatile_keys: AtomicUsize,
 }
 
 /// A key that a batch of commands will look up. See [`Keyspace::upcoming`].

@@ -239,6 +239,8 @@ pub struct Store {
     pub interpreters: AtomicU64,
     /// The node ends: what runs is given up, whatever it has done.
     pub ending: AtomicBool,
+    /// Scripts may run commands that are forbidden to them (DEBUG SET-DISABLE-DENY-SCRIPTS).
+    pub may_run_all: AtomicBool,
     last_number: AtomicU64,
 }
 

@@ -110,6 +110,7 @@ pub fn serve(
     let mut node = make_node(config, renames, users, workers, &mut seed, origin)?;
     node.tls = tls;
     let node = Arc::new(node);
+    node.show_title(&node.config.load());
     info!("Running mode={}, port={}.", node.mode_name(), node.config.load().shown_port());
     describe_crashes(&node);
     let accepting =
@@ -414,7 +415,7 @@ pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
         hash_max_listpack_entries: config.hash_max_listpack_entries as usize,
         hash_max_listpack_value: config.hash_max_listpack_value as usize,
         list_max_listpack_size: config.list_max_listpack_size,
-        list_compress_depth: config.list_compress_depth,
+        list_packed_threshold: usize::MAX,
         set_max_intset_entries: config.set_max_intset_entries as usize,
         set_max_listpack_entries: config.set_max_listpack_entries as usize,
         set_max_listpack_value: config.set_max_listpack_value as usize,

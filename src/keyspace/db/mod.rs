@@ -598,6 +598,12 @@ impl<'l, 'k> Db<'l, 'k> {
         self.effects.dirty += 1;
     }
 
+    /// Counts the elements that changed with a key, which counts as one of them by itself
+    /// (`rdb_changes_since_last_save`).
+    pub fn count_elements(&mut self, elements: usize) {
+        self.effects.dirty += elements.saturating_sub(1) as u64;
+    }
+
     /// Says that replicas are told nothing of what the command that runs has changed.
     pub fn record_nothing(&mut self) {
         self.effects.recorded = true;

@@ -25,6 +25,7 @@ use crate::server::control::replication::SavedPosition;
 use crate::server::disk::file::DiskFile;
 use crate::server::disk::replace::Replacement;
 use crate::server::node::{Node, unix_ms};
+use crate::server::process::affinity;
 use crate::server::process::os_error::words;
 
 /// Bytes after which a save asks the disk to begin writing, so that the final fsync is short.
@@ -393,12 +394,14 @@ fn begin_save(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
 pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
     let Some(picture) = begin_save(node, locked) else { return false };
     let for_thread = Arc::clone(node);
-    let started =
-        std::thread::Builder::new().name("save".into()).spawn(move || match run_save(&for_thread, picture) {
+    let started = std::thread::Builder::new().name("save".into()).spawn(move || {
+        affinity::bind_or_warn("bgsave-cpulist", &for_thread.config.load().bgsave_cpulist);
+        match run_save(&for_thread, picture) {
             Ok(()) => tracing::info!("Background saving terminated with success"),
             Err(e) if e.kind() == GIVEN_UP => tracing::warn!("Background saving terminated: {e}"),
             Err(_) => tracing::warn!("Background saving error"),
-        });
+        }
+    });
     match started {
         Ok(_) => {
             tracing::info!("Background saving started by pid {}", std::process::id());

@@ -57,6 +57,27 @@ pub fn load<R: Read>(
     load_records(node, &mut reader, false, keep_on)
 }
 
+/// What becomes of a key of a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Same {
+    /// The file's takes its place.
+    Replace,
+    /// The server ends: whoever loads is wrong about what there is.
+    Refuse,
+}
+
+/// As [`load`], into a keyspace that may hold keys.
+pub fn load_over<R: Read>(
+    node: &Node,
+    input: R,
+    total: Option<u64>,
+    same: Same,
+) -> Result<Loaded, rdb::Error> {
+    let mut reader = open(node, input)?;
+    node.save.loading.begin(total.unwrap_or(0));
+    read_records(node, &mut reader, false, same, &|| true)
+}
+
 /// Reads the header.
 pub(super) fn open<R: Read>(node: &Node, input: R) -> Result<Reader<R>, rdb::Error> {
     let limits = node.shared.limits.load();
@@ -71,8 +92,23 @@ pub(super) fn load_records<R: Read>(
     keep_dead: bool,
     keep_on: &dyn Fn() -> bool,
 ) -> Result<Loaded, rdb::Error> {
+    read_records(node, reader, keep_dead, Same::Replace, keep_on).map_err(|mut error| {
+        if node.config.load().hide_user_data_from_log {
+            error.key = None;
+        }
+        error
+    })
+}
+
+fn read_records<R: Read>(
+    node: &Node,
+    reader: &mut Reader<R>,
+    keep_dead: bool,
+    same: Same,
+    keep_on: &dyn Fn() -> bool,
+) -> Result<Loaded, rdb::Error> {
     let limits = node.shared.limits.load_full();
-    let shared = Shared { node, limits: &limits, now: unix_ms(), failed: AtomicBool::new(false) };
+    let shared = Shared { node, limits: &limits, same, now: unix_ms(), failed: AtomicBool::new(false) };
     // The calling thread is one of them.
     let helpers = start::workers(&node.config.load()).saturating_sub(1);
     let (jobs, queue) = sync_channel(2 * helpers.max(1));
@@ -134,6 +170,7 @@ fn mistake(offset: u64, expected: &'static str, why: &'static str) -> rdb::Error
 struct Shared<'a> {
     node: &'a Node,
     limits: &'a Limits,
+    same: Same,
     now: UnixMs,
     /// One of them has found damage: the others need not go on.
     failed: AtomicBool,
@@ -331,6 +368,10 @@ impl Shared<'_> {
         }
         let mut locked = ks.lock_slot(ks.hashed(&entry.key).slot);
         let mut db = Db::new(&mut locked, index, self.now, Expiring::Ignore, &mut tally.effects);
+        if self.same == Same::Refuse && db.peek(&entry.key).is_some() {
+            tracing::warn!("RDB has duplicated key '{}' in DB {index}", entry.key.escape_ascii());
+            panic!("Duplicated key found in RDB file");
+        }
         db.insert(&entry.key, entry.value, entry.expire);
         db.set_usage(&entry.key, entry.idle_s, entry.freq);
         db.changed(&entry.key, event::LOADED);

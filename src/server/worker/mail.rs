@@ -10,7 +10,6 @@ use crate::server::node::tracking;
 use crate::server::worker::Worker;
 
 /// The answer of CLIENT UNBLOCK with ERROR.
-const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 
 impl Worker {
     #[expect(clippy::too_many_lines, reason = "one short arm for each kind of mail")]
@@ -94,9 +93,7 @@ impl Worker {
                 }
                 Mail::Rights { user } => self.settle_rights(user.as_deref()),
                 Mail::Demoted => self.let_go(),
-                Mail::Unblock { token, client, with_error } => {
-                    self.give_up(token, client, with_error.then_some(UNBLOCKED));
-                }
+                Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
                 Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
                 Mail::SlotsChanged => self.redirect_blocked(),
                 Mail::Settle(sender) => drop(sender),

@@ -30,6 +30,7 @@ use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream, Wait};
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::clients::Usage;
+use crate::server::node::expiry::Round;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
 
@@ -84,6 +85,8 @@ pub struct Worker {
     /// Tokens that may have more to read than the last read took.
     ready: Vec<usize>,
     reply: Reply,
+    /// Bytes that it took at the end of the last round.
+    reply_capacity: usize,
     /// Room for the input of a round.
     gathered: Vec<u8>,
     /// Kept for its allocation.
@@ -164,7 +167,7 @@ impl Host for NodeHost<'_> {
     }
 
     fn did(&mut self, event: &'static str, nanos: u64) {
-        self.node.latency.note(event, nanos, unix_ms() / 1000);
+        self.node.note_event(event, nanos);
     }
 
     fn meanwhile(&mut self) {
@@ -201,6 +204,7 @@ impl Worker {
             deadlines: Deadlines::default(),
             ready: Vec::new(),
             reply: Reply::new(),
+            reply_capacity: 0,
             gathered: vec![0; GATHER_SIZE],
             segments: Vec::new(),
             last_second: 0,
@@ -373,7 +377,7 @@ impl Worker {
         let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
         let workers = self.node.threads.workers.get().map_or(1, Vec::len);
         let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
-        let began = now_ns();
+        let (began, mut dead, mut capped) = (now_ns(), 0, false);
         for _ in 0..SHARDS_PER_PERIOD {
             let shard = self.next_shard;
             self.next_shard += workers;
@@ -384,10 +388,17 @@ impl Worker {
             if is_replica {
                 self.executor.expire_own(host, shard, now);
             } else {
-                self.executor.expire_shard(host, shard, now, keys);
+                let found = self.executor.expire_shard(host, shard, now, keys);
+                dead += found;
+                capped |= found >= keys;
             }
         }
-        NodeHost::new(&self.node).did("expire-cycle", now_ns().wrapping_sub(began));
+        let nanos = now_ns().wrapping_sub(began);
+        NodeHost::new(&self.node).did("expire-cycle", nanos);
+        let keyspace = &self.node.shared.keyspace;
+        let all: usize = (0..keyspace.databases() as u16).map(|db| keyspace.volatile_len(db)).sum();
+        let volatile = all * SHARDS_PER_PERIOD / SHARDS + dead;
+        self.node.counters.expiry.note(Round { nanos, dead, volatile, capped });
     }
 
     /// Closes a client that was silent for longer than `timeout` seconds, or looks again when it may be so.
