@@ -14,7 +14,7 @@ use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 use crate::cluster::view::View;
 use crate::command::spec::flags;
-use crate::command::table::Listed;
+use crate::command::table::CommandEntry;
 use crate::command::{Client, Command, CommandTable, Fail, TimeoutReply, gate};
 use crate::keyspace::board::Busy;
 use crate::keyspace::db::{Expiring, Notice};
@@ -254,8 +254,8 @@ impl Executor {
     #[inline(always)]
     pub fn look_up(&self, args: &[&[u8]]) -> Result<usize, Fail> {
         if let Some(id) = self.shared.commands.find(args[0]) {
-            let listed = self.shared.commands.get(id);
-            if listed.subcommands.is_empty() && listed.command.accepts(args.len()) {
+            let entry = self.shared.commands.get(id);
+            if entry.subcommands.is_empty() && entry.command.accepts(args.len()) {
                 return Ok(id);
             }
         }
@@ -265,24 +265,24 @@ impl Executor {
     #[cold]
     fn look_up_odd(&self, args: &[&[u8]]) -> Result<usize, Fail> {
         let Some(id) = self.shared.commands.find(args[0]) else { return Err(admit::unknown_command(args)) };
-        let listed = self.shared.commands.get(id);
-        if !listed.subcommands.is_empty() && args.len() > 1 {
-            return self.look_up_sub(id, listed, args);
+        let entry = self.shared.commands.get(id);
+        if !entry.subcommands.is_empty() && args.len() > 1 {
+            return self.look_up_sub(id, entry, args);
         }
-        self.fitting(id, listed, args)
+        self.fitting(id, entry, args)
     }
 
-    fn fitting(&self, id: usize, listed: &Listed, args: &[&[u8]]) -> Result<usize, Fail> {
-        if !listed.command.accepts(args.len()) {
+    fn fitting(&self, id: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, Fail> {
+        if !entry.command.accepts(args.len()) {
             self.stats.reject(id);
-            return Err(Fail::Arity(listed.name.clone()));
+            return Err(Fail::Arity(entry.name.clone()));
         }
         Ok(id)
     }
 
-    fn look_up_sub(&self, container: usize, listed: &Listed, args: &[&[u8]]) -> Result<usize, Fail> {
+    fn look_up_sub(&self, container: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, Fail> {
         let Some(id) = self.shared.commands.find_sub(container, args[1]) else {
-            return Err(admit::unknown_subcommand(&listed.name, args[1]));
+            return Err(admit::unknown_subcommand(&entry.name, args[1]));
         };
         self.fitting(id, self.shared.commands.get(id), args)
     }
@@ -302,18 +302,18 @@ impl Executor {
         reply: &mut Reply,
     ) -> After {
         let shared = self.shared;
-        let listed = shared.commands.get(id);
+        let entry = shared.commands.get(id);
         let call = Call {
             id,
-            command: listed.command,
+            command: entry.command,
             args,
-            key: hashed.zip(listed.single_key).and_then(|(h, at)| Some((*args.get(at)?, h))),
+            key: hashed.zip(entry.single_key).and_then(|(h, at)| Some((*args.get(at)?, h))),
             now,
         };
-        let bits = (shared.gate.load(Ordering::Relaxed) | client.conditions()) & listed.needs;
+        let bits = (shared.gate.load(Ordering::Relaxed) | client.conditions()) & entry.needs;
         let mut admitted = Admitted::default();
         if bits != 0 {
-            match self.admit(host, client, &call, listed, bits, reply) {
+            match self.admit(host, client, &call, entry, bits, reply) {
                 Ok(passed) => admitted = passed,
                 Err(after) => return after,
             }
@@ -322,11 +322,11 @@ impl Executor {
         let mut busy = None;
         if let Some((_, hashed)) = call.key {
             match shared.keyspace.try_lock_slot(hashed.slot, client.aside.tries) {
-                Ok(locked) => return self.run(host, client, &call, listed, &admitted, locked, reply),
+                Ok(locked) => return self.run(host, client, &call, entry, &admitted, locked, reply),
                 Err(held) => busy = Some(held),
             }
         }
-        self.run_later(host, client, &call, listed, &admitted, busy, reply)
+        self.run_later(host, client, &call, entry, &admitted, busy, reply)
     }
 
     /// As [`execute`](Self::execute), from the locks on, for a command whose locks are not had at once.
@@ -337,13 +337,13 @@ impl Executor {
         host: &mut dyn Host,
         client: &mut Client,
         call: &Call<'a>,
-        listed: &Listed,
+        entry: &CommandEntry,
         admitted: &Admitted<'a>,
         busy: Option<Busy>,
         reply: &mut Reply,
     ) -> After {
         match self.lock_for(client, call, busy) {
-            Some(locked) => self.run(host, client, call, listed, admitted, locked, reply),
+            Some(locked) => self.run(host, client, call, entry, admitted, locked, reply),
             None => self.wait_for_locks(client, call, admitted, reply),
         }
     }
@@ -372,7 +372,7 @@ impl Executor {
         host: &mut dyn Host,
         client: &mut Client,
         call: &Call<'a>,
-        listed: &Listed,
+        entry: &CommandEntry,
         admitted: &Admitted<'a>,
         mut locked: Locked<'static>,
         reply: &mut Reply,
@@ -380,7 +380,7 @@ impl Executor {
         if !self.may_write(client, call, &mut locked) {
             return self.wait_for_locks(client, call, admitted, reply);
         }
-        if let Err(after) = self.look_again(client, call, listed, admitted, &mut locked, reply) {
+        if let Err(after) = self.look_again(client, call, entry, admitted, &mut locked, reply) {
             return after;
         }
         let mut ended = self.call(Origin::of(client), call, host, client, &mut locked, reply);
@@ -427,7 +427,7 @@ impl Executor {
         &mut self,
         client: &mut Client,
         call: &Call<'a>,
-        listed: &Listed,
+        entry: &CommandEntry,
         admitted: &Admitted<'a>,
         locked: &mut Locked<'_>,
         reply: &mut Reply,
@@ -440,7 +440,7 @@ impl Executor {
         }
         // A failover waits for writes that passed the gate before it closed: they take the locks that it
         // took in between, and stop here.
-        if self.shared.gate.load(Ordering::Relaxed) & listed.needs & gate::PAUSED_WRITES != 0 {
+        if self.shared.gate.load(Ordering::Relaxed) & entry.needs & gate::PAUSED_WRITES != 0 {
             client.set_asking(admitted.asking);
             return Err(After::Postponed);
         }

@@ -369,8 +369,8 @@ impl Run<'_, '_> {
     /// Refuses a command, in the words that scripts know.
     fn refusal(&mut self, id: usize, args: &[&[u8]]) -> Option<String> {
         let shared = self.executor.shared;
-        let listed = shared.commands.get(id);
-        let command = listed.command;
+        let entry = shared.commands.get(id);
+        let command = entry.command;
         if command.has(flags::NOSCRIPT) {
             return Some("ERR This Redis command is not allowed from script".into());
         }
@@ -388,7 +388,7 @@ impl Run<'_, '_> {
         if self.of_primary {
             return None;
         }
-        let mut bits = shared.gate.load(Ordering::Relaxed) & listed.needs;
+        let mut bits = shared.gate.load(Ordering::Relaxed) & entry.needs;
         if self.flags.has(Flags::ALLOW_STALE) {
             bits &= !gate::STALE;
         }
@@ -402,7 +402,7 @@ impl Run<'_, '_> {
         if let Some(text) = text {
             return Some(text.into());
         }
-        self.route_refusal(command, &listed.name, args)
+        self.route_refusal(command, &entry.name, args)
     }
 
     /// Whether this node serves the keys of a command, and the script may use them.
@@ -565,7 +565,7 @@ impl Calls for Run<'_, '_> {
         if args.len() > 1 && !commands.get(id).subcommands.is_empty() {
             id = commands.find_sub(id, args[1])?;
         }
-        let errand = Errand { id, listed: commands.get(id), args };
+        let errand = Errand { id, entry: commands.get(id), args };
         Some(self.of_primary || self.client.user().is_none_or(|user| user.check(&errand).is_ok()))
     }
 

@@ -171,7 +171,7 @@ impl Board {
     /// Wakes who waits for a shard (or, with `keys`, for keys of it). `first` runs while the board is locked, so
     /// that nobody is put on it between that and the waking.
     #[cold]
-    pub(super) fn let_go(&self, shard: usize, keys: bool, first: impl FnOnce()) {
+    pub(super) fn wake_waiting(&self, shard: usize, keys: bool, first: impl FnOnce()) {
         let mut lists = self.lists.lock();
         first();
         let woken: Vec<(u64, Waiting)> = lists

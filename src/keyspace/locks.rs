@@ -128,7 +128,7 @@ impl ShardLock {
             fence(Ordering::SeqCst);
         }
         if self.marks.load(Ordering::Relaxed) & WANTED != 0 {
-            self.board.let_go(usize::from(self.shard), false, || self.clear(WANTED));
+            self.board.wake_waiting(usize::from(self.shard), false, || self.clear(WANTED));
         }
     }
 
@@ -406,7 +406,7 @@ impl<'k> Locked<'k> {
             let lock = &self.ks.locks[shard];
             lock.marks.fetch_or(LONG, Ordering::SeqCst);
             if lock.marks.load(Ordering::SeqCst) & WANTED != 0 {
-                board.let_go(shard, false, || lock.clear(WANTED));
+                board.wake_waiting(shard, false, || lock.clear(WANTED));
             }
         }
     }
@@ -481,7 +481,7 @@ impl<'k> Locked<'k> {
         let ended = before - marks.len();
         if ended > 0 {
             self.ks.board.arrive(ended);
-            self.ks.board.let_go(shard, true, || {});
+            self.ks.board.wake_waiting(shard, true, || {});
         }
         ended > 0
     }

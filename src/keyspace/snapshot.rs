@@ -12,7 +12,7 @@
 //! the empty ones, and a database that comes into being begins with the number of the time.
 //!
 //! An entry carries one bit, the parity of the snapshot that last had it on record. Entries added
-//! meanwhile carry the new parity and are not part of the picture. When the walk ends every entry
+//! meanwhile carry the new parity and are not part of the snapshot. When the walk ends every entry
 //! has the parity of this snapshot, which the next one takes to mean "not yet saved".
 
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Keyspace {
         self.snapshot.running.load(Ordering::Acquire)
     }
 
-    /// Fixes the picture: everything as it is while `locked` holds every shard. `None` when a
+    /// Begins a snapshot: everything as it is while `locked` holds every shard. `None` when a
     /// snapshot is being written already.
     ///
     /// # Panics
@@ -129,7 +129,7 @@ struct Cursor {
     position: u64,
 }
 
-/// The walk over the picture. Dropping it before its end finishes the walk without keeping anything.
+/// The walk over a snapshot. Dropping it before its end finishes the walk without keeping anything.
 pub struct Walk {
     ks: Arc<Keyspace>,
     number: u32,
@@ -149,12 +149,12 @@ impl std::fmt::Debug for Walk {
 }
 
 impl Walk {
-    /// Databases in the picture: number, keys, keys with an expiry.
+    /// Databases in the snapshot: number, keys, keys with an expiry.
     pub fn databases(&self) -> &[(DbIndex, usize, usize)] {
         &self.databases
     }
 
-    /// Keys in the picture.
+    /// Keys in the snapshot.
     pub fn keys(&self) -> usize {
         self.databases.iter().map(|d| d.1).sum()
     }

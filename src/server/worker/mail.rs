@@ -93,7 +93,7 @@ impl Worker {
                     }
                 }
                 Mail::Rights { user } => self.settle_rights(user.as_deref()),
-                Mail::Demoted => self.let_go(),
+                Mail::Demoted => self.give_up_all(),
                 Mail::Unblock { token, client, with_error } => {
                     self.give_up(token, client, with_error.then_some(UNBLOCKED));
                 }

@@ -169,7 +169,7 @@ impl Worker {
     }
 
     /// Ends every wait with an error: what the client waited for cannot happen on a replica.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn give_up_all(&mut self) {
         const WHY: &str =
             "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
         let waits = |hold: &Hold| hold.wait().is_some() || matches!(hold, Hold::Host { blocked: true });
