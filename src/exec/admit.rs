@@ -17,7 +17,7 @@ use crate::command::{Command, Fail, gate, is};
 use crate::keyspace::{Db, Locked};
 use crate::resp::Reply;
 
-/// Conditions that change a command's way and refuse nothing.
+/// Conditions that send a command another way, but refuse none.
 const NOT_REFUSING: u32 = gate::CLUSTER | gate::IN_MULTI | gate::ASKING | gate::RESTRICTED;
 
 /// What was found out about a command that may run, and must hold still once its locks are held.
@@ -29,7 +29,7 @@ pub(super) struct Admitted<'a> {
     pub asking: bool,
     /// `None` for the common case, one key in a slot that is ours and stays.
     route: Option<Route<'a>>,
-    /// By which view that was found.
+    /// The view that this was found by.
     view: Option<*const View>,
 }
 
@@ -194,7 +194,7 @@ impl Executor {
         checked.map_err(|fail| self.send_away(client, call.id, &fail, reply))
     }
 
-    /// Answers with a redirection or a refusal of the cluster's.
+    /// Answers with a redirection, or with why the cluster does not serve.
     fn send_away(&mut self, client: &mut Client, id: usize, fail: &Fail, reply: &mut Reply) -> After {
         if let Some(multi) = client.multi_mut() {
             multi.aborted = true;
@@ -225,7 +225,7 @@ impl Executor {
         if self.queue(client, call, entry, reply) { Err(After::Done) } else { Ok(()) }
     }
 
-    /// A command that is about to be queued is told as early as the slot is moving where its keys are.
+    /// Before a command is queued: in a slot that is moving, looks already now whether its keys are here.
     fn confirm_queued(
         &mut self,
         route: &Route<'_>,

@@ -56,7 +56,7 @@ pub struct Shared {
     pub commands: CommandTable,
     /// Conditions of the node: bits of [`gate`].
     pub gate: AtomicU32,
-    /// Directives that shape values; every executor takes a change over with its next command.
+    /// Directives that shape values; each executor takes a change over with its next batch of commands.
     pub limits: ArcSwap<Limits>,
     /// `maxmemory` and how keys are evicted.
     pub memory: MemoryLimit,
@@ -68,8 +68,8 @@ pub struct Shared {
     pub is_replica: AtomicBool,
     /// Scripts and functions.
     pub scripts: Store,
-    /// A script that has run for longer is told of to who needs its locks (`busy-reply-threshold`), in
-    /// milliseconds; 0: never.
+    /// `busy-reply-threshold` in milliseconds: who needs the locks of a script that has run for longer is told
+    /// -BUSY; 0: nobody is.
     pub busy_after_ms: AtomicU64,
     /// Who looks at commands that have run.
     pub observers: Observers,
@@ -89,7 +89,7 @@ pub struct MemoryLimit {
     pub policy: AtomicU8,
     /// `maxmemory-samples`: keys that are compared to find the one to evict.
     pub samples: AtomicU32,
-    /// How many keys are evicted in one go before commands run although memory is still too much
+    /// How many keys are evicted in one go; after that commands run although memory is still above its limit
     /// (`maxmemory-eviction-tenacity`).
     pub most: AtomicU64,
     /// Bytes allocated now.
@@ -157,7 +157,7 @@ pub enum After {
     Suspended,
     /// Run the same command again later: the node is paused.
     Postponed,
-    /// Run the same command again when the client is woken: the board says that it waits.
+    /// Run the same command again when the client, which is on the board, is woken.
     Aside,
     /// The connection leaves its worker for a replication link.
     Detached,
@@ -225,7 +225,7 @@ impl Executor {
         }
     }
 
-    /// To be called before each batch of commands: what may have changed since the last one.
+    /// Takes over what may have changed since the last batch of commands. To be called before each.
     pub fn refresh(&mut self) {
         let limits = self.shared.limits.load();
         if !Arc::ptr_eq(&limits, &self.limits) {
@@ -234,13 +234,13 @@ impl Executor {
         self.stopwatch.start();
     }
 
-    /// The time from now on is that of the next command.
+    /// Time from now on is counted for the next command.
     pub fn start_batch(&mut self) {
         self.stopwatch.start();
     }
 
-    /// Adds what was counted to what all threads see. To be called behind each run of commands:
-    /// once a command it would cost a locked instruction each time.
+    /// Adds what was counted to what all threads see. To be called after each run of commands: after each command
+    /// it would cost a locked instruction.
     pub fn publish_counts(&mut self) {
         let effects = &mut self.effects;
         self.stats.add_lookups(std::mem::take(&mut effects.hits), std::mem::take(&mut effects.misses));
@@ -318,7 +318,7 @@ impl Executor {
                 Err(after) => return after,
             }
         }
-        // Two ways that meet in the same code and do not share it: locks that are built in one place need no copy.
+        // Both ways end in `run`, and each calls it itself: locks that came together here would be copied first.
         let mut busy = None;
         if let Some((_, hashed)) = call.key {
             match shared.keyspace.try_lock_slot(hashed.slot, client.aside.tries) {
@@ -329,7 +329,7 @@ impl Executor {
         self.run_later(host, client, &call, entry, &admitted, busy, reply)
     }
 
-    /// As [`execute`](Self::execute), from the locks on, for a command whose locks are not had at once.
+    /// The rest of [`execute`](Self::execute) for a command that did not get its locks at once.
     #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[inline(never)]
     fn run_later<'a>(
@@ -447,7 +447,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Whether `client` is not the stream of a primary that is followed no more. Its locks are held, and
+    /// False for the stream of a primary that is not followed any more. Its locks are held, and
     /// whom the node follows changes only with all locks held.
     #[inline]
     fn may_apply(&self, client: &Client) -> bool {
@@ -465,8 +465,7 @@ impl Executor {
         }
     }
 
-    /// Appends a command of our primary to our own log as it came, unless a transaction that it belongs
-    /// to is not at its end.
+    /// Appends a command of our primary to our own log as it came; commands of a transaction together, at its end.
     fn pass_on(&mut self, client: &mut Client) {
         if !client.in_multi()
             && let Some(upstream) = &mut client.upstream

@@ -49,7 +49,7 @@ use crate::script::{self, Calls, Failure, Flags, Function, Given, Library, Runni
 
 /// A script that has run for so long can be seen and killed, in milliseconds.
 const SHOWN_AFTER: u64 = 5;
-/// How often one that waits with locks in hand looks again, and how long one at most that may not wait for ever.
+/// How often a script that waits with locks in hand looks again, and how long a second one waits at most.
 const PAUSE: Duration = Duration::from_micros(50);
 const SECOND_WAITS: Duration = Duration::from_millis(100);
 
@@ -340,7 +340,7 @@ impl Executor {
         !busy.key && holder.is_some_and(|holder| holder.reason == Reason::Script)
     }
 
-    /// Answers a command that needs what a script holds which takes long.
+    /// Answers -BUSY to a command that needs a shard of a script that takes long.
     #[cold]
     pub(super) fn tell_busy(&mut self, client: &mut Client, call: &Call<'_>, reply: &mut Reply) -> After {
         client.aside = Aside::default();
@@ -355,7 +355,7 @@ impl Executor {
     }
 }
 
-/// What is answered while a script takes long.
+/// -BUSY, in the words for a script or for a function.
 pub fn busy_fail(store: &Store) -> Fail {
     let of_function = store.running().first().is_some_and(|running| running.function.is_some());
     Fail::text(if of_function {
@@ -392,7 +392,7 @@ impl Run<'_, '_> {
         if self.flags.has(Flags::ALLOW_STALE) {
             bits &= !gate::STALE;
         }
-        // What has begun to write goes on.
+        // A script that has begun to write goes on.
         let short = command.has(flags::DENYOOM) && self.short_of_memory && !self.wrote;
         if short {
             return Some("OOM command not allowed when used memory > 'maxmemory'.".into());
@@ -578,7 +578,7 @@ impl Calls for Run<'_, '_> {
             self.show();
         }
         if self.executor.shared.scripts.ending.load(Ordering::Acquire) {
-            // Nobody is to see a half of it.
+            // What it did is a half, which nobody may see.
             self.executor.effects.discard_records();
             return Err(Stop::Killed);
         }

@@ -148,7 +148,7 @@ impl Board {
 
     /// Puts a client on the board if `still_busy`. That is asked while the board is locked, so that a holder that
     /// lets go afterwards finds the client here. `ticket` is 0 when the client waits for the first time, and tells
-    /// its place in the row from then on.
+    /// its place in the queue from then on.
     pub(super) fn put_aside(
         &self,
         who: Waiting,

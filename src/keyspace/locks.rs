@@ -303,7 +303,7 @@ impl Keyspace {
             match self.lock_in_order(set, mine, |lock| lock.lock_soon(TRIES_BEFORE_QUEUEING, &mut sleeps)) {
                 Ok(locked) => return locked,
                 Err(busy) => {
-                    // With nothing in hand; what it gets it keeps for the next round.
+                    // It sleeps with nothing in hand, and keeps this shard for the next round.
                     self.locks[busy.shard].raw.lock();
                     mine = Some(busy.shard);
                 }
@@ -324,7 +324,7 @@ impl Keyspace {
         self.lock_slot(shard as u16)
     }
 
-    /// Waits until every shard is held: nobody else reads or writes meanwhile.
+    /// Locks every shard, sleeping until it has them all: then nobody else reads or writes.
     pub fn lock_all(&self) -> Locked<'_> {
         self.lock(LockSet::ALL)
     }
@@ -445,8 +445,8 @@ impl<'k> Locked<'k> {
         set.shards().find(|shard| !self.has(*shard))
     }
 
-    /// Holds keys back for writers until [`let_through`](Self::let_through): they are sent away. Returns the
-    /// number of the parcel that they make.
+    /// Holds keys back from writers until [`let_through`](Self::let_through): they are on their way to another
+    /// node. Returns the number of the parcel that they make.
     pub fn hold_back(&mut self, db: DbIndex, keys: &[Vec<u8>]) -> u64 {
         let parcel = self.ks.board.send_off(keys.len());
         for key in keys {
@@ -466,7 +466,7 @@ impl<'k> Locked<'k> {
         keys.iter().map(was_held).collect()
     }
 
-    /// Lets writers of all keys of a database go on that `gone` says so of: they are not here any more.
+    /// Lets writers of keys go on that are not here any more: those of a database that `gone` accepts.
     pub(super) fn forget_under_way(&mut self, shard: usize, db: DbIndex, gone: impl Fn(&[u8]) -> bool) {
         if self.ks.board.has_keys_under_way() {
             self.end_marks(shard, |mark| mark.db == db && gone(&mark.key));

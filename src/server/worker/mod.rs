@@ -223,8 +223,8 @@ impl Worker {
                 }
             }
             if carried_over {
-                // A connection may be carried over and have an event too. Twice in a round it would
-                // have its later input parsed without what the earlier left over.
+                // A connection may be left over from the last round and have an event, too. Twice in one round, its
+                // later input would be parsed without what is left of the earlier.
                 readable.sort_unstable();
                 readable.dedup();
             }
@@ -354,7 +354,7 @@ impl Worker {
         NodeHost { node: &self.node }.did("expire-cycle", now_ns().wrapping_sub(began));
     }
 
-    /// Closes a client that was silent for longer than `timeout` seconds, or looks again when it may be so.
+    /// Closes a client that was silent for longer than `timeout` seconds, or sets the time to look again.
     fn close_if_idle(&mut self, token: usize) {
         let Some(c) = self.connections[token].as_ref() else { return };
         let idle = self.last_second.saturating_sub(c.last_seen);
@@ -369,7 +369,7 @@ impl Worker {
         }
     }
 
-    /// Takes a new connection on; with a `refusal` to tell it that and close it.
+    /// Takes a new connection on; one with a `refusal` is told that and closed.
     fn adopt(&mut self, mut stream: Stream, addr: String, local_addr: String, refusal: Option<&str>) {
         let token = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
@@ -439,7 +439,7 @@ impl Worker {
         self.node.clients.add(&c.client, c.stream.fd());
         let Connection { stream, mut client, input, output, .. } = *c;
         let node = Arc::clone(&self.node);
-        // It locks all shards, for which a worker must not sleep.
+        // It locks all shards, and a worker must not sleep for them.
         let attach = move || {
             replication::take_over(&node, &mut client, stream.into_std(), input, output.into_bytes());
         };

@@ -107,7 +107,7 @@ fn to_sockets(node: &Arc<Node>, dump: Dump, ids: &[LinkId], mark: Vec<u8>) -> io
         Ok(())
     });
     match written {
-        // Where everybody has left there is nobody to fail.
+        // When every replica has left, nobody needs to be told of a failure.
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
         _ => {
             with_machine(node, |state, _| state.primary.stream_ready());

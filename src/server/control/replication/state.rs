@@ -36,7 +36,7 @@ pub(super) struct State {
     pub kept_for_syncs: Option<Reader>,
     pub waits: Vec<Wait>,
     pub waits_begun: u64,
-    /// Where the replicas were last asked how far they are.
+    /// The offset of the log at which the replicas were last asked how far they are.
     pub asked_at: u64,
 }
 
