@@ -514,3 +514,56 @@ fn names_of_hosts_work() {
     servers[0].kill();
     wait_for("the failover", FAILOVER, || guard.primary() != old);
 }
+
+/// Sentinels log in to nodes and to one another as users, and have users of their own.
+#[test]
+fn sentinels_have_users_and_are_users() {
+    const RULES: &str = "on >sp allchannels +multi +slaveof +ping +exec +subscribe +config|rewrite +role +publish +info \
+                         +client|setname +client|kill +script|kill";
+    let _alone = light();
+    let servers = nodes(Program::Ours);
+    for server in &servers {
+        server.connect().ok(&format!("ACL SETUSER watcher {RULES}"));
+    }
+    let lines = "sentinel auth-user mymaster watcher\nsentinel auth-pass mymaster sp\nsentinel sentinel-user guard\n\
+                 sentinel sentinel-pass gp\nuser default off\nuser guard on >gp ~* &* +@all\n";
+    let programs = [Program::Ours, Program::Real, Program::Ours];
+    let guards: Vec<Guard> = programs.iter().map(|p| Guard::start(*p, servers[0].port, 2, lines)).collect();
+    for guard in &guards {
+        let mut client = guard.connect();
+        client.expect("SENTINEL MASTERS", "-NOAUTH Authentication required.");
+        client.expect("AUTH guard x", "-WRONGPASS invalid username-password pair or user is disabled.");
+        client.ok("AUTH guard gp");
+        client.expect("ACL WHOAMI", "\"guard\"");
+        wait_for("the sentinels know one another", SOON, || {
+            has_peers(&mut client, 2) && client.run("SENTINEL REPLICAS mymaster").items().len() == 2
+        });
+        wait_for("the primary is well", SOON, || {
+            field(&client.run("SENTINEL MASTER mymaster"), "flags") == "master"
+        });
+    }
+    let seen = servers[0].connect().run("CLIENT LIST").text();
+    assert!(seen.matches("user=watcher ").count() >= 3, "{seen}");
+    assert_eq!(servers[0].connect().run("ACL LOG").to_string(), "[]", "they may do all that they need");
+    // A user that is made here is written with the sentinel's own state, and is there again after a restart.
+    let mut guard = guards.into_iter().next().expect("ours");
+    let mut client = guard.connect();
+    client.ok("AUTH guard gp");
+    client.ok("ACL SETUSER reader on >rp +sentinel|masters +ping");
+    client.expect(
+        "ACL DRYRUN reader SENTINEL FLUSHCONFIG",
+        "\"User reader has no permissions to run the 'sentinel|flushconfig' command\"",
+    );
+    client.ok("SENTINEL FLUSHCONFIG");
+    let text = fs::read_to_string(guard.file()).expect("the file");
+    assert!(text.contains("\nuser default off ") && text.contains("\nuser reader on "), "{text}");
+    guard.kill();
+    guard.launch();
+    let mut client = guard.connect();
+    client.ok("AUTH reader rp");
+    assert_eq!(client.run("SENTINEL MASTERS").items().len(), 1);
+    client.expect(
+        "SENTINEL RESET *",
+        "-NOPERM User reader has no permissions to run the 'sentinel|reset' command",
+    );
+}

@@ -82,6 +82,10 @@ impl Rules<'_> {
                 let inner = inner.strip_suffix(b")").ok_or(RuleError::Syntax)?;
                 let mut selector = Selector::new(self.catalog, false);
                 for word in inner.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
+                    // Written back it would end the selector.
+                    if word.ends_with(b")") {
+                        return Err(RuleError::Syntax);
+                    }
                     self.apply_to_selector(&mut selector, word)?;
                 }
                 user.selectors.push(selector);

@@ -120,7 +120,7 @@ pub static DIRECTIVES: &[Directive] = &[
     none("loading-process-events-interval-bytes", "2097152", Int(1024, INT_MAX, at!(loading_process_events_interval_bytes))).hidden(),
     none("req-res-logfile", "", Text(at!(req_res_logfile))).immutable().hidden(),
     here("enable-debug-command", "no", Choice(at!(enable_debug_command))).immutable(),
-    none("enable-module-command", "no", Choice(at!(enable_module_command))).immutable(),
+    here("enable-module-command", "no", Choice(at!(enable_module_command))).immutable(),
     here("enable-protected-configs", "no", Choice(at!(enable_protected_configs))).immutable(),
     // Snapshots
     here("save", "3600 1 300 100 60 10000", Compound(at!(save))).moves(&[SaveFailure]),

@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod acl;
 mod admin;
 mod blocked;
 mod buffers;
@@ -17,6 +18,7 @@ mod connection;
 mod events;
 mod expired;
 mod families;
+mod hostile;
 mod keys;
 mod maxmemory;
 mod observe;

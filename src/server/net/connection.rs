@@ -349,6 +349,8 @@ pub struct Connection {
     pub over_soft_limit_since: Option<u64>,
     /// The socket may have more to read although no event will say so again.
     pub more_to_read: bool,
+    /// The peer has said all that it will say: what is read last is the end, of which no event tells again.
+    pub read_closed: bool,
     /// The longest reply of the last seconds, and the second of it.
     pub reply_peak: (usize, u64),
     /// What the node was last told of the memory that it takes.
@@ -491,6 +493,7 @@ mod tests {
             last_seen: 0,
             over_soft_limit_since: None,
             more_to_read: false,
+            read_closed: false,
             reply_peak: (0, 0),
             usage: Usage::default(),
         };

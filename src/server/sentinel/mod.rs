@@ -130,6 +130,13 @@ impl Driver {
         }
     }
 
+    /// The users that are written with the next state.
+    pub fn write_users(&self, users: Vec<Vec<u8>>) {
+        if let Some(file) = self.file.get() {
+            file.write_users(users);
+        }
+    }
+
     fn now(&self) -> MonoMs {
         self.node.upgrade().map_or(EPOCH, |node| EPOCH + node.mono_ms())
     }

@@ -218,6 +218,11 @@ impl Worker {
                 if event.is_writable() {
                     self.on_writable(token);
                 }
+                if event.is_read_closed()
+                    && let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut)
+                {
+                    c.read_closed = true;
+                }
                 if event.is_readable() || event.is_error() || event.is_read_closed() {
                     readable.push(token);
                 }
@@ -410,6 +415,7 @@ impl Worker {
             last_seen: self.last_second,
             over_soft_limit_since: None,
             more_to_read: false,
+            read_closed: false,
             reply_peak: (0, self.last_second),
             usage: Usage::default(),
         }));
@@ -461,8 +467,9 @@ impl Worker {
         c.stream.say_end();
         c.stream.deregister(self.poll.registry());
         self.free_place(token);
-        self.node.clients.remove(c.client.id);
+        // In this order: see `close_greediest`.
         self.node.clients.count_memory(c.usage.total, 0);
+        self.node.clients.remove(c.client.id);
         let hold = c.hold.take();
         if let Some(counter) = hold.as_ref().and_then(|hold| hold.counter(&self.node.clients)) {
             counter.fetch_sub(1, Ordering::Relaxed);

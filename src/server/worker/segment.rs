@@ -145,7 +145,7 @@ impl Worker {
                 Ok(n) => {
                     input_bytes += n as u64;
                     c.more_to_read = false;
-                    if c.stream.may_have_more(n, room) {
+                    if c.stream.may_have_more(n, room) || c.read_closed {
                         self.ready.push(token);
                     }
                     if c.hold.is_some() {
