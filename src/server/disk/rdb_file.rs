@@ -68,7 +68,7 @@ pub struct SaveState {
     pub loaded_keys: AtomicU64,
     /// Keys that the load at the start left out because their time was over.
     pub load_expired: AtomicU64,
-    /// Keys of the snapshot under way or the last one, and how many of them are encoded.
+    /// Keys of the snapshot under way, or of the last one.
     pub keys_total: AtomicU64,
     /// Those of [`keys_total`](Self::keys_total) that are encoded.
     pub keys_done: Arc<AtomicU64>,
