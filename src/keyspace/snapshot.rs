@@ -140,7 +140,7 @@ struct Cursor {
     position: u64,
 }
 
-/// The walk over the picture. Dropping it before its end finishes the walk without keeping anything.
+/// The walk over a snapshot. Dropping it before its end finishes the walk without keeping anything.
 pub struct Walk {
     ks: Arc<Keyspace>,
     lane: usize,
@@ -158,12 +158,12 @@ impl std::fmt::Debug for Walk {
 }
 
 impl Walk {
-    /// Databases in the picture: number, keys, keys with an expiry.
+    /// Databases in the snapshot: number, keys, keys with an expiry.
     pub fn databases(&self) -> &[(DbIndex, usize, usize)] {
         &self.databases
     }
 
-    /// Keys in the picture.
+    /// Keys in the snapshot.
     pub fn keys(&self) -> usize {
         self.databases.iter().map(|d| d.1).sum()
     }
