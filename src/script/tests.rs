@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 
 use super::{Calls, Ended, Engine, Given, Stop, Store};
-use crate::resp::{Reply, value};
+use crate::resp::Reply;
+use crate::resp::decode::decode;
 
 /// A command's answer, as bytes of one protocol.
 #[derive(Clone, Debug)]
@@ -117,7 +118,7 @@ fn run(code: &str, args: &[&[u8]], answer: &Answer, resp3: bool) -> (Ended, Vec<
 }
 
 fn assert_one_reply(bytes: &[u8], of: &str) {
-    let read = value::read(bytes).map(|(_, len)| len);
+    let read = decode(bytes).ok().flatten().map(|(_, len)| len);
     assert_eq!(read, Some(bytes.len()), "{of}: {}", String::from_utf8_lossy(bytes));
 }
 
