@@ -45,6 +45,11 @@
 //! starts again. MIGRATE holds no lock while it talks to the other node: readers go on, who would write to one of
 //! its keys is put aside, and what the other node took is deleted when its answer comes ([`exec::parcel`]).
 //!
+//! **Whether a user may.** Users and their rules are [`acl`]; who is not all-powerful has a bit in its conditions, and
+//! `exec::rights` asks about each of its commands just before they run: a client's, EXEC's, a script's, and those of
+//! clients who waited. When rights change, every command is asked about until each worker has looked at its
+//! clients (`Node::rights_changed`).
+//!
 //! **Who hears of a change.** Whatever changes a key says so with [`keyspace::Db::changed`] and names the
 //! event ([`keyspace::event`]): commands, expiry, eviction, a flush, a lost slot. There transactions that
 //! watch the key are broken, blocked clients are noted ([`keyspace::watch`]), and events that
@@ -99,6 +104,8 @@
 
 // Who reads a clock cannot be replayed: see clippy.toml.
 #![warn(clippy::disallowed_methods)]
+// What is public says what it is.
+#![warn(missing_docs)]
 
 pub mod base;
 

@@ -3,9 +3,12 @@
 //! None may panic, run away or take much more memory than its input. What is accepted must survive being written
 //! and read again.
 
+use keystead::acl::{self, Rules};
 use keystead::base::rng::Rng;
 use keystead::cluster::message::{Message, packet_len};
 use keystead::cluster::{ClusterState, Config as ClusterConfig, Now};
+use keystead::command::CommandTable;
+use keystead::command::spec::Mode;
 use keystead::config;
 use keystead::persist::aof::Manifest;
 use keystead::persist::aof::stream::{Commands, Item};
@@ -18,6 +21,7 @@ use keystead::sentinel::Sentinel;
 use keystead::value::digest::Digest;
 use keystead::value::{Limits, Value};
 use mlua::{Lua, MultiValue, Table};
+use std::sync::OnceLock;
 
 /// A target by the name of its corpus.
 pub type Target = (&'static str, fn(&[u8]));
@@ -34,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     ("bus", bus),
     ("nodes_conf", nodes_conf),
     ("config", configuration),
+    ("users", users),
     ("psync", psync),
     ("hello", hello),
     ("lua_values", lua_values),
@@ -175,6 +180,20 @@ pub fn nodes_conf(data: &[u8]) {
     };
     if let Ok(state) = load(&String::from_utf8_lossy(data)) {
         load(&state.nodes_conf()).expect("what was written");
+    }
+}
+
+/// A file of users.
+pub fn users(data: &[u8]) {
+    static COMMANDS: OnceLock<CommandTable> = OnceLock::new();
+    let catalog = COMMANDS.get_or_init(|| CommandTable::new(Mode::Data, &[], &[]));
+    let rules = Rules { catalog, all_channels: false };
+    let Ok(users) = acl::file::read(data, "users.acl", &rules) else { return };
+    let text = acl::file::write(&users);
+    let again = acl::file::read(&text, "users.acl", &rules).expect("what was written");
+    assert_eq!(acl::file::write(&again), text);
+    for user in &users {
+        assert_eq!(user.is_unrestricted(), again.iter().any(|a| a.name == user.name && a.is_unrestricted()));
     }
 }
 

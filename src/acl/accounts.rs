@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 
 use super::DEFAULT_USER;
 use super::catalog::Catalog;
+use super::selector::READ;
 use super::user::User;
 
 /// One user through time: whoever is logged in sees each change at once.
@@ -106,6 +107,7 @@ impl Accounts {
 #[derive(Clone)]
 pub struct Login {
     name: Arc<str>,
+    account: Account,
     /// Reloaded when the user has changed: one atomic load a command.
     user: Cache<Account, Arc<User>>,
 }
@@ -119,11 +121,17 @@ impl fmt::Debug for Login {
 impl Login {
     fn new(account: Account) -> Self {
         let name = Arc::clone(&account.load().name);
-        Self { name, user: Cache::new(account) }
+        Self { name, user: Cache::new(Arc::clone(&account)), account }
     }
 
+    /// The user's name, which cannot change while somebody is logged in.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Whether its user may read a key, for whoever tells it of one.
+    pub fn may_read(&self, key: &[u8]) -> bool {
+        self.account.load().all_selectors().any(|selector| selector.allows_key(key, READ))
     }
 
     /// The user as it is now.

@@ -1,5 +1,7 @@
 //! The categories of commands, as bits.
 
+#![expect(missing_docs, reason = "the categories of the documentation, \"Access Control List\"")]
+
 /// A set of categories.
 pub type Categories = u32;
 

@@ -10,6 +10,7 @@ use super::user::User;
 pub struct KeyUse {
     /// The position among the arguments.
     pub at: usize,
+    /// What is done to the key.
     pub access: Access,
 }
 
@@ -24,7 +25,9 @@ pub trait Demand {
     fn is_free(&self) -> bool;
     /// The argument that a first-argument rule looks at.
     fn first_arg(&self) -> Option<&[u8]>;
+    /// The argument at a position; 0 is the command's name.
     fn arg(&self, at: usize) -> &[u8];
+    /// The keys of the call, each with what is done to it.
     fn keys(&self) -> Keys;
     /// The positions of channels, and whether they are patterns.
     fn channels(&self) -> (std::ops::Range<usize>, bool);
@@ -33,9 +36,11 @@ pub trait Demand {
 /// Why a call is refused, from what is told first to what is told last when selectors disagree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Denial {
+    /// The command, whatever its arguments are.
     Command,
     /// With the position of the argument. So below.
     Key(usize),
+    /// A channel that no selector allows.
     Channel(usize),
 }
 

@@ -11,6 +11,7 @@ const LOOKED_AT: usize = 10;
 
 /// Why something was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words of ACL LOG")]
 pub enum Reason {
     /// A wrong password, or a user that is not.
     Auth,
@@ -20,6 +21,7 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// As ACL LOG says it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Auth => "auth",
@@ -33,13 +35,16 @@ impl Reason {
 /// Where it was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Context {
+    /// By itself.
     Toplevel,
     /// While queueing, or in EXEC.
     Multi,
+    /// Called by a script.
     Script,
 }
 
 impl Context {
+    /// As ACL LOG says it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Toplevel => "toplevel",
@@ -52,22 +57,30 @@ impl Context {
 /// What was refused to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
+    /// What was not allowed.
     pub reason: Reason,
+    /// Where it was refused.
     pub context: Context,
     /// The command, the key or the channel.
     pub object: Vec<u8>,
+    /// The name that the client was logged in as, or wanted to be.
     pub user: Vec<u8>,
 }
 
 /// One entry.
 #[derive(Clone, Debug)]
 pub struct Entry {
+    /// Counts up from 0; never used again.
     pub id: u64,
+    /// How often the same was refused, each time soon after the last.
     pub count: u64,
+    /// What it was.
     pub refusal: Refusal,
     /// The client's line of CLIENT LIST when it was refused last.
     pub client: String,
+    /// When it was refused first, Unix milliseconds.
     pub created: UnixMs,
+    /// When it was refused last, Unix milliseconds.
     pub updated: UnixMs,
 }
 
@@ -96,10 +109,12 @@ impl Log {
         self.entries.truncate(max);
     }
 
+    /// At most `count` entries.
     pub fn newest(&self, count: usize) -> impl ExactSizeIterator<Item = &Entry> {
         self.entries.iter().take(count)
     }
 
+    /// ACL LOG RESET.
     pub fn clear(&mut self) {
         self.entries.clear();
     }

@@ -9,6 +9,7 @@ use super::user::User;
 
 /// Why a rule is refused, in Redis's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the text of the error tells")]
 pub enum RuleError {
     #[error("Unknown command or category name in ACL")]
     Unknown,
@@ -35,6 +36,7 @@ pub enum RuleError {
 /// What rules are read with.
 #[derive(Clone, Copy)]
 pub struct Rules<'c> {
+    /// The commands that rules may name.
     pub catalog: &'c dyn Catalog,
     /// New users may use every channel (`acl-pubsub-default`).
     pub all_channels: bool,
@@ -80,6 +82,10 @@ impl Rules<'_> {
                 let inner = inner.strip_suffix(b")").ok_or(RuleError::Syntax)?;
                 let mut selector = Selector::new(self.catalog, false);
                 for word in inner.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
+                    // Written back it would end the selector.
+                    if word.ends_with(b")") {
+                        return Err(RuleError::Syntax);
+                    }
                     self.apply_to_selector(&mut selector, word)?;
                 }
                 user.selectors.push(selector);

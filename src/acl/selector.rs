@@ -7,12 +7,15 @@ use crate::base::glob;
 
 /// What may be done to a key.
 pub type Access = u8;
+/// `%R`: its value may be read.
 pub const READ: Access = 1 << 0;
+/// `%W`: it may be changed and deleted.
 pub const WRITE: Access = 1 << 1;
 
 /// What belongs to a pattern of keys.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyRights {
+    /// What may be done to keys that match.
     pub access: Access,
     /// The pattern is plain text with a `*` at its end.
     is_prefix: bool,
@@ -21,6 +24,7 @@ pub struct KeyRights {
 /// What a user may do; a user may have several, and one of them must allow all of a call.
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
+    /// Those that it allows.
     pub commands: Commands,
     all_keys: bool,
     keys: Distinct<Vec<u8>, KeyRights>,
@@ -43,6 +47,7 @@ impl Selector {
         selector
     }
 
+    /// Every command with every key and every channel.
     pub fn is_everything(&self) -> bool {
         self.commands.is_all() && self.all_keys && self.all_channels
     }
@@ -53,6 +58,7 @@ impl Selector {
         self.keys.clear();
     }
 
+    /// `allkeys`.
     pub fn has_all_keys(&self) -> bool {
         self.all_keys
     }
@@ -97,6 +103,7 @@ impl Selector {
         self.channels.clear();
     }
 
+    /// `allchannels`.
     pub fn has_all_channels(&self) -> bool {
         self.all_channels
     }

@@ -10,6 +10,7 @@ use super::selector::Selector;
 /// A user as it is at one moment. What changes is put in its place as a whole (see [`super::Accounts`]).
 #[derive(Clone, Debug)]
 pub struct User {
+    /// What AUTH and ACL SETUSER call it.
     pub name: Arc<str>,
     /// Whether anybody may log in as this user.
     pub enabled: bool,
@@ -17,6 +18,7 @@ pub struct User {
     pub nopass: bool,
     /// Whether payloads of RESTORE are to be looked through. They are in any case; the word is kept.
     pub sanitizes: bool,
+    /// Their SHA-256; the words themselves are not kept.
     pub passwords: Hashes,
     /// What the rules outside of parentheses say.
     pub root: Selector,

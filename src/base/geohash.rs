@@ -164,9 +164,17 @@ fn latitude_distance_m(a: f64, b: f64) -> f64 {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape {
     /// All points up to so far from the centre.
-    Circle { radius_m: f64 },
+    Circle {
+        /// Metres.
+        radius_m: f64,
+    },
     /// All points within a rectangle with the centre in its middle.
-    Box { width_m: f64, height_m: f64 },
+    Box {
+        /// Metres from the western to the eastern side.
+        width_m: f64,
+        /// Metres from the southern to the northern side.
+        height_m: f64,
+    },
 }
 
 impl Shape {

@@ -31,8 +31,9 @@ impl Now {
     }
 }
 
-/// What the driver tells the state machine.
+/// What the driver tells the state machine. `link` names the connection; the addresses are those of its two ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are told above")]
 pub enum Event {
     /// Due at [`next_tick`](super::ClusterState::next_tick) or earlier.
     Tick,
@@ -48,6 +49,7 @@ pub enum Event {
 
 /// How loud a log line is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the words of the directive `loglevel`")]
 pub enum Level {
     Debug,
     Verbose,
@@ -91,7 +93,12 @@ pub enum Action {
     /// Close it now; what was queued on it is dropped. Not answered.
     CloseLink(LinkId),
     /// Queue one packet on an open link.
-    Send { link: LinkId, packet: Bytes },
+    Send {
+        /// Of either direction.
+        link: LinkId,
+        /// With its header, ready to be written.
+        packet: Bytes,
+    },
     /// These slots went to another primary: delete their keys here. The view that says so is published before.
     DropSlotKeys(SlotBitmap),
     /// CLUSTER RESET of a replica empties it.
@@ -105,13 +112,20 @@ pub enum Action {
     UnpauseClients,
     /// Hand a published message to local subscribers.
     Deliver {
+        /// Its name, as the publisher gave it.
         channel: Vec<u8>,
+        /// What was published.
         payload: Vec<u8>,
         /// A shard channel (SPUBLISH) rather than a global one.
         shard: bool,
     },
     /// Write a line to the log.
-    Log { level: Level, text: String },
+    Log {
+        /// How loud it is.
+        level: Level,
+        /// One line, without its end.
+        text: String,
+    },
 }
 
 /// What the state machine must know of replication. Refresh it before each step.

@@ -41,6 +41,7 @@ pub mod mflag {
 
 /// Types as numbered on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[expect(missing_docs, reason = "the types as the bus protocol names them")]
 pub enum Kind {
     Ping = 0,
     Pong = 1,
@@ -177,9 +178,19 @@ pub enum Body {
     /// A majority has found this node to fail.
     Fail(NodeId),
     /// A message for everybody who listens to a channel.
-    Publish { channel: Vec<u8>, payload: Vec<u8> },
+    Publish {
+        /// Any name: it has no slot.
+        channel: Vec<u8>,
+        /// What was published.
+        payload: Vec<u8>,
+    },
     /// A message for a shard channel; sent within the shard only.
-    PublishShard { channel: Vec<u8>, payload: Vec<u8> },
+    PublishShard {
+        /// Its slot is one of the shard's.
+        channel: Vec<u8>,
+        /// What was published.
+        payload: Vec<u8>,
+    },
     /// A replica asks for a vote in the epoch of the header.
     AuthRequest,
     /// The vote of a primary for that epoch.

@@ -15,15 +15,18 @@ use crate::pubsub::Subscriber;
 /// A command queued by MULTI.
 #[derive(Debug)]
 pub struct Queued {
+    /// Its row, found while it was queued.
     pub command: &'static Command,
     /// Index of the command in the command table, for its statistics.
     pub id: usize,
+    /// All words, the name included.
     pub argv: Vec<Vec<u8>>,
 }
 
 /// The state of MULTI.
 #[derive(Debug, Default)]
 pub struct Multi {
+    /// What EXEC will run, in order.
     pub queue: Vec<Queued>,
     /// A command was refused while queueing: EXEC will refuse all.
     pub aborted: bool,
@@ -34,6 +37,7 @@ pub struct Multi {
 /// Which of the keys that it reads a tracking client keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Caching {
+    /// Every key that it reads.
     #[default]
     All,
     /// Those of commands behind CLIENT CACHING YES.
@@ -49,7 +53,9 @@ pub struct Tracks {
     pub redirect: u64,
     /// BCAST: it hears of all keys that begin with one of the prefixes.
     pub broadcasts: bool,
+    /// With `broadcasts`; empty: it hears of all keys.
     pub prefixes: Vec<Vec<u8>>,
+    /// Chosen with CLIENT TRACKING, for as long as it lasts.
     pub caching: Caching,
     /// CLIENT CACHING was just said.
     pub said: bool,
@@ -62,8 +68,10 @@ pub struct Tracks {
 /// CLIENT REPLY.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplyMode {
+    /// Every reply is sent.
     #[default]
     On,
+    /// No reply is sent until CLIENT REPLY ON.
     Off,
     /// The next command's reply is not sent.
     SkipNext,
@@ -74,6 +82,7 @@ pub enum ReplyMode {
 /// What kind of peer this is, as CLIENT LIST TYPE tells them apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
+    /// Whoever sends commands of its own.
     #[default]
     Normal,
     /// Our replica's connection.
@@ -107,7 +116,12 @@ pub enum SyncRequest {
     /// From before PSYNC.
     Sync,
     /// The id of the history that it knows, and the first byte wanted, counted from 1.
-    Psync { id: Vec<u8>, from: i64 },
+    Psync {
+        /// As it was sent: 40 characters, or `?` for none.
+        id: Vec<u8>,
+        /// Offset in bytes; -1: it has nothing and wants a full copy.
+        from: i64,
+    },
 }
 
 /// How long a client has waited for a shard or a key that another holds.
@@ -140,47 +154,68 @@ impl Default for Conditions {
 /// The connection's state that commands read and change.
 #[derive(Debug, Default)]
 pub struct Client {
+    /// As CLIENT ID tells it: never given twice while the node runs.
     pub id: u64,
     /// The worker that owns the connection, and the connection's place there.
     pub worker: usize,
+    /// Place among the connections of its worker; free for another once it has closed.
     pub token: usize,
+    /// Set when it becomes a replica's link; clients of the node's own begin with theirs.
     pub role: Role,
+    /// The database that SELECT chose.
     pub db: DbIndex,
+    /// HELLO 3 was said: maps, sets, doubles and pushes have types of their own.
     pub resp3: bool,
+    /// CLIENT SETNAME; empty: none.
     pub name: Vec<u8>,
+    /// CLIENT SETINFO LIB-NAME; empty: none.
     pub lib_name: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER; empty: none.
     pub lib_ver: Vec<u8>,
     /// Who it is: the default user before authentication. `None`: nobody is asked (see [`Role::is_obeyed`]). Set
     /// by [`log_in`](Self::log_in).
     pub login: Option<Login>,
     /// It speaks TLS.
     pub tls: bool,
+    /// Of the peer, as `ip:port` or as the path of the Unix socket.
     pub addr: String,
+    /// Our end of the connection, as `ip:port` or as a path.
     pub local_addr: String,
+    /// When it connected, Unix milliseconds.
     pub created: UnixMs,
+    /// What CLIENT REPLY asked for.
     pub reply_mode: ReplyMode,
     /// READONLY on a cluster replica.
     pub readonly: bool,
+    /// CLIENT NO-EVICT: it is not closed for the memory that it takes.
     pub no_evict: bool,
+    /// CLIENT NO-TOUCH: what it reads looks no more recently used than before.
     pub no_touch: bool,
     /// MONITOR: it is shown every command.
     pub monitors: bool,
     /// CLIENT TRACKING.
     pub tracks: Option<Box<Tracks>>,
+    /// What the gate looks at before each command.
     pub conditions: Conditions,
     /// Commands of the transaction that runs at this moment.
     pub executing: Option<usize>,
+    /// Keys that WATCH named, with their databases.
     pub watched: Vec<(DbIndex, Vec<u8>)>,
     /// Set when a watched key changes.
     pub dirty: Option<Dirty>,
+    /// SUBSCRIBE.
     pub channels: BTreeSet<Vec<u8>>,
+    /// PSUBSCRIBE.
     pub patterns: BTreeSet<Vec<u8>>,
+    /// SSUBSCRIBE.
     pub shard_channels: BTreeSet<Vec<u8>>,
     /// What the registry of listeners knows the client by, once it has subscribed to something.
     pub subscriber: Option<Arc<Subscriber>>,
     /// The offset of the log behind this client's last write, for WAIT.
     pub written_to: u64,
+    /// QUIT and the like: the connection ends once its output is sent.
     pub close_after_reply: bool,
+    /// Since when the command at hand waits for a shard or a key.
     pub aside: Aside,
     /// On the client of a [`Role::Primary`].
     pub upstream: Option<Box<Upstream>>,
@@ -211,10 +246,12 @@ impl Client {
         }
     }
 
+    /// It has logged in, or needs not to.
     pub fn is_authenticated(&self) -> bool {
         !self.has(gate::UNAUTHENTICATED)
     }
 
+    /// AUTH, HELLO AUTH and RESET decide it.
     pub fn set_authenticated(&mut self, authenticated: bool) {
         self.set(gate::UNAUTHENTICATED, !authenticated);
     }
@@ -239,6 +276,7 @@ impl Client {
         self.login.as_mut().map(Login::user)
     }
 
+    /// As ACL WHOAMI tells it; that of the default user where nobody is asked.
     pub fn user_name(&self) -> &str {
         self.login.as_ref().map_or(DEFAULT_USER, |login| login.name())
     }
@@ -248,6 +286,7 @@ impl Client {
         self.set(gate::ASKING, asking);
     }
 
+    /// MULTI was said, and neither EXEC nor DISCARD since.
     pub fn in_multi(&self) -> bool {
         self.conditions.multi.is_some()
     }
@@ -264,10 +303,12 @@ impl Client {
         self.version += 1;
     }
 
+    /// The open transaction, to queue a command in it; `None` outside MULTI.
     pub fn multi_mut(&mut self) -> Option<&mut Multi> {
         self.conditions.multi.as_deref_mut()
     }
 
+    /// The open transaction; `None` outside MULTI.
     pub fn multi(&self) -> Option<&Multi> {
         self.conditions.multi.as_deref()
     }

@@ -14,6 +14,7 @@ use crate::keyspace::{Db, Event, event};
 use crate::resp::Reply;
 use crate::value::{Hash, Kind, Limits, List, Set, SortedSet, Stream, Value, ValueRef};
 
+/// What runs a command: its context and all words, the name included.
 pub type Handler = fn(&mut Ctx<'_, '_, '_>, &[&[u8]]) -> Result<Outcome, Fail>;
 
 /// How a command ended.
@@ -41,8 +42,11 @@ pub enum Outcome {
 /// What the executor is to do with the client's transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transaction {
+    /// Run what was queued, then forget it and what is watched.
     Exec,
+    /// Forget what was queued and what is watched.
     Discard,
+    /// Forget what is watched.
     Unwatch,
     /// RESET, which forgets the transaction, too.
     Reset,
@@ -55,6 +59,7 @@ pub struct Block {
     pub keys: Vec<usize>,
     /// `None`: for ever.
     pub timeout: Option<Duration>,
+    /// What the client gets when `timeout` is over.
     pub timeout_reply: TimeoutReply,
     /// The command to run when a key has changed, if it is not the one that blocked; its keys stand
     /// at the same positions.
@@ -69,20 +74,29 @@ pub struct Block {
 /// What a client gets whose wait was in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeoutReply {
+    /// A missing value (`$-1`; `_` in RESP3).
     Null,
+    /// A missing list (`*-1`; `_` in RESP3).
     NullArray,
 }
 
 /// Everything a handler may touch.
 pub struct Ctx<'c, 'l, 'k> {
+    /// The client's database, under the locks of the command's keys.
     pub db: &'c mut Db<'l, 'k>,
+    /// Where the answer is written, in the client's version of RESP.
     pub reply: &'c mut Reply,
+    /// Whose command it is; for the primary's stream and files a client of the node's own.
     pub client: &'c mut Client,
+    /// The directives that shape values, as they were when the command began.
     pub limits: &'c Limits,
+    /// For what is chosen at random; each thread has its own, seeded at the start.
     pub rng: &'c mut Rng,
+    /// The row that runs; of a container's subcommand its own.
     pub command: &'static Command,
     /// Its place in the table of commands.
     pub id: usize,
+    /// Every command, under the names that it has here.
     pub commands: &'c CommandTable,
     /// The node is part of a cluster.
     pub clustered: bool,
@@ -194,25 +208,39 @@ pub trait Collections {
     /// Refuses a key that holds another type than `kind`. True when the key is there.
     fn expect_kind(&mut self, key: &[u8], kind: Kind) -> Result<bool, Fail>;
 
+    /// The list at a key; `None` when there is none. So below.
     fn list(&mut self, key: &[u8]) -> Result<Option<&List>, Fail>;
+    /// The same, to be changed in place. Who empties it deletes the key. So below.
     fn list_mut(&mut self, key: &[u8]) -> Result<Option<&mut List>, Fail>;
     /// Makes an empty list when the key is missing; the caller must put something in. So below.
     fn list_or_new(&mut self, key: &[u8]) -> Result<&mut List, Fail>;
 
+    /// As [`list`](Self::list).
     fn set(&mut self, key: &[u8]) -> Result<Option<&Set>, Fail>;
+    /// As [`list_mut`](Self::list_mut).
     fn set_mut(&mut self, key: &[u8]) -> Result<Option<&mut Set>, Fail>;
+    /// As [`list_or_new`](Self::list_or_new).
     fn set_or_new(&mut self, key: &[u8]) -> Result<&mut Set, Fail>;
 
+    /// As [`list`](Self::list).
     fn hash(&mut self, key: &[u8]) -> Result<Option<&Hash>, Fail>;
+    /// As [`list_mut`](Self::list_mut).
     fn hash_mut(&mut self, key: &[u8]) -> Result<Option<&mut Hash>, Fail>;
+    /// As [`list_or_new`](Self::list_or_new).
     fn hash_or_new(&mut self, key: &[u8]) -> Result<&mut Hash, Fail>;
 
+    /// As [`list`](Self::list).
     fn sorted_set(&mut self, key: &[u8]) -> Result<Option<&SortedSet>, Fail>;
+    /// As [`list_mut`](Self::list_mut).
     fn sorted_set_mut(&mut self, key: &[u8]) -> Result<Option<&mut SortedSet>, Fail>;
+    /// As [`list_or_new`](Self::list_or_new).
     fn sorted_set_or_new(&mut self, key: &[u8]) -> Result<&mut SortedSet, Fail>;
 
+    /// As [`list`](Self::list).
     fn stream(&mut self, key: &[u8]) -> Result<Option<&Stream>, Fail>;
+    /// As [`list_mut`](Self::list_mut).
     fn stream_mut(&mut self, key: &[u8]) -> Result<Option<&mut Stream>, Fail>;
+    /// As [`list_or_new`](Self::list_or_new).
     fn stream_or_new(&mut self, key: &[u8]) -> Result<&mut Stream, Fail>;
 }
 

@@ -5,18 +5,25 @@ use std::borrow::Cow;
 /// Why a command was refused. The text is the error reply, code included.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fail {
+    /// The key holds a value of another type than the command works on.
     #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
     WrongType,
+    /// Words that no form of the command knows.
     #[error("ERR syntax error")]
     Syntax,
+    /// A number that is none, or that does not fit into 64 bits.
     #[error("ERR value is not an integer or out of range")]
     NotInteger,
+    /// A number that is none; NaN counts as none.
     #[error("ERR value is not a valid float")]
     NotFloat,
+    /// A negative number where only zero or more makes sense.
     #[error("ERR value is out of range, must be positive")]
     NotPositive,
+    /// The command needs a key that is not there.
     #[error("ERR no such key")]
     NoSuchKey,
+    /// A place that the list does not have.
     #[error("ERR index out of range")]
     IndexOutOfRange,
     /// The command, in lower case; `config|get` for a subcommand.

@@ -11,7 +11,9 @@ use crate::acl::{Demand, Denial, KeyUse, Keys, selector};
 pub struct Errand<'a> {
     /// The command's place in the table.
     pub id: usize,
+    /// Its entry in the table.
     pub listed: &'a Listed,
+    /// All words, the name included.
     pub args: &'a [&'a [u8]],
 }
 

@@ -13,30 +13,45 @@ pub mod flags {
     /// A set of flags.
     pub type Flags = u64;
 
+    /// May change data: refused on read-only replicas and while writes are stopped.
     pub const WRITE: Flags = 1 << 0;
+    /// Reads keys and changes none.
     pub const READONLY: Flags = 1 << 1;
     /// Refused when memory is over its limit.
     pub const DENYOOM: Flags = 1 << 2;
+    /// For administrators: in the categories `@admin` and `@dangerous`, and hidden from MONITOR.
     pub const ADMIN: Flags = 1 << 3;
+    /// Part of publish and subscribe: in the category `@pubsub`.
     pub const PUBSUB: Flags = 1 << 4;
+    /// Refused inside scripts.
     pub const NOSCRIPT: Flags = 1 << 5;
+    /// May make its client wait: in the category `@blocking`.
     pub const BLOCKING: Flags = 1 << 6;
     /// Allowed while data are loaded.
     pub const LOADING: Flags = 1 << 7;
     /// Allowed on a replica that has lost its primary.
     pub const STALE: Flags = 1 << 8;
+    /// MONITOR does not show it.
     pub const SKIP_MONITOR: Flags = 1 << 9;
+    /// The slow log does not record it.
     pub const SKIP_SLOWLOG: Flags = 1 << 10;
+    /// Runs in a slot that is being imported, as if ASKING stood before it.
     pub const ASKING: Flags = 1 << 11;
+    /// Takes no longer on more data than O(log N): in the category `@fast`, all others in `@slow`.
     pub const FAST: Flags = 1 << 12;
     /// Allowed before authentication.
     pub const NO_AUTH: Flags = 1 << 13;
     /// Tells replicas something although it changes no data. COMMAND does not show it.
     pub const MAY_REPLICATE: Flags = 1 << 14;
+    /// Where its keys stand depends on its other arguments.
     pub const MOVABLE_KEYS: Flags = 1 << 15;
+    /// Refused while a replica loads beside its old data; only shown, as we never do.
     pub const NO_ASYNC_LOADING: Flags = 1 << 16;
+    /// Refused inside MULTI.
     pub const NO_MULTI: Flags = 1 << 17;
+    /// Allowed while a script runs for too long.
     pub const ALLOW_BUSY: Flags = 1 << 18;
+    /// Takes keys, but may be called without any.
     pub const NO_MANDATORY_KEYS: Flags = 1 << 19;
     /// Runs with every shard locked: it looks at the whole keyspace.
     pub const LOCK_ALL: Flags = 1 << 24;
@@ -100,6 +115,7 @@ pub mod flags {
 
 /// The family of a command, as COMMAND DOCS names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the groups as COMMAND DOCS names them")]
 pub enum Group {
     Bitmap,
     Cluster,
@@ -121,6 +137,7 @@ pub enum Group {
 }
 
 impl Group {
+    /// As COMMAND DOCS spells it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Bitmap => "bitmap",
@@ -167,18 +184,30 @@ impl Group {
 
 /// What a command does with the keys of a specification.
 pub mod key {
+    /// Reads the value, and neither changes nor deletes it.
     pub const RO: u16 = 1 << 0;
+    /// Changes the value that is there.
     pub const RW: u16 = 1 << 1;
+    /// Replaces the value whatever it was.
     pub const OW: u16 = 1 << 2;
+    /// Deletes the key.
     pub const RM: u16 = 1 << 3;
+    /// Tells something of the value's content, as a reply or as a copy.
     pub const ACCESS: u16 = 1 << 4;
+    /// Changes content that is there already.
     pub const UPDATE: u16 = 1 << 5;
+    /// Adds content, and changes or deletes none.
     pub const INSERT: u16 = 1 << 6;
+    /// Removes content, or the whole value.
     pub const DELETE: u16 = 1 << 7;
+    /// Only looks like a key: a channel, routed and locked by its slot.
     pub const NOT_KEY: u16 = 1 << 8;
+    /// The specification does not find all keys: clients must ask COMMAND GETKEYS.
     pub const INCOMPLETE: u16 = 1 << 9;
+    /// What is done with the key depends on the arguments.
     pub const VARIABLE_FLAGS: u16 = 1 << 10;
 
+    /// The words of COMMAND, in the order in which it shows them.
     pub const NAMES: &[(u16, &str)] = &[
         (RO, "RO"),
         (RW, "RW"),
@@ -249,6 +278,7 @@ impl Keyword {
 
 /// Which arguments from there on are keys.
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "each variant tells what its fields are")]
 pub enum Find {
     /// Up to `last` (counted from the begin; negative: from the end), every `step`, and with
     /// `limit` above 1 only the first `1 / limit` of what is left.
@@ -260,8 +290,11 @@ pub enum Find {
 /// One key specification.
 #[derive(Clone, Copy, Debug)]
 pub struct KeySpec {
+    /// Bits of [`key`].
     pub flags: u16,
+    /// Which argument the search starts from.
     pub begin: Begin,
+    /// Which arguments from there on are keys.
     pub find: Find,
     /// What flags cannot say, for COMMAND INFO; empty for nothing.
     pub notes: &'static str,
@@ -271,6 +304,7 @@ pub struct KeySpec {
 pub type KeyPositions = SmallVec<[usize; 8]>;
 
 impl KeySpec {
+    /// Says what flags cannot.
     pub const fn notes(mut self, notes: &'static str) -> Self {
         self.notes = notes;
         self
@@ -333,15 +367,21 @@ pub struct Command {
     pub name: &'static str,
     /// Words including the name (and the container's name); negative: at least.
     pub arity: i32,
+    /// Bits of [`flags`].
     pub flags: flags::Flags,
+    /// Most groups have an ACL category of their own.
     pub group: Group,
+    /// Empty: it names no keys.
     pub keys: &'static [KeySpec],
     /// ACL categories that do not follow from flags and group.
     pub categories: Categories,
     /// Channels that a user must have rights to.
     pub channels: Channels,
+    /// Hints for clients, in the words of "Command tips".
     pub tips: &'static [&'static str],
+    /// Version of Redis that brought it.
     pub since: &'static str,
+    /// One sentence for COMMAND DOCS, in our own words.
     pub summary: &'static str,
     /// Arguments, in the notation of [`super::syntax`].
     pub syntax: &'static str,
@@ -351,7 +391,9 @@ pub struct Command {
     pub history: &'static [(&'static str, &'static str)],
     /// Since when there is something better, and what.
     pub deprecated: Option<(&'static str, &'static str)>,
+    /// The handler; a container's refuses, because its subcommands do the work.
     pub run: Handler,
+    /// Empty: a command of its own.
     pub subcommands: &'static [Command],
     /// What the process must be for the command to exist.
     pub modes: &'static [Mode],
@@ -373,8 +415,10 @@ pub fn behind_option(args: &[&[u8]], from: usize, word: &str, words: usize) -> K
 /// What a process is: a node with data, or a Sentinel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
+    /// A node that keeps data, in a cluster or alone.
     #[default]
     Data,
+    /// A process that watches others (`--sentinel`).
     Sentinel,
 }
 
@@ -385,6 +429,7 @@ pub const EVERYWHERE: &[Mode] = &[Mode::Data, Mode::Sentinel];
 const UNNAMED: &[Mode] = &[Mode::Data];
 
 impl Command {
+    /// A row that has what every row needs; what follows in the chain adds the rest.
     pub const fn new(name: &'static str, arity: i32, group: Group, run: Handler) -> Self {
         Self {
             name,
@@ -421,16 +466,19 @@ impl Command {
         self
     }
 
+    /// Bits of [`flags`]; replaces what was said before.
     pub const fn flags(mut self, flags: flags::Flags) -> Self {
         self.flags = flags;
         self
     }
 
+    /// Where its keys stand.
     pub const fn keys(mut self, keys: &'static [KeySpec]) -> Self {
         self.keys = keys;
         self
     }
 
+    /// ACL categories beside those that flags and group give.
     pub const fn categories(mut self, categories: Categories) -> Self {
         self.categories = categories;
         self
@@ -442,6 +490,7 @@ impl Command {
         self
     }
 
+    /// In the words of "Command tips".
     pub const fn tips(mut self, tips: &'static [&'static str]) -> Self {
         self.tips = tips;
         self
@@ -483,16 +532,19 @@ impl Command {
         self.modes == UNNAMED || self.exists_in(mode)
     }
 
+    /// Version that deprecated it, and what to use instead.
     pub const fn deprecated(mut self, since: &'static str, instead: &'static str) -> Self {
         self.deprecated = Some((since, instead));
         self
     }
 
+    /// In big O, as the documentation tells it.
     pub const fn complexity(mut self, complexity: &'static str) -> Self {
         self.complexity = complexity;
         self
     }
 
+    /// Whether any of these flags is set.
     pub const fn has(&self, flag: flags::Flags) -> bool {
         self.flags & flag != 0
     }
@@ -621,6 +673,7 @@ impl Command {
 /// The channels of a command's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channels {
+    /// It has none, or is never refused because of them.
     None,
     /// The first argument is one.
     First,

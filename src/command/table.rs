@@ -50,6 +50,7 @@ pub struct Listed {
     pub original: String,
     /// `rename-command` has taken its name away: nobody can call it.
     pub removed: bool,
+    /// The row that declares it.
     pub command: &'static Command,
     /// Conditions under which the command must be looked at before it runs (see [`super::gate`]).
     pub needs: u32,
@@ -205,15 +206,18 @@ impl CommandTable {
         subs.find(|&id| self.listed[id].command.name.as_bytes().eq_ignore_ascii_case(word))
     }
 
+    /// The command of an id that [`find`](Self::find) or [`find_sub`](Self::find_sub) gave.
     #[inline]
     pub fn get(&self, id: usize) -> &Listed {
         &self.listed[id]
     }
 
+    /// Commands and subcommands: ids are below it.
     pub fn len(&self) -> usize {
         self.listed.len()
     }
 
+    /// No commands at all; never so in a node.
     pub fn is_empty(&self) -> bool {
         self.listed.is_empty()
     }

@@ -42,7 +42,7 @@ macro_rules! choice {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
         pub enum $type {
             #[default]
-            $($(#[$value_doc])* $value,)*
+            $(#[doc = concat!("`", $name, "` in the configuration.")] $(#[$value_doc])* $value,)*
         }
 
         impl Named for $type {

@@ -40,8 +40,6 @@ pub struct Directive {
 pub enum Meaning {
     /// It does what its name says.
     Here,
-    /// Read, shown and kept, but the part of the server that would heed it is not there yet.
-    Later,
     /// Read, shown and kept for the sake of existing files; there is nothing that it could steer.
     None,
 }

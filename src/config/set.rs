@@ -24,7 +24,12 @@ pub enum SetError {
     Unknown(Vec<u8>),
     /// A directive that cannot take its value, and why.
     #[error("CONFIG SET failed (possibly related to argument '{name}') - {message}")]
-    Failed { name: String, message: String },
+    Failed {
+        /// As the table of directives spells it.
+        name: String,
+        /// Why the value was refused; ends the error reply.
+        message: String,
+    },
 }
 
 impl SetError {

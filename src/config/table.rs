@@ -1,7 +1,7 @@
 //! Every directive, declared once. Names, ranges and defaults: the configuration reference of
 //! Redis 7.4, checked against CONFIG GET of a running server.
 //!
-//! `here`, `later` and `none` say what a directive means in this server, see [`Meaning`].
+//! `here` and `none` say what a directive means in this server, see [`Meaning`].
 
 use super::directive::Effect::{
     AclLog, AppendFsync, AppendOnly, Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate,
@@ -37,10 +37,6 @@ const ULONG_MAX: i128 = u64::MAX as i128;
 
 const fn here(name: &'static str, default: &'static str, form: Form) -> Directive {
     Directive::new(name, default, form, Meaning::Here)
-}
-
-const fn later(name: &'static str, default: &'static str, form: Form) -> Directive {
-    Directive::new(name, default, form, Meaning::Later)
 }
 
 const fn none(name: &'static str, default: &'static str, form: Form) -> Directive {
@@ -120,7 +116,7 @@ pub static DIRECTIVES: &[Directive] = &[
     none("loading-process-events-interval-bytes", "2097152", Int(1024, INT_MAX, at!(loading_process_events_interval_bytes))).hidden(),
     none("req-res-logfile", "", Text(at!(req_res_logfile))).immutable().hidden(),
     here("enable-debug-command", "no", Choice(at!(enable_debug_command))).immutable(),
-    none("enable-module-command", "no", Choice(at!(enable_module_command))).immutable(),
+    here("enable-module-command", "no", Choice(at!(enable_module_command))).immutable(),
     here("enable-protected-configs", "no", Choice(at!(enable_protected_configs))).immutable(),
     // Snapshots
     here("save", "3600 1 300 100 60 10000", Compound(at!(save))).moves(&[SaveFailure]),
@@ -128,11 +124,11 @@ pub static DIRECTIVES: &[Directive] = &[
     here("dir", ".", Text(at!(dir))).protected().moves(&[Directory]).not_while_loading(),
     here("rdbcompression", "yes", Bool(at!(rdbcompression))).moves(&[Encodings]),
     here("rdbchecksum", "yes", Bool(at!(rdbchecksum))).immutable(),
-    later("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
+    none("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
     here("rdb-key-save-delay", "0", Int(INT_MIN, INT_MAX, at!(rdb_key_save_delay))).hidden(),
     here("rdb-save-incremental-fsync", "yes", Bool(at!(rdb_save_incremental_fsync))),
     here("stop-writes-on-bgsave-error", "yes", Bool(at!(stop_writes_on_bgsave_error))).moves(&[SaveFailure]),
-    later("sanitize-dump-payload", "no", Choice(at!(sanitize_dump_payload))),
+    none("sanitize-dump-payload", "no", Choice(at!(sanitize_dump_payload))),
     // AppendOnly
     here("appendonly", "no", Bool(at!(appendonly))).moves(&[AppendOnly]).not_while_loading(),
     here("appendfilename", "appendonly.aof", Text(at!(appendfilename))).immutable().check(settings::appendfilename_is_a_name),
@@ -352,7 +348,6 @@ mod tests {
             let about: String = block.lines().filter(|line| directive(line).is_none()).collect();
             let meaning = match () {
                 () if about.starts_with("# No effect here") => Meaning::None,
-                () if about.starts_with("# Not yet") => Meaning::Later,
                 () => Meaning::Here,
             };
             for line in block.lines().filter_map(directive) {

@@ -44,12 +44,14 @@ fn bounds(span: usize) -> (u64, u64) {
 }
 
 impl Histogram {
+    /// Counts a call that took so long. Only the thread that owns the histogram calls it.
     #[inline]
     pub fn count(&self, nanos: u64) {
         let counter = &self.0[span_of(nanos)];
         counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
+    /// CONFIG RESETSTAT.
     pub fn reset(&self) {
         self.0.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
     }
@@ -66,12 +68,14 @@ impl Default for Sum {
 }
 
 impl Sum {
+    /// Adds what one thread has counted.
     pub fn add(&mut self, histogram: &Histogram) {
         for (sum, counter) in self.0.iter_mut().zip(histogram.0.iter()) {
             *sum += counter.load(Ordering::Relaxed);
         }
     }
 
+    /// How many calls were counted.
     pub fn calls(&self) -> u64 {
         self.0.iter().sum()
     }

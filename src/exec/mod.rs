@@ -50,11 +50,15 @@ use stats::CommandStats;
 
 /// What all executors of a node share.
 pub struct Shared {
+    /// All data of the node.
     pub keyspace: Arc<Keyspace>,
+    /// Names as `rename-command` left them.
     pub commands: CommandTable,
     /// Conditions of the node: bits of [`gate`].
     pub gate: AtomicU32,
+    /// Directives that shape values; every executor takes a change over with its next command.
     pub limits: ArcSwap<Limits>,
+    /// `maxmemory` and how keys are evicted.
     pub memory: MemoryLimit,
     /// Why the append-only file cannot be written, in the system's words.
     pub log_trouble: ArcSwap<String>,
@@ -83,6 +87,7 @@ pub struct MemoryLimit {
     pub limit: AtomicU64,
     /// `maxmemory-policy`, by its number.
     pub policy: AtomicU8,
+    /// `maxmemory-samples`: keys that are compared to find the one to evict.
     pub samples: AtomicU32,
     /// How many keys are evicted in one go before commands run although memory is still too much
     /// (`maxmemory-eviction-tenacity`).
@@ -145,6 +150,9 @@ pub trait Host {
 
     /// Tells how long the node did something by itself, by the name of the event for the latency monitor.
     fn did(&mut self, event: &'static str, nanos: u64);
+
+    /// Is called every now and then while a script takes long: time for whoever waits for this thread.
+    fn meanwhile(&mut self) {}
 }
 
 /// What is to happen to the connection after a command.
@@ -170,13 +178,17 @@ pub enum After {
 pub struct Blocked {
     /// Registered with the keys.
     pub waiter: Arc<Waiter>,
+    /// From now on; `None`: for ever.
     pub timeout: Option<Duration>,
+    /// What it gets when the time is over.
     pub timeout_reply: TimeoutReply,
 }
 
 /// Runs commands on one thread.
 pub struct Executor {
+    /// The same for every executor of the node.
     pub shared: &'static Shared,
+    /// This thread's counters; INFO adds those of all threads up.
     pub stats: Arc<CommandStats>,
     /// What commands of the server's own find in their context.
     node: Box<dyn Any + Send>,
@@ -190,6 +202,8 @@ pub struct Executor {
     chores: Vec<aside::Chore>,
     /// What the script that runs does now is not propagated (`redis.set_repl`).
     script_is_silent: bool,
+    /// Memory was above its limit, and nothing could go, when the last script was to run.
+    lacks_memory: bool,
 }
 
 impl std::fmt::Debug for Executor {
@@ -220,6 +234,7 @@ impl Executor {
             stopwatch: Stopwatch::new(clock),
             chores: Vec::new(),
             script_is_silent: false,
+            lacks_memory: false,
         }
     }
 
@@ -487,7 +502,7 @@ impl Executor {
 /// The shards that a command needs. `None` when its keys cannot be told.
 fn lock_set(shared: &Shared, command: &Command, args: &[&[u8]]) -> Option<LockSet> {
     let any_key = (command.has(flags::PATTERN_KEYS) && crate::command::sort::reaches_other_slots(args))
-        || (command.has(flags::RUNS_SCRIPT) && !script::keeps_to_its_keys(&shared.scripts, command, args));
+        || (command.has(flags::RUNS_SCRIPT) && !script::keeps_to_its_keys(shared, command, args));
     if any_key || command.has(flags::LOCK_ALL) {
         return Some(LockSet::ALL);
     }

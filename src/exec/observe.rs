@@ -32,7 +32,9 @@ impl Default for Observers {
 /// A command that has run.
 #[derive(Debug)]
 pub struct Seen<'a> {
+    /// The row that ran.
     pub command: &'static Command,
+    /// All words, the name included; secrets are in it.
     pub args: &'a [&'a [u8]],
     /// Who sent it, itself or by a script.
     pub client: &'a Client,

@@ -32,7 +32,9 @@ use crate::keyspace::{Db, DbIndex, LockSet, event};
 pub struct Parcel {
     /// As [`Locked::hold_back`](crate::keyspace::Locked::hold_back) gave it.
     pub number: u64,
+    /// Where the keys are on this node.
     pub db: DbIndex,
+    /// Those that were there when they were sent.
     pub keys: Vec<Vec<u8>>,
     /// Of the log when they were sent.
     pub ticket: u64,

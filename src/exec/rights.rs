@@ -13,9 +13,13 @@ use crate::command::{Client, gate};
 /// A command that a user was not allowed to run.
 #[derive(Debug)]
 pub struct Denied<'a> {
+    /// Who wanted to run it.
     pub client: &'a Client,
+    /// What was to run.
     pub errand: Errand<'a>,
+    /// What is not allowed.
     pub denial: Denial,
+    /// Where it was refused.
     pub context: Context,
 }
 

@@ -11,9 +11,13 @@ use super::histogram::{Histogram, Sum};
 /// Counters of one command.
 #[derive(Debug, Default)]
 pub struct Counter {
+    /// Calls that ran, failed ones included.
     pub calls: AtomicU64,
+    /// Time that those calls took together.
     pub nanos: AtomicU64,
+    /// Refused before it ran.
     pub rejected: AtomicU64,
+    /// Ran and answered with an error.
     pub failed: AtomicU64,
     /// Made by the first call that counts there.
     histogram: OnceLock<Histogram>,
@@ -22,9 +26,13 @@ pub struct Counter {
 /// Counters of one executor, by command id.
 #[derive(Debug)]
 pub struct CommandStats {
+    /// By the id of the command table.
     pub commands: Box<[Counter]>,
+    /// Look-ups of keys that were there.
     pub hits: AtomicU64,
+    /// Look-ups of keys that were not.
     pub misses: AtomicU64,
+    /// Error replies of any code.
     pub error_replies: AtomicU64,
     /// Error replies by code.
     errors: Mutex<Errors>,
@@ -86,6 +94,7 @@ fn bump(counter: &AtomicU64, by: u64) {
 }
 
 impl CommandStats {
+    /// Counters for the ids below `commands`.
     pub fn new(commands: usize) -> Self {
         Self {
             commands: (0..commands).map(|_| Counter::default()).collect(),
@@ -153,6 +162,7 @@ impl CommandStats {
         self.errors.lock().count(code, 1);
     }
 
+    /// Look-ups that commands have made since the last call.
     pub fn add_lookups(&self, hits: u64, misses: u64) {
         bump(&self.hits, hits);
         bump(&self.misses, misses);

@@ -205,13 +205,14 @@ impl Executor {
             obeyed => obeyed,
         };
         reply.array(multi.queue.len());
-        // Rights may have changed since the commands were queued.
-        let restricted = self.is_restricted(client);
         client.executing = Some(multi.queue.len());
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             let call = Call { id: queued.id, command: queued.command, args: &args, key: None, now };
-            if restricted && let Err((denial, _)) = self.check_rights(host, client, &call, Context::Multi) {
+            // Rights may have changed since the command was queued, and AUTH may stand before it.
+            if self.is_restricted(client)
+                && let Err((denial, _)) = self.check_rights(host, client, &call, Context::Multi)
+            {
                 self.reject(call.id, &Fail::owned(refused_in_exec(denial)), reply);
                 continue;
             }

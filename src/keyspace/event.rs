@@ -57,7 +57,8 @@ impl Event {
 /// Declares events of one class.
 macro_rules! events {
     ($class:ident: $($id:ident = $name:literal),* $(,)?) => {
-        $(pub const $id: Event = Event::of(KeyspaceEvents::$class, $name);)*
+        $(#[doc = concat!("`", $name, "`, in the documentation of keyspace notifications.")]
+        pub const $id: Event = Event::of(KeyspaceEvents::$class, $name);)*
     };
 }
 
@@ -138,7 +139,8 @@ events!(STREAM:
 
 macro_rules! beside {
     ($($id:ident = $name:literal),* $(,)?) => {
-        $(pub const $id: Event = Event::of(KeyspaceEvents::STREAM, $name).beside();)*
+        $(#[doc = concat!("`", $name, "`, in the documentation of keyspace notifications.")]
+        pub const $id: Event = Event::of(KeyspaceEvents::STREAM, $name).beside();)*
     };
 }
 

@@ -22,6 +22,7 @@ pub type Readers = SmallVec<[u64; 2]>;
 /// A key whose value is not any more what those who read it have seen.
 #[derive(Clone, Debug)]
 pub struct Stale {
+    /// Its whole name; of whatever database.
     pub key: Box<[u8]>,
     /// Who has read it. Those who want to hear of all keys are not among them.
     pub readers: Readers,
@@ -63,11 +64,13 @@ impl Default for Tracking {
 }
 
 impl Tracking {
+    /// Whether any client tracks. When none does, commands pay one load.
     #[inline(always)]
     pub fn is_on(&self) -> bool {
         self.on.load(Ordering::Relaxed)
     }
 
+    /// Whether any client wants to hear of keys that it has not read (BCAST).
     pub fn broadcasts(&self) -> bool {
         self.broadcasts.load(Ordering::Relaxed)
     }
@@ -81,6 +84,7 @@ impl Tracking {
         }
     }
 
+    /// `tracking-table-max-keys`; 0: no limit.
     pub fn set_most(&self, most: u64) {
         self.most.store(most, Ordering::Relaxed);
     }

@@ -34,10 +34,13 @@ pub struct Failover {
 /// What is to be done now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Nothing yet.
     Wait,
-    /// Follow this replica, asking it with PSYNC FAILOVER. `why` is the line to log.
+    /// Follow this replica, asking it with PSYNC FAILOVER.
     HandOver {
+        /// Its host and port.
         to: (String, u16),
+        /// What to log.
         why: String,
     },
     /// Go on as primary, for this reason.

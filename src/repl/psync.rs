@@ -24,7 +24,12 @@ pub struct Request<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The stream from `offset` on brings it up to date, `bytes` of which are there already.
-    Continue { offset: u64, bytes: u64 },
+    Continue {
+        /// Offset of its first byte in the log.
+        offset: u64,
+        /// Bytes of the log from there to its end.
+        bytes: u64,
+    },
     /// It must copy everything.
     Full(Refusal),
 }
@@ -39,7 +44,10 @@ pub enum Refusal {
     /// It followed our former history beyond this offset.
     BeyondSecond(u64),
     /// What it misses is not kept any more, or it is ahead of us.
-    OutOfWindow { ahead: bool },
+    OutOfWindow {
+        /// True: it is ahead of us.
+        ahead: bool,
+    },
 }
 
 /// Decides a request. `window` is `None` while no stream is kept.

@@ -16,21 +16,31 @@ pub enum Value {
     Simple(Vec<u8>),
     /// `-ERR ...`, without the sign
     Error(Vec<u8>),
+    /// `:1`
     Int(i64),
+    /// `$2`, then the bytes
     Bulk(Vec<u8>),
     /// `$-1`, `*-1`, `_`
     Null,
+    /// `*2`, then the elements
     Array(Vec<Value>),
+    /// `~2`, then the elements
     Set(Vec<Value>),
+    /// `%2`, then keys and values by turns
     Map(Vec<(Value, Value)>),
+    /// `>2`, then the elements; no reply to a command
     Push(Vec<Value>),
+    /// `,1.5`
     Double(f64),
     /// The digits.
     BigNumber(Vec<u8>),
+    /// `#t`
     Bool(bool),
+    /// `=6`, then the format, a colon and the text
     Verbatim {
         /// Three letters.
         format: Vec<u8>,
+        /// Without the format.
         text: Vec<u8>,
     },
 }

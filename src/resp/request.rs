@@ -25,7 +25,10 @@ pub enum Parsed {
     /// A request of no arguments, which is skipped without a reply. The position moved on.
     Empty,
     /// Not complete: parsing again is useful once the buffer holds `need` bytes from the position on.
-    Incomplete { need: usize },
+    Incomplete {
+        /// Bytes, those that are there included.
+        need: usize,
+    },
 }
 
 /// Why a connection is answered with an error and closed.

@@ -6,10 +6,15 @@
 pub struct Flags(u8);
 
 impl Flags {
+    /// `no-writes`: it changes nothing, so it may run on replicas.
     pub const NO_WRITES: Self = Self(1);
+    /// `allow-oom`: it may run while memory is over its limit.
     pub const ALLOW_OOM: Self = Self(1 << 1);
+    /// `allow-stale`: it may run on a replica that has lost its primary.
     pub const ALLOW_STALE: Self = Self(1 << 2);
+    /// `no-cluster`: it is refused in cluster mode.
     pub const NO_CLUSTER: Self = Self(1 << 3);
+    /// `allow-cross-slot-keys`: it may use keys of several slots.
     pub const ALLOW_CROSS_SLOT: Self = Self(1 << 4);
     /// Says nothing of itself: from before there were flags. What it does is looked at command by command.
     pub const SILENT: Self = Self(1 << 7);
@@ -22,14 +27,17 @@ impl Flags {
         ("allow-cross-slot-keys", Self::ALLOW_CROSS_SLOT),
     ];
 
+    /// The flag that the first line writes so.
     pub fn named(name: &[u8]) -> Option<Self> {
         Self::NAMES.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, flag)| *flag)
     }
 
+    /// Whether this flag is set.
     pub fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
     }
 
+    /// Sets this flag too.
     pub fn add(&mut self, flag: Self) {
         self.0 |= flag.0;
     }
@@ -94,6 +102,7 @@ pub fn of_library(code: &[u8]) -> Result<(String, usize), String> {
     Ok((name.to_owned(), end))
 }
 
+/// The error reply to a name that [`is_name`] refuses.
 pub const WRONG_NAME: &str = "ERR Library names can only contain letters, numbers, or underscores(_) and must be at least one character long";
 
 /// Whether libraries and functions may be called so.

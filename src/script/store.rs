@@ -18,13 +18,30 @@ const KEPT: usize = 500;
 pub struct Conduct {
     /// Runs that used no key but those declared; [`LEFT`] once one did.
     clean: AtomicU8,
+    /// Whether its text shows that it cannot use another: unknown, [`NO`] or [`YES`].
+    proven: AtomicU8,
 }
+
+const NO: u8 = 1;
+const YES: u8 = 2;
 
 /// So many runs show that a script keeps to its declared keys.
 const SHOWN: u8 = 3;
 const LEFT: u8 = u8::MAX;
 
 impl Conduct {
+    /// Whether the text shows that no key but those declared can be used; looked at once, by `prove`.
+    pub fn is_proven(&self, prove: impl FnOnce() -> bool) -> bool {
+        match self.proven.load(Ordering::Relaxed) {
+            0 => {
+                let proven = prove();
+                self.proven.store(if proven { YES } else { NO }, Ordering::Relaxed);
+                proven
+            }
+            known => known == YES,
+        }
+    }
+
     /// Whether the script has kept to its declared keys so far.
     pub fn keeps_to_its_keys(&self) -> bool {
         (SHOWN..LEFT).contains(&self.clean.load(Ordering::Relaxed))
@@ -49,7 +66,9 @@ pub struct Script {
     pub sha: String,
     /// The text without the words of its first line.
     pub body: Vec<u8>,
+    /// What its first line says.
     pub flags: Flags,
+    /// Decides whether only its declared keys are locked.
     pub conduct: Conduct,
     size: usize,
 }
@@ -57,15 +76,20 @@ pub struct Script {
 /// A function of a library.
 #[derive(Debug)]
 pub struct Function {
+    /// As it was registered; calls find it in any case of letters.
     pub name: String,
+    /// For FUNCTION LIST.
     pub description: Option<Vec<u8>>,
+    /// What it was registered with.
     pub flags: Flags,
+    /// Decides whether only its declared keys are locked.
     pub conduct: Conduct,
 }
 
 /// A library of functions.
 #[derive(Debug)]
 pub struct Library {
+    /// From the first line of its text.
     pub name: String,
     /// The whole text, as it was given.
     pub code: Vec<u8>,
@@ -78,6 +102,7 @@ pub struct Library {
 }
 
 impl Library {
+    /// The part that is compiled.
     pub fn body(&self) -> &[u8] {
         &self.code[self.body_at..]
     }
@@ -92,26 +117,32 @@ pub struct Libraries {
 }
 
 impl Libraries {
+    /// By name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Library>> {
         self.by_name.values()
     }
 
+    /// The library of this name, in this case of letters.
     pub fn get(&self, name: &str) -> Option<&Arc<Library>> {
         self.by_name.get(name)
     }
 
+    /// The function of this name, in any case of letters, and its library.
     pub fn function(&self, name: &[u8]) -> Option<&(Arc<Library>, Arc<Function>)> {
         self.functions.get(&String::from_utf8_lossy(name).to_ascii_lowercase())
     }
 
+    /// Number of libraries.
     pub fn len(&self) -> usize {
         self.by_name.len()
     }
 
+    /// No libraries.
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
 
+    /// Functions of all libraries.
     pub fn function_count(&self) -> usize {
         self.functions.len()
     }
@@ -150,14 +181,17 @@ impl Libraries {
 pub struct Running {
     /// The name of a function; `None` for one of EVAL's scripts.
     pub function: Option<String>,
+    /// All words of the call, for FUNCTION STATS and the log.
     pub command: Vec<Vec<u8>>,
     /// The worker that it keeps from its other clients.
     pub worker: usize,
+    /// When it began, Unix milliseconds.
     pub since: UnixMs,
     /// Nanoseconds on the clock that commands are timed with.
     pub began: u64,
     /// It has changed something, and cannot be stopped any more.
     pub wrote: AtomicBool,
+    /// SCRIPT KILL or FUNCTION KILL reached it: it ends at its next chance.
     pub killed: AtomicBool,
 }
 
@@ -199,6 +233,7 @@ pub struct Store {
     running: Mutex<Vec<Arc<Running>>>,
     /// Raised when scripts are flushed: threads then forget what they compiled.
     pub flushes: AtomicU64,
+    /// Scripts that came with EVAL alone and were dropped for newer ones.
     pub evicted: AtomicU64,
     /// Bytes that all interpreters have allocated.
     pub interpreters: AtomicU64,
@@ -269,11 +304,13 @@ impl Store {
         self.scripts.write().remove(&script.sha);
     }
 
+    /// SCRIPT FLUSH: forgets all scripts; libraries stay.
     pub fn flush_scripts(&self) {
         *self.scripts.write() = Scripts::default();
         self.flushes.fetch_add(1, Ordering::Release);
     }
 
+    /// Scripts that EVALSHA finds.
     pub fn script_count(&self) -> usize {
         self.scripts.read().by_sha.len()
     }
@@ -283,6 +320,7 @@ impl Store {
         self.scripts.read().bytes
     }
 
+    /// The libraries as they are now; later changes do not show in them.
     pub fn libraries(&self) -> Arc<Libraries> {
         Arc::clone(&self.libraries.read())
     }
@@ -297,10 +335,12 @@ impl Store {
         self.last_number.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Notes that a script has run for a while.
     pub fn begin(&self, running: Arc<Running>) {
         self.running.lock().push(running);
     }
 
+    /// It has ended.
     pub fn end(&self, running: &Arc<Running>) {
         self.running.lock().retain(|other| !Arc::ptr_eq(other, running));
     }

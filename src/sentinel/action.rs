@@ -8,6 +8,8 @@ use crate::resp::decode::Value;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
 
+/// What the driver tells the state machine. `script` is a script's number; addresses are a link's two ends.
+#[expect(missing_docs, reason = "the fields are told above")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// Due at [`next_tick`](super::Sentinel::next_tick) or earlier.
@@ -51,12 +53,16 @@ pub enum Event {
 /// How a script ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScriptEnd {
+    /// Exit status.
     Exit(i32),
+    /// The signal that killed it.
     Signal(i32),
     /// It could not be started.
     NotStarted,
 }
 
+/// How loud a log line is.
+#[expect(missing_docs, reason = "the words of the directive `loglevel`")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum Level {
     Debug,
@@ -65,12 +71,13 @@ pub enum Level {
     Warning,
 }
 
-/// In the order in which they are to be carried out.
+/// What the driver is to do, in this order. `script` is a script's number.
 ///
 /// A vote binds whoever cast it, also after a crash: it leaves this sentinel only after the event
 /// [`Persisted`](Event::Persisted) of its generation. The machine sees to that for what it sends; for the answer
 /// to SENTINEL IS-MASTER-DOWN-BY-ADDR the driver asks [`answer`](super::Sentinel::answer) after that event.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the fields are told above")]
 pub enum Action {
     /// Write these lines (without the word `sentinel` in front) into the configuration file, and sync them.
     /// Answered by `Persisted`.
@@ -121,18 +128,31 @@ pub enum Action {
 /// How long things take, milliseconds. SENTINEL DEBUG shows and changes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
+    /// Between two INFO to an instance; a replica is asked every second while something is wrong.
     pub info_period: MonoMs,
+    /// Between two PING to an instance, unless `down-after-milliseconds` is shorter.
     pub ping_period: MonoMs,
+    /// Between two questions to another sentinel whether it sees the primary down, too.
     pub ask_period: MonoMs,
+    /// Between two of our hellos to an instance.
     pub publish_period: MonoMs,
+    /// `down-after-milliseconds` of primaries that come without one.
     pub default_down_after: MonoMs,
+    /// `failover-timeout` of primaries that come without one.
     pub default_failover_timeout: MonoMs,
+    /// A longer gap between two ticks, or the clock going back, begins TILT.
     pub tilt_trigger: MonoMs,
+    /// How long TILT lasts after the last such gap.
     pub tilt_period: MonoMs,
+    /// A replica that was told of the new primary counts as reached after so long, whatever it does.
     pub slave_reconf_timeout: MonoMs,
+    /// A silent link is opened anew, but not before it is so old.
     pub min_link_reconnect_period: MonoMs,
+    /// A failover of ours that has not won its votes by then is given up.
     pub election_timeout: MonoMs,
+    /// A script that runs for longer is killed.
     pub script_max_runtime: MonoMs,
+    /// Before a script is tried again for the first time; doubled each time.
     pub script_retry_delay: MonoMs,
 }
 

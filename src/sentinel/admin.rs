@@ -248,6 +248,7 @@ impl Sentinel {
         Ok(())
     }
 
+    /// SENTINEL SIMULATE-FAILURE: which crashes are to happen in the next failover.
     pub fn simulate(&mut self, failures: Simulated) {
         self.simulated = failures;
     }

@@ -11,16 +11,23 @@ const SPLIT_RETRY_SPREAD: MonoMs = 900;
 /// A failover that found no good replica is tried again when there is one, but not sooner.
 const NO_REPLICA_RETRY: MonoMs = 1000;
 
+/// How far a failover is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Phase {
+    /// None is under way.
     #[default]
     None,
     /// Votes are being collected.
     WaitStart,
+    /// We won: the best replica is chosen.
     SelectReplica,
+    /// The chosen one is to be told, once its link is up.
     SendPromote,
+    /// It was told, and its INFO does not call it a primary yet.
     WaitPromotion,
+    /// The other replicas are told of it, `parallel-syncs` at a time.
     ReconfReplicas,
+    /// Over: the promoted one takes the primary's place in what we watch.
     UpdateConfig,
 }
 
@@ -39,9 +46,12 @@ impl Phase {
     }
 }
 
+/// The failovers of one primary: the one under way, and what is remembered of the last.
 #[derive(Clone, Debug, Default)]
 pub struct Failover {
+    /// How far the one under way is.
     pub phase: Phase,
+    /// Which it asks votes in; of the last one once it is over.
     pub epoch: u64,
     /// When the phase began.
     pub since: MonoMs,
@@ -51,6 +61,7 @@ pub struct Failover {
     pub voted: MonoMs,
     /// An administrator asked for it: no agreement is needed.
     pub forced: bool,
+    /// The replica that was chosen.
     pub promoted: Option<InstanceId>,
     /// The others were asked for their votes.
     pub canvassed: bool,
@@ -64,12 +75,19 @@ pub struct Failover {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hurry {
     /// Every sentinel voted, and nobody won.
-    Split { retry: MonoMs },
+    Split {
+        /// Not before this moment.
+        retry: MonoMs,
+    },
     /// There was no good replica.
-    NoReplica { retry: MonoMs },
+    NoReplica {
+        /// Not before this moment.
+        retry: MonoMs,
+    },
 }
 
 impl Failover {
+    /// Whether one is under way, ours or one that another sentinel leads and we have learned of.
     pub fn in_progress(&self) -> bool {
         self.phase != Phase::None
     }

@@ -14,6 +14,8 @@ pub struct InstanceId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkIx(pub u64);
 
+/// What an instance is for us.
+#[expect(missing_docs, reason = "what the words mean stands in the documentation of Sentinel")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Primary,
@@ -35,11 +37,14 @@ impl Kind {
 /// Where an instance is reached: an IP address, or a name where `resolve-hostnames` allows it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Address {
+    /// As the configuration or the other side wrote it.
     pub host: String,
+    /// Of its clients; it has no other here.
     pub port: u16,
 }
 
 impl Address {
+    /// Whatever `host` says: nothing is looked up.
     pub fn new(host: &str, port: u16) -> Self {
         Self { host: host.to_owned(), port }
     }
@@ -58,12 +63,14 @@ impl std::fmt::Display for Address {
 
 /// What a node says that it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the words of ROLE and INFO, in ours")]
 pub enum Role {
     Primary,
     Replica,
 }
 
 impl Role {
+    /// As INFO and SENTINEL MASTER say it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Primary => "master",
@@ -75,28 +82,34 @@ impl Role {
 /// How far a replica is on its way to the promoted one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Reconf {
+    /// It was not told.
     #[default]
     None,
     /// It was told.
     Sent,
     /// It follows, and is being synchronised.
     InProgress,
+    /// Its link to the promoted one is up.
     Done,
 }
 
 /// Where a list came from after SENTINEL RESET: entries from before count until they are confirmed or dropped.
 pub type Unconfirmed = Option<MonoMs>;
 
+/// A node or a sentinel that is watched or talked to.
 #[derive(Clone, Debug)]
 pub struct Instance {
+    /// INFO may tell another [`Role`].
     pub kind: Kind,
     /// Of a primary: its name. Of a replica: its address. Of a sentinel: its run id.
     pub name: String,
+    /// Where it was last known to be reached.
     pub address: Address,
     /// Empty while unknown.
     pub run_id: String,
     /// The primary that it belongs to; its own place for a primary.
     pub primary: InstanceId,
+    /// The connections to it, which others may share.
     pub link: LinkIx,
     /// Subjectively down since.
     pub sdown: Option<MonoMs>,
@@ -108,34 +121,50 @@ pub struct Instance {
     pub script_kill_sent: bool,
     /// The last INFO, and when it came. `None`: never.
     pub info_at: Option<MonoMs>,
+    /// The last INFO as it came; empty before the first.
     pub info: Vec<u8>,
+    /// When it was last asked for INFO; 0: never.
     pub info_asked: MonoMs,
     /// An INFO is on its way.
     pub info_pending: bool,
+    /// What its last INFO called it; before that, what we take it for.
     pub role: Role,
+    /// When the role last changed.
     pub role_since: MonoMs,
+    /// Set by SENTINEL RESET.
     pub unconfirmed: Unconfirmed,
+    /// Used for replicas alone.
     pub replica: ReplicaFacts,
+    /// Used for sentinels alone.
     pub peer: PeerFacts,
+    /// Of a primary, and of nothing else.
     pub watch: Option<Box<Watch>>,
 }
 
 /// What a replica tells of itself.
 #[derive(Clone, Debug, Default)]
 pub struct ReplicaFacts {
+    /// The primary that it follows, by its last INFO; `?` before that.
     pub primary_host: String,
+    /// 0: none.
     pub primary_port: u16,
     /// Since when it names this primary.
     pub primary_since: MonoMs,
+    /// Whether its link to the primary is up.
     pub link_up: bool,
     /// Milliseconds that its link to the primary has been down; 0 when it is up, -1000 when it never was.
     pub link_down_ms: i64,
+    /// `replica-priority`: the lowest is chosen first, 0 never.
     pub priority: u32,
+    /// Bytes of the replication stream that it has: the greater, the better it is.
     pub offset: u64,
     /// `replica-announced`: whether clients are told of it.
     pub announced: bool,
+    /// Only during a failover.
     pub reconf: Reconf,
+    /// When it was told of the new primary; 0: never.
     pub reconf_sent: MonoMs,
+    /// The failover has chosen it.
     pub promoted: bool,
     /// When its primary last named it, or it was added.
     pub listed: MonoMs,
@@ -156,27 +185,40 @@ pub struct PeerFacts {
     pub asked: MonoMs,
     /// An answer is awaited.
     pub ask_pending: bool,
+    /// Whom it voted for, by its last answer; `None`: nobody.
     pub leader: Option<String>,
+    /// The epoch of that vote.
     pub leader_epoch: u64,
 }
 
 /// A primary that is watched: settings, who belongs to it, votes and failovers.
 #[derive(Clone, Debug)]
 pub struct Watch {
+    /// Sentinels that must see it down before it is objectively so.
     pub quorum: u32,
+    /// Silence after which we think that it is down.
     pub down_after: MonoMs,
+    /// Limit of a failover's phases; twice that passes between two attempts.
     pub failover_timeout: MonoMs,
+    /// Replicas that are told of the new primary at a time.
     pub parallel_syncs: u32,
+    /// What to log in with at it and its replicas; empty: the default user.
     pub auth_user: String,
+    /// Empty: no login.
     pub auth_pass: String,
+    /// Runs for each warning; empty: none.
     pub notification_script: String,
+    /// Runs for each change of the primary's address; empty: none.
     pub reconfig_script: String,
+    /// How long it may take to come back from a restart; 0: a restart is not told apart.
     pub reboot_down_after: MonoMs,
     /// `rename-command`, by the lower-case name.
     pub renames: BTreeMap<String, String>,
+    /// Epoch of the failover that made it the primary: the greater one is believed.
     pub config_epoch: u64,
     /// Whom this sentinel voted for, and in which epoch.
     pub leader: Option<String>,
+    /// The epoch of that vote.
     pub leader_epoch: u64,
     /// The vote binds once this generation is on disk.
     pub vote_generation: u64,
@@ -184,22 +226,28 @@ pub struct Watch {
     pub odown: Option<MonoMs>,
     /// It restarted, and does not serve yet, since.
     pub reboot: Option<MonoMs>,
+    /// By address.
     pub replicas: BTreeMap<String, InstanceId>,
+    /// By run id; without ourselves.
     pub sentinels: BTreeMap<String, InstanceId>,
+    /// The one under way, or the last.
     pub failover: Failover,
 }
 
 /// Connections to one address.
 #[derive(Clone, Debug)]
 pub struct Link {
+    /// Where it connects to.
     pub address: Address,
     /// Instances reached over it.
     pub users: Vec<InstanceId>,
+    /// Our questions and orders, and the answers.
     pub commands: Connection,
     /// Hellos of others; not used with sentinels.
     pub hellos: Connection,
     /// Since when a ping is unanswered.
     pub ping_waits: Option<MonoMs>,
+    /// When the last ping left; 0: never.
     pub ping_sent: MonoMs,
     /// The last reply to a ping that says that it lives.
     pub last_ok: MonoMs,
@@ -211,18 +259,23 @@ pub struct Link {
     pub local_ip: String,
 }
 
+/// One TCP connection, or the wish for one.
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
+    /// The link that is open or being opened; `None`: neither.
     pub id: Option<LinkId>,
+    /// It is open.
     pub up: bool,
     /// When it was asked for, or came up.
     pub since: MonoMs,
+    /// When something last came.
     pub last_activity: MonoMs,
     /// What was asked, in order, and about whom.
     pub pending: VecDeque<(Question, InstanceId)>,
 }
 
 impl Connection {
+    /// Neither open nor being opened.
     pub fn is_down(&self) -> bool {
         self.id.is_none()
     }
@@ -231,15 +284,20 @@ impl Connection {
 /// What a reply on a link of commands answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Question {
+    /// PING.
     Ping,
+    /// INFO.
     Info,
+    /// PUBLISH of our hello.
     Hello,
+    /// SENTINEL IS-MASTER-DOWN-BY-ADDR, which also asks for a vote.
     IsDown,
     /// Whatever is answered changes nothing.
     Other,
 }
 
 impl Link {
+    /// A pair of links that nobody uses yet; `now` counts as the last time that it answered.
     pub fn new(address: Address, now: MonoMs) -> Self {
         Self {
             address,
@@ -267,6 +325,7 @@ impl Link {
 }
 
 impl Instance {
+    /// One that nothing is known of yet; `now` counts as the last time that it was heard of.
     pub fn new(
         kind: Kind,
         name: &str,

@@ -12,14 +12,20 @@ pub type Fields = Vec<(&'static str, String)>;
 /// One line of INFO sentinel.
 #[derive(Clone, Debug)]
 pub struct Summary {
+    /// Of the primary.
     pub name: String,
+    /// `ok`, `sdown` or `odown`.
     pub status: &'static str,
+    /// `host:port`: of the promoted one once there is one.
     pub address: String,
+    /// Number of replicas known.
     pub replicas: usize,
+    /// Number of sentinels known, ourselves included.
     pub sentinels: usize,
 }
 
 impl Sentinel {
+    /// Names of the primaries that are watched.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.primaries.keys().map(String::as_str)
     }
@@ -67,6 +73,7 @@ impl Sentinel {
             .collect()
     }
 
+    /// Of each primary that is watched.
     pub fn summaries(&self) -> Vec<Summary> {
         self.primaries
             .iter()
@@ -95,10 +102,12 @@ impl Sentinel {
         self.tilt.map(|since| self.now.saturating_sub(since) / 1000)
     }
 
+    /// Those that wait or run.
     pub fn scripts(&self) -> &Scripts {
         &self.scripts
     }
 
+    /// What SENTINEL SIMULATE-FAILURE asked for.
     pub fn simulated(&self) -> Simulated {
         self.simulated
     }

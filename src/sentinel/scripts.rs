@@ -13,6 +13,7 @@ const RUNNING_MAX: usize = 16;
 /// A script is tried so often.
 const TRIES_MAX: u32 = 10;
 
+/// The queue of scripts.
 #[derive(Clone, Debug, Default)]
 pub struct Scripts {
     queue: VecDeque<Script>,
@@ -22,31 +23,40 @@ pub struct Scripts {
 /// One script on its way.
 #[derive(Clone, Debug)]
 pub struct Script {
+    /// Names it in events and actions; never used again.
     pub number: u64,
+    /// The program.
     pub path: String,
+    /// Without the program's own name.
     pub arguments: Vec<String>,
     /// Runs since.
     pub running: Option<MonoMs>,
+    /// While it runs, once its process is known.
     pub pid: Option<u32>,
     /// Not before this moment.
     pub due: MonoMs,
+    /// How often it was started.
     pub tries: u32,
     killed: bool,
 }
 
 impl Scripts {
+    /// The oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Script> {
         self.queue.iter()
     }
 
+    /// Number of those that run.
     pub fn running(&self) -> usize {
         self.queue.iter().filter(|s| s.running.is_some()).count()
     }
 
+    /// Those that wait and those that run.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
+    /// None waits or runs.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

@@ -11,14 +11,19 @@ use crate::base::time::MonoMs;
 pub struct Settings {
     /// The port that clients and other sentinels reach us on, as the server listens.
     pub own_port: u16,
+    /// SENTINEL SET may not change the scripts of a primary.
     pub deny_scripts_reconfig: bool,
+    /// Names are taken for addresses, too, and looked up.
     pub resolve_hostnames: bool,
+    /// Names are told as names; otherwise as the address that they stand for.
     pub announce_hostnames: bool,
+    /// What others are to reach us at; empty: our end of the link.
     pub announce_ip: String,
     /// 0: our own.
     pub announce_port: u16,
     /// What we authenticate with to other sentinels.
     pub sentinel_user: String,
+    /// Empty: no login.
     pub sentinel_pass: String,
 }
 
@@ -40,6 +45,7 @@ impl Default for Settings {
 /// One line of the file, without the word `sentinel`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
+    /// Option first; not quoted.
     pub words: Vec<String>,
     /// False: it says a default, so it is only written where the file says something of it already.
     pub needed: bool,
@@ -76,7 +82,9 @@ pub fn subject(words: &[String]) -> String {
 /// A mistake in the lines: which one, and what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
+    /// Index into the lines that were given, from 0.
     pub line: usize,
+    /// For the operator.
     pub message: String,
 }
 

@@ -20,7 +20,9 @@ const SAVE_AGAIN_MAX: MonoMs = 30_000;
 /// One sentinel.
 #[derive(Clone, Debug)]
 pub struct Sentinel {
+    /// Of the sentinel as a whole; [`Watch`] has those of a primary.
     pub settings: Settings,
+    /// What SENTINEL DEBUG changes.
     pub timing: Timing,
     pub(super) my_id: String,
     pub(super) current_epoch: u64,
@@ -59,7 +61,9 @@ pub(super) struct Name {
 /// SENTINEL SIMULATE-FAILURE.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Simulated {
+    /// End the process once this sentinel was elected to lead a failover.
     pub crash_after_election: bool,
+    /// End the process once the chosen replica was promoted.
     pub crash_after_promotion: bool,
 }
 
@@ -136,10 +140,12 @@ impl Sentinel {
         silences.min().map_or(ordinary, |due| due.min(ordinary))
     }
 
+    /// 40 hexadecimal digits: its run id, which the configuration file keeps.
     pub fn my_id(&self) -> &str {
         &self.my_id
     }
 
+    /// The greatest epoch heard of.
     pub fn current_epoch(&self) -> u64 {
         self.current_epoch
     }

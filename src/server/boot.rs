@@ -289,7 +289,7 @@ impl Prepared {
             warn!("{warning}");
         }
         for row in config.unheeded() {
-            warn!("{} is set, but has no effect in this release", row.name);
+            warn!("{} is set, but has no effect in this server", row.name);
         }
         let supervisor = self.supervisor.unwrap_or_else(|message| {
             warn!("{message}");

@@ -21,12 +21,15 @@ use crate::server::node::pause::Purpose;
 /// SHUTDOWN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shutdown {
+    /// Save also where no save points are configured.
     pub save: bool,
+    /// Do not save although save points are configured.
     pub nosave: bool,
     /// Do not wait for replicas that lag behind.
     pub now: bool,
     /// End even if saving fails.
     pub force: bool,
+    /// Call off the shutdown under way.
     pub abort: bool,
 }
 

@@ -27,7 +27,7 @@ use crate::server::control::Control;
 use crate::server::control::clustering;
 use crate::server::control::clustering::ClusterError;
 use crate::server::control::replication;
-use crate::server::disk::{aof, rdb_file};
+use crate::server::disk::{aof, rdb_load};
 use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
 use crate::server::net::mailbox::{Mail, Mailbox};
@@ -42,21 +42,29 @@ use crate::server::worker::{WAKER, Worker};
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// What the directives of TLS name cannot be used; the log says why.
     #[error("Failed to configure TLS. Check logs for more info.")]
     Tls,
+    /// A port of clients that cannot be listened on, and its kind (`tcp`, `tls`).
     #[error("Failed listening on port {0} ({1}), aborting.")]
     Listen(u16, &'static str),
+    /// `unixsocket` cannot be made.
     #[error("Failed opening Unix socket: bind: {}", os_error::words(.0))]
     UnixSocket(io::Error),
+    /// `locale-collate` names none that the system knows.
     #[error("Failed to configure LOCALE for invalid locale name.")]
     Locale,
+    /// `port` 0 and no `unixsocket`.
     #[error("Configured to not listen anywhere, exiting.")]
     Nowhere,
+    /// The data on disk cannot be loaded; why, as the log tells it.
     #[error("{0}")]
     Data(String),
+    /// It cannot be a member of its cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error("{what}: {}", os_error::words(source))]
+    #[expect(missing_docs, reason = "the text of the error tells")]
     System { what: &'static str, source: io::Error },
 }
 
@@ -166,7 +174,7 @@ fn watch(node: &Arc<Node>, sentinel: Sentinel) -> Result<(), StartError> {
 /// Brings the data, and the node into its place among others.
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     let has_aof = aof::load_at_start(node).map_err(StartError::Data)?;
-    let loaded = if has_aof { None } else { rdb_file::load_at_start(node).map_err(StartError::Data)? };
+    let loaded = if has_aof { None } else { rdb_load::load_at_start(node).map_err(StartError::Data)? };
     if node.shutdown.begun.load(Ordering::Acquire) {
         return Ok(());
     }

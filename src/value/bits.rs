@@ -66,6 +66,7 @@ pub fn position(bytes: &[u8], on: bool, first: u64, last: u64) -> Option<u64> {
 
 /// What BITOP does with its sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words of BITOP")]
 pub enum Operation {
     And,
     Or,

@@ -28,6 +28,7 @@ pub use table::Stage;
 /// A value on its way into the keyspace, or the body of an entry that is not an inline string.
 /// Sixteen bytes, so that an entry stays small.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the types as TYPE names them")]
 pub enum Value {
     /// Shared, so that a reply can be sent without a copy; a writer clones only while one is under way.
     String(Arc<Vec<u8>>),
@@ -59,6 +60,7 @@ impl Value {
 
 /// What a reader of the keyspace sees.
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the types as TYPE names them")]
 pub enum ValueRef<'a> {
     String(&'a [u8]),
     List(&'a List),
@@ -121,6 +123,7 @@ impl ValueRef<'_> {
 
 /// The type of a value as TYPE and SCAN name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the types as TYPE names them")]
 pub enum Kind {
     String,
     List,

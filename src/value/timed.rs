@@ -128,6 +128,7 @@ impl Timed {
         self.0 = Repr::Table(table, times);
     }
 
+    /// No fields at all.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

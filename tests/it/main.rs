@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod acl;
 mod admin;
 mod blocked;
 mod buffers;
@@ -22,6 +23,7 @@ mod expired;
 mod failover;
 mod families;
 mod figures;
+mod hostile;
 mod keys;
 mod maxmemory;
 mod observe;

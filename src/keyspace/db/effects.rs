@@ -8,8 +8,11 @@ use crate::resp::request::write_command;
 /// One event that is to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
+    /// The database of the key.
     pub db: DbIndex,
+    /// What happened to the key.
     pub event: Event,
+    /// Its whole name.
     pub key: Box<[u8]>,
 }
 
@@ -42,7 +45,9 @@ pub struct Effects {
     pub writer: u64,
     /// Changes made.
     pub dirty: u64,
+    /// Look-ups of keys that were there.
     pub hits: u64,
+    /// Look-ups of keys that were not.
     pub misses: u64,
     /// Draws whether a use counts under an LFU policy.
     pub rng: Rng,
@@ -120,6 +125,7 @@ impl Effects {
         end
     }
 
+    /// Forgets what was recorded for the log: no unit comes of it.
     pub fn discard_records(&mut self) {
         self.records.clear();
         self.runs.clear();

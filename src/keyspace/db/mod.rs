@@ -43,8 +43,11 @@ pub enum Expiring {
 /// The expiry of a string that is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetExpire {
+    /// SET without an option: the key lives until it is deleted.
     Clear,
+    /// KEEPTTL: as it was before.
     Keep,
+    /// Unix milliseconds.
     At(UnixMs),
 }
 
@@ -54,6 +57,7 @@ pub struct Db<'l, 'k> {
     ks: &'k Keyspace,
     tables: &'k Tables,
     index: DbIndex,
+    /// The time at which the command runs, Unix milliseconds: whatever has expired by then is dead.
     pub now: UnixMs,
     expiring: Expiring,
     access: u32,
@@ -61,6 +65,7 @@ pub struct Db<'l, 'k> {
     touch: bool,
     /// The key whose hash the router has computed already, by address and length.
     hint: (*const [u8], Hashed),
+    /// Where everything that the command brings about is collected.
     pub effects: &'l mut Effects,
 }
 
@@ -71,6 +76,7 @@ impl std::fmt::Debug for Db<'_, '_> {
 }
 
 impl<'l, 'k> Db<'l, 'k> {
+    /// The database `index`, under the locks that are held.
     #[inline]
     pub fn new(
         locked: &'l mut Locked<'k>,
@@ -100,10 +106,12 @@ impl<'l, 'k> Db<'l, 'k> {
         self.hint = (key, hashed);
     }
 
+    /// CLIENT NO-TOUCH turns it off: reads then leave access time and frequency alone.
     pub fn set_touch(&mut self, touch: bool) {
         self.touch = touch;
     }
 
+    /// Its number, as SELECT counts.
     pub fn index(&self) -> DbIndex {
         self.index
     }
@@ -114,18 +122,22 @@ impl<'l, 'k> Db<'l, 'k> {
         self.tables = self.ks.tables(index);
     }
 
+    /// All databases of the node.
     pub fn keyspace(&self) -> &'k Keyspace {
         self.ks
     }
 
+    /// The locks under which it is used.
     pub fn locked(&mut self) -> &mut Locked<'k> {
         self.locked
     }
 
+    /// Which shards are locked.
     pub fn lock_set(&self) -> LockSet {
         self.locked.set()
     }
 
+    /// What is done with a key whose time is over.
     pub fn expiring(&self) -> Expiring {
         self.expiring
     }
@@ -211,6 +223,7 @@ impl<'l, 'k> Db<'l, 'k> {
         Some(self.table(h.slot).get(place))
     }
 
+    /// Looks a key up for its value: counts a hit or a miss and stamps the access.
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<ValueRef<'_>> {
         self.entry(key).map(EntryRef::value)
@@ -231,10 +244,12 @@ impl<'l, 'k> Db<'l, 'k> {
         (self.expiring == Expiring::Ignore || !entry.is_expired(self.now)).then_some(entry)
     }
 
+    /// Whether a key is there, without a trace.
     pub fn exists(&mut self, key: &[u8]) -> bool {
         self.peek(key).is_some()
     }
 
+    /// The type of a key's value, without a trace.
     pub fn kind(&mut self, key: &[u8]) -> Option<Kind> {
         self.peek(key).map(EntryRef::kind)
     }
@@ -270,7 +285,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Saves the entry for a snapshot that has not reached it.
     #[inline(always)]
     fn before_change(&mut self, h: Hashed, place: Place) {
-        if self.table(h.slot).saved_in() != self.ks.snapshot_number() {
+        if self.table(h.slot).parities() != self.ks.parities() {
             self.ks.preserve(self.locked, self.index, h.slot, place);
         }
     }
@@ -455,7 +470,7 @@ impl<'l, 'k> Db<'l, 'k> {
     fn add(&mut self, h: Hashed, mut entry: Entry) {
         self.notify(entry.as_ref().key(), event::NEW);
         entry.set_access(self.access);
-        entry.set_parity(self.ks.parity());
+        entry.set_parities(self.ks.parities());
         let expire = entry.as_ref().expire();
         let fields = entry.as_ref().next_field_time();
         let ks = self.ks;
@@ -475,7 +490,7 @@ impl<'l, 'k> Db<'l, 'k> {
         access: u32,
     ) {
         entry.set_access(access);
-        entry.set_parity(self.ks.parity());
+        entry.set_parities(self.ks.parities());
         let expire = entry.as_ref().expire();
         let fields = entry.as_ref().next_field_time();
         let old = self.table_mut(h.slot).replace(place, entry);
@@ -599,6 +614,7 @@ impl<'l, 'k> Db<'l, 'k> {
         self.ks.len(self.index)
     }
 
+    /// Without any key; dead keys that are still stored count as keys.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -13,13 +13,16 @@ const MAX_LINE: usize = 1024;
 /// A file that the manifest names, without its folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
+    /// File name, without a folder.
     pub name: String,
+    /// Number in the order of the files of its kind, from 1.
     pub seq: u64,
 }
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
+    /// What the files begin with; `None`: they begin empty.
     pub base: Option<Part>,
     /// What was written since, in order.
     pub increments: Vec<Part>,
@@ -35,7 +38,9 @@ pub struct Manifest {
 pub struct Error {
     /// From 1; 0: the file as a whole.
     pub line: usize,
+    /// The line as it stands; empty for the file as a whole.
     pub text: String,
+    /// Told to the operator before the exit.
     pub why: &'static str,
 }
 
@@ -64,6 +69,7 @@ enum Kind {
 }
 
 impl Manifest {
+    /// Reads a manifest. Numbers of increments must rise, and there is one base at most.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let whole = |why| Error { line: 0, text: String::new(), why };
         if bytes.is_empty() {

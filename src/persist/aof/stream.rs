@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits { max_bulk: usize::MAX / 4, authenticated: true };
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item<'a> {
+    /// All words, the name included.
     Command(Vec<&'a [u8]>),
     /// When the commands behind it were written, in Unix seconds.
     Timestamp(i64),
@@ -30,13 +31,16 @@ pub enum Problem {
     Truncated,
     /// This is no command.
     Format(String),
+    /// The file could not be read.
     Io(io::Error),
 }
 
 /// A failure, and the offset of the item that it is in.
 #[derive(Debug)]
 pub struct Error {
+    /// Bytes from the beginning of the file.
     pub offset: u64,
+    /// What is wrong there.
     pub problem: Problem,
 }
 

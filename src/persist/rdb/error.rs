@@ -25,9 +25,11 @@ pub enum Problem {
     Truncated(&'static str),
     /// Something else stands where a part of the format must be.
     #[error("expected {expected}, found {found}")]
+    #[expect(missing_docs, reason = "the text of the error tells")]
     Unexpected { expected: &'static str, found: String },
     /// A part that contradicts itself.
     #[error("expected {expected}: {why}")]
+    #[expect(missing_docs, reason = "the text of the error tells")]
     Malformed { expected: &'static str, why: &'static str },
     /// Number of the value type.
     #[error("value type {0} is not known to this version")]
@@ -40,6 +42,7 @@ pub enum Problem {
     Version(u32),
     /// The checksum of the file or payload, and that of its bytes.
     #[error("RDB CRC error: expected {expected:016x}, the data gives {computed:016x}")]
+    #[expect(missing_docs, reason = "told above")]
     Checksum { expected: u64, computed: u64 },
     /// A collection without elements. Files of old servers hold such keys; they are skipped, not fatal.
     #[error("a collection without elements")]

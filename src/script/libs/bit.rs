@@ -17,6 +17,7 @@ fn signed(lua: &Lua, x: u32) -> Answer {
     one(lua, f64::from(x.cast_signed()))
 }
 
+/// The global table `bit`.
 pub fn library(lua: &Lua) -> mlua::Result<Table> {
     let bit = lua.create_table()?;
     let fold: [(&str, fn(u32, u32) -> u32); 3] =

@@ -11,6 +11,7 @@ const NESTING: usize = 16;
 /// No input is read that is nested deeper: reading recurses.
 const READ_DEPTH: usize = 1000;
 
+/// The global table `cmsgpack`.
 pub fn library(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     define(lua, &table, "pack", pack)?;

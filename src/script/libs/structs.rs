@@ -10,6 +10,7 @@ use crate::script::raise::{Answer, Raise, bad_argument, one};
 const MAX_INT: usize = 32;
 const MAX_ALIGN: usize = 8;
 
+/// The global table `struct`.
 pub fn library(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     define(lua, &table, "pack", pack)?;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::command::help::help;
 use crate::command::spec::{Group::Server, KeyPositions, flags::*};
-use crate::command::{self, Command, Ctx, DONE, Fail, gate};
+use crate::command::{self, Command, Ctx, DONE, Fail, gate, is};
 use crate::config::directive::{Directive, Effect};
 use crate::config::rewrite::Extent;
 use crate::config::set::{Change, SetError};
@@ -72,6 +72,9 @@ fn sensitive_values(args: &[&[u8]]) -> KeyPositions {
     (3..args.len()).step_by(2).filter(is_secret).collect()
 }
 
+/// The directive that is the default user's password.
+const PASSWORD: &str = "requirepass";
+
 fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
     let (pairs, []) = args[2..].as_chunks::<2>() else { return Err(Fail::Syntax) };
     let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
@@ -81,7 +84,14 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
         return Err(Fail::text("LOADING Redis is loading the dataset in memory"));
     }
     let _one_at_a_time = node.config_change.lock();
-    let changed = config::set::set(&node.told_config(), &pairs, ctx.client.is_local());
+    let changed = config::set::set(&node.config.load(), &pairs, ctx.client.is_local());
+    let changed = changed.map(|mut change| {
+        // ACL commands may have given the default user another password since it was set.
+        if pairs.iter().any(|(name, _)| is(name, PASSWORD)) && !change.changed.contains(&PASSWORD) {
+            change.changed.push(PASSWORD);
+        }
+        change
+    });
     changed.and_then(|change| take_effect(node, change)).map_err(|e| Fail::owned(format!("ERR {e}")))?;
     ctx.reply.ok();
     DONE
@@ -213,8 +223,8 @@ fn take_effect(node: &Node, change: Change) -> Result<(), SetError> {
     for (_, follow) in FOLLOWING.iter().filter(|(effect, _)| moved(*effect)) {
         follow(node, &config);
     }
-    for row in rows.iter().filter(|row| row.meaning == Meaning::Later) {
-        tracing::warn!("{} is set, but has no effect in this release", row.name);
+    for row in rows.iter().filter(|row| row.meaning == Meaning::None) {
+        tracing::warn!("{} is set, but has no effect in this server", row.name);
     }
     Ok(())
 }

@@ -71,6 +71,10 @@ fn authenticate(
         return Err(WRONG);
     };
     client.log_in(Some(login), true);
+    if client.tracks.is_some() {
+        // It hears of what its new user may read.
+        node.settle_tracking(client);
+    }
     Ok(())
 }
 

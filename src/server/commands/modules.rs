@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use crate::command::help::help;
 use crate::command::spec::{Group::Server, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Result, int, is};
+use crate::config::set::allowed;
+use crate::server::commands::node;
 
 pub const COMMANDS: &[Command] = &[
     Command::container("module", Server, MODULE).doc("4.0.0", "", "Commands about modules."),
@@ -56,11 +58,23 @@ fn list(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     DONE
 }
 
-fn load(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+/// Asked first, as in Redis: who may not load modules does not hear that there are none.
+fn may_load(ctx: &Ctx<'_, '_, '_>) -> Result<()> {
+    if allowed(node(ctx).config.load().enable_module_command, ctx.client.is_local()) {
+        return Ok(());
+    }
+    Err(Fail::text(
+        "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+    ))
+}
+
+fn load(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    may_load(ctx)?;
     Err(Fail::text("ERR Error loading the extension. This server does not load modules."))
 }
 
-fn unload(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+fn unload(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    may_load(ctx)?;
     Err(Fail::text("ERR Error unloading module: no such module with that name"))
 }
 

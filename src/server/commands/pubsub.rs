@@ -19,6 +19,7 @@ const ASKING_FLAGS: Flags = PUBSUB | LOADING | STALE;
 /// A channel that belongs to a slot: routed like a key, but none.
 const CHANNEL: KeySpec = one(1, key::NOT_KEY);
 
+/// Subscribing and publishing, to channels of all kinds.
 pub const COMMANDS: &[Command] = &[
     Command::new("subscribe", -2, PubSub, subscribe)
         .flags(LISTENING)

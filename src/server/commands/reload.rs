@@ -8,8 +8,8 @@ use crate::command::{Ctx, Fail, Outcome, Result, gate, is};
 use crate::keyspace::Effects;
 use crate::resp::Reply;
 use crate::server::commands::node;
-use crate::server::disk::rdb_file::Same;
-use crate::server::disk::{aof, rdb_file};
+use crate::server::disk::rdb_load::Same;
+use crate::server::disk::{aof, rdb_file, rdb_load};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
 use crate::server::process::os_error::words;
@@ -124,5 +124,5 @@ fn save_and_load(node: &Node, how: How) -> std::result::Result<(), String> {
     let file = File::open(rdb_file::path(&node.config.load())).map_err(|e| words(&e))?;
     let total = file.metadata().ok().map(|m| m.len());
     let same = if how.merge { Same::Replace } else { Same::Refuse };
-    rdb_file::load_over(node, file, total, same).map(|_| ()).map_err(|e| e.to_string())
+    rdb_load::load_over(node, file, total, same).map(|_| ()).map_err(|e| e.to_string())
 }

@@ -25,12 +25,16 @@ use crate::server::node::{Node, unix_ms};
 /// Why a node cannot join.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
+    /// The clients' port: the bus would be 10,000 above it.
     #[error("Port number too high for cluster mode: {0} + 10000 is above 65535")]
     Port(u16),
+    /// The port of the bus, which cannot be listened on.
     #[error("Failed listening on port {0} (cluster), aborting.")]
     Listen(u16),
+    /// What nodes.conf says, or that it cannot be had.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// The control thread cannot be set up for it.
     #[error("Unable to start the cluster bus: {0}")]
     Thread(std::io::Error),
 }

@@ -57,6 +57,7 @@ impl Control {
         self.handle.spawn(task)
     }
 
+    /// The runtime of the control thread, for those who start tasks there later.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }

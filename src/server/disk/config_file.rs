@@ -14,9 +14,12 @@ use crate::server::process::os_error::words;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     #[error("Fatal error, can't open config file '{}': {}\n", path.display(), words(error))]
+    #[expect(missing_docs, reason = "the text of the error tells")]
     Open { path: PathBuf, error: io::Error },
+    /// Standard input, which `-` stands for.
     #[error("Fatal error, can't read the configuration from standard input: {}\n", words(.0))]
     Stdin(io::Error),
+    /// A line of the file or of the command line is wrong.
     #[error(transparent)]
     Line(#[from] file::FileError),
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 /// What is done to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words of DEBUG DISK-FAULT")]
 pub enum Step {
     Open,
     Write,

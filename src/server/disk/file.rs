@@ -15,6 +15,7 @@ pub struct DiskFile {
 }
 
 impl DiskFile {
+    /// As [`OpenOptions::open`], unless a fault is armed for it.
     pub fn open(options: &OpenOptions, path: &Path) -> io::Result<Self> {
         let name = name_of(path);
         check(Step::Open, &name, 0)?;

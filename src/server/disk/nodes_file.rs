@@ -15,7 +15,9 @@ pub enum NodesFileError {
         "Sorry, the cluster configuration file {0} is already used by a different Redis Cluster node. \
          Please make sure that different nodes use different cluster configuration files."
     )]
+    /// Its name: another process holds its lock.
     InUse(String),
+    /// Its name, and why it cannot be opened.
     #[error("Can't open {0} in order to acquire a lock: {1}")]
     Open(String, io::Error),
 }

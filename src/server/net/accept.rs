@@ -137,6 +137,7 @@ impl std::fmt::Debug for AcceptLoop {
 }
 
 impl AcceptLoop {
+    /// Registers sockets that are bound already, and itself as the acceptor of the node.
     pub fn new(
         node: &Node,
         tcp: Vec<std::net::TcpListener>,

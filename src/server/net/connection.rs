@@ -25,15 +25,20 @@ pub const FREE_OUTPUT: usize = 16 * 1024;
 /// What carries a client's bytes.
 #[derive(Debug)]
 pub enum Stream {
+    /// Of the ports of clients.
     Tcp(TcpStream),
+    /// Of `unixsocket`.
     Unix(UnixStream),
+    /// Of `tls-port`.
     Tls(Box<Secured>),
 }
 
 /// A connection that speaks TLS.
 #[derive(Debug)]
 pub struct Secured {
+    /// Carries the records.
     pub tcp: TcpStream,
+    /// Encrypts and decrypts; it does not own the socket.
     pub session: Session,
 }
 
@@ -109,11 +114,13 @@ impl Stream {
         }
     }
 
+    /// Ends the worker's interest in it.
     pub fn deregister(&mut self, registry: &Registry) {
         // Fails only when it was never registered.
         let _ = registry.deregister(self.source());
     }
 
+    /// As [`io::Read`]; `WouldBlock` when nothing is there.
     pub fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(s) => s.read(buf),
@@ -122,6 +129,7 @@ impl Stream {
         }
     }
 
+    /// As [`io::Write`]; `WouldBlock` when the system takes nothing.
     pub fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(s) => s.write(buf),
@@ -178,6 +186,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// Everything is sent.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -234,12 +243,14 @@ impl Outbox {
 /// How far the log is as a round's replies leave.
 #[derive(Clone, Copy, Debug)]
 pub struct LogState {
+    /// Where the log ends, bytes since the beginning of its history.
     pub end: u64,
     /// Replies to writes up to here may leave.
     pub passed: u64,
 }
 
 impl LogState {
+    /// Read at the end of a round, before its replies leave.
     pub fn of(log: &Log) -> Self {
         // In this order: what ends at `end` may be passed, and nothing behind it was written by this worker.
         Self { end: log.end(), passed: log.passed() }
@@ -256,7 +267,9 @@ impl LogState {
 /// A blocked client's command. When its wait ends by time stands in the worker's deadlines.
 #[derive(Clone, Debug)]
 pub struct Wait {
+    /// What its keys know it by.
     pub waiter: Arc<Waiter>,
+    /// What the client gets when its time is over.
     pub timeout_reply: TimeoutReply,
 }
 
@@ -268,11 +281,20 @@ pub enum Hold {
     Keys(Wait),
     /// Waits for its host, which answers. `blocked`: in a command that is made to wait (WAIT), which ends when
     /// the node becomes a replica.
-    Host { blocked: bool },
+    Host {
+        /// CLIENT LIST shows it as blocked.
+        blocked: bool,
+    },
     /// The node is paused; the input is tried again.
-    Pause { again: Option<Box<Wait>> },
+    Pause {
+        /// `None`: it was not blocked before.
+        again: Option<Box<Wait>>,
+    },
     /// On the board, for a shard or a key that another has: the input is tried again.
-    Aside { again: Option<Box<Wait>> },
+    Aside {
+        /// `None`: it was not blocked before.
+        again: Option<Box<Wait>>,
+    },
 }
 
 impl Hold {
@@ -303,8 +325,11 @@ impl Hold {
 /// One client on its worker.
 #[derive(Debug)]
 pub struct Connection {
+    /// Non-blocking, registered with the worker's poll.
     pub stream: Stream,
+    /// What commands know and change of it.
     pub client: Client,
+    /// What other threads see of it.
     pub entry: Arc<ClientEntry>,
     /// Input that is not a complete command yet, or that waits behind a hold.
     pub input: Vec<u8>,
@@ -312,9 +337,11 @@ pub struct Connection {
     pub need: usize,
     /// How far the long request that `input` begins with was looked through.
     pub progress: Option<Progress>,
+    /// What the socket has not taken yet.
     pub output: Outbox,
     /// Its output waits for the log, and its worker knows.
     pub held: bool,
+    /// `None`: its input runs as it comes.
     pub hold: Option<Hold>,
     /// The command that waits was sent while no reply was wanted (CLIENT REPLY).
     pub mute: bool,
@@ -326,6 +353,8 @@ pub struct Connection {
     pub over_soft_limit_since: Option<u64>,
     /// The socket may have more to read although no event will say so again.
     pub more_to_read: bool,
+    /// The peer has said all that it will say: what is read last is the end, of which no event tells again.
+    pub read_closed: bool,
     /// The longest reply of the last seconds, and the second of it.
     pub reply_peak: (usize, u64),
     /// What the node was last told of the memory that it takes.
@@ -468,6 +497,7 @@ mod tests {
             last_seen: 0,
             over_soft_limit_since: None,
             more_to_read: false,
+            read_closed: false,
             reply_peak: (0, 0),
             usage: Usage::default(),
         };

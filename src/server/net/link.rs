@@ -12,16 +12,22 @@ use crate::server::net::tls::{Session, Shake};
 /// A socket that has left its worker.
 #[derive(Debug)]
 pub enum Socket {
+    /// From a port of ours, or to one of the primary's.
     Tcp(std::net::TcpStream),
+    /// From the socket of `unixsocket`.
     Unix(std::os::unix::net::UnixStream),
+    /// As `Tcp`, encrypted.
     Tls(std::net::TcpStream, Session),
 }
 
 /// See the module. Any thread may write.
 #[derive(Debug)]
 pub enum Link {
+    /// As of [`Socket`]. So below.
     Tcp(TcpStream),
+    /// Of a peer on the same machine.
     Unix(UnixStream),
+    /// Encrypted; the lock is held for one call.
     Tls(TcpStream, Mutex<Session>),
 }
 

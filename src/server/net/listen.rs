@@ -14,6 +14,7 @@ use crate::server::process::os_error::words;
 /// An address that cannot be listened on, as `address:port`.
 #[derive(Debug, thiserror::Error)]
 #[error("Could not create server TCP listening socket {address}: {}", words(source))]
+#[expect(missing_docs, reason = "told above")]
 pub struct TcpError {
     pub address: String,
     pub source: io::Error,

@@ -13,8 +13,10 @@ use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
 use crate::server::net::connection::Stream;
 
-/// One message.
+/// One message. `token` is the place of a connection on its worker, `client` the id that must be there: a message
+/// for one that has gone is dropped. `written_to` is an offset of the log.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "the fields are told above and by their variants")]
 pub enum Mail {
     /// A connection that was accepted for this worker; or one that is to be told why it is not.
     Accepted { stream: Stream, peer: String, local: String, refusal: Option<&'static str> },
@@ -55,6 +57,32 @@ pub enum Mail {
     Shutdown,
 }
 
+impl Mail {
+    /// Whether this must wait until the worker is through with what the connection at `token` runs.
+    pub fn awaits(&self, token: usize) -> bool {
+        match self {
+            Self::Push { token: of, .. }
+            | Self::Stale { token: of, .. }
+            | Self::RedirectionBroken { token: of, .. }
+            | Self::Resume { token: of, .. }
+            | Self::Kill { token: of, .. }
+            | Self::Unblock { token: of, .. }
+            | Self::ChannelLeft { token: of, .. }
+            | Self::Free { token: of, .. } => *of == token,
+            Self::Unblocked { waiter, .. } | Self::Retry { waiter } => waiter.token == token,
+            // The round is not over.
+            Self::Settle(_) => true,
+            Self::Accepted { .. }
+            | Self::Demoted
+            | Self::Rights { .. }
+            | Self::Sleep(_)
+            | Self::SlotsChanged
+            | Self::Unpaused
+            | Self::Shutdown => false,
+        }
+    }
+}
+
 /// The way to a worker.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -65,10 +93,12 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
+    /// An empty one. `waker` ends the wait of its worker's poll.
     pub fn new(waker: Waker) -> Self {
         Self { mails: Mutex::default(), waker, rung: AtomicBool::new(false) }
     }
 
+    /// Puts a message in and wakes the worker, unless it was woken and has not looked yet.
     pub fn send(&self, mail: Mail) {
         self.mails.lock().push(mail);
         self.ring();

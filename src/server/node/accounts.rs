@@ -47,6 +47,7 @@ impl Denials {
         ]
     }
 
+    /// CONFIG RESETSTAT.
     pub fn reset_counters(&self) {
         for reason in [Reason::Auth, Reason::Command, Reason::Key, Reason::Channel] {
             self.counter(reason).store(0, Ordering::Relaxed);
@@ -118,6 +119,11 @@ impl Node {
             self.shared.set_gate(gate::RESTRICTED, *pending > 0);
         }
         self.send_all(|| Mail::Rights { user: user.clone() });
+        if let Some(sentinel) = self.sentinel.get()
+            && self.config.load().aclfile.is_empty()
+        {
+            sentinel.write_users(self.accounts.all().iter().map(|user| user.declaration()).collect());
+        }
     }
 
     /// A worker has looked at its clients after one change.

@@ -13,15 +13,25 @@ use crate::command::client::Role;
 /// What others may know of a client. Its worker keeps it up to date.
 #[derive(Debug)]
 pub struct ClientEntry {
+    /// As CLIENT ID tells it.
     pub id: u64,
+    /// The worker that owns its connection.
     pub worker: usize,
+    /// Place of its connection there.
     pub token: AtomicUsize,
+    /// The socket's number, -1 for none.
     pub fd: i32,
+    /// As it was when the entry was made.
     pub role: Role,
+    /// Of the peer, as `ip:port` or as the path of the Unix socket.
     pub addr: String,
+    /// Our end of the connection, as `ip:port` or as a path.
     pub local_addr: String,
+    /// When it connected, Unix milliseconds.
     pub created: UnixMs,
+    /// Id of the last command in the table; `usize::MAX`: none yet.
     pub last_command: AtomicUsize,
+    /// When it last sent something, Unix seconds.
     pub last_seen: AtomicI64,
     /// As of its last round.
     pub usage: Mutex<Usage>,
@@ -42,6 +52,7 @@ pub struct ClientEntry {
 pub struct Usage {
     /// Input that is not run yet, and what is allocated for more.
     pub query: usize,
+    /// What is allocated for more input.
     pub query_free: usize,
     /// Arguments of the command that waits for keys.
     pub argv: usize,
@@ -49,7 +60,9 @@ pub struct Usage {
     pub multi: usize,
     /// Output that is not sent: what no limit counts, the rest, and the number of its pieces.
     pub output: usize,
+    /// Output beyond what no limit counts, with what its pieces take.
     pub listed: usize,
+    /// Number of those pieces.
     pub pieces: usize,
     /// The longest reply of the last seconds.
     pub reply_peak: usize,
@@ -93,6 +106,7 @@ impl Recent {
 
 /// Classes of clients as CLIENT LIST TYPE names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words of CLIENT LIST TYPE")]
 pub enum ClientKind {
     Normal,
     Primary,
@@ -101,6 +115,7 @@ pub enum ClientKind {
 }
 
 impl ClientKind {
+    /// By the word of CLIENT LIST TYPE, in any case of letters; `slave` and `master` included.
     pub fn from_name(name: &[u8]) -> Option<Self> {
         [
             ("normal", Self::Normal),
@@ -128,19 +143,31 @@ impl ClientKind {
 /// The parts of [`Client`] that CLIENT LIST shows.
 #[derive(Clone, Debug, Default)]
 pub struct ClientState {
+    /// CLIENT SETNAME; empty: none.
     pub name: Vec<u8>,
+    /// The ACL user.
     pub user: String,
+    /// The database that SELECT chose.
     pub db: u16,
+    /// It speaks RESP3; otherwise RESP2.
     pub resp3: bool,
+    /// CLIENT SETINFO LIB-NAME; empty: none.
     pub lib_name: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER; empty: none.
     pub lib_ver: Vec<u8>,
+    /// Number of channels subscribed to.
     pub channels: usize,
+    /// Number of patterns subscribed to.
     pub patterns: usize,
+    /// Number of shard channels subscribed to.
     pub shard_channels: usize,
     /// Commands queued by MULTI; -1 outside.
     pub multi: i64,
+    /// Number of keys watched.
     pub watched: usize,
+    /// CLIENT NO-EVICT: it is not closed for the memory that it takes.
     pub no_evict: bool,
+    /// The letters that CLIENT LIST shows.
     pub flags: String,
     /// As CLIENT GETREDIR tells it.
     pub redirection: i64,
@@ -156,25 +183,31 @@ pub struct Clients {
     pub blocked: AtomicUsize,
     /// Clients that a pause holds.
     pub paused: AtomicUsize,
+    /// Connections taken, since the start or CONFIG RESETSTAT.
     pub accepted: AtomicU64,
+    /// Connections turned away because of `maxclients`, since the start or CONFIG RESETSTAT.
     pub rejected: AtomicU64,
     /// Bytes that the clients of all workers take.
     memory: AtomicUsize,
     recent: Mutex<Recent>,
     /// Held by the worker that looks for clients to evict.
     pub evicting: Mutex<()>,
+    /// Clients closed because of `maxmemory-clients`, since the start or CONFIG RESETSTAT.
     pub evicted: AtomicU64,
 }
 
 impl Clients {
+    /// An id that no client has had.
     pub fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Clients now, with those that are being accepted; `maxclients` limits it.
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// No clients.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -235,12 +268,14 @@ impl Clients {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Forgets a client that has gone; of no effect for one that was never added.
     pub fn remove(&self, id: u64) {
         if self.entries.remove(&id).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
+    /// The client of this id; `None` once it has gone.
     pub fn get(&self, id: u64) -> Option<Arc<ClientEntry>> {
         self.entries.get(&id).map(|e| Arc::clone(&e))
     }
@@ -254,6 +289,7 @@ impl Clients {
 }
 
 impl ClientState {
+    /// A copy of what a client's connection knows.
     pub fn of(client: &Client) -> Self {
         Self {
             name: client.name.clone(),

@@ -31,9 +31,13 @@ pub struct Counters {
 /// Bytes and events of clients' sockets.
 #[derive(Debug, Default)]
 pub struct NetStats {
+    /// Bytes read.
     pub input_bytes: AtomicU64,
+    /// Bytes written.
     pub output_bytes: AtomicU64,
+    /// Calls that read something.
     pub reads: AtomicU64,
+    /// Calls that wrote.
     pub writes: AtomicU64,
     /// Rounds of all workers.
     pub rounds: AtomicU64,

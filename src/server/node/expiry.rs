@@ -18,6 +18,7 @@ pub struct ExpiryStats {
 /// One round of a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Round {
+    /// How long it took.
     pub nanos: u64,
     /// Keys that it found dead.
     pub dead: usize,
@@ -28,6 +29,7 @@ pub struct Round {
 }
 
 impl ExpiryStats {
+    /// Adds a round.
     pub fn note(&self, round: Round) {
         self.nanos.fetch_add(round.nanos, Ordering::Relaxed);
         self.capped.fetch_add(u64::from(round.capped), Ordering::Relaxed);
@@ -46,10 +48,12 @@ impl ExpiryStats {
         self.capped.load(Ordering::Relaxed)
     }
 
+    /// Milliseconds that all rounds took.
     pub fn milliseconds(&self) -> u64 {
         self.nanos.load(Ordering::Relaxed) / 1_000_000
     }
 
+    /// CONFIG RESETSTAT.
     pub fn reset(&self) {
         self.nanos.store(0, Ordering::Relaxed);
         self.capped.store(0, Ordering::Relaxed);

@@ -36,6 +36,7 @@ pub struct LatencyMonitor {
 }
 
 impl LatencyMonitor {
+    /// `latency-monitor-threshold` in milliseconds; 0: nothing is recorded.
     pub fn set_threshold(&self, millis: u64) {
         self.threshold.store(millis.saturating_mul(1_000_000), Ordering::Relaxed);
     }
@@ -64,10 +65,12 @@ impl LatencyMonitor {
         }
     }
 
+    /// Every event that has occurred, by name.
     pub fn all(&self) -> Vec<(&'static str, Series)> {
         self.events.lock().iter().map(|(name, series)| (*name, series.clone())).collect()
     }
 
+    /// The event of this name in lower case; `None` when it has not occurred.
     pub fn get(&self, event: &[u8]) -> Option<(&'static str, Series)> {
         let events = self.events.lock();
         let (name, series) = events.iter().find(|(name, _)| name.as_bytes() == event)?;

@@ -57,41 +57,64 @@ pub mod tracking;
 
 /// A running node.
 pub struct Node {
+    /// What its executors share.
     pub shared: &'static Shared,
+    /// The directives as they are now; replaced as a whole.
     pub config: ArcSwap<Config>,
     /// Held while the configuration changes.
     pub config_change: Mutex<()>,
+    /// Everybody who is connected.
     pub clients: Clients,
+    /// The users of ACL, and who is logged in as whom.
     pub accounts: Accounts,
+    /// What users were refused.
     pub denials: Denials,
     /// Workers that have not yet looked at what their clients may do now.
     pub rights_pending: Mutex<usize>,
+    /// Who listens to which channels.
     pub pubsub: Registry,
+    /// SLOWLOG.
     pub slowlog: SlowLog,
+    /// LATENCY HISTORY and LATENCY LATEST.
     pub latency: LatencyMonitor,
     /// Milliseconds after which the longest reply of a client is forgotten (DEBUG REPLYBUFFER).
     pub reply_peak_ms: AtomicU64,
     /// Workers give back what a long reply took (DEBUG REPLYBUFFER).
     pub reply_resizing: AtomicBool,
+    /// Clients that said MONITOR.
     pub monitors: Monitors,
+    /// Clients that said CLIENT TRACKING ON.
     pub trackers: Trackers,
+    /// Threads that carry keys to other nodes for MIGRATE.
     pub couriers: Couriers,
+    /// The ways to its threads.
     pub threads: Threads,
+    /// What it counts of itself, for INFO.
     pub counters: Counters,
+    /// Certificates and keys in use.
     pub tls: Tls,
+    /// 40 hexadecimal digits, drawn at the start.
     pub run_id: String,
     started: Instant,
+    /// When it started, Unix milliseconds.
     pub started_unix_ms: UnixMs,
+    /// A shutdown under way.
     pub shutdown: ShutdownState,
+    /// What DEBUG has stopped.
     pub stopped: Stopped,
+    /// CLIENT PAUSE and others, each of its purpose.
     pub pauses: Mutex<Pauses>,
+    /// Snapshots to the RDB file.
     pub save: SaveState,
+    /// The append-only file.
     pub aof: Aof,
+    /// Whom it follows, and who follows it.
     pub replication: Replication,
     /// The cluster bus; not set outside cluster mode.
     pub bus: OnceLock<Arc<Bus>>,
     /// What watches others, in a sentinel.
     pub sentinel: OnceLock<Arc<Driver>>,
+    /// What it was started with.
     pub origin: Origin,
 }
 
@@ -101,14 +124,19 @@ pub const REPLY_PEAK_MS: u64 = 5000;
 /// What the node was started with.
 #[derive(Default)]
 pub struct Origin {
+    /// A node with data, or a sentinel.
     pub mode: Mode,
+    /// Where log lines go; `None` in tests.
     pub log: Option<logging::Log>,
     /// What ps shows.
     pub title: Option<Title>,
     /// Absolute, because the server changes its directory.
     pub config_file: Option<PathBuf>,
+    /// Absolute path of the program; empty when the system does not tell.
     pub executable: PathBuf,
+    /// Told when the node is ready and when it ends.
     pub supervisor: Supervisor,
+    /// What the kernel was told (`oom-score-adj`).
     pub oom_score: Mutex<OomScore>,
 }
 
@@ -119,6 +147,7 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
+    /// A node for so many `executors`, that does not run yet. `run_id` also seeds what is drawn at random.
     pub fn new(
         shared: &'static Shared,
         config: Config,
@@ -220,6 +249,7 @@ impl Node {
         self.shared.is_replica.load(Ordering::Relaxed)
     }
 
+    /// Sends a message to the worker of this number.
     pub fn send(&self, worker: usize, mail: Mail) {
         self.threads.send(worker, mail);
     }

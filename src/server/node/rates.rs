@@ -36,12 +36,19 @@ impl Rate {
 /// The rates that INFO shows.
 #[derive(Debug, Default)]
 pub struct Rates {
+    /// Calls of commands.
     pub commands: Rate,
+    /// Nanoseconds spent in commands, by all threads.
     pub command_nanos: Rate,
+    /// Bytes read from clients.
     pub input_bytes: Rate,
+    /// Bytes written to clients.
     pub output_bytes: Rate,
+    /// Bytes that our primary sent.
     pub repl_input_bytes: Rate,
+    /// Bytes sent to replicas.
     pub repl_output_bytes: Rate,
+    /// Rounds of the workers.
     pub rounds: Rate,
 }
 

@@ -14,13 +14,17 @@ const MOST_BYTES: usize = 128;
 /// One command that took long.
 #[derive(Debug)]
 pub struct Entry {
+    /// Counts up from 0; never used again, also after SLOWLOG RESET.
     pub id: u64,
     /// Unix time in seconds.
     pub time: i64,
+    /// How long it took, microseconds.
     pub micros: u64,
     /// Shortened, and without secrets.
     pub args: Vec<Vec<u8>>,
+    /// Of the client, as CLIENT LIST shows it.
     pub addr: String,
+    /// Of the client (CLIENT SETNAME); empty: none.
     pub name: Vec<u8>,
 }
 
@@ -45,10 +49,12 @@ impl SlowLog {
         inner.entries.truncate(most);
     }
 
+    /// SLOWLOG LEN.
     pub fn len(&self) -> usize {
         self.0.lock().entries.len()
     }
 
+    /// No entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -58,6 +64,7 @@ impl SlowLog {
         self.0.lock().entries.iter().take(most).cloned().collect()
     }
 
+    /// SLOWLOG RESET.
     pub fn reset(&self) {
         self.0.lock().entries.clear();
     }

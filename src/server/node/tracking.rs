@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 
+use crate::acl::Login;
 use crate::command::Client;
 use crate::keyspace::tracking::Stale;
 use crate::resp::Reply;
@@ -25,6 +26,8 @@ struct Tracker {
     redirect: u64,
     noloop: bool,
     broadcasts: bool,
+    /// Its user, who hears of no key that it may not read.
+    login: Option<Login>,
     /// Set when the client that is told is gone.
     broken: Arc<AtomicBool>,
 }
@@ -45,6 +48,7 @@ impl Trackers {
         self.0.read().trackers.len()
     }
 
+    /// Nobody tracks.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -73,6 +77,7 @@ impl Node {
                 redirect: tracks.redirect,
                 noloop: tracks.noloop,
                 broadcasts: tracks.broadcasts,
+                login: client.login.clone(),
                 broken: Arc::clone(&tracks.broken),
             };
             inner.trackers.insert(client.id, tracker);
@@ -108,7 +113,9 @@ impl Node {
             for id in clients {
                 let Some(tracker) = inner.trackers.get(id) else { continue };
                 let own = |one: &&Stale| tracker.noloop && one.by_command && *id == writer;
+                let may_read = |key| tracker.login.as_ref().is_none_or(|login| login.may_read(key));
                 let concerned = stale.iter().filter(|one| one.key.starts_with(prefix) && !own(one));
+                let concerned = concerned.filter(|one| may_read(&one.key));
                 let keys: BTreeSet<&Box<[u8]>> = concerned.map(|one| &one.key).collect();
                 if !keys.is_empty() {
                     self.tell(*id, tracker, Some(keys.into_iter().cloned().collect()));

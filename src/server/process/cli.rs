@@ -16,6 +16,7 @@ use crate::config::grammar::quote;
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked {
+    /// Start a server.
     Serve(Invocation),
     /// Print this text and exit with success.
     Print(String),
@@ -26,6 +27,7 @@ pub enum Asked {
 /// How to start the server.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Invocation {
+    /// As it was given, relative to the folder that the server is started in.
     pub config_file: Option<PathBuf>,
     /// Watch others instead of serving data: `--sentinel`, or by the program's name.
     pub sentinel: bool,

@@ -32,8 +32,11 @@ use crate::server::process::syslog::Syslog;
 pub enum Role {
     /// Not yet serving.
     Starting,
+    /// Serves data and follows nobody.
     Primary,
+    /// Follows a primary.
     Replica,
+    /// Watches others.
     Sentinel,
 }
 
@@ -110,16 +113,19 @@ impl Log {
         let _ = tracing::subscriber::set_global_default(self.clone());
     }
 
+    /// `loglevel`.
     pub fn set_level(&self, level: LogLevel) {
         self.0.level.store(level as u8, Ordering::Relaxed);
         // Every place that logs remembers whether it is heard.
         tracing::callsite::rebuild_interest_cache();
     }
 
+    /// `log-format`.
     pub fn set_format(&self, format: LogFormat) {
         self.0.format.store(format as u8, Ordering::Relaxed);
     }
 
+    /// Changes the letter of the lines that follow.
     pub fn set_role(&self, role: Role) {
         self.0.role.store(role as u8, Ordering::Relaxed);
     }

@@ -12,6 +12,7 @@ use crate::config::choice::Supervised;
 /// Who watches over the process.
 #[derive(Clone, Debug, Default)]
 pub enum Supervisor {
+    /// Nobody is told anything.
     #[default]
     None,
     /// Datagrams to this socket.

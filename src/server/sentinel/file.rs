@@ -36,14 +36,22 @@ pub fn check_writable(path: Option<&Path>) -> Result<(), String> {
 /// The way to the thread that writes.
 pub(super) struct Writer {
     states: Sender<(u64, Vec<Line>)>,
-    directives: Arc<Mutex<BTreeMap<&'static str, String>>>,
+    changed: Arc<Mutex<Changed>>,
+}
+
+/// What the file is to say beside the lines of the sentinel's state, because it was changed since the start.
+#[derive(Clone, Default)]
+struct Changed {
+    directives: BTreeMap<&'static str, String>,
+    /// All users, as what stands behind `user`.
+    users: Option<VecDeque<Vec<u8>>>,
 }
 
 impl Writer {
     pub(super) fn start(path: PathBuf, driver: Weak<Driver>) -> io::Result<Self> {
         let (states, queue) = mpsc::channel::<(u64, Vec<Line>)>();
-        let directives: Arc<Mutex<BTreeMap<&'static str, String>>> = Arc::default();
-        let ours = Arc::clone(&directives);
+        let changed: Arc<Mutex<Changed>> = Arc::default();
+        let ours = Arc::clone(&changed);
         thread::Builder::new().name("sentinel-file".into()).spawn(move || {
             crash::guard_thread();
             while let Ok(mut state) = queue.recv() {
@@ -57,7 +65,7 @@ impl Writer {
                 driver.written(generation, outcome);
             }
         })?;
-        Ok(Self { states, directives })
+        Ok(Self { states, changed })
     }
 
     pub(super) fn write(&self, generation: u64, lines: Vec<Line>) {
@@ -66,13 +74,17 @@ impl Writer {
     }
 
     pub(super) fn write_directive(&self, name: &'static str, value: String) {
-        self.directives.lock().insert(name, value);
+        self.changed.lock().directives.insert(name, value);
+    }
+
+    pub(super) fn write_users(&self, users: Vec<Vec<u8>>) {
+        self.changed.lock().users = Some(users.into());
     }
 }
 
-fn write(path: &Path, lines: &[Line], directives: &BTreeMap<&'static str, String>) -> io::Result<()> {
+fn write(path: &Path, lines: &[Line], changed: &Changed) -> io::Result<()> {
     let old = config_file::read_or_empty(path)?;
-    let new = merge(&old, lines, directives);
+    let new = merge(&old, lines, changed);
     if new == old {
         // It may have been written by somebody who did not wait for the disk.
         return File::open(path)?.sync_all();
@@ -93,12 +105,12 @@ fn write_over(path: &Path, text: &[u8]) -> io::Result<()> {
 
 /// `old` with the lines of this state: each in the place of one on the same subject, the rest at the end. Lines on
 /// subjects that are gone go; everything else stays as it is.
-fn merge(old: &[u8], lines: &[Line], directives: &BTreeMap<&'static str, String>) -> Vec<u8> {
+fn merge(old: &[u8], lines: &[Line], changed: &Changed) -> Vec<u8> {
     let mut open: HashMap<String, VecDeque<&Line>> = HashMap::new();
     for line in lines {
         open.entry(subject(&line.words)).or_default().push_back(line);
     }
-    let mut directives = directives.clone();
+    let Changed { mut directives, mut users } = changed.clone();
     let mut out: Vec<Vec<u8>> = Vec::new();
     let text = old.strip_suffix(b"\n").unwrap_or(old);
     for line in text.split(|b| *b == b'\n').filter(|_| !text.is_empty()) {
@@ -109,6 +121,9 @@ fn merge(old: &[u8], lines: &[Line], directives: &BTreeMap<&'static str, String>
                     // What says the same in other words is left alone.
                     out.push(if new.words == words[1..] { line.to_vec() } else { shown(new) });
                 }
+            }
+            Some(words) if users.is_some() && words[0].eq_ignore_ascii_case("user") => {
+                out.extend(users.as_mut().and_then(VecDeque::pop_front).map(|user| user_line(&user)));
             }
             Some(words) => match directives.remove(words[0].to_ascii_lowercase().as_str()) {
                 Some(value) => out.push(directive(&words[0], &value)),
@@ -125,6 +140,7 @@ fn merge(old: &[u8], lines: &[Line], directives: &BTreeMap<&'static str, String>
         })
         .map(shown)
         .chain(directives.iter().map(|(name, value)| directive(name, value)))
+        .chain(users.iter().flatten().map(|user| user_line(user)))
         .collect();
     if !left.is_empty() && !out.iter().any(|line| line == SIGNATURE) {
         out.push(SIGNATURE.to_vec());
@@ -148,6 +164,10 @@ fn directive(name: &str, value: &str) -> Vec<u8> {
     [name.as_bytes(), b" ", &word(value)].concat()
 }
 
+fn user_line(user: &[u8]) -> Vec<u8> {
+    [b"user ", user].concat()
+}
+
 fn shown(line: &Line) -> Vec<u8> {
     let words: Vec<Vec<u8>> = line.words.iter().map(|w| word(w)).collect();
     [&b"sentinel "[..], &words.join(&b' ')].concat()
@@ -168,7 +188,7 @@ mod tests {
     }
 
     fn merged(old: &str, lines: &[Line]) -> String {
-        String::from_utf8(merge(old.as_bytes(), lines, &BTreeMap::new())).unwrap()
+        String::from_utf8(merge(old.as_bytes(), lines, &Changed::default())).unwrap()
     }
 
     #[test]
@@ -217,8 +237,17 @@ mod tests {
 
     #[test]
     fn a_directive_replaces_its_line() {
-        let set = BTreeMap::from([("loglevel", "debug".to_owned())]);
+        let set =
+            Changed { directives: BTreeMap::from([("loglevel", "debug".to_owned())]), ..Changed::default() };
         assert_eq!(merge(b"loglevel notice\nport 1\n", &[], &set), b"loglevel debug\nport 1\n");
         assert_eq!(merge(b"", &[], &set), b"# Generated by CONFIG REWRITE\nloglevel debug\n");
+    }
+
+    #[test]
+    fn users_that_were_changed_replace_those_of_the_file() {
+        let set = Changed { users: Some([b"a on".to_vec(), b"b off".to_vec()].into()), ..Changed::default() };
+        let old = b"user a off\nport 1\n";
+        assert_eq!(merge(old, &[], &set), b"user a on\nport 1\n# Generated by CONFIG REWRITE\nuser b off\n");
+        assert_eq!(merge(old, &[], &Changed::default()), old);
     }
 }

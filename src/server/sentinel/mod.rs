@@ -96,6 +96,7 @@ impl Driver {
         self.node.upgrade().map_or_else(String::new, |node| node.config.load().bind_source_addr.clone())
     }
 
+    /// Looks at the state, brought to the present.
     pub fn read<R>(&self, look: impl FnOnce(&Sentinel) -> R) -> R {
         let mut machine = self.machine.lock();
         let now = self.now();
@@ -131,6 +132,13 @@ impl Driver {
     pub fn write_directive(&self, name: &'static str, value: String) {
         if let Some(file) = self.file.get() {
             file.write_directive(name, value);
+        }
+    }
+
+    /// The users that are written with the next state.
+    pub fn write_users(&self, users: Vec<Vec<u8>>) {
+        if let Some(file) = self.file.get() {
+            file.write_users(users);
         }
     }
 

@@ -18,16 +18,18 @@ impl Worker {
         let memory = self.node.clients.memory();
         if limit > 0 && memory > limit && memory != self.spared_at {
             drop(config);
-            self.close_greediest(memory, limit);
+            self.close_greediest(limit);
         }
     }
 
     #[cold]
-    fn close_greediest(&mut self, memory: usize, limit: usize) {
+    fn close_greediest(&mut self, limit: usize) {
         let node = Arc::clone(&self.node);
         // One worker looks for all.
         let Some(_turn) = node.clients.evicting.try_lock() else { return };
         let all = node.clients.all();
+        // Looked at behind the list: who is gone from the one is gone from the other, and nobody goes in its place.
+        let memory = node.clients.memory();
         let size = |entry: &Arc<ClientEntry>| entry.usage.lock().total;
         let leaving = |entry: &&Arc<ClientEntry>| entry.evicted.load(Ordering::Relaxed);
         let going: usize = all.iter().filter(leaving).map(size).sum();

@@ -17,7 +17,7 @@ impl Worker {
         // Messages to listeners are gathered and sent once a connection, before anything else that
         // may happen to it.
         let mut listeners = Vec::new();
-        for mail in self.mailbox.take() {
+        for mail in self.mail_for_now() {
             if !matches!(mail, Mail::Push { .. } | Mail::Stale { .. } | Mail::ChannelLeft { .. }) {
                 self.flush_all(&mut listeners);
             }

@@ -39,12 +39,14 @@ mod deadlines;
 mod greedy;
 mod held;
 mod mail;
+mod scripts;
 mod segment;
 mod shaking;
 mod waiting;
 
 use deadlines::{Deadlines, Kind};
 use held::Held;
+use scripts::Scripts;
 use segment::Segment;
 
 /// The token of the mailbox's waker; listeners and connections count from 0 and up.
@@ -65,11 +67,16 @@ const EXPIRY_KEYS: usize = 200;
 
 /// One worker's own state.
 pub struct Worker {
+    /// Its number, from 0; mail and clients name it by that.
     pub index: usize,
+    /// The node that it works for.
     pub node: Arc<Node>,
+    /// What it waits at for sockets and its mailbox.
     pub poll: Poll,
+    /// Where other threads leave messages for it.
     pub mailbox: Arc<Mailbox>,
     executor: Executor,
+    scripts: Scripts,
     connections: Vec<Option<Box<Connection>>>,
     free: Vec<usize>,
     /// Places of connections that run nothing for now.
@@ -114,7 +121,17 @@ impl std::fmt::Debug for Worker {
 /// The executor's way to the rest of the node.
 #[derive(Debug)]
 pub struct NodeHost<'a> {
+    /// The node that the executor belongs to.
     pub node: &'a Arc<Node>,
+    /// The worker that runs a script, but for the executor that runs it.
+    worker: Option<&'a mut Worker>,
+}
+
+impl<'a> NodeHost<'a> {
+    /// For commands that do not run for long on a worker's thread.
+    pub fn new(node: &'a Arc<Node>) -> Self {
+        Self { node, worker: None }
+    }
 }
 
 impl Host for NodeHost<'_> {
@@ -152,23 +169,35 @@ impl Host for NodeHost<'_> {
     fn did(&mut self, event: &'static str, nanos: u64) {
         self.node.note_event(event, nanos);
     }
+
+    fn meanwhile(&mut self) {
+        if let Some(worker) = &mut self.worker {
+            worker.serve_meanwhile();
+        }
+    }
 }
 
 impl Worker {
+    /// A worker without connections; it runs on the thread that calls [`run`](Self::run).
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
-        let executor = Executor::new(
-            node.shared,
-            Box::new(Arc::clone(&node)),
-            Arc::clone(&node.counters.commands[index]),
-            seed,
-            now_ns,
-        );
+        let executor = |seed| {
+            let node_of_commands = Box::new(Arc::clone(&node));
+            Executor::new(
+                node.shared,
+                node_of_commands,
+                Arc::clone(&node.counters.commands[index]),
+                seed,
+                now_ns,
+            )
+        };
+        let (executor, spare) = (executor(seed), executor(seed.rotate_left(32)));
         Self {
             index,
             node,
             poll,
             mailbox,
             executor,
+            scripts: Scripts::new(spare),
             connections: Vec::new(),
             free: Vec::new(),
             held: BTreeSet::new(),
@@ -201,31 +230,7 @@ impl Worker {
         let mut gathered = std::mem::take(&mut self.gathered);
         while !self.stopped {
             let timeout = if self.ready.is_empty() { self.idle_timeout() } else { Duration::ZERO };
-            if let Err(e) = self.poll.poll(&mut events, Some(timeout))
-                && e.kind() != ErrorKind::Interrupted
-            {
-                tracing::warn!("worker {} cannot wait for events: {e}", self.index);
-            }
-            let mut readable = std::mem::take(&mut self.ready);
-            let carried_over = !readable.is_empty();
-            for event in &events {
-                let Token(token) = event.token();
-                if token >= FIRST_LISTENER {
-                    continue;
-                }
-                if event.is_writable() {
-                    self.on_writable(token);
-                }
-                if event.is_readable() || event.is_error() || event.is_read_closed() {
-                    readable.push(token);
-                }
-            }
-            if carried_over {
-                // A connection may be carried over and have an event too. Twice in a round it would
-                // have its later input parsed without what the earlier left over.
-                readable.sort_unstable();
-                readable.dedup();
-            }
+            let readable = self.wait_for_events(&mut events, timeout);
             self.node.counters.net.rounds.fetch_add(1, Ordering::Relaxed);
             self.reload_limits();
             self.executor.refresh();
@@ -235,11 +240,48 @@ impl Worker {
                 from += self.round(&mut gathered, &readable[from..]);
             }
             self.read_mail();
+            self.run_scripts();
             self.on_time();
             self.evict_clients();
             self.hand_over();
             self.release_held();
         }
+    }
+
+    /// Which connections have something to read; those that can be written to have been by then.
+    fn wait_for_events(&mut self, events: &mut Events, timeout: Duration) -> Vec<usize> {
+        if let Err(e) = self.poll.poll(events, Some(timeout))
+            && e.kind() != ErrorKind::Interrupted
+        {
+            tracing::warn!("worker {} cannot wait for events: {e}", self.index);
+        }
+        let mut readable = std::mem::take(&mut self.ready);
+        let carried_over = !readable.is_empty();
+        for event in &*events {
+            let Token(token) = event.token();
+            if token >= FIRST_LISTENER {
+                continue;
+            }
+            if event.is_writable() {
+                self.on_writable(token);
+            }
+            if event.is_read_closed() {
+                match self.connections.get_mut(token).and_then(Option::as_mut) {
+                    Some(c) => c.read_closed = true,
+                    None => self.scripts.note_closed(token),
+                }
+            }
+            if event.is_readable() || event.is_error() || event.is_read_closed() {
+                readable.push(token);
+            }
+        }
+        if carried_over {
+            // A connection may be carried over and have an event too. Twice in a round it would
+            // have its later input parsed without what the earlier left over.
+            readable.sort_unstable();
+            readable.dedup();
+        }
+        readable
     }
 
     /// How long to sleep when nothing happens.
@@ -321,7 +363,7 @@ impl Worker {
             self.node.counters.exceeded.note(false, self.node.mono_ms());
             return;
         }
-        let room = self.executor.make_room(&mut NodeHost { node: &self.node }, now);
+        let room = self.executor.make_room(&mut NodeHost::new(&self.node), now);
         self.evicting = room == Room::Soon;
         self.node.counters.exceeded.note(room != Room::Enough, self.node.mono_ms());
     }
@@ -342,7 +384,7 @@ impl Worker {
             if self.next_shard >= SHARDS {
                 self.next_shard = self.index % SHARDS;
             }
-            let host = &mut NodeHost { node: &self.node };
+            let host = &mut NodeHost::new(&self.node);
             if is_replica {
                 self.executor.expire_own(host, shard, now);
             } else {
@@ -352,7 +394,7 @@ impl Worker {
             }
         }
         let nanos = now_ns().wrapping_sub(began);
-        NodeHost { node: &self.node }.did("expire-cycle", nanos);
+        NodeHost::new(&self.node).did("expire-cycle", nanos);
         let keyspace = &self.node.shared.keyspace;
         let all: usize = (0..keyspace.databases() as u16).map(|db| keyspace.volatile_len(db)).sum();
         let volatile = all * SHARDS_PER_PERIOD / SHARDS + dead;
@@ -415,6 +457,7 @@ impl Worker {
             last_seen: self.last_second,
             over_soft_limit_since: None,
             more_to_read: false,
+            read_closed: false,
             reply_peak: (0, self.last_second),
             usage: Usage::default(),
         }));
@@ -466,8 +509,9 @@ impl Worker {
         c.stream.say_end();
         c.stream.deregister(self.poll.registry());
         self.free_place(token);
-        self.node.clients.remove(c.client.id);
+        // In this order: see `close_greediest`.
         self.node.clients.count_memory(c.usage.total, 0);
+        self.node.clients.remove(c.client.id);
         let hold = c.hold.take();
         if let Some(counter) = hold.as_ref().and_then(|hold| hold.counter(&self.node.clients)) {
             counter.fetch_sub(1, Ordering::Relaxed);

@@ -145,7 +145,7 @@ impl Worker {
                 Ok(n) => {
                     input_bytes += n as u64;
                     c.more_to_read = false;
-                    if c.stream.may_have_more(n, room) {
+                    if c.stream.may_have_more(n, room) || c.read_closed {
                         self.ready.push(token);
                     }
                     if c.hold.is_some() {
@@ -246,6 +246,9 @@ impl Worker {
 
     pub(super) fn on_writable(&mut self, token: usize) {
         let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut) else { return };
+        if c.stream.is_handshaking() {
+            return self.ready.push(token);
+        }
         if c.output.is_empty() {
             // A connection that is broken is found to be so when it is read.
             let _ = c.stream.send_own();

@@ -13,19 +13,24 @@ use crate::server::process::allocator;
 /// What memory is taken for, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sizes {
+    /// Allocated now.
     pub used: u64,
     /// The most that was used at once.
     pub peak: u64,
+    /// Held by the process as the system counts it, code and free pages of the allocator included.
     pub resident: u64,
     /// Used before there were data.
     pub at_start: u64,
+    /// Kept of the log, for replicas and other readers.
     pub backlog: u64,
+    /// Taken by all clients, buffers included.
     pub clients: u64,
     /// Used for other things than data.
     pub overhead: u64,
 }
 
 impl Sizes {
+    /// As it is now; raises the peak where it is passed.
     pub fn of(node: &Node) -> Self {
         let used = allocator::used();
         let peak = node.counters.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
@@ -37,6 +42,7 @@ impl Sizes {
     }
 }
 
+/// The section `memory`.
 pub fn write(node: &Node, out: &mut Fields) {
     let config = node.config.load();
     let Sizes { used, peak, resident: rss, at_start, backlog, clients, overhead } = Sizes::of(node);

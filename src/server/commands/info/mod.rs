@@ -24,6 +24,7 @@ mod sentinel;
 mod server;
 mod stats;
 
+/// INFO.
 pub const COMMANDS: &[Command] = &[Command::new("info", -1, Server, info)
     .flags(LOADING | STALE | READS_COUNTERS)
     .categories(category::DANGEROUS)
@@ -43,9 +44,11 @@ fn info(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// What a field tells. INFO shows it as text; who counts and compares takes the number.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
+    /// Shown in decimal digits.
     Integer(i128),
     /// A number, and how many decimals INFO shows.
     Decimal(f64, usize),
+    /// Shown as it is.
     Text(String),
 }
 
@@ -99,6 +102,7 @@ impl Display for Value {
 pub struct Fields(Vec<(String, Value)>);
 
 impl Fields {
+    /// Appends a field; its name is unique within the section.
     pub fn field(&mut self, name: impl Display, value: impl Into<Value>) {
         self.0.push((name.to_string(), value.into()));
     }

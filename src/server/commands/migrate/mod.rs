@@ -41,6 +41,7 @@ fn passwords(args: &[&[u8]]) -> KeyPositions {
         .collect()
 }
 
+/// MIGRATE.
 pub const COMMANDS: &[Command] = &[Command::new("migrate", -6, Generic, migrate)
     .flags(WRITE | MOVABLE_KEYS | ANYWHERE)
     .secrets(passwords)

@@ -68,6 +68,7 @@ pub trait Host: Send + Sync {
     /// Let no write through until then. When it returns, none is under way and [`replication`](Self::replication)
     /// says the final offset.
     fn pause_writes(&self, until: MonoMs);
+    /// Lets writes through again, before the time of [`pause_writes`](Self::pause_writes) is over.
     fn unpause(&self);
     /// A published message for local subscribers.
     fn deliver(&self, channel: &[u8], payload: &[u8], shard: bool);
@@ -86,8 +87,10 @@ pub trait Host: Send + Sync {
 /// Why a node cannot start as part of a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
+    /// nodes.conf cannot be opened or locked.
     #[error(transparent)]
     File(#[from] NodesFileError),
+    /// nodes.conf, by its name, is not what a node wrote.
     #[error("Unrecoverable error: corrupted cluster config file \"{0}\": {1}")]
     Corrupt(String, NodesConfError),
 }

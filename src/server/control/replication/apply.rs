@@ -225,7 +225,7 @@ impl Applier {
         let key = self.node.shared.commands.get(id).single_key.and_then(|at| args.get(at));
         let hashed = key.map(|key| self.node.shared.keyspace.hashed(key));
         self.check_disk(id);
-        let mut host = NodeHost { node: &self.node };
+        let mut host = NodeHost::new(&self.node);
         self.reply.clear();
         // Whatever a command wants to happen to its connection, the link goes on.
         self.executor.execute(&mut host, &mut self.client, id, args, hashed, unix_ms(), &mut self.reply);

@@ -16,6 +16,7 @@ pub struct Facts {
     pub offset: u64,
     /// When our present primary last sent something; `None`: never, since the node follows it.
     pub last_io: Option<MonoMs>,
+    /// The link to the primary is up and its stream is applied.
     pub link_up: bool,
 }
 

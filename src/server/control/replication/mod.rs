@@ -86,12 +86,16 @@ impl std::fmt::Debug for Replication {
 /// A point in a history, and the database that the stream has selected there: what a saved file names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SavedPosition {
+    /// Names the history.
     pub id: ReplId,
+    /// Bytes of it that the file holds.
     pub offset: u64,
+    /// The next record of the stream runs there, unless it says SELECT.
     pub db: u16,
 }
 
 impl Replication {
+    /// Follows nobody. `seed`: what its replication ids are drawn from.
     pub fn new(seed: u64) -> Self {
         Self {
             state: Mutex::new(State::new(Rng::new(seed))),

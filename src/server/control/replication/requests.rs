@@ -26,6 +26,7 @@ pub fn replconf(node: &Arc<Node>, client: &mut Client, words: &[&[u8]]) -> Resul
 
 /// What has become of REPLICAOF.
 pub enum Change {
+    /// It was done.
     Done,
     /// The node follows that primary already.
     Same,

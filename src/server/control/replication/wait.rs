@@ -20,6 +20,7 @@ pub struct Goal {
     /// WAITAOF: whether the log must be on this node's own disk, too, and on the replicas' disks. `None`: WAIT,
     /// which counts what replicas have applied.
     pub local: Option<bool>,
+    /// How many replicas must have it.
     pub replicas: usize,
 }
 

@@ -48,7 +48,9 @@ pub struct Aof {
     whole: AtomicBool,
     /// The last write and the last fsync were good.
     pub write_ok: AtomicBool,
+    /// Times that a write waited for an fsync in the background, since the start or CONFIG RESETSTAT.
     pub delayed_fsync: AtomicU64,
+    /// 1 while an fsync runs in the background, otherwise 0.
     pub pending_fsync: AtomicU64,
     /// Bytes of the log that are not written yet.
     pub behind: AtomicU64,
@@ -65,7 +67,9 @@ pub struct Aof {
     give_up: AtomicBool,
     /// Seconds that the last rewrite took; -1 before the first.
     pub last_rewrite_s: AtomicI64,
+    /// The last rewrite was good, or there was none.
     pub rewrite_ok: AtomicBool,
+    /// Rewrites that were begun, since the start or CONFIG RESETSTAT.
     pub rewrites: AtomicU64,
     /// Rewrites that failed since the last good one.
     pub failures: AtomicU64,
@@ -101,6 +105,7 @@ impl Default for Aof {
 }
 
 impl Aof {
+    /// Whether it is written, or will be once its first base is.
     pub fn is_on(&self) -> bool {
         self.on.load(Ordering::Acquire)
     }
@@ -110,6 +115,7 @@ impl Aof {
         self.is_on() && !self.whole.load(Ordering::Acquire)
     }
 
+    /// Whether a rewrite is under way.
     pub fn is_rewriting(&self) -> bool {
         self.rewriting_since_ms.load(Ordering::Acquire) != 0
     }
@@ -273,7 +279,9 @@ pub fn turn(node: &Node, on: bool) -> Result<(), String> {
 /// How BGREWRITEAOF begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rewriting {
+    /// It began.
     Started,
+    /// It begins when the snapshot under way is through.
     Scheduled,
     /// One is under way.
     Running,

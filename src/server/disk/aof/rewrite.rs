@@ -186,7 +186,7 @@ impl Drop for Temporary {
 pub(super) fn cron(node: &Arc<Node>) {
     let (aof, config) = (&node.aof, node.config.load_full());
     let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
-    if loading || aof.is_rewriting() || node.shared.keyspace.is_snapshot_running() {
+    if loading || aof.is_rewriting() {
         return;
     }
     let growth = aof.growth_percent();

@@ -22,6 +22,7 @@ use crate::server::net::tls::verify::Trust;
 
 /// Why there is no TLS; in the words of the log of Redis, where it has them.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the text of the error tells")]
 pub enum TlsError {
     #[error("No tls-cert-file configured!")]
     NoCertificate,

@@ -1,0 +1,341 @@
+//! Clients that mean harm, or do not know better: what they cost is bounded, and others are answered meanwhile.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::common::client::{Client, encode};
+use crate::common::server::{Launch, Server, subject_is_real};
+use crate::common::{SOON, heavy, wait_for};
+
+const MB: u64 = 1 << 20;
+/// How long another client may wait for an answer at worst. Machines of tests are busy; a client that really holds
+/// up the others does so for longer.
+const QUICKLY: Duration = Duration::from_secs(2);
+
+/// Raised when it goes, also because a test has failed.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Lets `harm` be done while another client asks again and again, and is answered.
+fn beside_another(server: &Server, harm: impl FnOnce()) {
+    let port = server.port;
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let witness = scope.spawn(|| {
+            let mut client = Client::connect(port);
+            client.ok("SET witness v");
+            let (mut asked, mut slowest) = (0, Duration::ZERO);
+            while !over.load(Ordering::Relaxed) || asked == 0 {
+                let began = Instant::now();
+                client.expect("GET witness", "\"v\"");
+                slowest = slowest.max(began.elapsed());
+                asked += 1;
+            }
+            (asked, slowest)
+        });
+        let ends = Over(&over);
+        harm();
+        drop(ends);
+        let (asked, slowest) = witness.join().expect("the witness was answered");
+        assert!(slowest < QUICKLY, "of {asked} answers one took {slowest:?}");
+    });
+}
+
+/// Checks that the server takes at most `most` bytes more than `before`, once what is to be freed is freed.
+#[track_caller]
+fn bounded(server: &Server, before: u64, most: u64) {
+    let grown = || server.resident().saturating_sub(before);
+    wait_for("its memory is bounded", SOON, || grown() < most);
+}
+
+fn send_in_vain(client: &mut Client, bytes: &[u8]) {
+    // The server may have closed the connection.
+    let _ = client.try_send_raw(bytes);
+}
+
+#[test]
+fn a_slow_loris_costs_its_connections_only() {
+    let _alone = heavy();
+    let server = Server::subject();
+    let before = server.resident();
+    beside_another(&server, || {
+        let mut loris: Vec<Client> = (0..500).map(|_| server.connect()).collect();
+        let request = encode(&["ECHO", "at last"]);
+        for byte in &request {
+            for client in &mut loris {
+                client.send_raw(&[*byte]);
+            }
+        }
+        bounded(&server, before, 40 * MB);
+        for client in &mut loris {
+            assert_eq!(client.read().text(), "at last");
+        }
+    });
+}
+
+#[test]
+fn half_requests_are_forgotten_with_their_connections() {
+    let _alone = heavy();
+    let server = Server::subject();
+    let mut judge = server.connect();
+    let before = server.resident();
+    beside_another(&server, || {
+        for half in
+            [&b"*"[..], b"*2\r\n$3\r\nGE", b"*2\r\n$3\r\nSET\r\n$1000000\r\nabc", b"SET k \"abc", b"\r"]
+        {
+            let mut clients: Vec<Client> = (0..200).map(|_| server.connect()).collect();
+            clients.iter_mut().for_each(|client| client.send_raw(half));
+            judge.expect("PING", "+PONG");
+        }
+        wait_for("their connections are closed", SOON, || judge.info_int("connected_clients") == 2);
+    });
+    judge.expect("EXISTS k", ":0");
+    bounded(&server, before, 40 * MB);
+}
+
+#[test]
+fn lengths_that_are_only_declared_take_no_memory() {
+    let _alone = heavy();
+    let server = Server::subject();
+    let before = server.resident();
+    beside_another(&server, || {
+        let mut waiting: Vec<Client> = (0..100).map(|_| server.connect()).collect();
+        for (client, head) in waiting.iter_mut().zip(
+            [
+                &b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\n"[..],
+                b"*1000000\r\n",
+                b"*2\r\n$4\r\nECHO\r\n$500000000\r\nx",
+                b"*1048576\r\n$3\r\nDEL\r\n",
+            ]
+            .into_iter()
+            .cycle(),
+        ) {
+            client.send_raw(head);
+        }
+        for head in
+            [&b"*2147483648\r\n"[..], b"*1\r\n$-5\r\n", b"*1\r\n$536870913\r\n", b"*99999999999999999999\r\n"]
+        {
+            let mut client = server.connect();
+            client.send_raw(head);
+            let error = client.read().to_string();
+            assert!(error.starts_with("-ERR Protocol error: invalid "), "{error}");
+            assert!(client.closed());
+        }
+        bounded(&server, before, 60 * MB);
+    });
+}
+
+/// Before a password nobody may make the server wait for much.
+#[test]
+fn strangers_may_declare_little() {
+    let server = Launch::subject().args(&["--requirepass", "secret"]).start();
+    for head in [&b"*11\r\n"[..], b"*2\r\n$16385\r\n"] {
+        let mut client = server.connect();
+        client.send_raw(head);
+        let error = client.read().to_string();
+        assert!(error.starts_with("-ERR Protocol error: unauthenticated "), "{error}");
+        assert!(client.closed());
+    }
+}
+
+#[test]
+fn who_asks_a_million_times_and_reads_nothing_is_cut_off_at_its_limit() {
+    let _alone = heavy();
+    let server = Server::subject();
+    server.connect().ok("CONFIG SET client-output-buffer-limit \"normal 4mb 0 0\"");
+    let before = server.resident();
+    beside_another(&server, || {
+        let mut client = server.connect();
+        client.stream().set_write_timeout(Some(Duration::from_secs(2))).expect("set a timeout");
+        let requests = b"ECHO a-reply-that-takes-some-room-in-the-end\r\n".repeat(1000);
+        for _ in 0..1000 {
+            if client.try_send_raw(&requests).is_err() {
+                break;
+            }
+        }
+    });
+    bounded(&server, before, 60 * MB);
+}
+
+#[test]
+fn thousands_of_connections_come_and_go() {
+    let _alone = heavy();
+    let server = Server::subject();
+    let mut judge = server.connect();
+    let before = server.resident();
+    let descriptors =
+        || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).map_or(0, std::iter::Iterator::count);
+    let open = descriptors();
+    beside_another(&server, || {
+        for round in 0..50 {
+            let mut clients: Vec<Client> = (0..100).map(|_| server.connect()).collect();
+            if round % 2 == 0 {
+                clients.iter_mut().for_each(|client| client.send_raw(b"PING\r\nSUBSCRIBE ch\r\nWATCH k\r\n"));
+            }
+        }
+    });
+    wait_for("all are gone", SOON, || judge.info_int("connected_clients") == 1 && descriptors() <= open);
+    judge.expect("PUBSUB CHANNELS", "[]");
+    bounded(&server, before, 40 * MB);
+}
+
+#[test]
+fn a_listener_that_never_reads_is_cut_off_at_its_limit() {
+    let _alone = heavy();
+    let server = Server::subject();
+    let mut publisher = server.connect();
+    publisher.ok("CONFIG SET client-output-buffer-limit \"pubsub 8mb 0 0\"");
+    let mut listener = server.connect();
+    listener.run("SUBSCRIBE ch");
+    let before = server.resident();
+    beside_another(&server, || {
+        let message = "x".repeat(1 << 20);
+        for _ in 0..100 {
+            publisher.cmd(&["PUBLISH", "ch", &message]);
+        }
+        wait_for("it is cut off", SOON, || publisher.run("PUBLISH ch x").int() == 0);
+    });
+    bounded(&server, before, 40 * MB);
+}
+
+#[test]
+fn browsers_are_sent_away() {
+    let server = Server::subject();
+    for request in [
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 14\r\n\r\nSET victim 1\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\n\r\nSET victim 1\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\nSET victim 1\r\n",
+    ] {
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("connect");
+        stream.set_read_timeout(Some(SOON)).expect("set a timeout");
+        stream.write_all(request.as_bytes()).expect("send");
+        let mut answer = Vec::new();
+        // It may be reset, as not all of it was read.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(!String::from_utf8_lossy(&answer).contains("+OK"), "{request}");
+    }
+    server.connect().expect("EXISTS victim", ":0");
+    assert!(server.log().contains("Possible SECURITY ATTACK detected"), "{}", server.log());
+}
+
+#[test]
+fn a_bus_port_full_of_garbage_disturbs_nobody() {
+    let _alone = heavy();
+    let server = Launch::subject().cluster().start();
+    let mut judge = server.connect();
+    judge.ok("CLUSTER ADDSLOTSRANGE 0 16383");
+    wait_for("the cluster is up", SOON, || judge.run("CLUSTER INFO").text().contains("cluster_state:ok"));
+    let before = server.resident();
+    let connect = || TcpStream::connect(("127.0.0.1", server.port + 10_000)).expect("connect");
+    beside_another(&server, || {
+        let noise: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        for _ in 0..50 {
+            let mut stream = connect();
+            let _ = stream.write_all(&noise);
+        }
+        // The right first words, and then lengths that nobody has: too long, too short, and never come.
+        let mut waiting = Vec::new();
+        for length in [u32::MAX, 1 << 30, 0, 15, 3000] {
+            let mut stream = connect();
+            let mut head = b"RCmb".to_vec();
+            head.extend_from_slice(&length.to_be_bytes());
+            head.extend_from_slice(&[0, 1, 0, 0]);
+            head.extend_from_slice(&[0xff; 500]);
+            let _ = stream.write_all(&head);
+            waiting.push(stream);
+        }
+        let http = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let _ = connect().write_all(http);
+        bounded(&server, before, 40 * MB);
+        drop(waiting);
+    });
+    assert!(judge.run("CLUSTER INFO").text().contains("cluster_state:ok\r\n"));
+    assert_eq!(judge.run("CLUSTER NODES").text().lines().count(), 1);
+}
+
+#[test]
+fn a_deep_queue_counts_as_its_clients_memory() {
+    let _alone = heavy();
+    let server = Server::subject();
+    let mut judge = server.connect();
+    judge.ok("CONFIG SET maxmemory-clients 30mb");
+    let before = server.resident();
+    beside_another(&server, || {
+        let mut client = server.connect();
+        client.ok("MULTI");
+        let requests = b"SET k 0123456789012345678901234567890123456789\r\n".repeat(1000);
+        let mut reader = client.stream().try_clone().expect("a second handle");
+        let drain = std::thread::spawn(move || {
+            let mut sink = vec![0; 65536];
+            while reader.read(&mut sink).is_ok_and(|n| n > 0) {}
+        });
+        for _ in 0..1000 {
+            if client.try_send_raw(&requests).is_err() {
+                break;
+            }
+        }
+        wait_for("it is cut off", SOON, || judge.info_int("evicted_clients") == 1);
+        client.shutdown();
+        drain.join().expect("the reader ends");
+    });
+    judge.expect("EXISTS k", ":0");
+    bounded(&server, before, 80 * MB);
+}
+
+#[test]
+fn giant_rules_of_users_hold_up_nobody() {
+    let _alone = heavy();
+    let server = Launch::subject().args(&["--io-threads", "2"]).start();
+    let mut admin = server.connect();
+    let before = server.resident();
+    beside_another(&server, || {
+        let mut words: Vec<String> = ["ACL", "SETUSER", "u", "on", ">p"].map(str::to_owned).to_vec();
+        for i in 0..50_000 {
+            words.extend([
+                format!("~key:{i}"),
+                format!("&ch:{i}"),
+                format!("+select|{i}"),
+                format!("(~s:{i})"),
+            ]);
+        }
+        assert_eq!(admin.cmd(&words).text(), "OK");
+        let mut user = server.connect();
+        user.ok("AUTH u p");
+        user.ok("SELECT 7");
+        user.expect("PING", "-NOPERM User u has no permissions to run the 'ping' command");
+        let pattern = format!("~{}", "[a-z]*".repeat(100_000));
+        assert_eq!(
+            admin.cmd(&["ACL", "SETUSER", "u", "resetkeys", "clearselectors", "+get", &pattern]).text(),
+            "OK"
+        );
+        user.expect(&format!("GET {}", "a".repeat(1000)), "-NOPERM No permissions to access a key");
+        admin.expect("ACL DELUSER u", ":1");
+    });
+    bounded(&server, before, 200 * MB);
+}
+
+#[test]
+fn an_inline_line_without_end_is_cut_off() {
+    let _alone = heavy();
+    let server = Server::subject();
+    let before = server.resident();
+    beside_another(&server, || {
+        let mut client = server.connect();
+        let part = vec![b'x'; 1 << 20];
+        for _ in 0..100 {
+            send_in_vain(&mut client, &part);
+        }
+        if subject_is_real() {
+            return;
+        }
+        assert!(client.closed());
+    });
+    bounded(&server, before, 40 * MB);
+}
