@@ -245,6 +245,71 @@ fn a_primary_that_sleeps_is_replaced_and_returns_as_a_replica() {
     wait_for("it follows", FAILOVER, || follows(&servers[0], &new));
 }
 
+/// The same with the sleep of the guides, of which other nodes' clients notice nothing.
+#[test]
+#[ignore = "takes a minute: scripts/test sentinel-long"]
+fn a_primary_that_sleeps_for_half_a_minute_is_replaced_and_returns_as_a_replica() {
+    let _alone = light();
+    let servers = nodes(Program::Ours);
+    let old = servers[0].port.to_string();
+    let guards = guards(&[Program::Ours, Program::Real, Program::Ours], servers[0].port);
+    let mut sleeper = servers[0].connect();
+    sleeper.send(&["DEBUG", "SLEEP", "30"]);
+    for guard in &guards {
+        wait_for("every sentinel names another primary", FAILOVER, || guard.primary() != old);
+    }
+    let new = guards[0].primary();
+    let _ = sleeper.try_read();
+    wait_for("it follows", FAILOVER, || follows(&servers[0], &new));
+    assert!(guards.iter().all(|guard| guard.primary() == new));
+}
+
+/// After a failover all stays as it is: nobody is found down, nothing is switched back, for five minutes.
+#[test]
+#[ignore = "takes five minutes: scripts/test sentinel-long"]
+fn five_minutes_after_a_failover_nothing_has_moved() {
+    let _alone = light();
+    let mut servers = nodes(Program::Ours);
+    let old = servers[0].port.to_string();
+    let guards = guards(&[Program::Ours, Program::Real, Program::Ours], servers[0].port);
+    servers[0].kill();
+    for guard in &guards {
+        wait_for("it is replaced", FAILOVER, || guard.primary() != old);
+    }
+    servers[0].start_again();
+    let new = guards[0].primary();
+    wait_for("all others follow", FAILOVER, || {
+        servers.iter().all(|s| s.port.to_string() == new || follows(s, &new))
+    });
+    let all_well = |guard: &Guard| {
+        let mut client = guard.connect();
+        let flags = |reply: &Reply| reply.items().iter().map(|i| field(i, "flags")).collect::<Vec<_>>();
+        field(&client.run("SENTINEL MASTER mymaster"), "flags") == "master"
+            && flags(&client.run("SENTINEL REPLICAS mymaster")) == ["slave", "slave"]
+            && flags(&client.run("SENTINEL SENTINELS mymaster")) == ["sentinel", "sentinel"]
+    };
+    for guard in &guards {
+        wait_for("all is well", FAILOVER, || all_well(guard));
+    }
+    let epochs: Vec<String> =
+        guards.iter().map(|g| field(&g.connect().run("SENTINEL MASTER mymaster"), "config-epoch")).collect();
+    let until = std::time::Instant::now() + Duration::from_secs(300);
+    let (mut looks, mut writer) =
+        (0, servers.iter().find(|s| s.port.to_string() == new).expect("ours").connect());
+    // Looks again and again for the whole time; a look that fails ends the test.
+    while std::time::Instant::now() < until {
+        for (guard, epoch) in guards.iter().zip(&epochs) {
+            assert!(all_well(guard), "{}", guard.log());
+            assert_eq!(guard.primary(), new);
+            assert_eq!(&field(&guard.connect().run("SENTINEL MASTER mymaster"), "config-epoch"), epoch);
+        }
+        writer.ok("SET k v");
+        looks += 1;
+        std::thread::park_timeout(Duration::from_secs(1));
+    }
+    assert!(looks > 100, "{looks}");
+}
+
 #[test]
 fn a_primary_that_restarts_in_time_is_kept() {
     let _alone = light();
@@ -361,6 +426,123 @@ fn commands_answer_as_recorded() {
     let info = client.run("INFO sentinel").text();
     let line = info.lines().find(|l| l.contains("name=mymaster")).expect("its line");
     assert!(line.ends_with(&format!("status=ok,address=127.0.0.1:{port},slaves=1,sentinels=2")), "{info}");
+}
+
+/// The usages that HELP tells, which tools take for the list of what there is.
+#[test]
+fn help_names_what_redis_sentinel_names() {
+    let _alone = light();
+    let usages = |program| {
+        let guard = Guard::start(program, free_port(), 1, "");
+        let told = guard.connect().run("SENTINEL HELP");
+        let lines: Vec<String> = told.items().iter().map(Reply::text).collect();
+        lines.into_iter().filter(|line| !line.starts_with(' ')).collect::<Vec<_>>()
+    };
+    assert_eq!(usages(Program::Ours), usages(Program::Real));
+}
+
+/// What monitors ask a sentinel besides SENTINEL: the same fields in the same order.
+#[test]
+fn info_and_role_are_as_redis_sentinel_has_them() {
+    let _alone = light();
+    let port = free_port();
+    let guards = [Guard::start(Program::Ours, port, 1, ""), Guard::start(Program::Real, port, 1, "")];
+    let shapes = guards.each_ref().map(|guard| {
+        let info = guard.connect().run("INFO sentinel").text();
+        let names = info.lines().map(|line| line.split(':').next().unwrap_or_default().to_owned());
+        (names.collect::<Vec<_>>(), guard.connect().run("ROLE").to_string())
+    });
+    assert_eq!(shapes[0], shapes[1]);
+    let sections = guards.each_ref().map(|guard| {
+        let info = guard.connect().run("INFO").text();
+        info.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+    });
+    assert_eq!(sections[0], sections[1]);
+}
+
+/// A whole zone goes: the primary, a replica and a sentinel at once. The other two sentinels promote what is left.
+#[test]
+fn the_loss_of_a_zone_is_survived() {
+    let _alone = light();
+    let mut servers = nodes(Program::Ours);
+    let old = servers[0].port.to_string();
+    let mut guards = guards(&[Program::Ours, Program::Real, Program::Ours], servers[0].port);
+    servers[0].kill();
+    servers[1].kill();
+    guards[0].kill();
+    let left = servers[2].port.to_string();
+    for guard in &guards[1..] {
+        wait_for("what is left is promoted", FAILOVER, || guard.primary() == left);
+    }
+    wait_for("it takes writes", FAILOVER, || {
+        Client::try_connect(servers[2].port)
+            .is_ok_and(|mut c| c.try_run("SET k v").is_ok_and(|r| r.to_string() == "+OK"))
+    });
+    // The zone returns: with what it knew, the primary of before follows, and so does its sentinel.
+    servers[0].start_again();
+    servers[1].start_again();
+    guards[0].launch();
+    for server in &servers[..2] {
+        wait_for("it follows", FAILOVER, || follows(server, &left));
+    }
+    wait_for("the sentinel learns of it", FAILOVER, || guards[0].primary() == left);
+    assert_ne!(old, left);
+}
+
+/// Two of three sentinels are gone with the primary: one alone may find it down, and must not replace it. Once the
+/// others are back the failover happens.
+#[test]
+fn without_a_quorum_nothing_is_replaced_until_it_is_back() {
+    let _alone = light();
+    let mut servers = nodes(Program::Ours);
+    let old = servers[0].port.to_string();
+    let mut guards = guards(&[Program::Ours; 3], servers[0].port);
+    guards[1].kill();
+    guards[2].kill();
+    servers[0].kill();
+    wait_for("it is found down", FAILOVER, || {
+        guards[0].log().contains(&format!("+sdown master mymaster 127.0.0.1 {old}"))
+    });
+    wait_for("the others are found down", FAILOVER, || {
+        guards[0].log().matches("+sdown sentinel").count() == 2
+    });
+    let refused = guards[0].connect().run("SENTINEL CKQUORUM mymaster").to_string();
+    assert!(refused.starts_with("-NOQUORUM 1 usable Sentinels"), "{refused}");
+    let log = guards[0].log();
+    assert!(
+        !log.contains("+odown") && !log.contains("+switch-master") && !log.contains("+elected-leader"),
+        "{log}"
+    );
+    assert_eq!(guards[0].primary(), old);
+    guards[1].launch();
+    guards[2].launch();
+    for guard in &guards {
+        wait_for("it is replaced", FAILOVER, || guard.primary() != old);
+    }
+}
+
+/// Down for longer than the window: it is replaced, and follows when it is back.
+#[test]
+fn a_primary_that_restarts_too_late_returns_as_a_replica() {
+    let _alone = light();
+    let mut servers = nodes(Program::Ours);
+    let old = servers[0].port.to_string();
+    let guards = guards(&[Program::Ours; 3], servers[0].port);
+    servers[0].kill();
+    for guard in &guards {
+        wait_for("it is replaced", FAILOVER, || guard.primary() != old);
+    }
+    let new = guards[0].primary();
+    servers[0].start_again();
+    wait_for("it follows", FAILOVER, || follows(&servers[0], &new));
+    wait_for("it counts as a replica", FAILOVER, || {
+        guards.iter().all(|guard| {
+            let replicas = guard.connect().run("SENTINEL REPLICAS mymaster");
+            replicas.items().iter().any(|r| field(r, "port") == old && field(r, "flags") == "slave")
+        })
+    });
+    // A sentinel that saw a restart does not take a replica for a primary.
+    assert!(guards.iter().all(|guard| guard.primary() == new));
 }
 
 fn script(dir: &Path, name: &str, body: &str) -> String {

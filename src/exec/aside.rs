@@ -136,6 +136,11 @@ impl Executor {
         }
     }
 
+    /// Takes what another executor of this thread has left to do.
+    pub fn take_over_chores(&mut self, other: &mut Self) {
+        self.chores.append(&mut other.chores);
+    }
+
     /// Takes the client's interest back from the keys it watched. No lock is held.
     pub fn unwatch(&mut self, client: &mut Client) {
         if let Some(dirty) = client.dirty.take() {

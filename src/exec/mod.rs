@@ -108,6 +108,13 @@ impl Shared {
         }
     }
 
+    /// Whether memory is above `limit`, not counting what the log keeps for readers that are behind (replicas, the
+    /// append-only file): keys that are evicted would make that longer still.
+    pub fn is_above(&self, limit: u64) -> bool {
+        let used = (self.memory.used)();
+        used > limit && used.saturating_sub(self.keyspace.log.beyond_backlog()) > limit
+    }
+
     /// How this node treats keys whose time has come.
     pub fn expiring(&self) -> Expiring {
         // While writes are paused nothing may change, not even by itself: a failover relies on it.
@@ -143,6 +150,9 @@ pub trait Host {
 
     /// Tells how long the node did something by itself, by the name of the event for the latency monitor.
     fn did(&mut self, event: &'static str, nanos: u64);
+
+    /// Is called every now and then while a script takes long: time for whoever waits for this thread.
+    fn meanwhile(&mut self) {}
 }
 
 /// What is to happen to the connection after a command.
@@ -192,6 +202,8 @@ pub struct Executor {
     chores: Vec<aside::Chore>,
     /// What the script that runs does now is not propagated (`redis.set_repl`).
     script_is_silent: bool,
+    /// Memory was above its limit, and nothing could go, when the last script was to run.
+    lacks_memory: bool,
 }
 
 impl std::fmt::Debug for Executor {
@@ -222,6 +234,7 @@ impl Executor {
             stopwatch: Stopwatch::new(clock),
             chores: Vec::new(),
             script_is_silent: false,
+            lacks_memory: false,
         }
     }
 
@@ -488,7 +501,7 @@ impl Executor {
 /// The shards that a command needs. `None` when its keys cannot be told.
 fn lock_set(shared: &Shared, command: &Command, args: &[&[u8]]) -> Option<LockSet> {
     let any_key = (command.has(flags::PATTERN_KEYS) && crate::command::sort::reaches_other_slots(args))
-        || (command.has(flags::RUNS_SCRIPT) && !script::keeps_to_its_keys(&shared.scripts, command, args));
+        || (command.has(flags::RUNS_SCRIPT) && !script::keeps_to_its_keys(shared, command, args));
     if any_key || command.has(flags::LOCK_ALL) {
         return Some(LockSet::ALL);
     }

@@ -3,27 +3,31 @@
 //! # Locks
 //!
 //! A script is one command to everybody else: from its first command to its last no other one sees the keys that
-//! it uses. It holds the shards of its declared keys, or all. Which of the two is decided by what it did before
-//! ([`Conduct`]): a script that nothing is known of takes all locks; after three
-//! runs that used declared keys alone it takes theirs; once it has used another key it takes all for ever. So do
-//! the scripts of a transaction.
+//! it uses. It holds the shards of its declared keys, or all.
 //!
-//! A script that is trusted and comes to a key outside its locks all the same
+//! - A script whose text shows that it uses no other keys ([`script::proof`]) takes theirs.
+//! - Any other takes all locks, until three runs have used declared keys alone; then it takes theirs. Once it has used
+//!   another key it takes all for ever ([`Conduct`]). So do the scripts of a transaction, always.
+//!
+//! A script of the second kind that holds the locks of its keys and comes to another one all the same
 //!
 //! 1. takes all other locks, if all are free at that moment; nobody could tell the difference;
 //! 2. else, if it has changed nothing, lets its locks go and begins anew with all of them, as a command that finds
 //!    a shard held does (`exec::aside`): nobody has seen anything of it;
 //! 3. else it keeps what it holds and waits for the rest, because letting go would show a half-done script.
-//!    Only one script of the node may wait so (`WAITING_WITH_LOCKS`). Nobody else waits with locks in hand
-//!    for longer than a moment ([`PATIENCE`](crate::keyspace::locks::PATIENCE)), so what it waits for is let go.
-//!    A second script that comes here at the same time gets an error from its command, as it does from any
-//!    command that fails: it does not wait, so the two do not wait for each other.
+//!
+//! Only one script of the node can ever be at 3: before its first change such a script claims the right to wait so
+//! (`Claim`), and begins anew later if another has it. Nobody else waits with locks in hand for longer than a
+//! moment ([`PATIENCE`](crate::keyspace::locks::PATIENCE)): not a proven script, which needs no more than it has; not
+//! one without the claim, which has changed nothing. So what the one waits for is let go, and no order of events ends
+//! in a deadlock, an error or a half-done script that others see.
 //!
 //! # Time
 //!
 //! Once a script has run for `busy-reply-threshold` it declares its locks as long
 //! ([`Locked::declare_long`]): who needs one of them is told -BUSY, and everybody else goes on. SCRIPT KILL
-//! is heard at every look, that is every few thousand instructions.
+//! is heard at every look, that is every few thousand instructions. At each look from then on the worker whose
+//! thread it is serves its other clients ([`Host::meanwhile`]): nobody is to suffer for where its connection is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,28 +37,52 @@ use parking_lot::Mutex;
 
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
-use super::{After, Executor, Host, lock_set};
+use super::upkeep::Room;
+use super::{After, Executor, Host, Shared, lock_set};
 use crate::acl::log::Context;
 use crate::base::num::parse_i64;
 use crate::base::time::UnixMs;
 use crate::command::client::{Aside, Role};
 use crate::command::rights::Errand;
-use crate::command::spec::flags;
+use crate::command::spec::{Begin, flags};
 use crate::command::{Client, Command, Fail, gate};
 use crate::keyspace::board::{Busy, Reason};
 use crate::keyspace::{LockSet, Locked};
 use crate::resp::Reply;
+use crate::script::proof::Argument;
 use crate::script::store::Conduct;
 use crate::script::{self, Calls, Failure, Flags, Function, Given, Library, Running, Script, Stop, Store};
 
 /// A script that has run for so long can be seen and killed, in milliseconds.
 const SHOWN_AFTER: u64 = 5;
-/// How often a script that waits with locks in hand looks again, and how long a second one waits at most.
+/// How often a script that waits with locks in hand looks again.
 const PAUSE: Duration = Duration::from_micros(50);
-const SECOND_WAITS: Duration = Duration::from_millis(100);
 
-/// Held by the one script that waits with locks in hand.
-static WAITING_WITH_LOCKS: Mutex<()> = Mutex::new(());
+/// Who has the claim: a shard that it holds.
+static CLAIMED: Mutex<Option<usize>> = Mutex::new(None);
+
+/// The right to wait for locks with others in hand. See the module.
+struct Claim(());
+
+impl Claim {
+    /// Claims it for a script that holds `shard`; otherwise a shard of who has it.
+    fn try_for(shard: usize) -> Result<Self, usize> {
+        let mut claimed = CLAIMED.lock();
+        match *claimed {
+            Some(other) => Err(other),
+            None => {
+                *claimed = Some(shard);
+                Ok(Self(()))
+            }
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        *CLAIMED.lock() = None;
+    }
+}
 
 /// What is to be run.
 enum Subject {
@@ -84,17 +112,46 @@ fn named_by(command: &Command) -> (bool, bool, bool) {
     (name.starts_with("fcall"), name.starts_with("evalsha"), name.ends_with("_ro"))
 }
 
-/// Whether the script that a command runs is known to use its declared keys alone.
-pub(super) fn keeps_to_its_keys(store: &Store, command: &Command, args: &[&[u8]]) -> bool {
+/// Whether the script that a command runs needs no locks but those of its declared keys, as far as is known.
+pub(super) fn keeps_to_its_keys(shared: &Shared, command: &Command, args: &[&[u8]]) -> bool {
     let Some(name) = args.get(1) else { return true };
-    match named_by(command) {
-        (true, ..) => store.libraries().function(name).is_some_and(|(_, f)| f.conduct.keeps_to_its_keys()),
-        (_, true, _) => store.script(name).is_some_and(|s| s.conduct.keeps_to_its_keys()),
-        _ => {
-            let sha = script::sha1_hex(name);
-            store.script(sha.as_bytes()).is_some_and(|s| s.conduct.keeps_to_its_keys())
+    let store = &shared.scripts;
+    let script = match named_by(command) {
+        (true, ..) => {
+            let found = store.libraries().function(name).is_some_and(|(_, f)| f.conduct.keeps_to_its_keys());
+            return found;
         }
+        (_, true, _) => store.script(name),
+        _ => store.script(script::sha1_hex(name).as_bytes()),
+    };
+    script.is_some_and(|script| script.conduct.keeps_to_its_keys() || is_proven(shared, &script))
+}
+
+/// Whether the text of a script shows that it uses its declared keys alone.
+fn is_proven(shared: &Shared, script: &Script) -> bool {
+    let prove = || {
+        let calls = script::proof::calls(&script.body);
+        calls.is_some_and(|calls| calls.iter().all(|arguments| names_declared_keys(shared, arguments)))
+    };
+    script.conduct.is_proven(prove)
+}
+
+/// Whether all keys that a call can name are declared ones.
+fn names_declared_keys(shared: &Shared, arguments: &[Argument<'_>]) -> bool {
+    let Some(Argument::Text(name)) = arguments.first() else { return false };
+    let Some(id) = shared.commands.find(name) else { return false };
+    let command = shared.commands.get(id).command;
+    let fixed = command.keys.iter().all(|spec| matches!(spec.begin, Begin::Index(_)));
+    let everywhere = flags::PATTERN_KEYS | flags::EACH_SHARD | flags::LOCK_ALL;
+    if !fixed || command.flags & everywhere != 0 || !command.subcommands.is_empty() {
+        return false;
     }
+    let args: Vec<&[u8]> = arguments
+        .iter()
+        .map(|argument| if let Argument::Text(text) = argument { text } else { &b"?"[..] })
+        .collect();
+    let positions = command.key_positions(&args);
+    positions.is_some_and(|positions| positions.iter().all(|at| arguments[*at] == Argument::Key))
 }
 
 /// The keys and other arguments of a call.
@@ -131,6 +188,9 @@ struct Run<'r, 'l> {
     slot: Option<u16>,
     /// What held it up before it had written, so that it is to run again.
     held_up: Option<Busy>,
+    /// It may come to a key that it has not declared.
+    may_stray: bool,
+    claim: Option<Claim>,
     /// Nanoseconds on the stopwatch of the executor.
     began: u64,
     running: Option<Arc<Running>>,
@@ -205,10 +265,15 @@ impl Executor {
 
     /// What the flags of a script refuse. One that says nothing of itself is looked at command by command.
     fn may_begin(&self, of_primary: bool, of_script: Flags, read_only: bool) -> Result<(), Fail> {
+        const MASTERDOWN: &str =
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
+        let bits = self.shared.gate.load(Ordering::Relaxed);
+        if of_script.has(Flags::SILENT) && bits & gate::STALE != 0 && !of_primary {
+            return Err(Fail::text(MASTERDOWN));
+        }
         if of_script.has(Flags::SILENT) || of_primary {
             return Ok(());
         }
-        let bits = self.shared.gate.load(Ordering::Relaxed);
         let writes = !of_script.has(Flags::NO_WRITES);
         if bits & gate::CLUSTER != 0 && of_script.has(Flags::NO_CLUSTER) {
             return Err(Fail::text("ERR Can not run script on cluster, 'no-cluster' flag is set."));
@@ -216,13 +281,11 @@ impl Executor {
         if read_only && writes {
             return Err(Fail::text("ERR Can not execute a script with write flag using *_ro command."));
         }
-        if bits & gate::STALE != 0 && !of_script.has(Flags::ALLOW_STALE) {
-            return Err(Fail::text(
-                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
-            ));
-        }
         if writes && bits & gate::READ_ONLY != 0 {
-            return Err(Fail::text("READONLY You can not run script with write flag on readonly replica."));
+            return Err(Fail::text("READONLY You can't write against a read only replica."));
+        }
+        if bits & gate::STALE != 0 && !of_script.has(Flags::ALLOW_STALE) {
+            return Err(Fail::text(MASTERDOWN));
         }
         if writes && bits & gate::SAVE_FAILED != 0 {
             return Err(Fail::text(
@@ -232,7 +295,7 @@ impl Executor {
         if writes && bits & gate::FEW_REPLICAS != 0 {
             return Err(Fail::text("NOREPLICAS Not enough good replicas to write."));
         }
-        if writes && !of_script.has(Flags::ALLOW_OOM) && self.is_short_of_memory() {
+        if writes && !of_script.has(Flags::ALLOW_OOM) && self.lacks_memory {
             return Err(Fail::text(
                 "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
             ));
@@ -240,12 +303,11 @@ impl Executor {
         Ok(())
     }
 
-    /// Whether memory is above its limit. Nothing is evicted here: the script's locks are held.
-    fn is_short_of_memory(&self) -> bool {
-        let memory = &self.shared.memory;
-        let limit = memory.limit.load(Ordering::Relaxed);
-        let on = self.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT != 0;
-        on && limit != 0 && (memory.used)() > limit && (memory.being_freed)() == 0
+    /// Makes room before scripts run, while no lock is held. What it finds lacking counts until the next time: a
+    /// script that has begun to write goes on.
+    pub fn make_room_for_scripts(&mut self, host: &mut dyn Host, now: UnixMs) {
+        let limited = self.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT != 0;
+        self.lacks_memory = limited && self.make_room(host, now) == Room::Lacking;
     }
 
     /// Runs a script or a function. The error that it ended in, if any, is answered. `Err`: it has done nothing,
@@ -268,12 +330,22 @@ impl Executor {
             reply.error(&text);
             return Ok(Some(text.into()));
         };
+        if engine.is_running() {
+            // Asked for meanwhile, on the thread of a script that takes long.
+            let text = self.busy_fail().to_string();
+            reply.error(&text);
+            return Ok(Some(text.into()));
+        }
         let (db, resp3) = (client.db, client.resp3);
         let mut declared = LockSet::NONE;
         given.keys.iter().for_each(|key| declared.add_slot(crate::base::crc16::key_slot(key)));
         let flags = subject.flags();
-        let short_of_memory = !flags.has(Flags::ALLOW_OOM) && !of_primary && self.is_short_of_memory();
+        let short_of_memory = !flags.has(Flags::ALLOW_OOM) && !of_primary && self.lacks_memory;
         let read_only = named_by(call.command).2 || flags.has(Flags::NO_WRITES);
+        let may_stray = match subject {
+            Subject::Script(script) => !is_proven(shared, script),
+            Subject::Function(..) => true,
+        };
         let slot = given.keys.first().map(|key| crate::base::crc16::key_slot(key));
         loop {
             let began = self.stopwatch.now();
@@ -293,6 +365,8 @@ impl Executor {
                 wrote: false,
                 slot,
                 held_up: None,
+                may_stray,
+                claim: None,
                 began,
                 running: None,
                 long: false,
@@ -371,7 +445,7 @@ impl Run<'_, '_> {
         let shared = self.executor.shared;
         let entry = shared.commands.get(id);
         let command = entry.command;
-        if command.has(flags::NOSCRIPT) {
+        if command.has(flags::NOSCRIPT) && !shared.scripts.may_run_all.load(Ordering::Relaxed) {
             return Some("ERR This Redis command is not allowed from script".into());
         }
         if !self.of_primary && self.executor.is_restricted(self.client) {
@@ -388,16 +462,16 @@ impl Run<'_, '_> {
         if self.of_primary {
             return None;
         }
-        let mut bits = shared.gate.load(Ordering::Relaxed) & entry.needs;
-        if self.flags.has(Flags::ALLOW_STALE) {
-            bits &= !gate::STALE;
+        let bits = shared.gate.load(Ordering::Relaxed) & entry.needs;
+        if bits & gate::STALE != 0 {
+            return Some("ERR Can not execute the command on a stale replica".into());
         }
         // A script that has begun to write goes on.
         let short = command.has(flags::DENYOOM) && self.short_of_memory && !self.wrote;
         if short {
             return Some("OOM command not allowed when used memory > 'maxmemory'.".into());
         }
-        let node = bits & (gate::STALE | gate::READ_ONLY | gate::SAVE_FAILED | gate::FEW_REPLICAS);
+        let node = bits & (gate::READ_ONLY | gate::SAVE_FAILED | gate::FEW_REPLICAS);
         let text = self.executor.refusal(self.host, node, self.call.now);
         if let Some(text) = text {
             return Some(text.into());
@@ -439,30 +513,52 @@ impl Run<'_, '_> {
     }
 
     /// Makes sure that the locks of a command are held. See the module.
-    fn lock(&mut self, command: &Command, args: &[&[u8]]) -> Result<bool, Stop> {
+    fn lock(&mut self, command: &Command, args: &[&[u8]]) -> Result<(), Stop> {
         let mut set = lock_set(self.executor.shared, command, args).unwrap_or(LockSet::NONE);
         if command.has(flags::EACH_SHARD) {
             set = LockSet::ALL;
         }
         self.strayed |= !self.declared.contains(&set);
         if self.locked.set().contains(&set) || self.locked.try_extend(LockSet::ALL) {
-            return Ok(true);
+            return Ok(());
         }
         if !self.wrote {
             let missing = self.locked.missing(&set);
             self.held_up = missing.map(|shard| Busy { shard, key: false });
             return Err(Stop::Again);
         }
-        let mine = WAITING_WITH_LOCKS.try_lock();
-        let until = self.executor.stopwatch.now() + SECOND_WAITS.as_nanos() as u64;
-        while !self.locked.try_extend(set) {
-            if mine.is_none() && self.executor.stopwatch.now() > until {
-                return Ok(false);
-            }
+        // What has changed something without a claim has no locks: it has published, for instance.
+        debug_assert!(self.claim.is_some() || self.locked.set().is_empty());
+        while !(self.has_claim_for(&set) && self.locked.try_extend(set)) {
             self.look()?;
             std::thread::sleep(PAUSE);
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// Whether the claim is had; for a script that will hold one of these shards.
+    fn has_claim_for(&mut self, set: &LockSet) -> bool {
+        if self.claim.is_none() {
+            self.claim = set.first().and_then(|shard| Claim::try_for(shard).ok());
+        }
+        self.claim.is_some()
+    }
+
+    /// Before the first change of a script that may stray.
+    fn claim(&mut self) -> Result<(), Stop> {
+        let held = self.locked.set();
+        if self.wrote || !self.may_stray || self.claim.is_some() || held == LockSet::ALL {
+            return Ok(());
+        }
+        let Some(shard) = held.first() else { return Ok(()) };
+        match Claim::try_for(shard) {
+            Ok(claim) => self.claim = Some(claim),
+            Err(shard) => {
+                self.held_up = Some(Busy { shard, key: false });
+                return Err(Stop::Again);
+            }
+        }
+        Ok(())
     }
 
     /// Whether none of the keys that a command writes to is under way to another node.
@@ -519,17 +615,12 @@ impl Calls for Run<'_, '_> {
             return refuse(self, reply, &text);
         }
         let command = self.executor.shared.commands.get(id).command;
-        if !self.lock(command, args)? {
-            return refuse(
-                self,
-                reply,
-                "ERR Script came to a key that it has not declared, and that another such script holds",
-            );
-        }
+        self.lock(command, args)?;
         if !self.pass_keys_under_way(command, args)? {
             return refuse(self, reply, "TRYAGAIN Script came to a key that is being migrated");
         }
         if command.has(flags::WRITE) || command.has(flags::MAY_REPLICATE) {
+            self.claim()?;
             if self.running.as_ref().is_some_and(|running| !running.may_write()) {
                 return Err(Stop::Killed);
             }
@@ -590,6 +681,9 @@ impl Calls for Run<'_, '_> {
             self.long = true;
             let since: UnixMs = self.call.now;
             self.locked.declare_long(Reason::Script, since);
+        }
+        if self.long {
+            self.host.meanwhile();
         }
         Ok(())
     }

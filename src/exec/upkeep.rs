@@ -27,7 +27,7 @@ impl Executor {
         let shared = self.shared;
         let memory = &shared.memory;
         let limit = memory.limit.load(Ordering::Relaxed);
-        if limit == 0 || (memory.used)() <= limit || !self.may_evict() {
+        if limit == 0 || !shared.is_above(limit) || !self.may_evict() {
             return Room::Enough;
         }
         let policy = MaxmemoryPolicy::from_number(memory.policy.load(Ordering::Relaxed));
@@ -49,7 +49,7 @@ impl Executor {
             host.did("eviction-del", self.stopwatch.now().wrapping_sub(evicting_since));
             self.settle(host, now, &mut locked);
             drop(locked);
-            if (memory.used)() <= limit {
+            if !shared.is_above(limit) {
                 room = Room::Enough;
                 break;
             }

@@ -201,6 +201,11 @@ impl LockSet {
         *self == Self::NONE
     }
 
+    /// The first shard in it.
+    pub fn first(&self) -> Option<usize> {
+        self.shards().next()
+    }
+
     /// The shards of both.
     pub fn union(mut self, other: Self) -> Self {
         for (a, b) in self.0.iter_mut().zip(other.0) {

@@ -18,11 +18,15 @@ pub mod convert;
 mod library;
 pub mod libs;
 mod number;
+mod patterns;
+pub mod proof;
 mod raise;
 mod redis;
 mod sandbox;
 pub mod shebang;
 pub mod store;
+#[cfg(test)]
+mod tests;
 
 use sandbox::Sandbox;
 pub use shebang::Flags;
@@ -104,6 +108,8 @@ struct State {
     calls: Cell<Option<NonNull<dyn Calls>>>,
     resp3: Cell<bool>,
     stop: Cell<Option<Stop>>,
+    /// A function of Lua's is below on the stack, also while `calls` is in use.
+    running: Cell<bool>,
 }
 
 impl State {
@@ -184,7 +190,7 @@ impl Engine {
 
     /// Whether a script runs on this thread at this moment.
     pub fn is_running(&self) -> bool {
-        self.state.calls.get().is_some()
+        self.state.running.get()
     }
 
     /// Compiles a script, unless this thread has done it. The error is whole.
@@ -312,8 +318,14 @@ impl Engine {
             // SAFETY: only the lifetime changes; the pointer is taken out again before the borrow ends.
             unsafe { std::mem::transmute::<NonNull<dyn Calls + '_>, NonNull<dyn Calls + 'static>>(calls) }
         }));
+        state.running.set(true);
         let result = self.protected.call::<(bool, Value)>(args);
+        state.running.set(false);
         state.calls.set(None);
+        if self.lua.used_memory() > sandbox::MEMORY / 4 {
+            // The next one is not to fail for what this one has left behind. An error leaves much.
+            let _ = self.lua.gc_collect();
+        }
         let stop = state.stop.take();
         if stop.is_some() {
             // Otherwise there would be one look an instruction for ever.

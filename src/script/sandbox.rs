@@ -37,7 +37,7 @@ const GLOBALS: &[&str] = &[
 ];
 
 /// What an interpreter may allocate, in bytes.
-const MEMORY: usize = 1 << 30;
+pub const MEMORY: usize = 1 << 30;
 
 pub const READ_ONLY: &str = "Attempt to modify a readonly table";
 
@@ -70,6 +70,7 @@ impl Sandbox {
         for name in GLOBALS {
             shared.raw_set(*name, all.raw_get::<Value>(*name)?)?;
         }
+        super::patterns::guard(lua, &shared.raw_get("string")?)?;
         let os: Table = all.raw_get("os")?;
         let clock = lua.create_table()?;
         clock.raw_set("clock", os.raw_get::<Value>("clock")?)?;

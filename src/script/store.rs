@@ -18,13 +18,30 @@ const KEPT: usize = 500;
 pub struct Conduct {
     /// Runs that used no key but those declared; [`LEFT`] once one did.
     clean: AtomicU8,
+    /// Whether its text shows that it cannot use another: unknown, [`NO`] or [`YES`].
+    proven: AtomicU8,
 }
+
+const NO: u8 = 1;
+const YES: u8 = 2;
 
 /// So many runs show that a script keeps to its declared keys.
 const SHOWN: u8 = 3;
 const LEFT: u8 = u8::MAX;
 
 impl Conduct {
+    /// Whether the text shows that no key but those declared can be used; looked at once, by `prove`.
+    pub fn is_proven(&self, prove: impl FnOnce() -> bool) -> bool {
+        match self.proven.load(Ordering::Relaxed) {
+            0 => {
+                let proven = prove();
+                self.proven.store(if proven { YES } else { NO }, Ordering::Relaxed);
+                proven
+            }
+            known => known == YES,
+        }
+    }
+
     /// Whether the script has kept to its declared keys so far.
     pub fn keeps_to_its_keys(&self) -> bool {
         (SHOWN..LEFT).contains(&self.clean.load(Ordering::Relaxed))
@@ -222,6 +239,8 @@ pub struct Store {
     pub interpreters: AtomicU64,
     /// The node ends: what runs is given up, whatever it has done.
     pub ending: AtomicBool,
+    /// Scripts may run commands that are forbidden to them (DEBUG SET-DISABLE-DENY-SCRIPTS).
+    pub may_run_all: AtomicBool,
     last_number: AtomicU64,
 }
 

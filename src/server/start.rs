@@ -27,7 +27,7 @@ use crate::server::control::Control;
 use crate::server::control::clustering;
 use crate::server::control::clustering::ClusterError;
 use crate::server::control::replication;
-use crate::server::disk::{aof, rdb_file};
+use crate::server::disk::{aof, rdb_load};
 use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
 use crate::server::net::mailbox::{Mail, Mailbox};
@@ -110,6 +110,7 @@ pub fn serve(
     let mut node = make_node(config, renames, users, workers, &mut seed, origin)?;
     node.tls = tls;
     let node = Arc::new(node);
+    node.show_title(&node.config.load());
     info!("Running mode={}, port={}.", node.mode_name(), node.config.load().shown_port());
     describe_crashes(&node);
     let accepting =
@@ -173,7 +174,7 @@ fn watch(node: &Arc<Node>, sentinel: Sentinel) -> Result<(), StartError> {
 /// Brings the data, and the node into its place among others.
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     let has_aof = aof::load_at_start(node).map_err(StartError::Data)?;
-    let loaded = if has_aof { None } else { rdb_file::load_at_start(node).map_err(StartError::Data)? };
+    let loaded = if has_aof { None } else { rdb_load::load_at_start(node).map_err(StartError::Data)? };
     if node.shutdown.begun.load(Ordering::Acquire) {
         return Ok(());
     }
@@ -414,7 +415,7 @@ pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
         hash_max_listpack_entries: config.hash_max_listpack_entries as usize,
         hash_max_listpack_value: config.hash_max_listpack_value as usize,
         list_max_listpack_size: config.list_max_listpack_size,
-        list_compress_depth: config.list_compress_depth,
+        list_packed_threshold: usize::MAX,
         set_max_intset_entries: config.set_max_intset_entries as usize,
         set_max_listpack_entries: config.set_max_listpack_entries as usize,
         set_max_listpack_value: config.set_max_listpack_value as usize,

@@ -48,6 +48,56 @@ fn a_script_that_hangs_on_the_only_worker_is_killed_and_others_are_answered() {
     hanging.expect("PING", "+PONG");
 }
 
+/// Whoever sits on the worker that a script hangs is served by it all the same.
+#[test]
+fn connections_of_a_hanging_worker_are_answered() {
+    if subject_is_real() {
+        return;
+    }
+    let server = node("1");
+    server.connect().ok("CONFIG SET busy-reply-threshold 20");
+    let mut others: Vec<Client> = (0..4).map(|_| server.connect()).collect();
+    others.iter_mut().for_each(|c| c.expect("PING", "+PONG"));
+    let mut listener = server.connect();
+    listener.run("SUBSCRIBE news");
+    let mut blocked = server.connect();
+    blocked.send(&["BLPOP", "none", "0.2"]);
+    let mut hanging = server.connect();
+    // It holds the lock of one key; what it sends behind the script must wait, in order.
+    hanging.send(&["EVAL", "while true do redis.call('GET', KEYS[1]) end", "1", "k"]);
+    hanging.send(&["PING", "behind"]);
+    wait_for("the script is seen to hang", SOON, || others[0].run("GET k").to_string().starts_with("-BUSY"));
+    assert_eq!(blocked.read().to_string(), "nil-array");
+    for client in &mut others {
+        client.expect("PING", "+PONG");
+        client.expect(
+            "EVAL \"return 1\" 0",
+            "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        );
+        client.expect(
+            "SCRIPT LOAD \"return 1\"",
+            "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        );
+        assert!(client.run("MULTI").to_string().starts_with("+OK"));
+        assert!(client.run("EVAL \"return 1\" 0").to_string().starts_with("+QUEUED"));
+        assert!(client.run("EXEC").to_string().starts_with("-BUSY"));
+    }
+    assert_eq!(others[1].run("PUBLISH news hello").to_string(), ":1");
+    assert_eq!(listener.read().to_string(), "[\"message\", \"news\", \"hello\"]");
+    let id = others[2].run("CLIENT ID").text();
+    let killed = others[3].run(&format!("CLIENT KILL ID {}", id.trim_start_matches(':'))).to_string();
+    assert_eq!(killed, ":1");
+    wait_for("it is closed", SOON, || others[2].try_run("PING").is_err());
+    others[1].ok("SCRIPT KILL");
+    assert!(hanging.read().to_string().starts_with("-ERR Script killed by user with SCRIPT KILL"));
+    assert_eq!(hanging.read().to_string(), "\"behind\"");
+    others[0].expect("EVAL \"return redis.call('SET', KEYS[1], 1)\" 1 k", "+OK");
+    // A second one goes the same way.
+    hanging.send(&crate::common::client::words(ENDLESS));
+    wait_for("it is killed", SOON, || others[0].run("SCRIPT KILL").to_string() == "+OK");
+    assert!(hanging.read().to_string().starts_with("-ERR Script killed by user"));
+}
+
 #[test]
 fn a_script_cannot_hide_from_its_end_in_pcall() {
     let server = node("2");
@@ -72,6 +122,125 @@ fn a_script_that_has_written_is_stopped_by_the_end_of_the_node_alone() {
     );
     let mut admin = server.connect();
     admin.send(&["SHUTDOWN", "NOSAVE"]);
+    assert!(server.wait_exit().success());
+}
+
+/// Waits for its key's lock with the other's key unlocked, or not at all: see the module of `exec::script`.
+const STRAYING: &str = "redis.call('SET', KEYS[1], 'half') \
+    local n = 0 for i = 1, tonumber(ARGV[2]) do n = n + i % 7 end \
+    if ARGV[1] ~= '' then \
+        local seen = redis.call('GET', ARGV[1]) \
+        if seen == 'half' then return 'torn' end \
+        redis.call('INCR', ARGV[1] .. ':visits') \
+    end \
+    redis.call('SET', KEYS[1], 'whole') return 'done'";
+
+/// Two scripts that had kept to their keys come to each other's at the same moment, both with changes made.
+#[test]
+fn scripts_that_stray_into_each_other_both_succeed_whole() {
+    let server = node("2");
+    let mut admin = server.connect();
+    for round in 0..12 {
+        // Another text is another script, of which nothing is known.
+        let code = format!("{STRAYING} -- {round}");
+        for _ in 0..4 {
+            for key in ["a", "b"] {
+                assert_eq!(admin.cmd(&["EVAL", &code, "1", key, "", "1"]).to_string(), "\"done\"");
+            }
+        }
+        let told: Vec<String> = thread::scope(|scope| {
+            let both = [("a", "b"), ("b", "a")].map(|(own, other)| {
+                let (code, mut client) = (&code, server.connect());
+                scope.spawn(move || client.cmd(&["EVAL", code, "1", own, other, "3000000"]).to_string())
+            });
+            both.map(|thread| thread.join().expect("it ends")).into()
+        });
+        assert_eq!(told, ["\"done\"", "\"done\""], "round {round}");
+        assert_eq!(admin.run("MGET a b").to_string(), "[\"whole\", \"whole\"]");
+        let visits = (round + 1).to_string();
+        assert_eq!(admin.run("MGET a:visits b:visits").to_string(), format!("[\"{visits}\", \"{visits}\"]"));
+    }
+}
+
+/// What would make the interpreter go down the C stack without end, or allocate without end, is an error.
+#[test]
+fn no_script_ends_the_process() {
+    let server = node("1");
+    let mut client = server.connect();
+    let mut fails = |code: &str, why: &str| {
+        let told = client.cmd(&["EVAL", code, "0"]).to_string();
+        assert!(told.starts_with('-') && told.contains(why), "{code}: {told}");
+        client.expect("PING", "+PONG");
+    };
+    // A real Redis ends at these.
+    if !subject_is_real() {
+        let deep = "string.rep('a', 200000)";
+        fails(&format!("return string.find({deep}, string.rep('a?', 200000) .. 'b')"), "pattern too complex");
+        fails(&format!("return {deep}:match(string.rep('a-', 200000) .. 'b')"), "pattern too complex");
+        fails(&format!("return string.gsub({deep}, string.rep('(a)', 200000), '')"), "pattern too complex");
+        fails(
+            &format!("for w in string.gmatch({deep}, string.rep('a*', 200000)) do end"),
+            "pattern too complex",
+        );
+        fails("local t = {} for i = 1, 1e9 do t[i] = string.rep('x', 1000000) .. i end", "not enough memory");
+        fails("local s = string.rep('x', 2^29) return s .. s .. s", "not enough memory");
+    }
+    fails("return string.find('x', string.rep('(', 40))", "too many captures");
+    fails("local function f(n) return f(n + 1) + 1 end return f(1)", "stack overflow");
+    fails(
+        "local function f() local ok, e = pcall(f) if not ok then error(e, 0) end end f()",
+        "stack overflow",
+    );
+    fails("local t = {} for i = 1, 20000 do t = {t} end return cjson.encode(t)", "nest");
+    fails("return cjson.decode(string.rep('[', 20000))", "nest");
+    fails("return table.concat({}, 'x', 1, 3)", "invalid value");
+    assert_eq!(client.cmd(&["EVAL", "return {('a-b'):find('-', 1, true)}", "0"]).to_string(), "[:2, :2]");
+}
+
+/// Memory is made before a script is refused for the lack of it.
+#[test]
+fn scripts_evict_first_and_are_refused_only_when_nothing_can_go() {
+    let server = node("2");
+    let mut client = server.connect();
+    let value = "x".repeat(10_000);
+    let write = "for i = 1, 20 do redis.call('SET', KEYS[1] .. ':' .. i, ARGV[1]) end return 'done'";
+    let used: usize = client.info("used_memory").parse().expect("bytes");
+    client.ok(&format!("CONFIG SET maxmemory {}", used + (8 << 20)));
+    client.ok("CONFIG SET maxmemory-policy allkeys-lru");
+    for round in 0..200 {
+        let told = client.cmd(&["EVAL", write, "1", &format!("k:{round}"), &value]).to_string();
+        assert_eq!(told, "\"done\"", "round {round}");
+    }
+    assert_ne!(client.info("evicted_keys"), "0");
+    client.ok("CONFIG SET maxmemory-policy noeviction");
+    client.ok("CONFIG SET maxmemory 1");
+    let told = client.cmd(&["EVAL", write, "1", "k", &value]).to_string();
+    assert!(told.starts_with("-OOM command not allowed when used memory > 'maxmemory'."), "{told}");
+    let flagged = client.cmd(&["EVAL", &format!("#!lua\n{write}"), "1", "k", &value]).to_string();
+    assert!(flagged.starts_with("-OOM allow-oom flag is not set on the script"), "{flagged}");
+    // What does not write runs, and what says that it may write does.
+    assert_eq!(client.cmd(&["EVAL", "return redis.call('EXISTS', KEYS[1])", "1", "no"]).to_string(), ":0");
+    let allowed = format!("#!lua flags=allow-oom\n{write}");
+    assert_eq!(client.cmd(&["EVAL", &allowed, "1", "k", &value]).to_string(), "\"done\"");
+}
+
+/// SHUTDOWN without NOSAVE is refused while a script runs that nobody could see whole, as Redis refuses it.
+#[test]
+fn shutdown_beside_a_hanging_script() {
+    let mut server = node("2");
+    server.connect().ok("CONFIG SET busy-reply-threshold 20");
+    let mut hanging = server.connect();
+    hanging.send(&["EVAL", "redis.call('SET', KEYS[1], 'v') while true do end", "1", "k"]);
+    answered(
+        &server,
+        "GET k",
+        "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+    );
+    for line in ["SHUTDOWN", "SHUTDOWN SAVE"] {
+        let told = server.connect().run(line).to_string();
+        assert!(told.starts_with("-BUSY"), "{line}: {told}");
+    }
+    server.connect().send(&["SHUTDOWN", "NOSAVE"]);
     assert!(server.wait_exit().success());
 }
 
@@ -141,8 +310,7 @@ fn what_a_script_does_is_one_unit_for_replicas_and_functions_go_with_the_data() 
     client.expect("WAIT 1 5000", ":1");
     follower.expect("MGET x y", r#"["1", "2"]"#);
     assert_eq!(follower.run("FUNCTION LIST").items().len(), 2);
-    follower
-        .expect("FCALL both 2 x y", "-READONLY You can not run script with write flag on readonly replica.");
+    follower.expect("FCALL both 2 x y", "-READONLY You can't write against a read only replica.");
     client.ok("SAVE");
     primary.restart();
     let mut client = primary.connect();

@@ -257,6 +257,13 @@ impl Log {
         end - start
     }
 
+    /// Bytes kept beyond the backlog, because a reader is behind.
+    pub fn beyond_backlog(&self) -> u64 {
+        let inner = self.inner.lock();
+        let kept = inner.history.end - inner.history.start;
+        kept.saturating_sub(if inner.backlog { inner.keep } else { 0 })
+    }
+
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::command::spec::{EVERYWHERE, Group::Server, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is};
-use crate::server::commands::node;
+use crate::exec::script::busy_fail;
+use crate::server::commands::{node, scripting};
 use crate::server::shutdown::{self, Shutdown};
 
 pub const COMMANDS: &[Command] = &[
@@ -51,6 +52,10 @@ fn shutdown(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return Err(Fail::Syntax);
     }
     let (node, client) = (node(ctx), &*ctx.client);
+    if !how.nosave && !how.abort && scripting::one_takes_long(node.shared) {
+        // It may have changed things that nobody has seen, and is not to be saved half done.
+        return Err(busy_fail(&node.shared.scripts));
+    }
     if !how.abort {
         shutdown::begin(node, how, Some((client.worker, client.token, client.id)));
         return Ok(Outcome::Suspended);

@@ -7,6 +7,7 @@ use crate::base::glob;
 use crate::command::help::help;
 use crate::command::spec::{Group::Scripting, KeySpec, counted, flags::*, key};
 use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is, wrong_arguments};
+use crate::exec::Shared;
 use crate::exec::script::busy_fail;
 use crate::persist::rdb::functions;
 use crate::resp::Reply;
@@ -168,8 +169,10 @@ fn store<'c>(ctx: &Ctx<'c, '_, '_>) -> &'c Store {
     &node(ctx).shared.scripts
 }
 
-fn engine() -> std::result::Result<std::rc::Rc<script::Engine>, Fail> {
-    script::engine().ok_or(Fail::text("ERR the interpreter for scripts cannot be started"))
+fn engine(store: &Store) -> std::result::Result<std::rc::Rc<script::Engine>, Fail> {
+    let engine = script::engine().ok_or(Fail::text("ERR the interpreter for scripts cannot be started"))?;
+    // Asked for meanwhile, on the thread of a script that takes long.
+    if engine.is_running() { Err(busy_fail(store)) } else { Ok(engine) }
 }
 
 fn script_debug(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -206,7 +209,8 @@ fn script_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn script_load(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (store, engine) = (store(ctx), engine()?);
+    let store = store(ctx);
+    let engine = engine(store)?;
     let known = store.script(script::sha1_hex(args[2]).as_bytes()).is_some();
     let script = store.keep(args[2], true)?;
     if let Err(text) = engine.compile(store, &script) {
@@ -280,7 +284,7 @@ fn add_library(
     if !replace && libraries.get(&name).is_some() {
         return Err(Fail::owned(format!("ERR Library '{name}' already exists")));
     }
-    let library = engine()?.load(store, name.clone(), code, body_at)?;
+    let library = engine(store)?.load(store, name.clone(), code, body_at)?;
     libraries.add(Arc::new(library), replace).map_err(|text| Fail::owned(format!("ERR {text}")))?;
     Ok(name)
 }
@@ -348,7 +352,7 @@ fn function_restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         if !replace && libraries.get(&name).is_some() {
             return Err(Fail::owned(format!("ERR Library {name} already exists")));
         }
-        let library = engine()?.load(store, name, &code, body_at)?;
+        let library = engine(store)?.load(store, name, &code, body_at)?;
         libraries.add(Arc::new(library), replace).map_err(|text| Fail::owned(format!("ERR {text}")))?;
     }
     replace_libraries(ctx, libraries);
@@ -448,6 +452,13 @@ pub fn load_all(store: &Store, codes: &[Vec<u8>]) -> std::result::Result<(), Str
     }
     store.set_libraries(libraries);
     Ok(())
+}
+
+/// Whether a script has run for longer than `busy-reply-threshold`.
+pub fn one_takes_long(shared: &Shared) -> bool {
+    let (threshold, now) = (shared.busy_after_ms.load(Ordering::Relaxed), now_ns());
+    let takes_long = |running: &Arc<Running>| now.saturating_sub(running.began) / 1_000_000 >= threshold;
+    threshold != 0 && shared.scripts.running().iter().any(takes_long)
 }
 
 /// Stops all scripts because the node ends: with `force` also those that have written, of which nothing is

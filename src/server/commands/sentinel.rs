@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::acl::category;
 use crate::base::glob;
-use crate::command::help::help;
 use crate::command::spec::{Channels, Group, Mode, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Result, int, is};
 use crate::resp::Reply;
@@ -114,6 +113,40 @@ const SENTINEL: &[Command] = &[
     ),
     sub("slaves", 3, replicas, "2.8.0", "master-name", "Describes the replicas of a primary.")
         .deprecated("5.0.0", "`SENTINEL REPLICAS`"),
+];
+
+/// The usages and their order are those of redis-sentinel.
+const HELP: [(&str, &str); 21] = [
+    (
+        "CKQUORUM <master-name>",
+        "Tells whether enough sentinels are up to agree on a failover and to authorize it.",
+    ),
+    ("CONFIG SET <param> <value>", "Sets what counts for all primaries."),
+    ("CONFIG GET <param>", "Shows what counts for all primaries."),
+    ("DEBUG [<param> <value> ...]", "Sets or shows the periods that this sentinel keeps, in milliseconds."),
+    ("GET-MASTER-ADDR-BY-NAME <master-name>", "Tells the address of a primary."),
+    ("FAILOVER <master-name>", "Fails over at once, without asking the other sentinels."),
+    ("FLUSHCONFIG", "Writes the configuration file anew, with what is known now."),
+    ("INFO-CACHE <master-name>", "Shows the last INFO of a primary and of its replicas."),
+    (
+        "IS-MASTER-DOWN-BY-ADDR <ip> <port> <current-epoch> <runid>",
+        "Tells whether a primary is down as seen from here, and votes.",
+    ),
+    ("MASTER <master-name>", "Describes a primary."),
+    ("MASTERS", "Describes all primaries."),
+    ("MONITOR <name> <ip> <port> <quorum>", "Watches another primary."),
+    ("MYID", "Tells the id of this sentinel."),
+    ("PENDING-SCRIPTS", "Lists the scripts that run or wait for their turn."),
+    ("REMOVE <master-name>", "Stops watching a primary."),
+    ("REPLICAS <master-name>", "Describes the replicas of a primary."),
+    ("RESET <pattern>", "Asks anew for all that is known of the primaries with such names."),
+    ("SENTINELS <master-name>", "Describes the other sentinels of a primary."),
+    ("SET <master-name> <option> <value> [<option> <value> ...]", "Sets options of a primary."),
+    (
+        "SIMULATE-FAILURE [CRASH-AFTER-ELECTION] [CRASH-AFTER-PROMOTION] [HELP]",
+        "Ends this sentinel at a bad moment.",
+    ),
+    ("HELP", "Prints this help."),
 ];
 
 fn driver<'c>(ctx: &Ctx<'c, '_, '_>) -> std::result::Result<&'c Arc<Driver>, Fail> {
@@ -421,7 +454,12 @@ fn simulate_failure(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn sentinel_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    help(ctx.reply, "sentinel", SENTINEL);
+    ctx.reply.array(2 * HELP.len() + 1);
+    ctx.reply.simple("SENTINEL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    for (usage, what) in HELP {
+        ctx.reply.simple(usage);
+        ctx.reply.simple(&format!("    {what}"));
+    }
     DONE
 }
 

@@ -19,6 +19,7 @@ use crate::server::control::shard_channels;
 use crate::server::disk::nodes_file::NodesFile;
 use crate::server::net::listen;
 use crate::server::net::tls::Session;
+use crate::server::node::pause::Purpose;
 use crate::server::node::{Node, unix_ms};
 
 /// Why a node cannot join.
@@ -56,6 +57,7 @@ pub fn open(node: &Arc<Node>, seed: u64) -> Result<Member, ClusterError> {
     let host = Arc::new(Way { node: Arc::downgrade(node) });
     let (bus, file) = Bus::open(Path::new(&config.cluster_config_file), cluster_config(&config), seed, host)?;
     bus.link_buffer_limit.store(config.cluster_link_sendbuf_limit as usize, Ordering::Relaxed);
+    bus.source.lock().clone_from(&config.bind_source_addr);
     assert!(node.bus.set(Arc::clone(&bus)).is_ok(), "the bus is opened once");
     bus.post(|s, now| s.claim_data(now, &Loaded(node)));
     Ok(Member { bus, file, listeners })
@@ -88,6 +90,7 @@ pub fn start(node: &Arc<Node>, member: Member) -> Result<(), ClusterError> {
 pub fn configure(node: &Node, config: &Config) {
     if let Some(bus) = node.bus.get() {
         bus.link_buffer_limit.store(config.cluster_link_sendbuf_limit as usize, Ordering::Relaxed);
+        bus.source.lock().clone_from(&config.bind_source_addr);
         bus.post(|s, now| s.set_config(now, cluster_config(config)));
     }
 }
@@ -203,13 +206,13 @@ impl Host for Way {
 
     fn pause_writes(&self, until: MonoMs) {
         let node = self.node();
-        node.pause_clients(until.saturating_sub(self.now().mono), false);
+        node.pause_clients(Purpose::Failover, until.saturating_sub(self.now().mono), false);
         // A write that passed the gate before holds locks until it is in the log.
         drop(node.shared.keyspace.lock_all());
     }
 
     fn unpause(&self) {
-        self.node().unpause_clients();
+        self.node().unpause_clients(Purpose::Failover);
     }
 
     fn deliver(&self, channel: &[u8], payload: &[u8], shard: bool) {

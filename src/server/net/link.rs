@@ -156,3 +156,18 @@ impl Write for Tries<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn small_packets_are_gathered_only_where_that_is_asked_for() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for delay in [false, true] {
+            let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let Link::Tcp(stream) = Socket::Tcp(socket).adopt(delay).unwrap() else { unreachable!() };
+            assert_eq!(stream.nodelay().unwrap(), !delay);
+        }
+    }
+}

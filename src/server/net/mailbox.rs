@@ -57,6 +57,32 @@ pub enum Mail {
     Shutdown,
 }
 
+impl Mail {
+    /// Whether this must wait until the worker is through with what the connection at `token` runs.
+    pub fn awaits(&self, token: usize) -> bool {
+        match self {
+            Self::Push { token: of, .. }
+            | Self::Stale { token: of, .. }
+            | Self::RedirectionBroken { token: of, .. }
+            | Self::Resume { token: of, .. }
+            | Self::Kill { token: of, .. }
+            | Self::Unblock { token: of, .. }
+            | Self::ChannelLeft { token: of, .. }
+            | Self::Free { token: of, .. } => *of == token,
+            Self::Unblocked { waiter, .. } | Self::Retry { waiter } => waiter.token == token,
+            // The round is not over.
+            Self::Settle(_) => true,
+            Self::Accepted { .. }
+            | Self::Demoted
+            | Self::Rights { .. }
+            | Self::Sleep(_)
+            | Self::SlotsChanged
+            | Self::Unpaused
+            | Self::Shutdown => false,
+        }
+    }
+}
+
 /// The way to a worker.
 #[derive(Debug)]
 pub struct Mailbox {

@@ -39,6 +39,8 @@ pub struct ClientEntry {
     pub evicted: AtomicBool,
     /// The client waits for keys, and CLIENT UNBLOCK may end that.
     pub blocked: AtomicBool,
+    /// Held by a pause.
+    pub paused: AtomicBool,
     /// Its wait, if it waits, ends by time.
     pub times_out: AtomicBool,
     /// A copy of the client's own state, made when it changed.
@@ -247,6 +249,7 @@ impl Clients {
             usage: Mutex::new(Usage { total: size_of::<ClientEntry>(), ..Usage::default() }),
             evicted: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             times_out: AtomicBool::new(false),
             state: Mutex::new(ClientState::of(client)),
         });

@@ -31,7 +31,7 @@ pub(super) struct Item {
     /// Where the next request begins in the segment.
     end: usize,
     argv: Range<usize>,
-    what: What,
+    pub what: What,
 }
 
 pub(super) enum What {
@@ -214,6 +214,11 @@ impl Worker {
                 reply.begin(self.room_for(&c));
             }
             for item in items {
+                if self.runs_later(item, &batch.argv[item.argv.clone()], &c) {
+                    self.scripts.wait(s.token);
+                    s.stopped = true;
+                    break;
+                }
                 self.run_item(item, &batch.argv[item.argv.clone()], &mut c, s, now, &mut reply);
                 if reply.is_cut_off() {
                     s.cut_off = true;
@@ -321,12 +326,17 @@ impl Worker {
         now: UnixMs,
         reply: &mut Reply,
     ) {
-        let mut host = NodeHost { node: &self.node };
         let version = c.client.version;
         let begin = std::mem::replace(&mut s.consumed, end);
         s.commands += 1;
         s.last_command = id;
-        match self.executor.execute(&mut host, &mut c.client, id, args, hashed, now, reply) {
+        let after = if self.scripts.is_turn() {
+            self.run_beside_others(c, id, args, hashed, now, reply)
+        } else {
+            let mut host = NodeHost::new(&self.node);
+            self.executor.execute(&mut host, &mut c.client, id, args, hashed, now, reply)
+        };
+        match after {
             After::Done => {}
             After::Blocked(blocked) => {
                 let Blocked { waiter, timeout, timeout_reply } = *blocked;

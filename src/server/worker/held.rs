@@ -53,6 +53,11 @@ impl Worker {
             self.replies_held.woken_at = None;
             // Those that must go on waiting are noted again.
             for token in std::mem::take(&mut self.replies_held.tokens) {
+                if self.scripts.runs_at(token) {
+                    self.replies_held.tokens.push(token);
+                    self.replies_held.woken_at = Some(offset);
+                    continue;
+                }
                 if let Some(c) = self.connections[token].as_mut() {
                     c.held = false;
                 }

@@ -10,14 +10,13 @@ use crate::server::node::tracking;
 use crate::server::worker::Worker;
 
 /// The answer of CLIENT UNBLOCK with ERROR.
-const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 
 impl Worker {
     #[expect(clippy::too_many_lines, reason = "one short arm for each kind of mail")]
     pub(super) fn read_mail(&mut self) {
         // Messages for one listener are gathered and sent together, before anything else happens to its connection.
         let mut listeners = Vec::new();
-        for mail in self.mailbox.take() {
+        for mail in self.mail_for_now() {
             if !matches!(mail, Mail::Push { .. } | Mail::Stale { .. } | Mail::ChannelLeft { .. }) {
                 self.flush_all(&mut listeners);
             }
@@ -93,9 +92,7 @@ impl Worker {
                 }
                 Mail::Rights { user } => self.settle_rights(user.as_deref()),
                 Mail::Demoted => self.give_up_all(),
-                Mail::Unblock { token, client, with_error } => {
-                    self.give_up(token, client, with_error.then_some(UNBLOCKED));
-                }
+                Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
                 Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
                 Mail::SlotsChanged => self.redirect_blocked(),
                 Mail::Settle(sender) => drop(sender),

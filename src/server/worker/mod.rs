@@ -30,6 +30,7 @@ use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream, Wait};
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::clients::Usage;
+use crate::server::node::expiry::Round;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
 
@@ -38,12 +39,14 @@ mod deadlines;
 mod greedy;
 mod held;
 mod mail;
+mod scripts;
 mod segment;
 mod shaking;
 mod waiting;
 
 use deadlines::{Deadlines, Kind};
 use held::Held;
+use scripts::Scripts;
 use segment::Segment;
 
 /// The token of the mailbox's waker; listeners and connections count from 0 and up.
@@ -73,6 +76,7 @@ pub struct Worker {
     /// Where other threads leave messages for it.
     pub mailbox: Arc<Mailbox>,
     executor: Executor,
+    scripts: Scripts,
     connections: Vec<Option<Box<Connection>>>,
     free: Vec<usize>,
     /// Places of connections that run nothing for now.
@@ -81,6 +85,8 @@ pub struct Worker {
     /// Tokens that may have more to read than the last read took.
     ready: Vec<usize>,
     reply: Reply,
+    /// Bytes that it took at the end of the last round.
+    reply_capacity: usize,
     /// Room for the input of a round.
     gathered: Vec<u8>,
     /// Kept for its allocation.
@@ -117,6 +123,15 @@ impl std::fmt::Debug for Worker {
 pub struct NodeHost<'a> {
     /// The node that the executor belongs to.
     pub node: &'a Arc<Node>,
+    /// The worker that runs a script, but for the executor that runs it.
+    worker: Option<&'a mut Worker>,
+}
+
+impl<'a> NodeHost<'a> {
+    /// For commands that do not run for long on a worker's thread.
+    pub fn new(node: &'a Arc<Node>) -> Self {
+        Self { node, worker: None }
+    }
 }
 
 impl Host for NodeHost<'_> {
@@ -152,32 +167,44 @@ impl Host for NodeHost<'_> {
     }
 
     fn did(&mut self, event: &'static str, nanos: u64) {
-        self.node.latency.note(event, nanos, unix_ms() / 1000);
+        self.node.note_event(event, nanos);
+    }
+
+    fn meanwhile(&mut self) {
+        if let Some(worker) = &mut self.worker {
+            worker.serve_meanwhile();
+        }
     }
 }
 
 impl Worker {
     /// A worker without connections; it runs on the thread that calls [`run`](Self::run).
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
-        let executor = Executor::new(
-            node.shared,
-            Box::new(Arc::clone(&node)),
-            Arc::clone(&node.counters.commands[index]),
-            seed,
-            now_ns,
-        );
+        let executor = |seed| {
+            let node_of_commands = Box::new(Arc::clone(&node));
+            Executor::new(
+                node.shared,
+                node_of_commands,
+                Arc::clone(&node.counters.commands[index]),
+                seed,
+                now_ns,
+            )
+        };
+        let (executor, spare) = (executor(seed), executor(seed.rotate_left(32)));
         Self {
             index,
             node,
             poll,
             mailbox,
             executor,
+            scripts: Scripts::new(spare),
             connections: Vec::new(),
             free: Vec::new(),
             held: BTreeSet::new(),
             deadlines: Deadlines::default(),
             ready: Vec::new(),
             reply: Reply::new(),
+            reply_capacity: 0,
             gathered: vec![0; GATHER_SIZE],
             segments: Vec::new(),
             last_second: 0,
@@ -203,36 +230,7 @@ impl Worker {
         let mut gathered = std::mem::take(&mut self.gathered);
         while !self.stopped {
             let timeout = if self.ready.is_empty() { self.idle_timeout() } else { Duration::ZERO };
-            if let Err(e) = self.poll.poll(&mut events, Some(timeout))
-                && e.kind() != ErrorKind::Interrupted
-            {
-                tracing::warn!("worker {} cannot wait for events: {e}", self.index);
-            }
-            let mut readable = std::mem::take(&mut self.ready);
-            let carried_over = !readable.is_empty();
-            for event in &events {
-                let Token(token) = event.token();
-                if token >= FIRST_LISTENER {
-                    continue;
-                }
-                if event.is_writable() {
-                    self.on_writable(token);
-                }
-                if event.is_read_closed()
-                    && let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut)
-                {
-                    c.read_closed = true;
-                }
-                if event.is_readable() || event.is_error() || event.is_read_closed() {
-                    readable.push(token);
-                }
-            }
-            if carried_over {
-                // A connection may be left over from the last round and have an event, too. Twice in one round, its
-                // later input would be parsed without what is left of the earlier.
-                readable.sort_unstable();
-                readable.dedup();
-            }
+            let readable = self.wait_for_events(&mut events, timeout);
             self.node.counters.net.rounds.fetch_add(1, Ordering::Relaxed);
             self.reload_limits();
             self.executor.refresh();
@@ -242,11 +240,48 @@ impl Worker {
                 from += self.round(&mut gathered, &readable[from..]);
             }
             self.read_mail();
+            self.run_scripts();
             self.on_time();
             self.evict_clients();
             self.hand_over();
             self.release_held();
         }
+    }
+
+    /// Which connections have something to read; those that can be written to have been by then.
+    fn wait_for_events(&mut self, events: &mut Events, timeout: Duration) -> Vec<usize> {
+        if let Err(e) = self.poll.poll(events, Some(timeout))
+            && e.kind() != ErrorKind::Interrupted
+        {
+            tracing::warn!("worker {} cannot wait for events: {e}", self.index);
+        }
+        let mut readable = std::mem::take(&mut self.ready);
+        let carried_over = !readable.is_empty();
+        for event in &*events {
+            let Token(token) = event.token();
+            if token >= FIRST_LISTENER {
+                continue;
+            }
+            if event.is_writable() {
+                self.on_writable(token);
+            }
+            if event.is_read_closed() {
+                match self.connections.get_mut(token).and_then(Option::as_mut) {
+                    Some(c) => c.read_closed = true,
+                    None => self.scripts.note_closed(token),
+                }
+            }
+            if event.is_readable() || event.is_error() || event.is_read_closed() {
+                readable.push(token);
+            }
+        }
+        if carried_over {
+            // A connection may be left over from the last round and have an event, too. Twice in one round, its
+            // later input would be parsed without what is left of the earlier.
+            readable.sort_unstable();
+            readable.dedup();
+        }
+        readable
     }
 
     /// How long to sleep when nothing happens.
@@ -328,7 +363,7 @@ impl Worker {
             self.node.counters.exceeded.note(false, self.node.mono_ms());
             return;
         }
-        let room = self.executor.make_room(&mut NodeHost { node: &self.node }, now);
+        let room = self.executor.make_room(&mut NodeHost::new(&self.node), now);
         self.evicting = room == Room::Soon;
         self.node.counters.exceeded.note(room != Room::Enough, self.node.mono_ms());
     }
@@ -342,21 +377,28 @@ impl Worker {
         let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
         let workers = self.node.threads.workers.get().map_or(1, Vec::len);
         let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
-        let began = now_ns();
+        let (began, mut dead, mut capped) = (now_ns(), 0, false);
         for _ in 0..SHARDS_PER_PERIOD {
             let shard = self.next_shard;
             self.next_shard += workers;
             if self.next_shard >= SHARDS {
                 self.next_shard = self.index % SHARDS;
             }
-            let host = &mut NodeHost { node: &self.node };
+            let host = &mut NodeHost::new(&self.node);
             if is_replica {
                 self.executor.expire_own(host, shard, now);
             } else {
-                self.executor.expire_shard(host, shard, now, keys);
+                let found = self.executor.expire_shard(host, shard, now, keys);
+                dead += found;
+                capped |= found >= keys;
             }
         }
-        NodeHost { node: &self.node }.did("expire-cycle", now_ns().wrapping_sub(began));
+        let nanos = now_ns().wrapping_sub(began);
+        NodeHost::new(&self.node).did("expire-cycle", nanos);
+        let keyspace = &self.node.shared.keyspace;
+        let all: usize = (0..keyspace.databases() as u16).map(|db| keyspace.volatile_len(db)).sum();
+        let volatile = all * SHARDS_PER_PERIOD / SHARDS + dead;
+        self.node.counters.expiry.note(Round { nanos, dead, volatile, capped });
     }
 
     /// Closes a client that was silent for longer than `timeout` seconds, or sets the time to look again.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::command::client::ReplyMode;
 use crate::config::compound::OutputLimit;
 use crate::resp::Progress;
+use crate::resp::Reply;
 use crate::server::net::connection::{Connection, FREE_OUTPUT, Wait};
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{READ_SIZE, Worker};
@@ -15,7 +16,6 @@ use crate::server::worker::{READ_SIZE, Worker};
 /// What a client that must authenticate first may leave unread beyond that. Source: CVE-2025-21605.
 const STRANGERS_OUTPUT: u64 = 1024;
 /// How long the longest reply of a client is remembered.
-const PEAK_SECONDS: u64 = 5;
 
 /// The input of one connection in a round.
 pub(super) struct Segment {
@@ -181,6 +181,7 @@ impl Worker {
         let log = self.log_state();
         let reply = std::mem::take(&mut self.reply);
         let second = self.last_second;
+        let peak_seconds = self.node.reply_peak_ms.load(Ordering::Relaxed) / 1000;
         let (mut output_bytes, mut writes) = (0, 0);
         for s in segments {
             let Some(c) = self.connections[s.token].as_mut() else { continue };
@@ -207,7 +208,7 @@ impl Worker {
                 output_bytes += s.reply.len() as u64;
                 writes += 1;
                 failed = c.send_segment(&reply, s.reply.start, s.reply.end, &log).is_err();
-                if s.reply.len() > c.reply_peak.0 || second > c.reply_peak.1 + PEAK_SECONDS {
+                if s.reply.len() > c.reply_peak.0 || second.saturating_sub(c.reply_peak.1) > peak_seconds {
                     c.reply_peak = (s.reply.len(), second);
                 }
             }
@@ -225,12 +226,29 @@ impl Worker {
             self.node.counters.net.writes.fetch_add(writes, Ordering::Relaxed);
             self.node.counters.net.output_bytes.fetch_add(output_bytes, Ordering::Relaxed);
         }
+        self.keep_reply_buffer(reply);
+    }
+
+    /// Keeps the buffer for the next round, and counts when it had to grow or is given back in part.
+    fn keep_reply_buffer(&mut self, mut reply: Reply) {
+        let net = &self.node.counters.net;
+        if reply.capacity() > self.reply_capacity {
+            net.reply_expands.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.node.reply_resizing.load(Ordering::Relaxed) {
+            net.reply_shrinks.fetch_add(u64::from(reply.recycle()), Ordering::Relaxed);
+        } else {
+            reply.clear();
+        }
+        self.reply_capacity = reply.capacity();
         self.reply = reply;
-        self.reply.recycle();
     }
 
     pub(super) fn on_writable(&mut self, token: usize) {
         let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut) else { return };
+        if c.stream.is_handshaking() {
+            return self.ready.push(token);
+        }
         if c.output.is_empty() {
             // If the connection is broken, the next read tells.
             let _ = c.stream.send_own();

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::command::TimeoutReply;
 use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
+use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Wait};
 use crate::server::node::unix_ms;
 use crate::server::worker::Worker;
@@ -20,9 +21,8 @@ impl Worker {
         if let Some(counter) = hold.counter(&self.node.clients) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        if hold.wait().is_some() {
-            c.entry.blocked.store(true, Ordering::Release);
-        }
+        c.entry.blocked.store(hold.is_blocked(), Ordering::Release);
+        c.entry.paused.store(matches!(hold, Hold::Pause { .. }), Ordering::Relaxed);
         c.hold = Some(hold);
     }
 
@@ -41,9 +41,8 @@ impl Worker {
     pub(super) fn end_hold(&mut self, token: usize, client: u64) -> Option<Hold> {
         let c = self.connection(token, client)?;
         let hold = c.hold.take()?;
-        if hold.wait().is_some() {
-            c.entry.blocked.store(false, Ordering::Release);
-        }
+        c.entry.blocked.store(false, Ordering::Release);
+        c.entry.paused.store(false, Ordering::Relaxed);
         if let Some(counter) = hold.counter(&self.node.clients) {
             counter.fetch_sub(1, Ordering::Relaxed);
         }
@@ -146,6 +145,22 @@ impl Worker {
         self.give_up(token, c.client.id, None);
     }
 
+    /// CLIENT UNBLOCK, of a client that waits for keys or for replicas.
+    pub(super) fn unblock(&mut self, token: usize, client: u64, with_error: bool) {
+        const WHY: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+        if !matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
+            return self.give_up(token, client, with_error.then_some(WHY));
+        }
+        let Some(mut reply) = replication::stop_waiting(&self.node, client) else { return };
+        self.end_hold(token, client);
+        if with_error {
+            self.executor.stats.count_error(WHY);
+            reply = Reply::new();
+            reply.error(WHY);
+        }
+        self.answer(token, &reply);
+    }
+
     /// Ends the wait of a blocked client as its timeout would, or with an error. Nothing happens when the client
     /// is gone, does not wait, or is being served at this moment: then its answer is on its way.
     pub(super) fn give_up(&mut self, token: usize, client: u64, error: Option<&str>) {
@@ -172,8 +187,7 @@ impl Worker {
     pub(super) fn give_up_all(&mut self) {
         const WHY: &str =
             "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
-        let waits = |hold: &Hold| hold.wait().is_some() || matches!(hold, Hold::Host { blocked: true });
-        for (token, client) in self.held_by(waits) {
+        for (token, client) in self.held_by(Hold::is_blocked) {
             if !matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
                 self.give_up(token, client, Some(WHY));
                 continue;

@@ -112,7 +112,7 @@ fn finish(node: &Arc<Node>, executor: &mut Executor, job: Job, answers: Answers)
     let (arrived, result) = judge(&job.order, answers);
     let mut written_to = 0;
     if let Some(parcel) = &job.parcel {
-        let mut host = NodeHost { node };
+        let mut host = NodeHost::new(node);
         loop {
             match executor.end_parcel(&mut host, parcel, &arrived, unix_ms()) {
                 Some(end) => {

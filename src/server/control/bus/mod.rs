@@ -37,6 +37,7 @@ use crate::cluster::{
 };
 use crate::server::control::bus::link::Outlet;
 pub use crate::server::disk::nodes_file::{NodesFile, NodesFileError};
+use crate::server::net::dial;
 use crate::server::net::link::Link;
 use crate::server::net::tls::Session;
 
@@ -113,6 +114,8 @@ pub struct Bus {
     /// `DEBUG CLOSE-CLUSTER-LINK-ON-PACKET-DROP`: the link of a dropped packet is closed.
     pub close_on_drop: AtomicBool,
     host: Arc<dyn Host>,
+    /// Directive `bind-source-addr`: where links come from; empty: wherever the system likes.
+    pub source: Mutex<String>,
     /// nodes.conf, once the bus runs. Before [`Bus::inner`] where both are locked.
     file: Mutex<Option<NodesFile>>,
 }
@@ -177,6 +180,7 @@ impl Bus {
             drop_filter: AtomicI64::new(-1),
             close_on_drop: AtomicBool::new(false),
             host,
+            source: Mutex::default(),
             file: Mutex::default(),
         };
         Ok((Arc::new(bus), file))
@@ -463,6 +467,11 @@ impl Bus {
         }
     }
 
+    /// Bytes that wait for other nodes to take them.
+    pub fn queued(&self) -> usize {
+        self.links.lock().values().map(|outlet| outlet.queued.load(Ordering::Relaxed)).sum()
+    }
+
     fn connect(self: &Arc<Self>, link: LinkId, ip: &str, port: u16) {
         let bus = Arc::clone(self);
         let timeout = Duration::from_millis(self.read(|s| s.config().node_timeout_ms));
@@ -470,7 +479,8 @@ impl Bus {
         let session = self.host.session_to(ip);
         tokio::spawn(async move {
             let (Ok(target), Ok(session)) = (target, session) else { return bus.link_ended(link) };
-            let connecting = async { Link::secured(TcpStream::connect(target).await?, session).await };
+            let source = bus.source.lock().clone();
+            let connecting = async { Link::secured(dial::connect(target, &source).await?, session).await };
             match tokio::time::timeout(timeout, connecting).await {
                 Ok(Ok(stream)) => {
                     let (peer_ip, local_ip) = link::addresses(&stream);

@@ -16,7 +16,7 @@ use crate::repl::{Request, Verdict, decide};
 use crate::resp::{Limits, Parsed, parse};
 use crate::server::control::replication::state::Feed;
 use crate::server::control::replication::stream::{Flow, Outlet};
-use crate::server::control::replication::wait;
+use crate::server::control::replication::{failover, wait};
 use crate::server::net::link::{Link, Socket};
 use crate::server::node::{Node, unix_ms};
 
@@ -183,6 +183,7 @@ fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) -> bool {
             state.primary.replconf(node.mono_ms(), id, "", &words[1..], &mut out);
             state.carry_out(node, out);
             wait::serve(node, &mut state);
+            failover::advance(node, &mut state);
             true
         }
         // It is being served; to ask again changes nothing.
@@ -190,6 +191,7 @@ fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) -> bool {
         [] => true,
         [name, ..] => {
             let name = String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
+            node.counters.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("Replica generated a reply to command '{name}', disconnecting it");
             false
         }

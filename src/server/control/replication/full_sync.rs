@@ -19,6 +19,7 @@ use crate::server::disk::file::DiskFile;
 use crate::server::disk::rdb_file;
 use crate::server::disk::rdb_file::Dump;
 use crate::server::node::Node;
+use crate::server::process::affinity;
 
 /// Chunks that may lie between the snapshot and a socket.
 const CHUNKS_AHEAD: usize = 16;
@@ -27,8 +28,10 @@ const CHUNK: usize = 64 * 1024;
 /// Starts the snapshot on a thread of its own: the caller holds the replication lock, and may hold shards.
 pub(super) fn start(node: &Arc<Node>, target: Target, content: Content) {
     let for_thread = Arc::clone(node);
-    let started =
-        std::thread::Builder::new().name("full-sync".into()).spawn(move || run(&for_thread, target, content));
+    let started = std::thread::Builder::new().name("full-sync".into()).spawn(move || {
+        affinity::bind_or_warn("bgsave-cpulist", &for_thread.config.load().bgsave_cpulist);
+        run(&for_thread, target, content);
+    });
     if let Err(e) = started {
         tracing::warn!("Can't start a thread for a full synchronisation: {e}");
         let node = Arc::clone(node);

@@ -15,7 +15,7 @@ use crate::repl::ReplId;
 use crate::repl::replica::Position;
 use crate::server::control::replication::link::Report;
 use crate::server::disk::file::DiskFile;
-use crate::server::disk::rdb_file;
+use crate::server::disk::rdb_load;
 use crate::server::node::Node;
 
 /// Parts of the RDB that may wait for this thread.
@@ -92,7 +92,7 @@ fn replace(
         flush(node, &mut locked);
     }
     let input = WhileFollowed { node, ticket, input };
-    let result = rdb_file::load(node, input, length, &|| true);
+    let result = rdb_load::load(node, input, length, &|| true);
     let mut locked = node.shared.keyspace.lock_all();
     let mut state = node.replication.lock();
     let followed = state.upstream.as_ref().is_some_and(|u| u.ticket == ticket);

@@ -17,6 +17,7 @@ use crate::server::disk::aof::writer::Order;
 use crate::server::disk::file::DiskFile;
 use crate::server::disk::rdb_file::{self, Dump, Form, PacedFile};
 use crate::server::node::{Node, unix_ms};
+use crate::server::process::affinity;
 use crate::server::process::os_error::words;
 
 /// After so many failures in a row, rewrites that nobody asked for wait.
@@ -68,8 +69,10 @@ pub(super) fn begin(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
         After::First(reader, db)
     };
     let for_thread = Arc::clone(node);
-    let started =
-        thread::Builder::new().name("aof-rewrite".into()).spawn(move || run(&for_thread, dump, form, after));
+    let started = thread::Builder::new().name("aof-rewrite".into()).spawn(move || {
+        affinity::bind_or_warn("aof-rewrite-cpulist", &for_thread.config.load().aof_rewrite_cpulist);
+        run(&for_thread, dump, form, after);
+    });
     match started {
         Ok(_) => {
             tracing::info!("Background append only file rewriting started by pid {}", std::process::id());
@@ -183,7 +186,7 @@ impl Drop for Temporary {
 pub(super) fn cron(node: &Arc<Node>) {
     let (aof, config) = (&node.aof, node.config.load_full());
     let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
-    if loading || aof.is_rewriting() || node.shared.keyspace.is_snapshot_running() {
+    if loading || aof.is_rewriting() {
         return;
     }
     let growth = aof.growth_percent();

@@ -1,0 +1,215 @@
+//! Scripts have turns of their own, at the end of a round, one connection after the other.
+//!
+//! By then everybody else of the round is answered, so that nobody's input or replies are in the hands of the frames
+//! below a script that takes long. While it does, the worker goes on serving the others from within it
+//! ([`Host::meanwhile`](crate::exec::Host::meanwhile)), with a second executor: only the connection whose script it
+//! is waits. Scripts are refused meanwhile, because their interpreter is in use.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::Events;
+
+use crate::base::time::UnixMs;
+use crate::command::spec::flags;
+use crate::exec::{After, Executor};
+use crate::keyspace::Hashed;
+use crate::resp::Reply;
+use crate::server::net::connection::Connection;
+use crate::server::net::mailbox::Mail;
+use crate::server::worker::batch::{Irregular, Item, What};
+use crate::server::worker::deadlines::Kind;
+use crate::server::worker::{NodeHost, READ_SIZE, Worker};
+
+/// Room for what is read meanwhile, at once.
+const ROOM: usize = 4 * READ_SIZE;
+
+/// What a worker keeps of its scripts.
+pub(super) struct Scripts {
+    /// Places of connections whose next command runs one.
+    waiting: VecDeque<usize>,
+    /// Whether it is the turn of one of them.
+    turn: bool,
+    /// The place of the connection whose command runs.
+    running: Option<usize>,
+    /// Somebody was served meanwhile.
+    served: bool,
+    /// The other side of that connection has closed it meanwhile.
+    closed: bool,
+    /// Mail that must wait until it has run.
+    mail: Vec<Mail>,
+    /// For the others, while it runs.
+    spare: Option<Executor>,
+}
+
+impl Scripts {
+    pub fn new(spare: Executor) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            turn: false,
+            running: None,
+            served: false,
+            closed: false,
+            mail: Vec::new(),
+            spare: Some(spare),
+        }
+    }
+
+    /// Lets a connection wait for its turn.
+    pub fn wait(&mut self, token: usize) {
+        self.waiting.push_back(token);
+    }
+
+    /// Whether scripts may run now.
+    pub fn is_turn(&self) -> bool {
+        self.turn && self.running.is_none()
+    }
+
+    /// Notes that a connection which is not in its place was closed by the other side.
+    pub fn note_closed(&mut self, token: usize) {
+        self.closed |= self.runs_at(token);
+    }
+
+    /// Whether the connection at this place runs a script at this moment.
+    pub fn runs_at(&self, token: usize) -> bool {
+        self.running == Some(token)
+    }
+}
+
+impl Worker {
+    /// Whether a command runs a script, and has to wait for the turn of scripts.
+    #[inline(always)]
+    pub(super) fn runs_later(&self, item: &Item, args: &[&[u8]], c: &Connection) -> bool {
+        // While one runs others are refused at once.
+        if self.scripts.turn || self.scripts.running.is_some() {
+            return false;
+        }
+        match &item.what {
+            What::Command(id, _) => {
+                let command = self.executor.shared.commands.get(*id).command;
+                command.has(flags::RUNS_SCRIPT) || (c.client.in_multi() && ends_with_scripts(args, c))
+            }
+            What::Irregular(irregular) => match &**irregular {
+                Irregular::Inline(words) => {
+                    let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                    let id = self.executor.look_up(&args).ok();
+                    id.is_some_and(|id| self.executor.shared.commands.get(id).command.has(flags::RUNS_SCRIPT))
+                }
+                Irregular::Refused(_) | Irregular::Broken(_) => false,
+            },
+        }
+    }
+
+    /// Runs what connections have sent from their first script on.
+    pub(super) fn run_scripts(&mut self) {
+        while let Some(token) = self.scripts.waiting.pop_front() {
+            if self.connections[token].as_ref().is_none_or(|c| c.hold.is_some()) {
+                continue;
+            }
+            self.scripts.turn = true;
+            self.go_on(token);
+            self.scripts.turn = false;
+        }
+    }
+
+    /// Runs a command that may serve the worker's other connections while it takes long.
+    #[cold]
+    pub(super) fn run_beside_others(
+        &mut self,
+        c: &mut Connection,
+        id: usize,
+        args: &[&[u8]],
+        hashed: Option<Hashed>,
+        now: UnixMs,
+        reply: &mut Reply,
+    ) -> After {
+        let node = Arc::clone(&self.node);
+        let token = c.client.token;
+        let spare = self.scripts.spare.take().expect("one script runs at a time");
+        let mut executor = std::mem::replace(&mut self.executor, spare);
+        self.scripts.running = Some(token);
+        executor.make_room_for_scripts(&mut NodeHost::new(&node), now);
+        let mut host = NodeHost { node: &node, worker: Some(self) };
+        let after = executor.execute(&mut host, &mut c.client, id, args, hashed, now, reply);
+        self.scripts.spare = Some(std::mem::replace(&mut self.executor, executor));
+        self.scripts.running = None;
+        if std::mem::take(&mut self.scripts.served) {
+            c.read_closed |= std::mem::take(&mut self.scripts.closed);
+            // What came for this connection meanwhile was left in its socket and in the mail.
+            self.ready.push(token);
+            self.scripts.turn = true;
+            if let Some(spare) = &mut self.scripts.spare {
+                self.executor.take_over_chores(spare);
+            }
+            if self.idle_limit > 0 {
+                // It was not to be found when its time came.
+                self.deadlines.set(token, Kind::Idle, Some(Instant::now() + Duration::from_secs(1)));
+            }
+        }
+        after
+    }
+
+    /// One round for the others while a script takes long.
+    #[cold]
+    pub(super) fn serve_meanwhile(&mut self) {
+        self.scripts.served = true;
+        self.scripts.turn = false;
+        let mut events = Events::with_capacity(256);
+        let mut readable = self.wait_for_events(&mut events, Duration::ZERO);
+        readable.retain(|token| !self.scripts.runs_at(*token));
+        self.executor.refresh();
+        if !readable.is_empty() {
+            let mut gathered = vec![0; ROOM];
+            let mut from = 0;
+            while from < readable.len() {
+                from += self.round(&mut gathered, &readable[from..]);
+            }
+        }
+        self.read_mail();
+        // They are told that a script runs.
+        for token in std::mem::take(&mut self.scripts.waiting) {
+            if self.connections[token].as_ref().is_some_and(|c| c.hold.is_none()) {
+                self.go_on(token);
+            }
+        }
+        if self.deadlines.next().is_some() {
+            self.meet_deadlines(Instant::now());
+        }
+        self.hand_over();
+        self.release_held();
+    }
+
+    /// The mail that can be read now.
+    pub(super) fn mail_for_now(&mut self) -> Vec<Mail> {
+        let mut mails = self.mailbox.take();
+        match self.scripts.running {
+            Some(token) => {
+                // What the user of the running script may do is looked at when it has ended.
+                let rights = mails.iter().filter_map(|mail| match mail {
+                    Mail::Rights { user } => Some(Mail::Rights { user: user.clone() }),
+                    _ => None,
+                });
+                self.scripts.mail.extend(rights);
+                let (later, now) = mails.into_iter().partition(|mail| mail.awaits(token));
+                self.scripts.mail.extend::<Vec<Mail>>(later);
+                now
+            }
+            None if self.scripts.mail.is_empty() => mails,
+            None => {
+                let mut all = std::mem::take(&mut self.scripts.mail);
+                all.append(&mut mails);
+                all
+            }
+        }
+    }
+}
+
+/// Whether a command is the EXEC of a transaction with scripts.
+#[cold]
+fn ends_with_scripts(args: &[&[u8]], c: &Connection) -> bool {
+    let scripted = |multi: &crate::command::client::Multi| {
+        multi.queue.iter().any(|queued| queued.command.has(flags::RUNS_SCRIPT))
+    };
+    args[0].eq_ignore_ascii_case(b"exec") && c.client.multi().is_some_and(scripted)
+}
