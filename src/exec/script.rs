@@ -55,7 +55,7 @@ use crate::script::{self, Calls, Failure, Flags, Function, Given, Library, Runni
 
 /// A script that has run for so long can be seen and killed, in milliseconds.
 const SHOWN_AFTER: u64 = 5;
-/// How often one that waits with locks in hand looks again.
+/// How often a script that waits with locks in hand looks again.
 const PAUSE: Duration = Duration::from_micros(50);
 
 /// Who has the claim: a shard that it holds.

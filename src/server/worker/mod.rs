@@ -276,8 +276,8 @@ impl Worker {
             }
         }
         if carried_over {
-            // A connection may be carried over and have an event too. Twice in a round it would
-            // have its later input parsed without what the earlier left over.
+            // A connection may be left over from the last round and have an event, too. Twice in one round, its
+            // later input would be parsed without what is left of the earlier.
             readable.sort_unstable();
             readable.dedup();
         }
