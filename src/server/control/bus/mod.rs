@@ -340,7 +340,7 @@ impl Bus {
             Ok(Ok(stream)) => self.welcome(stream),
             Ok(Err(error)) => tracing::debug!("Error accepting cluster node connection: {error}"),
             Err(_) => {
-                tracing::debug!("Error accepting cluster node connection: the handshake takes too long")
+                tracing::debug!("Error accepting cluster node connection: the handshake takes too long");
             }
         }
     }
