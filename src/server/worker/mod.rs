@@ -167,9 +167,9 @@ impl Host for NodeHost<'_> {
         self.node.latency.note(event, nanos, unix_ms() / 1000);
     }
 
-    fn meanwhile(&mut self) {
+    fn meanwhile(&mut self, long: bool) {
         if let Some(worker) = &mut self.worker {
-            worker.serve_meanwhile();
+            worker.serve_meanwhile(long);
         }
     }
 }
