@@ -170,9 +170,9 @@ impl Host for NodeHost<'_> {
         self.node.note_event(event, nanos);
     }
 
-    fn meanwhile(&mut self) {
+    fn meanwhile(&mut self, long: bool) {
         if let Some(worker) = &mut self.worker {
-            worker.serve_meanwhile();
+            worker.serve_meanwhile(long);
         }
     }
 }
