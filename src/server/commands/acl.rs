@@ -243,11 +243,11 @@ fn dryrun(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let user = node(ctx).accounts.get(args[2]).ok_or_else(|| missing("User", args[2]))?;
     let words = &args[3..];
     let id = find_command(ctx.commands, words).ok_or_else(|| missing("Command", words[0]))?;
-    let listed = ctx.commands.get(id);
-    if !listed.command.accepts(words.len()) {
-        return Err(Fail::Arity(listed.original.clone()));
+    let entry = ctx.commands.get(id);
+    if !entry.command.accepts(words.len()) {
+        return Err(Fail::Arity(entry.original.clone()));
     }
-    let errand = Errand { id, listed, args: words };
+    let errand = Errand { id, entry, args: words };
     match user.check(&errand) {
         Ok(()) => ctx.reply.ok(),
         Err(denial) => ctx.reply.bulk_str(&errand.reason(denial, &user.name, true)),
