@@ -237,7 +237,8 @@ impl Executor {
         let moving = |slot: &u16| view.is_some_and(|view| view.slot(*slot).is_moving());
         let Some(slot) = route.slot().filter(moving) else { return Ok(()) };
         let shared = self.shared;
-        let mut locked = shared.keyspace.lock_slot(slot);
+        // EXEC looks again: a worker does not wait for what is only told early.
+        let Ok(mut locked) = shared.keyspace.try_lock_slot(slot, 0) else { return Ok(()) };
         self.confirm_route(route, admitted.view, client, admitted.asking, now, &mut locked)
     }
 

@@ -151,8 +151,9 @@ pub trait Host {
     /// Tells how long the node did something by itself, by the name of the event for the latency monitor.
     fn did(&mut self, event: &'static str, nanos: u64);
 
-    /// Is called every now and then while a script takes long: time for whoever waits for this thread.
-    fn meanwhile(&mut self) {}
+    /// Is called every now and then while a script runs on: time for whoever waits for this thread. `long`: it has
+    /// run for longer than `busy-reply-threshold`.
+    fn meanwhile(&mut self, _long: bool) {}
 }
 
 /// What is to happen to the connection after a command.

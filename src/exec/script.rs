@@ -26,7 +26,7 @@
 //!
 //! Once a script has run for `busy-reply-threshold` it declares its locks as long
 //! ([`Locked::declare_long`]): who needs one of them is told -BUSY, and everybody else goes on. SCRIPT KILL
-//! is heard at every look, that is every few thousand instructions. At each look from then on the worker whose
+//! is heard at every look, that is every few thousand instructions. At each look after some milliseconds the worker whose
 //! thread it is serves its other clients ([`Host::meanwhile`]): nobody is to suffer for where its connection is.
 
 use std::sync::Arc;
@@ -47,6 +47,7 @@ use crate::command::rights::Errand;
 use crate::command::spec::{Begin, flags};
 use crate::command::{Client, Command, Fail, gate};
 use crate::keyspace::board::{Busy, Reason};
+use crate::keyspace::locks::PATIENCE;
 use crate::keyspace::{LockSet, Locked};
 use crate::resp::Reply;
 use crate::script::proof::Argument;
@@ -55,7 +56,7 @@ use crate::script::{self, Calls, Failure, Flags, Function, Given, Library, Runni
 
 /// A script that has run for so long can be seen and killed, in milliseconds.
 const SHOWN_AFTER: u64 = 5;
-/// How often one that waits with locks in hand looks again.
+/// How often a script that waits with locks in hand looks again.
 const PAUSE: Duration = Duration::from_micros(50);
 
 /// Who has the claim: a shard that it holds.
@@ -551,14 +552,21 @@ impl Run<'_, '_> {
             return Ok(());
         }
         let Some(shard) = held.first() else { return Ok(()) };
-        match Claim::try_for(shard) {
-            Ok(claim) => self.claim = Some(claim),
-            Err(shard) => {
-                self.held_up = Some(Busy { shard, key: false });
-                return Err(Stop::Again);
+        let until = self.executor.stopwatch.now() + PATIENCE.as_nanos() as u64;
+        loop {
+            match Claim::try_for(shard) {
+                Ok(claim) => {
+                    self.claim = Some(claim);
+                    return Ok(());
+                }
+                // Most scripts are through in a moment.
+                Err(_) if self.executor.stopwatch.now() < until => std::thread::yield_now(),
+                Err(shard) => {
+                    self.held_up = Some(Busy { shard, key: false });
+                    return Err(Stop::Again);
+                }
             }
         }
-        Ok(())
     }
 
     /// Whether none of the keys that a command writes to is under way to another node.
@@ -682,9 +690,7 @@ impl Calls for Run<'_, '_> {
             let since: UnixMs = self.call.now;
             self.locked.declare_long(Reason::Script, since);
         }
-        if self.long {
-            self.host.meanwhile();
-        }
+        self.host.meanwhile(self.long);
         Ok(())
     }
 }

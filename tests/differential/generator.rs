@@ -270,10 +270,11 @@ const TEMPLATES: &[&str] = &[
     "GEOSEARCH {Y} FROMMEMBER {M} BYRADIUS {C} km ASC ?WITHDIST ?WITHCOORD ?WITHHASH",
     "GEOSEARCH {Y} FROMLONLAT {A} {A} BYBOX {C} {C} mi DESC ?WITHDIST",
     "GEOSEARCH {Y} FROMLONLAT {A} {A} BYRADIUS {C} ft COUNT {N} ASC",
-    "GEOSEARCHSTORE {Y} {Y} FROMMEMBER {M} BYRADIUS {C} m ASC ?STOREDIST",
+    "GEOSEARCHSTORE {Y} {Y} FROMMEMBER {M} BYRADIUS {C} m ASC",
     "GEORADIUS {Y} {A} {A} {C} km ASC ?WITHDIST ?WITHHASH",
     "GEORADIUS {Y} {A} {A} {C} km DESC COUNT {N} STORE {Y}",
-    "GEORADIUS {Y} {A} {A} {C} km STOREDIST {Y}",
+    "GEORADIUS {Y} {A} {A} {C} km STOREDIST {Z}",
+    "GEOSEARCHSTORE {Z} {Y} FROMMEMBER {M} BYRADIUS {C} m ASC STOREDIST",
     "GEORADIUS_RO {Y} {A} {A} {C} km ASC ?WITHCOORD",
     "GEORADIUSBYMEMBER {Y} {M} {C} km DESC ?WITHCOORD",
     "GEORADIUSBYMEMBER_RO {Y} {M} {C} km ASC",
@@ -357,8 +358,11 @@ pub fn command(rng: &mut Rng) -> Words {
     // Since 7.2 a third argument of these may be WITHSCORE, and what is wrong with it is told by EXEC only.
     let grown = template.starts_with("ZRANK") || template.starts_with("ZREVRANK");
     // A wrong timeout might be a long one.
-    let waits = template.starts_with("BL") || template.starts_with("BR") || template.starts_with("BZ");
-    if rng.one_in(40) && !grown && !waits {
+    let waits = ["BL", "BR", "BZ"].iter().any(|start| template.starts_with(start));
+    // Without its count it draws lots; and what is wrong with these is told in another order since 7.2.
+    let chance = template.contains("RAND") || template.starts_with("SPOP");
+    let other = template.starts_with("BITPOS") || template.starts_with("BITCOUNT");
+    if rng.one_in(40) && !grown && !waits && !chance && !other {
         spoil(rng, &mut words);
     }
     words

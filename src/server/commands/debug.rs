@@ -591,7 +591,7 @@ fn reply_buffer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn packed_threshold(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     const MOST: u64 = 4 << 30;
     let text = std::str::from_utf8(args[2]).unwrap_or_default();
-    let size = parse_memory(text).and_then(|size| u64::try_from(size).ok()).filter(|size| *size < MOST);
+    let size = parse_memory(text).filter(|size| *size < MOST);
     let size =
         size.ok_or(Fail::text("ERR argument must be a memory value bigger than 1 and smaller than 4gb"))?;
     let node = node(ctx);

@@ -378,7 +378,7 @@ pub fn save_now(node: &Node) -> bool {
     run_save(node, dump).is_ok()
 }
 
-/// A dump for the data file, of which one is written at a time.
+/// Begins a dump for the data file, of which one is written at a time.
 fn begin_save(node: &Node, locked: &Locked<'_>) -> Option<Dump> {
     let state = &node.save;
     if state.is_running() {

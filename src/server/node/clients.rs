@@ -245,7 +245,7 @@ impl Clients {
             local_addr: client.local_addr.clone(),
             created: client.created,
             last_command: AtomicUsize::new(usize::MAX),
-            last_seen: AtomicI64::new(client.created),
+            last_seen: AtomicI64::new(client.created / 1000),
             usage: Mutex::new(Usage { total: size_of::<ClientEntry>(), ..Usage::default() }),
             evicted: AtomicBool::new(false),
             blocked: AtomicBool::new(false),

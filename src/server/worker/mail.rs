@@ -9,8 +9,6 @@ use crate::server::node::clients::ClientState;
 use crate::server::node::tracking;
 use crate::server::worker::Worker;
 
-/// The answer of CLIENT UNBLOCK with ERROR.
-
 impl Worker {
     #[expect(clippy::too_many_lines, reason = "one short arm for each kind of mail")]
     pub(super) fn read_mail(&mut self) {

@@ -170,9 +170,9 @@ impl Host for NodeHost<'_> {
         self.node.note_event(event, nanos);
     }
 
-    fn meanwhile(&mut self) {
+    fn meanwhile(&mut self, long: bool) {
         if let Some(worker) = &mut self.worker {
-            worker.serve_meanwhile();
+            worker.serve_meanwhile(long);
         }
     }
 }
@@ -276,8 +276,8 @@ impl Worker {
             }
         }
         if carried_over {
-            // A connection may be carried over and have an event too. Twice in a round it would
-            // have its later input parsed without what the earlier left over.
+            // A connection may be left over from the last round and have an event, too. Twice in one round, its
+            // later input would be parsed without what is left of the earlier.
             readable.sort_unstable();
             readable.dedup();
         }

@@ -15,7 +15,6 @@ use crate::server::worker::{READ_SIZE, Worker};
 
 /// What a client that must authenticate first may leave unread beyond that. Source: CVE-2025-21605.
 const STRANGERS_OUTPUT: u64 = 1024;
-/// How long the longest reply of a client is remembered.
 
 /// The input of one connection in a round.
 pub(super) struct Segment {
