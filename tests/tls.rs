@@ -1036,6 +1036,8 @@ fn a_full_server_closes_and_the_end_is_announced() {
     let _guard = light();
     let (server, port) = ours(&["--maxclients", "2"]);
     let mut admin = server.connect();
+    // The start has looked whether the server answers.
+    wait_for("nobody else is there", SOON, || admin.info("connected_clients") == "1");
     let mut one = Secure::connect(port, certificates());
     assert_eq!(one.run("PING").text(), "PONG");
     // No handshake was done: nothing can be said.
