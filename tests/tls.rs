@@ -822,14 +822,14 @@ impl Guard {
     fn start(program: &str, port: u16) -> Guard {
         let own = free_port();
         let dir = fresh_dir();
-        let mut lines = String::from("port 0\nbind 127.0.0.1\ntls-replication yes\n");
-        for pair in directives(own).chunks(2) {
-            lines += &format!("{} {}\n", &pair[0][2..], pair[1]);
-        }
-        lines += &format!("dir {}\nsentinel monitor mymaster 127.0.0.1 {port} 2\n", dir.display());
-        lines += "sentinel down-after-milliseconds mymaster 2000\n";
+        let mut lines: Vec<String> =
+            directives(own).chunks(2).map(|pair| format!("{} {}", &pair[0][2..], pair[1])).collect();
+        lines.extend(["port 0", "bind 127.0.0.1", "tls-replication yes"].map(str::to_owned));
+        lines.push(format!("dir {}", dir.display()));
+        lines.push(format!("sentinel monitor mymaster 127.0.0.1 {port} 2"));
+        lines.push("sentinel down-after-milliseconds mymaster 2000\n".to_owned());
         let path = dir.join("sentinel.conf");
-        fs::write(&path, lines).unwrap();
+        fs::write(&path, lines.join("\n")).unwrap();
         let log = fs::File::create(dir.join("log")).unwrap();
         let mut command = Command::new(program);
         command.arg(&path);

@@ -123,7 +123,7 @@ pub(super) fn container(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result<Ou
 impl Ctx<'_, '_, '_> {
     /// Whether the user may read keys that no argument of this call names.
     pub fn reads_any_key(&mut self, args: &[&[u8]]) -> bool {
-        let errand = Errand { id: self.id, listed: self.commands.get(self.id), args };
+        let errand = Errand { id: self.id, entry: self.commands.get(self.id), args };
         self.client.user().is_none_or(|user| user.reads_any_key(&errand))
     }
 

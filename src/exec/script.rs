@@ -26,7 +26,7 @@
 //!
 //! Once a script has run for `busy-reply-threshold` it declares its locks as long
 //! ([`Locked::declare_long`]): who needs one of them is told -BUSY, and everybody else goes on. SCRIPT KILL
-//! is heard at every look, that is every few thousand instructions. At each look from then on the worker whose
+//! is heard at every look, that is every few thousand instructions. At each look after some milliseconds the worker whose
 //! thread it is serves its other clients ([`Host::meanwhile`]): nobody is to suffer for where its connection is.
 
 use std::sync::Arc;
@@ -47,6 +47,7 @@ use crate::command::rights::Errand;
 use crate::command::spec::{Begin, flags};
 use crate::command::{Client, Command, Fail, gate};
 use crate::keyspace::board::{Busy, Reason};
+use crate::keyspace::locks::PATIENCE;
 use crate::keyspace::{LockSet, Locked};
 use crate::resp::Reply;
 use crate::script::proof::Argument;
@@ -55,7 +56,7 @@ use crate::script::{self, Calls, Failure, Flags, Function, Given, Library, Runni
 
 /// A script that has run for so long can be seen and killed, in milliseconds.
 const SHOWN_AFTER: u64 = 5;
-/// How often one that waits with locks in hand looks again.
+/// How often a script that waits with locks in hand looks again.
 const PAUSE: Duration = Duration::from_micros(50);
 
 /// Who has the claim: a shard that it holds.
@@ -414,7 +415,7 @@ impl Executor {
         !busy.key && holder.is_some_and(|holder| holder.reason == Reason::Script)
     }
 
-    /// Answers a command that needs what a script holds which takes long.
+    /// Answers -BUSY to a command that needs a shard of a script that takes long.
     #[cold]
     pub(super) fn tell_busy(&mut self, client: &mut Client, call: &Call<'_>, reply: &mut Reply) -> After {
         client.aside = Aside::default();
@@ -429,7 +430,7 @@ impl Executor {
     }
 }
 
-/// What is answered while a script takes long.
+/// -BUSY, in the words for a script or for a function.
 pub fn busy_fail(store: &Store) -> Fail {
     let of_function = store.running().first().is_some_and(|running| running.function.is_some());
     Fail::text(if of_function {
@@ -443,8 +444,8 @@ impl Run<'_, '_> {
     /// Refuses a command, in the words that scripts know.
     fn refusal(&mut self, id: usize, args: &[&[u8]]) -> Option<String> {
         let shared = self.executor.shared;
-        let listed = shared.commands.get(id);
-        let command = listed.command;
+        let entry = shared.commands.get(id);
+        let command = entry.command;
         if command.has(flags::NOSCRIPT) && !shared.scripts.may_run_all.load(Ordering::Relaxed) {
             return Some("ERR This Redis command is not allowed from script".into());
         }
@@ -462,11 +463,11 @@ impl Run<'_, '_> {
         if self.of_primary {
             return None;
         }
-        let bits = shared.gate.load(Ordering::Relaxed) & listed.needs;
+        let bits = shared.gate.load(Ordering::Relaxed) & entry.needs;
         if bits & gate::STALE != 0 {
             return Some("ERR Can not execute the command on a stale replica".into());
         }
-        // What has begun to write goes on.
+        // A script that has begun to write goes on.
         let short = command.has(flags::DENYOOM) && self.short_of_memory && !self.wrote;
         if short {
             return Some("OOM command not allowed when used memory > 'maxmemory'.".into());
@@ -476,7 +477,7 @@ impl Run<'_, '_> {
         if let Some(text) = text {
             return Some(text.into());
         }
-        self.route_refusal(command, &listed.name, args)
+        self.route_refusal(command, &entry.name, args)
     }
 
     /// Whether this node serves the keys of a command, and the script may use them.
@@ -551,14 +552,21 @@ impl Run<'_, '_> {
             return Ok(());
         }
         let Some(shard) = held.first() else { return Ok(()) };
-        match Claim::try_for(shard) {
-            Ok(claim) => self.claim = Some(claim),
-            Err(shard) => {
-                self.held_up = Some(Busy { shard, key: false });
-                return Err(Stop::Again);
+        let until = self.executor.stopwatch.now() + PATIENCE.as_nanos() as u64;
+        loop {
+            match Claim::try_for(shard) {
+                Ok(claim) => {
+                    self.claim = Some(claim);
+                    return Ok(());
+                }
+                // Most scripts are through in a moment.
+                Err(_) if self.executor.stopwatch.now() < until => std::thread::yield_now(),
+                Err(shard) => {
+                    self.held_up = Some(Busy { shard, key: false });
+                    return Err(Stop::Again);
+                }
             }
         }
-        Ok(())
     }
 
     /// Whether none of the keys that a command writes to is under way to another node.
@@ -656,7 +664,7 @@ impl Calls for Run<'_, '_> {
         if args.len() > 1 && !commands.get(id).subcommands.is_empty() {
             id = commands.find_sub(id, args[1])?;
         }
-        let errand = Errand { id, listed: commands.get(id), args };
+        let errand = Errand { id, entry: commands.get(id), args };
         Some(self.of_primary || self.client.user().is_none_or(|user| user.check(&errand).is_ok()))
     }
 
@@ -669,7 +677,7 @@ impl Calls for Run<'_, '_> {
             self.show();
         }
         if self.executor.shared.scripts.ending.load(Ordering::Acquire) {
-            // Nobody is to see a half of it.
+            // What it did is a half, which nobody may see.
             self.executor.effects.discard_records();
             return Err(Stop::Killed);
         }
@@ -682,9 +690,7 @@ impl Calls for Run<'_, '_> {
             let since: UnixMs = self.call.now;
             self.locked.declare_long(Reason::Script, since);
         }
-        if self.long {
-            self.host.meanwhile();
-        }
+        self.host.meanwhile(self.long);
         Ok(())
     }
 }

@@ -288,7 +288,7 @@ impl Keyspace {
         Some(Upcoming { table, lock, hash: key.hash })
     }
 
-    /// Keys of a database. Exact when every shard is locked, otherwise a moment's picture.
+    /// Keys of a database. Exact when every shard is locked, otherwise of about this moment.
     pub fn len(&self, db: DbIndex) -> usize {
         self.existing_tables(db).map_or(0, |t| t.shards.iter().map(|s| s.keys.load(Ordering::Relaxed)).sum())
     }

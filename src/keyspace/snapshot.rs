@@ -9,7 +9,7 @@
 //!
 //! Several snapshots may run at once, each in a lane of its own. A lane has a parity, which turns when a snapshot
 //! begins in it. Every entry and every table carries one bit a lane: equal to the lane's parity where that snapshot
-//! has it on record. Entries added meanwhile carry the parities of the time and are part of no picture. When a walk
+//! has it on record. Entries added meanwhile carry the parities of the time and are part of no snapshot. When a walk
 //! ends every table and entry has its lane's parity, which the next snapshot of the lane takes to mean "not yet
 //! saved". So a writer finds out with one comparison, of its table's bits with the parities, that there is nothing
 //! to do. The walk marks every table of every database, also the empty ones; a database that comes into being begins
@@ -69,7 +69,7 @@ impl Keyspace {
         self.snapshot.lanes.iter().any(|lane| lane.running.load(Ordering::Acquire))
     }
 
-    /// Fixes the picture: everything as it is while `locked` holds every shard. `None` when as many
+    /// Begins a snapshot: everything as it is while `locked` holds every shard. `None` when as many
     /// snapshots as may be are being written already.
     ///
     /// # Panics
@@ -140,7 +140,7 @@ struct Cursor {
     position: u64,
 }
 
-/// The walk over the picture. Dropping it before its end finishes the walk without keeping anything.
+/// The walk over a snapshot. Dropping it before its end finishes the walk without keeping anything.
 pub struct Walk {
     ks: Arc<Keyspace>,
     lane: usize,
@@ -158,12 +158,12 @@ impl std::fmt::Debug for Walk {
 }
 
 impl Walk {
-    /// Databases in the picture: number, keys, keys with an expiry.
+    /// Databases in the snapshot: number, keys, keys with an expiry.
     pub fn databases(&self) -> &[(DbIndex, usize, usize)] {
         &self.databases
     }
 
-    /// Keys in the picture.
+    /// Keys in the snapshot.
     pub fn keys(&self) -> usize {
         self.databases.iter().map(|d| d.1).sum()
     }

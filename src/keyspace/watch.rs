@@ -20,9 +20,9 @@ pub type Dirty = Arc<AtomicBool>;
 pub struct Waiter {
     /// Id of the client.
     pub client: u64,
-    /// Where the client lives: the number of its worker and its place there.
+    /// Number of the worker that owns its connection.
     pub worker: usize,
-    /// The place at that worker.
+    /// Place of the connection at that worker.
     pub token: usize,
     /// The database that its command runs on.
     pub db: DbIndex,

@@ -80,7 +80,8 @@ fn connections_of_a_hanging_worker_are_answered() {
         );
         assert!(client.run("MULTI").to_string().starts_with("+OK"));
         assert!(client.run("EVAL \"return 1\" 0").to_string().starts_with("+QUEUED"));
-        assert!(client.run("EXEC").to_string().starts_with("-BUSY"));
+        let refused = client.run("EXEC").to_string();
+        assert!(refused.starts_with('-') && refused.contains("BUSY"), "{refused}");
     }
     assert_eq!(others[1].run("PUBLISH news hello").to_string(), ":1");
     assert_eq!(listener.read().to_string(), "[\"message\", \"news\", \"hello\"]");
@@ -96,6 +97,30 @@ fn connections_of_a_hanging_worker_are_answered() {
     hanging.send(&crate::common::client::words(ENDLESS));
     wait_for("it is killed", SOON, || others[0].run("SCRIPT KILL").to_string() == "+OK");
     assert!(hanging.read().to_string().starts_with("-ERR Script killed by user"));
+}
+
+/// Before the threshold nobody is told -BUSY: clients of free keys go on, and the next script waits for its turn.
+#[test]
+fn a_script_below_the_threshold_delays_only_who_needs_what_it_holds() {
+    if subject_is_real() {
+        return;
+    }
+    let server = node("1");
+    let [mut admin, mut other, mut second, mut hanging] = [(); 4].map(|()| server.connect());
+    admin.ok("SET {x} 1");
+    let code = "while true do redis.call('GET', KEYS[1]) end";
+    let sha = admin.cmd(&["SCRIPT", "LOAD", code]).text();
+    hanging.send(&["EVALSHA", &sha, "1", "{a}"]);
+    wait_for("it runs", SOON, || admin.run("FUNCTION STATS").to_string().contains("EVALSHA"));
+    second.send(&["EVAL", "return 'second'", "0"]);
+    other.expect("GET {x}", "\"1\"");
+    other.expect("PING", "+PONG");
+    second.set_read_timeout(Duration::from_millis(100));
+    assert!(second.try_read().is_err(), "it waits");
+    second.set_read_timeout(SOON);
+    admin.ok("SCRIPT KILL");
+    assert!(hanging.read().to_string().starts_with("-ERR Script killed by user"));
+    assert_eq!(second.read().to_string(), "\"second\"");
 }
 
 #[test]

@@ -216,7 +216,7 @@ impl<'l, 'k> Db<'l, 'k> {
         found
     }
 
-    /// As [`Db::entry`], but to ask about a key is no use of it (TTL, TYPE, EXISTS).
+    /// As [`Db::entry`], without stamping the access: to ask about a key is not to use it (TTL, TYPE, EXISTS).
     #[inline]
     pub fn glance(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
         let (h, place) = self.locate_counted(key)?;
@@ -593,7 +593,7 @@ impl<'l, 'k> Db<'l, 'k> {
         self.record(&[self.ks.lazy.command(cause), key]);
     }
 
-    /// Counts a change that is none of a key.
+    /// Counts a change that concerns no key.
     pub fn count_change(&mut self) {
         self.effects.dirty += 1;
     }

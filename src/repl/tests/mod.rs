@@ -448,9 +448,9 @@ fn a_primary_that_hands_over_asks_for_it_and_heeds_the_answer() {
         link.step(0, Event::Tick, &mut out);
         link.step(0, Event::Connected, &mut out);
         link.step(0, Event::Bytes(b"+PONG\r\n+OK\r\n+OK\r\n"), &mut out);
-        let sent = out.iter().filter_map(|a| if let Action::Send(b) = a { Some(&b[..]) } else { None });
+        let mut sent = out.iter().filter_map(|a| if let Action::Send(b) = a { Some(&b[..]) } else { None });
         let asked = format!("$5\r\nPSYNC\r\n$40\r\n{id}\r\n$2\r\n11\r\n$8\r\nFAILOVER\r\n");
-        assert!(sent.last().unwrap().ends_with(asked.as_bytes()));
+        assert!(sent.next_back().unwrap().ends_with(asked.as_bytes()));
         out.clear();
         link.step(0, Event::Bytes(answer.as_bytes()), &mut out);
         assert_eq!(out.contains(&Action::TakenOver), taken, "{answer}");

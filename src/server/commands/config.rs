@@ -318,7 +318,7 @@ fn encodings(node: &Node, config: &Config) {
     // What DEBUG has set stays.
     let Limits { verify_checksums, list_packed_threshold, .. } = **before;
     let limits = start::limits(config, before.hash_seed);
-    node.shared.limits.store(Arc::new(Limits { verify_checksums, list_packed_threshold, ..limits }));
+    node.shared.limits.store(Arc::new(Limits { list_packed_threshold, verify_checksums, ..limits }));
 }
 
 #[cfg(test)]

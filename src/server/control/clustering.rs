@@ -31,7 +31,7 @@ pub enum ClusterError {
     /// The port of the bus, which cannot be listened on.
     #[error("Failed listening on port {0} (cluster), aborting.")]
     Listen(u16),
-    /// What nodes.conf says, or that it cannot be had.
+    /// nodes.conf cannot be had, or is not what a node wrote.
     #[error(transparent)]
     Bus(#[from] BusError),
     /// The control thread cannot be set up for it.
@@ -151,7 +151,7 @@ impl Host for Way {
     fn publish(&self, view: Arc<View>) {
         let node = self.node();
         let before = node.shared.view.swap(Some(Arc::clone(&view)));
-        // Who waits for something of slots which are no longer here must be sent away.
+        // Clients that are blocked on keys of a slot that has left must be redirected.
         node.redirect_blocked();
         shard_channels::follow_slots(&node, before.as_deref(), &view);
     }
@@ -163,7 +163,7 @@ impl Host for Way {
             let mut effects = Effects::default();
             effects.log_wanted = ks.log.is_wanted();
             let mut locked = ks.lock_slot(slot);
-            // This runs beside what came after: the slot may be back already.
+            // Later changes are carried out meanwhile: the slot may be back already.
             let back = node.shared.view.load().as_ref().is_some_and(|view| {
                 let state = view.slot(slot);
                 state.is_mine() || state.is_importing()

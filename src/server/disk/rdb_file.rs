@@ -56,8 +56,8 @@ pub struct SaveState {
     pub last_try_s: AtomicI64,
     /// Saves that ended well, since the start or CONFIG RESETSTAT.
     pub saves: AtomicU64,
-    /// Pictures taken so far.
-    pictures: AtomicU64,
+    /// Dumps begun so far.
+    dumps: AtomicU64,
     /// The save under way is to be given up. Held while a file gets its final name.
     given_up: Mutex<bool>,
     /// BGSAVE SCHEDULE: begin at the next tick.
@@ -66,7 +66,7 @@ pub struct SaveState {
     pub loaded_keys: AtomicU64,
     /// Keys that the load at the start left out because their time was over.
     pub load_expired: AtomicU64,
-    /// Keys of the snapshot under way or the last one, and how many of them are encoded.
+    /// Keys of the snapshot under way, or of the last one.
     pub keys_total: AtomicU64,
     /// Those of [`keys_total`](Self::keys_total) that are encoded.
     pub keys_done: ArcSwap<AtomicU64>,
@@ -116,7 +116,7 @@ impl SaveState {
             running_since_ms: AtomicI64::new(0),
             last_try_s: AtomicI64::new(0),
             saves: AtomicU64::new(0),
-            pictures: AtomicU64::new(0),
+            dumps: AtomicU64::new(0),
             given_up: Mutex::default(),
             scheduled: AtomicBool::new(false),
             loaded_keys: AtomicU64::new(0),
@@ -133,7 +133,7 @@ impl SaveState {
     }
 }
 
-/// What a picture becomes.
+/// What file a dump is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// A data file.
@@ -144,16 +144,16 @@ pub enum Form {
     Commands,
 }
 
-/// One point in time on its way out.
+/// Everything at one point in time, on its way into a file or to replicas.
 #[derive(Debug)]
-pub struct Picture {
+pub struct Dump {
     form: Form,
     /// `None`: without keys.
     walk: Option<Walk>,
     libraries: Arc<Libraries>,
     /// Changes counted so far: what the save covers.
     dirty: u64,
-    /// Names its temporary file: no other picture of this process has it.
+    /// Names its temporary file: no other dump of this process has it.
     number: u64,
     replication: Option<SavedPosition>,
     /// Keys encoded so far.
@@ -162,20 +162,20 @@ pub struct Picture {
     pause: i32,
 }
 
-/// Takes a picture of everything. All shards are locked. `None` while as many as may be are being written.
-pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
+/// Begins a dump of everything. All shards are locked. `None` while as many as may be are being written.
+pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Dump> {
     begin_as(node, locked, Form::Rdb)
 }
 
 /// As [`begin`], for another form.
-pub fn begin_as(node: &Node, locked: &Locked<'_>, form: Form) -> Option<Picture> {
+pub fn begin_as(node: &Node, locked: &Locked<'_>, form: Form) -> Option<Dump> {
     let config = node.config.load();
     let ks = &node.shared.keyspace;
     let done = Arc::<AtomicU64>::default();
     let walk = ks.begin_snapshot(locked, encoder(node, &config, form, &done))?;
     node.save.keys_done.store(Arc::clone(&done));
     node.save.keys_total.store(walk.keys() as u64, Ordering::Relaxed);
-    Some(Picture {
+    Some(Dump {
         form,
         walk: Some(walk),
         dirty: ks.stats.dirty.load(Ordering::Relaxed),
@@ -205,27 +205,27 @@ fn encoder(node: &Node, config: &Config, form: Form, done: &Arc<AtomicU64>) -> A
     })
 }
 
-/// A picture of everything but the keys. All shards are locked.
-pub fn without_keys(node: &Node) -> Picture {
-    Picture {
+/// Begins a dump of everything but the keys. All shards are locked.
+pub fn without_keys(node: &Node) -> Dump {
+    Dump {
         form: Form::Rdb,
         walk: None,
         libraries: node.shared.scripts.libraries(),
         dirty: 0,
-        number: node.save.pictures.fetch_add(1, Ordering::Relaxed),
+        number: node.save.dumps.fetch_add(1, Ordering::Relaxed),
         replication: node.replication.saved_position(node),
         done: Arc::default(),
         pause: 0,
     }
 }
 
-impl Picture {
-    /// A number that no other picture of this process has.
+impl Dump {
+    /// A number that no other dump of this process has.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Writes the picture to `sink`, on the calling thread, and returns the sink.
+    /// Writes the dump to `sink`, on the calling thread, and returns the sink.
     /// It ends early with the error of `go_on`, which is asked now and then.
     pub fn write<W: Write>(
         mut self,
@@ -333,18 +333,18 @@ impl Write for PacedFile<'_> {
     }
 }
 
-/// Writes a picture to `path`: to a temporary file beside it, synced, then renamed. `go_on` is asked before each of
+/// Writes a dump to `path`: to a temporary file beside it, synced, then renamed. `go_on` is asked before each of
 /// these steps; it holds what it returns until the file has its name.
 pub fn write_file<G>(
-    picture: Picture,
+    dump: Dump,
     path: &Path,
     config: &Config,
     used_memory: u64,
     go_on: impl Fn() -> io::Result<G>,
 ) -> io::Result<()> {
-    let new = Replacement::create(path, format!("{}{}.rdb", temporary_prefix(), picture.number))?;
+    let new = Replacement::create(path, format!("{}{}.rdb", temporary_prefix(), dump.number))?;
     let file = PacedFile::new(new.file(), config.rdb_save_incremental_fsync);
-    picture.write(file, config.rdbchecksum, used_memory, || go_on().map(drop))?;
+    dump.write(file, config.rdbchecksum, used_memory, || go_on().map(drop))?;
     new.file().sync_all()?;
     let _guard = go_on()?;
     new.finish()
@@ -373,30 +373,30 @@ pub fn path(config: &Config) -> PathBuf {
 /// Saves on the calling thread, which holds no shard lock. False when it failed or one is under way.
 pub fn save_now(node: &Node) -> bool {
     let locked = node.shared.keyspace.lock_all();
-    let Some(picture) = begin_save(node, &locked) else { return false };
+    let Some(dump) = begin_save(node, &locked) else { return false };
     drop(locked);
-    run_save(node, picture).is_ok()
+    run_save(node, dump).is_ok()
 }
 
-/// A picture for the data file, of which one is written at a time.
-fn begin_save(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
+/// Begins a dump for the data file, of which one is written at a time.
+fn begin_save(node: &Node, locked: &Locked<'_>) -> Option<Dump> {
     let state = &node.save;
     if state.is_running() {
         return None;
     }
-    let picture = begin(node, locked)?;
+    let dump = begin(node, locked)?;
     *state.given_up.lock() = false;
     state.running_since_ms.store(unix_ms(), Ordering::Release);
-    Some(picture)
+    Some(dump)
 }
 
 /// Starts a save on a thread of its own. All shards are locked. False when one is under way.
 pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
-    let Some(picture) = begin_save(node, locked) else { return false };
+    let Some(dump) = begin_save(node, locked) else { return false };
     let for_thread = Arc::clone(node);
     let started = std::thread::Builder::new().name("save".into()).spawn(move || {
         affinity::bind_or_warn("bgsave-cpulist", &for_thread.config.load().bgsave_cpulist);
-        match run_save(&for_thread, picture) {
+        match run_save(&for_thread, dump) {
             Ok(()) => tracing::info!("Background saving terminated with success"),
             Err(e) if e.kind() == GIVEN_UP => tracing::warn!("Background saving terminated: {e}"),
             Err(_) => tracing::warn!("Background saving error"),
@@ -420,11 +420,11 @@ pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
 const GIVEN_UP: io::ErrorKind = io::ErrorKind::Interrupted;
 
 /// Saves as SAVE and BGSAVE do, unless the save is given up.
-fn run_save(node: &Node, picture: Picture) -> io::Result<()> {
+fn run_save(node: &Node, dump: Dump) -> io::Result<()> {
     let state = &node.save;
     let started = Instant::now();
     state.last_try_s.store(unix_ms() / 1000, Ordering::Relaxed);
-    let result = save_to_file(node, picture, || {
+    let result = save_to_file(node, dump, || {
         let given_up = state.given_up.lock();
         if *given_up { Err(io::Error::new(GIVEN_UP, "the data were flushed")) } else { Ok(given_up) }
     });
@@ -434,10 +434,10 @@ fn run_save(node: &Node, picture: Picture) -> io::Result<()> {
 }
 
 /// Writes the data file, and notes how that ended. `go_on`: see [`write_file`].
-fn save_to_file<G>(node: &Node, picture: Picture, go_on: impl Fn() -> io::Result<G>) -> io::Result<()> {
-    let (config, state, dirty) = (node.config.load_full(), &node.save, picture.dirty);
+fn save_to_file<G>(node: &Node, dump: Dump, go_on: impl Fn() -> io::Result<G>) -> io::Result<()> {
+    let (config, state, dirty) = (node.config.load_full(), &node.save, dump.dirty);
     let used = (node.shared.memory.used)();
-    let result = write_file(picture, &path(&config), &config, used, go_on);
+    let result = write_file(dump, &path(&config), &config, used, go_on);
     match &result {
         Ok(()) => {
             tracing::info!("DB saved on disk");
@@ -464,7 +464,7 @@ pub fn after_flush(node: &Node) {
     if !node.config.load().save.0.is_empty() {
         let dirty = node.shared.keyspace.stats.dirty.load(Ordering::Relaxed);
         // What went wrong is noted already; the flush has happened all the same.
-        let _ = save_to_file(node, Picture { dirty, ..without_keys(node) }, || Ok(()));
+        let _ = save_to_file(node, Dump { dirty, ..without_keys(node) }, || Ok(()));
     }
 }
 

@@ -70,7 +70,7 @@ impl Stream {
         match self {
             Self::Tcp(s) => Socket::Tcp(s.into()),
             Self::Unix(s) => Socket::Unix(s.into()),
-            Self::Tls(s) => Socket::Tls(s.tcp.into(), s.session),
+            Self::Tls(s) => Socket::Tls(s.tcp.into(), Box::new(s.session)),
         }
     }
 

@@ -170,9 +170,9 @@ impl Host for NodeHost<'_> {
         self.node.note_event(event, nanos);
     }
 
-    fn meanwhile(&mut self) {
+    fn meanwhile(&mut self, long: bool) {
         if let Some(worker) = &mut self.worker {
-            worker.serve_meanwhile();
+            worker.serve_meanwhile(long);
         }
     }
 }
@@ -276,8 +276,8 @@ impl Worker {
             }
         }
         if carried_over {
-            // A connection may be carried over and have an event too. Twice in a round it would
-            // have its later input parsed without what the earlier left over.
+            // A connection may be left over from the last round and have an event, too. Twice in one round, its
+            // later input would be parsed without what is left of the earlier.
             readable.sort_unstable();
             readable.dedup();
         }
@@ -401,7 +401,7 @@ impl Worker {
         self.node.counters.expiry.note(Round { nanos, dead, volatile, capped });
     }
 
-    /// Closes a client that was silent for longer than `timeout` seconds, or looks again when it may be so.
+    /// Closes a client that was silent for longer than `timeout` seconds, or sets the time to look again.
     fn close_if_idle(&mut self, token: usize) {
         let Some(c) = self.connections[token].as_ref() else { return };
         let idle = self.last_second.saturating_sub(c.last_seen);
@@ -416,7 +416,7 @@ impl Worker {
         }
     }
 
-    /// Takes a new connection on; with a `refusal` to tell it that and close it.
+    /// Takes a new connection on; one with a `refusal` is told that and closed.
     fn adopt(&mut self, mut stream: Stream, addr: String, local_addr: String, refusal: Option<&str>) {
         let token = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
@@ -487,7 +487,7 @@ impl Worker {
         self.node.clients.add(&c.client, c.stream.fd());
         let Connection { stream, mut client, input, output, .. } = *c;
         let node = Arc::clone(&self.node);
-        // It locks all shards, for which a worker must not sleep.
+        // It locks all shards, and a worker must not sleep for them.
         let attach = move || {
             replication::take_over(&node, &mut client, stream.into_std(), input, output.into_bytes());
         };

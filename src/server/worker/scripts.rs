@@ -3,7 +3,8 @@
 //! By then everybody else of the round is answered, so that nobody's input or replies are in the hands of the frames
 //! below a script that takes long. While it does, the worker goes on serving the others from within it
 //! ([`Host::meanwhile`](crate::exec::Host::meanwhile)), with a second executor: only the connection whose script it
-//! is waits. Scripts are refused meanwhile, because their interpreter is in use.
+//! is waits. Other scripts wait, too, because their interpreter is in use, and are told so once `busy-reply-threshold`
+//! has passed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,13 +13,13 @@ use std::time::{Duration, Instant};
 use mio::Events;
 
 use crate::base::time::UnixMs;
-use crate::command::spec::flags;
+use crate::command::spec::{Group, flags};
 use crate::exec::{After, Executor};
 use crate::keyspace::Hashed;
 use crate::resp::Reply;
 use crate::server::net::connection::Connection;
 use crate::server::net::mailbox::Mail;
-use crate::server::worker::batch::{Item, Odd, What};
+use crate::server::worker::batch::{Irregular, Item, What};
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{NodeHost, READ_SIZE, Worker};
 
@@ -33,6 +34,8 @@ pub(super) struct Scripts {
     turn: bool,
     /// The place of the connection whose command runs.
     running: Option<usize>,
+    /// It has run for longer than `busy-reply-threshold`.
+    long: bool,
     /// Somebody was served meanwhile.
     served: bool,
     /// The other side of that connection has closed it meanwhile.
@@ -49,6 +52,7 @@ impl Scripts {
             waiting: VecDeque::new(),
             turn: false,
             running: None,
+            long: false,
             served: false,
             closed: false,
             mail: Vec::new(),
@@ -58,7 +62,9 @@ impl Scripts {
 
     /// Lets a connection wait for its turn.
     pub fn wait(&mut self, token: usize) {
-        self.waiting.push_back(token);
+        if !self.waiting.contains(&token) {
+            self.waiting.push_back(token);
+        }
     }
 
     /// Whether scripts may run now.
@@ -81,22 +87,25 @@ impl Worker {
     /// Whether a command runs a script, and has to wait for the turn of scripts.
     #[inline(always)]
     pub(super) fn runs_later(&self, item: &Item, args: &[&[u8]], c: &Connection) -> bool {
-        // While one runs others are refused at once.
-        if self.scripts.turn || self.scripts.running.is_some() {
+        let beside = self.scripts.running.is_some();
+        // While one takes long others are refused at once.
+        if self.scripts.turn || (beside && self.scripts.long) {
             return false;
         }
         match &item.what {
             What::Command(id, _) => {
                 let command = self.executor.shared.commands.get(*id).command;
-                command.has(flags::RUNS_SCRIPT) || (c.client.in_multi() && ends_with_scripts(args, c))
+                command.has(flags::RUNS_SCRIPT)
+                    || (beside && command.group == Group::Scripting && !command.has(flags::ALLOW_BUSY))
+                    || (c.client.in_multi() && ends_with_scripts(args, c))
             }
-            What::Odd(odd) => match &**odd {
-                Odd::Inline(words) => {
+            What::Irregular(irregular) => match &**irregular {
+                Irregular::Inline(words) => {
                     let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                     let id = self.executor.look_up(&args).ok();
                     id.is_some_and(|id| self.executor.shared.commands.get(id).command.has(flags::RUNS_SCRIPT))
                 }
-                Odd::Refused(_) | Odd::Broken(_) => false,
+                Irregular::Refused(_) | Irregular::Broken(_) => false,
             },
         }
     }
@@ -129,6 +138,7 @@ impl Worker {
         let spare = self.scripts.spare.take().expect("one script runs at a time");
         let mut executor = std::mem::replace(&mut self.executor, spare);
         self.scripts.running = Some(token);
+        self.scripts.long = false;
         executor.make_room_for_scripts(&mut NodeHost::new(&node), now);
         let mut host = NodeHost { node: &node, worker: Some(self) };
         let after = executor.execute(&mut host, &mut c.client, id, args, hashed, now, reply);
@@ -150,10 +160,11 @@ impl Worker {
         after
     }
 
-    /// One round for the others while a script takes long.
+    /// One round for the others while a script runs on.
     #[cold]
-    pub(super) fn serve_meanwhile(&mut self) {
+    pub(super) fn serve_meanwhile(&mut self, long: bool) {
         self.scripts.served = true;
+        self.scripts.long = long;
         self.scripts.turn = false;
         let mut events = Events::with_capacity(256);
         let mut readable = self.wait_for_events(&mut events, Duration::ZERO);
@@ -167,8 +178,9 @@ impl Worker {
             }
         }
         self.read_mail();
-        // They are told that a script runs.
-        for token in std::mem::take(&mut self.scripts.waiting) {
+        // They are told that a script runs, once that is due.
+        let waiting = if long { std::mem::take(&mut self.scripts.waiting) } else { VecDeque::new() };
+        for token in waiting {
             if self.connections[token].as_ref().is_some_and(|c| c.hold.is_none()) {
                 self.go_on(token);
             }

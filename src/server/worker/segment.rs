@@ -15,7 +15,6 @@ use crate::server::worker::{READ_SIZE, Worker};
 
 /// What a client that must authenticate first may leave unread beyond that. Source: CVE-2025-21605.
 const STRANGERS_OUTPUT: u64 = 1024;
-/// How long the longest reply of a client is remembered.
 
 /// The input of one connection in a round.
 pub(super) struct Segment {
@@ -40,7 +39,7 @@ pub(super) struct Segment {
     pub cut_off: bool,
     pub commands: u32,
     pub last_command: usize,
-    /// The segment has no input but the command of a client that was blocked.
+    /// In place of input: the command of a blocked client, which runs again.
     pub again: Option<Box<Wait>>,
 }
 
@@ -76,8 +75,8 @@ impl Segment {
     }
 }
 
-/// What is not run yet is too much: what is parsed of a long command is no input any more, and what MULTI has
-/// queued is not run.
+/// Whether what waits to be run is too much: input without what is parsed of a long command, and what MULTI has
+/// queued.
 fn over_query_limit(c: &Connection, input: usize, limit: usize) -> bool {
     if input <= limit && !c.client.in_multi() {
         return false;
@@ -119,7 +118,7 @@ impl Worker {
             let (read, room) = if large {
                 let missing = c.need.saturating_sub(kept);
                 if missing > READ_SIZE {
-                    // Not beyond the end of a long argument, and not all of it before half of it is there.
+                    // Room up to the end of a long argument, and for all of it only once half of it has come.
                     c.input.reserve_exact(missing.min(kept.max(1 << 20)));
                 }
                 let room = missing.clamp(READ_SIZE, 1 << 20);
@@ -193,7 +192,7 @@ impl Worker {
                     left.to_vec()
                 };
                 c.need = s.need;
-                // It counts from the start of the request, which must be where the input begins.
+                // Progress counts from the start of the request, so the input must begin there.
                 c.progress = s.progress.filter(|_| s.consumed == s.parsed);
             }
             c.last_seen = second;
@@ -250,7 +249,7 @@ impl Worker {
             return self.ready.push(token);
         }
         if c.output.is_empty() {
-            // A connection that is broken is found to be so when it is read.
+            // If the connection is broken, the next read tells.
             let _ = c.stream.send_own();
             return;
         }
@@ -270,7 +269,7 @@ impl Worker {
     #[inline]
     pub(super) fn room_for(&self, c: &Connection) -> usize {
         let hard = self.limit_for(c).hard_bytes;
-        // Who wants no replies may be answered anything.
+        // A client that wants no replies needs no limit.
         if hard == 0 || c.client.reply_mode != ReplyMode::On {
             return usize::MAX;
         }

@@ -26,7 +26,7 @@ impl Worker {
         c.hold = Some(hold);
     }
 
-    /// Connections whose hold is such: places and clients.
+    /// The connections whose hold `such` accepts, by place and client id.
     pub(super) fn held_by(&self, such: impl Fn(&Hold) -> bool) -> Vec<(usize, u64)> {
         let held = self.held.iter().filter_map(|token| self.connections[*token].as_ref());
         held.filter(|c| c.hold.as_ref().is_some_and(&such)).map(|c| (c.client.token, c.client.id)).collect()
@@ -91,7 +91,7 @@ impl Worker {
         self.send(&[], &mut segments);
     }
 
-    /// Sends blocked clients away whose slot has left, as clients that ask now are. Their commands are not run
+    /// Redirects blocked clients whose slot has left, like clients that ask now. Their commands are not run
     /// again: that could keep them in a pause, or ask for keys that a moving slot has given away already.
     pub(super) fn redirect_blocked(&mut self) {
         for (token, client) in self.held_by(|hold| hold.wait().is_some()) {
@@ -117,7 +117,7 @@ impl Worker {
         self.rerun(wait, deadline);
     }
 
-    /// Runs the command of a client that waits no more for the moment; if it waits again, then until `deadline`.
+    /// Runs the command of a client whose wait was broken off; if it has to wait again, it waits until `deadline`.
     fn rerun(&mut self, wait: Box<Wait>, deadline: Option<Instant>) {
         let (waiter, token) = (Arc::clone(&wait.waiter), wait.waiter.token);
         let Some(mut c) = self.connections[token].take() else { return };
@@ -184,7 +184,7 @@ impl Worker {
     }
 
     /// Ends every wait with an error: what the client waited for cannot happen on a replica.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn give_up_all(&mut self) {
         const WHY: &str =
             "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
         for (token, client) in self.held_by(Hold::is_blocked) {

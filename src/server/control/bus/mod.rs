@@ -41,7 +41,7 @@ use crate::server::net::dial;
 use crate::server::net::link::Link;
 use crate::server::net::tls::Session;
 
-/// An administrator's command waits so long for its effects. Only a stuck disk takes longer.
+/// How long an administrator's command waits for its effects. Only a stuck disk takes longer.
 const ADMIN_WAIT: Duration = Duration::from_secs(2);
 
 /// The rest of the node, as the bus sees it.
@@ -207,7 +207,7 @@ impl Bus {
         let deadline = Instant::now() + ADMIN_WAIT;
         let mut inner = self.inner.lock();
         while inner.carried_out < ticket {
-            // It would wait for us.
+            // The bus waits for locks that this thread holds.
             if holds_locks && inner.waits_for_shards(ticket) {
                 break;
             }
@@ -315,7 +315,7 @@ impl Bus {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => match self.host.session_of_peer() {
-                    // At once: nothing is to be waited for.
+                    // Here, because there is nothing to wait for.
                     Ok(None) => {
                         if let Ok(stream) = Link::secured(stream, None).await {
                             self.welcome(stream);
@@ -340,7 +340,7 @@ impl Bus {
             Ok(Ok(stream)) => self.welcome(stream),
             Ok(Err(error)) => tracing::debug!("Error accepting cluster node connection: {error}"),
             Err(_) => {
-                tracing::debug!("Error accepting cluster node connection: the handshake takes too long")
+                tracing::debug!("Error accepting cluster node connection: the handshake takes too long");
             }
         }
     }
@@ -377,8 +377,8 @@ impl Bus {
         }
     }
 
-    /// Carries out on this thread, which may wait, what is next and needs no other. The rest is the bus
-    /// thread's.
+    /// Carries out the next actions on this thread, which may wait, as far as they need no other thread. The rest
+    /// is left to the bus thread.
     fn carry_out_here(&self) {
         if let Some(file) = &mut *self.file.lock() {
             let here = |action: &Action| {
@@ -535,13 +535,13 @@ impl Inner {
     }
 }
 
-/// Whether the bus waits for the end of this action, and it for the locks of shards.
+/// Whether the bus waits for the end of this action, and the action for locks of shards.
 fn needs_shards(action: &Action) -> bool {
     matches!(action, Action::SetPrimary { .. } | Action::BecomePrimary | Action::FlushAll)
 }
 
-/// An administrator's way in. A command of a transaction holds the locks of the transaction's keys: what would
-/// wait for those is done when it is over, and not waited for.
+/// An administrator's way in. A command of a transaction holds the locks of the transaction's keys: what needs
+/// those is done after the transaction, and not waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Door<'a> {
     bus: &'a Bus,

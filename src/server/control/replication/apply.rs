@@ -20,7 +20,7 @@ use crate::server::worker::NodeHost;
 
 /// Parts of the stream that may wait for this thread.
 const ITEMS_AHEAD: usize = 16;
-/// Our primary is trusted with what it took itself; lengths only need to be sums without overflow.
+/// What our primary took is taken here, too; lengths must only not overflow when they are added.
 const LIMITS: Limits = Limits { max_bulk: usize::MAX / 4, authenticated: true };
 
 /// How often it is said that the disk takes nothing.
@@ -123,7 +123,7 @@ impl Applier {
     fn begin(&mut self) {
         self.input.clear();
         (self.need, self.broken) = (1, false);
-        // The stream goes on before a transaction that was cut off.
+        // The stream begins again in front of a transaction that was cut off.
         self.client.take_multi();
         self.client.db = self.node.shared.keyspace.log.position().1.unwrap_or(0);
         if let Some(upstream) = &mut self.client.upstream {
@@ -180,7 +180,7 @@ impl Applier {
                         break;
                     }
                     Err(e) => {
-                        // As with a link that is gone: it reads the reports to its end, or not at all.
+                        // Fails only when the link is gone, which then needs no report.
                         let _ = self.reports.send(Report::Broken(e.to_string()));
                         (at, self.broken) = (input.len(), true);
                         break;
@@ -216,7 +216,7 @@ impl Applier {
         if ping {
             self.pass_on(raw, UnitInfo::LINK_ONLY);
         } else if !self.client.in_multi() {
-            // What has changed no data went by without a lock.
+            // A command that changed no data was not appended under its locks.
             self.pass_on(&[], UnitInfo::data(None));
         }
     }

@@ -35,7 +35,7 @@ pub(super) enum Order {
 /// A part of an RDB on its way to a replica.
 pub(super) enum Piece {
     Bytes(Bytes),
-    /// The RDB is whole. A channel that closes without it brought a damaged one.
+    /// The RDB is whole. If the channel closes without this, it is damaged.
     End,
 }
 
@@ -251,7 +251,8 @@ async fn catch_up(node: &Arc<Node>, id: LinkId, outlet: &Arc<Outlet>) -> io::Res
         if now - moved.1 >= patience(node) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        // It comes back from time to time to give up what waits for this replica.
+        // It looks again from time to time, so that replies wait no longer than
+        // [`STALLED`](super::stream::STALLED).
         let _ = tokio::time::timeout(super::stream::STALLED / 4, outlet.socket().writable()).await;
     }
 }

@@ -372,7 +372,7 @@ impl Link {
                 }
             }
         }
-        // One that failed early is told before the last of it was handed over.
+        // A load that failed is told at once, also before all of the RDB was handed over.
         if let Some(result) = self.loaded.take_if(|result| self.loading || result.is_err()) {
             self.loading = false;
             self.loader = None;

@@ -44,7 +44,7 @@ pub(super) struct State {
     pub failover_steps: bool,
     pub waits: Vec<Wait>,
     pub waits_begun: u64,
-    /// Where the replicas were last asked how far they are.
+    /// The offset of the log at which the replicas were last asked how far they are.
     pub asked_at: u64,
 }
 

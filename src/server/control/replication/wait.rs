@@ -101,7 +101,7 @@ pub fn begin(
     let number = state.waits_begun;
     let (worker, token) = (client.worker, client.token);
     state.waits.push(Wait { number, worker, token, client: client.id, goal });
-    // Whoever is asked for more than this client wrote answers for that, too.
+    // A replica that was asked behind this client's write answers for it, too.
     // While the node hands over, the end of the stream stands still; replicas tell by themselves.
     if state.failover.is_none() && (state.asked_at < goal.offset || state.waits.len() == 1) {
         state.carry_out(node, vec![Action::Append(GETACK_RECORD)]);
