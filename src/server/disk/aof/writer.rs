@@ -371,7 +371,8 @@ impl Writer {
         let mut orders = self.node.aof.orders.lock();
         let other = |order: &Order| matches!(order, Order::Begin { .. } | Order::End | Order::Abandon);
         let ours = orders.iter().position(other).unwrap_or(orders.len());
-        let cuts: Vec<Order> = orders.extract_if(..ours, |order| matches!(order, Order::Cut { .. })).collect();
+        let cuts: Vec<Order> =
+            orders.extract_if(..ours, |order| matches!(order, Order::Cut { .. })).collect();
         drop(orders);
         let before = cuts.iter().any(|order| matches!(order, Order::Cut { offset, .. } if *offset < end));
         cuts.into_iter().for_each(|order| self.obey(order));
