@@ -2,15 +2,20 @@
 //! we write for the same commands has the same bytes where the format leaves no choice.
 
 mod common;
+#[path = "it/workload.rs"]
+#[allow(dead_code)] // other tests use the rest
+mod workload;
 
 use common::client::{Client, Reply};
 use common::server::{Launch, Server, fresh_dir};
 use keystead::persist::aof::stream::{Commands, Item};
+use keystead::persist::rdb::checksum::crc64;
 use keystead::persist::rdb::{Reader, Record};
 use keystead::value::Limits;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use workload::every_type;
 
 fn files() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/files-7.4")
@@ -301,4 +306,70 @@ fn the_same_data_make_the_same_base_of_commands() {
         lines
     };
     assert_eq!(sorted(&ours), sorted(&theirs));
+}
+
+/// A file of one version: a string with an expiry, a list, and where there is one a checksum.
+fn file_of_version(head: &[u8], body: &[u8], sum: bool) -> Vec<u8> {
+    let mut file = [head, body, b"\xff"].concat();
+    if sum {
+        let sum = crc64(&file);
+        file.extend_from_slice(&sum.to_le_bytes());
+    }
+    file
+}
+
+/// Every version that there was, and Valkey's own, with what each of them brought.
+#[test]
+fn every_version_is_read() {
+    let old = b"\xfe\x00\xfd\x00\x48\x86\x7a\x00\x06string\x05hello\x01\x04list\x02\x01a\xc0\x07";
+    let new = b"\xfa\x09redis-ver\x055.0.0\xfe\x00\xfb\x02\x01\xfc\x00\xd8\xc3\x2c\xbb\x03\x00\x00\x00\x06string\x05hello\x01\x04list\x02\x01a\xc0\x07";
+    let slots = b"\xfe\x00\xf4\x40\x80\x02\x01\xfc\x00\xd8\xc3\x2c\xbb\x03\x00\x00\x00\x06string\x05hello\x01\x04list\x02\x01a\xc0\x07";
+    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    for version in 1..=12 {
+        let head = format!("REDIS{version:04}");
+        let body = if version < 7 { &old[..] } else { &new[..] };
+        files.push((head.clone(), file_of_version(head.as_bytes(), body, version > 4)));
+    }
+    files.push(("with slots".into(), file_of_version(b"REDIS0012", slots, true)));
+    files.push(("VALKEY080".into(), file_of_version(b"VALKEY080", slots, true)));
+    for (name, file) in files {
+        let dir = fresh_dir();
+        fs::write(dir.join("dump.rdb"), &file).expect("write");
+        let server = Launch::subject().dir(&dir).start();
+        let mut client = server.connect();
+        client.expect("GET string", "\"hello\"");
+        assert!(client.run("TTL string").int() > 1000, "{name}");
+        client.expect("LRANGE list 0 -1", "[\"a\", \"7\"]");
+        client.expect("DBSIZE", ":2");
+    }
+}
+
+/// One data file, ten times from one server to the other, each time with writes.
+#[test]
+fn a_data_file_changes_hands_between_us_and_redis() {
+    let dir = fresh_dir();
+    let mut before: Option<String> = None;
+    for turn in 0..10 {
+        let launch = if turn % 2 == 0 { Launch::subject() } else { Launch::real() };
+        let mut server = launch.dir(&dir).start();
+        let mut client = server.connect();
+        match &before {
+            Some(before) => assert_eq!(&client.run("DEBUG DIGEST").text(), before, "turn {turn}"),
+            None => {
+                every_type(&mut client, true);
+                client
+                    .pipeline(&["XGROUP CREATE stream g 0", "XREADGROUP GROUP g c COUNT 2 STREAMS stream >"]);
+            }
+        }
+        client.pipeline(&[
+            format!("SET turn:{turn} x"),
+            "INCR turns".into(),
+            format!("XADD stream * turn {turn}"),
+            format!("RPUSH longlist {}", "y".repeat(9000 * (turn % 2))),
+        ]);
+        before = Some(client.run("DEBUG DIGEST").text());
+        client.ok("SAVE");
+        let _ = client.try_run("SHUTDOWN NOSAVE");
+        server.wait_exit();
+    }
 }

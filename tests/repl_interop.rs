@@ -104,6 +104,7 @@ impl Follower {
                 Action::Send(bytes) => {
                     self.stream.as_mut().expect("a connection").write_all(&bytes).expect("send");
                 }
+                Action::TakenOver | Action::Refused => unreachable!("nobody hands over"),
                 Action::Continue(_) => self.continued += 1,
                 Action::FullSync { .. } => self.rdb.clear(),
                 Action::Rdb(bytes) => self.rdb.extend(bytes),

@@ -20,7 +20,8 @@ pub fn read(text: &[u8], path: &str, rules: &Rules<'_>) -> Result<Vec<User>, Str
         match read_line(line, &format!("{path}:{}", index + 1), rules) {
             Ok(user) if names.insert(user.name.clone()) => users.push(user),
             Ok(user) => {
-                errors += &format!("WARNING: Duplicate user '{}' found on line {}. ", user.name, index + 1);
+                let (name, line) = (&user.name, index + 1);
+                let _ = write!(errors, "WARNING: Duplicate user '{name}' found on line {line}. ");
             }
             Err(error) => errors += &error,
         }

@@ -17,6 +17,8 @@ pub enum Endpoint {
 pub struct Config {
     /// Silence after which a node counts as PFAIL, in milliseconds.
     pub node_timeout_ms: u64,
+    /// Silence after which a node is pinged; 0: half the node timeout.
+    pub ping_interval_ms: u64,
     /// Working replicas that a primary keeps when one of its own moves to an orphaned primary.
     pub migration_barrier: usize,
     /// Serve nothing while a slot has no working owner.
@@ -63,6 +65,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             node_timeout_ms: 15_000,
+            ping_interval_ms: 0,
             migration_barrier: 1,
             require_full_coverage: true,
             allow_reads_when_down: false,
@@ -101,6 +104,11 @@ impl Config {
     /// The bus port that other nodes are told.
     pub fn announced_bus_port(&self) -> u16 {
         if self.announce_bus_port != 0 { self.announce_bus_port } else { self.bus_port }
+    }
+
+    /// A node that was not heard for this long is pinged.
+    pub fn silence_ms(&self) -> u64 {
+        if self.ping_interval_ms > 0 { self.ping_interval_ms } else { self.node_timeout_ms / 2 }
     }
 
     /// A node whose name is not known after this long is dropped.

@@ -93,7 +93,7 @@ impl ClusterState {
         }
     }
 
-    /// Pings who was not heard for half the node timeout, and renews a link on which nothing comes back.
+    /// Pings who was not heard for a while, and renews a link on which nothing comes back.
     fn keep_in_touch(&mut self, ix: NodeIx) {
         let now = self.now.mono;
         let timeout = self.config.node_timeout_ms;
@@ -112,7 +112,8 @@ impl ClusterState {
             return;
         }
         let handing_over = self.me().is_primary() && self.manual.paused && self.manual.replica == Some(ix);
-        if node.ping_sent.is_none() && (stuck(node.pong_received) || handing_over) {
+        let silent = now > node.pong_received + self.config.silence_ms();
+        if node.ping_sent.is_none() && (silent || handing_over) {
             self.ping(ix);
         }
     }

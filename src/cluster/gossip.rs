@@ -42,15 +42,15 @@ impl ClusterState {
         }
     }
 
-    /// Says in its header that this node understands extensions, as only these packets do.
+    /// A PING, PONG or MEET: its header, and no other packet's, says that this node understands extensions.
     fn gossip_message(&self, body: Body) -> Message {
         let mut header = self.header();
         header.mflags |= mflag::EXTENSIONS;
         Message { header, body }
     }
 
-    /// What this node tells of itself behind the gossip section, from its first packet on. What is missing
-    /// the receiver takes as withdrawn.
+    /// What this node tells of itself behind the gossip section, from its first packet on. The receiver takes what
+    /// is missing as withdrawn.
     fn extensions(&self, receiver: Extended) -> Extensions {
         let me = self.me();
         let some = |name: &String| Some(name.clone()).filter(|n| !n.is_empty());

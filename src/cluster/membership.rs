@@ -46,7 +46,7 @@ impl ClusterState {
         }
     }
 
-    /// The PONG that ends a handshake. The node gets its real name, or goes if we know that already.
+    /// The PONG that ends a handshake. The node gets its real name, or is dropped if that name is known already.
     pub(super) fn end_handshake(&mut self, ix: NodeIx, header: &Header) {
         if let Some(known) = self.nodes.find(&header.sender) {
             let name = self.named(known);

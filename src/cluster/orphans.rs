@@ -38,8 +38,7 @@ impl ClusterState {
         if most < 2 || spare != most || spare <= self.config.migration_barrier {
             return;
         }
-        // Of all replicas of the primaries with the most, the one with the smallest name goes, so that
-        // only one goes.
+        // Of the replicas of the primaries that have most, only the one with the smallest name moves.
         let candidate = places
             .iter()
             .filter(|ix| self.nodes[**ix].is_primary() && self.nodes.working_replicas(**ix) == most)

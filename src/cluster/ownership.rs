@@ -46,9 +46,9 @@ impl ClusterState {
         }
     }
 
-    /// `claimer` says, with its config epoch, that these slots are its own: the higher epoch wins, and over
-    /// an owner that does not claim the slot any more, any. Without the latter a slot given to a node with
-    /// a lower epoch would stay, for whoever heard that node first, with the one that gave it away.
+    /// `claimer` says, with its config epoch, that these slots are its own: the higher epoch wins, and any epoch
+    /// wins over an owner that does not claim the slot any more. Without the latter, who heard a new owner of lower
+    /// epoch before the old one would leave the slot with the old one.
     pub(super) fn hear_slots(&mut self, claimer: NodeIx, epoch: u64, claimed: &SlotBitmap) {
         if claimer == MYSELF {
             return;
@@ -102,7 +102,7 @@ impl ClusterState {
         self.log(Level::Notice, text);
     }
 
-    /// Which of the slots that we believe to be a node's it does not claim itself.
+    /// Notes which of the slots that we believe to be a node's it does not claim itself.
     pub(super) fn note_unclaimed(&mut self, owner: NodeIx, claimed: &SlotBitmap) {
         for slot in self.nodes[owner].slots.iter() {
             if claimed.get(slot) {
@@ -385,8 +385,8 @@ impl ClusterState {
             self.slots.migrating.remove(&slot);
         }
         self.set_slot_owner(slot, Some(node));
-        // A slot that this node gains is on disk before anybody is told. After a crash it would hear again that
-        // another node has one, but not that itself does.
+        // A slot that this node gains is on disk before anybody is told. After a crash others would tell it what
+        // they own, but nobody what it owns itself.
         if node == MYSELF {
             self.changed_durably();
         } else {

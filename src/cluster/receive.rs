@@ -10,7 +10,7 @@ use super::state::ClusterState;
 enum Identity {
     Known(NodeIx),
     Stranger,
-    /// Another node answers on the link than before; the link is closed.
+    /// Another node than before answers on the link, which is closed.
     Changed,
 }
 

@@ -23,7 +23,7 @@ pub struct Stats {
     pub sent: [u64; Kind::ALL.len()],
     /// By number of their type.
     pub received: [u64; Kind::ALL.len()],
-    /// Packets that were none; their links were closed.
+    /// What came and was no packet; the link was closed.
     pub malformed: u64,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Todo {
     pub announce: bool,
 }
 
-/// What the driver was last told to be.
+/// What the driver was last told that this node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Primary,
@@ -161,7 +161,7 @@ impl ClusterState {
         }
         let rest = std::mem::take(&mut self.out);
         let todo = std::mem::take(&mut self.todo);
-        // Health may ask to be looked at again later.
+        // The look at health may ask for another one.
         self.todo.health = todo.health;
         let mut actions = Vec::with_capacity(rest.len() + 3);
         if todo.save {
@@ -343,7 +343,7 @@ impl ClusterState {
     pub fn publish(&mut self, now: Now, channel: &[u8], payload: &[u8], shard: bool) {
         self.now = now;
         if message::HEADER_LEN + 8 + channel.len() + payload.len() > message::PACKET_MAX {
-            // With a raised `proto-max-bulk-len`. It would cost the links to everybody who hears it.
+            // Possible with a raised `proto-max-bulk-len`: whoever received it would cut the link.
             let bytes = payload.len();
             self.log(Level::Warning, format!("A published message of {bytes} bytes stays on this node"));
             return;

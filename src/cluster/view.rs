@@ -160,8 +160,8 @@ impl View {
         Some(self.migrating_to[at].1)
     }
 
-    /// `host:port` of MOVED and ASK for a client that speaks TLS or not, which stays with that. The host is empty where the client shall keep the one that it used,
-    /// and `?` where a host name is wanted and none is announced.
+    /// `host:port` of MOVED and ASK, with the port for clients that speak TLS or that do not. The host is empty
+    /// where the client shall keep the one that it used, and `?` where a host name is wanted and none is announced.
     pub fn endpoint(&self, ix: NodeIx, tls: bool) -> Option<String> {
         let node = self.node(ix)?;
         let host = match self.preferred_endpoint {

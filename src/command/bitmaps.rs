@@ -337,6 +337,7 @@ fn bitfield(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     })?;
     if results.iter().any(|(_, changed)| *changed) || grew && results.iter().any(|(n, _)| n.is_some()) {
         ctx.db.changed(args[1], event::SETBIT);
+        ctx.db.count_elements(results.iter().filter(|(_, changed)| *changed).count());
     } else if grew {
         // Nothing fitted, yet the string is longer than it was: replicas must follow.
         ctx.db.changed(args[1], event::MADE);

@@ -127,7 +127,7 @@ pub enum SyncRequest {
 /// How long a client has waited for a shard or a key that another holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Aside {
-    /// Its place in the row; 0: it does not wait.
+    /// Its place in the queue; 0: it does not wait.
     pub ticket: u64,
     /// How often it was put aside for the command that comes next.
     pub tries: u32,
@@ -156,7 +156,7 @@ impl Default for Conditions {
 pub struct Client {
     /// As CLIENT ID tells it: never given twice while the node runs.
     pub id: u64,
-    /// The worker that owns the connection, and the connection's place there.
+    /// Number of the worker that owns the connection.
     pub worker: usize,
     /// Place among the connections of its worker; free for another once it has closed.
     pub token: usize,

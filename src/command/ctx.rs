@@ -67,6 +67,8 @@ pub struct Block {
     /// For each key the command that concerns it alone, which does when the other keys' locks are not
     /// held; empty for a command that needs all its keys.
     pub alone: Vec<Vec<Vec<u8>>>,
+    /// The client is told when a key goes, too.
+    pub for_loss: bool,
 }
 
 /// What a client gets whose wait was in vain.
@@ -121,7 +123,7 @@ pub(super) fn container(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result<Ou
 impl Ctx<'_, '_, '_> {
     /// Whether the user may read keys that no argument of this call names.
     pub fn reads_any_key(&mut self, args: &[&[u8]]) -> bool {
-        let errand = Errand { id: self.id, listed: self.commands.get(self.id), args };
+        let errand = Errand { id: self.id, entry: self.commands.get(self.id), args };
         self.client.user().is_none_or(|user| user.reads_any_key(&errand))
     }
 
@@ -156,7 +158,14 @@ impl Ctx<'_, '_, '_> {
             let alone = if keys.len() > 1 { keys.clone().map(own).collect() } else { Vec::new() };
             let timeout_reply = TimeoutReply::NullArray;
             let keys = keys.collect();
-            return Ok(Outcome::Block(Box::new(Block { keys, timeout, timeout_reply, argv: None, alone })));
+            return Ok(Outcome::Block(Box::new(Block {
+                keys,
+                timeout,
+                timeout_reply,
+                argv: None,
+                alone,
+                for_loss: false,
+            })));
         }
         match in_vain {
             TimeoutReply::Null => self.reply.null(),
@@ -176,6 +185,7 @@ impl Ctx<'_, '_, '_> {
     ) -> Result<Outcome, Fail> {
         if removed > 0 {
             self.remove_if_empty(key, empty, event);
+            self.db.count_elements(removed);
         }
         self.reply.int(removed as i64);
         DONE

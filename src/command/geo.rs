@@ -579,6 +579,7 @@ fn store(
     if !found.is_empty() {
         ctx.db.insert(target, Value::SortedSet(Box::new(set)), None);
         ctx.db.changed(target, event);
+        ctx.db.count_elements(found.len());
     } else if ctx.db.remove(target) {
         ctx.db.changed(target, event::DEL);
     }

@@ -157,6 +157,7 @@ fn set_fields(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<i64> {
         ctx.db.fields_changed(args[1], before);
     }
     ctx.db.changed(args[1], event::HSET);
+    ctx.db.count_elements((args.len() - 2) / 2);
     Ok(created)
 }
 

@@ -71,20 +71,22 @@ fn pfadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         if !exists {
             *bytes = hll::empty();
         }
-        let mut changed = !exists;
+        // To have made it counts as a change, too.
+        let mut changes = usize::from(!exists);
         for element in &args[2..] {
-            changed |= hll::add(bytes, element, max_sparse)?;
+            changes += usize::from(hll::add(bytes, element, max_sparse)?);
         }
-        if changed {
+        if changes > 0 {
             hll::forget_cached(bytes);
         }
-        Ok::<bool, Corrupted>(changed)
+        Ok::<usize, Corrupted>(changes)
     });
-    let changed = result?;
-    if changed {
+    let changes = result?;
+    if changes > 0 {
         ctx.db.changed(args[1], event::PFADD);
+        ctx.db.count_elements(changes);
     }
-    ctx.reply.int(i64::from(changed));
+    ctx.reply.int(i64::from(changes > 0));
     DONE
 }
 

@@ -141,6 +141,7 @@ impl QueueEnd for End {
         }
         let empty = list.is_empty();
         ctx.remove_if_empty(key, empty, self.pop_event());
+        ctx.db.count_elements(n);
         Ok(Some(n))
     }
 }
@@ -211,6 +212,7 @@ fn push(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End, create: bool) -> Re
     }
     ctx.reply.int(list.len() as i64);
     ctx.db.changed(args[1], end.push_event());
+    ctx.db.count_elements(args.len() - 2);
     DONE
 }
 
@@ -255,6 +257,7 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
     }
     let empty = list.is_empty();
     ctx.remove_if_empty(args[1], empty, end.pop_event());
+    ctx.db.count_elements(n);
     DONE
 }
 
@@ -327,6 +330,7 @@ fn lrem(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     ctx.reply.int(removed as i64);
     if removed > 0 {
         ctx.remove_if_empty(args[1], empty, event::LREM);
+        ctx.db.count_elements(removed);
     }
     DONE
 }
@@ -351,11 +355,10 @@ fn ltrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         let before = list.len();
         list.trim(clamp_range(start, stop, before));
         let (after, empty) = (list.len(), list.is_empty());
-        ctx.remove_if_empty(args[1], empty, event::LTRIM);
         // Whoever watches the key is told even when everything stays.
-        if after == before {
-            ctx.db.record_nothing();
-        }
+        let event = if after == before { event::LTRIM.uncounted() } else { event::LTRIM };
+        ctx.remove_if_empty(args[1], empty, event);
+        ctx.db.count_elements(before - after);
     }
     ctx.reply.ok();
     DONE

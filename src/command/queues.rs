@@ -60,7 +60,14 @@ fn several<E: QueueEnd>(args: &[&[u8]], at: usize) -> Result<(Range<usize>, E, u
     let end = E::parse(args.get(keys.end).ok_or(Fail::Syntax)?)?;
     let count = match &args[keys.end + 1..] {
         [] => 1,
-        [word, count] if is(word, "count") => at_least_one(count, "ERR count should be greater than 0")?,
+        [word, count, rest @ ..] if is(word, "count") => {
+            // A wrong count is told before what is wrong behind it.
+            let count = at_least_one(count, "ERR count should be greater than 0")?;
+            if !rest.is_empty() {
+                return Err(Fail::Syntax);
+            }
+            count
+        }
         _ => return Err(Fail::Syntax),
     };
     Ok((keys, end, count))

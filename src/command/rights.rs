@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::spec::{Channels, flags, key};
-use super::table::Listed;
+use super::table::CommandEntry;
 use crate::acl::{Demand, Denial, KeyUse, Keys, selector};
 
 /// A call as its user's rights are asked about it.
@@ -12,7 +12,7 @@ pub struct Errand<'a> {
     /// The command's place in the table.
     pub id: usize,
     /// Its entry in the table.
-    pub listed: &'a Listed,
+    pub entry: &'a CommandEntry,
     /// All words, the name included.
     pub args: &'a [&'a [u8]],
 }
@@ -23,7 +23,7 @@ impl Demand for Errand<'_> {
     }
 
     fn is_free(&self) -> bool {
-        self.listed.command.has(flags::NO_AUTH)
+        self.entry.command.has(flags::NO_AUTH)
     }
 
     fn first_arg(&self) -> Option<&[u8]> {
@@ -46,13 +46,13 @@ impl Demand for Errand<'_> {
             }
             access
         };
-        let uses = self.listed.command.key_uses(self.args).unwrap_or_default();
+        let uses = self.entry.command.key_uses(self.args).unwrap_or_default();
         uses.into_iter().map(|(at, flags)| KeyUse { at, access: access(flags) }).collect()
     }
 
     fn channels(&self) -> (Range<usize>, bool) {
         let all = 1..self.args.len();
-        match self.listed.command.channels {
+        match self.entry.command.channels {
             Channels::None => (0..0, false),
             Channels::First => (1..all.end.min(2), false),
             Channels::All => (all, false),
@@ -65,7 +65,7 @@ impl Errand<'_> {
     /// What was refused: the command, the key or the channel.
     pub fn object(&self, denial: Denial) -> &[u8] {
         match denial {
-            Denial::Command => self.listed.original.as_bytes(),
+            Denial::Command => self.entry.original.as_bytes(),
             Denial::Key(at) | Denial::Channel(at) => self.args[at],
         }
     }

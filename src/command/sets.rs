@@ -83,6 +83,7 @@ fn sadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     if added > 0 {
         ctx.db.changed(args[1], event::SADD);
+        ctx.db.count_elements(added as usize);
     }
     ctx.reply.int(added);
     DONE
@@ -170,9 +171,11 @@ fn pop_many(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: usize) -> Result {
     }
     // Nothing is left to chance when all are taken: replicas are told that the key is deleted.
     if count >= set.len() {
-        ctx.reply.set(set.len());
+        let all = set.len();
+        ctx.reply.set(all);
         set.iter().for_each(|member| bulk_item(ctx.reply, member));
         ctx.remove_if_empty(key, true, event::SPOP);
+        ctx.db.count_elements(all);
         ctx.db.record_deletion(Cause::Server, key);
         return DONE;
     }
@@ -186,6 +189,7 @@ fn pop_many(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: usize) -> Result {
         }));
     }
     ctx.db.changed(key, event::SPOP);
+    ctx.db.count_elements(popped.len());
     for members in popped.chunks(SREM_MEMBERS) {
         let mut record: Vec<&[u8]> = vec![b"SREM", key];
         record.extend(members.iter().map(Vec::as_slice));

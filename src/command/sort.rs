@@ -316,6 +316,7 @@ fn store(ctx: &mut Ctx<'_, '_, '_>, target: &[u8], elements: &[Vec<u8>], get: &[
     if len > 0 {
         ctx.db.insert(target, Value::List(Box::new(list)), None);
         ctx.db.changed(target, event::SORTSTORE);
+        ctx.db.count_elements(len);
     } else if ctx.db.remove(target) {
         ctx.db.changed(target, event::DEL);
     }

@@ -66,6 +66,7 @@ impl QueueEnd for End {
         }
         let empty = set.is_empty();
         ctx.remove_if_empty(key, empty, self.event());
+        ctx.db.count_elements(n);
         Ok(Some(n))
     }
 }
@@ -105,7 +106,7 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
         ctx.reply.array(0);
         return DONE;
     };
-    let reply = &mut *ctx.reply;
+    let (before, reply) = (set.len(), &mut *ctx.reply);
     match count {
         Some(0) => {
             reply.array(0);
@@ -127,8 +128,9 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
             }
         }
     }
-    let empty = set.is_empty();
+    let (left, empty) = (set.len(), set.is_empty());
     ctx.remove_if_empty(args[1], empty, end.event());
+    ctx.db.count_elements(before - left);
     DONE
 }
 

@@ -346,6 +346,7 @@ fn remove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], by: By) -> Result {
             By::Member => event::ZREMRANGEBYLEX,
         };
         ctx.remove_if_empty(args[1], empty, event);
+        ctx.db.count_elements(removed);
     }
     ctx.reply.int(removed as i64);
     DONE

@@ -165,6 +165,7 @@ pub(super) fn zadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     if new + changed > 0 {
         ctx.db.changed(args[1], event::ZADD);
+        ctx.db.count_elements((new + changed) as usize);
     }
     ctx.reply.int(if o.count_changes { new + changed } else { new });
     DONE

@@ -414,6 +414,7 @@ fn xack(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let done = ids.into_iter().filter(|id| group.acknowledge(*id)).count();
     if done > 0 {
         ctx.db.changed(args[1], event::PENDING);
+        ctx.db.count_elements(done);
     }
     ctx.reply.int(done as i64);
     DONE

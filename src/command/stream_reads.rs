@@ -195,7 +195,14 @@ impl<'a> Read<'a> {
         };
         let alone = if keys.len() > 1 { keys.iter().map(alone).collect() } else { Vec::new() };
         let timeout_reply = TimeoutReply::NullArray;
-        let block = Block { keys, timeout: self.timeout, timeout_reply, argv: Some(argv), alone };
+        let block = Block {
+            keys,
+            timeout: self.timeout,
+            timeout_reply,
+            argv: Some(argv),
+            alone,
+            for_loss: self.group.is_some(),
+        };
         Ok(Outcome::Block(Box::new(block)))
     }
 }

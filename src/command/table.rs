@@ -43,7 +43,7 @@ pub const FAMILIES: &Families = &[
 
 /// A command under the name it goes by.
 #[derive(Debug)]
-pub struct Listed {
+pub struct CommandEntry {
     /// Lower case; a subcommand is `container|name`.
     pub name: String,
     /// The name before `rename-command`, by which users' rights speak of it.
@@ -63,7 +63,7 @@ pub struct Listed {
 /// Index of commands by name, without case.
 #[derive(Debug)]
 pub struct CommandTable {
-    listed: Vec<Listed>,
+    entries: Vec<CommandEntry>,
     /// Ids by the names before `rename-command`.
     originals: HashMap<&'static str, usize>,
     /// Open addressing over [`Spelling`]s.
@@ -124,7 +124,7 @@ impl CommandTable {
     /// empty new name (`rename-command`).
     pub fn new(mode: Mode, families: &Families, renames: &[(String, String)]) -> Self {
         let mut table = Self {
-            listed: Vec::new(),
+            entries: Vec::new(),
             originals: HashMap::new(),
             places: vec![Place::default(); PLACES].into_boxed_slice(),
         };
@@ -142,7 +142,7 @@ impl CommandTable {
 
     /// The next command will be found by `name`.
     fn index(&mut self, name: &str) {
-        let id = self.listed.len();
+        let id = self.entries.len();
         let spelling = Spelling::of(name.as_bytes());
         let mut at = spelling.place();
         while self.places[at].spelling.len != 0 {
@@ -151,14 +151,14 @@ impl CommandTable {
         self.places[at] = Place { spelling, id: id as u16 };
     }
 
-    /// One without a name is listed as well, so that users' rights can speak of it.
+    /// One without a name is kept as well, so that users' rights can speak of it.
     fn add(&mut self, mode: Mode, name: String, command: &'static Command) {
-        let id = self.listed.len();
+        let id = self.entries.len();
         self.originals.insert(command.name, id);
         let removed = name.is_empty();
         let subcommands: Vec<_> = command.subcommands.iter().filter(|sub| sub.exists_below(mode)).collect();
         let container = name.clone();
-        self.listed.push(Listed {
+        self.entries.push(CommandEntry {
             original: command.name.to_owned(),
             removed,
             name,
@@ -168,7 +168,7 @@ impl CommandTable {
             subcommands: (id + 1..=id + subcommands.len()).collect(),
         });
         for sub in subcommands {
-            self.listed.push(Listed {
+            self.entries.push(CommandEntry {
                 name: format!("{container}|{}", sub.name),
                 original: format!("{}|{}", command.name, sub.name),
                 removed,
@@ -189,7 +189,7 @@ impl CommandTable {
             let place = &self.places[at];
             if place.spelling == spelling {
                 let id = usize::from(place.id);
-                if name.len() <= 8 || self.listed[id].name.as_bytes().eq_ignore_ascii_case(name) {
+                if name.len() <= 8 || self.entries[id].name.as_bytes().eq_ignore_ascii_case(name) {
                     // The empty name is what every empty place holds.
                     return (!name.is_empty()).then_some(id);
                 }
@@ -202,36 +202,36 @@ impl CommandTable {
 
     /// The id of a container's subcommand.
     pub fn find_sub(&self, container: usize, word: &[u8]) -> Option<usize> {
-        let mut subs = self.listed[container].subcommands.iter().copied();
-        subs.find(|&id| self.listed[id].command.name.as_bytes().eq_ignore_ascii_case(word))
+        let mut subs = self.entries[container].subcommands.iter().copied();
+        subs.find(|&id| self.entries[id].command.name.as_bytes().eq_ignore_ascii_case(word))
     }
 
     /// The command of an id that [`find`](Self::find) or [`find_sub`](Self::find_sub) gave.
     #[inline]
-    pub fn get(&self, id: usize) -> &Listed {
-        &self.listed[id]
+    pub fn get(&self, id: usize) -> &CommandEntry {
+        &self.entries[id]
     }
 
     /// Commands and subcommands: ids are below it.
     pub fn len(&self) -> usize {
-        self.listed.len()
+        self.entries.len()
     }
 
     /// No commands at all; never so in a node.
     pub fn is_empty(&self) -> bool {
-        self.listed.is_empty()
+        self.entries.is_empty()
     }
 
     /// Top-level commands that can be called, each with its id.
-    pub fn commands(&self) -> impl Iterator<Item = (usize, &Listed)> {
-        self.listed.iter().enumerate().filter(|(_, l)| !l.name.contains('|') && !l.removed)
+    pub fn commands(&self) -> impl Iterator<Item = (usize, &CommandEntry)> {
+        self.entries.iter().enumerate().filter(|(_, entry)| !entry.name.contains('|') && !entry.removed)
     }
 }
 
 /// Users' rights speak of commands by their original names.
 impl Catalog for CommandTable {
     fn count(&self) -> usize {
-        self.listed.len()
+        self.entries.len()
     }
 
     fn find(&self, name: &[u8]) -> Option<usize> {
@@ -244,15 +244,15 @@ impl Catalog for CommandTable {
     }
 
     fn subcommands(&self, id: usize) -> &[usize] {
-        &self.listed[id].subcommands
+        &self.entries[id].subcommands
     }
 
     fn name(&self, id: usize) -> &str {
-        &self.listed[id].original
+        &self.entries[id].original
     }
 
     fn categories(&self, id: usize) -> Categories {
-        self.listed[id].command.acl_categories()
+        self.entries[id].command.acl_categories()
     }
 }
 
@@ -267,8 +267,8 @@ mod tests {
             &[],
             &[("get".into(), "Fetch".into()), ("set".into(), String::new())],
         );
-        for (id, listed) in table.commands() {
-            assert_eq!(table.find(listed.name.to_uppercase().as_bytes()), Some(id));
+        for (id, entry) in table.commands() {
+            assert_eq!(table.find(entry.name.to_uppercase().as_bytes()), Some(id));
         }
         assert!(table.find(b"get").is_none() && table.find(b"set").is_none());
         assert_eq!(table.get(table.find(b"FETCH").unwrap()).command.name, "get");
@@ -278,11 +278,11 @@ mod tests {
     #[test]
     fn rows_are_well_formed() {
         let table = CommandTable::new(Mode::Data, &[], &[]);
-        for listed in &table.listed {
-            let c = listed.command;
-            assert!(!c.summary.is_empty() && !c.since.is_empty(), "{} is documented", listed.name);
-            assert!(c.name.bytes().all(|b| !b.is_ascii_uppercase()), "{}", listed.name);
-            assert!(c.arity != 0 && c.accepts(c.arity.unsigned_abs() as usize), "{}", listed.name);
+        for entry in &table.entries {
+            let c = entry.command;
+            assert!(!c.summary.is_empty() && !c.since.is_empty(), "{} is documented", entry.name);
+            assert!(c.name.bytes().all(|b| !b.is_ascii_uppercase()), "{}", entry.name);
+            assert!(c.arity != 0 && c.accepts(c.arity.unsigned_abs() as usize), "{}", entry.name);
         }
     }
 }

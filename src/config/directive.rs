@@ -40,8 +40,6 @@ pub struct Directive {
 pub enum Meaning {
     /// It does what its name says.
     Here,
-    /// Read, shown and kept, but the part of the server that would heed it is not there yet.
-    Later,
     /// Read, shown and kept for the sake of existing files; there is nothing that it could steer.
     None,
 }
@@ -65,6 +63,8 @@ pub enum Effect {
     Tls,
     /// The sockets that clients connect to.
     Listeners,
+    /// What ps shows of the process.
+    Title,
     /// Those of clients that speak TLS.
     TlsListeners,
     /// Level, file, format and syslog of the log.
@@ -98,7 +98,7 @@ pub enum Effect {
 
 impl Effect {
     /// Each part once.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Password,
         Self::AclLog,
         Self::OpenFiles,
@@ -107,6 +107,7 @@ impl Effect {
         Self::Locale,
         Self::Tls,
         Self::Listeners,
+        Self::Title,
         Self::TlsListeners,
         Self::Log,
         Self::CrashReport,

@@ -68,8 +68,8 @@ impl Config {
         if self.port == 0 { self.tls_port } else { self.port }
     }
 
-    /// The directives that differ from their default although they do nothing here (yet), to be
-    /// named once in the log at the start.
+    /// The directives that differ from their default although they do nothing here, to be named
+    /// once in the log at the start.
     pub fn unheeded(&self) -> Vec<&'static Directive> {
         let default = Self::default();
         table::DIRECTIVES

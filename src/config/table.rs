@@ -1,12 +1,12 @@
 //! Every directive, declared once. Names, ranges and defaults: the configuration reference of
 //! Redis 7.4, checked against CONFIG GET of a running server.
 //!
-//! `here`, `later` and `none` say what a directive means in this server, see [`Meaning`].
+//! `here` and `none` say what a directive means in this server, see [`Meaning`].
 
 use super::directive::Effect::{
     AclLog, AppendFsync, AppendOnly, Backlog, Cluster, CrashReport, Directory, Encodings, Events, Gate,
     Listeners, Locale, Log, Memory as MemoryLimit, Observers, OomScore, OpenFiles, Password, SaveFailure,
-    Scripts, Tls, TlsListeners,
+    Scripts, Title, Tls, TlsListeners,
 };
 use super::directive::Form::{Bool, Choice, Compound, Int, Memory, MemoryOrPercent, Octal, Secret, Text};
 use super::directive::{Directive, Form, Meaning, Place};
@@ -39,10 +39,6 @@ const fn here(name: &'static str, default: &'static str, form: Form) -> Directiv
     Directive::new(name, default, form, Meaning::Here)
 }
 
-const fn later(name: &'static str, default: &'static str, form: Form) -> Directive {
-    Directive::new(name, default, form, Meaning::Later)
-}
-
 const fn none(name: &'static str, default: &'static str, form: Form) -> Directive {
     Directive::new(name, default, form, Meaning::None)
 }
@@ -51,16 +47,16 @@ const fn none(name: &'static str, default: &'static str, form: Form) -> Directiv
 #[rustfmt::skip] // one row a line
 pub static DIRECTIVES: &[Directive] = &[
     // Network
-    here("bind", "* -::*", Compound(at!(bind))).moves(&[Listeners, TlsListeners]),
-    later("bind-source-addr", "", Text(at!(bind_source_addr))),
-    here("port", "6379", Int(0, 65535, at!(port))).moves(&[Listeners, Cluster]),
+    here("bind", "* -::*", Compound(at!(bind))).moves(&[Listeners, TlsListeners, Title]),
+    here("bind-source-addr", "", Text(at!(bind_source_addr))).moves(&[Cluster]),
+    here("port", "6379", Int(0, 65535, at!(port))).moves(&[Listeners, Cluster, Title]),
     here("tcp-backlog", "511", Int(0, INT_MAX, at!(tcp_backlog))).immutable(),
     here("unixsocket", "", Text(at!(unixsocket))).immutable(),
     here("unixsocketperm", "0", Octal(0, 0o777, at!(unixsocketperm))).immutable(),
     here("timeout", "0", Int(0, INT_MAX, at!(timeout))),
     here("tcp-keepalive", "300", Int(0, INT_MAX, at!(tcp_keepalive))),
     here("protected-mode", "yes", Bool(at!(protected_mode))),
-    later("socket-mark-id", "0", Int(0, UINT_MAX, at!(socket_mark_id))).immutable(),
+    here("socket-mark-id", "0", Int(0, UINT_MAX, at!(socket_mark_id))).immutable(),
     // TLS
     here("tls-port", "0", Int(0, 65535, at!(tls_port))).moves(&[Tls, TlsListeners, Cluster]),
     here("tls-cert-file", "", Text(at!(tls_cert_file))).moves(&[Tls]),
@@ -89,16 +85,16 @@ pub static DIRECTIVES: &[Directive] = &[
     here("loglevel", "notice", Choice(at!(loglevel))).moves(&[Log]),
     here("logfile", "", Text(at!(logfile))).immutable(),
     here("log-format", "redis", Choice(at!(log_format))).moves(&[Log]),
-    later("syslog-enabled", "no", Bool(at!(syslog_enabled))).immutable(),
-    later("syslog-ident", "redis", Text(at!(syslog_ident))).immutable(),
-    later("syslog-facility", "local0", Choice(at!(syslog_facility))).immutable(),
+    here("syslog-enabled", "no", Bool(at!(syslog_enabled))).immutable(),
+    here("syslog-ident", "redis", Text(at!(syslog_ident))).immutable(),
+    here("syslog-facility", "local0", Choice(at!(syslog_facility))).immutable(),
     here("crash-log-enabled", "yes", Bool(at!(crash_log_enabled))).moves(&[CrashReport]),
     none("crash-memcheck-enabled", "yes", Bool(at!(crash_memcheck_enabled))),
     here("use-exit-on-panic", "no", Bool(at!(use_exit_on_panic))).hidden().moves(&[CrashReport]),
     here("databases", "16", Int(1, INT_MAX, at!(databases))).immutable(),
     here("always-show-logo", "no", Bool(at!(always_show_logo))).immutable(),
-    none("set-proc-title", "yes", Bool(at!(set_proc_title))).immutable(),
-    none("proc-title-template", "{title} {listen-addr} {server-mode}", Text(at!(proc_title_template))).check(settings::proc_title_is_valid),
+    here("set-proc-title", "yes", Bool(at!(set_proc_title))).immutable(),
+    here("proc-title-template", "{title} {listen-addr} {server-mode}", Text(at!(proc_title_template))).check(settings::proc_title_is_valid).moves(&[Title]),
     here("shutdown-timeout", "10", Int(0, INT_MAX, at!(shutdown_timeout))),
     here("shutdown-on-sigint", "default", Compound(at!(shutdown_on_sigint))),
     here("shutdown-on-sigterm", "default", Compound(at!(shutdown_on_sigterm))),
@@ -109,8 +105,8 @@ pub static DIRECTIVES: &[Directive] = &[
     none("io-threads-do-reads", "no", Bool(at!(io_threads_do_reads))).immutable(),
     here("server-cpulist", "", Text(at!(server_cpulist))).alias("server_cpulist").immutable(),
     here("bio-cpulist", "", Text(at!(bio_cpulist))).alias("bio_cpulist").immutable(),
-    none("aof-rewrite-cpulist", "", Text(at!(aof_rewrite_cpulist))).alias("aof_rewrite_cpulist").immutable(),
-    none("bgsave-cpulist", "", Text(at!(bgsave_cpulist))).alias("bgsave_cpulist").immutable(),
+    here("aof-rewrite-cpulist", "", Text(at!(aof_rewrite_cpulist))).alias("aof_rewrite_cpulist").immutable(),
+    here("bgsave-cpulist", "", Text(at!(bgsave_cpulist))).alias("bgsave_cpulist").immutable(),
     here("hz", "10", Int(0, INT_MAX, at!(hz))),
     none("dynamic-hz", "yes", Bool(at!(dynamic_hz))),
     none("ignore-warnings", "", Text(at!(ignore_warnings))),
@@ -128,11 +124,11 @@ pub static DIRECTIVES: &[Directive] = &[
     here("dir", ".", Text(at!(dir))).protected().moves(&[Directory]).not_while_loading(),
     here("rdbcompression", "yes", Bool(at!(rdbcompression))).moves(&[Encodings]),
     here("rdbchecksum", "yes", Bool(at!(rdbchecksum))).immutable(),
-    later("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
+    none("rdb-del-sync-files", "no", Bool(at!(rdb_del_sync_files))),
     here("rdb-key-save-delay", "0", Int(INT_MIN, INT_MAX, at!(rdb_key_save_delay))).hidden(),
     here("rdb-save-incremental-fsync", "yes", Bool(at!(rdb_save_incremental_fsync))),
     here("stop-writes-on-bgsave-error", "yes", Bool(at!(stop_writes_on_bgsave_error))).moves(&[SaveFailure]),
-    later("sanitize-dump-payload", "no", Choice(at!(sanitize_dump_payload))),
+    none("sanitize-dump-payload", "no", Choice(at!(sanitize_dump_payload))),
     // AppendOnly
     here("appendonly", "no", Bool(at!(appendonly))).moves(&[AppendOnly]).not_while_loading(),
     here("appendfilename", "appendonly.aof", Text(at!(appendfilename))).immutable().check(settings::appendfilename_is_a_name),
@@ -157,13 +153,13 @@ pub static DIRECTIVES: &[Directive] = &[
     here("replica-announce-ip", "", Text(at!(replica_announce_ip))).alias("slave-announce-ip"),
     here("replica-announce-port", "0", Int(0, 65535, at!(replica_announce_port))).alias("slave-announce-port"),
     here("replica-ignore-maxmemory", "yes", Bool(at!(replica_ignore_maxmemory))).alias("slave-ignore-maxmemory").moves(&[Gate]),
-    later("replica-ignore-disk-write-errors", "no", Bool(at!(replica_ignore_disk_write_errors))),
+    here("replica-ignore-disk-write-errors", "no", Bool(at!(replica_ignore_disk_write_errors))),
     none("replica-lazy-flush", "no", Bool(at!(replica_lazy_flush))).alias("slave-lazy-flush"),
     here("repl-backlog-size", "1048576", Memory(1, LONG_MAX, at!(repl_backlog_size))).moves(&[Backlog]),
     here("repl-backlog-ttl", "3600", Int(0, LONG_MAX, at!(repl_backlog_ttl))),
     here("repl-timeout", "60", Int(1, INT_MAX, at!(repl_timeout))),
     here("repl-ping-replica-period", "10", Int(1, INT_MAX, at!(repl_ping_replica_period))).alias("repl-ping-slave-period").moves(&[Cluster]),
-    later("repl-disable-tcp-nodelay", "no", Bool(at!(repl_disable_tcp_nodelay))),
+    here("repl-disable-tcp-nodelay", "no", Bool(at!(repl_disable_tcp_nodelay))),
     here("repl-diskless-sync", "yes", Bool(at!(repl_diskless_sync))),
     here("repl-diskless-sync-delay", "5", Int(0, INT_MAX, at!(repl_diskless_sync_delay))),
     here("repl-diskless-sync-max-replicas", "0", Int(0, INT_MAX, at!(repl_diskless_sync_max_replicas))),
@@ -183,7 +179,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("cluster-require-full-coverage", "yes", Bool(at!(cluster_require_full_coverage))).moves(&[Cluster]),
     here("cluster-replica-no-failover", "no", Bool(at!(cluster_replica_no_failover))).alias("cluster-slave-no-failover").moves(&[Cluster]),
     here("cluster-allow-reads-when-down", "no", Bool(at!(cluster_allow_reads_when_down))).moves(&[Cluster]),
-    later("cluster-allow-pubsubshard-when-down", "yes", Bool(at!(cluster_allow_pubsubshard_when_down))).moves(&[Cluster]),
+    here("cluster-allow-pubsubshard-when-down", "yes", Bool(at!(cluster_allow_pubsubshard_when_down))).moves(&[Cluster]),
     here("cluster-link-sendbuf-limit", "0", Memory(0, ULONG_MAX, at!(cluster_link_sendbuf_limit))).moves(&[Cluster]),
     here("cluster-announce-ip", "", Text(at!(cluster_announce_ip))).moves(&[Cluster]),
     here("cluster-announce-port", "0", Int(0, 65535, at!(cluster_announce_port))).moves(&[Cluster]),
@@ -192,7 +188,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("cluster-announce-hostname", "", Text(at!(cluster_announce_hostname))).check(settings::hostname_is_valid).moves(&[Cluster]),
     here("cluster-announce-human-nodename", "", Text(at!(cluster_announce_human_nodename))).check(settings::human_nodename_is_valid).moves(&[Cluster]),
     here("cluster-preferred-endpoint-type", "ip", Choice(at!(cluster_preferred_endpoint_type))).moves(&[Cluster]),
-    later("cluster-ping-interval", "0", Int(0, LONG_MAX, at!(cluster_ping_interval))).hidden(),
+    here("cluster-ping-interval", "0", Int(0, LONG_MAX, at!(cluster_ping_interval))).hidden().moves(&[Cluster]),
     // Memory
     here("maxmemory", "0", Memory(0, ULONG_MAX, at!(maxmemory))).moves(&[MemoryLimit, Gate]),
     here("maxmemory-policy", "noeviction", Choice(at!(maxmemory_policy))).moves(&[MemoryLimit]),
@@ -252,7 +248,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("latency-monitor-threshold", "0", Int(0, LONG_MAX, at!(latency_monitor_threshold))).moves(&[Observers]),
     here("latency-tracking", "yes", Bool(at!(latency_tracking))).moves(&[Observers]),
     here("latency-tracking-info-percentiles", "50 99 99.9", Compound(at!(latency_tracking_info_percentiles))),
-    none("hide-user-data-from-log", "no", Bool(at!(hide_user_data_from_log))),
+    here("hide-user-data-from-log", "no", Bool(at!(hide_user_data_from_log))),
 ];
 
 #[cfg(test)]
@@ -352,7 +348,6 @@ mod tests {
             let about: String = block.lines().filter(|line| directive(line).is_none()).collect();
             let meaning = match () {
                 () if about.starts_with("# No effect here") => Meaning::None,
-                () if about.starts_with("# Not yet") => Meaning::Later,
                 () => Meaning::Here,
             };
             for line in block.lines().filter_map(directive) {

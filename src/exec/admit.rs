@@ -12,12 +12,12 @@ use crate::base::time::UnixMs;
 use crate::cluster::view::View;
 use crate::command::client::{Client, Queued};
 use crate::command::spec::flags;
-use crate::command::table::Listed;
+use crate::command::table::CommandEntry;
 use crate::command::{Command, Fail, gate, is};
 use crate::keyspace::{Db, Locked};
 use crate::resp::Reply;
 
-/// Conditions that change a command's way and refuse nothing.
+/// Conditions that send a command another way, but refuse none.
 const NOT_REFUSING: u32 = gate::CLUSTER | gate::IN_MULTI | gate::ASKING | gate::RESTRICTED;
 
 /// What was found out about a command that may run, and must hold still once its locks are held.
@@ -29,7 +29,7 @@ pub(super) struct Admitted<'a> {
     pub asking: bool,
     /// `None` for the common case, one key in a slot that is ours and stays.
     route: Option<Route<'a>>,
-    /// By which view that was found.
+    /// The view that this was found by.
     view: Option<*const View>,
 }
 
@@ -78,7 +78,7 @@ impl Executor {
         host: &mut dyn Host,
         client: &mut Client,
         call: &Call<'a>,
-        listed: &Listed,
+        entry: &CommandEntry,
         bits: u32,
         reply: &mut Reply,
     ) -> Result<Admitted<'a>, After> {
@@ -89,22 +89,22 @@ impl Executor {
             client.set_asking(false);
         }
         if bits & (gate::RESTRICTED | gate::UNAUTHENTICATED) == gate::RESTRICTED {
-            self.pass_rights(host, client, call, listed, reply)?;
+            self.pass_rights(host, client, call, entry, reply)?;
         }
         // A command that belongs to another node is sent there first, and only then refused for what this
         // node is: a primary that became a replica redirects its writers, it does not answer READONLY.
         let first = if bits & gate::CLUSTER != 0 { gate::UNAUTHENTICATED | gate::LOADING } else { !0 };
         if bits & first & !NOT_REFUSING != 0 {
-            self.pass_gate(host, client, call, listed, bits & first, admitted.asking, reply)?;
+            self.pass_gate(host, client, call, entry, bits & first, admitted.asking, reply)?;
         }
         if admitted.clustered {
             self.find_route(client, call, bits, &mut admitted, reply)?;
             if bits & !first & !NOT_REFUSING != 0 {
-                self.pass_gate(host, client, call, listed, bits & !first, admitted.asking, reply)?;
+                self.pass_gate(host, client, call, entry, bits & !first, admitted.asking, reply)?;
             }
         }
         if bits & gate::IN_MULTI != 0 {
-            self.pass_multi(host, client, call, listed, &admitted, reply)?;
+            self.pass_multi(host, client, call, entry, &admitted, reply)?;
         }
         Ok(admitted)
     }
@@ -116,13 +116,13 @@ impl Executor {
         host: &mut dyn Host,
         client: &mut Client,
         call: &Call<'_>,
-        listed: &Listed,
+        entry: &CommandEntry,
         reply: &mut Reply,
     ) -> Result<(), After> {
         let context = if client.in_multi() { Context::Multi } else { Context::Toplevel };
         let Err((_, reason)) = self.check_rights(host, client, call, context) else { return Ok(()) };
         let fail = Fail::owned(format!("NOPERM {reason}"));
-        let fail = self.note_refusal(client, Some(listed.command), fail);
+        let fail = self.note_refusal(client, Some(entry.command), fail);
         self.reject(call.id, &fail, reply);
         Err(After::Done)
     }
@@ -135,7 +135,7 @@ impl Executor {
         host: &mut dyn Host,
         client: &mut Client,
         call: &Call<'_>,
-        listed: &Listed,
+        entry: &CommandEntry,
         bits: u32,
         asking: bool,
         reply: &mut Reply,
@@ -147,7 +147,7 @@ impl Executor {
         let subscribed = || {
             Fail::owned(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-                listed.name
+                entry.name
             ))
         };
         let refusal = match self.refusal(host, bits, call.now) {
@@ -156,7 +156,7 @@ impl Executor {
             None => None,
         };
         if let Some(fail) = refusal {
-            let fail = self.note_refusal(client, Some(listed.command), fail);
+            let fail = self.note_refusal(client, Some(entry.command), fail);
             self.reject(call.id, &fail, reply);
             return Err(After::Done);
         }
@@ -194,7 +194,7 @@ impl Executor {
         checked.map_err(|fail| self.send_away(client, call.id, &fail, reply))
     }
 
-    /// Answers with a redirection or a refusal of the cluster's.
+    /// Answers with a redirection, or with why the cluster does not serve.
     fn send_away(&mut self, client: &mut Client, id: usize, fail: &Fail, reply: &mut Reply) -> After {
         if let Some(multi) = client.multi_mut() {
             multi.aborted = true;
@@ -210,7 +210,7 @@ impl Executor {
         host: &mut dyn Host,
         client: &mut Client,
         call: &Call<'_>,
-        listed: &Listed,
+        entry: &CommandEntry,
         admitted: &Admitted<'_>,
         reply: &mut Reply,
     ) -> Result<(), After> {
@@ -222,10 +222,10 @@ impl Executor {
         {
             return Err(self.send_away(client, call.id, &fail, reply));
         }
-        if self.queue(client, call, listed, reply) { Err(After::Done) } else { Ok(()) }
+        if self.queue(client, call, entry, reply) { Err(After::Done) } else { Ok(()) }
     }
 
-    /// A command that is about to be queued is told as early as the slot is moving where its keys are.
+    /// Before a command is queued: in a slot that is moving, looks already now whether its keys are here.
     fn confirm_queued(
         &mut self,
         route: &Route<'_>,
@@ -352,8 +352,14 @@ impl Executor {
     }
 
     /// Queues a command of a transaction. False for those that run at once all the same.
-    fn queue(&mut self, client: &mut Client, call: &Call<'_>, listed: &Listed, reply: &mut Reply) -> bool {
-        let command = listed.command;
+    fn queue(
+        &mut self,
+        client: &mut Client,
+        call: &Call<'_>,
+        entry: &CommandEntry,
+        reply: &mut Reply,
+    ) -> bool {
+        let command = entry.command;
         let Some(multi) = client.multi_mut() else { return false };
         if command.has(flags::NOT_QUEUED) {
             return false;

@@ -15,8 +15,8 @@ use crate::keyspace::db::Expiring;
 use crate::keyspace::watch::{Dirty, Waiter};
 use crate::keyspace::{Db, DbIndex, LockSet, Locked};
 
-/// Something that an executor owes to shards which were held when it wanted to do it. That it is late does
-/// no harm: a watch that nobody looks at, a waiter that is claimed.
+/// What an executor could not do because a shard was held. Later is early enough: nobody looks at the watch any
+/// more, and the waiter is claimed.
 pub(super) enum Chore {
     Unwatch(Vec<(DbIndex, Vec<u8>)>, Dirty),
     Forget(Arc<Waiter>),
@@ -30,8 +30,8 @@ fn shards_of<'a>(keys: impl IntoIterator<Item = &'a Vec<u8>>) -> LockSet {
 }
 
 impl Executor {
-    /// The locks of a command whose keys must be found first, or whose key's shard was held: `busy`. `None`: the
-    /// client was put aside.
+    /// Takes the locks of a command whose keys must be found first, or whose key's shard was held (`busy`). `None`:
+    /// the client was put aside.
     #[inline(never)]
     pub(super) fn lock_for(
         &self,
@@ -41,7 +41,7 @@ impl Executor {
     ) -> Option<Locked<'static>> {
         match (call.key, busy) {
             (Some((_, h)), Some(busy)) => self.lock_later(client, LockSet::of_slot(h.slot), busy),
-            // Keys that cannot be told are of a command that will refuse its arguments.
+            // A command whose keys cannot be found will refuse its arguments.
             _ => {
                 let set = lock_set(self.shared, call.command, call.args).unwrap_or(LockSet::NONE);
                 client.aside.waits_out = call.command.has(flags::ALLOW_BUSY);
@@ -88,8 +88,8 @@ impl Executor {
         }
     }
 
-    /// For a client, nothing; it will be woken. The thread that applies our primary's stream has nothing else
-    /// to do than to wait.
+    /// Puts a client aside, unless the locks are free by now. The thread that applies our primary's stream waits
+    /// for them: it has nothing else to do.
     #[cold]
     fn lock_later(&self, client: &mut Client, set: LockSet, mut busy: Busy) -> Option<Locked<'static>> {
         let ks = &*self.shared.keyspace;
@@ -117,7 +117,8 @@ impl Executor {
         aside
     }
 
-    /// Puts a client aside whose command found out itself; its worker holds it back in any case.
+    /// Puts a client aside whose command itself met a held shard. Its worker holds it back already: it is woken at
+    /// once if the shard is free by now.
     pub(super) fn put_aside_or_wake(&self, client: &mut Client, busy: Busy) {
         if !self.put_aside(client, busy) {
             let who = Waiting { worker: client.worker, token: client.token, client: client.id };
@@ -125,7 +126,7 @@ impl Executor {
         }
     }
 
-    /// Does what was left. To be called every now and then.
+    /// Does what was put off because a shard was held. To be called every now and then.
     pub fn do_chores(&mut self, now: UnixMs) {
         for chore in std::mem::take(&mut self.chores) {
             match chore {

@@ -25,8 +25,8 @@ impl Executor {
             let mut db = Db::new(locked, index, now, Expiring::Ignore, &mut self.effects);
             let kind = db.kind(&key);
             for waiter in db.blocked_on(&key) {
-                // A value of another type is not what the client waits for.
-                if kind.is_none_or(|kind| self.awaits(&waiter, kind)) {
+                // A value of another type is not what the client waits for, nor, for most, is that there is none.
+                if kind.map_or(waiter.for_loss, |kind| self.awaits(&waiter, kind)) {
                     self.serve(host, &waiter, &key, now, locked);
                 }
             }
@@ -141,6 +141,7 @@ pub(super) fn register(db: &mut Db<'_, '_>, client: &Client, args: &[&[u8]], blo
         login: client.login.clone(),
         argv: block.argv.clone().unwrap_or_else(|| args.iter().map(|a| a.to_vec()).collect()),
         alone: block.keys.iter().map(|&at| args[at].to_vec()).zip(block.alone.iter().cloned()).collect(),
+        for_loss: block.for_loss,
         claimed: AtomicBool::new(false),
     });
     for &at in &block.keys {

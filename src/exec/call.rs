@@ -74,13 +74,13 @@ pub(super) struct Call<'a> {
 /// How a call ended.
 pub(super) enum Ended {
     Now(After),
-    /// A shard was held that the command came to. It has done nothing.
+    /// The command came to a shard that is held, and has done nothing.
     Aside(Busy),
     /// A script is to be run; nothing is counted yet.
     Script,
     /// The client waits for keys; nothing is counted yet.
     Blocks(Box<Block>),
-    /// The rest is the executor's.
+    /// EXEC and its like: the executor goes on with them.
     Transaction(Transaction),
 }
 

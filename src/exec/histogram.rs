@@ -1,8 +1,8 @@
 //! How long calls of a command took: a count of calls for each of about three thousand spans of time.
 //!
-//! Up to 255 ns each nanosecond has its own counter; above, each doubling has 128 of them, so that a time is
-//! known within 1 %. This is how an HDR histogram of two significant digits divides time, and thereby what
-//! Redis tells: LATENCY HISTOGRAM and `latency_percentiles_usec_*` of INFO.
+//! Up to 255 ns each nanosecond has its own counter; above, each doubling has 128 of them, so that a time is known
+//! within 1 %. An HDR histogram of two significant digits divides time like this, so LATENCY HISTOGRAM and
+//! `latency_percentiles_usec_*` of INFO tell what Redis tells.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

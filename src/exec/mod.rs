@@ -14,7 +14,7 @@ use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 use crate::cluster::view::View;
 use crate::command::spec::flags;
-use crate::command::table::Listed;
+use crate::command::table::CommandEntry;
 use crate::command::{Client, Command, CommandTable, Fail, TimeoutReply, gate};
 use crate::keyspace::board::Busy;
 use crate::keyspace::db::{Expiring, Notice};
@@ -56,7 +56,7 @@ pub struct Shared {
     pub commands: CommandTable,
     /// Conditions of the node: bits of [`gate`].
     pub gate: AtomicU32,
-    /// Directives that shape values; every executor takes a change over with its next command.
+    /// Directives that shape values; each executor takes a change over with its next batch of commands.
     pub limits: ArcSwap<Limits>,
     /// `maxmemory` and how keys are evicted.
     pub memory: MemoryLimit,
@@ -68,8 +68,8 @@ pub struct Shared {
     pub is_replica: AtomicBool,
     /// Scripts and functions.
     pub scripts: Store,
-    /// A script that has run for longer is told of to who needs its locks (`busy-reply-threshold`), in
-    /// milliseconds; 0: never.
+    /// `busy-reply-threshold` in milliseconds: who needs the locks of a script that has run for longer is told
+    /// -BUSY; 0: nobody is.
     pub busy_after_ms: AtomicU64,
     /// Who looks at commands that have run.
     pub observers: Observers,
@@ -89,7 +89,7 @@ pub struct MemoryLimit {
     pub policy: AtomicU8,
     /// `maxmemory-samples`: keys that are compared to find the one to evict.
     pub samples: AtomicU32,
-    /// How many keys are evicted in one go before commands run although memory is still too much
+    /// How many keys are evicted in one go; after that commands run although memory is still above its limit
     /// (`maxmemory-eviction-tenacity`).
     pub most: AtomicU64,
     /// Bytes allocated now.
@@ -106,6 +106,13 @@ impl Shared {
         } else {
             self.gate.fetch_and(!bit, Ordering::AcqRel);
         }
+    }
+
+    /// Whether memory is above `limit`, not counting what the log keeps for readers that are behind (replicas, the
+    /// append-only file): keys that are evicted would make that longer still.
+    pub fn is_above(&self, limit: u64) -> bool {
+        let used = (self.memory.used)();
+        used > limit && used.saturating_sub(self.keyspace.log.beyond_backlog()) > limit
     }
 
     /// How this node treats keys whose time has come.
@@ -161,7 +168,7 @@ pub enum After {
     Suspended,
     /// Run the same command again later: the node is paused.
     Postponed,
-    /// Run the same command again when the client is woken: the board says that it waits.
+    /// Run the same command again when the client, which is on the board, is woken.
     Aside,
     /// The connection leaves its worker for a replication link.
     Detached,
@@ -232,7 +239,7 @@ impl Executor {
         }
     }
 
-    /// To be called before each batch of commands: what may have changed since the last one.
+    /// Takes over what may have changed since the last batch of commands. To be called before each.
     pub fn refresh(&mut self) {
         let limits = self.shared.limits.load();
         if !Arc::ptr_eq(&limits, &self.limits) {
@@ -241,13 +248,13 @@ impl Executor {
         self.stopwatch.start();
     }
 
-    /// The time from now on is that of the next command.
+    /// Time from now on is counted for the next command.
     pub fn start_batch(&mut self) {
         self.stopwatch.start();
     }
 
-    /// Adds what was counted to what all threads see. To be called behind each run of commands:
-    /// once a command it would cost a locked instruction each time.
+    /// Adds what was counted to what all threads see. To be called after each run of commands: after each command
+    /// it would cost a locked instruction.
     pub fn publish_counts(&mut self) {
         let effects = &mut self.effects;
         self.stats.add_lookups(std::mem::take(&mut effects.hits), std::mem::take(&mut effects.misses));
@@ -261,8 +268,8 @@ impl Executor {
     #[inline(always)]
     pub fn look_up(&self, args: &[&[u8]]) -> Result<usize, Fail> {
         if let Some(id) = self.shared.commands.find(args[0]) {
-            let listed = self.shared.commands.get(id);
-            if listed.subcommands.is_empty() && listed.command.accepts(args.len()) {
+            let entry = self.shared.commands.get(id);
+            if entry.subcommands.is_empty() && entry.command.accepts(args.len()) {
                 return Ok(id);
             }
         }
@@ -272,24 +279,24 @@ impl Executor {
     #[cold]
     fn look_up_odd(&self, args: &[&[u8]]) -> Result<usize, Fail> {
         let Some(id) = self.shared.commands.find(args[0]) else { return Err(admit::unknown_command(args)) };
-        let listed = self.shared.commands.get(id);
-        if !listed.subcommands.is_empty() && args.len() > 1 {
-            return self.look_up_sub(id, listed, args);
+        let entry = self.shared.commands.get(id);
+        if !entry.subcommands.is_empty() && args.len() > 1 {
+            return self.look_up_sub(id, entry, args);
         }
-        self.fitting(id, listed, args)
+        self.fitting(id, entry, args)
     }
 
-    fn fitting(&self, id: usize, listed: &Listed, args: &[&[u8]]) -> Result<usize, Fail> {
-        if !listed.command.accepts(args.len()) {
+    fn fitting(&self, id: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, Fail> {
+        if !entry.command.accepts(args.len()) {
             self.stats.reject(id);
-            return Err(Fail::Arity(listed.name.clone()));
+            return Err(Fail::Arity(entry.name.clone()));
         }
         Ok(id)
     }
 
-    fn look_up_sub(&self, container: usize, listed: &Listed, args: &[&[u8]]) -> Result<usize, Fail> {
+    fn look_up_sub(&self, container: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, Fail> {
         let Some(id) = self.shared.commands.find_sub(container, args[1]) else {
-            return Err(admit::unknown_subcommand(&listed.name, args[1]));
+            return Err(admit::unknown_subcommand(&entry.name, args[1]));
         };
         self.fitting(id, self.shared.commands.get(id), args)
     }
@@ -309,34 +316,34 @@ impl Executor {
         reply: &mut Reply,
     ) -> After {
         let shared = self.shared;
-        let listed = shared.commands.get(id);
+        let entry = shared.commands.get(id);
         let call = Call {
             id,
-            command: listed.command,
+            command: entry.command,
             args,
-            key: hashed.zip(listed.single_key).and_then(|(h, at)| Some((*args.get(at)?, h))),
+            key: hashed.zip(entry.single_key).and_then(|(h, at)| Some((*args.get(at)?, h))),
             now,
         };
-        let bits = (shared.gate.load(Ordering::Relaxed) | client.conditions()) & listed.needs;
+        let bits = (shared.gate.load(Ordering::Relaxed) | client.conditions()) & entry.needs;
         let mut admitted = Admitted::default();
         if bits != 0 {
-            match self.admit(host, client, &call, listed, bits, reply) {
+            match self.admit(host, client, &call, entry, bits, reply) {
                 Ok(passed) => admitted = passed,
                 Err(after) => return after,
             }
         }
-        // Two ways that meet in the same code and do not share it: locks that are built in one place need no copy.
+        // Both ways end in `run`, and each calls it itself: locks that came together here would be copied first.
         let mut busy = None;
         if let Some((_, hashed)) = call.key {
             match shared.keyspace.try_lock_slot(hashed.slot, client.aside.tries) {
-                Ok(locked) => return self.run(host, client, &call, listed, &admitted, locked, reply),
+                Ok(locked) => return self.run(host, client, &call, entry, &admitted, locked, reply),
                 Err(held) => busy = Some(held),
             }
         }
-        self.run_later(host, client, &call, listed, &admitted, busy, reply)
+        self.run_later(host, client, &call, entry, &admitted, busy, reply)
     }
 
-    /// As [`execute`](Self::execute), from the locks on, for a command whose locks are not had at once.
+    /// The rest of [`execute`](Self::execute) for a command that did not get its locks at once.
     #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[inline(never)]
     fn run_later<'a>(
@@ -344,13 +351,13 @@ impl Executor {
         host: &mut dyn Host,
         client: &mut Client,
         call: &Call<'a>,
-        listed: &Listed,
+        entry: &CommandEntry,
         admitted: &Admitted<'a>,
         busy: Option<Busy>,
         reply: &mut Reply,
     ) -> After {
         match self.lock_for(client, call, busy) {
-            Some(locked) => self.run(host, client, call, listed, admitted, locked, reply),
+            Some(locked) => self.run(host, client, call, entry, admitted, locked, reply),
             None => self.wait_for_locks(client, call, admitted, reply),
         }
     }
@@ -379,7 +386,7 @@ impl Executor {
         host: &mut dyn Host,
         client: &mut Client,
         call: &Call<'a>,
-        listed: &Listed,
+        entry: &CommandEntry,
         admitted: &Admitted<'a>,
         mut locked: Locked<'static>,
         reply: &mut Reply,
@@ -387,7 +394,7 @@ impl Executor {
         if !self.may_write(client, call, &mut locked) {
             return self.wait_for_locks(client, call, admitted, reply);
         }
-        if let Err(after) = self.look_again(client, call, listed, admitted, &mut locked, reply) {
+        if let Err(after) = self.look_again(client, call, entry, admitted, &mut locked, reply) {
             return after;
         }
         let mut ended = self.call(Origin::of(client), call, host, client, &mut locked, reply);
@@ -434,7 +441,7 @@ impl Executor {
         &mut self,
         client: &mut Client,
         call: &Call<'a>,
-        listed: &Listed,
+        entry: &CommandEntry,
         admitted: &Admitted<'a>,
         locked: &mut Locked<'_>,
         reply: &mut Reply,
@@ -447,14 +454,14 @@ impl Executor {
         }
         // A failover waits for writes that passed the gate before it closed: they take the locks that it
         // took in between, and stop here.
-        if self.shared.gate.load(Ordering::Relaxed) & listed.needs & gate::PAUSED_WRITES != 0 {
+        if self.shared.gate.load(Ordering::Relaxed) & entry.needs & gate::PAUSED_WRITES != 0 {
             client.set_asking(admitted.asking);
             return Err(After::Postponed);
         }
         Ok(())
     }
 
-    /// Whether `client` is not the stream of a primary that is followed no more. Its locks are held, and
+    /// False for the stream of a primary that is not followed any more. Its locks are held, and
     /// whom the node follows changes only with all locks held.
     #[inline]
     fn may_apply(&self, client: &Client) -> bool {
@@ -472,8 +479,7 @@ impl Executor {
         }
     }
 
-    /// Appends a command of our primary to our own log as it came, unless a transaction that it belongs
-    /// to is not at its end.
+    /// Appends a command of our primary to our own log as it came; commands of a transaction together, at its end.
     fn pass_on(&mut self, client: &mut Client) {
         if !client.in_multi()
             && let Some(upstream) = &mut client.upstream

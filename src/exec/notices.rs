@@ -3,8 +3,8 @@
 use super::{Executor, Host};
 
 impl Executor {
-    /// Hands over the events of what was done, in its order. To be called under the locks of what was done,
-    /// so that the events of one key leave in the order of its changes.
+    /// Hands over events in the order in which they came about. To be called under the locks of their keys, so that
+    /// the events of one key leave in the order of its changes.
     #[inline(always)]
     pub(super) fn publish_notices(&mut self, host: &mut dyn Host) {
         if self.effects.has_news() {

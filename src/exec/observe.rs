@@ -1,5 +1,5 @@
-//! Those who look at commands that have run: the slow log and the latency monitor by how long they took,
-//! MONITOR in any case. All of them together cost a call one comparison while they have nothing to see.
+//! Who is shown commands that have run: the slow log and the latency monitor those that took long, MONITOR all. All
+//! of them together cost a call one comparison while they have nothing to see.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -74,7 +74,7 @@ impl Executor {
         }
     }
 
-    /// Shows a call to those who monitor. Under its locks: so their lines have the order of effects.
+    /// Shows a call to those who monitor. Under its locks, so that their lines stand in the order of effects.
     #[inline(always)]
     pub(super) fn show(&self, host: &mut dyn Host, call: &Call<'_>, client: &Client, scripted: bool) {
         if self.shared.observers.monitored.load(Ordering::Relaxed) {
@@ -88,7 +88,7 @@ fn show_long(host: &mut dyn Host, call: &Call<'_>, client: &Client, scripted: bo
     host.took_long(&Seen { command: call.command, args: call.args, client, scripted, nanos });
 }
 
-/// Redis shows no administration, lest its secrets be told.
+/// As in Redis, commands of administrators are not shown: they may hold secrets.
 #[cold]
 fn show_call(host: &mut dyn Host, call: &Call<'_>, client: &Client, scripted: bool) {
     // A script is shown here although its row says otherwise: Redis shows it from within.

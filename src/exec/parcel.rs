@@ -36,13 +36,13 @@ pub struct Parcel {
     pub db: DbIndex,
     /// Those that were there when they were sent.
     pub keys: Vec<Vec<u8>>,
-    /// Of the log when they were sent.
+    /// The log's ticket when they were sent: void once the node has changed its role.
     pub ticket: u64,
 }
 
 impl Executor {
     /// Ends a MIGRATE: deletes those of a parcel's keys that `arrived`, and lets writers of all of them go on.
-    /// Nothing is deleted if the node has changed its role since (`ticket`: of then). Returns the end of the
+    /// Nothing is deleted if the node has changed its role since they were sent. Returns the end of the
     /// log behind that, 0 if nothing was logged; `None` while writes are paused, and then nothing is done.
     pub fn end_parcel(
         &mut self,

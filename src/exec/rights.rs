@@ -41,7 +41,7 @@ impl Executor {
         if client.role.is_obeyed() {
             return Ok(());
         }
-        let errand = Errand { id: call.id, listed: self.shared.commands.get(call.id), args: call.args };
+        let errand = Errand { id: call.id, entry: self.shared.commands.get(call.id), args: call.args };
         let Some(Err(denial)) = client.user().map(|user| user.check(&errand)) else { return Ok(()) };
         host.denied(&Denied { client, errand, denial, context });
         Err((denial, errand.reason(denial, client.user_name(), false)))

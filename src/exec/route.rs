@@ -103,7 +103,7 @@ impl<'a> Route<'a> {
         if self.anywhere || self.channel || !(state.is_migrating() || importing) {
             return Ok(());
         }
-        // A dead key reads as missing and stays: nobody is there yet to settle what its end brings about.
+        // A dead key counts as missing and stays: what its deletion brings about is settled in a call only.
         let present = self.keys.iter().filter(|k| db.view(k).is_some()).count();
         if present == self.keys.len() {
             return Ok(());

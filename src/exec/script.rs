@@ -56,7 +56,7 @@ use crate::script::{self, Calls, Failure, Flags, Function, Given, Library, Runni
 
 /// A script that has run for so long can be seen and killed, in milliseconds.
 const SHOWN_AFTER: u64 = 5;
-/// How often one that waits with locks in hand looks again.
+/// How often a script that waits with locks in hand looks again.
 const PAUSE: Duration = Duration::from_micros(50);
 
 /// Who has the claim: a shard that it holds.
@@ -266,10 +266,15 @@ impl Executor {
 
     /// What the flags of a script refuse. One that says nothing of itself is looked at command by command.
     fn may_begin(&self, of_primary: bool, of_script: Flags, read_only: bool) -> Result<(), Fail> {
+        const MASTERDOWN: &str =
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
+        let bits = self.shared.gate.load(Ordering::Relaxed);
+        if of_script.has(Flags::SILENT) && bits & gate::STALE != 0 && !of_primary {
+            return Err(Fail::text(MASTERDOWN));
+        }
         if of_script.has(Flags::SILENT) || of_primary {
             return Ok(());
         }
-        let bits = self.shared.gate.load(Ordering::Relaxed);
         let writes = !of_script.has(Flags::NO_WRITES);
         if bits & gate::CLUSTER != 0 && of_script.has(Flags::NO_CLUSTER) {
             return Err(Fail::text("ERR Can not run script on cluster, 'no-cluster' flag is set."));
@@ -277,13 +282,11 @@ impl Executor {
         if read_only && writes {
             return Err(Fail::text("ERR Can not execute a script with write flag using *_ro command."));
         }
-        if bits & gate::STALE != 0 && !of_script.has(Flags::ALLOW_STALE) {
-            return Err(Fail::text(
-                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
-            ));
-        }
         if writes && bits & gate::READ_ONLY != 0 {
-            return Err(Fail::text("READONLY You can not run script with write flag on readonly replica."));
+            return Err(Fail::text("READONLY You can't write against a read only replica."));
+        }
+        if bits & gate::STALE != 0 && !of_script.has(Flags::ALLOW_STALE) {
+            return Err(Fail::text(MASTERDOWN));
         }
         if writes && bits & gate::SAVE_FAILED != 0 {
             return Err(Fail::text(
@@ -412,7 +415,7 @@ impl Executor {
         !busy.key && holder.is_some_and(|holder| holder.reason == Reason::Script)
     }
 
-    /// Answers a command that needs what a script holds which takes long.
+    /// Answers -BUSY to a command that needs a shard of a script that takes long.
     #[cold]
     pub(super) fn tell_busy(&mut self, client: &mut Client, call: &Call<'_>, reply: &mut Reply) -> After {
         client.aside = Aside::default();
@@ -427,7 +430,7 @@ impl Executor {
     }
 }
 
-/// What is answered while a script takes long.
+/// -BUSY, in the words for a script or for a function.
 pub fn busy_fail(store: &Store) -> Fail {
     let of_function = store.running().first().is_some_and(|running| running.function.is_some());
     Fail::text(if of_function {
@@ -441,9 +444,9 @@ impl Run<'_, '_> {
     /// Refuses a command, in the words that scripts know.
     fn refusal(&mut self, id: usize, args: &[&[u8]]) -> Option<String> {
         let shared = self.executor.shared;
-        let listed = shared.commands.get(id);
-        let command = listed.command;
-        if command.has(flags::NOSCRIPT) {
+        let entry = shared.commands.get(id);
+        let command = entry.command;
+        if command.has(flags::NOSCRIPT) && !shared.scripts.may_run_all.load(Ordering::Relaxed) {
             return Some("ERR This Redis command is not allowed from script".into());
         }
         if !self.of_primary && self.executor.is_restricted(self.client) {
@@ -460,21 +463,21 @@ impl Run<'_, '_> {
         if self.of_primary {
             return None;
         }
-        let mut bits = shared.gate.load(Ordering::Relaxed) & listed.needs;
-        if self.flags.has(Flags::ALLOW_STALE) {
-            bits &= !gate::STALE;
+        let bits = shared.gate.load(Ordering::Relaxed) & entry.needs;
+        if bits & gate::STALE != 0 {
+            return Some("ERR Can not execute the command on a stale replica".into());
         }
-        // What has begun to write goes on.
+        // A script that has begun to write goes on.
         let short = command.has(flags::DENYOOM) && self.short_of_memory && !self.wrote;
         if short {
             return Some("OOM command not allowed when used memory > 'maxmemory'.".into());
         }
-        let node = bits & (gate::STALE | gate::READ_ONLY | gate::SAVE_FAILED | gate::FEW_REPLICAS);
+        let node = bits & (gate::READ_ONLY | gate::SAVE_FAILED | gate::FEW_REPLICAS);
         let text = self.executor.refusal(self.host, node, self.call.now);
         if let Some(text) = text {
             return Some(text.into());
         }
-        self.route_refusal(command, &listed.name, args)
+        self.route_refusal(command, &entry.name, args)
     }
 
     /// Whether this node serves the keys of a command, and the script may use them.
@@ -661,7 +664,7 @@ impl Calls for Run<'_, '_> {
         if args.len() > 1 && !commands.get(id).subcommands.is_empty() {
             id = commands.find_sub(id, args[1])?;
         }
-        let errand = Errand { id, listed: commands.get(id), args };
+        let errand = Errand { id, entry: commands.get(id), args };
         Some(self.of_primary || self.client.user().is_none_or(|user| user.check(&errand).is_ok()))
     }
 
@@ -674,7 +677,7 @@ impl Calls for Run<'_, '_> {
             self.show();
         }
         if self.executor.shared.scripts.ending.load(Ordering::Acquire) {
-            // Nobody is to see a half of it.
+            // What it did is a half, which nobody may see.
             self.executor.effects.discard_records();
             return Err(Stop::Killed);
         }

@@ -29,7 +29,7 @@ impl Plan {
         let mut plan = Self::default();
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
-            // Keys that cannot be told are of a command that will refuse its arguments.
+            // A command whose keys cannot be found will refuse its arguments.
             plan.locks = plan.locks.union(lock_set(shared, queued.command, &args).unwrap_or(LockSet::NONE));
             // A script that leaves its keys cannot begin again once the transaction has written.
             if queued.command.has(flags::EACH_SHARD) || queued.command.has(flags::RUNS_SCRIPT) {
@@ -181,7 +181,7 @@ impl Executor {
         self.confirm_route(&route_of(multi), None, client, asking, now, locked)
     }
 
-    /// Whether a watched key has changed. One whose time has come goes now, and marks the transaction.
+    /// Whether a watched key has changed. One whose time has come is deleted now, which counts as a change.
     fn is_dirty(&mut self, client: &Client, now: UnixMs, locked: &mut Locked<'_>) -> bool {
         let ks = &self.shared.keyspace;
         self.effects.log_wanted = ks.log.is_wanted() && !client.role.is_obeyed();

@@ -27,7 +27,7 @@ impl Executor {
         let shared = self.shared;
         let memory = &shared.memory;
         let limit = memory.limit.load(Ordering::Relaxed);
-        if limit == 0 || (memory.used)() <= limit || !self.may_evict() {
+        if limit == 0 || !shared.is_above(limit) || !self.may_evict() {
             return Room::Enough;
         }
         let policy = MaxmemoryPolicy::from_number(memory.policy.load(Ordering::Relaxed));
@@ -49,7 +49,7 @@ impl Executor {
             host.did("eviction-del", self.stopwatch.now().wrapping_sub(evicting_since));
             self.settle(host, now, &mut locked);
             drop(locked);
-            if (memory.used)() <= limit {
+            if !shared.is_above(limit) {
                 room = Room::Enough;
                 break;
             }
@@ -58,8 +58,8 @@ impl Executor {
         room
     }
 
-    /// While data are loaded or writes are paused nothing goes. Nor on a replica that leaves it to its primary:
-    /// there the gate has no limit.
+    /// Nothing is evicted while data are loaded or writes are paused; nor on a replica that leaves it to its
+    /// primary, whose gate does not know the limit.
     fn may_evict(&self) -> bool {
         let gate = self.shared.gate.load(Ordering::Relaxed);
         let held = gate::LOADING | gate::PAUSED_ALL | gate::PAUSED_WRITES;
@@ -76,8 +76,8 @@ impl Executor {
         self.settle(host, now, &mut locked);
     }
 
-    /// Deletes some keys whose time has come from one shard, as a primary does in the background. A shard
-    /// that somebody holds has its turn when it comes up again.
+    /// Deletes some keys whose time has come from one shard, as a primary does in the background. A shard that is
+    /// held is left for the next time.
     pub fn expire_shard(&mut self, host: &mut dyn Host, shard: usize, now: UnixMs, max: usize) -> usize {
         let shared = self.shared;
         let ks = &*shared.keyspace;
@@ -94,7 +94,7 @@ impl Executor {
         looked_at
     }
 
-    /// Deletes keys that a walk met dead. What somebody holds at this moment is left to the clock.
+    /// Deletes keys that a walk found dead. Those of shards that are held are left to active expiry.
     #[cold]
     pub(super) fn bury(&mut self, host: &mut dyn Host, now: UnixMs) {
         let shared = self.shared;

@@ -148,7 +148,7 @@ impl Board {
 
     /// Puts a client on the board if `still_busy`. That is asked while the board is locked, so that a holder that
     /// lets go afterwards finds the client here. `ticket` is 0 when the client waits for the first time, and tells
-    /// its place in the row from then on.
+    /// its place in the queue from then on.
     pub(super) fn put_aside(
         &self,
         who: Waiting,
@@ -171,7 +171,7 @@ impl Board {
     /// Wakes who waits for a shard (or, with `keys`, for keys of it). `first` runs while the board is locked, so
     /// that nobody is put on it between that and the waking.
     #[cold]
-    pub(super) fn let_go(&self, shard: usize, keys: bool, first: impl FnOnce()) {
+    pub(super) fn wake_waiting(&self, shard: usize, keys: bool, first: impl FnOnce()) {
         let mut lists = self.lists.lock();
         first();
         let woken: Vec<(u64, Waiting)> = lists

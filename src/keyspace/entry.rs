@@ -29,12 +29,13 @@ const LONG_KEY: usize = u16::MAX as usize;
 
 const HAS_EXPIRE: u32 = 1 << 24;
 const IS_OBJECT: u32 = 1 << 25;
-/// Equal to the parity of the last snapshot that has seen this entry, or in which it was written.
-const SNAPSHOT_PARITY: u32 = 1 << 26;
 /// The string was built by APPEND or SETRANGE: OBJECT ENCODING says `raw` whatever it holds.
-const IS_RAW: u32 = 1 << 27;
+const IS_RAW: u32 = 1 << 26;
 /// The string was computed by INCRBYFLOAT: OBJECT ENCODING never says `int`.
-const IS_TEXT: u32 = 1 << 28;
+const IS_TEXT: u32 = 1 << 27;
+/// A bit for each snapshot that may run (see `snapshot`): equal to its parity where it has this entry on record.
+const PARITIES_SHIFT: u32 = 28;
+const PARITIES: u32 = 7 << PARITIES_SHIFT;
 const ACCESS_MASK: u32 = (1 << 24) - 1;
 
 // The parts in front of the key keep the alignment of the allocation, and the fields of the header hold
@@ -217,7 +218,7 @@ impl Entry {
             None => Body::Inline(view.inline()),
         };
         let mut moved = Self::new(view.key(), body, expire);
-        let keep = ACCESS_MASK | SNAPSHOT_PARITY | IS_RAW | IS_TEXT;
+        let keep = ACCESS_MASK | PARITIES | IS_RAW | IS_TEXT;
         moved.set_word((moved.as_ref().word() & !keep) | (word & keep));
         moved
     }
@@ -259,9 +260,9 @@ impl Entry {
         }
     }
 
-    pub(super) fn set_parity(&mut self, odd: bool) {
+    pub(super) fn set_parities(&mut self, parities: u32) {
         let word = self.as_ref().word();
-        self.set_word(if odd { word | SNAPSHOT_PARITY } else { word & !SNAPSHOT_PARITY });
+        self.set_word((word & !PARITIES) | (parities << PARITIES_SHIFT & PARITIES));
     }
 
     /// Takes the value out, for whoever wants to drop or move it.
@@ -438,8 +439,8 @@ impl<'a> EntryRef<'a> {
         self.word() & ACCESS_MASK
     }
 
-    pub(super) fn parity(self) -> bool {
-        self.word() & SNAPSHOT_PARITY != 0
+    pub(super) fn parities(self) -> u32 {
+        (self.word() & PARITIES) >> PARITIES_SHIFT
     }
 
     /// Bytes of the entry's own allocation; an object's body is not counted.

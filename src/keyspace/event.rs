@@ -29,7 +29,7 @@ impl Event {
         Self { class, name, counts: true, breaks_watch: true, wakes: true }
     }
 
-    /// The same as what the node does by itself, or as a part of a change that is counted already.
+    /// The same event, not counted: the node does it by itself, or it is part of a change that is counted already.
     pub const fn uncounted(self) -> Self {
         Self { counts: false, ..self }
     }

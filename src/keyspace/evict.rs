@@ -79,7 +79,7 @@ impl Keyspace {
 }
 
 impl Db<'_, '_> {
-    /// The key of `shard` that `policy` can best do without among some that may go.
+    /// The key that `policy` values least among some keys of `shard` that may go.
     fn least_used(
         &mut self,
         policy: MaxmemoryPolicy,

@@ -46,7 +46,7 @@ pub(super) fn tick_of(at: UnixMs) -> u64 {
 }
 
 impl ExpiryIndex {
-    /// Has the key looked at once `at` is over, in milliseconds since 1970.
+    /// Files a reference, to be looked at once `at` (milliseconds since 1970) is over.
     pub fn file(&mut self, at: UnixMs, reference: Reference) {
         self.ticks.entry(tick_of(at)).or_default().push(reference);
         self.len += 1;

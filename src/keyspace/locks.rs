@@ -128,7 +128,7 @@ impl ShardLock {
             fence(Ordering::SeqCst);
         }
         if self.marks.load(Ordering::Relaxed) & WANTED != 0 {
-            self.board.let_go(usize::from(self.shard), false, || self.clear(WANTED));
+            self.board.wake_waiting(usize::from(self.shard), false, || self.clear(WANTED));
         }
     }
 
@@ -308,7 +308,7 @@ impl Keyspace {
             match self.lock_in_order(set, mine, |lock| lock.lock_soon(TRIES_BEFORE_QUEUEING, &mut sleeps)) {
                 Ok(locked) => return locked,
                 Err(busy) => {
-                    // With nothing in hand; what it gets it keeps for the next round.
+                    // It sleeps with nothing in hand, and keeps this shard for the next round.
                     self.locks[busy.shard].raw.lock();
                     mine = Some(busy.shard);
                 }
@@ -329,7 +329,7 @@ impl Keyspace {
         self.lock_slot(shard as u16)
     }
 
-    /// Waits until every shard is held: nobody else reads or writes meanwhile.
+    /// Locks every shard, sleeping until it has them all: then nobody else reads or writes.
     pub fn lock_all(&self) -> Locked<'_> {
         self.lock(LockSet::ALL)
     }
@@ -411,7 +411,7 @@ impl<'k> Locked<'k> {
             let lock = &self.ks.locks[shard];
             lock.marks.fetch_or(LONG, Ordering::SeqCst);
             if lock.marks.load(Ordering::SeqCst) & WANTED != 0 {
-                board.let_go(shard, false, || lock.clear(WANTED));
+                board.wake_waiting(shard, false, || lock.clear(WANTED));
             }
         }
     }
@@ -450,8 +450,8 @@ impl<'k> Locked<'k> {
         set.shards().find(|shard| !self.has(*shard))
     }
 
-    /// Holds keys back for writers until [`let_through`](Self::let_through): they are sent away. Returns the
-    /// number of the parcel that they make.
+    /// Holds keys back from writers until [`let_through`](Self::let_through): they are on their way to another
+    /// node. Returns the number of the parcel that they make.
     pub fn hold_back(&mut self, db: DbIndex, keys: &[Vec<u8>]) -> u64 {
         let parcel = self.ks.board.send_off(keys.len());
         for key in keys {
@@ -471,7 +471,7 @@ impl<'k> Locked<'k> {
         keys.iter().map(was_held).collect()
     }
 
-    /// Lets writers of all keys of a database go on that `gone` says so of: they are not here any more.
+    /// Lets writers of keys go on that are not here any more: those of a database that `gone` accepts.
     pub(super) fn forget_under_way(&mut self, shard: usize, db: DbIndex, gone: impl Fn(&[u8]) -> bool) {
         if self.ks.board.has_keys_under_way() {
             self.end_marks(shard, |mark| mark.db == db && gone(&mark.key));
@@ -486,7 +486,7 @@ impl<'k> Locked<'k> {
         let ended = before - marks.len();
         if ended > 0 {
             self.ks.board.arrive(ended);
-            self.ks.board.let_go(shard, true, || {});
+            self.ks.board.wake_waiting(shard, true, || {});
         }
         ended > 0
     }

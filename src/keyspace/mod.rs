@@ -78,8 +78,8 @@ pub struct Keyspace {
     pub usage: Usage,
     /// How deletions are told to replicas.
     pub lazy: lazy::Lazy,
-    /// The number of the latest snapshot. Changes only while every shard is locked.
-    snapshot_number: AtomicU32,
+    /// A bit for each snapshot that may run: it turns when one begins. Changes only while every shard is locked.
+    parities: AtomicU32,
     snapshot: snapshot::Shared,
     /// Every change, for replicas.
     pub log: Arc<Log>,
@@ -116,6 +116,10 @@ pub struct Stats {
     pub dirty: AtomicU64,
     /// Keys that clients wait for.
     pub blocking_keys: AtomicUsize,
+    /// Those of them for whose waiters it matters that the key goes, too.
+    pub blocking_keys_for_loss: AtomicUsize,
+    /// Keys of a writable replica's own that have an expiry.
+    pub own_volatile_keys: AtomicUsize,
 }
 
 /// A key that a batch of commands will look up. See [`Keyspace::upcoming`].
@@ -176,10 +180,10 @@ pub(crate) struct ShardTables {
 unsafe impl Sync for ShardTables where ExpiryIndex: Send {}
 
 impl Tables {
-    /// Tables that the snapshot of this number, and those before it, need not save.
-    fn new(saved_in: u32) -> Self {
+    /// Tables that the snapshots of these parities need not save.
+    fn new(parities: u32) -> Self {
         Self {
-            slots: (0..SLOTS).map(|_| SharedTable::new(saved_in)).collect(),
+            slots: (0..SLOTS).map(|_| SharedTable::new(parities)).collect(),
             shards: (0..SHARDS).map(|_| ShardTables::default()).collect(),
         }
     }
@@ -220,7 +224,7 @@ impl Keyspace {
             hasher: foldhash::quality::RandomState::default(),
             usage: Usage::default(),
             lazy: lazy::Lazy::default(),
-            snapshot_number: AtomicU32::new(0),
+            parities: AtomicU32::new(0),
             snapshot: snapshot::Shared::default(),
             log: Arc::default(),
             stats: Stats::default(),
@@ -250,7 +254,7 @@ impl Keyspace {
 
     /// The tables at a place.
     fn tables_at(&self, place: usize) -> &Tables {
-        self.databases[place].get_or_init(|| Box::new(Tables::new(self.snapshot_number())))
+        self.databases[place].get_or_init(|| Box::new(Tables::new(self.parities())))
     }
 
     /// The tables of a database that has ever been used.
@@ -284,7 +288,7 @@ impl Keyspace {
         Some(Upcoming { table, lock, hash: key.hash })
     }
 
-    /// Keys of a database. Exact when every shard is locked, otherwise a moment's picture.
+    /// Keys of a database. Exact when every shard is locked, otherwise of about this moment.
     pub fn len(&self, db: DbIndex) -> usize {
         self.existing_tables(db).map_or(0, |t| t.shards.iter().map(|s| s.keys.load(Ordering::Relaxed)).sum())
     }

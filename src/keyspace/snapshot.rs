@@ -7,13 +7,13 @@
 //! So a writer pays for the entry that it changes, once, and the memory that a snapshot takes is
 //! what changed while it ran.
 //!
-//! A table carries the number of the snapshot that has all of it on record, so that a writer finds out
-//! with one comparison that there is nothing to do. The walk numbers every table of every database, also
-//! the empty ones, and a database that comes into being begins with the number of the time.
-//!
-//! An entry carries one bit, the parity of the snapshot that last had it on record. Entries added
-//! meanwhile carry the new parity and are not part of the picture. When the walk ends every entry
-//! has the parity of this snapshot, which the next one takes to mean "not yet saved".
+//! Several snapshots may run at once, each in a lane of its own. A lane has a parity, which turns when a snapshot
+//! begins in it. Every entry and every table carries one bit a lane: equal to the lane's parity where that snapshot
+//! has it on record. Entries added meanwhile carry the parities of the time and are part of no snapshot. When a walk
+//! ends every table and entry has its lane's parity, which the next snapshot of the lane takes to mean "not yet
+//! saved". So a writer finds out with one comparison, of its table's bits with the parities, that there is nothing
+//! to do. The walk marks every table of every database, also the empty ones; a database that comes into being begins
+//! with the parities of the time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,38 +33,53 @@ pub type Encode = dyn Fn(EntryRef<'_>, &mut Vec<u8>) + Send + Sync;
 /// Bytes after which the walk lets go of a slot's lock and hands out what it has.
 const CHUNK: usize = 64 * 1024;
 
-/// Encoded entries of slots that the walk has not reached, by the place of their database and the slot.
-#[derive(Default)]
-pub(crate) struct Saved(HashMap<(usize, u16), Vec<u8>>);
+/// Snapshots that may run at once: for a data file, for the append-only file and for replicas. Entries have room for
+/// so many bits.
+const LANES: usize = 3;
 
-/// What walk and writers share.
+/// Encoded entries of slots that a walk has not reached, by its lane, the place of their database and the slot.
+#[derive(Default)]
+pub(crate) struct Saved(HashMap<(usize, usize, u16), Vec<u8>>);
+
+/// What walks and writers share.
 #[derive(Default)]
 pub(crate) struct Shared {
+    lanes: [Lane; LANES],
+    frozen: Mutex<Vec<Frozen>>,
+}
+
+#[derive(Default)]
+struct Lane {
     running: AtomicBool,
     encode: RwLock<Option<Arc<Encode>>>,
-    /// Tables that were flushed before the walk reached them, with the place of their database.
-    frozen: Mutex<Vec<(usize, SlotTable)>>,
+}
+
+/// A table that was flushed before walks reached it.
+struct Frozen {
+    /// Of its database.
+    place: usize,
+    table: SlotTable,
+    /// The bits of the lanes that still need it.
+    wanted: u32,
 }
 
 impl Keyspace {
-    /// Whether a snapshot is being written.
+    /// Whether any snapshot is being written.
     pub fn is_snapshot_running(&self) -> bool {
-        self.snapshot.running.load(Ordering::Acquire)
+        self.snapshot.lanes.iter().any(|lane| lane.running.load(Ordering::Acquire))
     }
 
-    /// Fixes the picture: everything as it is while `locked` holds every shard. `None` when a
-    /// snapshot is being written already.
+    /// Begins a snapshot: everything as it is while `locked` holds every shard. `None` when as many
+    /// snapshots as may be are being written already.
     ///
     /// # Panics
     /// When not every shard is locked.
     pub fn begin_snapshot(self: &Arc<Self>, locked: &Locked<'_>, encode: Arc<Encode>) -> Option<Walk> {
         assert!(locked.set().contains(&LockSet::ALL), "a snapshot begins with every shard locked");
-        if self.snapshot.running.swap(true, Ordering::AcqRel) {
-            return None;
-        }
-        *self.snapshot.encode.write() = Some(encode);
-        let number = self.snapshot_number.load(Ordering::Relaxed).wrapping_add(1);
-        self.snapshot_number.store(number, Ordering::Relaxed);
+        let lanes = &self.snapshot.lanes;
+        let lane = lanes.iter().position(|lane| !lane.running.swap(true, Ordering::AcqRel))?;
+        *lanes[lane].encode.write() = Some(encode);
+        self.parities.fetch_xor(1 << lane, Ordering::Relaxed);
         let databases = (0..self.databases() as DbIndex)
             .filter_map(|db| Some((db, self.existing_tables(db)?)))
             .filter(|(db, _)| !self.is_empty(*db))
@@ -74,50 +89,46 @@ impl Keyspace {
         for db in 0..self.databases() as DbIndex {
             names[self.place(db)] = db;
         }
-        Some(Walk { ks: Arc::clone(self), number, databases, names, at: Cursor::default(), frozen: None })
+        Some(Walk { ks: Arc::clone(self), lane, databases, names, at: Cursor::default() })
     }
 
-    /// The number that tables which are on record carry.
+    /// The bits of tables and entries that no snapshot needs any more.
     #[inline]
-    pub(super) fn snapshot_number(&self) -> u32 {
-        self.snapshot_number.load(Ordering::Relaxed)
+    pub(super) fn parities(&self) -> u32 {
+        self.parities.load(Ordering::Relaxed)
     }
 
-    /// Parity of entries that the snapshot under way need not save.
-    #[inline]
-    pub(super) fn parity(&self) -> bool {
-        self.snapshot_number() & 1 != 0
-    }
-
-    /// Saves the entry as it is if the snapshot under way still needs it. The caller has found
+    /// Saves the entry as it is for the snapshots that still need it. The caller has found
     /// that the table is not on record.
     #[cold]
     pub(super) fn preserve(&self, locked: &mut Locked<'_>, db: DbIndex, slot: u16, place: Place) {
         let tables = self.tables(db);
-        let parity = self.parity();
+        let parities = self.parities();
         let entry = locked.table_mut(tables, slot).get_mut(place);
-        if entry.as_ref().parity() == parity {
+        let wanted = entry.as_ref().parities() ^ parities;
+        if wanted == 0 {
             return;
         }
-        entry.set_parity(parity);
-        let Some(encode) = self.snapshot.encode.read().clone() else { return };
-        let mut bytes = Vec::new();
-        encode(locked.table(tables, slot).get(place), &mut bytes);
-        locked
-            .side_mut(super::shard_of(slot))
-            .saved
-            .0
-            .entry((self.place(db), slot))
-            .or_default()
-            .extend_from_slice(&bytes);
+        entry.set_parities(parities);
+        for (lane, shared) in self.snapshot.lanes.iter().enumerate() {
+            if wanted & 1 << lane == 0 {
+                continue;
+            }
+            let Some(encode) = shared.encode.read().clone() else { continue };
+            let mut bytes = Vec::new();
+            encode(locked.table(tables, slot).get(place), &mut bytes);
+            let saved = &mut locked.side_mut(super::shard_of(slot)).saved.0;
+            saved.entry((lane, self.place(db), slot)).or_default().extend_from_slice(&bytes);
+        }
     }
 
-    /// Sets aside a table that is about to be dropped, if the snapshot under way still needs it.
+    /// Sets aside a table that is about to be dropped, if a snapshot under way still needs it.
     pub(super) fn freeze(&self, db: DbIndex, table: SlotTable) -> Option<SlotTable> {
-        if !self.is_snapshot_running() || table.saved_in() == self.snapshot_number() {
+        let wanted = table.parities() ^ self.parities();
+        if wanted == 0 {
             return Some(table);
         }
-        self.snapshot.frozen.lock().push((self.place(db), table));
+        self.snapshot.frozen.lock().push(Frozen { place: self.place(db), table, wanted });
         None
     }
 }
@@ -129,32 +140,30 @@ struct Cursor {
     position: u64,
 }
 
-/// The walk over the picture. Dropping it before its end finishes the walk without keeping anything.
+/// The walk over a snapshot. Dropping it before its end finishes the walk without keeping anything.
 pub struct Walk {
     ks: Arc<Keyspace>,
-    number: u32,
+    lane: usize,
     /// Database, keys and keys with an expiry when the snapshot began.
     databases: Vec<(DbIndex, usize, usize)>,
     /// The database at each place when the snapshot began. Two of them may have changed places since.
     names: Vec<DbIndex>,
     at: Cursor,
-    /// Flushed tables, taken once the databases are through.
-    frozen: Option<Vec<(usize, SlotTable)>>,
 }
 
 impl std::fmt::Debug for Walk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Walk").field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("Walk").field("lane", &self.lane).finish_non_exhaustive()
     }
 }
 
 impl Walk {
-    /// Databases in the picture: number, keys, keys with an expiry.
+    /// Databases in the snapshot: number, keys, keys with an expiry.
     pub fn databases(&self) -> &[(DbIndex, usize, usize)] {
         &self.databases
     }
 
-    /// Keys in the picture.
+    /// Keys in the snapshot.
     pub fn keys(&self) -> usize {
         self.databases.iter().map(|d| d.1).sum()
     }
@@ -191,7 +200,7 @@ impl Walk {
             let slot = slot_at(self.at.table);
             let saved = &mut locked.side_mut(shard).saved.0;
             if !saved.is_empty()
-                && let Some(saved) = saved.remove(&(place, slot))
+                && let Some(saved) = saved.remove(&(self.lane, place, slot))
             {
                 out.extend_from_slice(&saved);
             }
@@ -199,18 +208,18 @@ impl Walk {
             if !table.is_empty() {
                 break slot;
             }
-            table.set_saved_in(self.number);
+            let parities = self.with_own(table.parities());
+            table.set_parities(parities);
             self.at = Cursor { table: self.at.table + 1, position: 0, ..self.at };
             if self.at.table / SLOTS_PER_SHARD != shard {
                 return;
             }
         };
-        let encode = ks.snapshot.encode.read().clone().expect("set while a snapshot runs");
-        let parity = ks.parity();
+        let encode = self.encode();
         let mut table = locked.table_mut(ks.tables_at(place), slot);
         let (begin, mut position) = (out.len(), Some(self.at.position));
         while let Some(at) = position {
-            position = table.scan_mut(at, &mut |entry| save(entry, parity, &*encode, out));
+            position = table.scan_mut(at, &mut |entry| self.save(entry, &*encode, out));
             if out.len() - begin >= CHUNK {
                 break;
             }
@@ -218,35 +227,54 @@ impl Walk {
         match position {
             Some(at) => self.at.position = at,
             None => {
-                table.set_saved_in(self.number);
+                let parities = self.with_own(table.parities());
+                table.set_parities(parities);
                 self.at = Cursor { table: self.at.table + 1, position: 0, ..self.at };
             }
         }
     }
 
+    /// The same, of tables that were flushed meanwhile.
     fn next_frozen(&mut self, out: &mut Vec<u8>) -> Option<DbIndex> {
-        let ks = &*self.ks;
-        let frozen = self.frozen.get_or_insert_with(|| std::mem::take(&mut *ks.snapshot.frozen.lock()));
-        let (encode, parity) = (ks.snapshot.encode.read().clone()?, ks.parity());
-        while let Some((place, mut table)) = frozen.pop() {
-            let begin = out.len();
+        let (ks, bit) = (&*self.ks, 1 << self.lane);
+        let encode = self.encode();
+        let mut all = ks.snapshot.frozen.lock();
+        while let Some(at) = all.iter().position(|frozen| frozen.wanted & bit != 0) {
+            let frozen = &mut all[at];
+            let (begin, place) = (out.len(), frozen.place);
             let mut position = Some(0);
             while let Some(at) = position {
-                position = table.exclusive().scan_mut(at, &mut |entry| save(entry, parity, &*encode, out));
+                position =
+                    frozen.table.exclusive().scan_mut(at, &mut |entry| self.save(entry, &*encode, out));
             }
-            ks.discard(super::Garbage::Tables(vec![table]));
+            frozen.wanted &= !bit;
+            if frozen.wanted == 0 {
+                ks.discard(super::Garbage::Tables(vec![all.swap_remove(at).table]));
+            }
             if out.len() > begin {
                 return Some(self.names[place]);
             }
         }
         None
     }
-}
 
-fn save(entry: &mut Entry, parity: bool, encode: &Encode, out: &mut Vec<u8>) {
-    if entry.as_ref().parity() != parity {
-        encode(entry.as_ref(), out);
-        entry.set_parity(parity);
+    fn encode(&self) -> Arc<Encode> {
+        self.ks.snapshot.lanes[self.lane].encode.read().clone().expect("set while a snapshot runs")
+    }
+
+    /// These bits, with the one of this lane as it is where it is on record.
+    fn with_own(&self, parities: u32) -> u32 {
+        let bit = 1 << self.lane;
+        (parities & !bit) | (self.ks.parities() & bit)
+    }
+
+    fn save(&self, entry: &mut Entry, encode: &Encode, out: &mut Vec<u8>) {
+        let before = entry.as_ref().parities();
+        let after = self.with_own(before);
+        if before != after {
+            encode(entry.as_ref(), out);
+            entry.set_parities(after);
+        }
     }
 }
 
@@ -257,8 +285,9 @@ impl Drop for Walk {
         while self.next_chunk(&mut scratch).is_some() {
             scratch.clear();
         }
-        *self.ks.snapshot.encode.write() = None;
-        self.ks.snapshot.running.store(false, Ordering::Release);
+        let lane = &self.ks.snapshot.lanes[self.lane];
+        *lane.encode.write() = None;
+        lane.running.store(false, Ordering::Release);
     }
 }
 
@@ -317,8 +346,8 @@ mod tests {
     fn a_snapshot_puts_every_table_of_every_database_on_record() {
         let ks = Arc::new(Keyspace::new(4, Box::new(drop)));
         let everything_is_on_record = |db: DbIndex| {
-            let (locked, number) = (ks.lock_all(), ks.snapshot_number());
-            (0..SLOTS as u16).all(|slot| locked.table(ks.tables(db), slot).saved_in() == number)
+            let (locked, parities) = (ks.lock_all(), ks.parities());
+            (0..SLOTS as u16).all(|slot| locked.table(ks.tables(db), slot).parities() == parities)
         };
         set(&ks, b"key", b"value");
         ks.tables(1);
@@ -373,7 +402,6 @@ mod tests {
                 write(&mut rng, &mut model);
             }
             let mut walk = ks.begin_snapshot(&ks.lock_all(), encode()).unwrap();
-            assert!(ks.begin_snapshot(&ks.lock_all(), encode()).is_none(), "one at a time");
             let (want, mut got, mut out) = (model.clone(), Picture::new(), vec![]);
             assert_eq!(walk.keys(), want.len());
             if round == 3 || (cfg!(miri) && round != 1) {
@@ -400,5 +428,57 @@ mod tests {
         while walk.next_chunk(&mut out).is_some() {}
         decode(&out, &mut got);
         assert!(got == model, "after an aborted snapshot");
+    }
+
+    /// Snapshots that begin while others run: each is what was there at its own begin, whoever is written, deleted
+    /// and flushed meanwhile, and whichever ends first.
+    #[test]
+    fn several_snapshots_are_a_point_in_time_each() {
+        let mut rng = Rng::new(11);
+        let ks = Arc::new(Keyspace::new(1, Box::new(drop)));
+        let mut model = Picture::new();
+        let mut walks: Vec<(Walk, Picture, Picture)> = Vec::new();
+        let (steps, mut ended) = (if cfg!(miri) { 60 } else { 4000 }, 0);
+        for step in 0..steps {
+            for _ in 0..20 {
+                let key = format!("key:{{{}}}{}", rng.below(40), rng.below(300)).into_bytes();
+                if rng.chance(3, 4) {
+                    let value = rng.next_u64().to_string().into_bytes();
+                    set(&ks, &key, &value);
+                    model.insert(key, value);
+                } else {
+                    delete(&ks, &key);
+                    model.remove(&key);
+                }
+            }
+            if rng.chance(1, 200) {
+                ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
+                model.clear();
+            }
+            if rng.chance(1, 4) {
+                match ks.begin_snapshot(&ks.lock_all(), encode()) {
+                    Some(walk) => walks.push((walk, model.clone(), Picture::new())),
+                    None => assert_eq!(walks.len(), LANES),
+                }
+            }
+            if !walks.is_empty() {
+                let at = rng.below(walks.len() as u64) as usize;
+                let mut out = vec![];
+                let (walk, _, got) = &mut walks[at];
+                if walk.next_chunk(&mut out).is_some() {
+                    decode(&out, got);
+                } else {
+                    let (_, want, got) = walks.swap_remove(at);
+                    assert!(got == want, "step {step}: {} keys for {}", got.len(), want.len());
+                    ended += 1;
+                }
+            }
+            // One is given up.
+            if rng.chance(1, 100) && !walks.is_empty() {
+                walks.pop();
+            }
+        }
+        assert!(ended > steps / 20, "{ended}");
+        assert!(ks.snapshot.frozen.lock().is_empty() || !walks.is_empty());
     }
 }

@@ -130,7 +130,7 @@ impl Tracking {
         shard.extract_if(|key, _| key_slot(key) == slot).map(|(key, r)| (key, self.taken(r))).collect()
     }
 
-    /// Takes out as many keys, of any shard, as there are too many.
+    /// Takes out as many keys as there are above the limit, of any shard.
     pub fn make_room(&self) -> Vec<(Box<[u8]>, Readers)> {
         let mut out = Vec::new();
         let most = match self.most.load(Ordering::Relaxed) {

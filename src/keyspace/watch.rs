@@ -20,9 +20,9 @@ pub type Dirty = Arc<AtomicBool>;
 pub struct Waiter {
     /// Id of the client.
     pub client: u64,
-    /// Where the client lives: the number of its worker and its place there.
+    /// Number of the worker that owns its connection.
     pub worker: usize,
-    /// The place at that worker.
+    /// Place of the connection at that worker.
     pub token: usize,
     /// The database that its command runs on.
     pub db: DbIndex,
@@ -36,6 +36,8 @@ pub struct Waiter {
     pub argv: Vec<Vec<u8>>,
     /// For each key, where that is possible, the command that concerns it alone.
     pub alone: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
+    /// The command is told when its key goes, too (XREADGROUP).
+    pub for_loss: bool,
     /// Set once by whoever answers the client.
     pub claimed: AtomicBool,
 }
@@ -57,6 +59,13 @@ impl Waiter {
 pub struct Watchers {
     transactions: HashMap<Key, Vec<Dirty>>,
     blocked: HashMap<Key, VecDeque<Arc<Waiter>>>,
+    /// Keys that somebody is blocked on who is told when they go.
+    for_loss: usize,
+}
+
+/// 1 if one of them is told when the key goes.
+fn count_for_loss(list: &VecDeque<Arc<Waiter>>) -> usize {
+    usize::from(list.iter().any(|w| w.for_loss))
 }
 
 impl Watchers {
@@ -105,7 +114,10 @@ impl Watchers {
 
     /// Queues a client behind those that wait for `key` already.
     pub fn block(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
-        self.blocked.entry((waiter.db, key.into())).or_default().push_back(Arc::clone(waiter));
+        let list = self.blocked.entry((waiter.db, key.into())).or_default();
+        self.for_loss -= count_for_loss(list);
+        list.push_back(Arc::clone(waiter));
+        self.for_loss += count_for_loss(list);
     }
 
     /// Keys that clients are blocked on.
@@ -113,11 +125,18 @@ impl Watchers {
         self.blocked.len()
     }
 
+    /// Those of them that somebody is blocked on who is told when they go.
+    pub fn keys_for_loss(&self) -> usize {
+        self.for_loss
+    }
+
     /// The clients blocked on `key` in the order of their coming; those already answered are dropped.
     pub fn blocked_on(&mut self, db: DbIndex, key: &[u8]) -> Vec<Arc<Waiter>> {
         let key = (db, key.into());
         let Some(list) = self.blocked.get_mut(&key) else { return Vec::new() };
+        self.for_loss -= count_for_loss(list);
         list.retain(|w| !w.is_claimed());
+        self.for_loss += count_for_loss(list);
         if list.is_empty() {
             self.blocked.remove(&key);
             return Vec::new();
@@ -129,7 +148,9 @@ impl Watchers {
     pub fn unblock(&mut self, key: &[u8], waiter: &Arc<Waiter>) {
         let key = (waiter.db, key.into());
         if let Some(list) = self.blocked.get_mut(&key) {
+            self.for_loss -= count_for_loss(list);
             list.retain(|w| !Arc::ptr_eq(w, waiter));
+            self.for_loss += count_for_loss(list);
             if list.is_empty() {
                 self.blocked.remove(&key);
             }

@@ -3,6 +3,7 @@
 //! | file | concept |
 //! |---|---|
 //! | `id` | replication ids, and the history of data that they name |
+//! | [`failover`] | a primary hands over to one of its replicas (FAILOVER) |
 //! | `psync` | may a replica go on from where it was, or must it copy everything? |
 //! | [`primary`] | the replicas of this node: handshake, full synchronisation, acknowledgements, WAIT |
 //! | [`replica`] | the link to our primary: handshake, transfer, stream, reconnection |
@@ -13,6 +14,7 @@
 //!
 //! Source: behaviour of redis-server 7.0.15 and the documentation of replication.
 
+pub mod failover;
 mod id;
 pub mod primary;
 mod psync;

@@ -38,6 +38,9 @@ impl Default for Bounds {
 /// Values from this size on are sent by reference.
 pub const SHARE_FROM: usize = 16 * 1024;
 
+/// Bytes that a buffer keeps for the next replies.
+const MOST_KEPT: usize = 1 << 20;
+
 impl Reply {
     /// An empty buffer that speaks RESP2.
     pub fn new() -> Self {
@@ -116,10 +119,17 @@ impl Reply {
         self.bounds = Bounds::default();
     }
 
-    /// Empties the buffer and gives back what an exceptionally large reply took.
-    pub fn recycle(&mut self) {
+    /// Empties the buffer and gives back what an exceptionally large reply took. True when that was much.
+    pub fn recycle(&mut self) -> bool {
         self.clear();
-        self.buf.shrink_to(1 << 20);
+        let large = self.buf.capacity() > MOST_KEPT;
+        self.buf.shrink_to(MOST_KEPT);
+        large
+    }
+
+    /// Bytes that the buffer takes.
+    pub fn capacity(&self) -> usize {
+        self.buf.capacity()
     }
 
     /// What was written, without the values that are shared.

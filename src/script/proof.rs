@@ -51,7 +51,7 @@ const BEYOND: [&[u8]; 12] = [
 pub fn calls(code: &[u8]) -> Option<Vec<Vec<Argument<'_>>>> {
     let tokens = tokens(code)?;
     let (named, defined) = definitions(&tokens);
-    let reader = Reader { named, tokens };
+    let reader = Reader { tokens, named };
     let mut depth = 0_i32;
     let mut calls = Vec::new();
     for at in 0..reader.tokens.len() {

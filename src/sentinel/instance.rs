@@ -119,7 +119,7 @@ pub struct Instance {
     pub hello_sent: MonoMs,
     /// When SCRIPT KILL was sent because it is busy and down.
     pub script_kill_sent: bool,
-    /// The last INFO, and when it came. `None`: never.
+    /// When the last INFO came. `None`: never.
     pub info_at: Option<MonoMs>,
     /// The last INFO as it came; empty before the first.
     pub info: Vec<u8>,
@@ -216,7 +216,7 @@ pub struct Watch {
     pub renames: BTreeMap<String, String>,
     /// Epoch of the failover that made it the primary: the greater one is believed.
     pub config_epoch: u64,
-    /// Whom this sentinel voted for, and in which epoch.
+    /// Whom this sentinel voted for; `None`: nobody.
     pub leader: Option<String>,
     /// The epoch of that vote.
     pub leader_epoch: u64,

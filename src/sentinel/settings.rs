@@ -21,7 +21,7 @@ pub struct Settings {
     pub announce_ip: String,
     /// 0: our own.
     pub announce_port: u16,
-    /// What we authenticate with to other sentinels.
+    /// The user that we log in as at other sentinels; empty: the default one.
     pub sentinel_user: String,
     /// Empty: no login.
     pub sentinel_pass: String,

@@ -36,6 +36,8 @@ use crate::server::process::os_error;
 use crate::server::process::signals;
 use crate::server::process::signals::Request;
 use crate::server::process::supervise::Supervisor;
+use crate::server::process::syslog::{self, Syslog};
+use crate::server::process::title::Title;
 use crate::server::sentinel::{self, Driver};
 use crate::server::{shutdown, start};
 
@@ -45,6 +47,7 @@ const SENTINEL_PORT: u16 = 26379;
 /// The whole life of the process.
 pub fn run() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
+    let program = arguments.first().map_or_else(String::new, |word| word.to_string_lossy().into_owned());
     if let Some(status) = check::run(&arguments) {
         return status;
     }
@@ -62,7 +65,7 @@ pub fn run() -> ExitCode {
         Err(error) => return refuse(&error.to_string()),
     };
     match prepare(&invocation, loaded) {
-        Ok(prepared) => prepared.serve(),
+        Ok(prepared) => prepared.serve(&program),
         Err(message) => refuse(&message),
     }
 }
@@ -116,7 +119,8 @@ fn prepare(invocation: &Invocation, mut loaded: Loaded) -> Result<Prepared, Stri
     let users = users(&loaded, &catalog)?;
     warnings.extend(doubts(&loaded.config, &users));
     let config = &loaded.config;
-    let log = Log::new(&config.logfile, config.loglevel, config.log_format)
+    let syslog = syslog(config, &mut warnings);
+    let log = Log::new(&config.logfile, config.loglevel, config.log_format, syslog)
         .map_err(|error| format!("Can't open the log file: {}", os_error::words(&error)))
         .map_err(|text| loaded.error("logfile", text).to_string())?;
     let supervisor = Supervisor::find(config.supervised);
@@ -131,6 +135,17 @@ fn prepare(invocation: &Invocation, mut loaded: Loaded) -> Result<Prepared, Stri
     crash::configure(config.crash_log_enabled, config.use_exit_on_panic);
     signals::ignore();
     Ok(Prepared { loaded, sentinel, warnings, renames, users, log, supervisor, background, config_file })
+}
+
+/// The system log, if it is asked for; a machine without one is told of in ours.
+fn syslog(config: &Config, warnings: &mut Vec<String>) -> Option<Syslog> {
+    if !config.syslog_enabled {
+        return None;
+    }
+    let opened = Syslog::open(Path::new(syslog::SOCKET), &config.syslog_ident, config.syslog_facility);
+    opened
+        .inspect_err(|e| warnings.push(format!("syslog-enabled: {}: {}", syslog::SOCKET, os_error::words(e))))
+        .ok()
 }
 
 /// The `rename-command` lines, checked against the commands that there are.
@@ -258,7 +273,7 @@ fn doubts(config: &Config, users: &[User]) -> Vec<String> {
 }
 
 impl Prepared {
-    fn serve(mut self) -> ExitCode {
+    fn serve(mut self, program: &str) -> ExitCode {
         let config = &mut self.loaded.config;
         info!(
             "Keystead {} starting, compatible with Redis {}, pid={}",
@@ -274,7 +289,7 @@ impl Prepared {
             warn!("{warning}");
         }
         for row in config.unheeded() {
-            warn!("{} is set, but has no effect in this release", row.name);
+            warn!("{} is set, but has no effect in this server", row.name);
         }
         let supervisor = self.supervisor.unwrap_or_else(|message| {
             warn!("{message}");
@@ -303,8 +318,12 @@ impl Prepared {
             Mode::Data => Role::Primary,
         });
 
+        // SAFETY: there is one thread still, and what the command line said has been copied.
+        let title = unsafe { Title::take_over(program) };
+        let title = title.inspect_err(|e| warn!("set-proc-title: {}", os_error::words(e))).ok();
         let origin = Origin {
             mode,
+            title,
             log: Some(self.log),
             config_file: self.config_file,
             executable: std::env::current_exe().unwrap_or_default(),

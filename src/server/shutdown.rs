@@ -16,6 +16,7 @@ use crate::server::commands::scripting;
 use crate::server::disk::{aof, rdb_file};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
+use crate::server::node::pause::Purpose;
 
 /// SHUTDOWN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,7 +153,7 @@ const FOREVER_MS: u64 = u64::MAX / 2;
 /// Pauses writes. On return nobody is inside one any more: what is answered with success is in the data that the
 /// replicas wait for and that are saved.
 async fn stop_writes(node: &Arc<Node>) {
-    node.pause_clients(FOREVER_MS, false);
+    node.pause_clients(Purpose::Shutdown, FOREVER_MS, false);
     let (passed, mut all_passed) = tokio::sync::mpsc::channel::<()>(1);
     node.send_all(|| Mail::Settle(passed.clone()));
     drop(passed);
@@ -211,7 +212,7 @@ async fn wait_for_replicas(node: &Node) {
 
 /// The node goes on; those who asked for its end are told.
 fn give_up(node: &Node) {
-    node.unpause_clients();
+    node.unpause_clients(Purpose::Shutdown);
     node.shared.scripts.ending.store(false, Ordering::Release);
     let mut state = node.shutdown.inner.lock();
     state.under_way = false;

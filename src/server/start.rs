@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::acl::User;
 use crate::base::collation::Collation;
+use crate::base::hex::random_id;
 use crate::base::rng::Rng;
 use crate::base::version;
 use crate::command::{CommandTable, gate};
@@ -27,7 +28,7 @@ use crate::server::control::Control;
 use crate::server::control::clustering;
 use crate::server::control::clustering::ClusterError;
 use crate::server::control::replication;
-use crate::server::disk::{aof, rdb_file};
+use crate::server::disk::{aof, rdb_load};
 use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
 use crate::server::net::mailbox::{Mail, Mailbox};
@@ -110,6 +111,7 @@ pub fn serve(
     let mut node = make_node(config, renames, users, workers, &mut seed, origin)?;
     node.tls = tls;
     let node = Arc::new(node);
+    node.show_title(&node.config.load());
     info!("Running mode={}, port={}.", node.mode_name(), node.config.load().shown_port());
     describe_crashes(&node);
     let accepting =
@@ -173,7 +175,7 @@ fn watch(node: &Arc<Node>, sentinel: Sentinel) -> Result<(), StartError> {
 /// Brings the data, and the node into its place among others.
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     let has_aof = aof::load_at_start(node).map_err(StartError::Data)?;
-    let loaded = if has_aof { None } else { rdb_file::load_at_start(node).map_err(StartError::Data)? };
+    let loaded = if has_aof { None } else { rdb_load::load_at_start(node).map_err(StartError::Data)? };
     if node.shutdown.begun.load(Ordering::Acquire) {
         return Ok(());
     }
@@ -349,7 +351,7 @@ fn make_node(
         busy_after_ms: AtomicU64::new(config.busy_reply_threshold),
         observers: Observers::default(),
     };
-    let run_id = random_hex(rng);
+    let run_id = random_id(rng);
     let node = Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin);
     configure_observers(&node, &node.config.load());
     users.into_iter().for_each(|user| node.accounts.put(user));
@@ -396,11 +398,6 @@ pub fn configure_deletions(lazy: &Lazy, config: &Config) {
     ]);
 }
 
-/// Forty random hexadecimal digits, as run ids and replication ids are.
-pub fn random_hex(rng: &mut Rng) -> String {
-    (0..40).map(|_| char::from(b"0123456789abcdef"[rng.below(16) as usize])).collect()
-}
-
 /// The order of `locale-collate`; `None` if the system has no such locale. An environment that names one which
 /// is not installed means the order of bytes.
 pub fn collation(config: &Config) -> Option<Collation> {
@@ -414,7 +411,7 @@ pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
         hash_max_listpack_entries: config.hash_max_listpack_entries as usize,
         hash_max_listpack_value: config.hash_max_listpack_value as usize,
         list_max_listpack_size: config.list_max_listpack_size,
-        list_compress_depth: config.list_compress_depth,
+        list_packed_threshold: usize::MAX,
         set_max_intset_entries: config.set_max_intset_entries as usize,
         set_max_listpack_entries: config.set_max_listpack_entries as usize,
         set_max_listpack_value: config.set_max_listpack_value as usize,

@@ -65,6 +65,18 @@ impl Hash {
         hash
     }
 
+    /// Shows the lengths of the chains of the hash table; false if there is none.
+    pub fn for_each_chain(&self, f: &mut impl FnMut(usize)) -> bool {
+        match &self.0 {
+            Repr::Packed(_) => false,
+            Repr::Timed(timed) => timed.for_each_chain(f),
+            Repr::Table(table) => {
+                table.for_each_chain(f);
+                true
+            }
+        }
+    }
+
     /// Number of fields, those whose time has come included until they are deleted.
     #[inline]
     pub fn len(&self) -> usize {

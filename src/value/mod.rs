@@ -157,8 +157,8 @@ pub struct Limits {
     pub hash_max_listpack_value: usize,
     /// Positive: entries a node; -1 to -5: 4, 8, 16, 32, 64 KiB a node.
     pub list_max_listpack_size: i32,
-    /// Blocks at either end of a list that stay uncompressed; 0: nothing is compressed.
-    pub list_compress_depth: u32,
+    /// Bytes of a list's element that is a node by itself. No directive: DEBUG sets it.
+    pub list_packed_threshold: usize,
     /// Members of a set that is an intset.
     pub set_max_intset_entries: usize,
     /// Members of a set that is a listpack.
@@ -194,7 +194,7 @@ impl Default for Limits {
             hash_max_listpack_entries: 128,
             hash_max_listpack_value: 64,
             list_max_listpack_size: -2,
-            list_compress_depth: 0,
+            list_packed_threshold: usize::MAX,
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,

@@ -158,6 +158,13 @@ impl Set {
         self.0 = Repr::Table(table);
     }
 
+    /// Shows the lengths of the chains of the hash table; false if there is none.
+    pub fn for_each_chain(&self, f: &mut impl FnMut(usize)) -> bool {
+        let Repr::Table(table) = &self.0 else { return false };
+        table.for_each_chain(f);
+        true
+    }
+
     /// Removes a member; false if it was not there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
         match &mut self.0 {

@@ -428,6 +428,19 @@ impl<S: Shape> Table<S> {
         }
     }
 
+    /// Shows how many records each bucket holds with those chained to it.
+    pub fn for_each_chain(&self, f: &mut impl FnMut(usize)) {
+        for main in self.buckets.iter() {
+            let (mut bucket, mut length) = (main, 0);
+            loop {
+                length += bucket.0.iter().filter_map(Slot::record).count();
+                let Some(next) = bucket.link() else { break };
+                bucket = &self.overflow[next];
+            }
+            f(length);
+        }
+    }
+
     /// Shows whole buckets from `cursor` on until about `count` records were shown or ten times as many
     /// buckets were looked at. Returns the cursor to go on with, 0 at the end.
     pub fn scan(&self, cursor: u64, count: usize, mut f: impl FnMut(&Record<S>)) -> u64 {

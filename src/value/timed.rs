@@ -65,6 +65,13 @@ fn triples(lp: &Listpack) -> impl Iterator<Item = Triple<'_>> + Clone + '_ {
 }
 
 impl Timed {
+    /// Shows the lengths of the chains of the hash table; false if there is none.
+    pub fn for_each_chain(&self, f: &mut impl FnMut(usize)) -> bool {
+        let Repr::Table(table, _) = &self.0 else { return false };
+        table.for_each_chain(f);
+        true
+    }
+
     /// A hash without times yet.
     pub fn from_pairs(pairs: &Listpack) -> Self {
         let mut lp = Listpack::new();

@@ -47,7 +47,7 @@ pub fn allowed(command: &[Vec<u8>], ours: &[u8], theirs: &[u8]) -> bool {
         }
         "SCAN" | "SSCAN" | "HSCAN" | "ZSCAN" => same_elements(ours, theirs, false),
         // Scores are shown in 17 digits by 7.0, and in as few as tell them apart since 7.2.
-        name if name.starts_with('Z') => {
+        name if name.starts_with('Z') || name.starts_with("BZ") => {
             let leaves = |bytes| decode(bytes).map(|(reply, _)| flatten(std::slice::from_ref(&reply)));
             ours.first() == theirs.first() && leaves(ours) == leaves(theirs)
         }

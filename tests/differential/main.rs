@@ -4,6 +4,7 @@
 //! ```text
 //! DIFF_SEEDS=500 cargo test --release --test differential     more seeds than the usual share
 //! DIFF_SEED=1234 cargo test --release --test differential     one seed, shrunk if it fails
+//! DIFF_COMMANDS=2500                                           commands of a seed
 //! ```
 //!
 //! What may differ stands in `allowed.rs`, with the reason.
@@ -12,14 +13,16 @@
 mod common;
 
 mod allowed;
+mod blocking;
 mod generator;
 mod records;
 
+use common::SOON;
 use common::client::{Client, encode, quoted};
 use common::server::Server;
 use generator::{Rng, Words, command};
 
-const COMMANDS_A_SEED: usize = 400;
+const COMMANDS_A_SEED: u64 = 400;
 const SEEDS: u64 = 150;
 
 /// What went wrong, and at which command.
@@ -125,15 +128,20 @@ fn shrink(
 
 fn check(pair: &Pair, seed: u64, protocol: u8) -> Result<(), String> {
     let mut rng = Rng(seed);
-    let commands: Vec<Words> = (0..COMMANDS_A_SEED).map(|_| command(&mut rng)).collect();
+    let count = number("DIFF_COMMANDS").unwrap_or(COMMANDS_A_SEED);
+    let commands: Vec<Words> = (0..count).map(|_| command(&mut rng)).collect();
     let Some(first) = pair.run(&commands, protocol) else { return Ok(()) };
     let (commands, difference) = shrink(pair, commands, protocol, first);
     let script: Vec<String> = commands.iter().map(show).collect();
     Err(format!("DIFF_SEED={seed} in RESP{protocol}:\n{}\n{}\n", script.join("\n"), difference.what))
 }
 
-fn share(protocol: u8) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|v| v.parse().ok())
+}
+
+/// Tries the seeds that are asked for.
+fn try_seeds(check: impl Fn(&Pair, u64) -> Result<(), String>) {
     let seeds = match number("DIFF_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("DIFF_SEEDS").unwrap_or(SEEDS),
@@ -141,7 +149,7 @@ fn share(protocol: u8) {
     let pair = Pair::start();
     let mut failures = Vec::new();
     for seed in seeds {
-        if let Err(failure) = check(&pair, seed, protocol) {
+        if let Err(failure) = check(&pair, seed) {
             failures.push(failure);
             // The same cause shows up in many seeds: a few tell enough.
             if failures.len() == 5 {
@@ -154,10 +162,15 @@ fn share(protocol: u8) {
 
 #[test]
 fn replies_and_data_are_the_same_in_resp2() {
-    share(2);
+    try_seeds(|pair, seed| check(pair, seed, 2));
 }
 
 #[test]
 fn replies_and_data_are_the_same_in_resp3() {
-    share(3);
+    try_seeds(|pair, seed| check(pair, seed, 3));
+}
+
+#[test]
+fn blocked_clients_get_the_same_answers() {
+    try_seeds(blocking::check);
 }

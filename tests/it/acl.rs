@@ -572,6 +572,8 @@ fn clients_are_known_by_their_users() {
     let listed = admin.run("CLIENT LIST").text();
     assert_eq!(listed.matches("user=u ").count(), 2, "{listed}");
     admin.expect("CLIENT KILL USER u", ":2");
+    let help = admin.run("ACL HELP");
+    assert!(help.items().len() > 24, "{help}");
     assert!(is_closed(&mut a) && is_closed(&mut b));
 }
 

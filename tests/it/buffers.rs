@@ -203,7 +203,7 @@ fn the_greediest_clients_go_when_all_together_take_too_much() {
     let mut judge = server.connect();
     judge.ok("CLIENT NO-EVICT on");
     let size = |judge: &mut Client, id: i64| number(judge, id, "qbuf");
-    let mut few: Vec<_> = [500_000, 1_200_000, 800_000].map(|bytes| half_sent(&server, bytes)).into();
+    let mut few: Vec<_> = [500_000, 1_200_000, 700_000].map(|bytes| half_sent(&server, bytes)).into();
     for (_, id) in &few {
         wait_for("its input is there", SOON, || size(&mut judge, *id) > 400_000);
     }

@@ -192,3 +192,43 @@ fn a_narrow_limit_is_honoured() {
         assert!(client.info_int("evicted_keys") > 1_000, "{policy}");
     }
 }
+
+/// A replica leaves eviction to its primary; as a primary it sees to its limit itself, without a write.
+#[test]
+fn a_promoted_replica_sees_to_its_limit() {
+    let primary = Launch::subject().start();
+    let settings = ["--maxmemory", "20mb", "--maxmemory-policy", "allkeys-lru"];
+    let replica = Launch::subject().args(&settings).start();
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    r.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+    fill(&mut p, 30_000);
+    wait_for("the replica has everything", SOON, || r.run("DBSIZE").int() == 30_000);
+    assert!(r.info_int("used_memory") > 20 << 20);
+    assert_eq!(r.info_int("evicted_keys"), 0);
+    r.ok("REPLICAOF NO ONE");
+    wait_for("memory below its limit", SOON, || r.info_int("used_memory") <= (20 << 20) + 64 * 1024);
+    assert!(r.info_int("evicted_keys") > 1_000);
+}
+
+/// What does not fit is loaded all the same, and then goes as the policy says.
+#[test]
+fn a_file_larger_than_the_limit_is_loaded() {
+    for (policy, stays) in [("noeviction", true), ("allkeys-random", false)] {
+        let mut server = Launch::subject().start();
+        let mut client = server.connect();
+        fill(&mut client, 20_000);
+        client.ok("SAVE");
+        server.kill();
+        server.start_again_with(&["--maxmemory", "10mb", "--maxmemory-policy", policy]);
+        let mut client = server.connect();
+        if stays {
+            client.expect("DBSIZE", ":20000");
+            client.expect("SET new v", "-OOM command not allowed when used memory > 'maxmemory'.");
+        } else {
+            wait_for("memory below its limit", SOON, || {
+                client.info_int("used_memory") <= (10 << 20) + 64 * 1024
+            });
+            assert!(client.run("DBSIZE").int() < 10_000);
+        }
+    }
+}

@@ -335,8 +335,7 @@ fn what_a_script_does_is_one_unit_for_replicas_and_functions_go_with_the_data() 
     client.expect("WAIT 1 5000", ":1");
     follower.expect("MGET x y", r#"["1", "2"]"#);
     assert_eq!(follower.run("FUNCTION LIST").items().len(), 2);
-    follower
-        .expect("FCALL both 2 x y", "-READONLY You can not run script with write flag on readonly replica.");
+    follower.expect("FCALL both 2 x y", "-READONLY You can't write against a read only replica.");
     client.ok("SAVE");
     primary.restart();
     let mut client = primary.connect();

@@ -269,3 +269,44 @@ fn systemd_is_told_about_the_start_and_the_end() {
     assert!(child.wait().expect("wait").success());
     fs::remove_dir_all(dir).expect("remove the folder");
 }
+
+/// While data are loaded most directives can be set; those that concern what is loaded, and from where, cannot.
+#[test]
+fn config_set_of_what_is_being_loaded_is_refused() {
+    for program in [subject(), crate::common::server::real()] {
+        let mut filled = Server::subject();
+        filled.connect().run("DEBUG POPULATE 20000 key 10");
+        filled.connect().ok("SAVE");
+        filled.kill();
+        let port = free_port();
+        let mut child = Command::new(program)
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--key-load-delay", "1000"])
+            .args(["--enable-protected-configs", "yes", "--loading-process-events-interval-bytes", "1024"])
+            .current_dir(filled.dir())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("start the server");
+        let mut client = None;
+        wait_for("a connection", SOON, || {
+            client = Client::try_connect(port).ok();
+            client.is_some()
+        });
+        let mut client = client.expect("a connection");
+        wait_for("it is loading", SOON, || client.info("loading") == "1");
+        for (command, reply) in [
+            ("CONFIG SET appendonly yes", "-LOADING Redis is loading the dataset in memory"),
+            ("CONFIG SET dir /tmp", "-LOADING Redis is loading the dataset in memory"),
+            ("CONFIG SET repl-diskless-load swapdb", "-LOADING Redis is loading the dataset in memory"),
+            // Nothing of it is taken.
+            ("CONFIG SET maxmemory 1gb appendonly yes", "-LOADING Redis is loading the dataset in memory"),
+            ("CONFIG GET maxmemory", r#"["maxmemory", "0"]"#),
+            ("CONFIG SET maxmemory 1gb", "+OK"),
+            ("CONFIG SET loglevel verbose", "+OK"),
+        ] {
+            client.expect(command, reply);
+        }
+        child.kill().expect("end the server");
+        child.wait().expect("the status");
+    }
+}

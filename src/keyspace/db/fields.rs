@@ -1,5 +1,5 @@
-//! Fields of hashes whose time has come. A hash is filed, in an index of its own, under the time of the first
-//! field that goes; as for keys a reference may be early, never late.
+//! Fields of hashes whose time has come. Hashes have an index of their own, by the time of their first field to go;
+//! as with keys, a reference may be early and is never late.
 
 use std::sync::atomic::Ordering;
 

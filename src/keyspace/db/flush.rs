@@ -22,7 +22,10 @@ impl Keyspace {
         let slots: Vec<u16> = (0..SHARDS * SLOTS_PER_SHARD).map(slot_at).collect();
         self.empty_slots(locked, tables, db, &slots);
         for shard in 0..SHARDS {
-            locked.side_mut(shard).own.retain(|(of, _)| *of != db);
+            let own = &mut locked.side_mut(shard).own;
+            let before = own.len();
+            own.retain(|(of, _)| *of != db);
+            self.stats.own_volatile_keys.fetch_sub(before - own.len(), Ordering::Relaxed);
             locked.forget_under_way(shard, db, |_| true);
             locked.expiry_mut(tables, shard).clear();
             locked.field_expiry_mut(tables, shard).clear();

@@ -216,7 +216,7 @@ impl<'l, 'k> Db<'l, 'k> {
         found
     }
 
-    /// As [`Db::entry`], but to ask about a key is no use of it (TTL, TYPE, EXISTS).
+    /// As [`Db::entry`], without stamping the access: to ask about a key is not to use it (TTL, TYPE, EXISTS).
     #[inline]
     pub fn glance(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {
         let (h, place) = self.locate_counted(key)?;
@@ -285,7 +285,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Saves the entry for a snapshot that has not reached it.
     #[inline(always)]
     fn before_change(&mut self, h: Hashed, place: Place) {
-        if self.table(h.slot).saved_in() != self.ks.snapshot_number() {
+        if self.table(h.slot).parities() != self.ks.parities() {
             self.ks.preserve(self.locked, self.index, h.slot, place);
         }
     }
@@ -470,7 +470,7 @@ impl<'l, 'k> Db<'l, 'k> {
     fn add(&mut self, h: Hashed, mut entry: Entry) {
         self.notify(entry.as_ref().key(), event::NEW);
         entry.set_access(self.access);
-        entry.set_parity(self.ks.parity());
+        entry.set_parities(self.ks.parities());
         let expire = entry.as_ref().expire();
         let fields = entry.as_ref().next_field_time();
         let ks = self.ks;
@@ -490,7 +490,7 @@ impl<'l, 'k> Db<'l, 'k> {
         access: u32,
     ) {
         entry.set_access(access);
-        entry.set_parity(self.ks.parity());
+        entry.set_parities(self.ks.parities());
         let expire = entry.as_ref().expire();
         let fields = entry.as_ref().next_field_time();
         let old = self.table_mut(h.slot).replace(place, entry);
@@ -593,9 +593,15 @@ impl<'l, 'k> Db<'l, 'k> {
         self.record(&[self.ks.lazy.command(cause), key]);
     }
 
-    /// Counts a change that is none of a key.
+    /// Counts a change that concerns no key.
     pub fn count_change(&mut self) {
         self.effects.dirty += 1;
+    }
+
+    /// Counts the elements that changed with a key, which counts as one of them by itself
+    /// (`rdb_changes_since_last_save`).
+    pub fn count_elements(&mut self, elements: usize) {
+        self.effects.dirty += elements.saturating_sub(1) as u64;
     }
 
     /// Says that replicas are told nothing of what the command that runs has changed.

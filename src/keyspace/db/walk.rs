@@ -3,13 +3,21 @@
 use std::sync::atomic::Ordering;
 
 use super::{Db, Expiring};
-use crate::base::crc16::key_slot;
+use crate::base::crc16::{SLOTS, key_slot};
 use crate::base::rng::Rng;
 use crate::keyspace::board::Busy;
 use crate::keyspace::entry::EntryRef;
-use crate::keyspace::{SHARDS, SLOTS_PER_SHARD, slot_at};
+use crate::keyspace::{DbIndex, SHARDS, SLOTS_PER_SHARD, slot_at};
 
 impl Db<'_, '_> {
+    /// Calls `f` with how many keys each bucket of a database holds. Every shard is locked.
+    pub fn for_each_chain(&self, index: DbIndex, f: &mut impl FnMut(usize)) {
+        let Some(tables) = self.ks.existing_tables(index) else { return };
+        for slot in 0..SLOTS as u16 {
+            self.locked.table(tables, slot).for_each_chain(f);
+        }
+    }
+
     /// Visits every live key of the shards that are locked.
     pub fn for_each(&self, mut f: impl FnMut(EntryRef<'_>)) {
         for shard in self.locked.shards() {

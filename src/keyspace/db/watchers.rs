@@ -97,12 +97,16 @@ impl Db<'_, '_> {
     /// Changes who waits for keys of a shard, and keeps the count of those keys right.
     fn waiting_at<R>(&mut self, shard: usize, change: impl FnOnce(&mut Watchers) -> R) -> R {
         let watchers = &mut self.locked.side_mut(shard).watchers;
-        let before = watchers.blocked_keys();
+        let before = (watchers.blocked_keys(), watchers.keys_for_loss());
         let result = change(watchers);
-        let counter = &self.ks.stats.blocking_keys;
-        match watchers.blocked_keys().wrapping_sub(before) {
-            0 => {}
-            grown => _ = counter.fetch_add(grown, Ordering::Relaxed),
+        let stats = &self.ks.stats;
+        for (counter, grown) in [
+            (&stats.blocking_keys, watchers.blocked_keys().wrapping_sub(before.0)),
+            (&stats.blocking_keys_for_loss, watchers.keys_for_loss().wrapping_sub(before.1)),
+        ] {
+            if grown != 0 {
+                counter.fetch_add(grown, Ordering::Relaxed);
+            }
         }
         result
     }

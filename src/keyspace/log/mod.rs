@@ -162,8 +162,8 @@ impl Log {
     }
 
     /// Appends a unit that changes data: `runs` of records, each with its database; a SELECT goes in front where
-    /// the database changes. `wrapped`: MULTI and EXEC stand around it, with the first SELECT before them, as
-    /// redis-server 7.0.15 sends it. `slot`: see [`UnitInfo`]. Returns the new end. The caller holds the locks of
+    /// the database changes. `wrapped`: MULTI and EXEC stand around it, with the first SELECT inside, as Redis sends
+    /// it since 7.2 (before, SELECT came first). `slot`: see [`UnitInfo`]. Returns the new end. The caller holds the locks of
     /// what the records change, and is [`Effects`](crate::keyspace::Effects).
     pub(in crate::keyspace) fn append_unit(
         &self,
@@ -185,11 +185,11 @@ impl Log {
         }
         len += if wrapped { MULTI.len() + EXEC.len() } else { 0 };
         let out = inner.history.begin_unit(len);
-        for (n, ((_, records), select)) in runs.iter().zip(&selects).enumerate() {
+        if wrapped {
+            out.extend_from_slice(MULTI);
+        }
+        for ((_, records), select) in runs.iter().zip(&selects) {
             out.extend_from_slice(select.as_deref().unwrap_or_default());
-            if wrapped && n == 0 {
-                out.extend_from_slice(MULTI);
-            }
             out.extend_from_slice(records);
         }
         if wrapped {
@@ -255,6 +255,13 @@ impl Log {
     pub fn len(&self) -> u64 {
         let (start, end) = self.window();
         end - start
+    }
+
+    /// Bytes kept beyond the backlog, because a reader is behind.
+    pub fn beyond_backlog(&self) -> u64 {
+        let inner = self.inner.lock();
+        let kept = inner.history.end - inner.history.start;
+        kept.saturating_sub(if inner.backlog { inner.keep } else { 0 })
     }
 
     /// Whether nothing is kept.
@@ -323,9 +330,9 @@ mod tests {
         assert!(log.read(log.end() + 1, 1).is_none());
     }
 
-    /// What redis-server 7.0.15 sent a replica for two transactions, the second of which changed two databases.
+    /// Two transactions, the second of which changed two databases.
     #[test]
-    fn select_stands_before_multi_and_again_where_the_database_changes() {
+    fn select_stands_inside_multi_and_again_where_the_database_changes() {
         let log = kept(1 << 20);
         log.append_unit(&[(0, &b"<a><b>"[..])], true, None);
         log.append_unit(&[(2, &b"<a>"[..]), (3, b"<b>")], true, None);
@@ -337,7 +344,7 @@ mod tests {
             .replace("*1\r\n$4\r\nEXEC\r\n", " EXEC ")
             .replace("*2\r\n$6\r\nSELECT\r\n$1\r\n", "SELECT ")
             .replace("\r\n", " ");
-        assert_eq!(words, "SELECT 0 MULTI <a><b> EXEC SELECT 2 MULTI <a>SELECT 3 <b> EXEC <c>SELECT 4 <d>");
+        assert_eq!(words, "MULTI SELECT 0 <a><b> EXEC MULTI SELECT 2 <a>SELECT 3 <b> EXEC <c>SELECT 4 <d>");
     }
 
     #[test]

@@ -47,14 +47,14 @@ impl<'a> TableMut<'a> {
         std::mem::replace(self.get_mut(place), entry)
     }
 
-    /// Says that the snapshot of this number needs nothing more of this table.
-    pub fn set_saved_in(&mut self, number: u32) {
-        self.0.saved_in.store(number, Relaxed);
+    /// Says which snapshots need nothing more of this table.
+    pub fn set_parities(&mut self, parities: u32) {
+        self.0.parities.store(parities, Relaxed);
     }
 
     /// Takes all entries out, as a table of their own. Both say of the snapshot what this one said.
     pub fn take(self) -> SlotTable {
-        let taken = SlotTable::new(self.saved_in());
+        let taken = SlotTable::new(self.parities());
         taken.first.store(self.first(), Relaxed);
         taken.buckets.store(self.buckets(), Relaxed);
         taken.len.store(self.0.len.load(Relaxed), Relaxed);

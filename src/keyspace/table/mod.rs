@@ -60,8 +60,8 @@ pub struct SlotTable {
     len: AtomicU32,
     /// Segments behind the first; null if there are none.
     rest: AtomicPtr<Vec<*mut Bucket>>,
-    /// The snapshot that has this slot on record (see `snapshot`).
-    saved_in: AtomicU32,
+    /// The parities of the snapshots that have this slot on record (see `snapshot`).
+    parities: AtomicU32,
 }
 
 /// Where an entry stands, as numbers that the table checks: a place that the table has changed under may
@@ -104,14 +104,14 @@ impl Default for SlotTable {
 }
 
 impl SlotTable {
-    /// An empty table that the snapshot of that number need not save.
-    pub const fn new(saved_in: u32) -> Self {
+    /// An empty table that the snapshots of these parities need not save.
+    pub const fn new(parities: u32) -> Self {
         Self {
             first: AtomicPtr::new(std::ptr::null_mut()),
             buckets: AtomicU32::new(0),
             len: AtomicU32::new(0),
             rest: AtomicPtr::new(std::ptr::null_mut()),
-            saved_in: AtomicU32::new(saved_in),
+            parities: AtomicU32::new(parities),
         }
     }
 
@@ -149,10 +149,10 @@ impl SlotTable {
         self.len() == 0
     }
 
-    /// The number of the snapshot that needs nothing more of this table.
+    /// A bit for each snapshot: equal to its parity where it needs nothing more of this table.
     #[inline(always)]
-    pub(in crate::keyspace) fn saved_in(&self) -> u32 {
-        self.saved_in.load(Relaxed)
+    pub(in crate::keyspace) fn parities(&self) -> u32 {
+        self.parities.load(Relaxed)
     }
 
     /// The first bucket of chain `i`.

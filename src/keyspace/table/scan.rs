@@ -29,6 +29,15 @@ impl SlotTable {
         }
     }
 
+    /// Calls `f` with how many entries each bucket holds, with those chained to it.
+    pub fn for_each_chain(&self, f: &mut impl FnMut(usize)) {
+        for i in 0..self.buckets() as usize {
+            let mut length = 0;
+            self.each_in_bucket(i, &mut |_| length += 1);
+            f(length);
+        }
+    }
+
     /// Visits the bucket at scan position `at` (0 to start). Returns the next position, `None` at the end.
     pub fn scan<'a>(&'a self, at: u64, f: &mut impl FnMut(EntryRef<'a>)) -> Option<u64> {
         if self.buckets() == 0 {

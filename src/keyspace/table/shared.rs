@@ -10,8 +10,8 @@ use crate::base::prefetch::prefetch;
 pub(in crate::keyspace) struct SharedTable(SlotTable);
 
 impl SharedTable {
-    pub fn new(saved_in: u32) -> Self {
-        Self(SlotTable::new(saved_in))
+    pub fn new(parities: u32) -> Self {
+        Self(SlotTable::new(parities))
     }
 
     /// Keys of the table: as of some moment, unless the shard is locked.

@@ -10,6 +10,7 @@
 //! | `lzf`, `checksum` | compression of strings, CRC-64 |
 //! | `encode`, `decode`, `stream` | the body of a value |
 //! | [`Writer`], [`Reader`] | a file as a whole |
+//! | `pieces` | a file cut into pieces, for threads that load side by side |
 //! | [`payload`] | what DUMP returns and RESTORE takes |
 //! | [`functions`] | the same for libraries of functions |
 //!
@@ -24,6 +25,7 @@ mod error;
 pub mod functions;
 mod lzf;
 pub mod payload;
+mod pieces;
 mod reader;
 mod sink;
 mod source;
@@ -32,6 +34,7 @@ mod writer;
 
 pub use encode::{Meta, Options, encode_entry};
 pub use error::{Error, Problem, Result};
+pub use pieces::{Fragment, Piece};
 pub use reader::{Entry, Reader, Record};
 pub use writer::{Preamble, ReplicationInfo, Writer};
 

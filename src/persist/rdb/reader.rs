@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use super::error::{Error, Problem, Result};
+use super::pieces::Cutting;
 use super::source::Source;
 use super::{VERSION_READ, VERSION_VALKEY, decode, opcode, value_type};
 use crate::base::time::UnixMs;
@@ -70,10 +71,13 @@ pub struct Entry {
 /// Reads one RDB file. Yields records until the end mark, whose checksum is verified before the iterator
 /// ends; after an error it ends, too.
 pub struct Reader<R> {
-    source: Source<R>,
+    pub(super) source: Source<R>,
     limits: Limits,
     version: u32,
-    db: u32,
+    pub(super) db: u32,
+    /// It is a part of a file: entries, and no end mark.
+    is_fragment: bool,
+    pub(super) cutting: Cutting,
     state: State,
     /// Collections without elements that were skipped; old servers could write them.
     empty_keys_skipped: u64,
@@ -88,7 +92,7 @@ enum State {
 
 /// What stands before a value and belongs to the key that follows.
 #[derive(Default)]
-struct Attributes {
+pub(super) struct Attributes {
     expire: Option<UnixMs>,
     idle_s: Option<u64>,
     freq: Option<u8>,
@@ -108,7 +112,20 @@ impl<R: Read> Reader<R> {
             // Files before Redis 2.6 end with the end mark.
             source.stop_checksum();
         }
-        Ok(Self { source, limits, version, db: 0, state: State::Reading, empty_keys_skipped: 0 })
+        Ok(Self::new(source, limits, version, 0))
+    }
+
+    fn new(source: Source<R>, limits: Limits, version: u32, db: u32) -> Self {
+        Self {
+            source,
+            limits,
+            version,
+            db,
+            is_fragment: false,
+            cutting: Cutting::default(),
+            state: State::Reading,
+            empty_keys_skipped: 0,
+        }
     }
 
     /// Version of the format, from the file's first line.
@@ -132,27 +149,41 @@ impl<R: Read> Reader<R> {
         self.source.into_parts()
     }
 
+    /// What `code` says of the entry that follows. False: it is no such code.
+    #[inline]
+    pub(super) fn attribute(&mut self, code: u8, attributes: &mut Attributes) -> Result<bool> {
+        match code {
+            opcode::EXPIRE_MS => {
+                attributes.expire = Some(i64::from_le_bytes(self.source.array("an expiry in milliseconds")?));
+            }
+            opcode::EXPIRE_S => {
+                let seconds = i32::from_le_bytes(self.source.array("an expiry in seconds")?);
+                attributes.expire = Some(i64::from(seconds) * 1000);
+            }
+            opcode::FREQ => attributes.freq = Some(self.source.u8("a usage counter")?),
+            opcode::IDLE => attributes.idle_s = Some(self.source.length("an idle time")?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
     /// The next record; `None` after the end mark.
-    fn record(&mut self) -> Result<Option<Record>> {
+    pub(super) fn record(&mut self) -> Result<Option<Record>> {
         let mut attributes = Attributes::default();
         loop {
+            if self.is_fragment && self.source.at_end()? {
+                return Ok(None);
+            }
             let code = self.source.u8("an opcode or a value type")?;
+            if self.attribute(code, &mut attributes)? {
+                continue;
+            }
             match code {
-                opcode::EXPIRE_MS => {
-                    attributes.expire =
-                        Some(i64::from_le_bytes(self.source.array("an expiry in milliseconds")?));
-                }
-                opcode::EXPIRE_S => {
-                    let seconds = i32::from_le_bytes(self.source.array("an expiry in seconds")?);
-                    attributes.expire = Some(i64::from(seconds) * 1000);
-                }
-                opcode::FREQ => attributes.freq = Some(self.source.u8("a usage counter")?),
-                opcode::IDLE => attributes.idle_s = Some(self.source.length("an idle time")?),
                 opcode::EOF => {
                     self.verify_checksum()?;
                     return Ok(None);
                 }
-                opcode::SLOT_INFO..opcode::IDLE | opcode::AUX..=opcode::SELECT_DB => {
+                code if !is_entry(code) => {
                     return self.other_record(code).map(Some);
                 }
                 _ => {
@@ -206,6 +237,16 @@ impl<R: Read> Reader<R> {
             return Err(self.source.error(Problem::UnknownType(code)));
         }
         let key = self.source.string("a key")?;
+        self.value_of(code, attributes, key)
+    }
+
+    /// The rest of an entry.
+    pub(super) fn value_of(
+        &mut self,
+        code: u8,
+        attributes: &Attributes,
+        key: Vec<u8>,
+    ) -> Result<Option<Entry>> {
         match decode::value(&mut self.source, code, &self.limits) {
             Ok(value) => Ok(Some(Entry {
                 db: self.db,
@@ -237,6 +278,19 @@ impl<R: Read> Reader<R> {
         }
         Ok(())
     }
+}
+
+impl<'a> Reader<&'a [u8]> {
+    /// Reads entries of database `db` that begin at `offset` in their file.
+    pub(super) fn of_fragment(bytes: &'a [u8], offset: u64, db: u32, limits: Limits) -> Self {
+        let source = Source::new(bytes, bytes.len().min(BUFFER_BYTES), false).at_offset(offset);
+        Self { is_fragment: true, ..Self::new(source, limits, VERSION_READ, db) }
+    }
+}
+
+/// Whether an entry begins with this code, after its attributes. Unknown ones count as value types.
+pub(super) fn is_entry(code: u8) -> bool {
+    !matches!(code, opcode::SLOT_INFO..=opcode::EOF)
 }
 
 impl<R: Read> Iterator for Reader<R> {

@@ -21,8 +21,10 @@ pub(super) struct Source<R> {
     /// Offset of `buffer[0]` from the beginning.
     base: u64,
     checksum: Option<Crc64>,
-    /// Bytes of `buffer` up to here are in `checksum`: it is fed in blocks, not by field.
+    /// Bytes of `buffer` up to here are in `checksum` and `kept`: they are fed in blocks, not by field.
     summed: usize,
+    /// A copy of what is taken, while somebody wants it.
+    kept: Option<Vec<u8>>,
 }
 
 /// A length field: a number, or the mark of a special string form.
@@ -42,7 +44,40 @@ impl<R: Read> Source<R> {
             base: 0,
             checksum: checksum.then(Crc64::new),
             summed: 0,
+            kept: None,
         }
+    }
+
+    /// The same, where the data are a part that begins at `offset`.
+    pub fn at_offset(mut self, offset: u64) -> Self {
+        self.base = offset;
+        self
+    }
+
+    /// From here on, what is taken is kept, too.
+    pub fn keep(&mut self) {
+        self.sum_up();
+        self.kept = Some(Vec::new());
+    }
+
+    /// What was kept. Nothing more is.
+    pub fn take_kept(&mut self) -> Vec<u8> {
+        self.sum_up();
+        self.kept.take().unwrap_or_default()
+    }
+
+    /// What was kept since `offset`.
+    pub fn kept_since(&mut self, offset: u64) -> &[u8] {
+        let len = self.offset() - offset;
+        self.sum_up();
+        let kept = self.kept.as_deref().unwrap_or_default();
+        &kept[kept.len().saturating_sub(len as usize)..]
+    }
+
+    /// Takes back the byte that was taken last.
+    pub fn untake_byte(&mut self) {
+        assert!(self.position > self.summed, "nothing has counted it yet");
+        self.position -= 1;
     }
 
     /// Bytes taken so far.
@@ -84,6 +119,9 @@ impl<R: Read> Source<R> {
     fn sum_up(&mut self) {
         if let Some(checksum) = &mut self.checksum {
             checksum.update(&self.buffer[self.summed..self.position]);
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&self.buffer[self.summed..self.position]);
         }
         self.summed = self.position;
     }
@@ -153,6 +191,57 @@ impl<R: Read> Source<R> {
             self.position += n;
         }
         Ok(out)
+    }
+
+    /// Takes `length` bytes and makes nothing of them.
+    #[inline]
+    pub fn skip(&mut self, mut length: u64, what: &'static str) -> Result<()> {
+        loop {
+            let n = length.min((self.end - self.position) as u64);
+            self.position += n as usize;
+            length -= n;
+            if length == 0 {
+                return Ok(());
+            }
+            if !self.fill()? {
+                return Err(self.error(Problem::Truncated(what)));
+            }
+        }
+    }
+
+    /// The same with a string.
+    #[inline]
+    pub fn skip_string(&mut self, what: &'static str) -> Result<()> {
+        let bytes = match self.any_length(what)? {
+            Length::Plain(n) => n,
+            Length::Special(sink::STRING_INT8) => 1,
+            Length::Special(sink::STRING_INT16) => 2,
+            Length::Special(sink::STRING_INT32) => 4,
+            Length::Special(sink::STRING_LZF) => {
+                let packed = self.length(what)?;
+                self.length(what)?;
+                packed
+            }
+            Length::Special(form) => {
+                return self.unexpected(what, format_args!("the string form 0x{form:02x}"));
+            }
+        };
+        self.skip(bytes, what)
+    }
+
+    /// The length that stands `ahead` bytes further on, which is not taken. `None` if there is none.
+    pub fn peek_length(&mut self, ahead: usize) -> Result<Option<u64>> {
+        const LONGEST: usize = 9;
+        debug_assert!(ahead + LONGEST <= 32, "it fits a buffer");
+        while self.end - self.position < ahead + LONGEST && self.fill()? {}
+        let Some(bytes) = self.buffer[self.position..self.end].get(ahead..) else { return Ok(None) };
+        Ok(match *bytes {
+            [first @ 0x00..=0x3f, ..] => Some(u64::from(first)),
+            [first @ 0x40..=0x7f, low, ..] => Some(u64::from(u16::from_be_bytes([first & 0x3f, low]))),
+            [sink::LENGTH_32, a, b, c, d, ..] => Some(u64::from(u32::from_be_bytes([a, b, c, d]))),
+            [sink::LENGTH_64, ref rest @ ..] => rest.first_chunk().map(|n| u64::from_be_bytes(*n)),
+            _ => None,
+        })
     }
 
     #[inline]

@@ -119,10 +119,10 @@ fn dumps_of_redis_7_4_come_back() {
         // The thresholds of 7.4.
         let limits = Limits { hash_max_listpack_entries: 512, ..Limits::default() };
         let value = payload::restore(&bytes, &limits).unwrap();
-        // This key had an expiry, of which a payload knows nothing.
+        // These keys had an expiry, of which a payload knows nothing.
         let sum_of = |value: &Value| {
             let mut d = Digest::default();
-            d.add_value(value.as_ref(), key == "hfe:table");
+            d.add_value(value.as_ref(), key == "hfe:table" || key == "str:ttl");
             d.to_string()
         };
         assert_eq!(sum_of(&value), sum, "{key}");
@@ -244,6 +244,105 @@ fn a_file_of_all_types_comes_back() {
         assert_eq!(entry.expire, name.starts_with("large").then_some(1_999_999_999_123));
         assert_eq!(entry.idle_s, name.starts_with("small").then_some(70));
         assert_eq!(entry.freq, name.starts_with("long").then_some(9));
+    }
+}
+
+/// The entries of a file, or what is wrong with it, as one thread reads it and as pieces of about `most` bytes say it.
+type Outcome = (Vec<(u32, Vec<u8>, String)>, Option<String>);
+
+fn noted(entry: &Entry) -> (u32, Vec<u8>, String) {
+    let facts = format!("{} {:?} {:?} {:?}", digest(&entry.value), entry.expire, entry.idle_s, entry.freq);
+    (entry.db, entry.key.clone(), facts)
+}
+
+fn in_order(file: &[u8]) -> Outcome {
+    let mut entries = Vec::new();
+    let reader = match Reader::with_checksum(file, Limits::default(), false) {
+        Ok(reader) => reader,
+        Err(e) => return (entries, Some(e.to_string())),
+    };
+    for record in reader {
+        match record {
+            Ok(Record::Entry(entry)) => entries.push(noted(&entry)),
+            Ok(_) => {}
+            Err(e) => return (entries, Some(e.to_string())),
+        }
+    }
+    (entries, None)
+}
+
+fn in_pieces(file: &[u8], most: u64) -> Outcome {
+    let mut entries = Vec::new();
+    let mut reader = match Reader::with_checksum(file, Limits::default(), false) {
+        Ok(reader) => reader,
+        Err(e) => return (entries, Some(e.to_string())),
+    };
+    loop {
+        match reader.next_piece(most) {
+            Ok(None) => return (entries, None),
+            Ok(Some(Piece::Record(Record::Entry(entry)))) => entries.push(noted(&entry)),
+            Ok(Some(Piece::Record(_))) => {}
+            Ok(Some(Piece::Fragment(fragment))) => {
+                for record in fragment.entries(Limits::default()) {
+                    match record {
+                        Ok(Record::Entry(entry)) => entries.push(noted(&entry)),
+                        Ok(other) => panic!("{other:?}"),
+                        Err(e) => return (entries, Some(e.to_string())),
+                    }
+                }
+            }
+            Err(e) => return (entries, Some(e.to_string())),
+        }
+    }
+}
+
+#[test]
+fn pieces_say_what_the_whole_file_says() {
+    let golden = include_bytes!("../../../tests/golden/files-7.4/all-types.rdb");
+    let old = include_bytes!("../../../fuzz/corpus/rdb/old-forms");
+    let mixed = include_bytes!("../../../fuzz/corpus/rdb/functions-and-modules");
+    for file in [&sample_file()[..], golden, old, mixed] {
+        let whole = in_order(file);
+        assert_eq!(whole.1, None);
+        for most in [1, 300, 64 << 10] {
+            assert_eq!(in_pieces(file, most), whole, "{most}");
+        }
+    }
+    // Values that are too large to be held twice.
+    let mut w = Writer::new(vec![], true);
+    w.database(3, 1, 0).unwrap();
+    let names: Vec<String> = (0..40_000).map(|i| format!("member:{i}")).collect();
+    for (key, value) in [("a", set(&names)), ("b", string(&vec![b'x'; 3 << 20])), ("c", string(b"small"))] {
+        let mut block = vec![];
+        encode_entry(
+            &mut block,
+            key.as_bytes(),
+            value.as_ref(),
+            &Meta::default(),
+            Options { compress: false },
+        );
+        w.entries(&block).unwrap();
+    }
+    let file = [b"REDIS0010", &w.finish().unwrap()[..]].concat();
+    let whole = in_order(&file);
+    assert_eq!((whole.0.len(), &whole.1), (3, &None));
+    assert_eq!(in_pieces(&file, 1 << 10), whole);
+}
+
+#[test]
+fn pieces_of_a_damaged_file_have_its_error() {
+    let small = include_bytes!("../../../fuzz/corpus/rdb/small-values");
+    let old = include_bytes!("../../../fuzz/corpus/rdb/old-forms");
+    let streams = include_bytes!("../../../fuzz/corpus/rdb/streams");
+    for file in [&small[..], old, streams] {
+        for at in 9..file.len() {
+            assert_eq!(in_pieces(&file[..at], 300), in_order(&file[..at]), "cut at {at}");
+            for flip in [1, 0x10, 0x80] {
+                let mut bad = file.to_vec();
+                bad[at] ^= flip;
+                assert_eq!(in_pieces(&bad, 300), in_order(&bad), "{flip} at {at}");
+            }
+        }
     }
 }
 

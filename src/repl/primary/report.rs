@@ -28,6 +28,12 @@ impl Primary {
         self.replicas.get(&id).map(|link| link.state)
     }
 
+    /// The state of the replica that goes by this address, whatever the case of its letters.
+    pub fn find(&self, host: &str, port: u16) -> Option<State> {
+        let named = |link: &&Link| link.port == port && link.ip().eq_ignore_ascii_case(host);
+        self.attached().map(|(_, link)| link).find(named).map(|link| link.state)
+    }
+
     /// Replicas that follow the stream and were heard within `min-replicas-max-lag`.
     pub fn good(&self, now: MonoMs) -> usize {
         // Lag counts in whole seconds, as the directive does.

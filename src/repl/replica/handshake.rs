@@ -145,12 +145,29 @@ impl Replica {
             "Partial resynchronization not possible (no cached master)".into()
         };
         log(out, Level::Notice, text);
-        out.push(Action::Send(command(&[b"PSYNC", id.as_bytes(), from.as_bytes()])));
+        let mut words: Vec<&[u8]> = vec![b"PSYNC", id.as_bytes(), from.as_bytes()];
+        if self.hands_over {
+            words.push(b"FAILOVER");
+        }
+        out.push(Action::Send(command(&words)));
         self.state = State::Handshake(Handshake { expected: [Step::Psync].into() });
     }
 
     fn psync_reply(&mut self, now: MonoMs, line: &[u8], out: &mut Vec<Action>) {
         let text = line.escape_ascii();
+        if std::mem::take(&mut self.hands_over) {
+            let taken = line.starts_with(b"+FULLRESYNC") || line.starts_with(b"+CONTINUE");
+            if !taken {
+                self.give_up(
+                    now,
+                    format!("Unable to hand over, PSYNC FAILOVER was answered with: {text}"),
+                    out,
+                );
+                out.push(Action::Refused);
+                return;
+            }
+            out.push(Action::TakenOver);
+        }
         if let Some(arguments) = line.strip_prefix(b"+FULLRESYNC") {
             match full_resync(arguments) {
                 Some(position) => {

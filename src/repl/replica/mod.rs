@@ -92,6 +92,10 @@ pub enum Action {
     RdbEnd,
     /// A part of the stream, to be applied.
     Stream(Vec<u8>),
+    /// The peer has taken our part over, as PSYNC FAILOVER asked for.
+    TakenOver,
+    /// The peer does not take our part over.
+    Refused,
     /// Write a line to the log.
     Log(Level, String),
 }
@@ -112,6 +116,8 @@ pub struct Replica {
     down_since: Option<MonoMs>,
     /// An unfinished line of the handshake.
     line: Vec<u8>,
+    /// The peer is our replica still, and PSYNC asks it to take our part over (FAILOVER).
+    hands_over: bool,
 }
 
 enum State {
@@ -137,7 +143,13 @@ impl Replica {
             synced: None,
             down_since: None,
             line: Vec::new(),
+            hands_over: false,
         }
+    }
+
+    /// A link to a replica that shall become our primary.
+    pub fn handing_over(self) -> Self {
+        Self { hands_over: true, ..self }
     }
 
     /// This link follows another one of the same node: what was up until now is down from now on.

@@ -431,3 +431,30 @@ fn info_of_a_replica_tells_how_far_a_transfer_is() {
     assert_eq!((f.replica.role_state(), f.replica.role_offset()), ("connected", 11));
     assert_eq!(f.data, "half..stream");
 }
+
+/// PSYNC FAILOVER is said once, and its answer decides whether the part was taken over.
+#[test]
+fn a_primary_that_hands_over_asks_for_it_and_heeds_the_answer() {
+    use replica::{Action, Position, Replica};
+    let id = ReplId::random(&mut Rng::new(3));
+    for (answer, taken) in [
+        (format!("+CONTINUE {id}\r\n"), true),
+        (format!("+FULLRESYNC {id} 0\r\n"), true),
+        ("-ERR PSYNC FAILOVER replid must match my replid.\r\n".to_owned(), false),
+        ("-NOMASTERLINK Can't SYNC while failing over\r\n".to_owned(), false),
+    ] {
+        let mut link = Replica::new(0, upstream(), Some(Position { id, offset: 10 })).handing_over();
+        let mut out = vec![];
+        link.step(0, Event::Tick, &mut out);
+        link.step(0, Event::Connected, &mut out);
+        link.step(0, Event::Bytes(b"+PONG\r\n+OK\r\n+OK\r\n"), &mut out);
+        let mut sent = out.iter().filter_map(|a| if let Action::Send(b) = a { Some(&b[..]) } else { None });
+        let asked = format!("$5\r\nPSYNC\r\n$40\r\n{id}\r\n$2\r\n11\r\n$8\r\nFAILOVER\r\n");
+        assert!(sent.next_back().unwrap().ends_with(asked.as_bytes()));
+        out.clear();
+        link.step(0, Event::Bytes(answer.as_bytes()), &mut out);
+        assert_eq!(out.contains(&Action::TakenOver), taken, "{answer}");
+        assert_eq!(out.contains(&Action::Refused), !taken, "{answer}");
+        assert_eq!(out.contains(&Action::Close), !taken, "{answer}");
+    }
+}

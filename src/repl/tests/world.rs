@@ -256,6 +256,7 @@ impl Follower {
                 Action::Connect => self.wants_connection = true,
                 Action::Close => self.link = None,
                 Action::Send(bytes) => self.to_send.extend(bytes),
+                Action::TakenOver | Action::Refused => unreachable!("nobody hands over"),
                 Action::Continue(_) => {}
                 Action::FullSync { .. } => self.rdb.clear(),
                 Action::Rdb(bytes) => self.rdb.extend(bytes),

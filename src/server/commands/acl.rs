@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::acl::log::Entry;
 use crate::acl::rule::merge_selectors;
 use crate::acl::{Catalog, DEFAULT_USER, Selector, User, category, file};
+use crate::base::hex::hex;
 use crate::command::help::help;
 use crate::command::rights::Errand;
 use crate::command::spec::{EVERYWHERE, Group::Server, KeyPositions, flags::*};
@@ -243,11 +244,11 @@ fn dryrun(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let user = node(ctx).accounts.get(args[2]).ok_or_else(|| missing("User", args[2]))?;
     let words = &args[3..];
     let id = find_command(ctx.commands, words).ok_or_else(|| missing("Command", words[0]))?;
-    let listed = ctx.commands.get(id);
-    if !listed.command.accepts(words.len()) {
-        return Err(Fail::Arity(listed.original.clone()));
+    let entry = ctx.commands.get(id);
+    if !entry.command.accepts(words.len()) {
+        return Err(Fail::Arity(entry.original.clone()));
     }
-    let errand = Errand { id, listed, args: words };
+    let errand = Errand { id, entry, args: words };
     match user.check(&errand) {
         Ok(()) => ctx.reply.ok(),
         Err(denial) => ctx.reply.bulk_str(&errand.reason(denial, &user.name, true)),
@@ -270,7 +271,7 @@ fn genpass(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let digits = (bits as usize).div_ceil(4);
     let random = random_bytes(digits.div_ceil(2))
         .map_err(|e| Fail::owned(format!("ERR No random numbers can be had: {}", words(&e))))?;
-    let mut text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text = hex(&random);
     text.truncate(digits);
     ctx.reply.bulk_str(&text);
     DONE

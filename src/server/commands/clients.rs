@@ -12,6 +12,7 @@ use crate::command::{Client, Command, Ctx, DONE, Fail, Result, int, is, timeout_
 use crate::server::commands::{age_seconds, node, tracking};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::clients::{ClientEntry, ClientKind, ClientState};
+use crate::server::node::pause::Purpose;
 use crate::server::node::{Node, unix_ms};
 
 pub const COMMANDS: &[Command] = &[Command::container("client", Connection, CLIENT)
@@ -381,13 +382,13 @@ fn pause(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         _ => return Err(wrong_arguments("CLIENT", args[1])),
     };
     let time = timeout_ms(args[2], ctx.db.now)?.unwrap_or_default();
-    node(ctx).pause_clients(time.as_millis() as u64, all);
+    node(ctx).pause_clients(Purpose::Command, time.as_millis() as u64, all);
     ctx.reply.ok();
     DONE
 }
 
 fn unpause(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    node(ctx).unpause_clients();
+    node(ctx).unpause_clients(Purpose::Command);
     ctx.reply.ok();
     DONE
 }
@@ -469,7 +470,7 @@ fn describe(node: &Node, asking: Option<Asking<'_>>, entry: &ClientEntry, out: &
         usage.see_running(args);
     }
     let state = own.map_or_else(|| entry.state.lock().clone(), |(client, ..)| ClientState::of(client));
-    let blocked = entry.blocked.load(Ordering::Relaxed);
+    let blocked = entry.blocked.load(Ordering::Relaxed) || entry.paused.load(Ordering::Relaxed);
     let flags = match (blocked, state.flags.as_str()) {
         (true, "N") => "b".to_owned(),
         (true, flags) => format!("{flags}b"),

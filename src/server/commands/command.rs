@@ -4,7 +4,7 @@ use crate::acl::category;
 use crate::base::glob;
 use crate::command::help::help;
 use crate::command::spec::{Begin, EVERYWHERE, Find, Group::Server, KeySpec, flags, flags::*, key};
-use crate::command::table::Listed;
+use crate::command::table::CommandEntry;
 use crate::command::{Command, CommandTable, Ctx, DONE, Fail, Result, is};
 use crate::resp::Reply;
 use crate::server::commands::{docs, node};
@@ -136,8 +136,8 @@ fn command_list(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (table, filter) = (table(ctx), Filter::parse(&args[2..])?);
     let names: Vec<&str> = (0..table.len())
         .map(|id| table.get(id))
-        .filter(|listed| passes(listed, &filter))
-        .map(|listed| listed.name.as_str())
+        .filter(|entry| passes(entry, &filter))
+        .map(|entry| entry.name.as_str())
         .collect();
     ctx.reply.array(names.len());
     for name in names {
@@ -181,28 +181,28 @@ fn find(table: &CommandTable, name: &[u8]) -> Option<usize> {
 
 fn all(table: &CommandTable, reply: &mut Reply) {
     reply.array(table.commands().count());
-    for (_, listed) in table.commands() {
-        info(table, listed, reply);
+    for (_, entry) in table.commands() {
+        info(table, entry, reply);
     }
 }
 
-fn passes(listed: &Listed, filter: &Filter<'_>) -> bool {
+fn passes(entry: &CommandEntry, filter: &Filter<'_>) -> bool {
     match filter {
         Filter::None => true,
         // There are no modules.
         Filter::Module => false,
         Filter::Category(name) => {
-            category::find(name).is_some_and(|bit| listed.command.acl_categories() & bit != 0)
+            category::find(name).is_some_and(|bit| entry.command.acl_categories() & bit != 0)
         }
-        Filter::Pattern(pattern) => glob::matches_nocase(pattern, listed.name.as_bytes()),
+        Filter::Pattern(pattern) => glob::matches_nocase(pattern, entry.name.as_bytes()),
     }
 }
 
 /// The ten parts that COMMAND tells of a command.
-fn info(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
-    let command = listed.command;
+fn info(table: &CommandTable, entry: &CommandEntry, reply: &mut Reply) {
+    let command = entry.command;
     reply.array(10);
-    reply.bulk_str(&listed.name);
+    reply.bulk_str(&entry.name);
     reply.int(i64::from(command.arity));
     let names = flags::NAMES.iter().filter(|(flag, _)| command.has(*flag)).map(|(_, name)| *name);
     status_set(names.collect(), reply);
@@ -223,11 +223,11 @@ fn info(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
     for spec in command.keys {
         key_spec(spec, reply);
     }
-    match listed.subcommands.len() {
+    match entry.subcommands.len() {
         0 => reply.set(0),
         n => reply.array(n),
     }
-    for id in &listed.subcommands {
+    for id in &entry.subcommands {
         info(table, table.get(*id), reply);
     }
 }

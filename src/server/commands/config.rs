@@ -160,6 +160,7 @@ const REFUSABLE: &[(Effect, Refusable)] = &[
 /// The rest: copies what threads read elsewhere than in the configuration, which is in effect already.
 const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
     (Effect::Log, log),
+    (Effect::Title, Node::show_title),
     (Effect::Password, |node, config| node.set_default_password(&config.requirepass.0)),
     (Effect::AclLog, |node, config| {
         node.denials.truncate(usize::try_from(config.acllog_max_len).unwrap_or(usize::MAX));
@@ -222,8 +223,8 @@ fn take_effect(node: &Node, change: Change) -> Result<(), SetError> {
     for (_, follow) in FOLLOWING.iter().filter(|(effect, _)| moved(*effect)) {
         follow(node, &config);
     }
-    for row in rows.iter().filter(|row| row.meaning == Meaning::Later) {
-        tracing::warn!("{} is set, but has no effect in this release", row.name);
+    for row in rows.iter().filter(|row| row.meaning == Meaning::None) {
+        tracing::warn!("{} is set, but has no effect in this server", row.name);
     }
     Ok(())
 }
@@ -314,9 +315,10 @@ fn memory(node: &Node, config: &Config) {
 
 fn encodings(node: &Node, config: &Config) {
     let before = node.shared.limits.load();
-    let verify_checksums = before.verify_checksums;
+    // What DEBUG has set stays.
+    let Limits { verify_checksums, list_packed_threshold, .. } = **before;
     let limits = start::limits(config, before.hash_seed);
-    node.shared.limits.store(Arc::new(Limits { verify_checksums, ..limits }));
+    node.shared.limits.store(Arc::new(Limits { list_packed_threshold, verify_checksums, ..limits }));
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::base::crc16::{SLOTS, key_slot};
+use crate::base::crc16::key_slot;
 use crate::base::glob;
-use crate::base::num::{parse_f64, parse_i64};
+use crate::base::num::{parse_f64, parse_i64, parse_memory};
+use crate::base::size_class::size_class;
 use crate::command::object::{encoding_of, references};
 use crate::command::spec::{Group::Server, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is, wrong_arguments};
@@ -19,10 +20,10 @@ use crate::keyspace::db::SetExpire;
 use crate::keyspace::{Db, event};
 use crate::persist::rdb::{Options, payload};
 use crate::resp::Reply;
-use crate::server::commands::{config, node, reload};
+use crate::server::commands::{config, debug_tables, node, reload};
 use crate::server::disk::fault::{self, Step, Trouble};
 use crate::server::net::mailbox::Mail;
-use crate::server::node::{Node, unix_ms};
+use crate::server::node::{Node, REPLY_PEAK_MS, unix_ms};
 use crate::server::process::allocator;
 use crate::value::digest::Digest;
 use crate::value::{Limits, ValueRef, list};
@@ -50,6 +51,7 @@ struct Word {
 const MANY: usize = usize::MAX;
 
 const WORDS: &[Word] = &[
+    word("client-eviction", (0, 0), "", client_eviction, "Shows how many clients take how much memory."),
     word("change-repl-id", (0, 0), "", change_repl_id, "Begins a history that no replica can continue."),
     word(
         "close-cluster-link-on-packet-drop",
@@ -64,13 +66,6 @@ const WORDS: &[Word] = &[
         "",
         config_rewrite_force_all,
         "Writes all directives to the configuration file, also those at their defaults.",
-    ),
-    word(
-        "close-cluster-link-on-packet-drop",
-        (1, 1),
-        "<0|1>",
-        close_on_drop,
-        "Closes the link that a packet came by which DROP-CLUSTER-PACKET-FILTER drops.",
     ),
     word(
         "disk-fault",
@@ -96,8 +91,20 @@ const WORDS: &[Word] = &[
         hold_shard,
         "Keystead's own: a thread holds the lock of the key's shard for a time, declared as long or not.",
     ),
-    word("htstats", (1, 1), "<db>", htstats, "Describes the tables of a database."),
-    word("htstats-key", (1, 1), "<key>", htstats_key, "Describes the table of a key's value."),
+    word(
+        "htstats",
+        (1, 2),
+        "<dbid> [full]",
+        debug_tables::of_database,
+        "Describes the tables of a database.",
+    ),
+    word(
+        "htstats-key",
+        (1, 2),
+        "<key> [full]",
+        debug_tables::of_key,
+        "Describes the table of a key's value.",
+    ),
     word("listpack", (1, 1), "<key>", listpack, "Prints the entries of a value's listpack on stdout."),
     word(
         "loadaof",
@@ -131,6 +138,13 @@ const WORDS: &[Word] = &[
         protocol,
         "Replies with a value of the type.",
     ),
+    word(
+        "quicklist-packed-threshold",
+        (1, 1),
+        "<size>",
+        packed_threshold,
+        "Elements of lists that are as long stand in a node by themselves; 0 is the default.",
+    ),
     word("quicklist", (1, 1), "<key>", quicklist, "Prints the nodes of a list on stdout."),
     word(
         "reload",
@@ -139,6 +153,14 @@ const WORDS: &[Word] = &[
         reload::run,
         "Saves the data set, empties it, and loads it again.",
     ),
+    word(
+        "replybuffer",
+        (2, 2),
+        "PEAK-RESET-TIME <NEVER|RESET|milliseconds> | RESIZING <0|1>",
+        reply_buffer,
+        "When a client's longest reply is forgotten; whether workers give back what a long reply took.",
+    ),
+    word("sdslen", (1, 1), "<key>", sds_length, "Shows how long a key and its string are."),
     word("segfault", (0, 0), "", segfault, "Lets the server crash by a bad access."),
     word(
         "set-active-expire",
@@ -148,6 +170,13 @@ const WORDS: &[Word] = &[
         "Switches the search for dead keys off or on.",
     ),
     word(
+        "set-disable-deny-scripts",
+        (1, 1),
+        "<0|1>",
+        allow_in_scripts,
+        "Lets scripts run commands that they may not run otherwise.",
+    ),
+    word(
         "set-skip-checksum-validation",
         (1, 1),
         "<0|1>",
@@ -155,13 +184,7 @@ const WORDS: &[Word] = &[
         "Takes files and payloads whose checksum is wrong, or refuses them again.",
     ),
     word("sleep", (1, 1), "<seconds>", sleep, "Stops the whole server for a time."),
-    word(
-        "stringmatch-len",
-        (2, 2),
-        "<length> <pattern>",
-        stringmatch_len,
-        "Matches a pattern against a string of that length.",
-    ),
+    word("stringmatch-test", (0, 0), "", stringmatch_test, "Matches random patterns against random strings."),
 ];
 
 const fn word(
@@ -277,7 +300,7 @@ fn set_active_expire(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn digest(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let digest = digest_all(ctx.db);
-    ctx.reply.simple(&hex(&digest));
+    ctx.reply.simple(&digest.to_string());
     DONE
 }
 
@@ -288,7 +311,7 @@ fn digest_value(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         if let Some(entry) = ctx.db.peek(key) {
             digest.add_value(entry.value(), entry.expire().is_some());
         }
-        ctx.reply.simple(&hex(&digest));
+        ctx.reply.simple(&digest.to_string());
     }
     DONE
 }
@@ -307,14 +330,6 @@ fn digest_all(db: &mut Db<'_, '_>) -> Digest {
     }
     db.select(selected);
     digest
-}
-
-fn hex(digest: &Digest) -> String {
-    digest.0.iter().fold(String::with_capacity(40), |mut text, byte| {
-        // A String takes everything.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn change_repl_id(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
@@ -418,43 +433,6 @@ fn mallctl(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         Ok(number) => ctx.reply.int(number as i64),
         Err(text) => return Err(Fail::owned(format!("ERR {text}"))),
     }
-    DONE
-}
-
-/// A database is one table a slot; those that hold keys are described together.
-fn htstats(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let keyspace = ctx.db.keyspace();
-    let index = crate::command::int(args[2])?;
-    let Some(db) = u16::try_from(index).ok().filter(|db| usize::from(*db) < keyspace.databases()) else {
-        return Err(Fail::text("ERR Out of range database"));
-    };
-    let sizes = (0..SLOTS as u16).map(|slot| keyspace.slot_len(db, slot)).filter(|n| *n > 0);
-    let (tables, keys, largest) =
-        sizes.fold((0, 0, 0), |(tables, keys, largest), n| (tables + 1, keys + n, largest.max(n)));
-    let volatile = keyspace.volatile_len(db);
-    ctx.reply.verbatim(
-        "txt",
-        &format!(
-            "[Dictionary HT]\n slot tables: {tables}\n number of elements: {keys}\n largest slot table: {largest}\n[Expires HT]\n number of elements: {volatile}\n"
-        ),
-    );
-    DONE
-}
-
-fn htstats_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
-    let value = entry.value();
-    let elements = match value {
-        ValueRef::Set(set) if value.encoding_name() == "hashtable" => set.len(),
-        ValueRef::Hash(hash) if value.encoding_name() == "hashtable" => hash.len(),
-        ValueRef::SortedSet(set) if value.encoding_name() == "skiplist" => set.len(),
-        _ => {
-            return Err(Fail::text(
-                "ERR The value stored at the specified key is not represented using an hash table",
-            ));
-        }
-    };
-    ctx.reply.verbatim("txt", &format!(" number of elements: {elements}\n"));
     DONE
 }
 
@@ -569,9 +547,104 @@ fn populate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-fn stringmatch_len(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let length = parse_i64(args[2]).and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= 1 << 20);
-    ctx.reply.bool(glob::matches(args[3], &vec![b'a'; length.ok_or(Fail::NotInteger)?]));
+/// Whatever the pattern and the string are, matching ends, and soon.
+fn stringmatch_test(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    for _ in 0..100_000 {
+        let mut random = |most| {
+            let mut bytes = vec![0; ctx.rng.below(most) as usize];
+            ctx.rng.fill(&mut bytes);
+            bytes.iter().map(|byte| b"*?[]^-\\ab"[usize::from(*byte) % 9]).collect::<Vec<u8>>()
+        };
+        let (string, pattern) = (random(32), random(32));
+        std::hint::black_box(glob::matches(&pattern, &string));
+    }
+    ctx.reply.simple("Apparently Redis did not crash: test passed");
+    DONE
+}
+
+fn reply_buffer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let node = node(ctx);
+    if is(args[2], "peak-reset-time") {
+        let time = match args[3] {
+            word if is(word, "never") => u64::MAX,
+            word if is(word, "reset") => REPLY_PEAK_MS,
+            word => u64::try_from(crate::command::int(word)?).map_err(|_| Fail::NotInteger)?,
+        };
+        node.reply_peak_ms.store(time, Ordering::Relaxed);
+    } else if is(args[2], "resizing") {
+        node.reply_resizing.store(is_on(args[3]), Ordering::Relaxed);
+    } else {
+        return Err(wrong_arguments("DEBUG", args[1]));
+    }
+    ctx.reply.ok();
+    DONE
+}
+
+fn packed_threshold(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    const MOST: u64 = 4 << 30;
+    let text = std::str::from_utf8(args[2]).unwrap_or_default();
+    let size = parse_memory(text).filter(|size| *size < MOST);
+    let size =
+        size.ok_or(Fail::text("ERR argument must be a memory value bigger than 1 and smaller than 4gb"))?;
+    let node = node(ctx);
+    let _one_at_a_time = node.config_change.lock();
+    let list_packed_threshold = if size == 0 { usize::MAX } else { size as usize };
+    let limits = Limits { list_packed_threshold, ..Limits::clone(&node.shared.limits.load()) };
+    node.shared.limits.store(Arc::new(limits));
+    ctx.reply.ok();
+    DONE
+}
+
+fn allow_in_scripts(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    node(ctx).shared.scripts.may_run_all.store(is_on(args[2]), Ordering::Relaxed);
+    ctx.reply.ok();
+    DONE
+}
+
+/// Keys and strings have no free room here, and lie in one allocation with what is known of them.
+fn sds_length(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
+    let ValueRef::String(value) = entry.value() else {
+        return Err(Fail::text("ERR Not an sds encoded string."));
+    };
+    if encoding_of(entry) == "int" {
+        return Err(Fail::text("ERR Not an sds encoded string."));
+    }
+    let (key, value) = (args[2].len(), value.len());
+    ctx.reply.simple(&format!(
+        "key_sds_len:{key}, key_sds_avail:0, key_zmalloc: {}, val_sds_len:{value}, val_sds_avail:0, val_zmalloc: {}",
+        size_class(key),
+        size_class(value),
+    ));
+    DONE
+}
+
+/// Clients by the memory that they take, in the doubling steps of Redis.
+fn client_eviction(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    const FIRST: u32 = 15;
+    const LAST: u32 = 32;
+    let node = node(ctx);
+    let config = node.config.load();
+    if config.maxmemory_clients.bytes(config.maxmemory) == 0 {
+        return Err(Fail::text("ERR maxmemory-clients is disabled."));
+    }
+    let totals: Vec<usize> = node.clients.all().iter().map(|entry| entry.usage.lock().total).collect();
+    let mut text = String::new();
+    for step in FIRST..=LAST + 1 {
+        let low = if step == FIRST { 0usize } else { 1 << (step - 1) };
+        let high = if step > LAST { usize::MAX } else { (1 << step) - 1 };
+        let within: Vec<usize> =
+            totals.iter().copied().filter(|total| (low..=high).contains(total)).collect();
+        let range =
+            if step > LAST { format!("{low:>10}+            ") } else { format!("{low:>10} - {high:>10}") };
+        let _ = writeln!(
+            text,
+            "bucket {range}: tot-mem: {:>10}, clients: {}",
+            within.iter().sum::<usize>(),
+            within.len()
+        );
+    }
+    ctx.reply.verbatim("txt", &text);
     DONE
 }
 

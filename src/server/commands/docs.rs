@@ -3,12 +3,12 @@
 use crate::command::CommandTable;
 use crate::command::spec::flags;
 use crate::command::syntax::{Argument, arguments};
-use crate::command::table::Listed;
+use crate::command::table::CommandEntry;
 use crate::resp::Reply;
 
 /// Writes the command's name and the map of what is known about it.
-pub fn describe(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
-    let command = listed.command;
+pub fn describe(table: &CommandTable, entry: &CommandEntry, reply: &mut Reply) {
+    let command = entry.command;
     let arguments = arguments(command.syntax);
     let labels: Vec<&str> =
         [(command.deprecated.is_some(), "deprecated"), (command.has(flags::SYSTEM), "syscmd")]
@@ -21,8 +21,8 @@ pub fn describe(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
         + 2 * usize::from(command.deprecated.is_some())
         + usize::from(!command.history.is_empty())
         + usize::from(!arguments.is_empty())
-        + usize::from(!listed.subcommands.is_empty());
-    reply.bulk_str(&listed.name);
+        + usize::from(!entry.subcommands.is_empty());
+    reply.bulk_str(&entry.name);
     reply.map(fields);
     text("summary", command.summary, reply);
     text("since", command.since, reply);
@@ -51,10 +51,10 @@ pub fn describe(table: &CommandTable, listed: &Listed, reply: &mut Reply) {
         reply.bulk(b"arguments");
         list(&arguments, reply);
     }
-    if !listed.subcommands.is_empty() {
+    if !entry.subcommands.is_empty() {
         reply.bulk(b"subcommands");
-        reply.map(listed.subcommands.len());
-        for id in &listed.subcommands {
+        reply.map(entry.subcommands.len());
+        for id in &entry.subcommands {
             describe(table, table.get(*id), reply);
         }
     }

@@ -13,6 +13,7 @@ mod command;
 mod config;
 mod connection;
 mod debug;
+mod debug_tables;
 mod docs;
 pub mod info;
 mod latency;

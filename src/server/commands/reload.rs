@@ -8,7 +8,8 @@ use crate::command::{Ctx, Fail, Outcome, Result, gate, is};
 use crate::keyspace::Effects;
 use crate::resp::Reply;
 use crate::server::commands::node;
-use crate::server::disk::{aof, rdb_file};
+use crate::server::disk::rdb_load::Same;
+use crate::server::disk::{aof, rdb_file, rdb_load};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
 use crate::server::process::os_error::words;
@@ -18,17 +19,21 @@ use crate::server::process::os_error::words;
 struct How {
     save: bool,
     flush: bool,
+    /// Keys of the file take the place of those that are there; otherwise there must be none.
+    merge: bool,
 }
 
 impl How {
     fn parse(words: &[&[u8]]) -> Result<Self> {
-        let mut how = Self { save: true, flush: true };
+        let mut how = Self { save: true, flush: true, merge: false };
         for word in words {
             if is(word, "nosave") {
                 how.save = false;
             } else if is(word, "noflush") {
                 how.flush = false;
-            } else if !is(word, "merge") {
+            } else if is(word, "merge") {
+                how.merge = true;
+            } else {
                 return Err(Fail::text(
                     "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
                 ));
@@ -118,5 +123,6 @@ fn save_and_load(node: &Node, how: How) -> std::result::Result<(), String> {
     }
     let file = File::open(rdb_file::path(&node.config.load())).map_err(|e| words(&e))?;
     let total = file.metadata().ok().map(|m| m.len());
-    rdb_file::load(node, file, total, &|| true).map(|_| ()).map_err(|e| e.to_string())
+    let same = if how.merge { Same::Replace } else { Same::Refuse };
+    rdb_load::load_over(node, file, total, same).map(|_| ()).map_err(|e| e.to_string())
 }

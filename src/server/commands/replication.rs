@@ -7,8 +7,9 @@ use crate::base::num::parse_i64;
 use crate::command::client::{Role, SyncRequest};
 use crate::command::spec::{Group::Generic, Group::Server, flags::*};
 use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is, timeout_ms};
+use crate::repl::failover::Order;
 use crate::server::commands::node;
-use crate::server::control::replication::{self, Goal, Waiting};
+use crate::server::control::replication::{self, Change, Goal, Waiting};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("replicaof", 3, Server, replicaof)
@@ -28,6 +29,11 @@ pub const COMMANDS: &[Command] = &[
             "args=<host-port=(host port) | no-one=(NO ONE)>",
             "Makes the node follow a primary, or be one.",
         ),
+    Command::new("failover", -1, Server, failover).flags(ADMIN | NOSCRIPT | STALE | LOCK_ALL).doc(
+        "6.2.0",
+        "[TO target=(host port:integer [FORCE])] [ABORT] [TIMEOUT milliseconds:integer]",
+        "Hands the part of the primary over to a replica.",
+    ),
     Command::new("role", 1, Server, role)
         .complexity("O(1)")
         .flags(NOSCRIPT | LOADING | STALE | FAST)
@@ -37,11 +43,9 @@ pub const COMMANDS: &[Command] = &[
         .complexity("O(1)")
         .flags(ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY | SYSTEM)
         .doc("3.0.0", "", "What replicas and primaries tell each other."),
-    Command::new("psync", -3, Server, psync).flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT).doc(
-        "2.8.0",
-        "replicationid offset",
-        "Asks for the stream, from a point in a history on.",
-    ),
+    Command::new("psync", -3, Server, psync)
+        .flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT | LOCK_ALL)
+        .doc("2.8.0", "replicationid offset", "Asks for the stream, from a point in a history on."),
     Command::new("sync", 1, Server, sync).flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT).doc(
         "1.0.0",
         "",
@@ -73,6 +77,9 @@ fn replicaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if ctx.clustered {
         return Err(Fail::text("ERR REPLICAOF not allowed in cluster mode."));
     }
+    if node(ctx).replication.is_failing_over() {
+        return Err(Fail::text("ERR REPLICAOF not allowed while failing over."));
+    }
     let address = if is(args[1], "no") && is(args[2], "one") {
         None
     } else {
@@ -84,12 +91,54 @@ fn replicaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if ctx.client.role == Role::Replica {
         return Err(Fail::text("ERR Command is not valid when client is a replica."));
     }
-    if replication::change_role(node(ctx), ctx.client, address, ctx.db.locked()) {
-        ctx.reply.ok();
-    } else {
-        ctx.reply.simple("OK Already connected to specified master");
+    match replication::change_role(node(ctx), ctx.client, address, ctx.db.locked(), ctx.may_block) {
+        Change::Done => ctx.reply.ok(),
+        Change::Same => ctx.reply.simple("OK Already connected to specified master"),
+        Change::Later => return Ok(Outcome::Suspended),
     }
     DONE
+}
+
+fn failover(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if ctx.clustered {
+        return Err(Fail::text("ERR FAILOVER not allowed in cluster mode."));
+    }
+    let node = node(ctx);
+    if matches!(&args[1..], [word] if is(word, "abort")) {
+        replication::failover::abort(node, ctx.db.locked())?;
+    } else {
+        replication::failover::begin(node, failover_order(&args[1..])?, ctx.db.locked())?;
+    }
+    ctx.reply.ok();
+    DONE
+}
+
+/// `[TO host port] [FORCE] [TIMEOUT milliseconds]`, each once, in any order.
+fn failover_order(mut words: &[&[u8]]) -> std::result::Result<Order, Fail> {
+    let mut order = Order::default();
+    while let [word, rest @ ..] = words {
+        words = match rest {
+            [ms, rest @ ..] if is(word, "timeout") && order.timeout_ms.is_none() => {
+                let ms = parse_i64(ms).ok_or(Fail::NotInteger)?;
+                let ms = u64::try_from(ms).ok().filter(|ms| *ms > 0);
+                order.timeout_ms = Some(ms.ok_or(Fail::text("ERR FAILOVER timeout must be greater than 0"))?);
+                rest
+            }
+            [host, port, rest @ ..] if is(word, "to") && order.to.is_none() => {
+                let port = parse_i64(port).ok_or(Fail::NotInteger)?;
+                // What is no port is no replica's.
+                let port = u16::try_from(port).unwrap_or(0);
+                order.to = Some((String::from_utf8_lossy(host).into_owned(), port));
+                rest
+            }
+            _ if is(word, "force") && !order.force => {
+                order.force = true;
+                rest
+            }
+            _ => return Err(Fail::Syntax),
+        };
+    }
+    Ok(order)
 }
 
 fn role(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
@@ -105,11 +154,13 @@ fn replconf(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn psync(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    // The primary that hands over so gives it up at an error, and goes on as primary.
-    if args.get(3).is_some_and(|word| is(word, "failover")) {
-        return Err(Fail::text("ERR PSYNC FAILOVER is not supported"));
-    }
     let from = parse_i64(args[2]).ok_or(Fail::NotInteger)?;
+    if ctx.client.role == Role::Normal && args.get(3).is_some_and(|word| is(word, "failover")) {
+        if ctx.clustered {
+            return Err(Fail::text("ERR FAILOVER not allowed in cluster mode."));
+        }
+        replication::failover::take_over(node(ctx), ctx.client, args[1], ctx.db.locked())?;
+    }
     become_replica(ctx, SyncRequest::Psync { id: args[1].to_vec(), from })
 }
 
@@ -121,6 +172,9 @@ fn become_replica(ctx: &mut Ctx<'_, '_, '_>, request: SyncRequest) -> Result {
     let (node, client) = (node(ctx), &mut *ctx.client);
     if client.role != Role::Normal {
         return DONE;
+    }
+    if node.replication.is_failing_over() {
+        return Err(Fail::text("NOMASTERLINK Can't SYNC while failing over"));
     }
     if !node.replication.has_data() {
         return Err(Fail::text("NOMASTERLINK Can't SYNC while not connected with my master"));

@@ -19,6 +19,7 @@ use crate::server::control::shard_channels;
 use crate::server::disk::nodes_file::NodesFile;
 use crate::server::net::listen;
 use crate::server::net::tls::Session;
+use crate::server::node::pause::Purpose;
 use crate::server::node::{Node, unix_ms};
 
 /// Why a node cannot join.
@@ -30,7 +31,7 @@ pub enum ClusterError {
     /// The port of the bus, which cannot be listened on.
     #[error("Failed listening on port {0} (cluster), aborting.")]
     Listen(u16),
-    /// What nodes.conf says, or that it cannot be had.
+    /// nodes.conf cannot be had, or is not what a node wrote.
     #[error(transparent)]
     Bus(#[from] BusError),
     /// The control thread cannot be set up for it.
@@ -56,6 +57,7 @@ pub fn open(node: &Arc<Node>, seed: u64) -> Result<Member, ClusterError> {
     let host = Arc::new(Way { node: Arc::downgrade(node) });
     let (bus, file) = Bus::open(Path::new(&config.cluster_config_file), cluster_config(&config), seed, host)?;
     bus.link_buffer_limit.store(config.cluster_link_sendbuf_limit as usize, Ordering::Relaxed);
+    bus.source.lock().clone_from(&config.bind_source_addr);
     assert!(node.bus.set(Arc::clone(&bus)).is_ok(), "the bus is opened once");
     bus.post(|s, now| s.claim_data(now, &Loaded(node)));
     Ok(Member { bus, file, listeners })
@@ -88,6 +90,7 @@ pub fn start(node: &Arc<Node>, member: Member) -> Result<(), ClusterError> {
 pub fn configure(node: &Node, config: &Config) {
     if let Some(bus) = node.bus.get() {
         bus.link_buffer_limit.store(config.cluster_link_sendbuf_limit as usize, Ordering::Relaxed);
+        bus.source.lock().clone_from(&config.bind_source_addr);
         bus.post(|s, now| s.set_config(now, cluster_config(config)));
     }
 }
@@ -148,7 +151,7 @@ impl Host for Way {
     fn publish(&self, view: Arc<View>) {
         let node = self.node();
         let before = node.shared.view.swap(Some(Arc::clone(&view)));
-        // Who waits for something of slots which are no longer here must be sent away.
+        // Clients that are blocked on keys of a slot that has left must be redirected.
         node.redirect_blocked();
         shard_channels::follow_slots(&node, before.as_deref(), &view);
     }
@@ -160,7 +163,7 @@ impl Host for Way {
             let mut effects = Effects::default();
             effects.log_wanted = ks.log.is_wanted();
             let mut locked = ks.lock_slot(slot);
-            // This runs beside what came after: the slot may be back already.
+            // Later changes are carried out meanwhile: the slot may be back already.
             let back = node.shared.view.load().as_ref().is_some_and(|view| {
                 let state = view.slot(slot);
                 state.is_mine() || state.is_importing()
@@ -203,13 +206,13 @@ impl Host for Way {
 
     fn pause_writes(&self, until: MonoMs) {
         let node = self.node();
-        node.pause_clients(until.saturating_sub(self.now().mono), false);
+        node.pause_clients(Purpose::Failover, until.saturating_sub(self.now().mono), false);
         // A write that passed the gate before holds locks until it is in the log.
         drop(node.shared.keyspace.lock_all());
     }
 
     fn unpause(&self) {
-        self.node().unpause_clients();
+        self.node().unpause_clients(Purpose::Failover);
     }
 
     fn deliver(&self, channel: &[u8], payload: &[u8], shard: bool) {

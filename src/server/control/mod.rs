@@ -43,7 +43,7 @@ impl Control {
         thread::Builder::new().name("control".into()).spawn(move || {
             crate::server::process::crash::guard_thread();
             runtime.block_on(clockwork(&node));
-            // Tasks that a link still waits in must not hold up the end.
+            // Tasks that still wait for a peer must not hold up the end.
             runtime.shutdown_background();
         })
     }

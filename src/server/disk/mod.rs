@@ -7,4 +7,5 @@ pub mod fault;
 pub mod file;
 pub mod nodes_file;
 pub mod rdb_file;
+pub mod rdb_load;
 mod replace;

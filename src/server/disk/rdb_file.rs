@@ -1,33 +1,31 @@
-//! Saving and loading: RDB files from snapshots, and back.
+//! Saving: RDB files from snapshots.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::base::time::UnixMs;
 use crate::base::version;
 use crate::command::gate;
 use crate::config::Config;
-use crate::keyspace::db::Expiring;
-use crate::keyspace::lazy::Cause;
+use crate::keyspace::Locked;
 use crate::keyspace::snapshot::{Encode, Walk};
-use crate::keyspace::{Db, Effects, Locked, event};
 use crate::persist::aof;
-use crate::persist::rdb::{self, Meta, Options, Preamble, Reader, Record, ReplicationInfo, Writer};
-use crate::repl::ReplId;
+use crate::persist::rdb::{self, Meta, Options, Preamble, ReplicationInfo, Writer};
 use crate::resp::request::write_command;
 use crate::script::Libraries;
-use crate::server::commands::scripting;
 use crate::server::control::replication::SavedPosition;
 use crate::server::disk::file::DiskFile;
 use crate::server::disk::replace::Replacement;
 use crate::server::node::{Node, unix_ms};
+use crate::server::process::affinity;
 use crate::server::process::os_error::words;
 
 /// Bytes after which a save asks the disk to begin writing, so that the final fsync is short.
@@ -35,7 +33,7 @@ const SYNC_EVERY: u64 = 32 << 20;
 
 /// The pause that a directive for tests asks for after the keys of this range of numbers: microseconds for each,
 /// or, if it is negative, one microsecond after so many.
-fn delay(directive: i32, keys: Range<u64>) -> Duration {
+pub(super) fn delay(directive: i32, keys: Range<u64>) -> Duration {
     let each = u64::from(directive.unsigned_abs());
     Duration::from_micros(match directive {
         0.. => (keys.end - keys.start).saturating_mul(each),
@@ -58,20 +56,20 @@ pub struct SaveState {
     pub last_try_s: AtomicI64,
     /// Saves that ended well, since the start or CONFIG RESETSTAT.
     pub saves: AtomicU64,
-    /// Pictures taken so far.
-    pictures: AtomicU64,
+    /// Dumps begun so far.
+    dumps: AtomicU64,
     /// The save under way is to be given up. Held while a file gets its final name.
     given_up: Mutex<bool>,
-    /// BGSAVE SCHEDULE: begin when the snapshot under way is through.
+    /// BGSAVE SCHEDULE: begin at the next tick.
     pub scheduled: AtomicBool,
     /// Keys that the load at the start brought.
     pub loaded_keys: AtomicU64,
     /// Keys that the load at the start left out because their time was over.
     pub load_expired: AtomicU64,
-    /// Keys of the snapshot under way or the last one, and how many of them are encoded.
+    /// Keys of the snapshot under way, or of the last one.
     pub keys_total: AtomicU64,
     /// Those of [`keys_total`](Self::keys_total) that are encoded.
-    pub keys_done: Arc<AtomicU64>,
+    pub keys_done: ArcSwap<AtomicU64>,
     /// The load under way, or the last one.
     pub loading: LoadProgress,
 }
@@ -118,13 +116,13 @@ impl SaveState {
             running_since_ms: AtomicI64::new(0),
             last_try_s: AtomicI64::new(0),
             saves: AtomicU64::new(0),
-            pictures: AtomicU64::new(0),
+            dumps: AtomicU64::new(0),
             given_up: Mutex::default(),
             scheduled: AtomicBool::new(false),
             loaded_keys: AtomicU64::new(0),
             load_expired: AtomicU64::new(0),
             keys_total: AtomicU64::new(0),
-            keys_done: Arc::default(),
+            keys_done: ArcSwap::default(),
             loading: LoadProgress::default(),
         }
     }
@@ -135,7 +133,7 @@ impl SaveState {
     }
 }
 
-/// What a picture becomes.
+/// What file a dump is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// A data file.
@@ -146,16 +144,16 @@ pub enum Form {
     Commands,
 }
 
-/// One point in time on its way out.
+/// Everything at one point in time, on its way into a file or to replicas.
 #[derive(Debug)]
-pub struct Picture {
+pub struct Dump {
     form: Form,
     /// `None`: without keys.
     walk: Option<Walk>,
     libraries: Arc<Libraries>,
     /// Changes counted so far: what the save covers.
     dirty: u64,
-    /// Names its temporary file: no other picture of this process has it.
+    /// Names its temporary file: no other dump of this process has it.
     number: u64,
     replication: Option<SavedPosition>,
     /// Keys encoded so far.
@@ -164,32 +162,34 @@ pub struct Picture {
     pause: i32,
 }
 
-/// Takes a picture of everything. All shards are locked. `None` while another one is being written.
-pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Picture> {
+/// Begins a dump of everything. All shards are locked. `None` while as many as may be are being written.
+pub fn begin(node: &Node, locked: &Locked<'_>) -> Option<Dump> {
     begin_as(node, locked, Form::Rdb)
 }
 
 /// As [`begin`], for another form.
-pub fn begin_as(node: &Node, locked: &Locked<'_>, form: Form) -> Option<Picture> {
+pub fn begin_as(node: &Node, locked: &Locked<'_>, form: Form) -> Option<Dump> {
     let config = node.config.load();
     let ks = &node.shared.keyspace;
-    let walk = ks.begin_snapshot(locked, encoder(node, &config, form))?;
-    node.save.keys_done.store(0, Ordering::Relaxed);
+    let done = Arc::<AtomicU64>::default();
+    let walk = ks.begin_snapshot(locked, encoder(node, &config, form, &done))?;
+    node.save.keys_done.store(Arc::clone(&done));
     node.save.keys_total.store(walk.keys() as u64, Ordering::Relaxed);
-    Some(Picture {
+    Some(Dump {
         form,
         walk: Some(walk),
         dirty: ks.stats.dirty.load(Ordering::Relaxed),
+        done,
         pause: config.rdb_key_save_delay,
         ..without_keys(node)
     })
 }
 
-/// How an entry is written in this form.
-fn encoder(node: &Node, config: &Config, form: Form) -> Arc<Encode> {
+/// How an entry is written in this form, and counted.
+fn encoder(node: &Node, config: &Config, form: Form, done: &Arc<AtomicU64>) -> Arc<Encode> {
     let (options, policy) = (Options { compress: config.rdbcompression }, config.maxmemory_policy);
     let ks = Arc::clone(&node.shared.keyspace);
-    let done = Arc::clone(&node.save.keys_done);
+    let done = Arc::clone(done);
     if form == Form::Commands {
         return Arc::new(move |entry, out: &mut Vec<u8>| {
             done.fetch_add(1, Ordering::Relaxed);
@@ -205,27 +205,27 @@ fn encoder(node: &Node, config: &Config, form: Form) -> Arc<Encode> {
     })
 }
 
-/// A picture of everything but the keys. All shards are locked.
-pub fn without_keys(node: &Node) -> Picture {
-    Picture {
+/// Begins a dump of everything but the keys. All shards are locked.
+pub fn without_keys(node: &Node) -> Dump {
+    Dump {
         form: Form::Rdb,
         walk: None,
         libraries: node.shared.scripts.libraries(),
         dirty: 0,
-        number: node.save.pictures.fetch_add(1, Ordering::Relaxed),
+        number: node.save.dumps.fetch_add(1, Ordering::Relaxed),
         replication: node.replication.saved_position(node),
-        done: Arc::clone(&node.save.keys_done),
+        done: Arc::default(),
         pause: 0,
     }
 }
 
-impl Picture {
-    /// A number that no other picture of this process has.
+impl Dump {
+    /// A number that no other dump of this process has.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Writes the picture to `sink`, on the calling thread, and returns the sink.
+    /// Writes the dump to `sink`, on the calling thread, and returns the sink.
     /// It ends early with the error of `go_on`, which is asked now and then.
     pub fn write<W: Write>(
         mut self,
@@ -333,18 +333,18 @@ impl Write for PacedFile<'_> {
     }
 }
 
-/// Writes a picture to `path`: to a temporary file beside it, synced, then renamed. `go_on` is asked before each of
+/// Writes a dump to `path`: to a temporary file beside it, synced, then renamed. `go_on` is asked before each of
 /// these steps; it holds what it returns until the file has its name.
 pub fn write_file<G>(
-    picture: Picture,
+    dump: Dump,
     path: &Path,
     config: &Config,
     used_memory: u64,
     go_on: impl Fn() -> io::Result<G>,
 ) -> io::Result<()> {
-    let new = Replacement::create(path, format!("{}{}.rdb", temporary_prefix(), picture.number))?;
+    let new = Replacement::create(path, format!("{}{}.rdb", temporary_prefix(), dump.number))?;
     let file = PacedFile::new(new.file(), config.rdb_save_incremental_fsync);
-    picture.write(file, config.rdbchecksum, used_memory, || go_on().map(drop))?;
+    dump.write(file, config.rdbchecksum, used_memory, || go_on().map(drop))?;
     new.file().sync_all()?;
     let _guard = go_on()?;
     new.finish()
@@ -372,28 +372,36 @@ pub fn path(config: &Config) -> PathBuf {
 
 /// Saves on the calling thread, which holds no shard lock. False when it failed or one is under way.
 pub fn save_now(node: &Node) -> bool {
-    let picture = begin(node, &node.shared.keyspace.lock_all());
-    let Some(picture) = picture else { return false };
-    note_begin(&node.save);
-    run_save(node, picture).is_ok()
+    let locked = node.shared.keyspace.lock_all();
+    let Some(dump) = begin_save(node, &locked) else { return false };
+    drop(locked);
+    run_save(node, dump).is_ok()
 }
 
-fn note_begin(state: &SaveState) {
+/// Begins a dump for the data file, of which one is written at a time.
+fn begin_save(node: &Node, locked: &Locked<'_>) -> Option<Dump> {
+    let state = &node.save;
+    if state.is_running() {
+        return None;
+    }
+    let dump = begin(node, locked)?;
     *state.given_up.lock() = false;
     state.running_since_ms.store(unix_ms(), Ordering::Release);
+    Some(dump)
 }
 
 /// Starts a save on a thread of its own. All shards are locked. False when one is under way.
 pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
-    let Some(picture) = begin(node, locked) else { return false };
-    note_begin(&node.save);
+    let Some(dump) = begin_save(node, locked) else { return false };
     let for_thread = Arc::clone(node);
-    let started =
-        std::thread::Builder::new().name("save".into()).spawn(move || match run_save(&for_thread, picture) {
+    let started = std::thread::Builder::new().name("save".into()).spawn(move || {
+        affinity::bind_or_warn("bgsave-cpulist", &for_thread.config.load().bgsave_cpulist);
+        match run_save(&for_thread, dump) {
             Ok(()) => tracing::info!("Background saving terminated with success"),
             Err(e) if e.kind() == GIVEN_UP => tracing::warn!("Background saving terminated: {e}"),
             Err(_) => tracing::warn!("Background saving error"),
-        });
+        }
+    });
     match started {
         Ok(_) => {
             tracing::info!("Background saving started by pid {}", std::process::id());
@@ -412,11 +420,11 @@ pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
 const GIVEN_UP: io::ErrorKind = io::ErrorKind::Interrupted;
 
 /// Saves as SAVE and BGSAVE do, unless the save is given up.
-fn run_save(node: &Node, picture: Picture) -> io::Result<()> {
+fn run_save(node: &Node, dump: Dump) -> io::Result<()> {
     let state = &node.save;
     let started = Instant::now();
     state.last_try_s.store(unix_ms() / 1000, Ordering::Relaxed);
-    let result = save_to_file(node, picture, || {
+    let result = save_to_file(node, dump, || {
         let given_up = state.given_up.lock();
         if *given_up { Err(io::Error::new(GIVEN_UP, "the data were flushed")) } else { Ok(given_up) }
     });
@@ -426,10 +434,10 @@ fn run_save(node: &Node, picture: Picture) -> io::Result<()> {
 }
 
 /// Writes the data file, and notes how that ended. `go_on`: see [`write_file`].
-fn save_to_file<G>(node: &Node, picture: Picture, go_on: impl Fn() -> io::Result<G>) -> io::Result<()> {
-    let (config, state, dirty) = (node.config.load_full(), &node.save, picture.dirty);
+fn save_to_file<G>(node: &Node, dump: Dump, go_on: impl Fn() -> io::Result<G>) -> io::Result<()> {
+    let (config, state, dirty) = (node.config.load_full(), &node.save, dump.dirty);
     let used = (node.shared.memory.used)();
-    let result = write_file(picture, &path(&config), &config, used, go_on);
+    let result = write_file(dump, &path(&config), &config, used, go_on);
     match &result {
         Ok(()) => {
             tracing::info!("DB saved on disk");
@@ -456,7 +464,7 @@ pub fn after_flush(node: &Node) {
     if !node.config.load().save.0.is_empty() {
         let dirty = node.shared.keyspace.stats.dirty.load(Ordering::Relaxed);
         // What went wrong is noted already; the flush has happened all the same.
-        let _ = save_to_file(node, Picture { dirty, ..without_keys(node) }, || Ok(()));
+        let _ = save_to_file(node, Dump { dirty, ..without_keys(node) }, || Ok(()));
     }
 }
 
@@ -473,7 +481,7 @@ pub fn note_failure(node: &Node) {
 pub fn cron(node: &Arc<Node>) {
     let (config, state) = (node.config.load_full(), &node.save);
     let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
-    if loading || state.is_running() || node.shared.keyspace.is_snapshot_running() {
+    if loading || state.is_running() {
         return;
     }
     let now_s = unix_ms() / 1000;
@@ -489,166 +497,4 @@ pub fn cron(node: &Arc<Node>) {
     }
     state.scheduled.store(false, Ordering::Release);
     save_in_background(node, &node.shared.keyspace.lock_all());
-}
-
-/// How many keys are loaded between two looks at whether to go on.
-const PROGRESS_KEYS: u64 = 1024;
-
-/// What a file brought besides its keys.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    /// Keys that are there now because of it.
-    pub keys: u64,
-    /// Keys left out because their time was over.
-    pub expired: u64,
-    /// What replicas that go on from `replication` must be told of the expired ones. Empty where the
-    /// file says nothing of a stream.
-    pub deletions: Effects,
-    /// Where the writer's stream was.
-    pub replication: Option<SavedPosition>,
-}
-
-/// Reads RDB into the keyspace. The caller holds no lock and has set the gate to LOADING.
-///
-/// On a primary, keys whose time has come are left out. It ends early, with a part of the data, once
-/// `keep_on` is false. `total`: bytes of the input, if they are known.
-pub fn load<R: Read>(
-    node: &Node,
-    input: R,
-    total: Option<u64>,
-    keep_on: &dyn Fn() -> bool,
-) -> Result<Loaded, rdb::Error> {
-    let mut reader = open(node, input)?;
-    node.save.loading.begin(total.unwrap_or(0));
-    load_records(node, &mut reader, false, keep_on)
-}
-
-/// Reads the header.
-pub(super) fn open<R: Read>(node: &Node, input: R) -> Result<Reader<R>, rdb::Error> {
-    let limits = node.shared.limits.load();
-    let verify = node.config.load().rdbchecksum && limits.verify_checksums;
-    Reader::with_checksum(input, limits.as_ref().clone(), verify)
-}
-
-/// As [`load`], up to the end mark. `keep_dead`: commands follow that count on keys whose time has come.
-pub(super) fn load_records<R: Read>(
-    node: &Node,
-    reader: &mut Reader<R>,
-    keep_dead: bool,
-    keep_on: &dyn Fn() -> bool,
-) -> Result<Loaded, rdb::Error> {
-    let ks = &node.shared.keyspace;
-    let pause = node.config.load().key_load_delay;
-    let (mut loaded, mut effects, mut functions) = (Loaded::default(), Effects::default(), Vec::new());
-    let (mut id, mut offset, mut stream_db) = (None, None, 0);
-    let is_replica = node.shared.is_replica.load(Ordering::Acquire);
-    let clustered = node.config.load().cluster_enabled;
-    let now = unix_ms();
-    while let Some(record) = reader.next().transpose()? {
-        match record {
-            Record::Aux { name, value } => {
-                let value = String::from_utf8_lossy(&value).into_owned();
-                match name.as_slice() {
-                    b"repl-id" => id = ReplId::parse(value.as_bytes()),
-                    b"repl-stream-db" => stream_db = value.parse().unwrap_or(0),
-                    b"repl-offset" => offset = value.parse().ok(),
-                    _ => {}
-                }
-            }
-            Record::Entry(entry) => {
-                // A node of a cluster learns its role later. With a history to go on from, expiry finds
-                // what is dead, and tells replicas.
-                let may_drop = !keep_dead && !is_replica && (!clustered || id.is_none());
-                if may_drop && entry.expire.is_some_and(|at| at < now) {
-                    loaded.expired += 1;
-                    // The file tells of its stream before it tells of keys.
-                    if let (Ok(index), true) = (u16::try_from(entry.db), id.is_some() && offset.is_some()) {
-                        loaded.deletions.log_wanted = true;
-                        loaded.deletions.record(index, &[ks.lazy.command(Cause::Expiry), &entry.key]);
-                    }
-                    continue;
-                }
-                let Ok(index) = u16::try_from(entry.db) else { continue };
-                if usize::from(index) >= ks.databases() {
-                    tracing::warn!(
-                        "FATAL: Data file was created with a Redis server configured to handle more than {} databases. Exiting",
-                        ks.databases()
-                    );
-                    return Err(reader_error(
-                        reader,
-                        "a database that is configured here",
-                        "there are fewer",
-                    ));
-                }
-                let mut locked = ks.lock_slot(ks.hashed(&entry.key).slot);
-                let mut db = Db::new(&mut locked, index, now, Expiring::Ignore, &mut effects);
-                db.insert(&entry.key, entry.value, entry.expire);
-                db.set_usage(&entry.key, entry.idle_s, entry.freq);
-                db.changed(&entry.key, event::LOADED);
-                loaded.keys += 1;
-                if pause != 0 {
-                    std::thread::sleep(delay(pause, loaded.keys - 1..loaded.keys));
-                }
-                if loaded.keys % PROGRESS_KEYS == 0 {
-                    node.save.loading.reached(reader.offset());
-                    node.sleep_along();
-                    if !keep_on() {
-                        break;
-                    }
-                }
-            }
-            Record::Function(code) => functions.push(code),
-            Record::ModuleAux { module } => {
-                tracing::warn!("Data of the module {module} are left out: this server has no modules");
-            }
-            _ => {}
-        }
-    }
-    if let Err(text) = scripting::load_all(&node.shared.scripts, &functions) {
-        tracing::warn!("A function library cannot be loaded: {text}");
-        return Err(reader_error(reader, "a function library", "see the log"));
-    }
-    if reader.empty_keys_skipped() > 0 {
-        tracing::warn!("{} keys with an empty value are left out", reader.empty_keys_skipped());
-    }
-    loaded.replication = id.zip(offset).map(|(id, offset)| SavedPosition { id, offset, db: stream_db });
-    Ok(loaded)
-}
-
-fn reader_error<R>(_reader: &Reader<R>, expected: &'static str, why: &'static str) -> rdb::Error {
-    rdb::Error { offset: 0, key: None, problem: rdb::Problem::Malformed { expected, why } }
-}
-
-/// Loads the data file at the start; the gate stays closed. A file that is not there is an empty keyspace; so is
-/// one that is given up because the node is to end.
-pub fn load_at_start(node: &Node) -> Result<Option<Loaded>, String> {
-    let path = path(&node.config.load());
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => {
-            return Err(format!("Fatal error loading the DB {}: {}. Exiting.", path.display(), words(&e)));
-        }
-    };
-    let started = Instant::now();
-    let total = file.metadata().ok().map(|m| m.len());
-    let result = load(node, file, total, &|| !node.shutdown.begun.load(Ordering::Acquire));
-    if node.shutdown.begun.load(Ordering::Acquire) {
-        // It stays closed: a part of the data is not to be seen, nor saved.
-        return Ok(None);
-    }
-    match result {
-        Ok(loaded) => {
-            node.save.loaded_keys.store(loaded.keys, Ordering::Relaxed);
-            node.save.load_expired.store(loaded.expired, Ordering::Relaxed);
-            tracing::info!(
-                "Done loading RDB, keys loaded: {}, keys expired: {}.",
-                loaded.keys,
-                loaded.expired
-            );
-            tracing::info!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64());
-            Ok(Some(loaded))
-        }
-        Err(e) => Err(format!("Fatal error loading the DB {}: {e}. Exiting.", path.display())),
-    }
 }

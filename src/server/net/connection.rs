@@ -70,7 +70,7 @@ impl Stream {
         match self {
             Self::Tcp(s) => Socket::Tcp(s.into()),
             Self::Unix(s) => Socket::Unix(s.into()),
-            Self::Tls(s) => Socket::Tls(s.tcp.into(), s.session),
+            Self::Tls(s) => Socket::Tls(s.tcp.into(), Box::new(s.session)),
         }
     }
 
@@ -307,11 +307,15 @@ impl Hold {
         }
     }
 
+    /// Whether the client waits in a command that is made to wait.
+    pub fn is_blocked(&self) -> bool {
+        self.wait().is_some() || matches!(self, Self::Host { blocked: true })
+    }
+
     /// Whom this client is counted among.
     pub fn counter<'c>(&self, clients: &'c Clients) -> Option<&'c AtomicUsize> {
         match self {
-            Self::Host { blocked: true } => Some(&clients.blocked),
-            hold if hold.wait().is_some() => Some(&clients.blocked),
+            hold if hold.is_blocked() => Some(&clients.blocked),
             Self::Pause { .. } => Some(&clients.paused),
             _ => None,
         }

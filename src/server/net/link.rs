@@ -17,7 +17,7 @@ pub enum Socket {
     /// From the socket of `unixsocket`.
     Unix(std::os::unix::net::UnixStream),
     /// As `Tcp`, encrypted.
-    Tls(std::net::TcpStream, Session),
+    Tls(std::net::TcpStream, Box<Session>),
 }
 
 /// See the module. Any thread may write.
@@ -28,7 +28,7 @@ pub enum Link {
     /// Of a peer on the same machine.
     Unix(UnixStream),
     /// Encrypted; the lock is held for one call.
-    Tls(TcpStream, Mutex<Session>),
+    Tls(TcpStream, Box<Mutex<Session>>),
 }
 
 impl Socket {
@@ -45,7 +45,7 @@ impl Socket {
                 s.set_nonblocking(true)?;
                 Link::Unix(UnixStream::from_std(s)?)
             }
-            Self::Tls(s, session) => Link::Tls(tcp(s)?, Mutex::new(session)),
+            Self::Tls(s, session) => Link::Tls(tcp(s)?, Box::new(Mutex::new(*session))),
         })
     }
 }
@@ -58,7 +58,7 @@ impl Link {
         let Some(mut session) = session else { return Ok(Self::Tcp(socket)) };
         loop {
             match session.shake(&mut Tries(&socket))? {
-                Shake::Done => return Ok(Self::Tls(socket, Mutex::new(session))),
+                Shake::Done => return Ok(Self::Tls(socket, Box::new(Mutex::new(session)))),
                 Shake::Read => socket.readable().await?,
                 Shake::Write => socket.writable().await?,
             }
@@ -154,5 +154,20 @@ impl Write for Tries<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn small_packets_are_gathered_only_where_that_is_asked_for() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for delay in [false, true] {
+            let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let Link::Tcp(stream) = Socket::Tcp(socket).adopt(delay).unwrap() else { unreachable!() };
+            assert_eq!(stream.nodelay().unwrap(), !delay);
+        }
     }
 }

@@ -36,7 +36,7 @@ pub fn tcp(config: &Config, port: u16) -> Result<Vec<std::net::TcpListener>, Tcp
                 Err(source) => return Err(TcpError { address: format!("{text}:{port}"), source }),
             },
         };
-        match open(SocketAddr::new(ip, port), config.tcp_backlog) {
+        match open(SocketAddr::new(ip, port), config.tcp_backlog, config.socket_mark_id) {
             Ok(l) => listeners.push(l),
             Err(e) if optional && is_missing_address(&e) => {}
             Err(source) => return Err(TcpError { address: format!("{address}:{port}"), source }),
@@ -76,15 +76,37 @@ pub fn unix(config: &Config) -> io::Result<Option<UnixListener>> {
     Ok(Some(listener))
 }
 
-/// Opens one listener.
-pub fn open(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
+/// Opens one listener. `mark` is for packet filters (SO_MARK), which the connections inherit; 0 sets none.
+pub fn open(address: SocketAddr, backlog: u32, mark: u32) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
+    if mark != 0
+        && let Err(error) = socket.set_mark(mark)
+    {
+        // Who may not set one still serves, as in Redis.
+        tracing::warn!("socket-mark-id {mark}: {}", words(&error));
+    }
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_bears_the_mark_that_is_asked_for() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let mark_of = |mark| Socket::from(open(any, 1, mark).unwrap()).mark().unwrap();
+        assert_eq!(mark_of(0), 0);
+        let probe = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // Without the right to set one it serves without.
+        let may = probe.set_mark(7).is_ok();
+        assert_eq!(mark_of(7), if may { 7 } else { 0 });
+    }
 }

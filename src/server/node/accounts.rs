@@ -156,7 +156,7 @@ impl Node {
             object: errand.object(denied.denial).to_vec(),
             user: client.user_name().into(),
         };
-        self.note_refusal(refusal, || describe_running(self, client, &errand.listed.original, errand.args));
+        self.note_refusal(refusal, || describe_running(self, client, &errand.entry.original, errand.args));
     }
 
     /// Notes a log-in that failed; `args`: the command by which it was tried.

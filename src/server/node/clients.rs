@@ -39,6 +39,8 @@ pub struct ClientEntry {
     pub evicted: AtomicBool,
     /// The client waits for keys, and CLIENT UNBLOCK may end that.
     pub blocked: AtomicBool,
+    /// Held by a pause.
+    pub paused: AtomicBool,
     /// Its wait, if it waits, ends by time.
     pub times_out: AtomicBool,
     /// A copy of the client's own state, made when it changed.
@@ -48,7 +50,7 @@ pub struct ClientEntry {
 /// Bytes that a client takes, unless said otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Input that is not run yet, and what is allocated for more.
+    /// Input that is not run yet.
     pub query: usize,
     /// What is allocated for more input.
     pub query_free: usize,
@@ -56,7 +58,7 @@ pub struct Usage {
     pub argv: usize,
     /// Arguments of the commands that MULTI has queued.
     pub multi: usize,
-    /// Output that is not sent: what no limit counts, the rest, and the number of its pieces.
+    /// Output that is not sent, up to what no limit counts.
     pub output: usize,
     /// Output beyond what no limit counts, with what its pieces take.
     pub listed: usize,
@@ -243,10 +245,11 @@ impl Clients {
             local_addr: client.local_addr.clone(),
             created: client.created,
             last_command: AtomicUsize::new(usize::MAX),
-            last_seen: AtomicI64::new(client.created),
+            last_seen: AtomicI64::new(client.created / 1000),
             usage: Mutex::new(Usage { total: size_of::<ClientEntry>(), ..Usage::default() }),
             evicted: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             times_out: AtomicBool::new(false),
             state: Mutex::new(ClientState::of(client)),
         });

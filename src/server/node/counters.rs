@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::exec::stats::CommandStats;
+use crate::server::node::expiry::ExpiryStats;
 use crate::server::node::rates::{Exceeded, Rates};
 
 /// Counters that belong to no subject with a state of its own.
@@ -17,6 +18,8 @@ pub struct Counters {
     pub net: NetStats,
     /// How fast some of them grow.
     pub rates: Mutex<Rates>,
+    /// Of the search for dead keys.
+    pub expiry: ExpiryStats,
     /// How long memory has been above its limit.
     pub exceeded: Exceeded,
     /// The most memory that was seen in use, in bytes.
@@ -42,6 +45,12 @@ pub struct NetStats {
     pub query_limit_closed: AtomicU64,
     /// Clients closed for what they did not read.
     pub output_limit_closed: AtomicU64,
+    /// Errors that our primary or a replica of ours should have had no reason for.
+    pub unexpected_errors: AtomicU64,
+    /// Times that workers' reply buffers were made smaller.
+    pub reply_shrinks: AtomicU64,
+    /// Times that they had to grow.
+    pub reply_expands: AtomicU64,
 }
 
 impl Counters {
@@ -51,6 +60,7 @@ impl Counters {
             commands: (0..executors).map(|_| Arc::new(CommandStats::new(commands))).collect(),
             net: NetStats::default(),
             rates: Mutex::default(),
+            expiry: ExpiryStats::default(),
             exceeded: Exceeded::default(),
             memory_peak: AtomicU64::new(0),
             memory_at_start: AtomicU64::new(0),
@@ -69,10 +79,14 @@ impl Counters {
             &net.rounds,
             &net.query_limit_closed,
             &net.output_limit_closed,
+            &net.unexpected_errors,
+            &net.reply_shrinks,
+            &net.reply_expands,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
         self.exceeded.reset();
+        self.expiry.reset();
         *self.rates.lock() = Rates::default();
     }
 }

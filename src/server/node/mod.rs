@@ -1,7 +1,7 @@
 //! What all threads of a node share.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,7 +30,7 @@ use crate::server::node::clients::Clients;
 use crate::server::node::counters::Counters;
 use crate::server::node::latency::LatencyMonitor;
 use crate::server::node::monitors::Monitors;
-use crate::server::node::pause::Pause;
+use crate::server::node::pause::Pauses;
 use crate::server::node::slowlog::SlowLog;
 use crate::server::node::stopped::Stopped;
 use crate::server::node::threads::Threads;
@@ -38,12 +38,14 @@ use crate::server::node::tracking::Trackers;
 use crate::server::process::limits::OomScore;
 use crate::server::process::logging;
 use crate::server::process::supervise::Supervisor;
+use crate::server::process::title::Title;
 use crate::server::sentinel::Driver;
 use crate::server::shutdown::ShutdownState;
 
 pub mod accounts;
 pub mod clients;
 pub mod counters;
+pub mod expiry;
 pub mod latency;
 pub mod monitors;
 pub mod pause;
@@ -75,6 +77,10 @@ pub struct Node {
     pub slowlog: SlowLog,
     /// LATENCY HISTORY and LATENCY LATEST.
     pub latency: LatencyMonitor,
+    /// Milliseconds after which the longest reply of a client is forgotten (DEBUG REPLYBUFFER).
+    pub reply_peak_ms: AtomicU64,
+    /// Workers give back what a long reply took (DEBUG REPLYBUFFER).
+    pub reply_resizing: AtomicBool,
     /// Clients that said MONITOR.
     pub monitors: Monitors,
     /// Clients that said CLIENT TRACKING ON.
@@ -96,8 +102,8 @@ pub struct Node {
     pub shutdown: ShutdownState,
     /// What DEBUG has stopped.
     pub stopped: Stopped,
-    /// CLIENT PAUSE.
-    pub pause: Mutex<Pause>,
+    /// CLIENT PAUSE and others, each of its purpose.
+    pub pauses: Mutex<Pauses>,
     /// Snapshots to the RDB file.
     pub save: SaveState,
     /// The append-only file.
@@ -112,6 +118,9 @@ pub struct Node {
     pub origin: Origin,
 }
 
+/// When the longest reply of a client is forgotten, unless DEBUG REPLYBUFFER says otherwise.
+pub const REPLY_PEAK_MS: u64 = 5000;
+
 /// What the node was started with.
 #[derive(Default)]
 pub struct Origin {
@@ -119,6 +128,8 @@ pub struct Origin {
     pub mode: Mode,
     /// Where log lines go; `None` in tests.
     pub log: Option<logging::Log>,
+    /// What ps shows.
+    pub title: Option<Title>,
     /// Absolute, because the server changes its directory.
     pub config_file: Option<PathBuf>,
     /// Absolute path of the program; empty when the system does not tell.
@@ -156,6 +167,8 @@ impl Node {
             pubsub: Registry::default(),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
+            reply_peak_ms: AtomicU64::new(REPLY_PEAK_MS),
+            reply_resizing: AtomicBool::new(true),
             monitors: Monitors::default(),
             trackers: Trackers::default(),
             couriers: Couriers::default(),
@@ -167,7 +180,7 @@ impl Node {
             started_unix_ms: unix_ms(),
             shutdown: ShutdownState::default(),
             stopped: Stopped::default(),
-            pause: Mutex::default(),
+            pauses: Mutex::default(),
             save: SaveState::new(unix_ms()),
             aof: Aof::default(),
             replication: Replication::new(seed),
@@ -175,6 +188,23 @@ impl Node {
             sentinel: OnceLock::new(),
             origin,
         }
+    }
+
+    /// Shows in ps what the node is and where it listens.
+    pub fn show_title(&self, config: &Config) {
+        let Some(title) = &self.origin.title else { return };
+        let mode = match self.mode_name() {
+            "standalone" => String::new(),
+            special => format!("[{special}]"),
+        };
+        let file =
+            self.origin.config_file.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
+        title.show(config, &mode, &file);
+    }
+
+    /// Tells the latency monitor how long something took that the node did by itself.
+    pub fn note_event(&self, event: &'static str, nanos: u64) {
+        self.latency.note(event, nanos, unix_ms() / 1000);
     }
 
     /// What the node is, as HELLO and INFO call it.
@@ -204,7 +234,7 @@ impl Node {
     pub fn active_expire(&self) -> bool {
         !self.stopped.expiry.load(Ordering::Relaxed)
             && !self.stopped.cron.load(Ordering::Relaxed)
-            && self.shared.gate.load(Ordering::Relaxed) & (gate::PAUSED_ALL | gate::PAUSED_WRITES) == 0
+            && self.shared.gate.load(Ordering::Relaxed) & gate::PAUSED_WRITES == 0
     }
 
     /// Has blocked clients sent away whose slot has left.

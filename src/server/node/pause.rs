@@ -1,4 +1,4 @@
-//! CLIENT PAUSE: commands wait until a time.
+//! Pauses: clients' commands wait until a time. Several purposes may pause at once; each ends on its own.
 
 use std::sync::Arc;
 
@@ -7,46 +7,77 @@ use crate::command::gate;
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
 
-/// What is paused until when.
+/// Who pauses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// CLIENT PAUSE.
+    Command,
+    /// The end of the node, which waits for its replicas.
+    Shutdown,
+    /// A primary that hands over: FAILOVER, or CLUSTER FAILOVER of its replica.
+    Failover,
+}
+
+/// What is paused until when, by purpose.
 #[derive(Debug, Default)]
-pub struct Pause {
+pub struct Pauses([Option<Pause>; 3]);
+
+#[derive(Clone, Copy, Debug)]
+struct Pause {
     until: MonoMs,
     all: bool,
-    active: bool,
+}
+
+impl Pauses {
+    fn active(&self) -> impl Iterator<Item = &Pause> {
+        self.0.iter().flatten()
+    }
+
+    /// Brings the gate in line.
+    fn settle(&self, node: &Node) {
+        node.shared.set_gate(gate::PAUSED_WRITES, self.active().next().is_some());
+        node.shared.set_gate(gate::PAUSED_ALL, self.active().any(|p| p.all));
+    }
 }
 
 impl Node {
     /// Pauses clients' writes, or all their commands, for a while. A pause under way is never
-    /// shortened or weakened.
-    pub fn pause_clients(&self, for_ms: u64, all: bool) {
-        let mut pause = self.pause.lock();
-        let until = self.mono_ms().saturating_add(for_ms);
-        if pause.active {
-            pause.until = pause.until.max(until);
-            pause.all |= all;
-        } else {
-            *pause = Pause { until, all, active: true };
+    /// shortened or weakened by another of its purpose.
+    pub fn pause_clients(&self, purpose: Purpose, for_ms: u64, all: bool) {
+        let mut pauses = self.pauses.lock();
+        let mut pause = Pause { until: self.mono_ms().saturating_add(for_ms), all };
+        let slot = &mut pauses.0[purpose as usize];
+        if let Some(former) = slot {
+            pause = Pause { until: pause.until.max(former.until), all: all || former.all };
         }
-        let bit = if pause.all { gate::PAUSED_ALL } else { gate::PAUSED_WRITES };
-        self.shared.set_gate(bit, true);
+        *slot = Some(pause);
+        pauses.settle(self);
     }
 
-    /// CLIENT UNPAUSE: also when the time is over.
-    pub fn unpause_clients(&self) {
-        let mut pause = self.pause.lock();
-        pause.active = false;
-        self.shared.set_gate(gate::PAUSED_ALL | gate::PAUSED_WRITES, false);
-        drop(pause);
-        self.send_all(|| Mail::Unpaused);
+    /// Ends the pause of this purpose.
+    pub fn unpause_clients(&self, purpose: Purpose) {
+        self.end_pauses(|pauses| pauses.0[purpose as usize] = None);
     }
 
-    /// Ends a pause whose time has come.
+    /// Ends the pauses whose time has come.
     pub fn end_pause_in_time(self: &Arc<Self>) {
-        let pause = self.pause.lock();
-        let over = pause.active && self.mono_ms() >= pause.until;
-        drop(pause);
-        if over {
-            self.unpause_clients();
+        let now = self.mono_ms();
+        let is_over = |pause: &Pause| now >= pause.until;
+        if self.pauses.lock().active().any(is_over) {
+            self.end_pauses(|pauses| {
+                for slot in &mut pauses.0 {
+                    *slot = slot.filter(|pause| !is_over(pause));
+                }
+            });
         }
+    }
+
+    /// Clients that were held try again, whatever is still paused: that holds them anew.
+    fn end_pauses(&self, end: impl FnOnce(&mut Pauses)) {
+        let mut pauses = self.pauses.lock();
+        end(&mut pauses);
+        pauses.settle(self);
+        drop(pauses);
+        self.send_all(|| Mail::Unpaused);
     }
 }

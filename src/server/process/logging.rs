@@ -25,6 +25,7 @@ use tracing::subscriber::{Interest, Subscriber};
 use tracing::{Event, Level, Metadata};
 
 use crate::config::choice::{LogFormat, LogLevel};
+use crate::server::process::syslog::Syslog;
 
 /// What a node is, as the letter after the process id says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,8 @@ struct Shared {
     role: AtomicU8,
     /// `None`: standard output.
     file: Option<PathBuf>,
+    /// Where lines go beside that.
+    syslog: Option<Syslog>,
 }
 
 const LEVELS: [LogLevel; 5] =
@@ -77,9 +80,14 @@ const FORMATS: [LogFormat; 3] = [LogFormat::Redis, LogFormat::Json, LogFormat::L
 const ROLES: [Role; 4] = [Role::Starting, Role::Primary, Role::Replica, Role::Sentinel];
 
 impl Log {
-    /// Makes a log that writes to `logfile`, or to standard output if it is empty. Fails if the file
-    /// cannot be opened for appending.
-    pub fn new(logfile: &str, level: LogLevel, format: LogFormat) -> io::Result<Self> {
+    /// Makes a log that writes to `logfile`, or to standard output if it is empty, and to `syslog`. Fails if the
+    /// file cannot be opened for appending.
+    pub fn new(
+        logfile: &str,
+        level: LogLevel,
+        format: LogFormat,
+        syslog: Option<Syslog>,
+    ) -> io::Result<Self> {
         let mut file = None;
         if !logfile.is_empty() {
             // Absolute, because the server changes its directory.
@@ -92,6 +100,7 @@ impl Log {
             format: AtomicU8::new(0),
             role: AtomicU8::new(0),
             file,
+            syslog,
         }));
         log.0.level.store(level as u8, Ordering::Relaxed);
         log.set_format(format);
@@ -175,6 +184,9 @@ impl Subscriber for Log {
             level: *event.metadata().level(),
             text,
         };
+        if let Some(syslog) = &self.0.syslog {
+            syslog.send(entry.level, &entry.time.rfc3164(), &entry.message());
+        }
         self.write(&entry.line(FORMATS[usize::from(self.0.format.load(Ordering::Relaxed))]));
     }
 
@@ -235,11 +247,17 @@ impl Entry {
             _ => '#',
         });
         line.push(' ');
-        line.push_str(&one_line(&self.text.message));
+        line.push_str(&self.message());
+        line.push('\n');
+        line
+    }
+
+    /// The message, and the fields behind it.
+    fn message(&self) -> String {
+        let mut line = one_line(&self.text.message);
         for (name, value) in &self.text.fields {
             let _ = write!(line, " {name}={}", logfmt_value(value));
         }
-        line.push('\n');
         line
     }
 
@@ -362,6 +380,12 @@ impl LocalTime {
         format!("{day:02} {} {year} {hour:02}:{minute:02}:{second:02}.{milli:03}", MONTHS[self.month])
     }
 
+    /// `Nov  5 13:16:07`
+    fn rfc3164(&self) -> String {
+        let Self { day, hour, minute, second, .. } = self;
+        format!("{} {day:2} {hour:02}:{minute:02}:{second:02}", MONTHS[self.month])
+    }
+
     /// `2026-11-21T13:16:07.752+00:00`
     fn iso(&self) -> String {
         let Self { year, month, day, hour, minute, second, milli, offset } = self;
@@ -421,7 +445,7 @@ mod tests {
     #[test]
     fn the_level_and_the_format_change_while_it_runs() {
         let path = std::env::temp_dir().join(format!("keystead-log-{}", std::process::id()));
-        let log = Log::new(path.to_str().unwrap(), LogLevel::Notice, LogFormat::Redis).unwrap();
+        let log = Log::new(path.to_str().unwrap(), LogLevel::Notice, LogFormat::Redis, None).unwrap();
         tracing::subscriber::with_default(log.clone(), || {
             tracing::debug!("hidden");
             tracing::info!(slot = 7, "first {}", 1);
@@ -449,7 +473,39 @@ mod tests {
     }
 
     #[test]
+    fn lines_go_to_the_system_log_too() {
+        use crate::config::choice::SyslogFacility;
+        use std::os::unix::net::UnixDatagram;
+        let path = std::env::temp_dir().join(format!("keystead-syslog-{}", std::process::id()));
+        let system = UnixDatagram::bind(&path).unwrap();
+        let syslog = Syslog::open(&path, "keystead-1", SyslogFacility::Local3).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let log = Log::new("/dev/null", LogLevel::Notice, LogFormat::Json, Some(syslog)).unwrap();
+        tracing::subscriber::with_default(log, || {
+            tracing::debug!("hidden");
+            tracing::info!(slot = 7, "first");
+            tracing::warn!("second\nline");
+        });
+        let received = || {
+            let mut line = [0; 200];
+            let n = system.recv(&mut line).unwrap();
+            String::from_utf8(line[..n].to_vec()).unwrap()
+        };
+        let tag = format!(" keystead-1[{}]: ", std::process::id());
+        // local3 is 19: 19 * 8, and 5 for notice, 4 for warning.
+        for (mark, message) in [("<157>", "first slot=7"), ("<156>", "second\\nline")] {
+            let line = received();
+            assert!(line.starts_with(mark) && line.ends_with(&format!("{tag}{message}")), "{line}");
+            assert_eq!(
+                line.len(),
+                mark.len() + "Nov  5 13:16:07".len() + tag.len() + message.len(),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
     fn a_file_that_cannot_be_opened_is_told_at_once() {
-        assert!(Log::new("/no/such/folder/log", LogLevel::Notice, LogFormat::Redis).is_err());
+        assert!(Log::new("/no/such/folder/log", LogLevel::Notice, LogFormat::Redis, None).is_err());
     }
 }

@@ -6,11 +6,12 @@
 //! - [`limits`]: open files, the out-of-memory score.
 //! - [`signals`]: what SIGTERM, SIGINT and the others do.
 //! - [`crash`]: the report of a fatal signal or a panic.
-//! - [`cli`], [`logging`]: command line and log.
+//! - [`cli`], [`logging`], [`syslog`]: command line and log.
+//! - [`title`]: what ps shows.
 //! - [`os_error`]: the system's errors in its words.
 //! - [`allocator`]: memory, counted.
 //!
-//! Here are the calls of the C library that need `unsafe`: fork, setsid, dup2, sigaction, rlimits, affinity.
+//! Here are the calls of the C library that need `unsafe`: fork, setsid, dup2, sigaction, rlimits, affinity, the title.
 //! Each is in a function of its own that says what makes it sound.
 //!
 //! The order at the start: read the configuration, [`daemon::to_background`] while there is one
@@ -28,3 +29,5 @@ pub mod logging;
 pub mod os_error;
 pub mod signals;
 pub mod supervise;
+pub mod syslog;
+pub mod title;

@@ -4,11 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::resp::decode::decode;
 use crate::sentinel::{Event, LinkId};
+use crate::server::net::dial;
 use crate::server::net::link::Link;
 use crate::server::net::tls::Session;
 use crate::server::node::Node;
@@ -42,8 +42,9 @@ async fn serve(
     session: io::Result<Option<Session>>,
     mut inlet: UnboundedReceiver<Vec<u8>>,
 ) -> io::Result<()> {
+    let source = driver.bind_source();
     let stream = tokio::select! {
-        connected = connect(address, session) => connected?,
+        connected = connect(address, &source, session) => connected?,
         // Closed before it came about: nothing can be sent earlier.
         _ = inlet.recv() => return Ok(()),
     };
@@ -70,9 +71,13 @@ async fn serve(
     }
 }
 
-async fn connect((host, port): (String, u16), session: io::Result<Option<Session>>) -> io::Result<Link> {
+async fn connect(
+    address: (String, u16),
+    source: &str,
+    session: io::Result<Option<Session>>,
+) -> io::Result<Link> {
     let session = session?;
-    Link::secured(TcpStream::connect((host.as_str(), port)).await?, session).await
+    Link::secured(dial::connect(address, source).await?, session).await
 }
 
 fn take_replies(driver: &Arc<Driver>, link: LinkId, received: &mut Vec<u8>) -> io::Result<()> {

@@ -92,6 +92,11 @@ impl Driver {
     }
 
     /// Looks at the machine, at the present time.
+    fn bind_source(&self) -> String {
+        self.node.upgrade().map_or_else(String::new, |node| node.config.load().bind_source_addr.clone())
+    }
+
+    /// Looks at the state, brought to the present.
     pub fn read<R>(&self, look: impl FnOnce(&Sentinel) -> R) -> R {
         let mut machine = self.machine.lock();
         let now = self.now();

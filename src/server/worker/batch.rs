@@ -37,11 +37,11 @@ pub(super) struct Item {
 pub(super) enum What {
     /// The id of a command, and the hash of its key if it has exactly one.
     Command(usize, Option<Hashed>),
-    Odd(Box<Odd>),
+    Irregular(Box<Irregular>),
 }
 
-/// What is not a command that may run as it came.
-pub(super) enum Odd {
+/// A request that is not a known command in the usual form.
+pub(super) enum Irregular {
     Refused(Fail),
     Inline(Vec<Vec<u8>>),
     Broken(ProtocolError),
@@ -130,7 +130,7 @@ impl Worker {
         let first = batch.argv.len();
         let limits = Limits { max_bulk, authenticated: s.authenticated };
         let mut end = s.parsed;
-        let odd = match parse(input, &mut end, &mut batch.argv, &limits) {
+        let irregular = match parse(input, &mut end, &mut batch.argv, &limits) {
             Ok(Parsed::Command) => {
                 let args = &batch.argv[first..];
                 match self.executor.look_up(args) {
@@ -141,10 +141,10 @@ impl Worker {
                         batch.items.push(Item { segment: index, end, argv, what });
                         return;
                     }
-                    Err(fail) => Odd::Refused(fail),
+                    Err(fail) => Irregular::Refused(fail),
                 }
             }
-            Ok(Parsed::Inline(words)) => Odd::Inline(words),
+            Ok(Parsed::Inline(words)) => Irregular::Inline(words),
             Ok(Parsed::Empty) => {
                 s.parsed = end;
                 s.consumed = s.consumed.max(end);
@@ -161,11 +161,11 @@ impl Worker {
             }
             Err(e) => {
                 s.exhausted = true;
-                Odd::Broken(e)
+                Irregular::Broken(e)
             }
         };
         s.parsed = end;
-        let (argv, what) = (first..batch.argv.len(), What::Odd(Box::new(odd)));
+        let (argv, what) = (first..batch.argv.len(), What::Irregular(Box::new(irregular)));
         batch.items.push(Item { segment: index, end, argv, what });
     }
 
@@ -180,16 +180,16 @@ impl Worker {
         keys: &mut Vec<Upcoming<'static>>,
     ) -> Option<Hashed> {
         let shared = self.executor.shared;
-        let listed = shared.commands.get(id);
-        if let Some(at) = listed.single_key {
+        let entry = shared.commands.get(id);
+        if let Some(at) = entry.single_key {
             let hashed = shared.keyspace.hashed(args.get(at)?);
             if let Some(key) = shared.keyspace.upcoming(db, hashed) {
                 keys.push(key);
             }
             return Some(hashed);
         }
-        if !listed.command.keys.is_empty() {
-            let positions = listed.command.key_positions(args).unwrap_or_default();
+        if !entry.command.keys.is_empty() {
+            let positions = entry.command.key_positions(args).unwrap_or_default();
             for at in positions.into_iter().take(PREFETCH_KEYS) {
                 keys.extend(shared.keyspace.upcoming(db, shared.keyspace.hashed(args[at])));
             }
@@ -248,7 +248,7 @@ impl Worker {
         let quiet = c.client.reply_mode != ReplyMode::On;
         match &item.what {
             What::Command(id, hashed) => self.run_command(c, *id, args, *hashed, s, item.end, now, reply),
-            What::Odd(odd) => self.run_odd(odd, c, s, item.end, now, reply),
+            What::Irregular(irregular) => self.run_irregular(irregular, c, s, item.end, now, reply),
         }
         // What is run again later is not answered yet.
         let later = matches!(c.hold, Some(Hold::Pause { .. } | Hold::Aside { .. }));
@@ -263,25 +263,25 @@ impl Worker {
     }
 
     #[cold]
-    pub(super) fn run_odd(
+    pub(super) fn run_irregular(
         &mut self,
-        odd: &Odd,
+        irregular: &Irregular,
         c: &mut Connection,
         s: &mut Segment,
         end: usize,
         now: UnixMs,
         reply: &mut Reply,
     ) {
-        match odd {
-            Odd::Inline(words) => {
+        match irregular {
+            Irregular::Inline(words) => {
                 let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                 match self.executor.look_up(&args) {
                     Ok(id) => self.run_command(c, id, &args, None, s, end, now, reply),
                     Err(fail) => self.refuse(c, &fail, s, end, reply),
                 }
             }
-            Odd::Refused(fail) => self.refuse(c, fail, s, end, reply),
-            Odd::Broken(e) => {
+            Irregular::Refused(fail) => self.refuse(c, fail, s, end, reply),
+            Irregular::Broken(e) => {
                 reply.error(&format!("ERR {e}"));
                 self.executor.stats.count_error("ERR");
                 c.closing = true;

@@ -1,5 +1,5 @@
-//! What is to happen to a worker's connections by time, in the order of time: nothing else is looked at
-//! when the worker wakes up, however many connections there are.
+//! What becomes due for a worker's connections, in the order of time: a wake-up looks at nothing else, however many
+//! connections there are.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -9,14 +9,10 @@ use crate::server::node::clients::ClientState;
 use crate::server::node::tracking;
 use crate::server::worker::Worker;
 
-/// The answer of CLIENT UNBLOCK with ERROR.
-const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
-
 impl Worker {
     #[expect(clippy::too_many_lines, reason = "one short arm for each kind of mail")]
     pub(super) fn read_mail(&mut self) {
-        // Messages to listeners are gathered and sent once a connection, before anything else that
-        // may happen to it.
+        // Messages for one listener are gathered and sent together, before anything else happens to its connection.
         let mut listeners = Vec::new();
         for mail in self.mail_for_now() {
             if !matches!(mail, Mail::Push { .. } | Mail::Stale { .. } | Mail::ChannelLeft { .. }) {
@@ -26,7 +22,7 @@ impl Worker {
                 Mail::Accepted { stream, peer, local, refusal } => self.adopt(stream, peer, local, refusal),
                 Mail::Push { token, client, bytes } => {
                     if let Some(c) = self.connection(token, client)
-                        // Who has just left its last channel takes whatever comes for a reply.
+                        // A RESP2 client that has just left its last channel would take a message for a reply.
                         && (c.client.resp3 || c.client.subscriptions() > 0 || c.client.monitors)
                     {
                         c.queue_message(bytes);
@@ -93,10 +89,8 @@ impl Worker {
                     }
                 }
                 Mail::Rights { user } => self.settle_rights(user.as_deref()),
-                Mail::Demoted => self.let_go(),
-                Mail::Unblock { token, client, with_error } => {
-                    self.give_up(token, client, with_error.then_some(UNBLOCKED));
-                }
+                Mail::Demoted => self.give_up_all(),
+                Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
                 Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
                 Mail::SlotsChanged => self.redirect_blocked(),
                 Mail::Settle(sender) => drop(sender),
@@ -124,8 +118,8 @@ impl Worker {
         self.flush_all(&mut listeners);
     }
 
-    /// Rights have changed, of one user or of all: clients who have lost their user go, and those who listen to what
-    /// their user may hear no more.
+    /// The rights of one user or of all have changed: closes clients whose user is gone, and those who listen to
+    /// what their user may not hear any more.
     fn settle_rights(&mut self, user: Option<&str>) {
         for token in 0..self.connections.len() {
             let Some(c) = self.connections[token].as_mut() else { continue };

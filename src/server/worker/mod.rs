@@ -30,6 +30,7 @@ use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream, Wait};
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::node::clients::Usage;
+use crate::server::node::expiry::Round;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
 
@@ -84,6 +85,8 @@ pub struct Worker {
     /// Tokens that may have more to read than the last read took.
     ready: Vec<usize>,
     reply: Reply,
+    /// Bytes that it took at the end of the last round.
+    reply_capacity: usize,
     /// Room for the input of a round.
     gathered: Vec<u8>,
     /// Kept for its allocation.
@@ -164,7 +167,7 @@ impl Host for NodeHost<'_> {
     }
 
     fn did(&mut self, event: &'static str, nanos: u64) {
-        self.node.latency.note(event, nanos, unix_ms() / 1000);
+        self.node.note_event(event, nanos);
     }
 
     fn meanwhile(&mut self, long: bool) {
@@ -201,6 +204,7 @@ impl Worker {
             deadlines: Deadlines::default(),
             ready: Vec::new(),
             reply: Reply::new(),
+            reply_capacity: 0,
             gathered: vec![0; GATHER_SIZE],
             segments: Vec::new(),
             last_second: 0,
@@ -272,8 +276,8 @@ impl Worker {
             }
         }
         if carried_over {
-            // A connection may be carried over and have an event too. Twice in a round it would
-            // have its later input parsed without what the earlier left over.
+            // A connection may be left over from the last round and have an event, too. Twice in one round, its
+            // later input would be parsed without what is left of the earlier.
             readable.sort_unstable();
             readable.dedup();
         }
@@ -373,7 +377,7 @@ impl Worker {
         let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
         let workers = self.node.threads.workers.get().map_or(1, Vec::len);
         let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
-        let began = now_ns();
+        let (began, mut dead, mut capped) = (now_ns(), 0, false);
         for _ in 0..SHARDS_PER_PERIOD {
             let shard = self.next_shard;
             self.next_shard += workers;
@@ -384,13 +388,20 @@ impl Worker {
             if is_replica {
                 self.executor.expire_own(host, shard, now);
             } else {
-                self.executor.expire_shard(host, shard, now, keys);
+                let found = self.executor.expire_shard(host, shard, now, keys);
+                dead += found;
+                capped |= found >= keys;
             }
         }
-        NodeHost::new(&self.node).did("expire-cycle", now_ns().wrapping_sub(began));
+        let nanos = now_ns().wrapping_sub(began);
+        NodeHost::new(&self.node).did("expire-cycle", nanos);
+        let keyspace = &self.node.shared.keyspace;
+        let all: usize = (0..keyspace.databases() as u16).map(|db| keyspace.volatile_len(db)).sum();
+        let volatile = all * SHARDS_PER_PERIOD / SHARDS + dead;
+        self.node.counters.expiry.note(Round { nanos, dead, volatile, capped });
     }
 
-    /// Closes a client that was silent for longer than `timeout` seconds, or looks again when it may be so.
+    /// Closes a client that was silent for longer than `timeout` seconds, or sets the time to look again.
     fn close_if_idle(&mut self, token: usize) {
         let Some(c) = self.connections[token].as_ref() else { return };
         let idle = self.last_second.saturating_sub(c.last_seen);
@@ -405,7 +416,7 @@ impl Worker {
         }
     }
 
-    /// Takes a new connection on; with a `refusal` to tell it that and close it.
+    /// Takes a new connection on; one with a `refusal` is told that and closed.
     fn adopt(&mut self, mut stream: Stream, addr: String, local_addr: String, refusal: Option<&str>) {
         let token = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
@@ -476,7 +487,7 @@ impl Worker {
         self.node.clients.add(&c.client, c.stream.fd());
         let Connection { stream, mut client, input, output, .. } = *c;
         let node = Arc::clone(&self.node);
-        // It locks all shards, for which a worker must not sleep.
+        // It locks all shards, and a worker must not sleep for them.
         let attach = move || {
             replication::take_over(&node, &mut client, stream.into_std(), input, output.into_bytes());
         };

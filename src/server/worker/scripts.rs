@@ -19,7 +19,7 @@ use crate::keyspace::Hashed;
 use crate::resp::Reply;
 use crate::server::net::connection::Connection;
 use crate::server::net::mailbox::Mail;
-use crate::server::worker::batch::{Item, Odd, What};
+use crate::server::worker::batch::{Irregular, Item, What};
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{NodeHost, READ_SIZE, Worker};
 
@@ -99,13 +99,13 @@ impl Worker {
                     || (beside && command.group == Group::Scripting && !command.has(flags::ALLOW_BUSY))
                     || (c.client.in_multi() && ends_with_scripts(args, c))
             }
-            What::Odd(odd) => match &**odd {
-                Odd::Inline(words) => {
+            What::Irregular(irregular) => match &**irregular {
+                Irregular::Inline(words) => {
                     let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                     let id = self.executor.look_up(&args).ok();
                     id.is_some_and(|id| self.executor.shared.commands.get(id).command.has(flags::RUNS_SCRIPT))
                 }
-                Odd::Refused(_) | Odd::Broken(_) => false,
+                Irregular::Refused(_) | Irregular::Broken(_) => false,
             },
         }
     }

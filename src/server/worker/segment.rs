@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 use crate::command::client::ReplyMode;
 use crate::config::compound::OutputLimit;
 use crate::resp::Progress;
+use crate::resp::Reply;
 use crate::server::net::connection::{Connection, FREE_OUTPUT, Wait};
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{READ_SIZE, Worker};
 
 /// What a client that must authenticate first may leave unread beyond that. Source: CVE-2025-21605.
 const STRANGERS_OUTPUT: u64 = 1024;
-/// How long the longest reply of a client is remembered.
-const PEAK_SECONDS: u64 = 5;
 
 /// The input of one connection in a round.
 pub(super) struct Segment {
@@ -40,7 +39,7 @@ pub(super) struct Segment {
     pub cut_off: bool,
     pub commands: u32,
     pub last_command: usize,
-    /// The segment has no input but the command of a client that was blocked.
+    /// In place of input: the command of a blocked client, which runs again.
     pub again: Option<Box<Wait>>,
 }
 
@@ -76,8 +75,8 @@ impl Segment {
     }
 }
 
-/// What is not run yet is too much: what is parsed of a long command is no input any more, and what MULTI has
-/// queued is not run.
+/// Whether what waits to be run is too much: input without what is parsed of a long command, and what MULTI has
+/// queued.
 fn over_query_limit(c: &Connection, input: usize, limit: usize) -> bool {
     if input <= limit && !c.client.in_multi() {
         return false;
@@ -119,7 +118,7 @@ impl Worker {
             let (read, room) = if large {
                 let missing = c.need.saturating_sub(kept);
                 if missing > READ_SIZE {
-                    // Not beyond the end of a long argument, and not all of it before half of it is there.
+                    // Room up to the end of a long argument, and for all of it only once half of it has come.
                     c.input.reserve_exact(missing.min(kept.max(1 << 20)));
                 }
                 let room = missing.clamp(READ_SIZE, 1 << 20);
@@ -181,6 +180,7 @@ impl Worker {
         let log = self.log_state();
         let reply = std::mem::take(&mut self.reply);
         let second = self.last_second;
+        let peak_seconds = self.node.reply_peak_ms.load(Ordering::Relaxed) / 1000;
         let (mut output_bytes, mut writes) = (0, 0);
         for s in segments {
             let Some(c) = self.connections[s.token].as_mut() else { continue };
@@ -192,7 +192,7 @@ impl Worker {
                     left.to_vec()
                 };
                 c.need = s.need;
-                // It counts from the start of the request, which must be where the input begins.
+                // Progress counts from the start of the request, so the input must begin there.
                 c.progress = s.progress.filter(|_| s.consumed == s.parsed);
             }
             c.last_seen = second;
@@ -207,7 +207,7 @@ impl Worker {
                 output_bytes += s.reply.len() as u64;
                 writes += 1;
                 failed = c.send_segment(&reply, s.reply.start, s.reply.end, &log).is_err();
-                if s.reply.len() > c.reply_peak.0 || second > c.reply_peak.1 + PEAK_SECONDS {
+                if s.reply.len() > c.reply_peak.0 || second.saturating_sub(c.reply_peak.1) > peak_seconds {
                     c.reply_peak = (s.reply.len(), second);
                 }
             }
@@ -225,14 +225,31 @@ impl Worker {
             self.node.counters.net.writes.fetch_add(writes, Ordering::Relaxed);
             self.node.counters.net.output_bytes.fetch_add(output_bytes, Ordering::Relaxed);
         }
+        self.keep_reply_buffer(reply);
+    }
+
+    /// Keeps the buffer for the next round, and counts when it had to grow or is given back in part.
+    fn keep_reply_buffer(&mut self, mut reply: Reply) {
+        let net = &self.node.counters.net;
+        if reply.capacity() > self.reply_capacity {
+            net.reply_expands.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.node.reply_resizing.load(Ordering::Relaxed) {
+            net.reply_shrinks.fetch_add(u64::from(reply.recycle()), Ordering::Relaxed);
+        } else {
+            reply.clear();
+        }
+        self.reply_capacity = reply.capacity();
         self.reply = reply;
-        self.reply.recycle();
     }
 
     pub(super) fn on_writable(&mut self, token: usize) {
         let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut) else { return };
+        if c.stream.is_handshaking() {
+            return self.ready.push(token);
+        }
         if c.output.is_empty() {
-            // A connection that is broken is found to be so when it is read.
+            // If the connection is broken, the next read tells.
             let _ = c.stream.send_own();
             return;
         }
@@ -252,7 +269,7 @@ impl Worker {
     #[inline]
     pub(super) fn room_for(&self, c: &Connection) -> usize {
         let hard = self.limit_for(c).hard_bytes;
-        // Who wants no replies may be answered anything.
+        // A client that wants no replies needs no limit.
         if hard == 0 || c.client.reply_mode != ReplyMode::On {
             return usize::MAX;
         }

@@ -16,7 +16,7 @@ impl Worker {
         self.connections.get(token).and_then(Option::as_ref).is_some_and(|c| c.stream.is_handshaking())
     }
 
-    /// Sets the deadline of a new connection's handshake, if it has one before it.
+    /// Sets the deadline of a new connection's handshake, if it must make one.
     pub(super) fn expect_handshake(&mut self, token: usize) {
         if self.is_handshaking(token) {
             self.deadlines.set(token, Kind::Handshake, Some(Instant::now() + PATIENCE));

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::command::TimeoutReply;
 use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
+use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Wait};
 use crate::server::node::unix_ms;
 use crate::server::worker::Worker;
@@ -20,13 +21,12 @@ impl Worker {
         if let Some(counter) = hold.counter(&self.node.clients) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        if hold.wait().is_some() {
-            c.entry.blocked.store(true, Ordering::Release);
-        }
+        c.entry.blocked.store(hold.is_blocked(), Ordering::Release);
+        c.entry.paused.store(matches!(hold, Hold::Pause { .. }), Ordering::Relaxed);
         c.hold = Some(hold);
     }
 
-    /// Connections whose hold is such: places and clients.
+    /// The connections whose hold `such` accepts, by place and client id.
     pub(super) fn held_by(&self, such: impl Fn(&Hold) -> bool) -> Vec<(usize, u64)> {
         let held = self.held.iter().filter_map(|token| self.connections[*token].as_ref());
         held.filter(|c| c.hold.as_ref().is_some_and(&such)).map(|c| (c.client.token, c.client.id)).collect()
@@ -41,9 +41,8 @@ impl Worker {
     pub(super) fn end_hold(&mut self, token: usize, client: u64) -> Option<Hold> {
         let c = self.connection(token, client)?;
         let hold = c.hold.take()?;
-        if hold.wait().is_some() {
-            c.entry.blocked.store(false, Ordering::Release);
-        }
+        c.entry.blocked.store(false, Ordering::Release);
+        c.entry.paused.store(false, Ordering::Relaxed);
         if let Some(counter) = hold.counter(&self.node.clients) {
             counter.fetch_sub(1, Ordering::Relaxed);
         }
@@ -92,7 +91,7 @@ impl Worker {
         self.send(&[], &mut segments);
     }
 
-    /// Sends blocked clients away whose slot has left, as clients that ask now are. Their commands are not run
+    /// Redirects blocked clients whose slot has left, like clients that ask now. Their commands are not run
     /// again: that could keep them in a pause, or ask for keys that a moving slot has given away already.
     pub(super) fn redirect_blocked(&mut self) {
         for (token, client) in self.held_by(|hold| hold.wait().is_some()) {
@@ -118,7 +117,7 @@ impl Worker {
         self.rerun(wait, deadline);
     }
 
-    /// Runs the command of a client that waits no more for the moment; if it waits again, then until `deadline`.
+    /// Runs the command of a client whose wait was broken off; if it has to wait again, it waits until `deadline`.
     fn rerun(&mut self, wait: Box<Wait>, deadline: Option<Instant>) {
         let (waiter, token) = (Arc::clone(&wait.waiter), wait.waiter.token);
         let Some(mut c) = self.connections[token].take() else { return };
@@ -146,6 +145,22 @@ impl Worker {
         self.give_up(token, c.client.id, None);
     }
 
+    /// CLIENT UNBLOCK, of a client that waits for keys or for replicas.
+    pub(super) fn unblock(&mut self, token: usize, client: u64, with_error: bool) {
+        const WHY: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+        if !matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
+            return self.give_up(token, client, with_error.then_some(WHY));
+        }
+        let Some(mut reply) = replication::stop_waiting(&self.node, client) else { return };
+        self.end_hold(token, client);
+        if with_error {
+            self.executor.stats.count_error(WHY);
+            reply = Reply::new();
+            reply.error(WHY);
+        }
+        self.answer(token, &reply);
+    }
+
     /// Ends the wait of a blocked client as its timeout would, or with an error. Nothing happens when the client
     /// is gone, does not wait, or is being served at this moment: then its answer is on its way.
     pub(super) fn give_up(&mut self, token: usize, client: u64, error: Option<&str>) {
@@ -169,11 +184,10 @@ impl Worker {
     }
 
     /// Ends every wait with an error: what the client waited for cannot happen on a replica.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn give_up_all(&mut self) {
         const WHY: &str =
             "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
-        let waits = |hold: &Hold| hold.wait().is_some() || matches!(hold, Hold::Host { blocked: true });
-        for (token, client) in self.held_by(waits) {
+        for (token, client) in self.held_by(Hold::is_blocked) {
             if !matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
                 self.give_up(token, client, Some(WHY));
                 continue;

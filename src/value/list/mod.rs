@@ -45,22 +45,36 @@ struct Many {
 struct Bound {
     bytes: usize,
     count: usize,
+    /// Bytes of an entry that stands in a block by itself.
+    alone: usize,
 }
 
 impl Bound {
     /// Reads `list-max-listpack-size`.
     fn of(limits: &Limits) -> Self {
+        let alone = limits.list_packed_threshold;
         match limits.list_max_listpack_size {
             // Blocks limited by count are limited to the default size as well, as in Redis.
-            n @ 0.. => Self { bytes: 8192, count: (n as usize).max(1) },
-            n => Self { bytes: 4096 << n.saturating_neg().min(5).saturating_sub(1), count: usize::MAX },
+            n @ 0.. => Self { bytes: 8192, count: (n as usize).max(1), alone },
+            n => {
+                let bytes = 4096 << n.saturating_neg().min(5).saturating_sub(1);
+                Self { bytes, count: usize::MAX, alone }
+            }
         }
+    }
+
+    /// Whether a block is one entry that stands by itself.
+    fn is_alone(self, block: &Block) -> bool {
+        block.count() == 1 && block.entries().len() >= self.alone
     }
 
     /// Whether a block may take so many bytes and entries more.
     #[inline]
     fn allows(self, block: &Block, bytes: usize, count: usize) -> bool {
-        block.listpack_bytes() + bytes <= self.bytes && block.count() + count <= self.count
+        block.listpack_bytes() + bytes <= self.bytes
+            && block.count() + count <= self.count
+            && bytes < self.alone
+            && !self.is_alone(block)
     }
 }
 
@@ -166,8 +180,10 @@ impl List {
     #[inline]
     fn grow(&mut self, value: &[u8], limits: &Limits) -> &mut Repr {
         let bound = Bound::of(limits);
+        // A single block is one whatever it holds, until it is too large.
+        let single = Bound { alone: usize::MAX, ..bound };
         match &mut self.0 {
-            Repr::One(block) if !bound.allows(block, value.len(), 1) => self.make_many(bound),
+            Repr::One(block) if !single.allows(block, value.len(), 1) => self.make_many(bound),
             Repr::One(_) => {}
             Repr::Many(many) => many.bound = bound,
         }
@@ -188,7 +204,8 @@ impl List {
         match &mut self.0 {
             Repr::One(block) => block.shrink(),
             Repr::Many(many) if many.blocks.len() <= 1 => {
-                let half = Bound { bytes: many.bound.bytes / 2, count: many.bound.count / 2 };
+                let Bound { bytes, count, .. } = many.bound;
+                let half = Bound { bytes: bytes / 2, count: count / 2, alone: usize::MAX };
                 let block = many.blocks.front_mut().map(std::mem::take).unwrap_or_default();
                 if half.allows(&block, 0, 0) {
                     self.0 = Repr::One(block);
@@ -444,8 +461,15 @@ impl List {
 
     /// The blocks in order, as RDB writes them.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = Node<'_>> + '_ {
-        self.blocks().map(|block| match block.iter().next() {
-            Some(Item::Bytes(b)) if block.count() == 1 && block.listpack_bytes() > 8192 => Node::Plain(b),
+        let bound = match &self.0 {
+            Repr::One(_) => None,
+            Repr::Many(many) => Some(many.bound),
+        };
+        let alone = move |block: &Block| {
+            block.count() == 1 && block.listpack_bytes() > 8192 || bound.is_some_and(|b| b.is_alone(block))
+        };
+        self.blocks().map(move |block| match block.iter().next() {
+            Some(Item::Bytes(b)) if alone(block) => Node::Plain(b),
             _ => Node::Packed(PackedNode(block)),
         })
     }

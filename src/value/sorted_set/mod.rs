@@ -107,6 +107,13 @@ impl SortedSet {
         set
     }
 
+    /// Shows the lengths of the chains of the hash table; false if there is none.
+    pub fn for_each_chain(&self, f: &mut impl FnMut(usize)) -> bool {
+        let Repr::Full(full) = &self.0 else { return false };
+        full.table.for_each_chain(f);
+        true
+    }
+
     /// Number of members.
     #[inline]
     pub fn len(&self) -> usize {

@@ -4,6 +4,7 @@
 //! distinct, and a count only says how much to read, never how much to allocate.
 
 mod module;
+mod skip;
 mod zipmap;
 
 use std::io::Read;
@@ -18,6 +19,7 @@ use crate::value::timed::{self, Timed};
 use crate::value::{Hash, Limits, List, Set, SortedSet, Value, sorted_set::Added};
 
 pub(super) use module::skip_module_aux;
+pub(super) use skip::{is_large, skip};
 
 /// Room is made for at most this many elements before any of them arrives.
 const TRUSTED_COUNT: u64 = 1 << 16;

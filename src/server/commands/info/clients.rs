@@ -37,5 +37,6 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("total_watched_keys", watched);
     let blocking = node.shared.keyspace.stats.blocking_keys.load(Ordering::Relaxed);
     out.field("total_blocking_keys", blocking);
-    out.field("total_blocking_keys_on_nokey", 0);
+    let for_loss = node.shared.keyspace.stats.blocking_keys_for_loss.load(Ordering::Relaxed);
+    out.field("total_blocking_keys_on_nokey", for_loss);
 }

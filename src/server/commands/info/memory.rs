@@ -89,14 +89,14 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("rss_overhead_bytes", 0);
     out.field("mem_fragmentation_ratio", ratio(rss, used));
     out.field("mem_fragmentation_bytes", rss as i64 - used as i64);
-    out.field("mem_not_counted_for_evict", 0);
+    out.field("mem_not_counted_for_evict", node.shared.keyspace.log.beyond_backlog());
     out.field("mem_replication_backlog", backlog);
     out.field("mem_total_replication_buffers", backlog);
     let replicas = node.clients.all().into_iter().filter(|entry| entry.role == Role::Replica);
     out.field("mem_clients_slaves", replicas.map(|entry| entry.usage.lock().total).sum::<usize>());
     out.field("mem_clients_normal", clients);
-    out.field("mem_cluster_links", 0);
-    out.field("mem_aof_buffer", 0);
+    out.field("mem_cluster_links", node.bus.get().map_or(0, |bus| bus.queued()));
+    out.field("mem_aof_buffer", if node.aof.is_on() { node.aof.behind.load(Ordering::Relaxed) } else { 0 });
     out.field("mem_allocator", "jemalloc-5.3.0");
     out.field("active_defrag_running", 0);
     let pending = (node.shared.memory.being_freed)() as u64;

@@ -15,9 +15,14 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("current_cow_peak", 0);
     out.field("current_cow_size", 0);
     out.field("current_cow_size_age", 0);
-    out.field("current_fork_perc", "0.00");
-    out.field("current_save_keys_processed", node.save.keys_done.load(Ordering::Relaxed));
-    out.field("current_save_keys_total", node.save.keys_total.load(Ordering::Relaxed));
+    let (done, total) =
+        (node.save.keys_done.load().load(Ordering::Relaxed), node.save.keys_total.load(Ordering::Relaxed));
+    out.field(
+        "current_fork_perc",
+        Value::Decimal(if total == 0 { 0.0 } else { done as f64 * 100.0 / total as f64 }, 2),
+    );
+    out.field("current_save_keys_processed", done);
+    out.field("current_save_keys_total", total);
     out.field("rdb_changes_since_last_save", node.shared.keyspace.stats.dirty.load(Ordering::Relaxed));
     let save = &node.save;
     let running_since = save.running_since_ms.load(Ordering::Relaxed);

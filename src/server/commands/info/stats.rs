@@ -30,9 +30,9 @@ pub fn write(node: &Node, out: &mut Fields) {
     crate::server::commands::info::replication::write_syncs(node, out);
     out.field("expired_subkeys", get(&keys.expired_fields));
     out.field("expired_keys", get(&keys.expired_keys));
-    out.field("expired_stale_perc", "0.00");
-    out.field("expired_time_cap_reached_count", 0);
-    out.field("expire_cycle_cpu_milliseconds", 0);
+    out.field("expired_stale_perc", Value::Decimal(node.counters.expiry.stale_percent(), 2));
+    out.field("expired_time_cap_reached_count", node.counters.expiry.capped());
+    out.field("expire_cycle_cpu_milliseconds", node.counters.expiry.milliseconds());
     out.field("evicted_keys", get(&keys.evicted_keys));
     out.field("evicted_clients", get(&node.clients.evicted));
     out.field("evicted_scripts", get(&node.shared.scripts.evicted));
@@ -47,7 +47,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("latest_fork_usec", 0);
     out.field("total_forks", 0);
     out.field("migrate_cached_sockets", node.couriers.sockets.load(Ordering::Relaxed));
-    out.field("slave_expires_tracked_keys", 0);
+    out.field("slave_expires_tracked_keys", keys.own_volatile_keys.load(Ordering::Relaxed));
     out.field("active_defrag_hits", 0);
     out.field("active_defrag_misses", 0);
     out.field("active_defrag_key_hits", 0);
@@ -58,7 +58,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("tracking_total_keys", tracking.keys());
     out.field("tracking_total_items", tracking.items());
     out.field("tracking_total_prefixes", node.trackers.prefixes());
-    out.field("unexpected_error_replies", 0);
+    out.field("unexpected_error_replies", get(&node.counters.net.unexpected_errors));
     out.field("total_error_replies", errors);
     out.field("dump_payload_sanitizations", 0);
     out.field("total_reads_processed", get(&node.counters.net.reads));
@@ -69,8 +69,8 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("io_threaded_writes_processed", threaded * get(&node.counters.net.writes));
     out.field("client_query_buffer_limit_disconnections", get(&node.counters.net.query_limit_closed));
     out.field("client_output_buffer_limit_disconnections", get(&node.counters.net.output_limit_closed));
-    out.field("reply_buffer_shrinks", 0);
-    out.field("reply_buffer_expands", 0);
+    out.field("reply_buffer_shrinks", get(&node.counters.net.reply_shrinks));
+    out.field("reply_buffer_expands", get(&node.counters.net.reply_expands));
     out.field("eventloop_cycles", get(&node.counters.net.rounds));
     out.field("eventloop_duration_sum", crate::server::commands::info::cpu::workers_us().max(command_us));
     out.field("eventloop_duration_cmd_sum", command_us);

@@ -61,7 +61,7 @@ pub fn start(bus: &Arc<Bus>, link: LinkId, stream: Link) {
     bus.register(link, Outlet { queue, queued, task: task.abort_handle() });
 }
 
-/// Until the peer closes, or sends what is no packet.
+/// Reads packets until the peer closes, or sends something else.
 async fn receive(bus: &Arc<Bus>, link: LinkId, stream: &Link) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(READ_CHUNK);
     loop {

@@ -37,10 +37,11 @@ use crate::cluster::{
 };
 use crate::server::control::bus::link::Outlet;
 pub use crate::server::disk::nodes_file::{NodesFile, NodesFileError};
+use crate::server::net::dial;
 use crate::server::net::link::Link;
 use crate::server::net::tls::Session;
 
-/// An administrator's command waits so long for its effects. Only a stuck disk takes longer.
+/// How long an administrator's command waits for its effects. Only a stuck disk takes longer.
 const ADMIN_WAIT: Duration = Duration::from_secs(2);
 
 /// The rest of the node, as the bus sees it.
@@ -113,6 +114,8 @@ pub struct Bus {
     /// `DEBUG CLOSE-CLUSTER-LINK-ON-PACKET-DROP`: the link of a dropped packet is closed.
     pub close_on_drop: AtomicBool,
     host: Arc<dyn Host>,
+    /// Directive `bind-source-addr`: where links come from; empty: wherever the system likes.
+    pub source: Mutex<String>,
     /// nodes.conf, once the bus runs. Before [`Bus::inner`] where both are locked.
     file: Mutex<Option<NodesFile>>,
 }
@@ -177,6 +180,7 @@ impl Bus {
             drop_filter: AtomicI64::new(-1),
             close_on_drop: AtomicBool::new(false),
             host,
+            source: Mutex::default(),
             file: Mutex::default(),
         };
         Ok((Arc::new(bus), file))
@@ -203,7 +207,7 @@ impl Bus {
         let deadline = Instant::now() + ADMIN_WAIT;
         let mut inner = self.inner.lock();
         while inner.carried_out < ticket {
-            // It would wait for us.
+            // The bus waits for locks that this thread holds.
             if holds_locks && inner.waits_for_shards(ticket) {
                 break;
             }
@@ -311,7 +315,7 @@ impl Bus {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => match self.host.session_of_peer() {
-                    // At once: nothing is to be waited for.
+                    // Here, because there is nothing to wait for.
                     Ok(None) => {
                         if let Ok(stream) = Link::secured(stream, None).await {
                             self.welcome(stream);
@@ -336,7 +340,7 @@ impl Bus {
             Ok(Ok(stream)) => self.welcome(stream),
             Ok(Err(error)) => tracing::debug!("Error accepting cluster node connection: {error}"),
             Err(_) => {
-                tracing::debug!("Error accepting cluster node connection: the handshake takes too long")
+                tracing::debug!("Error accepting cluster node connection: the handshake takes too long");
             }
         }
     }
@@ -373,8 +377,8 @@ impl Bus {
         }
     }
 
-    /// Carries out on this thread, which may wait, what is next and needs no other. The rest is the bus
-    /// thread's.
+    /// Carries out the next actions on this thread, which may wait, as far as they need no other thread. The rest
+    /// is left to the bus thread.
     fn carry_out_here(&self) {
         if let Some(file) = &mut *self.file.lock() {
             let here = |action: &Action| {
@@ -463,6 +467,11 @@ impl Bus {
         }
     }
 
+    /// Bytes that wait for other nodes to take them.
+    pub fn queued(&self) -> usize {
+        self.links.lock().values().map(|outlet| outlet.queued.load(Ordering::Relaxed)).sum()
+    }
+
     fn connect(self: &Arc<Self>, link: LinkId, ip: &str, port: u16) {
         let bus = Arc::clone(self);
         let timeout = Duration::from_millis(self.read(|s| s.config().node_timeout_ms));
@@ -470,7 +479,8 @@ impl Bus {
         let session = self.host.session_to(ip);
         tokio::spawn(async move {
             let (Ok(target), Ok(session)) = (target, session) else { return bus.link_ended(link) };
-            let connecting = async { Link::secured(TcpStream::connect(target).await?, session).await };
+            let source = bus.source.lock().clone();
+            let connecting = async { Link::secured(dial::connect(target, &source).await?, session).await };
             match tokio::time::timeout(timeout, connecting).await {
                 Ok(Ok(stream)) => {
                     let (peer_ip, local_ip) = link::addresses(&stream);
@@ -525,13 +535,13 @@ impl Inner {
     }
 }
 
-/// Whether the bus waits for the end of this action, and it for the locks of shards.
+/// Whether the bus waits for the end of this action, and the action for locks of shards.
 fn needs_shards(action: &Action) -> bool {
     matches!(action, Action::SetPrimary { .. } | Action::BecomePrimary | Action::FlushAll)
 }
 
-/// An administrator's way in. A command of a transaction holds the locks of the transaction's keys: what would
-/// wait for those is done when it is over, and not waited for.
+/// An administrator's way in. A command of a transaction holds the locks of the transaction's keys: what needs
+/// those is done after the transaction, and not waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Door<'a> {
     bus: &'a Bus,

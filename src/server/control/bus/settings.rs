@@ -28,6 +28,7 @@ pub fn cluster_config(config: &Config) -> cluster::Config {
         if config.tls_cluster { (secured, plain) } else { (plain, secured) };
     cluster::Config {
         node_timeout_ms: config.cluster_node_timeout,
+        ping_interval_ms: config.cluster_ping_interval,
         migration_barrier: config.cluster_migration_barrier as usize,
         require_full_coverage: config.cluster_require_full_coverage,
         allow_reads_when_down: config.cluster_allow_reads_when_down,

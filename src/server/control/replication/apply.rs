@@ -2,11 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc::{self, UnboundedSender};
 
-use crate::command::Client;
+use crate::base::time::MonoMs;
 use crate::command::client::{Role, Upstream};
+use crate::command::spec::flags;
+use crate::command::{Client, gate};
 use crate::exec::Executor;
 use crate::keyspace::UnitInfo;
 use crate::resp::{Limits, Parsed, Reply, parse};
@@ -17,8 +20,11 @@ use crate::server::worker::NodeHost;
 
 /// Parts of the stream that may wait for this thread.
 const ITEMS_AHEAD: usize = 16;
-/// Our primary is trusted with what it took itself; lengths only need to be sums without overflow.
+/// What our primary took is taken here, too; lengths must only not overflow when they are added.
 const LIMITS: Limits = Limits { max_bulk: usize::MAX / 4, authenticated: true };
+
+/// How often it is said that the disk takes nothing.
+const WARN_EVERY_MS: MonoMs = 10_000;
 
 /// What the thread is given.
 pub(super) enum Item {
@@ -81,6 +87,8 @@ struct Applier {
     broken: bool,
     reply: Reply,
     reports: UnboundedSender<Report>,
+    /// When it was last said that the disk takes nothing.
+    warned_at: Option<MonoMs>,
 }
 
 impl Applier {
@@ -108,13 +116,14 @@ impl Applier {
             broken: false,
             reply: Reply::new(),
             reports,
+            warned_at: None,
         }
     }
 
     fn begin(&mut self) {
         self.input.clear();
         (self.need, self.broken) = (1, false);
-        // The stream goes on before a transaction that was cut off.
+        // The stream begins again in front of a transaction that was cut off.
         self.client.take_multi();
         self.client.db = self.node.shared.keyspace.log.position().1.unwrap_or(0);
         if let Some(upstream) = &mut self.client.upstream {
@@ -171,7 +180,7 @@ impl Applier {
                         break;
                     }
                     Err(e) => {
-                        // As with a link that is gone: it reads the reports to its end, or not at all.
+                        // Fails only when the link is gone, which then needs no report.
                         let _ = self.reports.send(Report::Broken(e.to_string()));
                         (at, self.broken) = (input.len(), true);
                         break;
@@ -202,12 +211,12 @@ impl Applier {
         }
         match self.executor.look_up(args) {
             Ok(id) => self.execute(id, args),
-            Err(fail) => complain(&fail.to_string(), args),
+            Err(fail) => self.complain(&fail.to_string(), args),
         }
         if ping {
             self.pass_on(raw, UnitInfo::LINK_ONLY);
         } else if !self.client.in_multi() {
-            // What has changed no data went by without a lock.
+            // A command that changed no data was not appended under its locks.
             self.pass_on(&[], UnitInfo::data(None));
         }
     }
@@ -215,13 +224,47 @@ impl Applier {
     fn execute(&mut self, id: usize, args: &[&[u8]]) {
         let key = self.node.shared.commands.get(id).single_key.and_then(|at| args.get(at));
         let hashed = key.map(|key| self.node.shared.keyspace.hashed(key));
+        self.check_disk(id);
         let mut host = NodeHost::new(&self.node);
         self.reply.clear();
         // Whatever a command wants to happen to its connection, the link goes on.
         self.executor.execute(&mut host, &mut self.client, id, args, hashed, unix_ms(), &mut self.reply);
         if self.reply.bytes().first() == Some(&b'-') {
-            complain(String::from_utf8_lossy(&self.reply.bytes()[1..]).trim_end(), args);
+            self.complain(String::from_utf8_lossy(&self.reply.bytes()[1..]).trim_end(), args);
         }
+    }
+
+    /// A replica that cannot write to its disk ends, unless `replica-ignore-disk-write-errors` says that data in
+    /// memory are better than none.
+    fn check_disk(&mut self, id: usize) {
+        let shared = self.node.shared;
+        let failed = gate::SAVE_FAILED | gate::LOG_FAILED;
+        let writes = shared.commands.get(id).command.has(flags::WRITE);
+        if !writes || shared.gate.load(Ordering::Relaxed) & failed == 0 {
+            return;
+        }
+        assert!(
+            self.node.config.load().replica_ignore_disk_write_errors,
+            "Replica was unable to write command to disk."
+        );
+        let now = self.node.mono_ms();
+        if self.warned_at.is_none_or(|then| now > then + WARN_EVERY_MS) {
+            self.warned_at = Some(now);
+            tracing::warn!("Replica is applying a command even though it is unable to write to disk.");
+        }
+    }
+
+    /// A command that the primary ran and we cannot: the data may differ from now on.
+    fn complain(&self, error: &str, args: &[&[u8]]) {
+        self.node.counters.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
+        let name = String::from_utf8_lossy(args[0]).into_owned();
+        // Behind its first word an error may quote what a client sent.
+        let hidden = self.node.config.load().hide_user_data_from_log;
+        let code = error.split(' ').next().unwrap_or_default();
+        let (error, name) = if hidden { (code, "*redacted*") } else { (error, name.as_str()) };
+        tracing::warn!(
+            "== CRITICAL == This replica is sending an error to its master: '{error}' after processing the command '{name}'"
+        );
     }
 
     /// Appends to our log what is waiting and `raw`.
@@ -233,12 +276,4 @@ impl Applier {
             upstream.raw.clear();
         }
     }
-}
-
-/// A command that the primary ran and we cannot: the data may differ from now on.
-fn complain(error: &str, args: &[&[u8]]) {
-    let name = String::from_utf8_lossy(args[0]).into_owned();
-    tracing::warn!(
-        "== CRITICAL == This replica is sending an error to its master: '{error}' after processing the command '{name}'"
-    );
 }

@@ -16,7 +16,7 @@ use crate::repl::{Request, Verdict, decide};
 use crate::resp::{Limits, Parsed, parse};
 use crate::server::control::replication::state::Feed;
 use crate::server::control::replication::stream::{Flow, Outlet};
-use crate::server::control::replication::wait;
+use crate::server::control::replication::{failover, wait};
 use crate::server::net::link::{Link, Socket};
 use crate::server::node::{Node, unix_ms};
 
@@ -35,7 +35,7 @@ pub(super) enum Order {
 /// A part of an RDB on its way to a replica.
 pub(super) enum Piece {
     Bytes(Bytes),
-    /// The RDB is whole. A channel that closes without it brought a damaged one.
+    /// The RDB is whole. If the channel closes without this, it is damaged.
     End,
 }
 
@@ -183,6 +183,7 @@ fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) -> bool {
             state.primary.replconf(node.mono_ms(), id, "", &words[1..], &mut out);
             state.carry_out(node, out);
             wait::serve(node, &mut state);
+            failover::advance(node, &mut state);
             true
         }
         // It is being served; to ask again changes nothing.
@@ -190,6 +191,7 @@ fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) -> bool {
         [] => true,
         [name, ..] => {
             let name = String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
+            node.counters.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("Replica generated a reply to command '{name}', disconnecting it");
             false
         }
@@ -249,7 +251,8 @@ async fn catch_up(node: &Arc<Node>, id: LinkId, outlet: &Arc<Outlet>) -> io::Res
         if now - moved.1 >= patience(node) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        // It comes back from time to time to give up what waits for this replica.
+        // It looks again from time to time, so that replies wait no longer than
+        // [`STALLED`](super::stream::STALLED).
         let _ = tokio::time::timeout(super::stream::STALLED / 4, outlet.socket().writable()).await;
     }
 }

@@ -17,8 +17,9 @@ use crate::server::control::replication::feed::{Order, Piece};
 use crate::server::control::replication::state::State;
 use crate::server::disk::file::DiskFile;
 use crate::server::disk::rdb_file;
-use crate::server::disk::rdb_file::Picture;
+use crate::server::disk::rdb_file::Dump;
 use crate::server::node::Node;
+use crate::server::process::affinity;
 
 /// Chunks that may lie between the snapshot and a socket.
 const CHUNKS_AHEAD: usize = 16;
@@ -27,8 +28,10 @@ const CHUNK: usize = 64 * 1024;
 /// Starts the snapshot on a thread of its own: the caller holds the replication lock, and may hold shards.
 pub(super) fn start(node: &Arc<Node>, target: Target, content: Content) {
     let for_thread = Arc::clone(node);
-    let started =
-        std::thread::Builder::new().name("full-sync".into()).spawn(move || run(&for_thread, target, content));
+    let started = std::thread::Builder::new().name("full-sync".into()).spawn(move || {
+        affinity::bind_or_warn("bgsave-cpulist", &for_thread.config.load().bgsave_cpulist);
+        run(&for_thread, target, content);
+    });
     if let Err(e) = started {
         tracing::warn!("Can't start a thread for a full synchronisation: {e}");
         let node = Arc::clone(node);
@@ -38,10 +41,10 @@ pub(super) fn start(node: &Arc<Node>, target: Target, content: Content) {
 }
 
 fn run(node: &Arc<Node>, target: Target, content: Content) {
-    let Some((picture, ids, mark)) = begin(node, content) else { return };
+    let Some((dump, ids, mark)) = begin(node, content) else { return };
     let result = match target {
-        Target::Sockets => to_sockets(node, picture, &ids, mark),
-        Target::Disk => to_disk(node, picture),
+        Target::Sockets => to_sockets(node, dump, &ids, mark),
+        Target::Disk => to_disk(node, dump),
     };
     if let Err(e) = result {
         tracing::warn!("Full synchronisation failed: {e}");
@@ -64,12 +67,11 @@ fn with_machine<R>(
     result
 }
 
-/// Fixes the picture and the offset that it stands at. `None` when another snapshot is under way.
-fn begin(node: &Arc<Node>, content: Content) -> Option<(Picture, Vec<LinkId>, Vec<u8>)> {
+/// Begins the dump, and notes the offset of the log that it stands at. `None` when another snapshot is under way.
+fn begin(node: &Arc<Node>, content: Content) -> Option<(Dump, Vec<LinkId>, Vec<u8>)> {
     let locked = node.shared.keyspace.lock_all();
-    let picture =
-        if content.keys { rdb_file::begin(node, &locked) } else { Some(rdb_file::without_keys(node)) };
-    let Some(picture) = picture else {
+    let dump = if content.keys { rdb_file::begin(node, &locked) } else { Some(rdb_file::without_keys(node)) };
+    let Some(dump) = dump else {
         let now = node.mono_ms();
         with_machine(node, |state, out| state.primary.snapshot_delayed(now, out));
         return None;
@@ -83,11 +85,11 @@ fn begin(node: &Arc<Node>, content: Content) -> Option<(Picture, Vec<LinkId>, Ve
         let offset = log.end();
         state.primary.snapshot_started(offset, &state.history, out)
     });
-    Some((picture, ids, mark))
+    Some((dump, ids, mark))
 }
 
 /// Hands the RDB to all links as it is produced.
-fn to_sockets(node: &Arc<Node>, picture: Picture, ids: &[LinkId], mark: Vec<u8>) -> io::Result<()> {
+fn to_sockets(node: &Arc<Node>, dump: Dump, ids: &[LinkId], mark: Vec<u8>) -> io::Result<()> {
     let mut outputs = Vec::new();
     with_machine(node, |state, _| {
         for id in ids {
@@ -102,13 +104,13 @@ fn to_sockets(node: &Arc<Node>, picture: Picture, ids: &[LinkId], mark: Vec<u8>)
     let fanout = Fanout { outputs, chunk: Vec::with_capacity(CHUNK) };
     let config = node.config.load_full();
     let used = (node.shared.memory.used)();
-    let written = picture.write(fanout, config.rdbchecksum, used, || Ok(())).and_then(|mut fanout| {
+    let written = dump.write(fanout, config.rdbchecksum, used, || Ok(())).and_then(|mut fanout| {
         fanout.write_all(&mark)?;
         fanout.finish();
         Ok(())
     });
     match written {
-        // Where everybody has left there is nobody to fail.
+        // When every replica has left, nobody needs to be told of a failure.
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e),
         _ => {
             with_machine(node, |state, _| state.primary.stream_ready());
@@ -118,14 +120,13 @@ fn to_sockets(node: &Arc<Node>, picture: Picture, ids: &[LinkId], mark: Vec<u8>)
 }
 
 /// Writes the RDB to a file, then sends that to whoever waits for it.
-fn to_disk(node: &Arc<Node>, picture: Picture) -> io::Result<()> {
+fn to_disk(node: &Arc<Node>, dump: Dump) -> io::Result<()> {
     let config = node.config.load_full();
-    let name = format!("{}sync-{}.rdb", rdb_file::temporary_prefix(), picture.number());
+    let name = format!("{}sync-{}.rdb", rdb_file::temporary_prefix(), dump.number());
     let path = Path::new(&config.dir).join(name);
     let file = Temporary(path);
     let used = (node.shared.memory.used)();
-    picture
-        .write(io::BufWriter::new(&DiskFile::create(&file.0)?), config.rdbchecksum, used, || Ok(()))?
+    dump.write(io::BufWriter::new(&DiskFile::create(&file.0)?), config.rdbchecksum, used, || Ok(()))?
         .flush()?;
     let length = fs::metadata(&file.0)?.len();
     let mut readers = Vec::new();

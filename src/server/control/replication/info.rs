@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::base::time::MonoMs;
+use crate::repl::failover::Failover;
 use crate::resp::Reply;
 use crate::server::commands::info::Fields;
 use crate::server::control::replication::Replication;
@@ -54,7 +55,7 @@ impl Replication {
         out.lines(&text);
         let (start, end) = log.window();
         let (first, length) = if state.stream_kept { (start + 1, end - start) } else { (0, 0) };
-        out.field("master_failover_state", "no-failover");
+        out.field("master_failover_state", Failover::state_name(state.failover.as_ref()));
         out.field("master_replid", state.history.id().as_str());
         out.field("master_replid2", state.history.second_id());
         out.field("master_repl_offset", end);

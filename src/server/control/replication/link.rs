@@ -7,25 +7,23 @@
 use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::MissedTickBehavior;
 
 use crate::repl::ReplId;
 use crate::repl::replica::{Action, Event};
-use crate::server::control::replication::apply;
 use crate::server::control::replication::apply::Item;
 use crate::server::control::replication::load;
 use crate::server::control::replication::load::Chunk;
 use crate::server::control::replication::state::say;
-use crate::server::control::replication::{TICK, settings};
-use crate::server::net::link;
+use crate::server::control::replication::{TICK, role, settings};
+use crate::server::control::replication::{apply, failover};
 use crate::server::net::tls::Session;
+use crate::server::net::{dial, link};
 use crate::server::node::Node;
 
 /// What is read from the connection at once.
@@ -70,6 +68,8 @@ struct Link {
     reports: UnboundedSender<Report>,
     /// The node follows somebody else.
     replaced: bool,
+    /// The node is to follow nobody once everything is applied.
+    leaving: bool,
 }
 
 /// Follows the primary of `ticket` until the node follows another one or none.
@@ -94,19 +94,23 @@ pub(super) async fn drive(node: Arc<Node>, ticket: u64) {
         loaded: None,
         reports,
         replaced: false,
+        leaving: false,
     };
+    let leave =
+        link.node.replication.lock().upstream.as_ref().map(|u| Arc::clone(&u.leave)).unwrap_or_default();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut buffer = vec![0; READ_SIZE];
     while !link.replaced {
         let may_read = !link.loading && link.parcels.is_empty();
         tokio::select! {
-            _ = ticks.tick() => link.step(Event::Tick).await,
+            _ = ticks.tick(), if !link.leaving => link.step(Event::Tick).await,
             made = connected(&mut link.connecting) => link.on_connected(made).await,
             result = readable(link.connection.as_ref()), if may_read => link.on_readable(result, &mut buffer).await,
             result = writable(link.connection.as_ref()), if !link.unsent.is_empty() => link.on_writable(result).await,
             () = forward(&mut link.parcels, &link.applier, link.loader.as_ref()), if !link.parcels.is_empty() => {}
             Some(report) = arrived.recv() => link.on_report(report).await,
+            () = leave.notified() => link.leave(),
         }
     }
 }
@@ -118,27 +122,7 @@ async fn connect(
     session: io::Result<Option<Session>>,
 ) -> io::Result<link::Link> {
     let session = session?;
-    link::Link::secured(connect_plain(address, source).await?, session).await
-}
-
-async fn connect_plain((host, port): (String, u16), source: String) -> io::Result<TcpStream> {
-    if source.is_empty() {
-        return TcpStream::connect((host.as_str(), port)).await;
-    }
-    let source: IpAddr = source.parse().map_err(io::Error::other)?;
-    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in tokio::net::lookup_host((host.as_str(), port)).await? {
-        if address.is_ipv4() != source.is_ipv4() {
-            continue;
-        }
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.bind((source, 0).into())?;
-        match socket.connect(address).await {
-            Ok(connection) => return Ok(connection),
-            Err(e) => failed = e,
-        }
-    }
-    Err(failed)
+    link::Link::secured(dial::connect(address, &source).await?, session).await
 }
 
 async fn connected(connecting: &mut Option<Connecting>) -> io::Result<link::Link> {
@@ -258,6 +242,11 @@ impl Link {
                 self.loading = true;
             }
             Action::Stream(bytes) => self.parcels.push_back(Parcel::Apply(Item::Stream(bytes))),
+            Action::TakenOver => failover::succeeded(&self.node),
+            Action::Refused => {
+                let node = Arc::clone(&self.node);
+                tokio::task::spawn_blocking(move || failover::refused(&node));
+            }
             Action::Log(level, text) => say(level, &text),
         }
     }
@@ -271,6 +260,14 @@ impl Link {
         self.parcels.retain(|p| matches!(p, Parcel::Apply(_)));
         self.loader = None;
         self.loading = false;
+    }
+
+    /// Reads no more, and has the node become a primary when what has arrived is applied.
+    fn leave(&mut self) {
+        if !std::mem::replace(&mut self.leaving, true) {
+            self.hang_up();
+            self.parcels.push_back(Parcel::Apply(Item::Barrier));
+        }
     }
 
     /// The primary goes on from our position, perhaps under another id.
@@ -352,6 +349,11 @@ impl Link {
                     }
                 }
             }
+            Report::Drained if self.leaving => {
+                let (node, ticket) = (Arc::clone(&self.node), self.ticket);
+                // Waits for all shards, which this thread must not.
+                tokio::task::spawn_blocking(move || role::left(&node, ticket));
+            }
             Report::Drained if self.wants_connection => {
                 self.wants_connection = false;
                 let (address, config) = (self.address(), self.node.config.load());
@@ -370,7 +372,7 @@ impl Link {
                 }
             }
         }
-        // One that failed early is told before the last of it was handed over.
+        // A load that failed is told at once, also before all of the RDB was handed over.
         if let Some(result) = self.loaded.take_if(|result| self.loading || result.is_err()) {
             self.loading = false;
             self.loader = None;

@@ -15,7 +15,7 @@ use crate::repl::ReplId;
 use crate::repl::replica::Position;
 use crate::server::control::replication::link::Report;
 use crate::server::disk::file::DiskFile;
-use crate::server::disk::rdb_file;
+use crate::server::disk::rdb_load;
 use crate::server::node::Node;
 
 /// Parts of the RDB that may wait for this thread.
@@ -24,7 +24,7 @@ const CHUNKS_AHEAD: usize = 16;
 /// What the thread is given.
 pub(super) enum Chunk {
     Bytes(Vec<u8>),
-    /// The RDB is whole. A channel that closes without it broke off.
+    /// The RDB is whole. If the channel closes without this, it broke off.
     End,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn start(
     let node = Arc::clone(node);
     std::thread::Builder::new().name("load".into()).spawn(move || {
         let result = run(&node, ticket, position, Pipe { queue, chunk: Vec::new(), at: 0, ended: false });
-        // A link that is gone wants to know nothing.
+        // Fails only when the link is gone, which then needs no report.
         let _ = reports.send(Report::Loaded(number, result));
     })?;
     Ok(chunks)
@@ -58,7 +58,7 @@ fn run(node: &Arc<Node>, ticket: u64, position: Option<Position>, mut pipe: Pipe
     let spooled = (|| {
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).clone();
         let file = DiskFile::open(&options, &path)?;
-        // It goes with its last user.
+        // The file is gone once nobody has it open.
         std::fs::remove_file(&path)?;
         io::copy(&mut pipe, &mut &file)?;
         file.as_file().rewind()?;
@@ -92,7 +92,7 @@ fn replace(
         flush(node, &mut locked);
     }
     let input = WhileFollowed { node, ticket, input };
-    let result = rdb_file::load(node, input, length, &|| true);
+    let result = rdb_load::load(node, input, length, &|| true);
     let mut locked = node.shared.keyspace.lock_all();
     let mut state = node.replication.lock();
     let followed = state.upstream.as_ref().is_some_and(|u| u.ticket == ticket);

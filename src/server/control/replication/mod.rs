@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `state` | both machines, the history and the replicas, behind one lock |
 //! | `role` | becoming a replica, becoming a primary |
+//! | `failover` | handing over to a replica, and taking over (FAILOVER) |
 //! | `feed` | the connection of one replica |
 //! | `stream` | the log on its way to the socket of a replica, and the replies that wait for that |
 //! | `full_sync` | one snapshot for the replicas that wait |
@@ -19,6 +20,7 @@
 //! to the log change only while both are held; so whoever holds the locks of some data may rely on all three.
 
 mod apply;
+pub mod failover;
 mod feed;
 mod full_sync;
 mod info;
@@ -50,9 +52,9 @@ use state::State;
 
 pub use feed::take_over;
 pub use info::{Facts, role};
-pub use requests::{change_role, on_close, replconf};
+pub use requests::{Change, change_role, on_close, replconf};
 pub use role::{follow, promote};
-pub use wait::{Goal, Waiting, begin as wait};
+pub use wait::{Goal, Waiting, begin as wait, stop as stop_waiting};
 
 /// The machines' clock.
 const TICK: Duration = Duration::from_millis(100);

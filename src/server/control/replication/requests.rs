@@ -6,6 +6,7 @@ use crate::command::{Client, Fail};
 use crate::keyspace::Locked;
 use crate::repl::primary::Replconf;
 use crate::server::control::replication::feed::peer_ip;
+use crate::server::control::replication::state::Leaver;
 use crate::server::control::replication::{role, wait};
 use crate::server::node::Node;
 
@@ -23,30 +24,46 @@ pub fn replconf(node: &Arc<Node>, client: &mut Client, words: &[&[u8]]) -> Resul
     }
 }
 
-/// REPLICAOF; `None`: follow no one. Every shard is locked. False when the node follows that primary already.
+/// What has become of REPLICAOF.
+pub enum Change {
+    /// It was done.
+    Done,
+    /// The node follows that primary already.
+    Same,
+    /// The client is answered once what has arrived of the stream is applied.
+    Later,
+}
+
+/// REPLICAOF; `None`: follow no one. Every shard is locked. Without `may_wait` what has arrived of the stream and is
+/// not applied is lost.
 pub fn change_role(
     node: &Arc<Node>,
     client: &Client,
     address: Option<(String, u16)>,
     locked: &mut Locked<'_>,
-) -> bool {
+    may_wait: bool,
+) -> Change {
     let mut state = node.replication.lock();
     let user = format!("id={} addr={}", client.id, client.addr);
     let Some((host, port)) = address else {
+        let leaver = Leaver::Client(client.worker, client.token, client.id, user.clone());
+        if may_wait && role::leave(&mut state, leaver) {
+            return Change::Later;
+        }
         if role::promote_locked(node, locked, &mut state) {
             tracing::info!("MASTER MODE enabled (user request from '{user}')");
         }
-        return true;
+        return Change::Done;
     };
     let line = format!("REPLICAOF {host}:{port} enabled (user request from '{user}')");
     if !role::follow_locked(node, locked, &mut state, (host, port), true) {
         tracing::info!(
             "REPLICAOF would result into synchronization with the master we are already connected with. No operation performed."
         );
-        return false;
+        return Change::Same;
     }
     tracing::info!("{line}");
-    true
+    Change::Done
 }
 
 /// A client's connection closed on its worker.

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::config::compound::PrimaryAddress;
 use crate::keyspace::{LockSet, Locked};
+use crate::repl::failover::Failover;
 use crate::repl::replica::{Position, Replica};
 use crate::server::control::replication::link;
 use crate::server::control::replication::settings;
-use crate::server::control::replication::state::{State, Upstream};
+use crate::server::control::replication::state::{Leaver, State, Upstream};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
 use crate::server::process::logging;
@@ -22,10 +24,41 @@ pub fn follow(node: &Arc<Node>, address: (String, u16)) {
     follow_locked(node, &locked, &mut node.replication.lock(), address, true);
 }
 
-/// Follows nobody, with the data that are there. The caller holds no lock.
+/// How long a promotion waits for what has arrived of the stream to be applied.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Follows nobody, with the data that are there and what has arrived of the stream. The caller holds no lock, and
+/// may wait.
 pub fn promote(node: &Arc<Node>) {
+    let (sender, told) = std::sync::mpsc::channel();
+    let waits = leave(&mut node.replication.lock(), Leaver::Thread(sender));
+    if waits && told.recv_timeout(PATIENCE).is_ok() {
+        return;
+    }
     let locked = node.shared.keyspace.lock_all();
     promote_locked(node, &locked, &mut node.replication.lock());
+}
+
+/// Has the link to our primary end, and the node become a primary once everything that came over it is applied:
+/// then `leaver` is told. False when there is nothing to wait for.
+pub(super) fn leave(state: &mut State, leaver: Leaver) -> bool {
+    let Some(upstream) = state.upstream.as_mut().filter(|u| u.replica.is_up()) else { return false };
+    upstream.leavers.push(leaver);
+    upstream.leave.notify_one();
+    true
+}
+
+/// Everything that has arrived is applied: the node becomes a primary. The caller holds no lock.
+pub(super) fn left(node: &Arc<Node>, ticket: u64) {
+    let locked = node.shared.keyspace.lock_all();
+    let mut state = node.replication.lock();
+    if state.upstream.as_ref().is_some_and(|u| u.ticket == ticket) {
+        promote_locked(node, &locked, &mut state);
+    }
+}
+
+pub(super) fn assert_all(locked: &Locked<'_>) {
+    assert!(locked.set().contains(&LockSet::ALL), "roles change with every shard locked");
 }
 
 /// As [`follow`]; false if the node follows that primary already. `has_history`: the data are a point in a
@@ -37,7 +70,7 @@ pub(super) fn follow_locked(
     address: (String, u16),
     has_history: bool,
 ) -> bool {
-    assert!(locked.set().contains(&LockSet::ALL), "roles change with every shard locked");
+    assert_all(locked);
     let log = &node.shared.keyspace.log;
     let mut former = None;
     let position = match state.upstream.take() {
@@ -51,6 +84,7 @@ pub(super) fn follow_locked(
             if let Some(task) = &old.task {
                 task.abort();
             }
+            std::mem::take(&mut old.leavers).into_iter().for_each(|leaver| leaver.tell(node));
             old.replica.applied(log.end());
             let position = old.replica.position();
             former = Some(old.replica);
@@ -71,10 +105,21 @@ pub(super) fn follow_locked(
     if let Some(former) = former {
         replica = replica.after(now, &former);
     }
+    if state.failover.as_ref().is_some_and(Failover::is_in_progress) {
+        replica = replica.handing_over();
+    }
     let ticket = log.follow();
     node.shared.is_replica.store(true, Ordering::Release);
     node.replication.last_io.store(0, Ordering::Relaxed);
-    state.upstream = Some(Upstream { replica, ticket, task: None, client: None, cut: false });
+    state.upstream = Some(Upstream {
+        replica,
+        ticket,
+        task: None,
+        client: None,
+        cut: false,
+        leavers: Vec::new(),
+        leave: Arc::default(),
+    });
     let task = crate::server::control::replication::spawn(node, link::drive(Arc::clone(node), ticket));
     if let Some(upstream) = &mut state.upstream {
         upstream.task = task;
@@ -89,7 +134,7 @@ pub(super) fn follow_locked(
 
 /// As [`promote`]; false if the node is a primary already.
 pub(super) fn promote_locked(node: &Arc<Node>, locked: &Locked<'_>, state: &mut State) -> bool {
-    assert!(locked.set().contains(&LockSet::ALL), "roles change with every shard locked");
+    assert_all(locked);
     let Some(old) = state.upstream.take() else { return false };
     if let Some(task) = &old.task {
         task.abort();
@@ -104,6 +149,12 @@ pub(super) fn promote_locked(node: &Arc<Node>, locked: &Locked<'_>, state: &mut 
     state.settle(node);
     remember(node, None);
     show(node, logging::Role::Primary);
+    for leaver in old.leavers {
+        if let Leaver::Client(.., user) = &leaver {
+            tracing::info!("MASTER MODE enabled (user request from '{user}')");
+        }
+        leaver.tell(node);
+    }
     true
 }
 

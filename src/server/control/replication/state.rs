@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -13,13 +14,16 @@ use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
 use crate::command::gate;
 use crate::keyspace::log::{Reader, Takes};
+use crate::repl::failover::Failover;
 use crate::repl::primary::{Action, LinkId, Primary};
 use crate::repl::replica::Replica;
 use crate::repl::{History, Level, Window};
+use crate::resp::Reply;
 use crate::server::control::replication::feed::Order;
 use crate::server::control::replication::stream::Outlet;
 use crate::server::control::replication::wait::Wait;
-use crate::server::control::replication::{full_sync, settings};
+use crate::server::control::replication::{failover, full_sync, settings};
+use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
 
 /// See the module.
@@ -34,9 +38,13 @@ pub(super) struct State {
     pub upstream: Option<Upstream>,
     /// Keeps the part of the log that replicas need once they have their RDB.
     pub kept_for_syncs: Option<Reader>,
+    /// FAILOVER is under way.
+    pub failover: Option<Failover>,
+    /// A thread is about to take its next step.
+    pub failover_steps: bool,
     pub waits: Vec<Wait>,
     pub waits_begun: u64,
-    /// Where the replicas were last asked how far they are.
+    /// The offset of the log at which the replicas were last asked how far they are.
     pub asked_at: u64,
 }
 
@@ -59,6 +67,32 @@ pub(super) struct Upstream {
     pub client: Option<u64>,
     /// CLIENT KILL has closed it: connect again.
     pub cut: bool,
+    /// Those who wait until what has arrived is applied, because this primary is to be followed no more.
+    pub leavers: Vec<Leaver>,
+    /// Rung when the first of them comes.
+    pub leave: Arc<Notify>,
+}
+
+/// Who is told that the node follows its primary no more.
+pub(super) enum Leaver {
+    /// A client that has said REPLICAOF NO ONE: its worker, its place there, its number and its name for the log.
+    Client(usize, usize, u64, String),
+    /// A thread.
+    Thread(std::sync::mpsc::Sender<()>),
+}
+
+impl Leaver {
+    pub(super) fn tell(self, node: &Node) {
+        match self {
+            Self::Client(worker, token, client, _) => {
+                let mut reply = Reply::new();
+                reply.ok();
+                node.send(worker, Mail::Resume { token, client, reply, written_to: 0 });
+            }
+            // It waits no longer than it must.
+            Self::Thread(sender) => _ = sender.send(()),
+        }
+    }
 }
 
 impl State {
@@ -71,6 +105,8 @@ impl State {
             feeds: BTreeMap::new(),
             upstream: None,
             kept_for_syncs: None,
+            failover: None,
+            failover_steps: false,
             waits: Vec::new(),
             waits_begun: 0,
             asked_at: 0,
@@ -92,9 +128,12 @@ impl State {
             log.set_keep(config.repl_backlog_size);
         }
         let mut out = Vec::new();
-        let ours = if self.upstream.is_none() { Some(&mut self.history) } else { None };
+        // Who hands over waits for replicas to have everything: pings would move the end of the stream.
+        let leads = self.upstream.is_none() && self.failover.is_none();
+        let ours = if leads { Some(&mut self.history) } else { None };
         self.primary.tick(now, ours, locked && self.stream_kept, &mut out);
         self.carry_out(node, out);
+        failover::advance(node, self);
         self.drop_slow(node, now);
         self.settle(node);
     }

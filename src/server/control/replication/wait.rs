@@ -101,8 +101,9 @@ pub fn begin(
     let number = state.waits_begun;
     let (worker, token) = (client.worker, client.token);
     state.waits.push(Wait { number, worker, token, client: client.id, goal });
-    // Whoever is asked for more than this client wrote answers for that, too.
-    if state.asked_at < goal.offset || state.waits.len() == 1 {
+    // A replica that was asked behind this client's write answers for it, too.
+    // While the node hands over, the end of the stream stands still; replicas tell by themselves.
+    if state.failover.is_none() && (state.asked_at < goal.offset || state.waits.len() == 1) {
         state.carry_out(node, vec![Action::Append(GETACK_RECORD)]);
         state.asked_at = node.shared.keyspace.log.end();
     }
@@ -135,6 +136,16 @@ fn answer(node: &Node, state: &State, wait: &Wait) {
     let mut reply = Reply::new();
     wait.goal.answer(node, state, &mut reply);
     node.send(wait.worker, Mail::Resume { token: wait.token, client: wait.client, reply, written_to: 0 });
+}
+
+/// Ends a client's wait before its time, with what there is. `None`: it does not wait, or its answer is on its way.
+pub fn stop(node: &Node, client: u64) -> Option<Reply> {
+    let mut state = node.replication.lock();
+    let at = state.waits.iter().position(|w| w.client == client)?;
+    let wait = state.waits.swap_remove(at);
+    let mut reply = Reply::new();
+    wait.goal.answer(node, &state, &mut reply);
+    Some(reply)
 }
 
 /// A client that waited is gone.

@@ -13,7 +13,7 @@ use crate::command::client::Role;
 use crate::exec::Executor;
 use crate::persist::aof::stream::{Commands, Item, Problem};
 use crate::resp::Reply;
-use crate::server::disk::rdb_file;
+use crate::server::disk::rdb_load;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
 use crate::server::process::os_error::words;
@@ -70,8 +70,8 @@ fn load_part(
     let mut commands = if has_head && (head.starts_with(b"REDIS") || head == *b"VALKEY") {
         tracing::info!("Reading RDB base file on AOF loading...");
         let damaged = |e| format!("Error reading the RDB base file {name}, AOF loading aborted: {e}");
-        let mut reader = rdb_file::open(node, file).map_err(damaged)?;
-        rdb_file::load_records(node, &mut reader, true, keep_on).map_err(damaged)?;
+        let mut reader = rdb_load::open(node, file).map_err(damaged)?;
+        rdb_load::load_records(node, &mut reader, true, keep_on).map_err(damaged)?;
         let offset = reader.offset();
         let (file, ahead) = reader.into_parts();
         Commands::new(file, ahead, offset)

@@ -220,11 +220,11 @@ fn open_files(node: &Arc<Node>) -> io::Result<DiskFile> {
     if folder.manifest.is_empty() {
         let rdb = config.aof_use_rdb_preamble;
         let form = if rdb { Form::AofBase } else { Form::Commands };
-        let picture = rdb_file::begin_as(node, &node.shared.keyspace.lock_all(), form);
-        let Some(picture) = picture else { return Err(io::Error::other("another snapshot is under way")) };
+        let dump = rdb_file::begin_as(node, &node.shared.keyspace.lock_all(), form);
+        let Some(dump) = dump else { return Err(io::Error::other("another snapshot is under way")) };
         let path = std::env::current_dir()?.join(format!("{}rewriteaof.aof", rdb_file::temporary_prefix()));
         let file = DiskFile::create(&path)?;
-        picture.write(&file, config.rdbchecksum, (node.shared.memory.used)(), || Ok(()))?;
+        dump.write(&file, config.rdbchecksum, (node.shared.memory.used)(), || Ok(()))?;
         file.sync_all()?;
         folder.replace_base(&path, rdb, false, false)?;
         if let Some(base) = &folder.manifest.base {

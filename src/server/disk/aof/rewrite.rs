@@ -15,8 +15,9 @@ use crate::keyspace::log::{Reader, Takes};
 use crate::server::disk::aof::Aof;
 use crate::server::disk::aof::writer::Order;
 use crate::server::disk::file::DiskFile;
-use crate::server::disk::rdb_file::{self, Form, PacedFile, Picture};
+use crate::server::disk::rdb_file::{self, Dump, Form, PacedFile};
 use crate::server::node::{Node, unix_ms};
+use crate::server::process::affinity;
 use crate::server::process::os_error::words;
 
 /// After so many failures in a row, rewrites that nobody asked for wait.
@@ -28,9 +29,9 @@ const DELAY_MAX_MINUTES: u64 = 60;
 enum After {
     /// Nothing is written: the base is all there is.
     Base,
-    /// The present one is cut where the picture stands; the writer tells.
+    /// The present one is cut where the dump stands; the writer tells.
     Cut(Receiver<io::Result<()>>),
-    /// There is none yet: this reader begins where the picture stands, with the database that is selected there.
+    /// There is none yet: this reader begins where the dump stands, with the database that is selected there.
     First(Reader, Option<u16>),
 }
 
@@ -49,7 +50,7 @@ pub(super) fn begin(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
     }
     let form = if config.aof_use_rdb_preamble { Form::AofBase } else { Form::Commands };
     drop(config);
-    let Some(picture) = rdb_file::begin_as(node, locked, form) else { return false };
+    let Some(dump) = rdb_file::begin_as(node, locked, form) else { return false };
     aof.give_up.store(false, Ordering::Release);
     aof.scheduled.store(false, Ordering::Release);
     aof.rewriting_since_ms.store(unix_ms(), Ordering::Release);
@@ -68,9 +69,10 @@ pub(super) fn begin(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
         After::First(reader, db)
     };
     let for_thread = Arc::clone(node);
-    let started = thread::Builder::new()
-        .name("aof-rewrite".into())
-        .spawn(move || run(&for_thread, picture, form, after));
+    let started = thread::Builder::new().name("aof-rewrite".into()).spawn(move || {
+        affinity::bind_or_warn("aof-rewrite-cpulist", &for_thread.config.load().aof_rewrite_cpulist);
+        run(&for_thread, dump, form, after);
+    });
     match started {
         Ok(_) => {
             tracing::info!("Background append only file rewriting started by pid {}", std::process::id());
@@ -96,11 +98,11 @@ pub(super) fn begin_anew(node: &Arc<Node>) {
     }
 }
 
-fn run(node: &Arc<Node>, picture: Picture, form: Form, after: After) {
+fn run(node: &Arc<Node>, dump: Dump, form: Form, after: After) {
     let aof = &node.aof;
     let started = Instant::now();
     let first = matches!(after, After::First(..));
-    let result = rewrite(node, picture, form, after);
+    let result = rewrite(node, dump, form, after);
     aof.last_rewrite_s.store(started.elapsed().as_secs() as i64, Ordering::Relaxed);
     aof.rewrites.fetch_add(1, Ordering::Relaxed);
     aof.rewrite_ok.store(result.is_ok(), Ordering::Release);
@@ -132,7 +134,7 @@ fn run(node: &Arc<Node>, picture: Picture, form: Form, after: After) {
 }
 
 /// Writes the base and puts it in its place. Returns its bytes.
-fn rewrite(node: &Arc<Node>, picture: Picture, form: Form, after: After) -> io::Result<u64> {
+fn rewrite(node: &Arc<Node>, dump: Dump, form: Form, after: After) -> io::Result<u64> {
     let (aof, config) = (&node.aof, node.config.load_full());
     let go_on = || if aof.give_up.load(Ordering::Acquire) { Err(given_up()) } else { Ok(()) };
     let (first, cut) = match after {
@@ -149,7 +151,7 @@ fn rewrite(node: &Arc<Node>, picture: Picture, form: Form, after: After) -> io::
     let file = DiskFile::create(&temporary.0)?;
     let used = (node.shared.memory.used)();
     let paced = PacedFile::new(&file, config.aof_rewrite_incremental_fsync);
-    picture.write(paced, config.rdbchecksum, used, go_on)?;
+    dump.write(paced, config.rdbchecksum, used, go_on)?;
     file.sync_all()?;
     let size = file.size()?;
     tracing::info!("Successfully created the temporary AOF base file {}", temporary.0.display());
@@ -184,7 +186,7 @@ impl Drop for Temporary {
 pub(super) fn cron(node: &Arc<Node>) {
     let (aof, config) = (&node.aof, node.config.load_full());
     let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
-    if loading || aof.is_rewriting() || node.shared.keyspace.is_snapshot_running() {
+    if loading || aof.is_rewriting() {
         return;
     }
     let growth = aof.growth_percent();

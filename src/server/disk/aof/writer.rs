@@ -22,6 +22,8 @@ use crate::resp::request::write_command;
 use crate::server::disk::aof::{Aof, rewrite};
 use crate::server::disk::file::DiskFile;
 use crate::server::node::{Node, unix_ms};
+use crate::server::process::affinity;
+use crate::server::process::clock::now_ns;
 use crate::server::process::crash;
 use crate::server::process::os_error::words;
 
@@ -140,6 +142,8 @@ pub(super) fn start(node: &Arc<Node>) -> io::Result<Arc<Bell>> {
     let (ready, handle) = channel();
     thread::Builder::new().name("aof".into()).spawn(move || {
         crash::guard_thread();
+        affinity::bind_or_warn("bio-cpulist", &node.config.load().bio_cpulist);
+        // The other thread inherits it.
         let syncer = match Syncer::start(thread::current()) {
             Ok(syncer) => syncer,
             Err(e) => {
@@ -323,7 +327,20 @@ impl Writer {
             }
         };
         let stamps = self.node.config.load().aof_timestamp_enabled;
-        if let Err(e) = target.write(&taken, stamps) {
+        let began = now_ns();
+        let written = target.write(&taken, stamps);
+        let nanos = now_ns().wrapping_sub(began);
+        // What else kept the disk busy meanwhile.
+        let beside = if self.syncer.is_busy() {
+            "aof-write-pending-fsync"
+        } else if self.node.shared.keyspace.is_snapshot_running() {
+            "aof-write-active-child"
+        } else {
+            "aof-write-alone"
+        };
+        self.node.note_event("aof-write", nanos);
+        self.node.note_event(beside, nanos);
+        if let Err(e) = written {
             self.write_failed(&e);
             return false;
         }
@@ -415,7 +432,10 @@ impl Writer {
         }
         let Some(target) = &mut self.target else { return true };
         if target.unsynced {
-            if let Err(e) = target.file.sync_data() {
+            let began = now_ns();
+            let synced = target.file.sync_data();
+            self.node.note_event("aof-fsync-always", now_ns().wrapping_sub(began));
+            if let Err(e) = synced {
                 self.sync_failed(&e);
                 return false;
             }

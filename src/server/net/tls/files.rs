@@ -82,8 +82,7 @@ fn decrypt(text: &str, pass_phrase: &[u8]) -> Result<PrivateKeyDer<'static>, Fil
     let end = text.find(END).map_or(text.len(), |at| at + END.len());
     let (_, document) = pkcs8::SecretDocument::from_pem(&text[..end])
         .map_err(|e| FileError::Encrypted(pkcs8::Error::from(e)))?;
-    let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())
-        .map_err(|e| FileError::Encrypted(pkcs8::Error::from(e)))?;
+    let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(FileError::Encrypted)?;
     let key = info.decrypt(pass_phrase).map_err(FileError::Encrypted)?;
     Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
 }

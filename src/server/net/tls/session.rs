@@ -80,6 +80,8 @@ impl Session {
         {
             return Err(failure);
         }
+        // More may have come since: the event that says so is why this is called.
+        self.drained = false;
         let mut got = self.take(buf)?;
         while got < buf.len() && (got == 0 || !self.drained) {
             match self.receive(socket) {
@@ -201,5 +203,197 @@ impl<S: Read> Read for Watched<'_, S> {
             Err(e) => e.kind() == ErrorKind::WouldBlock,
         };
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+    use rustls::sign::{CertifiedKey, SingleCertAndKey};
+    use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+
+    /// A socket that has what was put in, and takes so many bytes.
+    #[derive(Default)]
+    struct Pipe {
+        input: VecDeque<u8>,
+        output: Vec<u8>,
+        room: usize,
+    }
+
+    impl Read for Pipe {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            if self.input.is_empty() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            self.input.read(buf)
+        }
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            let n = buf.len().min(self.room);
+            if n == 0 && !buf.is_empty() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            self.room -= n;
+            self.output.extend_from_slice(&buf[..n]);
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Any certificate is believed.
+    #[derive(Debug)]
+    struct Believes(rustls::crypto::WebPkiSupportedAlgorithms);
+
+    impl rustls::client::danger::ServerCertVerifier for Believes {
+        fn verify_server_cert(
+            &self,
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &[rustls::pki_types::CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: rustls::pki_types::UnixTime,
+        ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+            Ok(rustls::client::danger::ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            self.0.supported_schemes()
+        }
+    }
+
+    /// An Ed25519 key, and bytes in the place of a certificate, which nobody looks at here.
+    fn identity(provider: &rustls::crypto::CryptoProvider) -> CertifiedKey {
+        let mut der = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        der.extend([7; 32]);
+        let key = provider.key_provider.load_private_key(PrivatePkcs8KeyDer::from(der).into());
+        CertifiedKey::new(vec![vec![0x30, 0].into()], key.expect("a key"))
+    }
+
+    /// A client and a server that have shaken hands.
+    fn pair() -> ((Session, Pipe), (Session, Pipe)) {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let own = SingleCertAndKey::from(identity(&provider));
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(own));
+        let believes = Believes(provider.signature_verification_algorithms);
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(believes))
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut a = Session::new(ClientConnection::new(Arc::new(client), name).unwrap());
+        let mut b = Session::new(ServerConnection::new(Arc::new(server)).unwrap());
+        let (mut at_a, mut at_b) = (Pipe::default(), Pipe::default());
+        for _ in 0..4 {
+            (at_a.room, at_b.room) = (1 << 20, 1 << 20);
+            a.shake(&mut at_a).unwrap();
+            at_b.input.extend(at_a.output.drain(..));
+            b.shake(&mut at_b).unwrap();
+            at_a.input.extend(at_b.output.drain(..));
+        }
+        assert!(!a.is_handshaking() && !b.is_handshaking());
+        // What comes after a handshake is no content.
+        assert_eq!(a.read(&mut at_a, &mut [0; 10]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        ((a, at_a), (b, at_b))
+    }
+
+    #[test]
+    fn what_is_taken_was_sent_whole() {
+        let ((mut a, mut at_a), (mut b, mut at_b)) = pair();
+        let sent: Vec<u8> = (0..100_000u32).map(|i| i as u8).collect();
+        let (mut from, mut received, mut buf) = (0, Vec::new(), vec![0; 7000]);
+        // The socket takes odd amounts, and the peer reads odd amounts.
+        while received.len() < sent.len() {
+            at_a.room = 9_973;
+            match a.write_one(&mut at_a, &sent[from..]) {
+                Ok(n) => from += n,
+                Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
+            }
+            at_b.input.extend(at_a.output.drain(..));
+            loop {
+                match b.read(&mut at_b, &mut buf) {
+                    Ok(n) => received.extend_from_slice(&buf[..n]),
+                    Err(e) => {
+                        assert_eq!(e.kind(), ErrorKind::WouldBlock);
+                        break;
+                    }
+                }
+                assert!(from <= received.len() + buf.len() + 4 * 16_384, "what was taken is on its way");
+            }
+        }
+        assert_eq!((received, from), (sent.clone(), sent.len()));
+    }
+
+    /// An event that says that more has come finds bytes that were decrypted before: it is not lost on them.
+    #[test]
+    fn what_came_behind_decrypted_bytes_is_read_too() {
+        let ((mut a, mut at_a), (mut b, mut at_b)) = pair();
+        at_a.room = 1 << 20;
+        a.write_one(&mut at_a, &[1; 10_000]).unwrap();
+        at_b.input.extend(at_a.output.drain(..));
+        let mut buf = vec![0; 6_000];
+        assert_eq!(b.read(&mut at_b, &mut buf).unwrap(), 6_000);
+        assert!(b.has_more());
+        a.write_one(&mut at_a, &[2; 1_000]).unwrap();
+        at_b.input.extend(at_a.output.drain(..));
+        assert_eq!(b.read(&mut at_b, &mut buf).unwrap(), 5_000);
+        assert!(!b.has_more(), "everything was read");
+    }
+
+    #[test]
+    fn the_end_is_seen_although_the_socket_stays_open() {
+        let ((mut a, mut at_a), (mut b, mut at_b)) = pair();
+        at_a.room = 1 << 20;
+        a.write_one(&mut at_a, b"bye").unwrap();
+        a.end();
+        a.send(&mut at_a).unwrap();
+        at_b.input.extend(at_a.output.drain(..));
+        let mut buf = [0; 10];
+        assert_eq!(b.read(&mut at_b, &mut buf).unwrap(), 3);
+        assert!(b.has_more());
+        assert_eq!(b.read(&mut at_b, &mut buf).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_no_record_ends_the_connection() {
+        let ((mut a, mut at_a), (mut b, mut at_b)) = pair();
+        at_a.room = 1 << 20;
+        a.write_one(&mut at_a, b"well").unwrap();
+        at_b.input.extend(at_a.output.drain(..));
+        at_b.input.extend([0x17, 3, 3, 0, 20].into_iter().chain([0; 20]));
+        let mut buf = [0; 10];
+        assert_eq!(b.read(&mut at_b, &mut buf).unwrap_err().kind(), ErrorKind::InvalidData);
     }
 }

@@ -1,0 +1,417 @@
+//! Loading: one thread cuts the file into pieces, and all turn them into keys.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::base::time::UnixMs;
+use crate::keyspace::db::Expiring;
+use crate::keyspace::lazy::Cause;
+use crate::keyspace::{Db, DbIndex, Effects, event};
+use crate::persist::rdb::{self, Entry, Fragment, Piece, Problem, Reader, Record};
+use crate::repl::ReplId;
+use crate::server::commands::scripting;
+use crate::server::control::replication::SavedPosition;
+use crate::server::disk::rdb_file::{self, delay};
+use crate::server::node::{Node, unix_ms};
+use crate::server::process::crash;
+use crate::server::process::os_error::words;
+use crate::server::start;
+use crate::value::Limits;
+
+/// Bytes of a piece.
+const PIECE: u64 = 64 << 10;
+
+/// What a file brought besides its keys.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Keys that are there now because of it.
+    pub keys: u64,
+    /// Keys left out because their time was over.
+    pub expired: u64,
+    /// What replicas that go on from `replication` must be told of the expired ones. Empty where the
+    /// file says nothing of a stream.
+    pub deletions: Effects,
+    /// Where the writer's stream was.
+    pub replication: Option<SavedPosition>,
+}
+
+/// Reads RDB into the keyspace. The caller holds no lock and has set the gate to LOADING.
+///
+/// On a primary, keys whose time has come are left out. It ends early, with a part of the data, once
+/// `keep_on` is false. `total`: bytes of the input, if they are known.
+pub fn load<R: Read>(
+    node: &Node,
+    input: R,
+    total: Option<u64>,
+    keep_on: &dyn Fn() -> bool,
+) -> Result<Loaded, rdb::Error> {
+    let mut reader = open(node, input)?;
+    node.save.loading.begin(total.unwrap_or(0));
+    load_records(node, &mut reader, false, keep_on)
+}
+
+/// What becomes of a key of a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Same {
+    /// The file's takes its place.
+    Replace,
+    /// The server ends: whoever loads is wrong about what there is.
+    Refuse,
+}
+
+/// As [`load`], into a keyspace that may hold keys.
+pub fn load_over<R: Read>(
+    node: &Node,
+    input: R,
+    total: Option<u64>,
+    same: Same,
+) -> Result<Loaded, rdb::Error> {
+    let mut reader = open(node, input)?;
+    node.save.loading.begin(total.unwrap_or(0));
+    read_records(node, &mut reader, false, same, &|| true)
+}
+
+/// Reads the header.
+pub(super) fn open<R: Read>(node: &Node, input: R) -> Result<Reader<R>, rdb::Error> {
+    let limits = node.shared.limits.load();
+    let verify = node.config.load().rdbchecksum && limits.verify_checksums;
+    Reader::with_checksum(input, limits.as_ref().clone(), verify)
+}
+
+/// As [`load`], up to the end mark. `keep_dead`: commands follow that count on keys whose time has come.
+pub(super) fn load_records<R: Read>(
+    node: &Node,
+    reader: &mut Reader<R>,
+    keep_dead: bool,
+    keep_on: &dyn Fn() -> bool,
+) -> Result<Loaded, rdb::Error> {
+    read_records(node, reader, keep_dead, Same::Replace, keep_on).map_err(|mut error| {
+        if node.config.load().hide_user_data_from_log {
+            error.key = None;
+        }
+        error
+    })
+}
+
+fn read_records<R: Read>(
+    node: &Node,
+    reader: &mut Reader<R>,
+    keep_dead: bool,
+    same: Same,
+    keep_on: &dyn Fn() -> bool,
+) -> Result<Loaded, rdb::Error> {
+    let limits = node.shared.limits.load_full();
+    let shared = Shared { node, limits: &limits, same, now: unix_ms(), failed: AtomicBool::new(false) };
+    // The calling thread is one of them.
+    let helpers = start::workers(&node.config.load()).saturating_sub(1);
+    let (jobs, queue) = sync_channel(2 * helpers.max(1));
+    let queue = Mutex::new(queue);
+    let (cut, mut tallies) = thread::scope(|scope| {
+        let mut threads: Vec<ScopedJoinHandle<'_, Tally>> = Vec::new();
+        for _ in 0..helpers {
+            let helper = thread::Builder::new().name("load-helper".into());
+            match helper.spawn_scoped(scope, || help(&shared, &queue)) {
+                Ok(thread) => threads.push(thread),
+                Err(e) => tracing::warn!("Can't start a thread that helps to load: {}", words(&e)),
+            }
+        }
+        let jobs = (!threads.is_empty()).then_some(jobs);
+        let mut cutter =
+            Cutter { shared: &shared, jobs, keep_dead, tally: Tally::default(), seen: Seen::default() };
+        let result = cutter.run(reader, keep_on);
+        drop(cutter.jobs.take());
+        let tallies = threads.into_iter().map(|thread| thread.join().expect("a panic ends the process"));
+        let mut tallies: Vec<Tally> = tallies.collect();
+        tallies.push(cutter.tally);
+        (result.map(|()| cutter.seen), tallies)
+    });
+    // A helper knows more of what is wrong in its piece than the cutter.
+    let errors = tallies.iter_mut().filter_map(|tally| tally.error.take());
+    if let Some(error) = errors.min_by_key(|error| error.offset) {
+        return Err(error);
+    }
+    let seen = cut?;
+    if let Err(text) = scripting::load_all(&node.shared.scripts, &seen.functions) {
+        tracing::warn!("A function library cannot be loaded: {text}");
+        return Err(mistake(reader.offset(), "a function library", "see the log"));
+    }
+    let skipped = reader.empty_keys_skipped() + tallies.iter().map(|tally| tally.skipped).sum::<u64>();
+    if skipped > 0 {
+        tracing::warn!("{skipped} keys with an empty value are left out");
+    }
+    Ok(sum_up(node, &tallies, &seen))
+}
+
+fn sum_up(node: &Node, tallies: &[Tally], seen: &Seen) -> Loaded {
+    let mut loaded = Loaded { replication: seen.position(), ..Loaded::default() };
+    loaded.deletions.log_wanted = loaded.replication.is_some();
+    for tally in tallies {
+        loaded.keys += tally.keys;
+        loaded.expired += tally.expired;
+        for (db, key) in &tally.dead {
+            loaded.deletions.record(*db, &[node.shared.keyspace.lazy.command(Cause::Expiry), key]);
+        }
+    }
+    loaded
+}
+
+fn mistake(offset: u64, expected: &'static str, why: &'static str) -> rdb::Error {
+    rdb::Error { offset, key: None, problem: Problem::Malformed { expected, why } }
+}
+
+/// What all threads know.
+struct Shared<'a> {
+    node: &'a Node,
+    limits: &'a Limits,
+    same: Same,
+    now: UnixMs,
+    /// One of them has found damage: the others need not go on.
+    failed: AtomicBool,
+}
+
+/// What one thread has done.
+#[derive(Default)]
+struct Tally {
+    keys: u64,
+    expired: u64,
+    skipped: u64,
+    /// Keys that were left out, of which replicas must be told.
+    dead: Vec<(DbIndex, Vec<u8>)>,
+    error: Option<rdb::Error>,
+    effects: Effects,
+}
+
+/// What becomes of keys whose time has come.
+#[derive(Clone, Copy)]
+struct Dead {
+    dropped: bool,
+    /// Replicas go on from the file's stream.
+    told: bool,
+}
+
+struct Job {
+    fragment: Fragment,
+    dead: Dead,
+}
+
+/// What the file says beside its entries.
+#[derive(Default)]
+struct Seen {
+    id: Option<ReplId>,
+    offset: Option<u64>,
+    stream_db: u16,
+    functions: Vec<Vec<u8>>,
+}
+
+impl Seen {
+    fn position(&self) -> Option<SavedPosition> {
+        self.id.zip(self.offset).map(|(id, offset)| SavedPosition { id, offset, db: self.stream_db })
+    }
+
+    fn aux(&mut self, name: &[u8], value: &[u8]) {
+        let text = String::from_utf8_lossy(value);
+        match name {
+            b"repl-id" => self.id = ReplId::parse(value),
+            b"repl-stream-db" => self.stream_db = text.parse().unwrap_or(0),
+            b"repl-offset" => self.offset = text.parse().ok(),
+            _ => {}
+        }
+    }
+}
+
+/// The thread that cuts. It reads pieces, too, while all others are busy.
+struct Cutter<'a> {
+    shared: &'a Shared<'a>,
+    jobs: Option<SyncSender<Job>>,
+    keep_dead: bool,
+    tally: Tally,
+    seen: Seen,
+}
+
+impl Cutter<'_> {
+    fn run<R: Read>(&mut self, reader: &mut Reader<R>, keep_on: &dyn Fn() -> bool) -> Result<(), rdb::Error> {
+        let node = self.shared.node;
+        let pause = node.config.load().key_load_delay;
+        let most = if pause == 0 { PIECE } else { 1 };
+        let mut keys = 0;
+        while !self.shared.failed.load(Ordering::Relaxed)
+            && let Some(piece) = reader.next_piece(most)?
+        {
+            let before = keys;
+            match piece {
+                Piece::Record(Record::Entry(entry)) => {
+                    keys += 1;
+                    let dead = self.dead();
+                    self.shared
+                        .insert(entry, dead, &mut self.tally)
+                        .map_err(|why| mistake(reader.offset(), "a database that is configured here", why))?;
+                }
+                Piece::Record(record) => self.note(record),
+                Piece::Fragment(fragment) => {
+                    keys += fragment.keys;
+                    self.hand_over(fragment);
+                }
+            }
+            rest(pause, before..keys);
+            node.save.loading.reached(reader.offset());
+            node.sleep_along();
+            if !keep_on() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, record: Record) {
+        match record {
+            Record::Aux { name, value } => self.seen.aux(&name, &value),
+            Record::Function(code) => self.seen.functions.push(code),
+            Record::ModuleAux { module } => {
+                tracing::warn!("Data of the module {module} are left out: this server has no modules");
+            }
+            _ => {}
+        }
+    }
+
+    /// A node of a cluster learns its role later. With a history to go on from, expiry finds what is dead, and tells
+    /// replicas.
+    fn dead(&self) -> Dead {
+        let node = self.shared.node;
+        let is_replica = node.shared.is_replica.load(Ordering::Acquire);
+        let waits = node.config.load().cluster_enabled && self.seen.id.is_some();
+        // The file tells of its stream before it tells of keys.
+        Dead { dropped: !self.keep_dead && !is_replica && !waits, told: self.seen.position().is_some() }
+    }
+
+    fn hand_over(&mut self, fragment: Fragment) {
+        if fragment.keys == 0 {
+            return;
+        }
+        let job = Job { fragment, dead: self.dead() };
+        let left = match &self.jobs {
+            Some(jobs) => match jobs.try_send(job) {
+                Ok(()) => return,
+                Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => job,
+            },
+            None => job,
+        };
+        self.shared.read(&left, &mut self.tally);
+    }
+}
+
+/// The pause that a directive for tests asks for.
+fn rest(pause: i32, keys: Range<u64>) {
+    if pause != 0 {
+        thread::sleep(delay(pause, keys));
+    }
+}
+
+/// Reads pieces until no more come.
+fn help(shared: &Shared<'_>, queue: &Mutex<Receiver<Job>>) -> Tally {
+    crash::guard_thread();
+    let mut tally = Tally::default();
+    loop {
+        let job = queue.lock().recv();
+        let Ok(job) = job else { return tally };
+        if !shared.failed.load(Ordering::Relaxed) {
+            shared.read(&job, &mut tally);
+        }
+    }
+}
+
+impl Shared<'_> {
+    /// Turns a piece into keys.
+    fn read(&self, job: &Job, tally: &mut Tally) {
+        if tally.error.is_some() {
+            return;
+        }
+        let mut reader = job.fragment.entries(self.limits.clone());
+        while let Some(record) = reader.next() {
+            let inserted = record.and_then(|record| match record {
+                Record::Entry(entry) => self
+                    .insert(entry, job.dead, tally)
+                    .map_err(|why| mistake(reader.offset(), "a database that is configured here", why)),
+                _ => Ok(()),
+            });
+            if let Err(error) = inserted {
+                tally.error = Some(error);
+                self.failed.store(true, Ordering::Relaxed);
+                return;
+            }
+        }
+        tally.skipped += reader.empty_keys_skipped();
+    }
+
+    fn insert(&self, entry: Entry, dead: Dead, tally: &mut Tally) -> Result<(), &'static str> {
+        let ks = &self.node.shared.keyspace;
+        let index = u16::try_from(entry.db).ok().filter(|index| usize::from(*index) < ks.databases());
+        let Some(index) = index else {
+            tracing::warn!(
+                "FATAL: Data file was created with a Redis server configured to handle more than {} databases. Exiting",
+                ks.databases()
+            );
+            return Err("there are fewer");
+        };
+        if dead.dropped && entry.expire.is_some_and(|at| at < self.now) {
+            tally.expired += 1;
+            if dead.told {
+                tally.dead.push((index, entry.key));
+            }
+            return Ok(());
+        }
+        let mut locked = ks.lock_slot(ks.hashed(&entry.key).slot);
+        let mut db = Db::new(&mut locked, index, self.now, Expiring::Ignore, &mut tally.effects);
+        if self.same == Same::Refuse && db.peek(&entry.key).is_some() {
+            tracing::warn!("RDB has duplicated key '{}' in DB {index}", entry.key.escape_ascii());
+            panic!("Duplicated key found in RDB file");
+        }
+        db.insert(&entry.key, entry.value, entry.expire);
+        db.set_usage(&entry.key, entry.idle_s, entry.freq);
+        db.changed(&entry.key, event::LOADED);
+        tally.keys += 1;
+        Ok(())
+    }
+}
+
+/// Loads the data file at the start. A file that is not there is an empty keyspace; so is one that is given up because
+/// the node is to end.
+pub fn load_at_start(node: &Node) -> Result<Option<Loaded>, String> {
+    let path = rdb_file::path(&node.config.load());
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(e) => {
+            return Err(format!("Fatal error loading the DB {}: {}. Exiting.", path.display(), words(&e)));
+        }
+    };
+    let started = Instant::now();
+    let total = file.metadata().ok().map(|m| m.len());
+    let result = load(node, file, total, &|| !node.shutdown.begun.load(Ordering::Acquire));
+    if node.shutdown.begun.load(Ordering::Acquire) {
+        // The gate stays closed: a part of the data is not to be seen, nor saved.
+        return Ok(None);
+    }
+    match result {
+        Ok(loaded) => {
+            node.save.loaded_keys.store(loaded.keys, Ordering::Relaxed);
+            node.save.load_expired.store(loaded.expired, Ordering::Relaxed);
+            tracing::info!(
+                "Done loading RDB, keys loaded: {}, keys expired: {}.",
+                loaded.keys,
+                loaded.expired
+            );
+            tracing::info!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64());
+            Ok(Some(loaded))
+        }
+        Err(e) => Err(format!("Fatal error loading the DB {}: {e}. Exiting.", path.display())),
+    }
+}

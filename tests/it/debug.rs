@@ -1,0 +1,167 @@
+//! DEBUG words that people and suites use, beside a real Redis where it has them.
+
+use crate::common::server::{Launch, Server};
+use crate::common::{SOON, wait_for};
+
+#[test]
+fn tables_are_described_in_redis_form() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.ok("DEBUG POPULATE 1000");
+    client.run("EXPIRE key:1 1000");
+    let text = client.run("DEBUG HTSTATS 0").text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..2], ["[Dictionary HT]", "Hash table 0 stats (main hash table):"]);
+    assert!(lines[2].starts_with(" table size: "), "{text}");
+    assert_eq!(
+        lines[3..],
+        [
+            " number of elements: 1000",
+            "[Expires HT]",
+            "Hash table 0 stats (main hash table):",
+            " table size: 1",
+            " number of elements: 1",
+        ]
+    );
+    let text = client.run("DEBUG HTSTATS 9").text();
+    assert_eq!(text.matches("No stats available for empty dictionaries").count(), 2, "{text}");
+    for (kind, add) in [("s", "SADD s m"), ("h", "HSET h m"), ("z", "ZADD z 1 m")] {
+        let value = |i: usize| if kind == "h" { format!("{add}{i} v") } else { format!("{add}{i}") };
+        client.pipeline(&(0..1000).map(value).collect::<Vec<_>>());
+        let Some(rest) = client.try_run(&format!("DEBUG HTSTATS-KEY {kind} FULL")).ok() else { panic!() };
+        let text = rest.text();
+        for part in [
+            " number of elements: 1000\n different slots: ",
+            "\n max chain length: ",
+            "\n avg chain length (counted): ",
+            "\n avg chain length (computed): ",
+            "\n Chain length distribution:\n   ",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        let counted: f64 = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("   ")?.split_once(": "))
+            .map(|(length, rest)| {
+                let count = rest.split(' ').next().and_then(|n| n.parse::<f64>().ok()).expect("a count");
+                length.parse::<f64>().expect("a length") * count
+            })
+            .sum();
+        assert!((counted - 1000.0).abs() < 0.5, "{text}");
+    }
+}
+
+#[test]
+fn reload_keeps_merges_or_refuses() {
+    for launch in [Launch::subject(), Launch::real()] {
+        let mut server = launch.start();
+        let mut client = server.connect();
+        client.run("MSET a file b file");
+        client.ok("SAVE");
+        client.run("MSET a memory c memory");
+        // What is there goes, unless it is said otherwise.
+        client.ok("DEBUG RELOAD NOSAVE");
+        client.expect("MGET a b c", r#"["file", "file", nil]"#);
+        client.run("MSET a memory c memory");
+        client.ok("DEBUG RELOAD NOSAVE NOFLUSH MERGE");
+        client.expect("MGET a b c", r#"["file", "file", "memory"]"#);
+        client.run("DEL a b");
+        client.ok("DEBUG RELOAD NOFLUSH NOSAVE");
+        client.expect("MGET a b c", r#"["file", "file", "memory"]"#);
+        // Without MERGE a key that is there already ends the server.
+        client.send(&["DEBUG", "RELOAD", "NOSAVE", "NOFLUSH"]);
+        assert!(!server.wait_exit().success());
+        assert!(server.log().contains("RDB has duplicated key"), "{}", server.log());
+    }
+}
+
+#[test]
+fn long_elements_stand_alone_from_the_threshold_on() {
+    let nodes = |launch: Launch| {
+        // Small nodes, so that the list is made of several from the start.
+        let server = launch.args(&["--list-max-listpack-size", "10"]).start();
+        let mut client = server.connect();
+        let mut seen = Vec::new();
+        for threshold in ["200b", "0"] {
+            client.ok(&format!("DEBUG QUICKLIST-PACKED-THRESHOLD {threshold}"));
+            client.run("DEL l");
+            for i in 0..600 {
+                let length = if i % 100 == 50 { 300 } else { 20 };
+                client.cmd(&["RPUSH", "l", &"e".repeat(length)]);
+            }
+            let text = client.run("DEBUG OBJECT l").text();
+            let field = text.split(' ').find_map(|field| field.strip_prefix("ql_nodes:"));
+            seen.push(field.expect("the number of nodes").parse::<usize>().expect("a number"));
+        }
+        for wrong in ["abc", "4gb", "-1"] {
+            client.expect(
+                &format!("DEBUG QUICKLIST-PACKED-THRESHOLD {wrong}"),
+                "-ERR argument must be a memory value bigger than 1 and smaller than 4gb",
+            );
+        }
+        seen
+    };
+    let ours = nodes(Launch::subject());
+    assert_eq!(ours, nodes(Launch::real()));
+    assert!(ours[0] > ours[1]);
+}
+
+#[test]
+fn scripts_may_be_allowed_everything() {
+    for launch in [Launch::subject(), Launch::real()] {
+        let server = launch.start();
+        let mut client = server.connect();
+        let get = r#"EVAL "return redis.call('CONFIG','GET','maxmemory')" 0"#;
+        assert!(client.run(get).to_string().contains("not allowed from script"));
+        client.ok("DEBUG SET-DISABLE-DENY-SCRIPTS 1");
+        client.expect(get, r#"["maxmemory", "0"]"#);
+        client.ok("DEBUG SET-DISABLE-DENY-SCRIPTS 0");
+        assert!(client.run(get).to_string().contains("not allowed from script"));
+    }
+}
+
+#[test]
+fn replies_are_forgotten_when_the_word_says() {
+    let server = Launch::subject().start();
+    let (mut seen, mut client) = (server.connect(), server.connect());
+    let id = seen.run("CLIENT ID").int();
+    let mut peak = || {
+        let line = client.run(&format!("CLIENT LIST ID {id}")).text();
+        let field = line.split(' ').find_map(|field| field.strip_prefix("rbp="));
+        field.expect("the field").parse::<usize>().expect("a number")
+    };
+    seen.cmd(&["ECHO", &"x".repeat(3000)]);
+    wait_for("it is seen", SOON, || peak() > 3000);
+    seen.ok("DEBUG REPLYBUFFER PEAK-RESET-TIME 0");
+    wait_for("the next reply is longer than none", SOON, || {
+        seen.expect("PING", "+PONG");
+        peak() < 100
+    });
+    seen.ok("DEBUG REPLYBUFFER PEAK-RESET-TIME NEVER");
+    seen.cmd(&["ECHO", &"x".repeat(3000)]);
+    seen.expect("PING", "+PONG");
+    assert!(peak() > 3000);
+}
+
+#[test]
+fn clients_are_shown_by_what_they_take() {
+    for launch in [Launch::subject(), Launch::real()] {
+        let server = launch.args(&["--maxmemory-clients", "100mb"]).start();
+        let mut client = server.connect();
+        let text = client.run("DEBUG CLIENT-EVICTION").text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 19, "{text}");
+        assert!(lines[0].starts_with("bucket          0 -      32767: tot-mem: "), "{text}");
+        assert!(
+            lines[18].starts_with("bucket 4294967296+            : tot-mem:          0, clients: 0"),
+            "{text}"
+        );
+        client.ok("SET k value");
+        assert!(
+            client.run("DEBUG SDSLEN k").text().starts_with("key_sds_len:1, key_sds_avail:0, key_zmalloc: ")
+        );
+        client.run("RPUSH l 1");
+        client.expect("DEBUG SDSLEN l", "-ERR Not an sds encoded string.");
+        client.expect("DEBUG STRINGMATCH-TEST", "+Apparently Redis did not crash: test passed");
+    }
+}

@@ -1,0 +1,195 @@
+//! Figures of INFO and CLIENT LIST that say what has happened, and waits that others end.
+
+use crate::common::client::Client;
+use crate::common::server::{Launch, Server, subject_is_real};
+use crate::common::{SOON, wait_for};
+use crate::workload::digest;
+
+fn follow(replica: &mut Client, port: u16) {
+    replica.ok(&format!("REPLICAOF 127.0.0.1 {port}"));
+    wait_for("the link is up", SOON, || replica.info("master_link_status") == "up");
+}
+
+fn flags_of(client: &mut Client, id: &str) -> String {
+    let line = client.run(&format!("CLIENT LIST ID {id}")).text();
+    line.split(' ').find_map(|field| field.strip_prefix("flags=")).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_mass_expiry_moves_its_figures() {
+    let server = Launch::subject().args(&["--hz", "10"]).start();
+    let mut client = server.connect();
+    let lines: Vec<String> = (0..30_000).map(|i| format!("SET k:{i} v PX {}", 200 + i % 50)).collect();
+    for part in lines.chunks(1000) {
+        client.pipeline(part);
+    }
+    wait_for("all are gone", SOON, || client.info_int("expired_keys") == 30_000);
+    let stale: f64 = client.info("expired_stale_perc").parse().expect("a number");
+    assert!(stale > 0.0 && stale <= 100.0, "{stale}");
+    assert!(client.info_int("expired_time_cap_reached_count") >= 0);
+    wait_for("it has cost something", SOON, || client.info_int("expire_cycle_cpu_milliseconds") > 0);
+    client.ok("CONFIG RESETSTAT");
+    let stale: f64 = client.info("expired_stale_perc").parse().expect("a number");
+    assert!(stale < 1.0 && client.info_int("expired_keys") == 0, "{stale}");
+}
+
+#[test]
+fn what_waits_for_a_replica_does_not_count_for_maxmemory() {
+    let settings = ["--maxmemory", "60mb", "--maxmemory-policy", "allkeys-lru", "--repl-backlog-size", "1mb"];
+    let more = ["--client-output-buffer-limit", "replica 0 0 0"];
+    let primary = Launch::subject().args(&settings).args(&more).start();
+    let replica = Launch::real().start();
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    follow(&mut r, primary.port);
+    replica.signal("STOP");
+    let value = "v".repeat(1 << 20);
+    for i in 0..100 {
+        // The same few keys: the data stay small, what the replica has to take does not.
+        p.cmd(&["SET", &format!("k:{}", i % 4), &value]);
+    }
+    assert!(p.info_int("mem_not_counted_for_evict") > 80 << 20, "{}", p.info("mem_not_counted_for_evict"));
+    assert!(p.info_int("used_memory") > 60 << 20);
+    assert_eq!((p.info_int("evicted_keys"), p.run("DBSIZE").int()), (0, 4));
+    replica.signal("CONT");
+    wait_for("it has caught up", SOON, || digest(&mut p) == digest(&mut r));
+    wait_for("nothing waits", SOON, || p.info_int("mem_not_counted_for_evict") < 2 << 20);
+}
+
+#[test]
+fn an_error_in_the_stream_is_counted() {
+    let (primary, replica) =
+        (Server::subject(), Launch::subject().args(&["--replica-read-only", "no"]).start());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    follow(&mut r, primary.port);
+    assert_eq!(r.info_int("unexpected_error_replies"), 0);
+    r.ok("SET k string");
+    p.run("LPUSH k element");
+    wait_for("it is counted", SOON, || r.info_int("unexpected_error_replies") == 1);
+    r.ok("CONFIG RESETSTAT");
+    assert_eq!(r.info_int("unexpected_error_replies"), 0);
+}
+
+#[test]
+fn keys_whose_loss_is_waited_for_are_counted() {
+    for launch in [Launch::subject()] {
+        let server = launch.start();
+        let mut client = server.connect();
+        client.ok("XGROUP CREATE x g $ MKSTREAM");
+        let mut readers: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+        for reader in &mut readers {
+            reader.send(&["XREADGROUP", "GROUP", "g", "c", "BLOCK", "0", "STREAMS", "x", ">"]);
+        }
+        let mut popper = server.connect();
+        popper.send(&["BLPOP", "l", "0"]);
+        wait_for("all wait", SOON, || client.info_int("blocked_clients") == 3);
+        assert_eq!(client.info_int("total_blocking_keys"), 2);
+        assert_eq!(client.info_int("total_blocking_keys_on_nokey"), 1);
+        client.run("DEL x");
+        for reader in &mut readers {
+            let reply = reader.read().to_string();
+            assert!(reply.starts_with("-UNBLOCKED") || reply.starts_with("-NOGROUP"), "{reply}");
+        }
+        wait_for("none of them waits", SOON, || client.info_int("total_blocking_keys_on_nokey") == 0);
+        assert_eq!(client.info_int("total_blocking_keys"), 1);
+    }
+}
+
+#[test]
+fn a_replicas_own_volatile_keys_are_counted() {
+    let (primary, replica) =
+        (Server::subject(), Launch::subject().args(&["--replica-read-only", "no"]).start());
+    let mut r = replica.connect();
+    follow(&mut r, primary.port);
+    r.ok("SET own v PX 300");
+    r.ok("SET other v EX 1000");
+    assert_eq!(r.info_int("slave_expires_tracked_keys"), 2);
+    wait_for("one has died", SOON, || r.info_int("slave_expires_tracked_keys") == 1);
+    r.expect("EXISTS own", ":0");
+    r.ok("FLUSHALL");
+    assert_eq!(r.info_int("slave_expires_tracked_keys"), 0);
+}
+
+#[test]
+fn long_replies_move_the_figures_of_their_buffers() {
+    let server = Launch::subject().args(&["--io-threads", "1"]).start();
+    let mut client = server.connect();
+    let lines: Vec<String> = (0..3000).map(|i| format!("RPUSH l {}{i}", "e".repeat(1000))).collect();
+    client.pipeline(&lines);
+    assert_eq!(client.info_int("reply_buffer_shrinks"), 0);
+    client.run("LRANGE l 0 -1");
+    assert!(client.info_int("reply_buffer_shrinks") >= 1 && client.info_int("reply_buffer_expands") >= 1);
+    client.ok("CONFIG RESETSTAT");
+    client.ok("DEBUG REPLYBUFFER RESIZING 0");
+    client.run("LRANGE l 0 -1");
+    assert_eq!(client.info_int("reply_buffer_shrinks"), 0, "what is not given back is not counted");
+    client.ok("DEBUG REPLYBUFFER RESIZING 1");
+    client.run("LRANGE l 0 -1");
+    wait_for("it is given back", SOON, || client.info_int("reply_buffer_shrinks") >= 1);
+}
+
+#[test]
+fn waits_for_replicas_show_and_can_be_ended() {
+    for launch in [Launch::subject(), Launch::real()] {
+        let server = launch.start();
+        let (mut waiting, mut client) = (server.connect(), server.connect());
+        let id = waiting.run("CLIENT ID").int().to_string();
+        for (command, by_time) in [("WAIT 1 0", ":0"), ("WAIT 2 60000", ":0")] {
+            waiting.send(&command.split(' ').collect::<Vec<_>>());
+            wait_for("it waits", SOON, || flags_of(&mut client, &id) == "b");
+            assert_eq!(client.info_int("blocked_clients"), 1);
+            client.expect(&format!("CLIENT UNBLOCK {id}"), ":1");
+            assert_eq!(waiting.read().to_string(), by_time, "{command}");
+            waiting.send(&command.split(' ').collect::<Vec<_>>());
+            wait_for("it waits again", SOON, || flags_of(&mut client, &id) == "b");
+            client.expect(&format!("CLIENT UNBLOCK {id} ERROR"), ":1");
+            assert_eq!(waiting.read().to_string(), "-UNBLOCKED client unblocked via CLIENT UNBLOCK");
+            assert_eq!(flags_of(&mut client, &id), "N");
+            client.expect(&format!("CLIENT UNBLOCK {id}"), ":0");
+        }
+        assert_eq!(client.info("errorstat_UNBLOCKED"), "count=2");
+    }
+}
+
+#[test]
+fn waits_for_the_disk_can_be_ended_and_a_pause_shows() {
+    let server = Launch::subject().start();
+    let (mut waiting, mut client) = (server.connect(), server.connect());
+    let id = waiting.run("CLIENT ID").int().to_string();
+    waiting.send(&["WAITAOF", "0", "1", "0"]);
+    wait_for("it waits", SOON, || flags_of(&mut client, &id) == "b");
+    client.expect(&format!("CLIENT UNBLOCK {id} TIMEOUT"), ":1");
+    assert_eq!(waiting.read().to_string(), "[:0, :0]");
+    client.ok("CLIENT PAUSE 60000 WRITE");
+    waiting.send(&["SET", "k", "v"]);
+    wait_for("it is held", SOON, || flags_of(&mut client, &id) == "b");
+    // Who is held by a pause is not unblocked by a client.
+    client.expect(&format!("CLIENT UNBLOCK {id}"), ":0");
+    client.ok("CLIENT UNPAUSE");
+    assert_eq!(waiting.read().to_string(), "+OK");
+    assert_eq!(flags_of(&mut client, &id), "N");
+}
+
+#[test]
+fn a_promotion_keeps_what_has_arrived_of_the_stream() {
+    if subject_is_real() {
+        return; // It holds a shard with a word of ours.
+    }
+    let (primary, replica) = (Server::subject(), Server::subject());
+    let (mut p, mut r, mut holder) = (primary.connect(), replica.connect(), replica.connect());
+    follow(&mut r, primary.port);
+    // The replica cannot apply the first write for a while, nor what comes behind it.
+    holder.send(&["DEBUG", "HOLD-SHARD", "first", "1"]);
+    p.ok("SET first v");
+    let lines: Vec<String> = (0..5000).map(|i| format!("SET k:{i} v")).collect();
+    p.pipeline(&lines);
+    let end = p.info_int("master_repl_offset");
+    wait_for("everything has arrived", SOON, || r.info_int("slave_read_repl_offset") >= end);
+    r.expect("REPLICAOF NO ONE", "+OK");
+    assert_eq!(r.info("role"), "master");
+    r.expect("DBSIZE", ":5001");
+    assert_eq!(holder.read().to_string(), "+OK");
+    assert!(replica.log().contains("MASTER MODE enabled (user request from 'id="));
+    // And it can follow again from there.
+    follow(&mut r, primary.port);
+    wait_for("the same data", SOON, || digest(&mut p) == digest(&mut r));
+}
