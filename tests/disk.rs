@@ -185,7 +185,7 @@ fn an_fsync_that_fails_under_everysec_is_made_up_for_by_a_rewrite() {
     client.ok("SET a 1");
     let refused = "-MISCONF Errors writing to the AOF file: Input/output error";
     wait_for("writes are refused", SOON, || client.run("SET b 1").to_string() == refused);
-    assert!(server.log().contains("Fail to fsync the AOF file: Input/output error"));
+    assert!(server.log().contains("CommandError to fsync the AOF file: Input/output error"));
     // Neither an fsync of the same file nor time makes it good.
     client.expect("GET a", "\"1\"");
     wait_for("a rewrite fails", SOON, || client.info("aof_last_bgrewrite_status") == "err");

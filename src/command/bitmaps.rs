@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Bitmap, flags::*, key, one, range};
 use super::strings::longest;
-use super::{Fail, Result, int, is};
+use super::{CommandError, Result, int, is};
 use crate::base::num::parse_i64;
 use crate::keyspace::{EntryRef, event};
 use crate::value::bits::{self, FieldType, Operation, Overflow};
@@ -79,7 +79,7 @@ pub(super) const COMMANDS: &[Command] = &[
         ),
 ];
 
-const BAD_OFFSET: Fail = Fail::text("ERR bit offset is not an integer or out of range");
+const BAD_OFFSET: CommandError = CommandError::text("ERR bit offset is not an integer or out of range");
 
 /// The offset of a bit that the client may write: its byte lies below `proto-max-bulk-len`.
 fn bit_offset(ctx: &Ctx<'_, '_, '_>, arg: &[u8]) -> Result<u64> {
@@ -115,7 +115,7 @@ fn setbit(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let offset = bit_offset(ctx, args[2])?;
     let on = match parse_i64(args[3]) {
         Some(bit @ (0 | 1)) => bit == 1,
-        _ => return Err(Fail::text("ERR bit is not an integer or out of range")),
+        _ => return Err(CommandError::text("ERR bit is not an integer or out of range")),
     };
     let len = (offset / 8) as usize + 1;
     let (grew, old) = change_string(ctx, args[1], len, |bytes| bits::set(bytes, offset, on))?;
@@ -138,7 +138,7 @@ fn in_bits(word: &[u8]) -> Result<bool> {
     match word {
         w if is(w, "bit") => Ok(true),
         w if is(w, "byte") => Ok(false),
-        _ => Err(Fail::Syntax),
+        _ => Err(CommandError::Syntax),
     }
 }
 
@@ -160,7 +160,7 @@ fn bitcount(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [_, _] => (0, -1, false),
         [_, _, start, end] => (int(start)?, int(end)?, false),
         [_, _, start, end, unit] => (int(start)?, int(end)?, in_bits(unit)?),
-        _ => return Err(Fail::Syntax),
+        _ => return Err(CommandError::Syntax),
     };
     let bytes = ctx.string(args[1])?.unwrap_or_default();
     // Two negative ends in the wrong order count nothing, even where cutting at 0 would make them equal.
@@ -174,10 +174,10 @@ fn bitcount(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn bitpos(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let on = match int(args[2])? {
         bit @ (0 | 1) => bit == 1,
-        _ => return Err(Fail::text("ERR The bit argument must be 1 or 0.")),
+        _ => return Err(CommandError::text("ERR The bit argument must be 1 or 0.")),
     };
     if args.len() > 6 {
-        return Err(Fail::Syntax);
+        return Err(CommandError::Syntax);
     }
     let start = args.get(3).map_or(Ok(0), |arg| int(arg))?;
     let unit = args.get(5).map_or(Ok(false), |arg| in_bits(arg))?;
@@ -203,10 +203,10 @@ fn bitop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         w if is(w, "or") => Operation::Or,
         w if is(w, "xor") => Operation::Xor,
         w if is(w, "not") => Operation::Not,
-        _ => return Err(Fail::Syntax),
+        _ => return Err(CommandError::Syntax),
     };
     if operation == Operation::Not && args.len() != 4 {
-        return Err(Fail::text("ERR BITOP NOT must be called with a single source key."));
+        return Err(CommandError::text("ERR BITOP NOT must be called with a single source key."));
     }
     // A look at each first: it makes dead ones go, and counts hits and misses.
     for key in &args[3..] {
@@ -275,14 +275,14 @@ fn steps(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<Vec<Step>> {
                 w if is(w, "wrap") => Overflow::Wrap,
                 w if is(w, "sat") => Overflow::Saturate,
                 w if is(w, "fail") => Overflow::Fail,
-                _ => return Err(Fail::text("ERR Invalid OVERFLOW type specified")),
+                _ => return Err(CommandError::text("ERR Invalid OVERFLOW type specified")),
             };
             at += 2;
             continue;
         }
         let reads = is(word, "get") && left >= 2;
         if !reads && !(left >= 3 && (is(word, "set") || is(word, "incrby"))) {
-            return Err(Fail::Syntax);
+            return Err(CommandError::Syntax);
         }
         let field = field_type(args[at + 1])?;
         let offset = field_offset(ctx, args[at + 2], field)?;
@@ -298,7 +298,7 @@ fn steps(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<Vec<Step>> {
 }
 
 fn field_type(arg: &[u8]) -> Result<FieldType> {
-    const WRONG: Fail = Fail::text(
+    const WRONG: CommandError = CommandError::text(
         "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.",
     );
     let (signed, digits) = match arg {
@@ -355,7 +355,7 @@ fn bitfield(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn bitfield_ro(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let steps = steps(ctx, args)?;
     if steps.iter().any(|s| !matches!(s.action, Action::Get)) {
-        return Err(Fail::text("ERR BITFIELD_RO only supports the GET subcommand"));
+        return Err(CommandError::text("ERR BITFIELD_RO only supports the GET subcommand"));
     }
     read_fields(ctx, args[1], &steps)
 }

@@ -2,7 +2,7 @@
 
 use super::ctx::{Ctx, DONE};
 use super::spec::{Command, EVERYWHERE, Group::Connection, flags::*};
-use super::{Fail, Result, small_int};
+use super::{CommandError, Result, small_int};
 
 pub(super) const COMMANDS: &[Command] = &[
     Command::new("ping", -1, Connection, ping)
@@ -31,7 +31,7 @@ pub(super) const COMMANDS: &[Command] = &[
 /// To a RESP2 client that listens to channels it answers in the form of a message (page of PING).
 fn ping(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if args.len() > 2 {
-        return Err(Fail::Arity("ping".into()));
+        return Err(CommandError::Arity("ping".into()));
     }
     let message = args.get(1).copied();
     if ctx.client.is_subscribed_resp2() {
@@ -54,11 +54,11 @@ fn echo(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn select(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let index = i64::from(small_int(args[1])?);
     if ctx.clustered && index != 0 {
-        return Err(Fail::text("ERR SELECT is not allowed in cluster mode"));
+        return Err(CommandError::text("ERR SELECT is not allowed in cluster mode"));
     }
     let databases = ctx.db.keyspace().databases() as i64;
     if !(0..databases).contains(&index) {
-        return Err(Fail::text("ERR DB index is out of range"));
+        return Err(CommandError::text("ERR DB index is out of range"));
     }
     ctx.client.db = index as u16;
     ctx.client.version += 1;
@@ -78,5 +78,5 @@ pub fn check_name(name: &[u8]) -> Result<()> {
     if name.iter().all(|b| (b'!'..=b'~').contains(b)) {
         return Ok(());
     }
-    Err(Fail::text("ERR Client names cannot contain spaces, newlines or special characters."))
+    Err(CommandError::text("ERR Client names cannot contain spaces, newlines or special characters."))
 }

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::time::Duration;
 
 use super::client::Client;
-use super::fail::Fail;
+use super::error::CommandError;
 use super::rights::Errand;
 use super::spec::Command;
 use super::table::CommandTable;
@@ -15,7 +15,7 @@ use crate::resp::Reply;
 use crate::value::{Hash, Kind, Limits, List, Set, SortedSet, Stream, Value, ValueRef};
 
 /// What runs a command: its context and all words, the name included.
-pub type Handler = fn(&mut Ctx<'_, '_, '_>, &[&[u8]]) -> Result<Outcome, Fail>;
+pub type Handler = fn(&mut Ctx<'_, '_, '_>, &[&[u8]]) -> Result<Outcome, CommandError>;
 
 /// How a command ended.
 #[derive(Debug)]
@@ -113,11 +113,11 @@ impl std::fmt::Debug for Ctx<'_, '_, '_> {
 }
 
 /// The result of a handler that has written its reply.
-pub const DONE: Result<Outcome, Fail> = Ok(Outcome::Done);
+pub const DONE: Result<Outcome, CommandError> = Ok(Outcome::Done);
 
 /// The handler of a container. The executor answers for unknown subcommands before it comes here.
-pub(super) fn container(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result<Outcome, Fail> {
-    Err(Fail::Arity(ctx.command.name.to_owned()))
+pub(super) fn container(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result<Outcome, CommandError> {
+    Err(CommandError::Arity(ctx.command.name.to_owned()))
 }
 
 impl Ctx<'_, '_, '_> {
@@ -129,11 +129,11 @@ impl Ctx<'_, '_, '_> {
 
     /// The string under `key`.
     #[inline]
-    pub fn string(&mut self, key: &[u8]) -> Result<Option<&[u8]>, Fail> {
+    pub fn string(&mut self, key: &[u8]) -> Result<Option<&[u8]>, CommandError> {
         match self.db.read(key) {
             None => Ok(None),
             Some(ValueRef::String(s)) => Ok(Some(s)),
-            Some(_) => Err(Fail::WrongType),
+            Some(_) => Err(CommandError::WrongType),
         }
     }
 
@@ -152,7 +152,7 @@ impl Ctx<'_, '_, '_> {
         timeout: Option<Duration>,
         in_vain: TimeoutReply,
         alone: impl Fn(usize) -> Vec<&'a [u8]>,
-    ) -> Result<Outcome, Fail> {
+    ) -> Result<Outcome, CommandError> {
         if self.may_block {
             let own = |at| alone(at).iter().map(|arg| arg.to_vec()).collect::<Vec<_>>();
             let alone = if keys.len() > 1 { keys.clone().map(own).collect() } else { Vec::new() };
@@ -182,7 +182,7 @@ impl Ctx<'_, '_, '_> {
         removed: usize,
         empty: bool,
         event: Event,
-    ) -> Result<Outcome, Fail> {
+    ) -> Result<Outcome, CommandError> {
         if removed > 0 {
             self.remove_if_empty(key, empty, event);
             self.db.count_elements(removed);
@@ -206,80 +206,80 @@ impl Ctx<'_, '_, '_> {
 /// Methods of the database and not of [`Ctx`], so that the reply can be written while one is borrowed.
 pub trait Collections {
     /// Refuses a key that holds another type than `kind`. True when the key is there.
-    fn expect_kind(&mut self, key: &[u8], kind: Kind) -> Result<bool, Fail>;
+    fn expect_kind(&mut self, key: &[u8], kind: Kind) -> Result<bool, CommandError>;
 
     /// The list at a key; `None` when there is none. So below.
-    fn list(&mut self, key: &[u8]) -> Result<Option<&List>, Fail>;
+    fn list(&mut self, key: &[u8]) -> Result<Option<&List>, CommandError>;
     /// The same, to be changed in place. Who empties it deletes the key. So below.
-    fn list_mut(&mut self, key: &[u8]) -> Result<Option<&mut List>, Fail>;
+    fn list_mut(&mut self, key: &[u8]) -> Result<Option<&mut List>, CommandError>;
     /// Makes an empty list when the key is missing; the caller must put something in. So below.
-    fn list_or_new(&mut self, key: &[u8]) -> Result<&mut List, Fail>;
+    fn list_or_new(&mut self, key: &[u8]) -> Result<&mut List, CommandError>;
 
     /// As [`list`](Self::list).
-    fn set(&mut self, key: &[u8]) -> Result<Option<&Set>, Fail>;
+    fn set(&mut self, key: &[u8]) -> Result<Option<&Set>, CommandError>;
     /// As [`list_mut`](Self::list_mut).
-    fn set_mut(&mut self, key: &[u8]) -> Result<Option<&mut Set>, Fail>;
+    fn set_mut(&mut self, key: &[u8]) -> Result<Option<&mut Set>, CommandError>;
     /// As [`list_or_new`](Self::list_or_new).
-    fn set_or_new(&mut self, key: &[u8]) -> Result<&mut Set, Fail>;
+    fn set_or_new(&mut self, key: &[u8]) -> Result<&mut Set, CommandError>;
 
     /// As [`list`](Self::list).
-    fn hash(&mut self, key: &[u8]) -> Result<Option<&Hash>, Fail>;
+    fn hash(&mut self, key: &[u8]) -> Result<Option<&Hash>, CommandError>;
     /// As [`list_mut`](Self::list_mut).
-    fn hash_mut(&mut self, key: &[u8]) -> Result<Option<&mut Hash>, Fail>;
+    fn hash_mut(&mut self, key: &[u8]) -> Result<Option<&mut Hash>, CommandError>;
     /// As [`list_or_new`](Self::list_or_new).
-    fn hash_or_new(&mut self, key: &[u8]) -> Result<&mut Hash, Fail>;
+    fn hash_or_new(&mut self, key: &[u8]) -> Result<&mut Hash, CommandError>;
 
     /// As [`list`](Self::list).
-    fn sorted_set(&mut self, key: &[u8]) -> Result<Option<&SortedSet>, Fail>;
+    fn sorted_set(&mut self, key: &[u8]) -> Result<Option<&SortedSet>, CommandError>;
     /// As [`list_mut`](Self::list_mut).
-    fn sorted_set_mut(&mut self, key: &[u8]) -> Result<Option<&mut SortedSet>, Fail>;
+    fn sorted_set_mut(&mut self, key: &[u8]) -> Result<Option<&mut SortedSet>, CommandError>;
     /// As [`list_or_new`](Self::list_or_new).
-    fn sorted_set_or_new(&mut self, key: &[u8]) -> Result<&mut SortedSet, Fail>;
+    fn sorted_set_or_new(&mut self, key: &[u8]) -> Result<&mut SortedSet, CommandError>;
 
     /// As [`list`](Self::list).
-    fn stream(&mut self, key: &[u8]) -> Result<Option<&Stream>, Fail>;
+    fn stream(&mut self, key: &[u8]) -> Result<Option<&Stream>, CommandError>;
     /// As [`list_mut`](Self::list_mut).
-    fn stream_mut(&mut self, key: &[u8]) -> Result<Option<&mut Stream>, Fail>;
+    fn stream_mut(&mut self, key: &[u8]) -> Result<Option<&mut Stream>, CommandError>;
     /// As [`list_or_new`](Self::list_or_new).
-    fn stream_or_new(&mut self, key: &[u8]) -> Result<&mut Stream, Fail>;
+    fn stream_or_new(&mut self, key: &[u8]) -> Result<&mut Stream, CommandError>;
 }
 
 macro_rules! collection {
     ($kind:ident, $reader:ident, $writer:ident, $create:ident) => {
         #[inline]
-        fn $reader(&mut self, key: &[u8]) -> Result<Option<&$kind>, Fail> {
+        fn $reader(&mut self, key: &[u8]) -> Result<Option<&$kind>, CommandError> {
             match self.read(key) {
                 None => Ok(None),
                 Some(ValueRef::$kind(v)) => Ok(Some(v)),
-                Some(_) => Err(Fail::WrongType),
+                Some(_) => Err(CommandError::WrongType),
             }
         }
 
         #[inline]
-        fn $writer(&mut self, key: &[u8]) -> Result<Option<&mut $kind>, Fail> {
+        fn $writer(&mut self, key: &[u8]) -> Result<Option<&mut $kind>, CommandError> {
             match self.write(key) {
                 None => Ok(None),
                 Some(Some(Value::$kind(v))) => Ok(Some(v)),
-                Some(_) => Err(Fail::WrongType),
+                Some(_) => Err(CommandError::WrongType),
             }
         }
 
         #[inline]
-        fn $create(&mut self, key: &[u8]) -> Result<&mut $kind, Fail> {
+        fn $create(&mut self, key: &[u8]) -> Result<&mut $kind, CommandError> {
             match self.write_or_insert(key, || Value::$kind(Box::default())) {
                 Some(Value::$kind(v)) => Ok(v),
-                _ => Err(Fail::WrongType),
+                _ => Err(CommandError::WrongType),
             }
         }
     };
 }
 
 impl Collections for Db<'_, '_> {
-    fn expect_kind(&mut self, key: &[u8], kind: Kind) -> Result<bool, Fail> {
+    fn expect_kind(&mut self, key: &[u8], kind: Kind) -> Result<bool, CommandError> {
         match self.kind(key) {
             None => Ok(false),
             Some(k) if k == kind => Ok(true),
-            Some(_) => Err(Fail::WrongType),
+            Some(_) => Err(CommandError::WrongType),
         }
     }
 

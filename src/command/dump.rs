@@ -2,7 +2,7 @@
 
 use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group, Group::Generic, flags::*, key, one};
-use super::{Fail, Result, int, is};
+use super::{CommandError, Result, int, is};
 use crate::acl::category;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::event;
@@ -62,7 +62,7 @@ fn dump(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-const INVALID_TTL: Fail = Fail::text("ERR Invalid TTL value, must be >= 0");
+const INVALID_TTL: CommandError = CommandError::text("ERR Invalid TTL value, must be >= 0");
 
 /// A taken name is an error before the TTL, and the TTL before the payload.
 fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -75,25 +75,27 @@ fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         } else if is(option, "absttl") {
             absolute = true;
         } else if is(option, "idletime") && freq.is_none() && !options.as_slice().is_empty() {
-            let n = int(options.next().ok_or(Fail::Syntax)?)?;
+            let n = int(options.next().ok_or(CommandError::Syntax)?)?;
             let valid = u64::try_from(n);
-            idle = Some(valid.map_err(|_| Fail::text("ERR Invalid IDLETIME value, must be >= 0"))?);
+            idle = Some(valid.map_err(|_| CommandError::text("ERR Invalid IDLETIME value, must be >= 0"))?);
         } else if is(option, "freq") && idle.is_none() && !options.as_slice().is_empty() {
-            let n = int(options.next().ok_or(Fail::Syntax)?)?;
+            let n = int(options.next().ok_or(CommandError::Syntax)?)?;
             let valid = u8::try_from(n);
-            freq = Some(valid.map_err(|_| Fail::text("ERR Invalid FREQ value, must be >= 0 and <= 255"))?);
+            freq = Some(
+                valid.map_err(|_| CommandError::text("ERR Invalid FREQ value, must be >= 0 and <= 255"))?,
+            );
         } else {
-            return Err(Fail::Syntax);
+            return Err(CommandError::Syntax);
         }
     }
     if !replace && ctx.db.exists(key) {
-        return Err(Fail::text("BUSYKEY Target key name already exists."));
+        return Err(CommandError::text("BUSYKEY Target key name already exists."));
     }
     let ttl = int(args[2])?;
     if ttl < 0 {
         return Err(INVALID_TTL);
     }
-    let value = payload::restore(bytes, ctx.limits).map_err(|refused| Fail::text(refused.reply()))?;
+    let value = payload::restore(bytes, ctx.limits).map_err(|refused| CommandError::text(refused.reply()))?;
     let at = match ttl {
         0 => None,
         ttl if absolute => Some(ttl),

@@ -3,7 +3,7 @@
 
 use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group::Generic, flags::*, key, one};
-use super::{Fail, Result, int, is};
+use super::{CommandError, Result, int, is};
 use crate::base::time::UnixMs;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::lazy::Cause;
@@ -108,16 +108,18 @@ impl Condition {
                 w if is(w, "lt") => &mut c.earlier,
                 _ => {
                     let word = String::from_utf8_lossy(word);
-                    return Err(Fail::owned(format!("ERR Unsupported option {word}")));
+                    return Err(CommandError::owned(format!("ERR Unsupported option {word}")));
                 }
             };
             *flag = true;
         }
         if c.without && (c.with || c.later || c.earlier) {
-            return Err(Fail::text("ERR NX and XX, GT or LT options at the same time are not compatible"));
+            return Err(CommandError::text(
+                "ERR NX and XX, GT or LT options at the same time are not compatible",
+            ));
         }
         if c.later && c.earlier {
-            return Err(Fail::text("ERR GT and LT options at the same time are not compatible"));
+            return Err(CommandError::text("ERR GT and LT options at the same time are not compatible"));
         }
         Ok(c)
     }
@@ -155,7 +157,7 @@ fn set_expiry(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], unit: Unit, from: UnixM
     let key = args[1];
     let condition = Condition::parse(&args[3..])?;
     let n = int(args[2])?;
-    let invalid = || Fail::ExpireTime(ctx.command.name.to_owned());
+    let invalid = || CommandError::ExpireTime(ctx.command.name.to_owned());
     let ms = if unit == Unit::Seconds { n.checked_mul(1000).ok_or_else(invalid)? } else { n };
     let at = ms.checked_add(from).ok_or_else(invalid)?;
     let Some(old) = ctx.db.expire_of(key) else {

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use super::ctx::{Collections, Ctx, DONE};
 use super::sorted_sets::zadd;
 use super::spec::{Begin, Command, Group::Geo, KeySpec, Keyword, flags::*, key, one};
-use super::{Fail, Result, int, is};
+use super::{CommandError, Result, int, is};
 use crate::base::geohash::{self, Point, Shape};
 use crate::base::num::parse_f64;
 use crate::keyspace::{Event, event};
@@ -133,13 +133,13 @@ pub(super) const COMMANDS: &[Command] = &[
 
 /// Longitude and latitude at the head of `args`.
 fn point(args: &[&[u8]]) -> Result<Point> {
-    let degrees = |arg: &[u8]| parse_f64(arg).ok_or(Fail::NotFloat);
+    let degrees = |arg: &[u8]| parse_f64(arg).ok_or(CommandError::NotFloat);
     let point = Point { longitude: degrees(args[0])?, latitude: degrees(args[1])? };
     if point.is_valid() {
         return Ok(point);
     }
     let (x, y) = (point.longitude, point.latitude);
-    Err(Fail::owned(format!("ERR invalid longitude,latitude pair {x:.6},{y:.6}")))
+    Err(CommandError::owned(format!("ERR invalid longitude,latitude pair {x:.6},{y:.6}")))
 }
 
 /// The metres of a unit.
@@ -149,15 +149,15 @@ fn unit(arg: &[u8]) -> Result<f64> {
         w if is(w, "km") => Ok(1000.0),
         w if is(w, "ft") => Ok(0.3048),
         w if is(w, "mi") => Ok(1609.34),
-        _ => Err(Fail::text("ERR unsupported unit provided. please use M, KM, FT, MI")),
+        _ => Err(CommandError::text("ERR unsupported unit provided. please use M, KM, FT, MI")),
     }
 }
 
 /// A radius and its unit at the head of `args`: the circle, and the metres of the unit.
 fn circle(args: &[&[u8]]) -> Result<(Shape, f64)> {
-    let radius = parse_f64(args[0]).ok_or(Fail::text("ERR need numeric radius"))?;
+    let radius = parse_f64(args[0]).ok_or(CommandError::text("ERR need numeric radius"))?;
     if radius < 0.0 {
-        return Err(Fail::text("ERR radius cannot be negative"));
+        return Err(CommandError::text("ERR radius cannot be negative"));
     }
     let unit = unit(args[1])?;
     Ok((Shape::Circle { radius_m: radius * unit }, unit))
@@ -165,10 +165,10 @@ fn circle(args: &[&[u8]]) -> Result<(Shape, f64)> {
 
 /// Width, height and their unit at the head of `args`.
 fn rectangle(args: &[&[u8]]) -> Result<(Shape, f64)> {
-    let width = parse_f64(args[0]).ok_or(Fail::text("ERR need numeric width"))?;
-    let height = parse_f64(args[1]).ok_or(Fail::text("ERR need numeric height"))?;
+    let width = parse_f64(args[0]).ok_or(CommandError::text("ERR need numeric width"))?;
+    let height = parse_f64(args[1]).ok_or(CommandError::text("ERR need numeric height"))?;
     if width < 0.0 || height < 0.0 {
-        return Err(Fail::text("ERR height or width cannot be negative"));
+        return Err(CommandError::text("ERR height or width cannot be negative"));
     }
     let unit = unit(args[2])?;
     Ok((Shape::Box { width_m: width * unit, height_m: height * unit }, unit))
@@ -201,7 +201,7 @@ fn geoadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let has = |name: &str| args[2..at].iter().any(|word| is(word, name));
     let places = &args[at..];
     if !places.len().is_multiple_of(3) || has("nx") && has("xx") {
-        return Err(Fail::Syntax);
+        return Err(CommandError::Syntax);
     }
     let scores = places
         .chunks_exact(3)
@@ -230,7 +230,7 @@ fn geodist(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let unit = match args {
         [_, _, _, _] => 1.0,
         [_, _, _, _, word] => unit(word)?,
-        _ => return Err(Fail::Syntax),
+        _ => return Err(CommandError::Syntax),
     };
     let ends = ctx.db.sorted_set(args[1])?.and_then(|set| place(set, args[2]).zip(place(set, args[3])));
     match ends {
@@ -323,7 +323,7 @@ enum Form {
 /// missing, the search finds nothing.
 fn centre_member(set: Option<&SortedSet>, member: &[u8]) -> Result<Centre> {
     let Some(set) = set else { return Ok(Centre::Member(None)) };
-    let point = place(set, member).ok_or(Fail::text("ERR could not decode requested zset member"))?;
+    let point = place(set, member).ok_or(CommandError::text("ERR could not decode requested zset member"))?;
     Ok(Centre::Member(Some(point)))
 }
 
@@ -341,7 +341,7 @@ impl<'a> Search<'a> {
                 w if is(w, "desc") => self.flag(|s| s.order = Some(Order::Farthest)),
                 w if is(w, "count") && !behind.is_empty() => {
                     let count = usize::try_from(int(behind[0])?).ok().filter(|n| *n > 0);
-                    self.count = Some(count.ok_or(Fail::text("ERR COUNT must be > 0"))?);
+                    self.count = Some(count.ok_or(CommandError::text("ERR COUNT must be > 0"))?);
                     1
                 }
                 w => match form {
@@ -363,7 +363,7 @@ impl<'a> Search<'a> {
     fn parse_target(&mut self, word: &[u8], behind: &[&'a [u8]], stores: bool) -> Result<usize> {
         let store_distance = is(word, "storedist");
         if !stores || behind.is_empty() || !(store_distance || is(word, "store")) {
-            return Err(Fail::Syntax);
+            return Err(CommandError::Syntax);
         }
         self.target = Some(behind[0]);
         self.store_distance = store_distance;
@@ -409,7 +409,7 @@ impl<'a> Search<'a> {
                 self.store_distance = true;
                 Ok(0)
             }
-            _ => Err(Fail::Syntax),
+            _ => Err(CommandError::Syntax),
         }
     }
 
@@ -418,23 +418,23 @@ impl<'a> Search<'a> {
         let search = matches!(form, Form::Search { .. });
         if self.target.is_some() && (self.distance || self.hash || self.coordinates) {
             let who = if search { "GEOSEARCHSTORE" } else { "STORE option in GEORADIUS" };
-            return Err(Fail::owned(format!(
+            return Err(CommandError::owned(format!(
                 "ERR {who} is not compatible with WITHDIST, WITHHASH and WITHCOORD options"
             )));
         }
         let typed = String::from_utf8_lossy(typed);
         if search && self.centre.is_none() {
-            return Err(Fail::owned(format!(
+            return Err(CommandError::owned(format!(
                 "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {typed}"
             )));
         }
         if search && self.shape.is_none() {
-            return Err(Fail::owned(format!(
+            return Err(CommandError::owned(format!(
                 "ERR exactly one of BYRADIUS and BYBOX can be specified for {typed}"
             )));
         }
         if self.any && self.count.is_none() {
-            return Err(Fail::text("ERR the ANY argument requires COUNT argument"));
+            return Err(CommandError::text("ERR the ANY argument requires COUNT argument"));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Hash, KeySpec, flags::*, key, one};
-use super::{Fail, Result, int, is};
+use super::{CommandError, Result, int, is};
 use crate::base::num::parse_i64;
 use crate::base::time::UnixMs;
 use crate::keyspace::db::Expiring;
@@ -114,16 +114,18 @@ impl Condition {
 }
 
 /// The fields behind `FIELDS n` at the head of `args`. `wrong_count` refuses an `n` that is no positive number.
-fn fields<'s, 'a>(args: &'s [&'a [u8]], wrong_count: Fail) -> Result<&'s [&'a [u8]]> {
+fn fields<'s, 'a>(args: &'s [&'a [u8]], wrong_count: CommandError) -> Result<&'s [&'a [u8]]> {
     let (Some(word), Some(count)) = (args.first(), args.get(1)) else {
-        return Err(Fail::text("ERR The `numfields` parameter must match the number of arguments"));
+        return Err(CommandError::text("ERR The `numfields` parameter must match the number of arguments"));
     };
     if !is(word, "fields") {
-        return Err(Fail::text("ERR Mandatory argument FIELDS is missing or not at the right position"));
+        return Err(CommandError::text(
+            "ERR Mandatory argument FIELDS is missing or not at the right position",
+        ));
     }
     let count = parse_i64(count).filter(|n| *n > 0).ok_or(wrong_count)?;
     if count != args.len() as i64 - 2 {
-        return Err(Fail::text("ERR The `numfields` parameter must match the number of arguments"));
+        return Err(CommandError::text("ERR The `numfields` parameter must match the number of arguments"));
     }
     Ok(&args[2..])
 }
@@ -150,10 +152,10 @@ fn hpexpireat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn moment(ctx: &Ctx<'_, '_, '_>, arg: &[u8], unit: i64, from: UnixMs) -> Result<UnixMs> {
     let n = int(arg)?;
     if n < 0 {
-        return Err(Fail::text("ERR invalid expire time, must be >= 0"));
+        return Err(CommandError::text("ERR invalid expire time, must be >= 0"));
     }
     let at = n.checked_mul(unit).and_then(|ms| ms.checked_add(from)).filter(|at| *at <= LATEST);
-    at.ok_or_else(|| Fail::ExpireTime(ctx.command.name.to_owned()))
+    at.ok_or_else(|| CommandError::ExpireTime(ctx.command.name.to_owned()))
 }
 
 fn set_times(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], unit: i64, from: UnixMs) -> Result {
@@ -164,7 +166,7 @@ fn set_times(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], unit: i64, from: UnixMs)
         Some(condition) => (condition, &args[4..]),
         None => (Condition::Always, &args[3..]),
     };
-    let fields = fields(rest, Fail::text("ERR Parameter `numFields` should be greater than 0"))?;
+    let fields = fields(rest, CommandError::text("ERR Parameter `numFields` should be greater than 0"))?;
     if !exists {
         return reply_missing(ctx, fields.len());
     }
@@ -220,7 +222,7 @@ fn reply_ints(ctx: &mut Ctx<'_, '_, '_>, numbers: &[i64]) -> Result {
     DONE
 }
 
-const NOT_POSITIVE: Fail = Fail::text("ERR Number of fields must be a positive integer");
+const NOT_POSITIVE: CommandError = CommandError::text("ERR Number of fields must be a positive integer");
 
 fn httl(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let now = ctx.db.now;

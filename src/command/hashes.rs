@@ -3,7 +3,7 @@
 use super::ctx::{Collections, Ctx, DONE};
 use super::scan::{self, Scan};
 use super::spec::{Command, Group::Hash, flags::*, key, one};
-use super::{Fail, Result, bulk_item, int, is, random};
+use super::{CommandError, Result, bulk_item, int, is, random};
 use crate::base::long_double::LongDouble;
 use crate::base::time::UnixMs;
 use crate::encoding::Item;
@@ -138,7 +138,7 @@ fn hmset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// Sets pairs of fields and values; returns how many fields are new.
 fn set_fields(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<i64> {
     if !args.len().is_multiple_of(2) {
-        return Err(Fail::Arity(ctx.command.name.to_owned()));
+        return Err(CommandError::Arity(ctx.command.name.to_owned()));
     }
     let now = ctx.db.field_clock();
     let mut hash = ctx.db.hash_or_new(args[1])?;
@@ -330,9 +330,9 @@ fn hincrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     // A look first: what is refused must not leave an empty hash behind.
     let old = match ctx.db.hash(args[1])?.and_then(|h| live(h, args[2], now)) {
         None => 0,
-        Some(value) => value.as_int().ok_or(Fail::text("ERR hash value is not an integer"))?,
+        Some(value) => value.as_int().ok_or(CommandError::text("ERR hash value is not an integer"))?,
     };
-    let new = old.checked_add(by).ok_or(Fail::text("ERR increment or decrement would overflow"))?;
+    let new = old.checked_add(by).ok_or(CommandError::text("ERR increment or decrement would overflow"))?;
     let text = &mut itoa::Buffer::new();
     set_sum(ctx, args[1], args[2], text.format(new).as_bytes())?;
     ctx.db.changed(args[1], event::HINCRBY);
@@ -341,19 +341,19 @@ fn hincrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn hincrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let by = LongDouble::parse(args[3]).ok_or(Fail::NotFloat)?;
+    let by = LongDouble::parse(args[3]).ok_or(CommandError::NotFloat)?;
     if !by.is_finite() {
-        return Err(Fail::text("ERR value is NaN or Infinity"));
+        return Err(CommandError::text("ERR value is NaN or Infinity"));
     }
     let now = ctx.db.field_clock();
     let old = match ctx.db.hash(args[1])?.and_then(|h| live(h, args[2], now)) {
         None => LongDouble::ZERO,
         Some(value) => LongDouble::parse(value.text(&mut IntText::new()))
-            .ok_or(Fail::text("ERR hash value is not a float"))?,
+            .ok_or(CommandError::text("ERR hash value is not a float"))?,
     };
     let new = old + by;
     if !new.is_finite() {
-        return Err(Fail::text("ERR increment would produce NaN or Infinity"));
+        return Err(CommandError::text("ERR increment would produce NaN or Infinity"));
     }
     let text = new.to_string();
     set_sum(ctx, args[1], args[2], text.as_bytes())?;
@@ -377,13 +377,13 @@ fn hrandfield(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [_, _, count, word] => {
             let count = random::count(count)?;
             if !is(word, "withvalues") {
-                return Err(Fail::Syntax);
+                return Err(CommandError::Syntax);
             }
             (Some(count), true)
         }
         _ => {
             random::count(args[2])?;
-            return Err(Fail::Syntax);
+            return Err(CommandError::Syntax);
         }
     };
     let now = ctx.db.field_clock();

@@ -2,7 +2,7 @@
 
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::HyperLogLog, flags::*, key, one, range};
-use super::{Fail, Result, is};
+use super::{CommandError, Result, is};
 use crate::keyspace::db::Expiring;
 use crate::keyspace::{EntryRef, event};
 use crate::value::hyperloglog::{self as hll, Corrupted, Union};
@@ -38,11 +38,11 @@ pub(super) const COMMANDS: &[Command] = &[
     ),
 ];
 
-const NOT_ONE: Fail = Fail::text("WRONGTYPE Key is not a valid HyperLogLog string value.");
+const NOT_ONE: CommandError = CommandError::text("WRONGTYPE Key is not a valid HyperLogLog string value.");
 
-impl From<Corrupted> for Fail {
+impl From<Corrupted> for CommandError {
     fn from(Corrupted: Corrupted) -> Self {
-        Fail::text("INVALIDOBJ Corrupted HLL object detected")
+        CommandError::text("INVALIDOBJ Corrupted HLL object detected")
     }
 }
 
@@ -51,7 +51,7 @@ fn checked(value: ValueRef<'_>) -> Result<&[u8]> {
     match value {
         ValueRef::String(bytes) if hll::is_valid(bytes) => Ok(bytes),
         ValueRef::String(_) => Err(NOT_ONE),
-        _ => Err(Fail::WrongType),
+        _ => Err(CommandError::WrongType),
     }
 }
 
@@ -148,7 +148,7 @@ fn pfmerge(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn pfdebug(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (word, key) = (args[1], args[2]);
     if !expect(ctx, key)? {
-        return Err(Fail::text("ERR The specified key does not exist"));
+        return Err(CommandError::text("ERR The specified key does not exist"));
     }
     match word {
         w if is(w, "getreg") => {
@@ -160,7 +160,7 @@ fn pfdebug(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         w if is(w, "decode") => {
             let bytes = ctx.string(key)?.unwrap_or_default();
             if !hll::is_sparse(bytes) {
-                return Err(Fail::text("ERR HLL encoding is not sparse"));
+                return Err(CommandError::text("ERR HLL encoding is not sparse"));
             }
             let text = hll::describe(bytes)?;
             ctx.reply.bulk_str(&text);
@@ -175,7 +175,7 @@ fn pfdebug(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
         _ => {
             let word = String::from_utf8_lossy(word);
-            return Err(Fail::owned(format!("ERR Unknown PFDEBUG subcommand '{word}'")));
+            return Err(CommandError::owned(format!("ERR Unknown PFDEBUG subcommand '{word}'")));
         }
     }
     DONE
@@ -190,7 +190,7 @@ fn make_dense(ctx: &mut Ctx<'_, '_, '_>, key: &[u8]) -> Result<bool> {
 }
 
 fn pfselftest(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    hll::self_test().map_err(|what| Fail::owned(format!("TESTFAILED {what}")))?;
+    hll::self_test().map_err(|what| CommandError::owned(format!("TESTFAILED {what}")))?;
     ctx.reply.ok();
     DONE
 }

@@ -3,7 +3,7 @@
 use super::ctx::{Ctx, DONE};
 use super::scan::{self, Scan};
 use super::spec::{Command, Group, Group::Generic, flags::*, key, one, range};
-use super::{Fail, Outcome, Result, is, small_int};
+use super::{CommandError, Outcome, Result, is, small_int};
 use crate::acl::category;
 use crate::base::glob;
 use crate::base::time::UnixMs;
@@ -264,7 +264,7 @@ fn rename(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn renamenx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     // A missing source is an error also when the new name is taken (page of RENAMENX).
     if !ctx.db.exists(args[1]) {
-        return Err(Fail::NoSuchKey);
+        return Err(CommandError::NoSuchKey);
     }
     let free = !ctx.db.exists(args[2]);
     if free {
@@ -278,9 +278,9 @@ fn renamenx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// RENAME).
 fn move_to(ctx: &mut Ctx<'_, '_, '_>, from: &[u8], to: &[u8]) -> Result<()> {
     if from == to {
-        return if ctx.db.exists(from) { Ok(()) } else { Err(Fail::NoSuchKey) };
+        return if ctx.db.exists(from) { Ok(()) } else { Err(CommandError::NoSuchKey) };
     }
-    let held = Held::take(ctx.db, from).ok_or(Fail::NoSuchKey)?;
+    let held = Held::take(ctx.db, from).ok_or(CommandError::NoSuchKey)?;
     held.put(ctx.db, to);
     ctx.db.changed(from, event::RENAME_FROM.uncounted());
     ctx.db.changed(to, event::RENAME_TO);
@@ -294,10 +294,10 @@ fn database(ctx: &Ctx<'_, '_, '_>, arg: &[u8]) -> Result<u16> {
 
 fn existing(ctx: &Ctx<'_, '_, '_>, index: i32) -> Result<u16> {
     let exists = (0..ctx.db.keyspace().databases() as i32).contains(&index);
-    if exists { Ok(index as u16) } else { Err(Fail::text("ERR DB index is out of range")) }
+    if exists { Ok(index as u16) } else { Err(CommandError::text("ERR DB index is out of range")) }
 }
 
-const SAME: Fail = Fail::text("ERR source and destination objects are the same");
+const SAME: CommandError = CommandError::text("ERR source and destination objects are the same");
 
 fn copy(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (source, destination, home) = (args[1], args[2], ctx.db.index());
@@ -307,12 +307,14 @@ fn copy(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         if is(option, "replace") {
             replace = true;
         } else if is(option, "db") {
-            there = database(ctx, options.next().ok_or(Fail::Syntax)?)?;
+            there = database(ctx, options.next().ok_or(CommandError::Syntax)?)?;
             if ctx.clustered && there != 0 {
-                return Err(Fail::text("ERR Copying to another database is not allowed in cluster mode"));
+                return Err(CommandError::text(
+                    "ERR Copying to another database is not allowed in cluster mode",
+                ));
             }
         } else {
-            return Err(Fail::Syntax);
+            return Err(CommandError::Syntax);
         }
     }
     if source == destination && there == home {
@@ -333,7 +335,7 @@ fn copy(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn move_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if ctx.clustered {
-        return Err(Fail::text("ERR MOVE is not allowed in cluster mode"));
+        return Err(CommandError::text("ERR MOVE is not allowed in cluster mode"));
     }
     let (key, home) = (args[1], ctx.db.index());
     let there = database(ctx, args[2])?;
@@ -356,9 +358,9 @@ fn move_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn swapdb(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if ctx.clustered {
-        return Err(Fail::text("ERR SWAPDB is not allowed in cluster mode"));
+        return Err(CommandError::text("ERR SWAPDB is not allowed in cluster mode"));
     }
-    let number = |arg, wrong| small_int(arg).map_err(|_| Fail::text(wrong));
+    let number = |arg, wrong| small_int(arg).map_err(|_| CommandError::text(wrong));
     let first = number(args[1], "ERR invalid first DB index")?;
     let second = number(args[2], "ERR invalid second DB index")?;
     let (first, second) = (existing(ctx, first)?, existing(ctx, second)?);

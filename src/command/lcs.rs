@@ -2,7 +2,7 @@
 
 use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group::String, flags::*, key, range};
-use super::{Fail, Result, int, is};
+use super::{CommandError, Result, int, is};
 use crate::resp::Reply;
 use crate::value::ValueRef;
 
@@ -39,17 +39,18 @@ fn lcs(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         } else if is(word, "withmatchlen") {
             o.with_lengths = true;
         } else if is(word, "minmatchlen") && !words.as_slice().is_empty() {
-            o.min_length = usize::try_from(int(words.next().ok_or(Fail::Syntax)?)?).unwrap_or(0);
+            o.min_length = usize::try_from(int(words.next().ok_or(CommandError::Syntax)?)?).unwrap_or(0);
         } else {
-            return Err(Fail::Syntax);
+            return Err(CommandError::Syntax);
         }
     }
     if o.len && o.ranges {
-        return Err(Fail::text("ERR If you want both the length and indexes, please just use IDX."));
+        return Err(CommandError::text("ERR If you want both the length and indexes, please just use IDX."));
     }
     let cells = (a.len() + 1).checked_mul(b.len() + 1).filter(|n| *n <= MAX_TABLE / 4);
-    let cells = cells
-        .ok_or(Fail::text("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"))?;
+    let cells = cells.ok_or(CommandError::text(
+        "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
+    ))?;
     let table = Table::new(&a, &b, cells);
     let len = table.at(a.len(), b.len()) as usize;
     if o.len {
@@ -72,7 +73,7 @@ fn string(ctx: &mut Ctx<'_, '_, '_>, key: &[u8]) -> Result<Vec<u8>> {
     match ctx.db.read(key) {
         None => Ok(Vec::new()),
         Some(ValueRef::String(s)) => Ok(s.to_vec()),
-        Some(_) => Err(Fail::text("ERR The specified keys must contain string values")),
+        Some(_) => Err(CommandError::text("ERR The specified keys must contain string values")),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::ctx::{Collections, Ctx, DONE};
 use super::queues::QueueEnd;
 use super::spec::{Command, Group::List, flags::*, key, one};
-use super::{Fail, Result, bulk_item, clamp_range, int, is, non_negative};
+use super::{CommandError, Result, bulk_item, clamp_range, int, is, non_negative};
 use crate::encoding::Item;
 use crate::keyspace::{Event, event};
 use crate::value::{self, list::Side};
@@ -117,7 +117,7 @@ impl QueueEnd for End {
         } else if is(arg, "right") {
             Ok(End::Right)
         } else {
-            Err(Fail::Syntax)
+            Err(CommandError::Syntax)
         }
     }
 
@@ -230,7 +230,7 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
     let count = match args {
         [_, _] => None,
         [_, _, count] => Some(non_negative(count)?),
-        _ => return Err(Fail::Arity(ctx.command.name.to_owned())),
+        _ => return Err(CommandError::Arity(ctx.command.name.to_owned())),
     };
     let Some(list) = ctx.db.list_mut(args[1])? else {
         if count.is_some() {
@@ -287,9 +287,9 @@ fn lindex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn lset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     // The key is looked at before the index.
-    let list = ctx.db.list_mut(args[1])?.ok_or(Fail::NoSuchKey)?;
+    let list = ctx.db.list_mut(args[1])?.ok_or(CommandError::NoSuchKey)?;
     let index = int(args[2])?;
-    let at = index_in(index, list.len()).ok_or(Fail::IndexOutOfRange)?;
+    let at = index_in(index, list.len()).ok_or(CommandError::IndexOutOfRange)?;
     list.set(at, args[3], ctx.limits);
     ctx.db.changed(args[1], event::LSET);
     ctx.reply.ok();
@@ -303,7 +303,7 @@ fn linsert(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     } else if is(args[2], "before") {
         Side::Before
     } else {
-        return Err(Fail::Syntax);
+        return Err(CommandError::Syntax);
     };
     let Some(list) = ctx.db.list_mut(args[1])? else {
         ctx.reply.int(0);
@@ -375,7 +375,7 @@ fn lpos(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             Some(value) if is(option, "rank") => {
                 rank = value_in_range(value)?;
                 if rank == 0 {
-                    return Err(Fail::text(
+                    return Err(CommandError::text(
                         "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list",
                     ));
                 }
@@ -384,7 +384,7 @@ fn lpos(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
                 count = Some(positive_or(value, "ERR COUNT can't be negative")?);
             }
             Some(value) if is(option, "maxlen") => most = positive_or(value, "ERR MAXLEN can't be negative")?,
-            _ => return Err(Fail::Syntax),
+            _ => return Err(CommandError::Syntax),
         }
     }
     let Some(list) = ctx.db.list(args[1])? else {
@@ -425,7 +425,7 @@ fn lpos(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// A signed rank: its smallest value has no counterpart.
 fn value_in_range(arg: &[u8]) -> Result<i64> {
     match int(arg)? {
-        i64::MIN => Err(Fail::text(
+        i64::MIN => Err(CommandError::text(
             "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
         )),
         n => Ok(n),
@@ -433,5 +433,5 @@ fn value_in_range(arg: &[u8]) -> Result<i64> {
 }
 
 fn positive_or(arg: &[u8], text: &'static str) -> Result<usize> {
-    crate::base::num::parse_i64(arg).and_then(|n| usize::try_from(n).ok()).ok_or(Fail::text(text))
+    crate::base::num::parse_i64(arg).and_then(|n| usize::try_from(n).ok()).ok_or(CommandError::text(text))
 }

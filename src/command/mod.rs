@@ -1,6 +1,6 @@
 //! Level 5: commands. One file a family; each row stands beside its handler.
 //!
-//! To add a command: write `fn name(ctx, args) -> Result<Outcome, Fail>` in its family's file and
+//! To add a command: write `fn name(ctx, args) -> Result<Outcome, CommandError>` in its family's file and
 //! a row for it in that file's `COMMANDS`. Nothing else needs to know. Commands that need the node itself
 //! stand in the server's room of commands, in the same form.
 
@@ -9,8 +9,8 @@ pub mod client;
 pub mod connection;
 pub mod ctx;
 pub mod dump;
+pub mod error;
 pub mod expiry;
-pub mod fail;
 pub mod gate;
 pub mod geo;
 pub mod hash_expiry;
@@ -46,7 +46,7 @@ pub mod transactions;
 
 pub use client::Client;
 pub use ctx::{Block, Collections, Ctx, DONE, Outcome, TimeoutReply, Transaction};
-pub use fail::Fail;
+pub use error::CommandError;
 pub use spec::{Command, Group, KeyPositions};
 pub use table::{CommandTable, Families};
 
@@ -59,37 +59,38 @@ use crate::resp::Reply;
 
 /// An integer argument.
 pub fn int(arg: &[u8]) -> Result<i64> {
-    parse_i64(arg).ok_or(Fail::NotInteger)
+    parse_i64(arg).ok_or(CommandError::NotInteger)
 }
 
 /// A double argument.
 pub fn float(arg: &[u8]) -> Result<f64> {
-    parse_f64(arg).ok_or(Fail::NotFloat)
+    parse_f64(arg).ok_or(CommandError::NotFloat)
 }
 
 /// A count that is not negative.
 pub fn non_negative(arg: &[u8]) -> Result<usize> {
-    parse_i64(arg).and_then(|n| usize::try_from(n).ok()).ok_or(Fail::NotPositive)
+    parse_i64(arg).and_then(|n| usize::try_from(n).ok()).ok_or(CommandError::NotPositive)
 }
 
 /// An integer of at least 1, or this error.
 pub fn at_least_one(arg: &[u8], text: &'static str) -> Result<usize> {
     match parse_i64(arg) {
         Some(n @ 1..) => Ok(n as usize),
-        _ => Err(Fail::text(text)),
+        _ => Err(CommandError::text(text)),
     }
 }
 
 /// An integer of 32 bits: the number of a database.
 pub fn small_int(arg: &[u8]) -> Result<i32> {
-    i32::try_from(int(arg)?)
-        .map_err(|_| Fail::text("ERR value is out of range, value must between -2147483648 and 2147483647"))
+    i32::try_from(int(arg)?).map_err(|_| {
+        CommandError::text("ERR value is out of range, value must between -2147483648 and 2147483647")
+    })
 }
 
 /// How long a blocking command waits, told in seconds; `None`: for ever. The end, counted from `now`, must
 /// be a time that can be told.
 pub fn timeout(arg: &[u8], now: UnixMs) -> Result<Option<Duration>> {
-    const WRONG: Fail = Fail::text("ERR timeout is not a float or out of range");
+    const WRONG: CommandError = CommandError::text("ERR timeout is not a float or out of range");
     let ms = parse_f64(arg).ok_or(WRONG)? * 1000.0;
     // A cast would make the greatest number of what is beyond it, which is one that is refused below, too.
     wait_from(now, ms.ceil() as i64)
@@ -97,13 +98,13 @@ pub fn timeout(arg: &[u8], now: UnixMs) -> Result<Option<Duration>> {
 
 /// As [`timeout`], told in milliseconds.
 pub fn timeout_ms(arg: &[u8], now: UnixMs) -> Result<Option<Duration>> {
-    let wrong = Fail::text("ERR timeout is not an integer or out of range");
+    let wrong = CommandError::text("ERR timeout is not an integer or out of range");
     wait_from(now, parse_i64(arg).ok_or(wrong)?)
 }
 
 fn wait_from(now: UnixMs, ms: i64) -> Result<Option<Duration>> {
-    let for_ms = u64::try_from(ms).map_err(|_| Fail::text("ERR timeout is negative"))?;
-    now.checked_add(ms).ok_or(Fail::text("ERR timeout is out of range"))?;
+    let for_ms = u64::try_from(ms).map_err(|_| CommandError::text("ERR timeout is negative"))?;
+    now.checked_add(ms).ok_or(CommandError::text("ERR timeout is out of range"))?;
     Ok((for_ms > 0).then(|| Duration::from_millis(for_ms)))
 }
 
@@ -125,9 +126,9 @@ pub fn bulk_item(reply: &mut Reply, item: Item<'_>) {
 }
 
 /// The answer to a subcommand with arguments that it does not take.
-pub fn wrong_arguments(container: &str, word: &[u8]) -> Fail {
+pub fn wrong_arguments(container: &str, word: &[u8]) -> CommandError {
     let word = String::from_utf8_lossy(word);
-    Fail::owned(format!(
+    CommandError::owned(format!(
         "ERR unknown subcommand or wrong number of arguments for '{word}'. Try {container} HELP."
     ))
 }
@@ -144,4 +145,4 @@ pub fn is(arg: &[u8], word: &str) -> bool {
 }
 
 /// A handler's result.
-pub type Result<T = Outcome> = std::result::Result<T, Fail>;
+pub type Result<T = Outcome> = std::result::Result<T, CommandError>;

@@ -2,7 +2,7 @@
 
 use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group::Generic, flags::*, key, one};
-use super::{Fail, Result};
+use super::{CommandError, Result};
 use crate::base::num::parse_i64;
 use crate::keyspace::EntryRef;
 use crate::value::ValueRef;
@@ -66,7 +66,7 @@ fn idletime(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match ctx.db.peek(args[2]) {
         None => ctx.reply.null(),
         Some(_) if usage.counts() => {
-            return Err(Fail::text(
+            return Err(CommandError::text(
                 "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
             ));
         }
@@ -80,7 +80,7 @@ fn freq(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match ctx.db.peek(args[2]) {
         None => ctx.reply.null(),
         Some(_) if !usage.counts() => {
-            return Err(Fail::text(
+            return Err(CommandError::text(
                 "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
             ));
         }

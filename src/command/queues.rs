@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::ctx::{Ctx, DONE, TimeoutReply};
-use super::{Fail, Result, at_least_one, is, timeout};
+use super::{CommandError, Result, at_least_one, is, timeout};
 
 /// An end of collections of one type.
 pub(super) trait QueueEnd: Copy {
@@ -57,18 +57,18 @@ pub(super) fn bpop<E: QueueEnd>(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: 
 fn several<E: QueueEnd>(args: &[&[u8]], at: usize) -> Result<(Range<usize>, E, usize)> {
     let n = at_least_one(args[at], "ERR numkeys should be greater than 0")?;
     let keys = at + 1..(at + 1).saturating_add(n);
-    let end = E::parse(args.get(keys.end).ok_or(Fail::Syntax)?)?;
+    let end = E::parse(args.get(keys.end).ok_or(CommandError::Syntax)?)?;
     let count = match &args[keys.end + 1..] {
         [] => 1,
         [word, count, rest @ ..] if is(word, "count") => {
             // A wrong count is told before what is wrong behind it.
             let count = at_least_one(count, "ERR count should be greater than 0")?;
             if !rest.is_empty() {
-                return Err(Fail::Syntax);
+                return Err(CommandError::Syntax);
             }
             count
         }
-        _ => return Err(Fail::Syntax),
+        _ => return Err(CommandError::Syntax),
     };
     Ok((keys, end, count))
 }

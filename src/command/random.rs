@@ -1,6 +1,6 @@
 //! Random elements of collections: SRANDMEMBER, HRANDFIELD, ZRANDMEMBER.
 
-use super::{Fail, Result, int};
+use super::{CommandError, Result, int};
 use crate::base::rng::Rng;
 use crate::encoding::Item;
 use crate::resp::Reply;
@@ -10,10 +10,10 @@ use crate::resp::Reply;
 pub(super) fn count(arg: &[u8]) -> Result<i64> {
     const MOST: i64 = 1 << 28;
     match int(arg)? {
-        i64::MIN => Err(Fail::text(
+        i64::MIN => Err(CommandError::text(
             "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
         )),
-        n if n < -MOST => Err(Fail::text("ERR value is out of range")),
+        n if n < -MOST => Err(CommandError::text("ERR value is out of range")),
         n => Ok(n),
     }
 }

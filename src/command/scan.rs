@@ -1,7 +1,7 @@
 //! What SCAN, SSCAN, HSCAN and ZSCAN have in common: a cursor, a pattern, a count.
 
 use super::ctx::DONE;
-use super::{Fail, Result, int, is};
+use super::{CommandError, Result, int, is};
 use crate::base::glob;
 use crate::base::num::parse_u64;
 use crate::encoding::Item;
@@ -35,21 +35,21 @@ impl<'a> Scan<'a> {
         while let Some(&option) = options.next() {
             if is(option, "novalues") {
                 if of != Of::Hash {
-                    return Err(Fail::text("ERR NOVALUES option can only be used in HSCAN"));
+                    return Err(CommandError::text("ERR NOVALUES option can only be used in HSCAN"));
                 }
                 scan.no_values = true;
                 continue;
             }
-            let value = options.next().copied().ok_or(Fail::Syntax)?;
+            let value = options.next().copied().ok_or(CommandError::Syntax)?;
             if is(option, "count") {
                 let count = int(value)?;
-                scan.count = usize::try_from(count).ok().filter(|n| *n > 0).ok_or(Fail::Syntax)?;
+                scan.count = usize::try_from(count).ok().filter(|n| *n > 0).ok_or(CommandError::Syntax)?;
             } else if is(option, "match") {
                 scan.pattern = (value != b"*").then_some(value);
             } else if of == Of::Keys && is(option, "type") {
                 scan.kind = Some(value);
             } else {
-                return Err(Fail::Syntax);
+                return Err(CommandError::Syntax);
             }
         }
         Ok(scan)
@@ -78,7 +78,7 @@ impl<'a> Scan<'a> {
 
 /// The cursor: an unsigned number of 64 bits in its one canonical form.
 pub(super) fn cursor(arg: &[u8]) -> Result<u64> {
-    parse_u64(arg).ok_or(Fail::text("ERR invalid cursor"))
+    parse_u64(arg).ok_or(CommandError::text("ERR invalid cursor"))
 }
 
 /// The reply for a key that is missing.

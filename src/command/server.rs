@@ -2,7 +2,7 @@
 
 use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group::Server, flags::*};
-use super::{Fail, Result, is};
+use super::{CommandError, Result, is};
 use crate::acl::category;
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -31,7 +31,7 @@ fn check_flush_mode(args: &[&[u8]]) -> Result<()> {
     match &args[1..] {
         [] => Ok(()),
         [mode] if is(mode, "async") || is(mode, "sync") => Ok(()),
-        _ => Err(Fail::Syntax),
+        _ => Err(CommandError::Syntax),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Set, counted, flags::*, key, one, range};
-use super::{Fail, Result, at_least_one, bulk_item, is};
+use super::{CommandError, Result, at_least_one, bulk_item, is};
 use crate::encoding::item::IntText;
 use crate::keyspace::{Db, Event, event};
 use crate::value::{self, Limits, Value, ValueRef};
@@ -120,7 +120,7 @@ fn store(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], operation: Operation) -> Res
 fn sintercard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let n = at_least_one(args[1], "ERR numkeys should be greater than 0")?;
     if n > args.len() - 2 {
-        return Err(Fail::text("ERR Number of keys can't be greater than number of args"));
+        return Err(CommandError::text("ERR Number of keys can't be greater than number of args"));
     }
     let (keys, options) = args[2..].split_at(n);
     let limit = limit_option(options)?;
@@ -141,12 +141,12 @@ pub(super) fn limit_option(options: &[&[u8]]) -> Result<usize> {
         match pair {
             [word, n] if is(word, "limit") => {
                 let n = crate::base::num::parse_i64(n).and_then(|n| usize::try_from(n).ok());
-                limit = match n.ok_or(Fail::text("ERR LIMIT can't be negative"))? {
+                limit = match n.ok_or(CommandError::text("ERR LIMIT can't be negative"))? {
                     0 => usize::MAX,
                     n => n,
                 };
             }
-            _ => return Err(Fail::Syntax),
+            _ => return Err(CommandError::Syntax),
         }
     }
     Ok(limit)

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::ctx::{Collections, Ctx, DONE};
 use super::scan::{self, Scan};
 use super::spec::{Command, Group::Set, flags::*, key, one};
-use super::{Fail, Result, bulk_item, non_negative, random};
+use super::{CommandError, Result, bulk_item, non_negative, random};
 use crate::base::rng::Rng;
 use crate::keyspace::event;
 use crate::keyspace::lazy::Cause;
@@ -137,7 +137,7 @@ fn spop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match args {
         [_, key] => pop_one(ctx, key),
         [_, key, count] => pop_many(ctx, key, non_negative(count)?),
-        _ => Err(Fail::Syntax),
+        _ => Err(CommandError::Syntax),
     }
 }
 
@@ -203,7 +203,7 @@ fn srandmember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let count = match args {
         [_, _] => None,
         [_, _, count] => Some(random::count(count)?),
-        _ => return Err(Fail::Syntax),
+        _ => return Err(CommandError::Syntax),
     };
     let Some(set) = ctx.db.set(args[1])? else {
         random::reply_nothing(ctx.reply, count);
@@ -228,7 +228,7 @@ fn smove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return DONE;
     }
     ctx.db.expect_kind(destination, Kind::Set)?;
-    let Some(set) = ctx.db.set_mut(source)? else { return Err(Fail::NoSuchKey) };
+    let Some(set) = ctx.db.set_mut(source)? else { return Err(CommandError::NoSuchKey) };
     if source == destination {
         let found = set.contains(member);
         ctx.reply.int(i64::from(found));

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 
 use super::ctx::{Ctx, DONE};
 use super::spec::{Begin, Command, Find, Group::Generic, KeySpec, Keyword, flags::*, key, one};
-use super::{Fail, Result, int, is};
+use super::{CommandError, Result, int, is};
 use crate::acl::category;
 use crate::base::crc16::{key_slot, tagged_slot};
 use crate::keyspace::event;
@@ -112,7 +112,7 @@ impl<'a> Options<'a> {
                     o.limit = Some((int(behind[0])?, int(behind[1])?));
                     words = 2;
                 }
-                _ if behind.is_empty() => return Err(Fail::Syntax),
+                _ if behind.is_empty() => return Err(CommandError::Syntax),
                 w if is(w, "store") && stores => o.target = Some(behind[0]),
                 w if is(w, "by") => {
                     if ctx.clustered && leaves_slot(behind[0], key) {
@@ -137,7 +137,7 @@ impl<'a> Options<'a> {
                     }
                     o.get.push(behind[0]);
                 }
-                _ => return Err(Fail::Syntax),
+                _ => return Err(CommandError::Syntax),
             }
             rest = &behind[words..];
         }
@@ -158,14 +158,14 @@ impl<'a> Options<'a> {
     }
 }
 
-fn denied(option: &str) -> Fail {
-    Fail::owned(format!(
+fn denied(option: &str) -> CommandError {
+    CommandError::owned(format!(
         "ERR {option} option of SORT denied in cluster mode when keys formed by the pattern may be in different slots."
     ))
 }
 
-fn lacks_rights(option: &str) -> Fail {
-    Fail::owned(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
+fn lacks_rights(option: &str) -> CommandError {
+    CommandError::owned(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
 }
 
 fn sort(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -206,7 +206,7 @@ fn elements(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], options: &mut Options<'_>) ->
             }
             return Ok(set.iter().map(|item| item.to_vec()).collect());
         }
-        Some(_) => return Err(Fail::WrongType),
+        Some(_) => return Err(CommandError::WrongType),
     };
     if backwards {
         elements.reverse();
@@ -239,7 +239,7 @@ fn in_order(
     } else {
         let number = |i: usize| weight(i).map_or(Some(0.0), |text| leading_number(text));
         let numbers: Option<Vec<f64>> = order.iter().map(|&i| number(i)).collect();
-        let wrong = Fail::text("ERR One or more scores can't be converted into double");
+        let wrong = CommandError::text("ERR One or more scores can't be converted into double");
         let numbers = numbers.ok_or(wrong)?;
         // Equal numbers are told apart by their elements, so that the result is always the same.
         let compare = |a: usize, b: usize| {

@@ -4,7 +4,7 @@ use super::ctx::{Ctx, DONE};
 use super::sorted_set_ranges::store;
 use super::sorted_sets::{open_members, show_member};
 use super::spec::{Command, Group::SortedSet, counted, flags::*, key, one};
-use super::{Fail, Result, int, is, set_algebra::limit_option};
+use super::{CommandError, Result, int, is, set_algebra::limit_option};
 use crate::base::num::parse_f64;
 use crate::encoding::Item;
 use crate::encoding::item::IntText;
@@ -153,13 +153,13 @@ struct Query<'a> {
 fn keys<'k>(ctx: &mut Ctx<'_, '_, '_>, args: &'k [&'k [u8]], at: usize) -> Result<&'k [&'k [u8]]> {
     let n = int(args[at])?;
     let n = usize::try_from(n).ok().filter(|n| *n > 0).ok_or_else(|| {
-        Fail::owned(format!("ERR at least 1 input key is needed for '{}' command", ctx.command.name))
+        CommandError::owned(format!("ERR at least 1 input key is needed for '{}' command", ctx.command.name))
     })?;
-    let keys = args.get(at + 1..(at + 1).saturating_add(n)).ok_or(Fail::Syntax)?;
+    let keys = args.get(at + 1..(at + 1).saturating_add(n)).ok_or(CommandError::Syntax)?;
     for key in keys {
         match ctx.db.read(key) {
             None | Some(ValueRef::SortedSet(_) | ValueRef::Set(_)) => {}
-            Some(_) => return Err(Fail::WrongType),
+            Some(_) => return Err(CommandError::WrongType),
         }
     }
     Ok(keys)
@@ -193,7 +193,7 @@ fn options<'a>(
     while let [word, behind @ ..] = rest {
         if combines && behind.len() >= n && is(word, "weights") {
             for ((_, weight), text) in query.operands.iter_mut().zip(behind) {
-                *weight = parse_f64(text).ok_or(Fail::text("ERR weight value is not a float"))?;
+                *weight = parse_f64(text).ok_or(CommandError::text("ERR weight value is not a float"))?;
             }
             rest = &behind[n..];
         } else if combines && !behind.is_empty() && is(word, "aggregate") {
@@ -201,14 +201,14 @@ fn options<'a>(
                 w if is(w, "sum") => Aggregate::Sum,
                 w if is(w, "min") => Aggregate::Min,
                 w if is(w, "max") => Aggregate::Max,
-                _ => return Err(Fail::Syntax),
+                _ => return Err(CommandError::Syntax),
             };
             rest = &behind[1..];
         } else if !stored && is(word, "withscores") {
             query.with_scores = true;
             rest = behind;
         } else {
-            return Err(Fail::Syntax);
+            return Err(CommandError::Syntax);
         }
     }
     Ok(query)

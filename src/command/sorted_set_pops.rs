@@ -4,7 +4,7 @@ use super::ctx::{Collections, Ctx, DONE};
 use super::queues::{self, QueueEnd};
 use super::sorted_sets::{open_members, show_member};
 use super::spec::{Command, Group::SortedSet, counted, flags::*, key, one, range};
-use super::{Fail, Result, bulk_item, is, non_negative};
+use super::{CommandError, Result, bulk_item, is, non_negative};
 use crate::encoding::Item;
 use crate::keyspace::{Event, event};
 use crate::value;
@@ -34,7 +34,7 @@ impl QueueEnd for End {
         } else if is(arg, "max") {
             Ok(End::Highest)
         } else {
-            Err(Fail::Syntax)
+            Err(CommandError::Syntax)
         }
     }
 
@@ -100,7 +100,7 @@ fn pop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], end: End) -> Result {
     let count = match args {
         [_, _] => None,
         [_, _, count] => Some(non_negative(count)?),
-        _ => return Err(Fail::Syntax),
+        _ => return Err(CommandError::Syntax),
     };
     let Some(set) = ctx.db.sorted_set_mut(args[1])? else {
         ctx.reply.array(0);

@@ -5,7 +5,7 @@ use std::ops::{Bound, Range};
 use super::ctx::{Collections, Ctx, DONE};
 use super::sorted_sets::{open_members, show_member};
 use super::spec::{Command, Group::SortedSet, flags::*, key, one};
-use super::{Fail, Result, clamp_range, int, is, trim_start};
+use super::{CommandError, Result, clamp_range, int, is, trim_start};
 use crate::encoding::item::IntText;
 use crate::keyspace::{Event, event};
 use crate::value::sorted_set::LexBound;
@@ -159,7 +159,8 @@ fn score_bound(arg: &[u8]) -> Result<Bound<f64>> {
     let x = if text.is_empty() {
         0.0
     } else {
-        crate::base::num::parse_f64(trim_start(text)).ok_or(Fail::text("ERR min or max is not a float"))?
+        crate::base::num::parse_f64(trim_start(text))
+            .ok_or(CommandError::text("ERR min or max is not a float"))?
     };
     Ok(if exclusive { Bound::Excluded(x) } else { Bound::Included(x) })
 }
@@ -170,7 +171,7 @@ fn lex_bound(arg: &[u8]) -> Result<LexBound<'_>> {
         b"+" => Ok(LexBound::Highest),
         [b'(', rest @ ..] => Ok(LexBound::Excluded(rest)),
         [b'[', rest @ ..] => Ok(LexBound::Included(rest)),
-        _ => Err(Fail::text("ERR min or max not valid string range item")),
+        _ => Err(CommandError::text("ERR min or max not valid string range item")),
     }
 }
 
@@ -204,18 +205,20 @@ impl<'a> Query<'a> {
             } else if by.is_none() && is(word, "byscore") {
                 by = Some(By::Score);
             } else {
-                return Err(Fail::Syntax);
+                return Err(CommandError::Syntax);
             }
             i += 1;
         }
         let (by, reverse) = (by.unwrap_or(By::Rank), reverse.unwrap_or(false));
         if by == By::Rank && count != -1 {
-            return Err(Fail::text(
+            return Err(CommandError::text(
                 "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
             ));
         }
         if by == By::Member && with_scores {
-            return Err(Fail::text("ERR syntax error, WITHSCORES not supported in combination with BYLEX"));
+            return Err(CommandError::text(
+                "ERR syntax error, WITHSCORES not supported in combination with BYLEX",
+            ));
         }
         // In reverse the higher end comes first.
         let (min, max) = if reverse && by != By::Rank { (args[1], args[0]) } else { (args[0], args[1]) };

@@ -3,7 +3,7 @@
 use super::ctx::{Collections, Ctx, DONE};
 use super::scan::{self, Scan};
 use super::spec::{Command, Group::SortedSet, flags::*, key, one};
-use super::{Fail, Result, bulk_item, is, random};
+use super::{CommandError, Result, bulk_item, is, random};
 use crate::base::num::{format_f64, parse_f64};
 use crate::encoding::Item;
 use crate::keyspace::event;
@@ -110,7 +110,7 @@ enum Outcome {
 /// A score argument.
 pub(super) fn score(arg: &[u8]) -> Result<f64> {
     // A minus before zero is dropped: both zeros are one score.
-    parse_f64(arg).map(|x| if x == 0.0 { 0.0 } else { x }).ok_or(Fail::NotFloat)
+    parse_f64(arg).map(|x| if x == 0.0 { 0.0 } else { x }).ok_or(CommandError::NotFloat)
 }
 
 /// The options stand in any order before the pairs, and the first word that is none of them ends them. NX
@@ -133,16 +133,16 @@ pub(super) fn zadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     let pairs = &args[at..];
     if pairs.is_empty() || !pairs.len().is_multiple_of(2) {
-        return Err(Fail::Syntax);
+        return Err(CommandError::Syntax);
     }
     if o.only_new && o.only_existing {
-        return Err(Fail::text("ERR XX and NX options at the same time are not compatible"));
+        return Err(CommandError::text("ERR XX and NX options at the same time are not compatible"));
     }
     if [o.only_greater, o.only_less, o.only_new].iter().filter(|on| **on).count() > 1 {
-        return Err(Fail::text("ERR GT, LT, and/or NX options at the same time are not compatible"));
+        return Err(CommandError::text("ERR GT, LT, and/or NX options at the same time are not compatible"));
     }
     if o.increment && pairs.len() > 2 {
-        return Err(Fail::text("ERR INCR option supports a single increment-element pair"));
+        return Err(CommandError::text("ERR INCR option supports a single increment-element pair"));
     }
     // All scores are read before anything changes: one that is no number leaves the set as it was.
     let scores: smallvec::SmallVec<[f64; 4]> =
@@ -213,7 +213,7 @@ fn put(
                 if o.increment {
                     score += old;
                     if score.is_nan() {
-                        return Err(Fail::text("ERR resulting score is not a number (NaN)"));
+                        return Err(CommandError::text("ERR resulting score is not a number (NaN)"));
                     }
                 }
                 if (o.only_greater && score <= old) || (o.only_less && score >= old) {
@@ -269,8 +269,8 @@ fn rank(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], reverse: bool) -> Result {
     let with_score = match &args[3..] {
         [] => false,
         [word] if is(word, "withscore") => true,
-        [_] => return Err(Fail::Syntax),
-        _ => return Err(Fail::Arity(ctx.command.name.to_owned())),
+        [_] => return Err(CommandError::Syntax),
+        _ => return Err(CommandError::Arity(ctx.command.name.to_owned())),
     };
     let set = ctx.db.sorted_set(args[1])?;
     let found = set.and_then(|s| s.rank(args[2]).map(|(rank, score)| (rank, score, s.len())));
@@ -324,7 +324,7 @@ fn zrandmember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let with_scores = match args.get(3..).unwrap_or_default() {
         [] => false,
         [word] if is(word, "withscores") => true,
-        _ => return Err(Fail::Syntax),
+        _ => return Err(CommandError::Syntax),
     };
     let Some(set) = ctx.db.sorted_set(args[1])? else {
         random::reply_nothing(ctx.reply, count);

@@ -4,7 +4,7 @@ use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Stream, flags::*, key, one};
 use super::stream_reads::{open_stream, show_entries, show_entry};
 use super::streams::{bulk_id, id, id_text};
-use super::{Fail, Result, int, is, wrong_arguments};
+use super::{CommandError, Result, int, is, wrong_arguments};
 use crate::base::time::UnixMs;
 use crate::keyspace::event;
 use crate::resp::Reply;
@@ -82,7 +82,7 @@ impl GroupRead<'_> {
     pub(super) fn check(&self, ctx: &mut Ctx<'_, '_, '_>, key: &[u8]) -> Result<()> {
         match ctx.db.stream(key)?.and_then(|s| s.groups.get(self.group)) {
             Some(_) => Ok(()),
-            None => Err(Fail::owned(format!(
+            None => Err(CommandError::owned(format!(
                 "NOGROUP No such key '{}' or consumer group '{}' in XREADGROUP with GROUP option",
                 String::from_utf8_lossy(key),
                 String::from_utf8_lossy(self.group)
@@ -409,7 +409,7 @@ fn xack(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     let ids = args[3..].iter().map(|arg| id(arg, 0)).collect::<Result<Vec<_>>>()?;
     let Some(group) = ctx.db.stream_mut(args[1])?.and_then(|s| s.groups.get_mut(args[2])) else {
-        return Err(Fail::NoSuchKey);
+        return Err(CommandError::NoSuchKey);
     };
     let done = ids.into_iter().filter(|id| group.acknowledge(*id)).count();
     if done > 0 {
@@ -420,7 +420,7 @@ fn xack(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-const NO_KEY: Fail = Fail::text(
+const NO_KEY: CommandError = CommandError::text(
     "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM option to create an empty stream automatically.",
 );
 
@@ -432,13 +432,13 @@ fn group_options(args: &[&[u8]], creates: bool) -> Result<(bool, Option<u64>)> {
         if creates && is(word, "mkstream") {
             make = true;
         } else if is(word, "entriesread") && !words.as_slice().is_empty() {
-            read = match int(words.next().ok_or(Fail::Syntax)?)? {
-                -1 => None,
-                n => Some(
-                    u64::try_from(n)
-                        .map_err(|_| Fail::text("ERR value for ENTRIESREAD must be positive or -1"))?,
-                ),
-            };
+            read =
+                match int(words.next().ok_or(CommandError::Syntax)?)? {
+                    -1 => None,
+                    n => Some(u64::try_from(n).map_err(|_| {
+                        CommandError::text("ERR value for ENTRIESREAD must be positive or -1")
+                    })?),
+                };
         } else {
             return Err(wrong_arguments("XGROUP", args[1]));
         }
@@ -456,7 +456,7 @@ fn create(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let from = if args[4] == b"$" { last.unwrap_or(StreamId::MIN) } else { id(args[4], 0)? };
     let stream = ctx.db.stream_or_new(key)?;
     if stream.groups.contains_key(name) {
-        return Err(Fail::text("BUSYGROUP Consumer Group name already exists"));
+        return Err(CommandError::text("BUSYGROUP Consumer Group name already exists"));
     }
     stream.groups.insert(name.into(), Group::new(from, read));
     if last.is_none() {
@@ -473,7 +473,7 @@ fn create(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn group<'a>(ctx: &'a mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<&'a mut Group> {
     let stream = ctx.db.stream_mut(args[2])?.ok_or(NO_KEY)?;
     stream.groups.get_mut(args[3]).ok_or_else(|| {
-        Fail::owned(format!(
+        CommandError::owned(format!(
             "NOGROUP No such consumer group '{}' for key name '{}'",
             String::from_utf8_lossy(args[3]),
             String::from_utf8_lossy(args[2])

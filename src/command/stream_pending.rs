@@ -8,7 +8,7 @@ use super::spec::{Command, Group::Stream, flags::*, key, one};
 use super::stream_groups::Told;
 use super::stream_reads::{range_end, range_start, show_entry};
 use super::streams::{bulk_id, id};
-use super::{Fail, Result, int, is};
+use super::{CommandError, Result, int, is};
 use crate::base::num::parse_i64;
 use crate::base::time::UnixMs;
 use crate::keyspace::event;
@@ -51,9 +51,9 @@ pub(super) const COMMANDS: &[Command] = &[
         ),
 ];
 
-fn no_group(key: &[u8], group: &[u8]) -> Fail {
+fn no_group(key: &[u8], group: &[u8]) -> CommandError {
     let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
-    Fail::owned(format!("NOGROUP No such key '{key}' or consumer group '{group}'"))
+    CommandError::owned(format!("NOGROUP No such key '{key}' or consumer group '{group}'"))
 }
 
 /// What stands behind the group in XPENDING.
@@ -68,12 +68,12 @@ struct Filter<'a> {
 impl<'a> Filter<'a> {
     fn parse(words: &[&'a [u8]]) -> Result<Self> {
         if !(3..=6).contains(&words.len()) {
-            return Err(Fail::Syntax);
+            return Err(CommandError::Syntax);
         }
         let (idle, words) = if is(words[0], "idle") {
             let idle = int(words[1])?;
             if words.len() < 5 {
-                return Err(Fail::Syntax);
+                return Err(CommandError::Syntax);
             }
             (idle, &words[2..])
         } else {
@@ -223,7 +223,8 @@ impl Options {
         let mut o = Self::default();
         let mut words = words.iter();
         while let Some(&word) = words.next() {
-            let number = |value: Option<&&[u8]>, wrong| Some(parse_i64(value?).ok_or(Fail::text(wrong)));
+            let number =
+                |value: Option<&&[u8]>, wrong| Some(parse_i64(value?).ok_or(CommandError::text(wrong)));
             if is(word, "force") {
                 o.force = true;
             } else if is(word, "justid") {
@@ -246,7 +247,7 @@ impl Options {
                 o.last_id = Some(id(text, 0)?);
             } else {
                 let word = String::from_utf8_lossy(word);
-                return Err(Fail::owned(format!("ERR Unrecognized XCLAIM option '{word}'")));
+                return Err(CommandError::owned(format!("ERR Unrecognized XCLAIM option '{word}'")));
             }
         }
         // A time in the future or before 1970 counts as now: the client's clock may be wrong.
@@ -256,7 +257,7 @@ impl Options {
 }
 
 fn min_idle(arg: &[u8], wrong: &'static str) -> Result<i64> {
-    Ok(parse_i64(arg).ok_or(Fail::text(wrong))?.max(0))
+    Ok(parse_i64(arg).ok_or(CommandError::text(wrong))?.max(0))
 }
 
 fn xclaim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -330,11 +331,11 @@ fn xautoclaim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         } else if is(word, "count")
             && let Some(n) = words.next()
         {
-            let wrong = || Fail::text("ERR COUNT must be > 0");
+            let wrong = || CommandError::text("ERR COUNT must be > 0");
             let n = parse_i64(n).and_then(|n| usize::try_from(n).ok());
             count = n.filter(|n| (1..=MOST).contains(n)).ok_or_else(wrong)?;
         } else {
-            return Err(Fail::Syntax);
+            return Err(CommandError::Syntax);
         }
     }
     let now = ctx.db.now;

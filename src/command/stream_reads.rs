@@ -6,7 +6,7 @@ use super::ctx::{Block, Collections, Ctx, DONE, Outcome, TimeoutReply};
 use super::spec::{Command, Group::Stream, Keyword, behind, flags::*, key, one};
 use super::stream_groups::{GroupRead, read_group};
 use super::streams::{bulk_id, id, id_text};
-use super::{Fail, Result, bulk_item, int, is, timeout_ms};
+use super::{CommandError, Result, bulk_item, int, is, timeout_ms};
 use crate::base::time::UnixMs;
 use crate::resp::Reply;
 use crate::value::stream::Entry;
@@ -57,7 +57,7 @@ fn show_range(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], start: &[u8], end: &[u8
     for pair in args[4..].chunks(2) {
         match pair {
             [word, n] if is(word, "count") => count = Some(usize::try_from(int(n)?).unwrap_or(0)),
-            _ => return Err(Fail::Syntax),
+            _ => return Err(CommandError::Syntax),
         }
     }
     let Some(stream) = ctx.db.stream(args[1])? else {
@@ -84,7 +84,7 @@ pub(super) fn range_start(arg: &[u8]) -> Result<StreamId> {
         b"-" => Ok(StreamId::MIN),
         b"+" => Ok(StreamId::MAX),
         [b'(', rest @ ..] if !rest.is_empty() => {
-            id(rest, 0)?.next().ok_or(Fail::text("ERR invalid start ID for the interval"))
+            id(rest, 0)?.next().ok_or(CommandError::text("ERR invalid start ID for the interval"))
         }
         _ => id(arg, 0),
     }
@@ -96,7 +96,7 @@ pub(super) fn range_end(arg: &[u8]) -> Result<StreamId> {
         b"-" => Ok(StreamId::MIN),
         b"+" => Ok(StreamId::MAX),
         [b'(', rest @ ..] if !rest.is_empty() => {
-            id(rest, u64::MAX)?.previous().ok_or(Fail::text("ERR invalid end ID for the interval"))
+            id(rest, u64::MAX)?.previous().ok_or(CommandError::text("ERR invalid end ID for the interval"))
         }
         _ => id(arg, u64::MAX),
     }
@@ -135,7 +135,7 @@ impl<'a> Read<'a> {
             } else if more > 0 && is(word, "streams") {
                 if !more.is_multiple_of(2) {
                     let (name, new) = if of_group { ("xreadgroup", '>') } else { ("xread", '$') };
-                    return Err(Fail::owned(format!(
+                    return Err(CommandError::owned(format!(
                         "ERR Unbalanced '{name}' list of streams: for each stream key an ID or '{new}' must be specified."
                     )));
                 }
@@ -143,7 +143,7 @@ impl<'a> Read<'a> {
                 break;
             } else if more > 1 && is(word, "group") {
                 if !of_group {
-                    return Err(Fail::text(
+                    return Err(CommandError::text(
                         "ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.",
                     ));
                 }
@@ -151,21 +151,21 @@ impl<'a> Read<'a> {
                 at += 3;
             } else if is(word, "noack") {
                 if !of_group {
-                    return Err(Fail::text(
+                    return Err(CommandError::text(
                         "ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.",
                     ));
                 }
                 no_ack = true;
                 at += 1;
             } else {
-                return Err(Fail::Syntax);
+                return Err(CommandError::Syntax);
             }
         }
         if read.streams == 0 {
-            return Err(Fail::Syntax);
+            return Err(CommandError::Syntax);
         }
         if of_group && read.group.is_none() {
-            return Err(Fail::text("ERR Missing GROUP option for XREADGROUP"));
+            return Err(CommandError::text("ERR Missing GROUP option for XREADGROUP"));
         }
         read.group = read.group.map(|group| GroupRead { no_ack, ..group });
         Ok(read)
@@ -217,7 +217,7 @@ fn xread(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             // The last entry itself (7.4); if it was deleted, what comes after it.
             b"+" => stream.and_then(|s| s.last_id().previous()).unwrap_or(StreamId::MIN),
             b">" => {
-                return Err(Fail::text(
+                return Err(CommandError::text(
                     "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
                 ));
             }
@@ -262,18 +262,18 @@ fn close_streams(reply: &mut Reply, streams: usize, found: Reply) {
 
 fn xreadgroup(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let read = Read::parse(args, true, ctx.db.now)?;
-    let Some(group) = read.group else { return Err(Fail::Syntax) };
+    let Some(group) = read.group else { return Err(CommandError::Syntax) };
     let mut from = Vec::with_capacity(read.streams);
     for (key, text) in read.pairs(args) {
         group.check(ctx, key)?;
         from.push(match text {
             b"$" => {
-                return Err(Fail::text(
+                return Err(CommandError::text(
                     "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
                 ));
             }
             b"+" => {
-                return Err(Fail::text(
+                return Err(CommandError::text(
                     "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The + ID would just return an empty result set.",
                 ));
             }

@@ -4,7 +4,7 @@
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::Stream, flags::*, key, one};
 use super::stream_reads::show_entry;
-use super::{Fail, Result, int, is, trim_start, wrong_arguments};
+use super::{CommandError, Result, int, is, trim_start, wrong_arguments};
 use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::stream::Trim;
@@ -88,7 +88,8 @@ const INFO: &[Command] = &[
         .doc("5.0.0", "key [full-block=(FULL [COUNT count])]", "Tells about a stream."),
 ];
 
-const INVALID_ID: Fail = Fail::text("ERR Invalid stream ID specified as stream command argument");
+const INVALID_ID: CommandError =
+    CommandError::text("ERR Invalid stream ID specified as stream command argument");
 
 /// An id with both parts or only the first, for which the second is `default_seq`.
 pub(super) fn id(arg: &[u8], default_seq: u64) -> Result<StreamId> {
@@ -153,7 +154,7 @@ impl Options {
                 break;
             } else if !behind.is_empty() && (max_len || is(word, "minid")) {
                 if trim.is_some() {
-                    return Err(Fail::text(
+                    return Err(CommandError::text(
                         "ERR syntax error, MAXLEN and MINID options at the same time are not compatible",
                     ));
                 }
@@ -163,7 +164,7 @@ impl Options {
                 let threshold = args[at];
                 let keep = if max_len {
                     let n = int(threshold)?;
-                    let wrong = Fail::text("ERR The MAXLEN argument must be >= 0.");
+                    let wrong = CommandError::text("ERR The MAXLEN argument must be >= 0.");
                     Trim::MaxLen(u64::try_from(n).map_err(|_| wrong)?)
                 } else {
                     Trim::MinId(id(threshold, 0)?)
@@ -172,8 +173,10 @@ impl Options {
                 o.end = at + 1;
             } else if !behind.is_empty() && is(word, "limit") {
                 let n = int(behind[0])?;
-                limit =
-                    Some(u64::try_from(n).map_err(|_| Fail::text("ERR The LIMIT argument must be >= 0."))?);
+                limit = Some(
+                    u64::try_from(n)
+                        .map_err(|_| CommandError::text("ERR The LIMIT argument must be >= 0."))?,
+                );
                 o.end += 2;
             } else if adds && is(word, "nomkstream") {
                 o.only_existing = true;
@@ -181,7 +184,7 @@ impl Options {
             } else if adds {
                 break;
             } else {
-                return Err(Fail::Syntax);
+                return Err(CommandError::Syntax);
             }
         }
         if let Some(wrong) = match (trim, limit) {
@@ -194,7 +197,7 @@ impl Options {
             }
             _ => None,
         } {
-            return Err(Fail::text(wrong));
+            return Err(CommandError::text(wrong));
         }
         // Without a limit an approximate trim stops after a hundred full blocks.
         let usual = match ctx.limits.stream_node_max_entries {
@@ -241,14 +244,14 @@ impl NewId {
 fn xadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let key = args[1];
     let o = Options::parse(ctx, args, true)?;
-    let arity = || Fail::Arity(ctx.command.name.to_owned());
+    let arity = || CommandError::Arity(ctx.command.name.to_owned());
     let new = NewId::parse(args.get(o.end).ok_or_else(arity)?)?;
     let fields = &args[o.end + 1..];
     if fields.is_empty() || !fields.len().is_multiple_of(2) {
         return Err(arity());
     }
     if matches!(new, NewId::Exact(StreamId::MIN)) {
-        return Err(Fail::text("ERR The ID specified in XADD must be greater than 0-0"));
+        return Err(CommandError::text("ERR The ID specified in XADD must be greater than 0-0"));
     }
     let exists = ctx.db.expect_kind(key, Kind::Stream)?;
     if !exists && o.only_existing {
@@ -258,11 +261,11 @@ fn xadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let last =
         if exists { ctx.db.stream_mut(key)?.map_or(StreamId::MIN, |s| s.last_id()) } else { StreamId::MIN };
     if last == StreamId::MAX {
-        return Err(Fail::text(
+        return Err(CommandError::text(
             "ERR The stream has exhausted the last possible ID, unable to add more items",
         ));
     }
-    let id = new.after(last, u64::try_from(ctx.db.now).unwrap_or(0)).ok_or(Fail::text(
+    let id = new.after(last, u64::try_from(ctx.db.now).unwrap_or(0)).ok_or(CommandError::text(
         "ERR The ID specified in XADD is equal or smaller than the target stream top item",
     ))?;
     let stream = ctx.db.stream_or_new(key)?;
@@ -319,7 +322,7 @@ impl Kept {
 }
 
 fn xtrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let trim = Options::parse(ctx, args, false)?.trim.ok_or(Fail::Syntax)?;
+    let trim = Options::parse(ctx, args, false)?.trim.ok_or(CommandError::Syntax)?;
     let Some(stream) = ctx.db.stream_mut(args[1])? else {
         ctx.reply.int(0);
         return DONE;
@@ -362,34 +365,34 @@ fn xsetid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         match pair {
             [word, n] if is(word, "entriesadded") => {
                 let n = u64::try_from(int(n)?);
-                added = Some(n.map_err(|_| Fail::text("ERR entries_added must be positive"))?);
+                added = Some(n.map_err(|_| CommandError::text("ERR entries_added must be positive"))?);
             }
             [word, text] if is(word, "maxdeletedid") => {
                 let deleted = id(text, 0)?;
                 if last < deleted {
-                    return Err(Fail::text(
+                    return Err(CommandError::text(
                         "ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id",
                     ));
                 }
                 max_deleted = Some(deleted);
             }
-            _ => return Err(Fail::Syntax),
+            _ => return Err(CommandError::Syntax),
         }
     }
-    let stream = ctx.db.stream_mut(args[1])?.ok_or(Fail::NoSuchKey)?;
+    let stream = ctx.db.stream_mut(args[1])?.ok_or(CommandError::NoSuchKey)?;
     if last < max_deleted.unwrap_or(stream.max_deleted_id()) {
-        return Err(Fail::text(
+        return Err(CommandError::text(
             "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id",
         ));
     }
     if let Some(entry) = stream.iter().next_back() {
         if last < entry.id {
-            return Err(Fail::text(
+            return Err(CommandError::text(
                 "ERR The ID specified in XSETID is smaller than the target stream top item",
             ));
         }
         if added.is_some_and(|n| n < stream.len()) {
-            return Err(Fail::text(
+            return Err(CommandError::text(
                 "ERR The entries_added specified in XSETID is smaller than the target stream length",
             ));
         }
@@ -415,7 +418,7 @@ fn stream(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }),
         _ => return Err(wrong_arguments("XINFO", args[1])),
     };
-    let stream = ctx.db.stream(args[2])?.ok_or(Fail::NoSuchKey)?;
+    let stream = ctx.db.stream(args[2])?.ok_or(CommandError::NoSuchKey)?;
     let reply = &mut *ctx.reply;
     let nodes = stream.nodes().len() as i64;
     reply.map(if full.is_some() { 9 } else { 10 });
@@ -458,16 +461,16 @@ fn stream(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn groups(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let stream = ctx.db.stream(args[2])?.ok_or(Fail::NoSuchKey)?;
+    let stream = ctx.db.stream(args[2])?.ok_or(CommandError::NoSuchKey)?;
     super::stream_groups::show_groups(ctx.reply, stream);
     DONE
 }
 
 fn consumers(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let now = ctx.db.now;
-    let stream = ctx.db.stream(args[2])?.ok_or(Fail::NoSuchKey)?;
+    let stream = ctx.db.stream(args[2])?.ok_or(CommandError::NoSuchKey)?;
     let group = stream.groups.get(args[3]).ok_or_else(|| {
-        Fail::owned(format!(
+        CommandError::owned(format!(
             "NOGROUP No such consumer group '{}' for key name '{}'",
             String::from_utf8_lossy(args[3]),
             String::from_utf8_lossy(args[2])

@@ -2,7 +2,7 @@
 
 use super::ctx::{Collections, Ctx, DONE};
 use super::spec::{Command, Group::String, flags::*, key, one, range};
-use super::{Fail, Result, int, is};
+use super::{CommandError, Result, int, is};
 use crate::base::long_double::LongDouble;
 use crate::base::time::UnixMs;
 use crate::keyspace::db::SetExpire;
@@ -78,7 +78,7 @@ fn reply_string(ctx: &mut Ctx<'_, '_, '_>, key: &[u8]) -> Result<bool> {
     match (entry.object(), entry.value()) {
         (Some(crate::value::Value::String(shared)), _) => ctx.reply.bulk_shared(shared),
         (_, ValueRef::String(s)) => ctx.reply.bulk(s),
-        _ => return Err(Fail::WrongType),
+        _ => return Err(CommandError::WrongType),
     }
     Ok(true)
 }
@@ -114,13 +114,13 @@ impl<'a> Options<'a> {
             } else if !getex && is(arg, "get") {
                 o.get = true;
             } else {
-                let word = words.into_iter().find(|w| is(arg, w)).ok_or(Fail::Syntax)?;
+                let word = words.into_iter().find(|w| is(arg, w)).ok_or(CommandError::Syntax)?;
                 if o.when.is_some_and(|(said, _)| said != word) {
-                    return Err(Fail::Syntax);
+                    return Err(CommandError::Syntax);
                 }
                 let time = match word {
                     "keepttl" | "persist" => b"",
-                    _ => *args.next().ok_or(Fail::Syntax)?,
+                    _ => *args.next().ok_or(CommandError::Syntax)?,
                 };
                 o.when = Some((word, time));
             }
@@ -144,7 +144,7 @@ impl<'a> Options<'a> {
 /// its milliseconds must fit into 64 bits (page of SETEX: an invalid time is an error).
 fn deadline(ctx: &Ctx<'_, '_, '_>, arg: &[u8], seconds: bool, absolute: bool) -> Result<UnixMs> {
     let n = int(arg)?;
-    let invalid = || Fail::ExpireTime(ctx.command.name.to_owned());
+    let invalid = || CommandError::ExpireTime(ctx.command.name.to_owned());
     if n <= 0 {
         return Err(invalid());
     }
@@ -290,7 +290,7 @@ fn mset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn set_pairs(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<()> {
     if args.len().is_multiple_of(2) {
-        return Err(Fail::Arity(ctx.command.name.to_owned()));
+        return Err(CommandError::Arity(ctx.command.name.to_owned()));
     }
     for pair in args[1..].chunks_exact(2) {
         ctx.db.set_string(pair[0], pair[1], SetExpire::Clear);
@@ -302,7 +302,7 @@ fn set_pairs(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<()> {
 /// All or nothing: one key that exists keeps the others from being set (page of MSETNX).
 fn msetnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if args.len().is_multiple_of(2) {
-        return Err(Fail::Arity(ctx.command.name.to_owned()));
+        return Err(CommandError::Arity(ctx.command.name.to_owned()));
     }
     let any = args[1..].iter().step_by(2).any(|key| ctx.db.exists(key));
     if !any {
@@ -326,7 +326,7 @@ fn incrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn decrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     // The smallest number has no counterpart.
-    let by = int(args[2])?.checked_neg().ok_or(Fail::text("ERR decrement would overflow"))?;
+    let by = int(args[2])?.checked_neg().ok_or(CommandError::text("ERR decrement would overflow"))?;
     add(ctx, args[1], by)
 }
 
@@ -337,9 +337,9 @@ fn add(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], by: i64) -> Result {
         let old = match old {
             None => 0,
             Some(ValueRef::String(s)) => int(s)?,
-            Some(_) => return Err(Fail::WrongType),
+            Some(_) => return Err(CommandError::WrongType),
         };
-        new = old.checked_add(by).ok_or(Fail::text("ERR increment or decrement would overflow"))?;
+        new = old.checked_add(by).ok_or(CommandError::text("ERR increment or decrement would overflow"))?;
         Ok(digits.format(new))
     })?;
     ctx.db.changed(key, event::INCRBY);
@@ -353,12 +353,12 @@ fn incrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     ctx.db.update_string(key, |old| {
         let old = match old {
             None => LongDouble::ZERO,
-            Some(ValueRef::String(s)) => LongDouble::parse(s).ok_or(Fail::NotFloat)?,
-            Some(_) => return Err(Fail::WrongType),
+            Some(ValueRef::String(s)) => LongDouble::parse(s).ok_or(CommandError::NotFloat)?,
+            Some(_) => return Err(CommandError::WrongType),
         };
-        let new = old + LongDouble::parse(by).ok_or(Fail::NotFloat)?;
+        let new = old + LongDouble::parse(by).ok_or(CommandError::NotFloat)?;
         if !new.is_finite() {
-            return Err(Fail::text("ERR increment would produce NaN or Infinity"));
+            return Err(CommandError::text("ERR increment would produce NaN or Infinity"));
         }
         text = new.to_string();
         Ok(text.as_bytes())
@@ -382,7 +382,7 @@ pub(super) fn longest(ctx: &Ctx<'_, '_, '_>) -> usize {
 fn check_length(len: Option<usize>, longest: usize) -> Result<()> {
     match len {
         Some(len) if len <= longest => Ok(()),
-        _ => Err(Fail::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)")),
+        _ => Err(CommandError::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)")),
     }
 }
 
@@ -410,7 +410,9 @@ fn append(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn setrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (key, part) = (args[1], args[3]);
     let offset = int(args[2])?;
-    let Ok(offset) = usize::try_from(offset) else { return Err(Fail::text("ERR offset is out of range")) };
+    let Ok(offset) = usize::try_from(offset) else {
+        return Err(CommandError::text("ERR offset is out of range"));
+    };
     let longest = longest(ctx);
     let len = edit(
         ctx,
@@ -481,7 +483,7 @@ fn getrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match ctx.db.read(args[1]) {
         None => ctx.reply.bulk(b""),
         Some(ValueRef::String(s)) => ctx.reply.bulk(slice(s, start, end)),
-        Some(_) => return Err(Fail::WrongType),
+        Some(_) => return Err(CommandError::WrongType),
     }
     DONE
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ctx::{Ctx, DONE, Outcome, Transaction};
 use super::spec::{Command, Group::Transactions, flags::*, key, range};
-use super::{Fail, Result};
+use super::{CommandError, Result};
 
 pub(super) const COMMANDS: &[Command] = &[
     Command::new("multi", 1, Transactions, multi)
@@ -31,7 +31,7 @@ pub(super) const COMMANDS: &[Command] = &[
 
 fn multi(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     if ctx.client.in_multi() {
-        return Err(Fail::text("ERR MULTI calls can not be nested"));
+        return Err(CommandError::text("ERR MULTI calls can not be nested"));
     }
     ctx.client.begin_multi();
     ctx.reply.ok();
@@ -40,14 +40,14 @@ fn multi(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 
 fn exec(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     if !ctx.client.in_multi() {
-        return Err(Fail::text("ERR EXEC without MULTI"));
+        return Err(CommandError::text("ERR EXEC without MULTI"));
     }
     Ok(Outcome::Transaction(Transaction::Exec))
 }
 
 fn discard(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     if !ctx.client.in_multi() {
-        return Err(Fail::text("ERR DISCARD without MULTI"));
+        return Err(CommandError::text("ERR DISCARD without MULTI"));
     }
     ctx.reply.ok();
     Ok(Outcome::Transaction(Transaction::Discard))
@@ -55,7 +55,7 @@ fn discard(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 
 fn watch(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if ctx.client.in_multi() {
-        return Err(Fail::text("ERR WATCH inside MULTI is not allowed"));
+        return Err(CommandError::text("ERR WATCH inside MULTI is not allowed"));
     }
     let dirty = Arc::clone(ctx.client.dirty.get_or_insert_default());
     for key in &args[1..] {

@@ -13,7 +13,7 @@ use crate::cluster::view::View;
 use crate::command::client::{Client, Queued};
 use crate::command::spec::flags;
 use crate::command::table::CommandEntry;
-use crate::command::{Command, Fail, gate, is};
+use crate::command::{Command, CommandError, gate, is};
 use crate::keyspace::{Db, Locked};
 use crate::resp::Reply;
 
@@ -34,9 +34,9 @@ pub(super) struct Admitted<'a> {
 }
 
 /// The reply to a name that is no command.
-pub(super) fn unknown_command(args: &[&[u8]]) -> Fail {
+pub(super) fn unknown_command(args: &[&[u8]]) -> CommandError {
     if ["post", "host:"].iter().any(|word| is(args[0], word)) {
-        return Fail::OtherProtocol;
+        return CommandError::OtherProtocol;
     }
     let mut text = String::from("ERR unknown command '");
     text.push_str(&shown(args[0], 128));
@@ -52,11 +52,11 @@ pub(super) fn unknown_command(args: &[&[u8]]) -> Fail {
         text.push_str(&part);
         text.push_str("' ");
     }
-    Fail::owned(text)
+    CommandError::owned(text)
 }
 
-pub(super) fn unknown_subcommand(container: &str, word: &[u8]) -> Fail {
-    Fail::owned(format!(
+pub(super) fn unknown_subcommand(container: &str, word: &[u8]) -> CommandError {
+    CommandError::owned(format!(
         "ERR unknown subcommand '{}'. Try {} HELP.",
         shown(word, 128),
         container.to_ascii_uppercase()
@@ -121,7 +121,7 @@ impl Executor {
     ) -> Result<(), After> {
         let context = if client.in_multi() { Context::Multi } else { Context::Toplevel };
         let Err((_, reason)) = self.check_rights(host, client, call, context) else { return Ok(()) };
-        let fail = Fail::owned(format!("NOPERM {reason}"));
+        let fail = CommandError::owned(format!("NOPERM {reason}"));
         let fail = self.note_refusal(client, Some(entry.command), fail);
         self.reject(call.id, &fail, reply);
         Err(After::Done)
@@ -145,13 +145,13 @@ impl Executor {
             return Ok(());
         }
         let subscribed = || {
-            Fail::owned(format!(
+            CommandError::owned(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
                 entry.name
             ))
         };
         let refusal = match self.refusal(host, bits, call.now) {
-            Some(text) => Some(Fail::Text(text)),
+            Some(text) => Some(CommandError::Text(text)),
             None if bits & gate::SUBSCRIBED != 0 => Some(subscribed()),
             None => None,
         };
@@ -188,14 +188,14 @@ impl Executor {
             Some(view) => route.check(view, client, admitted.asking),
             // Before the node knows of the cluster it serves no key.
             None if route.is_keyless() => Ok(()),
-            None => Err(Fail::text("CLUSTERDOWN The cluster is down")),
+            None => Err(CommandError::text("CLUSTERDOWN The cluster is down")),
         };
         admitted.route = Some(route);
         checked.map_err(|fail| self.send_away(client, call.id, &fail, reply))
     }
 
     /// Answers with a redirection, or with why the cluster does not serve.
-    fn send_away(&mut self, client: &mut Client, id: usize, fail: &Fail, reply: &mut Reply) -> After {
+    fn send_away(&mut self, client: &mut Client, id: usize, fail: &CommandError, reply: &mut Reply) -> After {
         if let Some(multi) = client.multi_mut() {
             multi.aborted = true;
         }
@@ -232,7 +232,7 @@ impl Executor {
         admitted: &Admitted<'_>,
         client: &Client,
         now: UnixMs,
-    ) -> Result<(), Fail> {
+    ) -> Result<(), CommandError> {
         let view = self.view.load().as_deref();
         let moving = |slot: &u16| view.is_some_and(|view| view.slot(*slot).is_moving());
         let Some(slot) = route.slot().filter(moving) else { return Ok(()) };
@@ -274,7 +274,7 @@ impl Executor {
         asking: bool,
         now: UnixMs,
         locked: &mut Locked<'_>,
-    ) -> Result<(), Fail> {
+    ) -> Result<(), CommandError> {
         let Some(view) = self.view.load().as_deref() else { return Ok(()) };
         if routed_by != Some(std::ptr::from_ref(view)) {
             route.check(view, client, asking)?;
@@ -292,12 +292,12 @@ impl Executor {
         &mut self,
         client: &mut Client,
         command: Option<&'static Command>,
-        fail: Fail,
-    ) -> Fail {
+        fail: CommandError,
+    ) -> CommandError {
         let commands = &self.shared.commands;
         let named = |name: &str| commands.find(name.as_bytes()).map(|id| commands.get(id).command);
         let command = match &fail {
-            Fail::Arity(name) => command.or_else(|| named(name)),
+            CommandError::Arity(name) => command.or_else(|| named(name)),
             _ => command,
         };
         if command.is_some_and(|c| c.has(flags::RUNS_QUEUE)) {
@@ -305,7 +305,7 @@ impl Executor {
             self.unwatch(client);
             let why = fail.to_string();
             let why = why.strip_prefix("ERR ").unwrap_or(&why);
-            return Fail::owned(format!("EXECABORT Transaction discarded because of: {why}"));
+            return CommandError::owned(format!("EXECABORT Transaction discarded because of: {why}"));
         }
         if let Some(multi) = client.multi_mut() {
             multi.aborted = true;
@@ -366,7 +366,7 @@ impl Executor {
         }
         if command.has(flags::NO_MULTI) {
             multi.aborted = true;
-            self.reject(call.id, &Fail::text("ERR Command not allowed inside a transaction"), reply);
+            self.reject(call.id, &CommandError::text("ERR Command not allowed inside a transaction"), reply);
         } else {
             multi.bytes += call.args.iter().map(|a| a.len()).sum::<usize>();
             let argv = call.args.iter().map(|a| a.to_vec()).collect();

@@ -9,7 +9,7 @@ use super::{After, Blocked, Executor, Host, lock_set};
 use crate::acl::log::Context;
 use crate::base::time::UnixMs;
 use crate::command::spec::flags;
-use crate::command::{Block, Client, Fail, Group};
+use crate::command::{Block, Client, CommandError, Group};
 use crate::keyspace::db::Expiring;
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Db, Locked};
@@ -47,7 +47,7 @@ impl Executor {
 
     /// Whether this node still serves what a blocked client waits for; else what it is to be told. While a slot
     /// moves the client waits on, whichever end this node is.
-    pub fn still_serves(&mut self, client: &Client, argv: &[&[u8]]) -> Result<(), Fail> {
+    pub fn still_serves(&mut self, client: &Client, argv: &[&[u8]]) -> Result<(), CommandError> {
         let Some(id) = self.shared.commands.find(argv[0]) else { return Ok(()) };
         let Some(view) = self.view.load().as_deref() else { return Ok(()) };
         Route::of(self.shared.commands.get(id).command, argv).check(view, client, true)
@@ -102,7 +102,7 @@ impl Executor {
         {
             // Its rights have gone while it waited.
             reply.set_resp3(client.resp3);
-            self.reject(id, &Fail::owned(format!("NOPERM {reason}")), &mut reply);
+            self.reject(id, &CommandError::owned(format!("NOPERM {reason}")), &mut reply);
             self.unblock(waiter, locked, now);
             return host.deliver(waiter, reply, 0);
         }

@@ -16,7 +16,7 @@ use super::{After, Executor, Host};
 use crate::base::time::UnixMs;
 use crate::command::client::Role;
 use crate::command::spec::flags;
-use crate::command::{Block, Client, Command, Ctx, Fail, Outcome, Transaction, gate};
+use crate::command::{Block, Client, Command, CommandError, Ctx, Outcome, Transaction, gate};
 use crate::keyspace::board::Busy;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::{Db, Hashed, Locked};
@@ -211,7 +211,7 @@ impl Executor {
 
     /// Answers a command that was called with an error.
     #[cold]
-    fn fail(&mut self, id: usize, fail: &Fail, reply: &mut Reply) {
+    fn fail(&mut self, id: usize, fail: &CommandError, reply: &mut Reply) {
         let text = fail.to_string();
         reply.error(&text);
         self.stats.count_failed(id, &text);

@@ -15,7 +15,7 @@ use crate::base::time::UnixMs;
 use crate::cluster::view::View;
 use crate::command::spec::flags;
 use crate::command::table::CommandEntry;
-use crate::command::{Client, Command, CommandTable, Fail, TimeoutReply, gate};
+use crate::command::{Client, Command, CommandError, CommandTable, TimeoutReply, gate};
 use crate::keyspace::board::Busy;
 use crate::keyspace::db::{Expiring, Notice};
 use crate::keyspace::tracking::Stale;
@@ -266,7 +266,7 @@ impl Executor {
 
     /// Finds the command that `args` call: its id, or the error reply.
     #[inline(always)]
-    pub fn look_up(&self, args: &[&[u8]]) -> Result<usize, Fail> {
+    pub fn look_up(&self, args: &[&[u8]]) -> Result<usize, CommandError> {
         if let Some(id) = self.shared.commands.find(args[0]) {
             let entry = self.shared.commands.get(id);
             if entry.subcommands.is_empty() && entry.command.accepts(args.len()) {
@@ -277,7 +277,7 @@ impl Executor {
     }
 
     #[cold]
-    fn look_up_odd(&self, args: &[&[u8]]) -> Result<usize, Fail> {
+    fn look_up_odd(&self, args: &[&[u8]]) -> Result<usize, CommandError> {
         let Some(id) = self.shared.commands.find(args[0]) else { return Err(admit::unknown_command(args)) };
         let entry = self.shared.commands.get(id);
         if !entry.subcommands.is_empty() && args.len() > 1 {
@@ -286,15 +286,20 @@ impl Executor {
         self.fitting(id, entry, args)
     }
 
-    fn fitting(&self, id: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, Fail> {
+    fn fitting(&self, id: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, CommandError> {
         if !entry.command.accepts(args.len()) {
             self.stats.reject(id);
-            return Err(Fail::Arity(entry.name.clone()));
+            return Err(CommandError::Arity(entry.name.clone()));
         }
         Ok(id)
     }
 
-    fn look_up_sub(&self, container: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, Fail> {
+    fn look_up_sub(
+        &self,
+        container: usize,
+        entry: &CommandEntry,
+        args: &[&[u8]],
+    ) -> Result<usize, CommandError> {
         let Some(id) = self.shared.commands.find_sub(container, args[1]) else {
             return Err(admit::unknown_subcommand(&entry.name, args[1]));
         };
@@ -492,7 +497,7 @@ impl Executor {
     }
 
     /// Answers a command that is not called with an error.
-    fn reject(&mut self, id: usize, fail: &Fail, reply: &mut Reply) {
+    fn reject(&mut self, id: usize, fail: &CommandError, reply: &mut Reply) {
         let text = fail.to_string();
         reply.error(&text);
         self.stats.count_rejected(id, &text);

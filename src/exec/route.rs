@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use crate::base::crc16::key_slot;
 use crate::cluster::view::View;
 use crate::command::spec::{KeyPositions, flags};
-use crate::command::{Client, Command, Fail};
+use crate::command::{Client, Command, CommandError};
 use crate::keyspace::Db;
 
 /// What of a command matters for its route; for EXEC the sum of what it will run.
@@ -60,24 +60,26 @@ impl<'a> Route<'a> {
     }
 
     /// Whether this node serves the command, as far as can be told without looking at keys.
-    pub fn check(&self, view: &View, client: &Client, asking: bool) -> Result<(), Fail> {
+    pub fn check(&self, view: &View, client: &Client, asking: bool) -> Result<(), CommandError> {
         let Some(slot) = self.slot else { return Ok(()) };
         let state = view.slot(slot);
         if state.owner().is_none() {
-            return Err(Fail::text("CLUSTERDOWN Hash slot not served"));
+            return Err(CommandError::text("CLUSTERDOWN Hash slot not served"));
         }
         if self.crosses {
-            return Err(Fail::text("CROSSSLOT Keys in request don't hash to the same slot"));
+            return Err(CommandError::text("CROSSSLOT Keys in request don't hash to the same slot"));
         }
         if !view.is_ok() {
             if self.channel {
                 if !view.allow_pubsubshard_when_down {
-                    return Err(Fail::text("CLUSTERDOWN The cluster is down"));
+                    return Err(CommandError::text("CLUSTERDOWN The cluster is down"));
                 }
             } else if !view.allow_reads_when_down {
-                return Err(Fail::text("CLUSTERDOWN The cluster is down"));
+                return Err(CommandError::text("CLUSTERDOWN The cluster is down"));
             } else if self.writes {
-                return Err(Fail::text("CLUSTERDOWN The cluster is down and only accepts read commands"));
+                return Err(CommandError::text(
+                    "CLUSTERDOWN The cluster is down and only accepts read commands",
+                ));
             }
         }
         if state.is_mine() || (self.anywhere && state.is_importing()) {
@@ -90,13 +92,13 @@ impl<'a> Route<'a> {
         if state.is_my_primarys() && (self.channel || (client.readonly && !self.writes)) {
             return Ok(());
         }
-        Err(Fail::owned(
+        Err(CommandError::owned(
             view.moved(slot, client.tls).unwrap_or_else(|| "CLUSTERDOWN Hash slot not served".into()),
         ))
     }
 
     /// Whether the keys are here, in a slot that is moving. The shard is locked.
-    pub fn check_keys(&self, view: &View, client: &Client, db: &Db<'_, '_>) -> Result<(), Fail> {
+    pub fn check_keys(&self, view: &View, client: &Client, db: &Db<'_, '_>) -> Result<(), CommandError> {
         let Some(slot) = self.slot else { return Ok(()) };
         let state = view.slot(slot);
         let importing = state.is_importing() && !state.is_mine();
@@ -108,7 +110,7 @@ impl<'a> Route<'a> {
         if present == self.keys.len() {
             return Ok(());
         }
-        let try_again = Fail::text("TRYAGAIN Multiple keys request during rehashing of slot");
+        let try_again = CommandError::text("TRYAGAIN Multiple keys request during rehashing of slot");
         if importing {
             // One key named twice is one key.
             let several = self.keys.iter().any(|key| *key != self.keys[0]);
@@ -117,7 +119,7 @@ impl<'a> Route<'a> {
         if present > 0 {
             return Err(try_again);
         }
-        Err(Fail::owned(
+        Err(CommandError::owned(
             view.ask(slot, client.tls).unwrap_or_else(|| "CLUSTERDOWN Hash slot not served".into()),
         ))
     }

@@ -45,7 +45,7 @@ use crate::base::time::UnixMs;
 use crate::command::client::{Aside, Role};
 use crate::command::rights::Errand;
 use crate::command::spec::{Begin, flags};
-use crate::command::{Client, Command, Fail, gate};
+use crate::command::{Client, Command, CommandError, gate};
 use crate::keyspace::board::{Busy, Reason};
 use crate::keyspace::locks::PATIENCE;
 use crate::keyspace::{LockSet, Locked};
@@ -156,14 +156,19 @@ fn names_declared_keys(shared: &Shared, arguments: &[Argument<'_>]) -> bool {
 }
 
 /// The keys and other arguments of a call.
-fn given<'a>(args: &'a [&'a [u8]], of_function: bool) -> Result<Given<'a>, Fail> {
-    let wrong = if of_function { Fail::text("ERR Bad number of keys provided") } else { Fail::NotInteger };
+fn given<'a>(args: &'a [&'a [u8]], of_function: bool) -> Result<Given<'a>, CommandError> {
+    let wrong = if of_function {
+        CommandError::text("ERR Bad number of keys provided")
+    } else {
+        CommandError::NotInteger
+    };
     let count = parse_i64(args[2]).ok_or(wrong)?;
     let rest = &args[3..];
     if count > rest.len() as i64 {
-        return Err(Fail::text("ERR Number of keys can't be greater than number of args"));
+        return Err(CommandError::text("ERR Number of keys can't be greater than number of args"));
     }
-    let count = usize::try_from(count).map_err(|_| Fail::text("ERR Number of keys can't be negative"))?;
+    let count =
+        usize::try_from(count).map_err(|_| CommandError::text("ERR Number of keys can't be negative"))?;
     let (keys, args) = rest.split_at(count);
     Ok(Given { keys, args })
 }
@@ -243,12 +248,12 @@ impl Executor {
         &mut self,
         of_primary: bool,
         call: &'a Call<'a>,
-    ) -> Result<(Subject, Given<'a>), Fail> {
+    ) -> Result<(Subject, Given<'a>), CommandError> {
         let (of_function, by_sha, read_only) = named_by(call.command);
         let store = &self.shared.scripts;
         if of_function {
             let found = store.libraries().function(call.args[1]).cloned();
-            let (library, function) = found.ok_or(Fail::text("ERR Function not found"))?;
+            let (library, function) = found.ok_or(CommandError::text("ERR Function not found"))?;
             let given = given(call.args, true)?;
             let subject = Subject::Function(library, function);
             self.may_begin(of_primary, subject.flags(), read_only)?;
@@ -256,7 +261,9 @@ impl Executor {
         }
         let given = given(call.args, false)?;
         let script = if by_sha {
-            store.script(call.args[1]).ok_or(Fail::text("NOSCRIPT No matching script. Please use EVAL."))?
+            store
+                .script(call.args[1])
+                .ok_or(CommandError::text("NOSCRIPT No matching script. Please use EVAL."))?
         } else {
             store.keep(call.args[1], false)?
         };
@@ -265,39 +272,41 @@ impl Executor {
     }
 
     /// What the flags of a script refuse. One that says nothing of itself is looked at command by command.
-    fn may_begin(&self, of_primary: bool, of_script: Flags, read_only: bool) -> Result<(), Fail> {
+    fn may_begin(&self, of_primary: bool, of_script: Flags, read_only: bool) -> Result<(), CommandError> {
         const MASTERDOWN: &str =
             "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
         let bits = self.shared.gate.load(Ordering::Relaxed);
         if of_script.has(Flags::SILENT) && bits & gate::STALE != 0 && !of_primary {
-            return Err(Fail::text(MASTERDOWN));
+            return Err(CommandError::text(MASTERDOWN));
         }
         if of_script.has(Flags::SILENT) || of_primary {
             return Ok(());
         }
         let writes = !of_script.has(Flags::NO_WRITES);
         if bits & gate::CLUSTER != 0 && of_script.has(Flags::NO_CLUSTER) {
-            return Err(Fail::text("ERR Can not run script on cluster, 'no-cluster' flag is set."));
+            return Err(CommandError::text("ERR Can not run script on cluster, 'no-cluster' flag is set."));
         }
         if read_only && writes {
-            return Err(Fail::text("ERR Can not execute a script with write flag using *_ro command."));
+            return Err(CommandError::text(
+                "ERR Can not execute a script with write flag using *_ro command.",
+            ));
         }
         if writes && bits & gate::READ_ONLY != 0 {
-            return Err(Fail::text("READONLY You can't write against a read only replica."));
+            return Err(CommandError::text("READONLY You can't write against a read only replica."));
         }
         if bits & gate::STALE != 0 && !of_script.has(Flags::ALLOW_STALE) {
-            return Err(Fail::text(MASTERDOWN));
+            return Err(CommandError::text(MASTERDOWN));
         }
         if writes && bits & gate::SAVE_FAILED != 0 {
-            return Err(Fail::text(
+            return Err(CommandError::text(
                 "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
             ));
         }
         if writes && bits & gate::FEW_REPLICAS != 0 {
-            return Err(Fail::text("NOREPLICAS Not enough good replicas to write."));
+            return Err(CommandError::text("NOREPLICAS Not enough good replicas to write."));
         }
         if writes && !of_script.has(Flags::ALLOW_OOM) && self.lacks_memory {
-            return Err(Fail::text(
+            return Err(CommandError::text(
                 "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
             ));
         }
@@ -425,15 +434,15 @@ impl Executor {
         After::Done
     }
 
-    fn busy_fail(&self) -> Fail {
+    fn busy_fail(&self) -> CommandError {
         busy_fail(&self.shared.scripts)
     }
 }
 
 /// -BUSY, in the words for a script or for a function.
-pub fn busy_fail(store: &Store) -> Fail {
+pub fn busy_fail(store: &Store) -> CommandError {
     let of_function = store.running().first().is_some_and(|running| running.function.is_some());
-    Fail::text(if of_function {
+    CommandError::text(if of_function {
         "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
     } else {
         "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
@@ -614,7 +623,7 @@ impl Calls for Run<'_, '_> {
         };
         let id = match self.executor.look_up(args) {
             Ok(id) => id,
-            Err(Fail::Arity(_)) => {
+            Err(CommandError::Arity(_)) => {
                 return refuse(self, reply, "ERR Wrong number of args calling Redis command from script");
             }
             Err(_) => return refuse(self, reply, "ERR Unknown Redis command called from script"),

@@ -12,7 +12,7 @@ use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::client::Multi;
 use crate::command::spec::flags;
-use crate::command::{Client, Fail, Transaction, gate};
+use crate::command::{Client, CommandError, Transaction, gate};
 use crate::keyspace::{Db, LockSet, Locked};
 use crate::resp::Reply;
 
@@ -154,7 +154,7 @@ impl Executor {
         plan: &Plan,
         asking: bool,
         now: UnixMs,
-    ) -> Result<(), Fail> {
+    ) -> Result<(), CommandError> {
         if client.role.is_obeyed() {
             return Ok(());
         }
@@ -162,7 +162,9 @@ impl Executor {
             route_of(multi).check(view, client, asking)?;
         }
         match self.refusal(host, self.shared.gate.load(Ordering::Relaxed) & plan.needs, now) {
-            Some(text) => Err(Fail::owned(format!("EXECABORT Transaction discarded because of: {text}"))),
+            Some(text) => {
+                Err(CommandError::owned(format!("EXECABORT Transaction discarded because of: {text}")))
+            }
             None => Ok(()),
         }
     }
@@ -174,7 +176,7 @@ impl Executor {
         asking: bool,
         now: UnixMs,
         locked: &mut Locked<'_>,
-    ) -> Result<(), Fail> {
+    ) -> Result<(), CommandError> {
         if client.role.is_obeyed() || self.view.load().is_none() {
             return Ok(());
         }
@@ -213,7 +215,7 @@ impl Executor {
             if self.is_restricted(client)
                 && let Err((denial, _)) = self.check_rights(host, client, &call, Context::Multi)
             {
-                self.reject(call.id, &Fail::owned(refused_in_exec(denial)), reply);
+                self.reject(call.id, &CommandError::owned(refused_in_exec(denial)), reply);
                 continue;
             }
             self.stopwatch.start();

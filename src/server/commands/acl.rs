@@ -12,7 +12,7 @@ use crate::base::hex::hex;
 use crate::command::help::help;
 use crate::command::rights::Errand;
 use crate::command::spec::{EVERYWHERE, Group::Server, KeyPositions, flags::*};
-use crate::command::{Command, CommandTable, Ctx, DONE, Fail, Result, int, is, wrong_arguments};
+use crate::command::{Command, CommandError, CommandTable, Ctx, DONE, Result, int, is, wrong_arguments};
 use crate::resp::Reply;
 use crate::server::commands::node;
 use crate::server::disk::config_file;
@@ -167,10 +167,10 @@ fn describe_selector(selector: &Selector, reply: &mut Reply) {
 fn setuser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let node = node(ctx);
     let name = file::user_name(args[2])
-        .ok_or(Fail::text("ERR Usernames can't contain spaces or null characters"))?;
+        .ok_or(CommandError::text("ERR Usernames can't contain spaces or null characters"))?;
     let words = merge_selectors(&args[3..]).map_err(|begin| {
         let begin = String::from_utf8_lossy(begin);
-        Fail::owned(format!("ERR Unmatched parenthesis in acl selector starting at '{begin}'."))
+        CommandError::owned(format!("ERR Unmatched parenthesis in acl selector starting at '{begin}'."))
     })?;
     let _one_at_a_time = node.config_change.lock();
     let rules = rules(node, &node.config.load());
@@ -179,7 +179,7 @@ fn setuser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     for word in &words {
         rules.apply(&mut user, word).map_err(|error| {
             let word = String::from_utf8_lossy(word);
-            Fail::owned(format!("ERR Error in ACL SETUSER modifier '{word}': {error}"))
+            CommandError::owned(format!("ERR Error in ACL SETUSER modifier '{word}': {error}"))
         })?;
     }
     let name = Arc::clone(&user.name);
@@ -195,7 +195,7 @@ fn deluser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let mut deleted = 0;
     for name in &args[2..] {
         if *name == DEFAULT_USER.as_bytes() {
-            return Err(Fail::text("ERR The 'default' user cannot be removed"));
+            return Err(CommandError::text("ERR The 'default' user cannot be removed"));
         }
         if node.accounts.remove(name, &node.shared.commands) {
             deleted += 1;
@@ -215,7 +215,8 @@ fn cat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let names: Vec<&str> = match &args[2..] {
         [] => category::names(!0).collect(),
         [name] => {
-            let unknown = || Fail::owned(format!("ERR Unknown category '{}'", String::from_utf8_lossy(name)));
+            let unknown =
+                || CommandError::owned(format!("ERR Unknown category '{}'", String::from_utf8_lossy(name)));
             let bit = category::find(name).ok_or_else(unknown)?;
             let catalog: &dyn Catalog = ctx.commands;
             let ids = (0..catalog.count()).filter(|id| catalog.categories(*id) & bit != 0);
@@ -239,14 +240,14 @@ fn find_command(table: &CommandTable, args: &[&[u8]]) -> Option<usize> {
 
 fn dryrun(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let missing = |what: &str, name: &[u8]| {
-        Fail::owned(format!("ERR {what} '{}' not found", String::from_utf8_lossy(name)))
+        CommandError::owned(format!("ERR {what} '{}' not found", String::from_utf8_lossy(name)))
     };
     let user = node(ctx).accounts.get(args[2]).ok_or_else(|| missing("User", args[2]))?;
     let words = &args[3..];
     let id = find_command(ctx.commands, words).ok_or_else(|| missing("Command", words[0]))?;
     let entry = ctx.commands.get(id);
     if !entry.command.accepts(words.len()) {
-        return Err(Fail::Arity(entry.original.clone()));
+        return Err(CommandError::Arity(entry.original.clone()));
     }
     let errand = Errand { id, entry, args: words };
     match user.check(&errand) {
@@ -264,13 +265,13 @@ fn genpass(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         _ => return Err(wrong_arguments("ACL", args[1])),
     };
     if !(1..=4096).contains(&bits) {
-        return Err(Fail::text(
+        return Err(CommandError::text(
             "ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096",
         ));
     }
     let digits = (bits as usize).div_ceil(4);
     let random = random_bytes(digits.div_ceil(2))
-        .map_err(|e| Fail::owned(format!("ERR No random numbers can be had: {}", words(&e))))?;
+        .map_err(|e| CommandError::owned(format!("ERR No random numbers can be had: {}", words(&e))))?;
     let mut text = hex(&random);
     text.truncate(digits);
     ctx.reply.bulk_str(&text);
@@ -284,7 +285,7 @@ fn random_bytes(count: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-const NO_FILE: Fail = Fail::text(
+const NO_FILE: CommandError = CommandError::text(
     "ERR This Redis instance is not configured to use an ACL file. You may want to specify users via the ACL SETUSER command and then issue a CONFIG REWRITE (assuming you have a Redis configuration file set) in order to store users in the Redis configuration.",
 );
 
@@ -297,7 +298,7 @@ fn load(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     }
     let _one_at_a_time = node.config_change.lock();
     let read = read_users(node, &config.aclfile);
-    let users = read.map_err(|error| Fail::owned(format!("ERR {error}")))?;
+    let users = read.map_err(|error| CommandError::owned(format!("ERR {error}")))?;
     node.accounts.replace(users, &node.shared.commands);
     node.rights_changed(None);
     node.close_links_of_deleted_users();
@@ -325,7 +326,7 @@ fn save(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let text = file::write(users.iter().map(AsRef::as_ref));
     config_file::replace(Path::new(&config.aclfile), &text).map_err(|error| {
         tracing::warn!("Writing ACL file '{}': {}", config.aclfile, words(&error));
-        Fail::text(
+        CommandError::text(
             "ERR There was an error trying to save the ACLs. Please check the server logs for more information",
         )
     })?;

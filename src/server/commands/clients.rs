@@ -8,7 +8,9 @@ use crate::command::client::ReplyMode;
 use crate::command::connection::check_name;
 use crate::command::help::help;
 use crate::command::spec::{EVERYWHERE, Group::Connection, flags::*};
-use crate::command::{Client, Command, Ctx, DONE, Fail, Result, int, is, timeout_ms, wrong_arguments};
+use crate::command::{
+    Client, Command, CommandError, Ctx, DONE, Result, int, is, timeout_ms, wrong_arguments,
+};
 use crate::server::commands::{age_seconds, node, tracking};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::clients::{ClientEntry, ClientKind, ClientState};
@@ -178,10 +180,10 @@ fn setinfo(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     } else if is(args[2], "lib-ver") {
         &mut ctx.client.lib_ver
     } else {
-        return Err(Fail::owned(format!("ERR Unrecognized option '{word}'")));
+        return Err(CommandError::owned(format!("ERR Unrecognized option '{word}'")));
     };
     if !clean {
-        return Err(Fail::owned(format!(
+        return Err(CommandError::owned(format!(
             "ERR {word} cannot contain spaces, newlines or special characters."
         )));
     }
@@ -197,7 +199,7 @@ fn on_or_off(word: &[u8]) -> Result<bool> {
     } else if is(word, "off") {
         Ok(false)
     } else {
-        Err(Fail::Syntax)
+        Err(CommandError::Syntax)
     }
 }
 
@@ -226,7 +228,7 @@ fn reply(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             ctx.client.reply_mode = ReplyMode::SkipNext;
         }
     } else {
-        return Err(Fail::Syntax);
+        return Err(CommandError::Syntax);
     }
     DONE
 }
@@ -242,8 +244,9 @@ fn info(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn kind(name: &[u8]) -> Result<ClientKind> {
-    ClientKind::from_name(name)
-        .ok_or_else(|| Fail::owned(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name))))
+    ClientKind::from_name(name).ok_or_else(|| {
+        CommandError::owned(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name)))
+    })
 }
 
 /// Which clients CLIENT LIST shows.
@@ -261,11 +264,12 @@ impl ListFilter {
             [word, ids @ ..] if is(word, "id") && !ids.is_empty() => {
                 // No client has a number below 1: such a one is found by nobody.
                 let number = |n| u64::try_from(n).unwrap_or(0);
-                let ids =
-                    ids.iter().map(|id| int(id).map(number).map_err(|_| Fail::text("ERR Invalid client ID")));
+                let ids = ids
+                    .iter()
+                    .map(|id| int(id).map(number).map_err(|_| CommandError::text("ERR Invalid client ID")));
                 Ok(Self::Ids(ids.collect::<Result<_>>()?))
             }
-            _ => Err(Fail::Syntax),
+            _ => Err(CommandError::Syntax),
         }
     }
 }
@@ -313,7 +317,7 @@ impl<'a> KillFilter<'a> {
             max_age: None,
             skip_me: true,
         };
-        let (pairs, []) = words.as_chunks::<2>() else { return Err(Fail::Syntax) };
+        let (pairs, []) = words.as_chunks::<2>() else { return Err(CommandError::Syntax) };
         for [option, value] in pairs {
             filter.read(node, option, value)?;
         }
@@ -323,11 +327,12 @@ impl<'a> KillFilter<'a> {
     fn read(&mut self, node: &Node, option: &[u8], value: &'a [u8]) -> Result<()> {
         if is(option, "id") {
             let id = int(value).ok().filter(|id| *id > 0);
-            self.id = Some(id.ok_or(Fail::text("ERR client-id should be greater than 0"))? as u64);
+            self.id = Some(id.ok_or(CommandError::text("ERR client-id should be greater than 0"))? as u64);
         } else if is(option, "maxage") {
-            let age = int(value).map_err(|_| Fail::text("ERR maxage is not an integer or out of range"))?;
+            let age =
+                int(value).map_err(|_| CommandError::text("ERR maxage is not an integer or out of range"))?;
             let age = u64::try_from(age).ok().filter(|age| *age > 0);
-            self.max_age = Some(age.ok_or(Fail::text("ERR maxage should be greater than 0"))?);
+            self.max_age = Some(age.ok_or(CommandError::text("ERR maxage should be greater than 0"))?);
         } else if is(option, "type") {
             self.kind = Some(kind(value)?);
         } else if is(option, "addr") {
@@ -336,17 +341,20 @@ impl<'a> KillFilter<'a> {
             self.local_address = Some(value);
         } else if is(option, "user") {
             if node.accounts.get(value).is_none() {
-                return Err(Fail::owned(format!("ERR No such user '{}'", String::from_utf8_lossy(value))));
+                return Err(CommandError::owned(format!(
+                    "ERR No such user '{}'",
+                    String::from_utf8_lossy(value)
+                )));
             }
             self.user = Some(value);
         } else if is(option, "skipme") {
             self.skip_me = match value {
                 v if is(v, "yes") => true,
                 v if is(v, "no") => false,
-                _ => return Err(Fail::Syntax),
+                _ => return Err(CommandError::Syntax),
             };
         } else {
-            return Err(Fail::Syntax);
+            return Err(CommandError::Syntax);
         }
         Ok(())
     }
@@ -357,7 +365,7 @@ fn kill(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let node = node(ctx);
     if let [_, _, address] = args {
         let found = node.clients.all().into_iter().find(|e| e.addr.as_bytes() == *address);
-        close(node, ctx.client, &found.ok_or(Fail::text("ERR No such client"))?);
+        close(node, ctx.client, &found.ok_or(CommandError::text("ERR No such client"))?);
         ctx.reply.ok();
         return DONE;
     }
@@ -378,7 +386,7 @@ fn pause(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [] => true,
         [word] if is(word, "all") => true,
         [word] if is(word, "write") => false,
-        [_] => return Err(Fail::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+        [_] => return Err(CommandError::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
         _ => return Err(wrong_arguments("CLIENT", args[1])),
     };
     let time = timeout_ms(args[2], ctx.db.now)?.unwrap_or_default();
@@ -398,7 +406,7 @@ fn unblock(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [] => false,
         [word] if is(word, "timeout") => false,
         [word] if is(word, "error") => true,
-        [_] => return Err(Fail::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+        [_] => return Err(CommandError::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
         _ => return Err(wrong_arguments("CLIENT", args[1])),
     };
     // No client has a number below 1: such a one is found by nobody.

@@ -7,7 +7,7 @@ use crate::cluster::report::{NodeInfo, Shard};
 use crate::cluster::{ClusterState, Endpoint, FailoverMode, Keys, NodeId, Now};
 use crate::command::help::help;
 use crate::command::spec::{Group::Cluster, flags::*};
-use crate::command::{Command, Ctx, DONE, Fail, Result, int, is};
+use crate::command::{Command, CommandError, Ctx, DONE, Result, int, is};
 use crate::keyspace::Keyspace;
 use crate::resp::Reply;
 use crate::server::commands::node;
@@ -180,7 +180,7 @@ const CLUSTER: &[Command] = &[
         .doc("3.0.0", "", "Lists the ranges of slots with their nodes."),
 ];
 
-const DISABLED: Fail = Fail::text("ERR This instance has cluster support disabled");
+const DISABLED: CommandError = CommandError::text("ERR This instance has cluster support disabled");
 
 /// The bus; without one, that is the answer, whatever the arguments are.
 fn bus<'c>(ctx: &Ctx<'c, '_, '_>) -> Result<Door<'c>> {
@@ -241,14 +241,14 @@ fn cluster_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 fn slot(arg: &[u8]) -> Result<u16> {
     match int(arg) {
         Ok(n) if (0..SLOTS as i64).contains(&n) => Ok(n as u16),
-        _ => Err(Fail::text("ERR Invalid or out of range slot")),
+        _ => Err(CommandError::text("ERR Invalid or out of range slot")),
     }
 }
 
 /// A slot to look at; a number that is none is `invalid`.
 fn slot_in(arg: &[u8], invalid: &'static str) -> Result<u16> {
     let n = int(arg)?;
-    u16::try_from(n).ok().filter(|n| usize::from(*n) < SLOTS).ok_or(Fail::text(invalid))
+    u16::try_from(n).ok().filter(|n| usize::from(*n) < SLOTS).ok_or(CommandError::text(invalid))
 }
 
 fn slot_list(args: &[&[u8]]) -> Result<Vec<u16>> {
@@ -257,13 +257,13 @@ fn slot_list(args: &[&[u8]]) -> Result<Vec<u16>> {
 
 fn ranges(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<Vec<u16>> {
     if !args.len().is_multiple_of(2) {
-        return Err(Fail::Arity(format!("cluster|{}", ctx.command.name)));
+        return Err(CommandError::Arity(format!("cluster|{}", ctx.command.name)));
     }
     let mut slots = Vec::new();
     for pair in args.chunks_exact(2) {
         let (start, end) = (slot(pair[0])?, slot(pair[1])?);
         if start > end {
-            return Err(Fail::owned(format!(
+            return Err(CommandError::owned(format!(
                 "ERR start slot number {start} is greater than end slot number {end}"
             )));
         }
@@ -334,7 +334,7 @@ fn keys_in_slot(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     clustered(ctx)?;
     const INVALID: &str = "ERR Invalid slot or number of keys";
     let (slot, max) = (slot_in(args[2], INVALID), int(args[3]));
-    let Ok(max) = usize::try_from(max?) else { return Err(Fail::text(INVALID)) };
+    let Ok(max) = usize::try_from(max?) else { return Err(CommandError::text(INVALID)) };
     let slot = slot?;
     let mut keys = Vec::new();
     ctx.db.for_each_in_slot(slot, |e| {
@@ -361,7 +361,7 @@ fn failover(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [] => FailoverMode::Default,
         [w] if is(w, "force") => FailoverMode::Force,
         [w] if is(w, "takeover") => FailoverMode::Takeover,
-        [_] => return Err(Fail::Syntax),
+        [_] => return Err(CommandError::Syntax),
         _ => return Err(unknown_form(args)),
     };
     bus.admin(|s, now| s.failover(now, mode))?;
@@ -426,11 +426,12 @@ fn meet(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if args.len() > 5 {
         return Err(unknown_form(args));
     }
-    let invalid = || Fail::owned(format!("ERR Invalid node address specified: {}:{}", text(2), text(3)));
+    let invalid =
+        || CommandError::owned(format!("ERR Invalid node address specified: {}:{}", text(2), text(3)));
     let port = |at: usize, what: &str| match int(args[at]) {
         Ok(n @ 1..=65535) => Ok(n as u16),
         Ok(_) => Err(invalid()),
-        Err(_) => Err(Fail::owned(format!("ERR Invalid {what} port specified: {}", text(at)))),
+        Err(_) => Err(CommandError::owned(format!("ERR Invalid {what} port specified: {}", text(at)))),
     };
     let base = port(3, "base")?;
     let bus_port = match args.len() {
@@ -448,7 +449,7 @@ fn reset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [] => false,
         [w] if is(w, "hard") => true,
         [w] if is(w, "soft") => false,
-        [_] => return Err(Fail::Syntax),
+        [_] => return Err(CommandError::Syntax),
         _ => return Err(unknown_form(args)),
     };
     let keys = keys(ctx);
@@ -485,7 +486,7 @@ fn set_slot(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             SlotMove::Importing(id) => s.set_slot_importing(now, slot, id),
             SlotMove::Node(id) => s.set_slot_node(now, slot, id, &keys),
         }
-        .map_err(Fail::owned)
+        .map_err(CommandError::owned)
     })?;
     ctx.reply.ok();
     DONE
@@ -499,7 +500,7 @@ fn slot_move<'a>(args: &[&'a [u8]]) -> Result<(u16, SlotMove<'a>)> {
         [word, id] if is(word, "node") => SlotMove::Node(id),
         [word] if is(word, "stable") => SlotMove::Stable,
         _ => {
-            return Err(Fail::text(
+            return Err(CommandError::text(
                 "ERR Invalid CLUSTER SETSLOT action or number of arguments. Try CLUSTER HELP",
             ));
         }
@@ -508,9 +509,11 @@ fn slot_move<'a>(args: &[&'a [u8]]) -> Result<(u16, SlotMove<'a>)> {
 }
 
 /// More arguments than any form of the subcommand has.
-fn unknown_form(args: &[&[u8]]) -> Fail {
+fn unknown_form(args: &[&[u8]]) -> CommandError {
     let sub = String::from_utf8_lossy(args[1]);
-    Fail::owned(format!("ERR unknown subcommand or wrong number of arguments for '{sub}'. Try CLUSTER HELP."))
+    CommandError::owned(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{sub}'. Try CLUSTER HELP."
+    ))
 }
 
 /// Calls with a node id, or refuses what is none.
@@ -521,7 +524,7 @@ fn with_id<R>(
 ) -> Result<R> {
     match NodeId::parse(id) {
         Some(id) => Ok(bus.admin(|s, now| call(s, now, &id))?),
-        None => Err(Fail::owned(format!("ERR Unknown node {}", String::from_utf8_lossy(id)))),
+        None => Err(CommandError::owned(format!("ERR Unknown node {}", String::from_utf8_lossy(id)))),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::base::glob;
 use crate::command::help::help;
 use crate::command::spec::{Begin, EVERYWHERE, Find, Group::Server, KeySpec, flags, flags::*, key};
 use crate::command::table::CommandEntry;
-use crate::command::{Command, CommandTable, Ctx, DONE, Fail, Result, is};
+use crate::command::{Command, CommandError, CommandTable, Ctx, DONE, Result, is};
 use crate::resp::Reply;
 use crate::server::commands::{docs, node};
 
@@ -127,7 +127,7 @@ impl<'a> Filter<'a> {
             [by, what, _] if is(by, "filterby") && is(what, "module") => Ok(Self::Module),
             [by, what, name] if is(by, "filterby") && is(what, "aclcat") => Ok(Self::Category(name)),
             [by, what, text] if is(by, "filterby") && is(what, "pattern") => Ok(Self::Pattern(text)),
-            _ => Err(Fail::Syntax),
+            _ => Err(CommandError::Syntax),
         }
     }
 }
@@ -301,8 +301,8 @@ fn search(kind: &str, fields: &[(&str, i64)], keyword: Option<&str>, reply: &mut
 
 /// The keys of a whole command, with what it does with each (GETKEYS and GETKEYSANDFLAGS).
 fn keys<'a>(table: &CommandTable, args: &[&'a [u8]]) -> Result<Vec<(&'a [u8], u16)>> {
-    const UNKNOWN: Fail = Fail::text("ERR Invalid command specified");
-    const INVALID: Fail = Fail::text("ERR Invalid arguments specified for command");
+    const UNKNOWN: CommandError = CommandError::text("ERR Invalid command specified");
+    const INVALID: CommandError = CommandError::text("ERR Invalid arguments specified for command");
     let container = table.find(args[0]).ok_or(UNKNOWN)?;
     let id = match args.get(1) {
         Some(word) if !table.get(container).subcommands.is_empty() => {
@@ -312,10 +312,10 @@ fn keys<'a>(table: &CommandTable, args: &[&'a [u8]]) -> Result<Vec<(&'a [u8], u1
     };
     let command = table.get(id).command;
     if command.keys.iter().all(|spec| spec.flags & key::NOT_KEY != 0) {
-        return Err(Fail::text("ERR The command has no key arguments"));
+        return Err(CommandError::text("ERR The command has no key arguments"));
     }
     if !command.accepts(args.len()) {
-        return Err(Fail::text("ERR Invalid number of arguments specified for command"));
+        return Err(CommandError::text("ERR Invalid number of arguments specified for command"));
     }
     let uses = command.key_uses(args).ok_or(INVALID)?;
     let found: Vec<_> = uses.into_iter().map(|(at, flags)| (args[at], flags)).collect();

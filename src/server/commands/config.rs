@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::command::help::help;
 use crate::command::spec::{Group::Server, KeyPositions, flags::*};
-use crate::command::{self, Command, Ctx, DONE, Fail, gate, is};
+use crate::command::{self, Command, CommandError, Ctx, DONE, gate, is};
 use crate::config::directive::{Directive, Effect};
 use crate::config::rewrite::Extent;
 use crate::config::set::{Change, SetError};
@@ -76,12 +76,12 @@ fn sensitive_values(args: &[&[u8]]) -> KeyPositions {
 const PASSWORD: &str = "requirepass";
 
 fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
-    let (pairs, []) = args[2..].as_chunks::<2>() else { return Err(Fail::Syntax) };
+    let (pairs, []) = args[2..].as_chunks::<2>() else { return Err(CommandError::Syntax) };
     let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
     let node = node(ctx);
     let touchy = |(name, _): &(&[u8], &[u8])| table::find(name).is_some_and(|row| row.not_while_loading);
     if node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0 && pairs.iter().any(touchy) {
-        return Err(Fail::text("LOADING Redis is loading the dataset in memory"));
+        return Err(CommandError::text("LOADING Redis is loading the dataset in memory"));
     }
     let _one_at_a_time = node.config_change.lock();
     let changed = config::set::set(&node.config.load(), &pairs, ctx.client.is_local());
@@ -92,7 +92,9 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> command::Result {
         }
         change
     });
-    changed.and_then(|change| take_effect(node, change)).map_err(|e| Fail::owned(format!("ERR {e}")))?;
+    changed
+        .and_then(|change| take_effect(node, change))
+        .map_err(|e| CommandError::owned(format!("ERR {e}")))?;
     ctx.reply.ok();
     DONE
 }
@@ -115,12 +117,12 @@ fn config_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> command::Result {
 }
 
 /// Writes the configuration to the file that it came from.
-pub(super) fn rewrite_file(node: &Node, extent: Extent) -> Result<(), Fail> {
+pub(super) fn rewrite_file(node: &Node, extent: Extent) -> Result<(), CommandError> {
     let path = node
         .origin
         .config_file
         .as_ref()
-        .ok_or(Fail::text("ERR The server is running without a config file"))?;
+        .ok_or(CommandError::text("ERR The server is running without a config file"))?;
     let _one_at_a_time = node.config_change.lock();
     let written = config_file::read_or_empty(path).and_then(|old| {
         let config = node.told_config();
@@ -136,7 +138,7 @@ pub(super) fn rewrite_file(node: &Node, extent: Extent) -> Result<(), Fail> {
         }
         Err(e) => {
             tracing::warn!("CONFIG REWRITE failed: {}", words(&e));
-            Err(Fail::owned(format!("ERR Rewriting config file: {}", words(&e))))
+            Err(CommandError::owned(format!("ERR Rewriting config file: {}", words(&e))))
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::base::version;
 use crate::command::client::ReplyMode;
 use crate::command::connection::check_name;
 use crate::command::spec::{EVERYWHERE, Group::Connection, Mode, behind_option, flags::*};
-use crate::command::{Client, Command, Ctx, DONE, Fail, Outcome, Result, Transaction, int, is};
+use crate::command::{Client, Command, CommandError, Ctx, DONE, Outcome, Result, Transaction, int, is};
 use crate::server::commands::{node, pubsub};
 use crate::server::node::Node;
 
@@ -36,11 +36,12 @@ pub const COMMANDS: &[Command] = &[
         .doc("6.2.0", "", "Makes the connection as it was when it was new."),
 ];
 
-const WRONG: Fail = Fail::text("WRONGPASS invalid username-password pair or user is disabled.");
-const NO_PASSWORD: Fail = Fail::text(
+const WRONG: CommandError =
+    CommandError::text("WRONGPASS invalid username-password pair or user is disabled.");
+const NO_PASSWORD: CommandError = CommandError::text(
     "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
 );
-const HELLO_FIRST: Fail = Fail::text(
+const HELLO_FIRST: CommandError = CommandError::text(
     "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
 );
 
@@ -82,7 +83,7 @@ fn auth(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let credentials = match *args {
         [_, password] => Credentials { user: None, password },
         [_, user, password] => Credentials { user: Some(user), password },
-        _ => return Err(Fail::Syntax),
+        _ => return Err(CommandError::Syntax),
     };
     authenticate(node(ctx), ctx.client, args, &credentials)?;
     ctx.reply.ok();
@@ -103,9 +104,9 @@ impl<'a> Hello<'a> {
         let mut hello = Self::default();
         if let Some(version) = args.get(1) {
             let version = int(version)
-                .map_err(|_| Fail::text("ERR Protocol version is not an integer or out of range"))?;
+                .map_err(|_| CommandError::text("ERR Protocol version is not an integer or out of range"))?;
             if !(2..=3).contains(&version) {
-                return Err(Fail::text("NOPROTO unsupported protocol version"));
+                return Err(CommandError::text("NOPROTO unsupported protocol version"));
             }
             hello.protocol = Some(version as u8);
         }
@@ -124,7 +125,7 @@ impl<'a> Hello<'a> {
                 }
                 [word, ..] => {
                     let word = String::from_utf8_lossy(word);
-                    return Err(Fail::owned(format!("ERR Syntax error in HELLO option '{word}'")));
+                    return Err(CommandError::owned(format!("ERR Syntax error in HELLO option '{word}'")));
                 }
             };
         }

@@ -11,7 +11,7 @@ use crate::base::num::{parse_f64, parse_i64, parse_memory};
 use crate::base::size_class::size_class;
 use crate::command::object::{encoding_of, references};
 use crate::command::spec::{Group::Server, flags::*};
-use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is, wrong_arguments};
+use crate::command::{Command, CommandError, Ctx, DONE, Outcome, Result, is, wrong_arguments};
 use crate::config::rewrite::Extent;
 use crate::config::set::allowed;
 use crate::encoding::Item;
@@ -32,7 +32,7 @@ pub const COMMANDS: &[Command] = &[Command::new("debug", -2, Server, debug)
     .flags(ADMIN | NOSCRIPT | LOADING | STALE | LOCK_ALL | READS_COUNTERS | SYSTEM)
     .doc("1.0.0", "", "For tests and developers.")];
 
-const FORBIDDEN: Fail = Fail::text(
+const FORBIDDEN: CommandError = CommandError::text(
     "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
 );
 
@@ -260,10 +260,10 @@ fn hold_shard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let time = parse_f64(args[3]).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let quietly = args.get(4).is_some_and(|word| is(word, "quietly"));
     let (Some(time), None) = (time, ctx.client.executing) else {
-        return Err(Fail::text("ERR Invalid arguments"));
+        return Err(CommandError::text("ERR Invalid arguments"));
     };
     if args.len() > 4 && !quietly {
-        return Err(Fail::Syntax);
+        return Err(CommandError::Syntax);
     }
     let (slot, for_thread) = (key_slot(args[2]), Arc::clone(node(ctx)));
     let (worker, token, client) = (ctx.client.worker, ctx.client.token, ctx.client.id);
@@ -280,7 +280,7 @@ fn hold_shard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     };
     match std::thread::Builder::new().name("hold-shard".into()).spawn(body) {
         Ok(_) => Ok(Outcome::Suspended),
-        Err(e) => Err(Fail::owned(format!("ERR cannot start a thread: {e}"))),
+        Err(e) => Err(CommandError::owned(format!("ERR cannot start a thread: {e}"))),
     }
 }
 
@@ -345,7 +345,7 @@ fn config_rewrite_force_all(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Resul
 }
 
 fn error(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    Err(Fail::owned(String::from_utf8_lossy(args[2]).replace(['\r', '\n'], " ")))
+    Err(CommandError::owned(String::from_utf8_lossy(args[2]).replace(['\r', '\n'], " ")))
 }
 
 fn log(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -386,10 +386,10 @@ fn disk_fault(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match args {
         [_, _, off] if is(off, "off") => fault::clear(),
         [_, _, step, name, trouble] => {
-            let (step, trouble) = fault_of(step, trouble).ok_or(Fail::Syntax)?;
+            let (step, trouble) = fault_of(step, trouble).ok_or(CommandError::Syntax)?;
             fault::add(step, &String::from_utf8_lossy(name), trouble);
         }
-        _ => return Err(Fail::Syntax),
+        _ => return Err(CommandError::Syntax),
     }
     ctx.reply.ok();
     DONE
@@ -427,20 +427,20 @@ fn skip_checksums(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn mallctl(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let value = args.get(3).map(|n| parse_i64(n).ok_or(Fail::NotInteger)).transpose()?;
+    let value = args.get(3).map(|n| parse_i64(n).ok_or(CommandError::NotInteger)).transpose()?;
     let name = String::from_utf8_lossy(args[2]);
     match allocator::control(&name, value.map(|n| n as u64)) {
         Ok(number) => ctx.reply.int(number as i64),
-        Err(text) => return Err(Fail::owned(format!("ERR {text}"))),
+        Err(text) => return Err(CommandError::owned(format!("ERR {text}"))),
     }
     DONE
 }
 
 fn listpack(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
+    let entry = ctx.db.peek(args[2]).ok_or(CommandError::NoSuchKey)?;
     let value = entry.value();
     if value.encoding_name() != "listpack" {
-        return Err(Fail::text("ERR Not a listpack encoded object."));
+        return Err(CommandError::text("ERR Not a listpack encoded object."));
     }
     let entries: Vec<String> = match value {
         ValueRef::List(list) => list.iter().map(shown).collect(),
@@ -467,12 +467,12 @@ fn shown(item: Item<'_>) -> String {
 }
 
 fn quicklist(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
+    let entry = ctx.db.peek(args[2]).ok_or(CommandError::NoSuchKey)?;
     let ValueRef::List(list) = entry.value() else {
-        return Err(Fail::text("ERR Not a quicklist encoded object."));
+        return Err(CommandError::text("ERR Not a quicklist encoded object."));
     };
     if list.encoding_name() != "quicklist" {
-        return Err(Fail::text("ERR Not a quicklist encoded object."));
+        return Err(CommandError::text("ERR Not a quicklist encoded object."));
     }
     println!("{{quicklist of {} entries in {} nodes}}", list.len(), list.nodes().len());
     for (index, node) in list.nodes().enumerate() {
@@ -488,7 +488,7 @@ fn quicklist(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn object(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let config = node(ctx).config.load();
     let keyspace = ctx.db.keyspace();
-    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
+    let entry = ctx.db.peek(args[2]).ok_or(CommandError::NoSuchKey)?;
     let value = entry.value();
     let mut saved = Vec::new();
     payload::dump(&mut saved, value, Options { compress: config.rdbcompression });
@@ -568,7 +568,7 @@ fn reply_buffer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         let time = match args[3] {
             word if is(word, "never") => u64::MAX,
             word if is(word, "reset") => REPLY_PEAK_MS,
-            word => u64::try_from(crate::command::int(word)?).map_err(|_| Fail::NotInteger)?,
+            word => u64::try_from(crate::command::int(word)?).map_err(|_| CommandError::NotInteger)?,
         };
         node.reply_peak_ms.store(time, Ordering::Relaxed);
     } else if is(args[2], "resizing") {
@@ -584,8 +584,9 @@ fn packed_threshold(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     const MOST: u64 = 4 << 30;
     let text = std::str::from_utf8(args[2]).unwrap_or_default();
     let size = parse_memory(text).filter(|size| *size < MOST);
-    let size =
-        size.ok_or(Fail::text("ERR argument must be a memory value bigger than 1 and smaller than 4gb"))?;
+    let size = size.ok_or(CommandError::text(
+        "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
+    ))?;
     let node = node(ctx);
     let _one_at_a_time = node.config_change.lock();
     let list_packed_threshold = if size == 0 { usize::MAX } else { size as usize };
@@ -603,12 +604,12 @@ fn allow_in_scripts(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 /// Keys and strings have no free room here, and lie in one allocation with what is known of them.
 fn sds_length(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
+    let entry = ctx.db.peek(args[2]).ok_or(CommandError::NoSuchKey)?;
     let ValueRef::String(value) = entry.value() else {
-        return Err(Fail::text("ERR Not an sds encoded string."));
+        return Err(CommandError::text("ERR Not an sds encoded string."));
     };
     if encoding_of(entry) == "int" {
-        return Err(Fail::text("ERR Not an sds encoded string."));
+        return Err(CommandError::text("ERR Not an sds encoded string."));
     }
     let (key, value) = (args[2].len(), value.len());
     ctx.reply.simple(&format!(
@@ -626,7 +627,7 @@ fn client_eviction(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let node = node(ctx);
     let config = node.config.load();
     if config.maxmemory_clients.bytes(config.maxmemory) == 0 {
-        return Err(Fail::text("ERR maxmemory-clients is disabled."));
+        return Err(CommandError::text("ERR maxmemory-clients is disabled."));
     }
     let totals: Vec<usize> = node.clients.all().iter().map(|entry| entry.usage.lock().total).collect();
     let mut text = String::new();
@@ -650,7 +651,7 @@ fn client_eviction(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 
 /// A value of each type of the protocol, for tests of clients.
 fn protocol(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    const RESP3_ONLY: Fail = Fail::text("ERR RESP2 is not supported by this command");
+    const RESP3_ONLY: CommandError = CommandError::text("ERR RESP2 is not supported by this command");
     let (resp3, reply) = (ctx.client.resp3, &mut *ctx.reply);
     match args[2].to_ascii_lowercase().as_slice() {
         b"string" => reply.bulk(b"Hello World"),
@@ -694,7 +695,7 @@ fn protocol(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         b"bignum" if resp3 => reply.raw(b"(1234567999999999999999999999999999999\r\n"),
         b"bignum" => reply.bulk(b"1234567999999999999999999999999999999"),
         _ => {
-            return Err(Fail::text(
+            return Err(CommandError::text(
                 "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
             ));
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::command::{Ctx, DONE, Fail, Result, int, is};
+use crate::command::{CommandError, Ctx, DONE, Result, int, is};
 use crate::value::ValueRef;
 
 /// How many chains have which length.
@@ -48,7 +48,7 @@ fn wants_all(args: &[&[u8]]) -> Result<bool> {
     match args.get(3) {
         None => Ok(false),
         Some(word) if is(word, "full") => Ok(true),
-        Some(_) => Err(Fail::Syntax),
+        Some(_) => Err(CommandError::Syntax),
     }
 }
 
@@ -57,7 +57,7 @@ pub fn of_database(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let index = int(args[2])?;
     let databases = ctx.db.keyspace().databases();
     let Some(index) = u16::try_from(index).ok().filter(|db| usize::from(*db) < databases) else {
-        return Err(Fail::text("ERR Out of range database"));
+        return Err(CommandError::text("ERR Out of range database"));
     };
     let full = wants_all(args)?;
     let mut chains = Chains::default();
@@ -76,7 +76,7 @@ pub fn of_database(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// The table of a large set, hash or sorted set.
 pub fn of_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let full = wants_all(args)?;
-    let entry = ctx.db.peek(args[2]).ok_or(Fail::NoSuchKey)?;
+    let entry = ctx.db.peek(args[2]).ok_or(CommandError::NoSuchKey)?;
     let mut chains = Chains::default();
     let mut add = |length| chains.add(length);
     let is_table = match entry.value() {
@@ -86,7 +86,7 @@ pub fn of_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ValueRef::String(_) | ValueRef::List(_) | ValueRef::Stream(_) => false,
     };
     if !is_table {
-        return Err(Fail::text(
+        return Err(CommandError::text(
             "ERR The value stored at the specified key is not represented using an hash table",
         ));
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::command::help::help;
 use crate::command::spec::{Group::Server, flags::*, key, one};
-use crate::command::{Command, Ctx, DONE, Fail, Result, int, is};
+use crate::command::{Command, CommandError, Ctx, DONE, Result, int, is};
 use crate::keyspace::EntryRef;
 use crate::resp::Reply;
 use crate::server::commands::info::memory::Sizes;
@@ -56,10 +56,10 @@ fn memory_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 
 /// Values know what they take, so nothing is sampled: the option is checked for form.
 fn usage(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (options, []) = args[3..].as_chunks::<2>() else { return Err(Fail::Syntax) };
+    let (options, []) = args[3..].as_chunks::<2>() else { return Err(CommandError::Syntax) };
     for [word, count] in options {
         if !is(word, "samples") || int(count)? < 0 {
-            return Err(Fail::Syntax);
+            return Err(CommandError::Syntax);
         }
     }
     match ctx.db.peek(args[2]) {
@@ -180,7 +180,7 @@ fn diagnosis(sizes: &Sizes, limit: u64) -> String {
 }
 
 fn purge(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    allocator::purge().map_err(|e| Fail::owned(format!("ERR Error purging dirty pages: {e}")))?;
+    allocator::purge().map_err(|e| CommandError::owned(format!("ERR Error purging dirty pages: {e}")))?;
     ctx.reply.ok();
     DONE
 }

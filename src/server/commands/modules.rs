@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::command::help::help;
 use crate::command::spec::{Group::Server, flags::*};
-use crate::command::{Command, Ctx, DONE, Fail, Result, int, is};
+use crate::command::{Command, CommandError, Ctx, DONE, Result, int, is};
 use crate::config::set::allowed;
 use crate::server::commands::node;
 
@@ -63,19 +63,19 @@ fn may_load(ctx: &Ctx<'_, '_, '_>) -> Result<()> {
     if allowed(node(ctx).config.load().enable_module_command, ctx.client.is_local()) {
         return Ok(());
     }
-    Err(Fail::text(
+    Err(CommandError::text(
         "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
     ))
 }
 
 fn load(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     may_load(ctx)?;
-    Err(Fail::text("ERR Error loading the extension. This server does not load modules."))
+    Err(CommandError::text("ERR Error loading the extension. This server does not load modules."))
 }
 
 fn unload(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     may_load(ctx)?;
-    Err(Fail::text("ERR Error unloading module: no such module with that name"))
+    Err(CommandError::text("ERR Error unloading module: no such module with that name"))
 }
 
 /// Columns and rows of the picture.

@@ -1,7 +1,7 @@
 //! MONITOR.
 
 use crate::command::spec::{Group::Server, flags::*};
-use crate::command::{Command, Ctx, DONE, Fail, Result};
+use crate::command::{Command, CommandError, Ctx, DONE, Result};
 use crate::server::commands::node;
 
 pub const COMMANDS: &[Command] = &[Command::new("monitor", 1, Server, monitor)
@@ -10,7 +10,7 @@ pub const COMMANDS: &[Command] = &[Command::new("monitor", 1, Server, monitor)
 
 fn monitor(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     if ctx.client.executing.is_some() {
-        return Err(Fail::text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
+        return Err(CommandError::text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
     }
     let node = node(ctx);
     node.monitor(ctx.client);

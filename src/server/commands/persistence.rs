@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::acl::category;
 use crate::command::server::flush_all;
 use crate::command::spec::{Command, Group::Server, flags::*};
-use crate::command::{Ctx, DONE, Fail, Result, is};
+use crate::command::{CommandError, Ctx, DONE, Result, is};
 use crate::server::commands::node;
 use crate::server::disk::aof::{self, Rewriting};
 use crate::server::disk::rdb_file;
@@ -39,9 +39,9 @@ pub const COMMANDS: &[Command] = &[
         .doc("1.0.0", "[flush-type=<ASYNC@4.0.0 | SYNC@6.2.0>]", "Deletes all keys of all databases."),
 ];
 
-const RUNNING: Fail = Fail::text("ERR Background save already in progress");
+const RUNNING: CommandError = CommandError::text("ERR Background save already in progress");
 /// The log says why.
-const FAILED: Fail = Fail::text("ERR");
+const FAILED: CommandError = CommandError::text("ERR");
 
 fn save(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let node = node(ctx);
@@ -59,7 +59,7 @@ fn bgsave(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let schedule = match args {
         [_] => false,
         [_, word] if is(word, "schedule") => true,
-        _ => return Err(Fail::Syntax),
+        _ => return Err(CommandError::Syntax),
     };
     let node = node(ctx);
     if node.save.is_running() {
@@ -67,7 +67,7 @@ fn bgsave(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     if node.shared.keyspace.is_snapshot_running() {
         if !schedule {
-            return Err(Fail::text(
+            return Err(CommandError::text(
                 "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
             ));
         }
@@ -87,7 +87,7 @@ fn bgrewriteaof(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
         Rewriting::Started => ctx.reply.simple("Background append only file rewriting started"),
         Rewriting::Scheduled => ctx.reply.simple("Background append only file rewriting scheduled"),
         Rewriting::Running => {
-            return Err(Fail::text("ERR Background append only file rewriting already in progress"));
+            return Err(CommandError::text("ERR Background append only file rewriting already in progress"));
         }
     }
     DONE

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::command::spec::{EVERYWHERE, Group::Server, flags::*};
-use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is};
+use crate::command::{Command, CommandError, Ctx, DONE, Outcome, Result, is};
 use crate::exec::script::busy_fail;
 use crate::server::commands::{node, scripting};
 use crate::server::shutdown::{self, Shutdown};
@@ -46,10 +46,10 @@ fn shutdown(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ]
         .into_iter()
         .find(|(name, _)| is(word, name));
-        *option.ok_or(Fail::Syntax)?.1 = true;
+        *option.ok_or(CommandError::Syntax)?.1 = true;
     }
     if (how.save && how.nosave) || (how.abort && args.len() > 2) {
-        return Err(Fail::Syntax);
+        return Err(CommandError::Syntax);
     }
     let (node, client) = (node(ctx), &*ctx.client);
     if !how.nosave && !how.abort && scripting::one_takes_long(node.shared) {
@@ -61,7 +61,7 @@ fn shutdown(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return Ok(Outcome::Suspended);
     }
     if !shutdown::abort(node) {
-        return Err(Fail::text("ERR No shutdown in progress."));
+        return Err(CommandError::text("ERR No shutdown in progress."));
     }
     ctx.reply.ok();
     DONE

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::thread;
 
-use crate::command::{Ctx, Fail, Outcome, Result, gate, is};
+use crate::command::{CommandError, Ctx, Outcome, Result, gate, is};
 use crate::keyspace::Effects;
 use crate::resp::Reply;
 use crate::server::commands::node;
@@ -34,7 +34,7 @@ impl How {
             } else if is(word, "merge") {
                 how.merge = true;
             } else {
-                return Err(Fail::text(
+                return Err(CommandError::text(
                     "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
                 ));
             }
@@ -54,7 +54,7 @@ pub fn run(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// DEBUG LOADAOF.
 pub fn load_aof(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     if !node(ctx).aof.is_on() {
-        return Err(Fail::text("ERR DEBUG LOADAOF needs appendonly yes"));
+        return Err(CommandError::text("ERR DEBUG LOADAOF needs appendonly yes"));
     }
     let failed = "ERR Error trying to load the AOF files, check server logs.";
     begin(ctx, "LOADAOF", failed, |node| {
@@ -77,7 +77,7 @@ fn begin(
     body: impl FnOnce(&Arc<Node>) -> std::result::Result<(), String> + Send + 'static,
 ) -> Result {
     if ctx.client.executing.is_some() {
-        return Err(Fail::owned(format!("ERR DEBUG {what} is not allowed inside a transaction")));
+        return Err(CommandError::owned(format!("ERR DEBUG {what} is not allowed inside a transaction")));
     }
     let (node, client) = (node(ctx), &*ctx.client);
     let for_thread = Arc::clone(node);
@@ -100,7 +100,7 @@ fn begin(
         Ok(_) => Ok(Outcome::Suspended),
         Err(e) => {
             node.shared.set_gate(gate::LOADING, false);
-            Err(Fail::owned(format!("ERR cannot start a thread: {e}")))
+            Err(CommandError::owned(format!("ERR cannot start a thread: {e}")))
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::acl::category;
 use crate::base::num::parse_i64;
 use crate::command::client::{Role, SyncRequest};
 use crate::command::spec::{Group::Generic, Group::Server, flags::*};
-use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is, timeout_ms};
+use crate::command::{Command, CommandError, Ctx, DONE, Outcome, Result, is, timeout_ms};
 use crate::repl::failover::Order;
 use crate::server::commands::node;
 use crate::server::control::replication::{self, Change, Goal, Waiting};
@@ -75,21 +75,21 @@ pub const COMMANDS: &[Command] = &[
 
 fn replicaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if ctx.clustered {
-        return Err(Fail::text("ERR REPLICAOF not allowed in cluster mode."));
+        return Err(CommandError::text("ERR REPLICAOF not allowed in cluster mode."));
     }
     if node(ctx).replication.is_failing_over() {
-        return Err(Fail::text("ERR REPLICAOF not allowed while failing over."));
+        return Err(CommandError::text("ERR REPLICAOF not allowed while failing over."));
     }
     let address = if is(args[1], "no") && is(args[2], "one") {
         None
     } else {
         let port = parse_i64(args[2]).and_then(|p| u16::try_from(p).ok());
-        let port = port.ok_or(Fail::text("ERR Invalid master port"))?;
-        let host = std::str::from_utf8(args[1]).map_err(|_| Fail::text("ERR Invalid master host"))?;
+        let port = port.ok_or(CommandError::text("ERR Invalid master port"))?;
+        let host = std::str::from_utf8(args[1]).map_err(|_| CommandError::text("ERR Invalid master host"))?;
         Some((host.to_owned(), port))
     };
     if ctx.client.role == Role::Replica {
-        return Err(Fail::text("ERR Command is not valid when client is a replica."));
+        return Err(CommandError::text("ERR Command is not valid when client is a replica."));
     }
     match replication::change_role(node(ctx), ctx.client, address, ctx.db.locked(), ctx.may_block) {
         Change::Done => ctx.reply.ok(),
@@ -101,7 +101,7 @@ fn replicaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn failover(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if ctx.clustered {
-        return Err(Fail::text("ERR FAILOVER not allowed in cluster mode."));
+        return Err(CommandError::text("ERR FAILOVER not allowed in cluster mode."));
     }
     let node = node(ctx);
     if matches!(&args[1..], [word] if is(word, "abort")) {
@@ -114,18 +114,19 @@ fn failover(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 /// `[TO host port] [FORCE] [TIMEOUT milliseconds]`, each once, in any order.
-fn failover_order(mut words: &[&[u8]]) -> std::result::Result<Order, Fail> {
+fn failover_order(mut words: &[&[u8]]) -> std::result::Result<Order, CommandError> {
     let mut order = Order::default();
     while let [word, rest @ ..] = words {
         words = match rest {
             [ms, rest @ ..] if is(word, "timeout") && order.timeout_ms.is_none() => {
-                let ms = parse_i64(ms).ok_or(Fail::NotInteger)?;
+                let ms = parse_i64(ms).ok_or(CommandError::NotInteger)?;
                 let ms = u64::try_from(ms).ok().filter(|ms| *ms > 0);
-                order.timeout_ms = Some(ms.ok_or(Fail::text("ERR FAILOVER timeout must be greater than 0"))?);
+                order.timeout_ms =
+                    Some(ms.ok_or(CommandError::text("ERR FAILOVER timeout must be greater than 0"))?);
                 rest
             }
             [host, port, rest @ ..] if is(word, "to") && order.to.is_none() => {
-                let port = parse_i64(port).ok_or(Fail::NotInteger)?;
+                let port = parse_i64(port).ok_or(CommandError::NotInteger)?;
                 // What is no port is no replica's.
                 let port = u16::try_from(port).unwrap_or(0);
                 order.to = Some((String::from_utf8_lossy(host).into_owned(), port));
@@ -135,7 +136,7 @@ fn failover_order(mut words: &[&[u8]]) -> std::result::Result<Order, Fail> {
                 order.force = true;
                 rest
             }
-            _ => return Err(Fail::Syntax),
+            _ => return Err(CommandError::Syntax),
         };
     }
     Ok(order)
@@ -154,10 +155,10 @@ fn replconf(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn psync(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let from = parse_i64(args[2]).ok_or(Fail::NotInteger)?;
+    let from = parse_i64(args[2]).ok_or(CommandError::NotInteger)?;
     if ctx.client.role == Role::Normal && args.get(3).is_some_and(|word| is(word, "failover")) {
         if ctx.clustered {
-            return Err(Fail::text("ERR FAILOVER not allowed in cluster mode."));
+            return Err(CommandError::text("ERR FAILOVER not allowed in cluster mode."));
         }
         replication::failover::take_over(node(ctx), ctx.client, args[1], ctx.db.locked())?;
     }
@@ -174,10 +175,10 @@ fn become_replica(ctx: &mut Ctx<'_, '_, '_>, request: SyncRequest) -> Result {
         return DONE;
     }
     if node.replication.is_failing_over() {
-        return Err(Fail::text("NOMASTERLINK Can't SYNC while failing over"));
+        return Err(CommandError::text("NOMASTERLINK Can't SYNC while failing over"));
     }
     if !node.replication.has_data() {
-        return Err(Fail::text("NOMASTERLINK Can't SYNC while not connected with my master"));
+        return Err(CommandError::text("NOMASTERLINK Can't SYNC while not connected with my master"));
     }
     client.sync = Some(request);
     client.role = Role::Replica;
@@ -186,19 +187,19 @@ fn become_replica(ctx: &mut Ctx<'_, '_, '_>, request: SyncRequest) -> Result {
 }
 
 fn wait(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let replicas = parse_i64(args[1]).ok_or(Fail::NotInteger)?;
+    let replicas = parse_i64(args[1]).ok_or(CommandError::NotInteger)?;
     let timeout = timeout_ms(args[2], ctx.db.now)?;
     wait_for(ctx, None, usize::try_from(replicas).unwrap_or(0), timeout)
 }
 
 fn waitaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let local = match parse_i64(args[1]).ok_or(Fail::NotInteger)? {
+    let local = match parse_i64(args[1]).ok_or(CommandError::NotInteger)? {
         0 => false,
         1 => true,
-        _ => return Err(Fail::text("ERR value is out of range, value must between 0 and 1")),
+        _ => return Err(CommandError::text("ERR value is out of range, value must between 0 and 1")),
     };
     let replicas = parse_i64(args[2]).and_then(|n| usize::try_from(n).ok());
-    let replicas = replicas.ok_or(Fail::text("ERR value is out of range, must be positive"))?;
+    let replicas = replicas.ok_or(CommandError::text("ERR value is out of range, must be positive"))?;
     let timeout = timeout_ms(args[3], ctx.db.now)?;
     wait_for(ctx, Some(local), replicas, timeout)
 }

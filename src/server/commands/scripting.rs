@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::base::glob;
 use crate::command::help::help;
 use crate::command::spec::{Group::Scripting, KeySpec, counted, flags::*, key};
-use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, is, wrong_arguments};
+use crate::command::{Command, CommandError, Ctx, DONE, Outcome, Result, is, wrong_arguments};
 use crate::exec::Shared;
 use crate::exec::script::busy_fail;
 use crate::persist::rdb::functions;
@@ -169,8 +169,9 @@ fn store<'c>(ctx: &Ctx<'c, '_, '_>) -> &'c Store {
     &node(ctx).shared.scripts
 }
 
-fn engine(store: &Store) -> std::result::Result<std::rc::Rc<script::Engine>, Fail> {
-    let engine = script::engine().ok_or(Fail::text("ERR the interpreter for scripts cannot be started"))?;
+fn engine(store: &Store) -> std::result::Result<std::rc::Rc<script::Engine>, CommandError> {
+    let engine =
+        script::engine().ok_or(CommandError::text("ERR the interpreter for scripts cannot be started"))?;
     // Asked for meanwhile, on the thread of a script that takes long.
     if engine.is_running() { Err(busy_fail(store)) } else { Ok(engine) }
 }
@@ -181,9 +182,9 @@ fn script_debug(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return DONE;
     }
     Err(if is(args[2], "yes") || is(args[2], "sync") {
-        Fail::text("ERR this server has no debugger for scripts")
+        CommandError::text("ERR this server has no debugger for scripts")
     } else {
-        Fail::text("ERR Use SCRIPT DEBUG YES/SYNC/NO")
+        CommandError::text("ERR Use SCRIPT DEBUG YES/SYNC/NO")
     })
 }
 
@@ -196,7 +197,7 @@ fn script_exists(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn script_flush(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if args.len() > 3 || args.get(2).is_some_and(|word| !is(word, "sync") && !is(word, "async")) {
-        return Err(Fail::text("ERR SCRIPT FLUSH only support SYNC|ASYNC option"));
+        return Err(CommandError::text("ERR SCRIPT FLUSH only support SYNC|ASYNC option"));
     }
     store(ctx).flush_scripts();
     ctx.reply.ok();
@@ -217,7 +218,7 @@ fn script_load(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         if !known {
             store.forget(&script);
         }
-        return Err(Fail::owned(text));
+        return Err(CommandError::owned(text));
     }
     ctx.reply.bulk_str(&script.sha);
     DONE
@@ -240,13 +241,13 @@ fn kill(ctx: &mut Ctx<'_, '_, '_>, functions: bool) -> Result {
     if of_kind.is_empty() {
         let idle = running.is_empty();
         return Err(if idle {
-            Fail::text("NOTBUSY No scripts in execution right now.")
+            CommandError::text("NOTBUSY No scripts in execution right now.")
         } else {
             busy_fail(store)
         });
     }
     if of_kind.into_iter().filter(|running| running.kill()).count() == 0 {
-        return Err(Fail::text(
+        return Err(CommandError::text(
             "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
         ));
     }
@@ -255,12 +256,12 @@ fn kill(ctx: &mut Ctx<'_, '_, '_>, functions: bool) -> Result {
 }
 
 fn function_load(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (code, options) = args[2..].split_last().ok_or(Fail::Syntax)?;
+    let (code, options) = args[2..].split_last().ok_or(CommandError::Syntax)?;
     let mut replace = false;
     for option in options {
         if !is(option, "replace") {
             let option = String::from_utf8_lossy(option);
-            return Err(Fail::owned(format!("ERR Unknown option given: {option}")));
+            return Err(CommandError::owned(format!("ERR Unknown option given: {option}")));
         }
         replace = true;
     }
@@ -279,13 +280,13 @@ fn add_library(
     libraries: &mut Libraries,
     code: &[u8],
     replace: bool,
-) -> std::result::Result<String, Fail> {
+) -> std::result::Result<String, CommandError> {
     let (name, body_at) = shebang::of_library(code)?;
     if !replace && libraries.get(&name).is_some() {
-        return Err(Fail::owned(format!("ERR Library '{name}' already exists")));
+        return Err(CommandError::owned(format!("ERR Library '{name}' already exists")));
     }
     let library = engine(store)?.load(store, name.clone(), code, body_at)?;
-    libraries.add(Arc::new(library), replace).map_err(|text| Fail::owned(format!("ERR {text}")))?;
+    libraries.add(Arc::new(library), replace).map_err(|text| CommandError::owned(format!("ERR {text}")))?;
     Ok(name)
 }
 
@@ -298,7 +299,7 @@ fn replace_libraries(ctx: &mut Ctx<'_, '_, '_>, libraries: Libraries) {
 fn function_delete(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let mut libraries = Libraries::clone(&store(ctx).libraries());
     if !libraries.remove(&String::from_utf8_lossy(args[2])) {
-        return Err(Fail::text("ERR Library not found"));
+        return Err(CommandError::text("ERR Library not found"));
     }
     replace_libraries(ctx, libraries);
     ctx.record(args);
@@ -311,7 +312,7 @@ fn function_flush(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return Err(wrong_arguments("FUNCTION", args[1]));
     }
     if args.get(2).is_some_and(|word| !is(word, "sync") && !is(word, "async")) {
-        return Err(Fail::text("ERR FUNCTION FLUSH only supports SYNC|ASYNC option"));
+        return Err(CommandError::text("ERR FUNCTION FLUSH only supports SYNC|ASYNC option"));
     }
     replace_libraries(ctx, Libraries::default());
     ctx.record(args);
@@ -338,22 +339,24 @@ fn function_restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let policy = args.get(3).copied().unwrap_or(b"append");
     let (flush, replace) = (is(policy, "flush"), is(policy, "replace"));
     if !flush && !replace && !is(policy, "append") {
-        return Err(Fail::text(
+        return Err(CommandError::text(
             "ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.",
         ));
     }
     let codes = functions::restore(args[2], ctx.limits.verify_checksums)
-        .map_err(|refused| Fail::text(refused.reply()))?;
+        .map_err(|refused| CommandError::text(refused.reply()))?;
     let store = store(ctx);
     let mut libraries = if flush { Libraries::default() } else { Libraries::clone(&store.libraries()) };
     for code in codes {
         // The words here are without quotation marks.
         let (name, body_at) = shebang::of_library(&code)?;
         if !replace && libraries.get(&name).is_some() {
-            return Err(Fail::owned(format!("ERR Library {name} already exists")));
+            return Err(CommandError::owned(format!("ERR Library {name} already exists")));
         }
         let library = engine(store)?.load(store, name, &code, body_at)?;
-        libraries.add(Arc::new(library), replace).map_err(|text| Fail::owned(format!("ERR {text}")))?;
+        libraries
+            .add(Arc::new(library), replace)
+            .map_err(|text| CommandError::owned(format!("ERR {text}")))?;
     }
     replace_libraries(ctx, libraries);
     ctx.record(args);
@@ -368,10 +371,11 @@ fn function_list(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         if is(word, "withcode") && !with_code {
             with_code = true;
         } else if is(word, "libraryname") && pattern.is_none() {
-            pattern = Some(*words.next().ok_or(Fail::text("ERR library name argument was not given"))?);
+            pattern =
+                Some(*words.next().ok_or(CommandError::text("ERR library name argument was not given"))?);
         } else {
             let word = String::from_utf8_lossy(word);
-            return Err(Fail::owned(format!("ERR Unknown argument {word}")));
+            return Err(CommandError::owned(format!("ERR Unknown argument {word}")));
         }
     }
     let libraries = store(ctx).libraries();

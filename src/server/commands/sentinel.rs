@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::acl::category;
 use crate::base::glob;
 use crate::command::spec::{Channels, Group, Mode, flags::*};
-use crate::command::{Command, Ctx, DONE, Fail, Result, int, is};
+use crate::command::{Command, CommandError, Ctx, DONE, Result, int, is};
 use crate::resp::Reply;
 use crate::sentinel::Sentinel;
 use crate::sentinel::admin::GLOBALS;
@@ -149,15 +149,15 @@ const HELP: [(&str, &str); 21] = [
     ("HELP", "Prints this help."),
 ];
 
-fn driver<'c>(ctx: &Ctx<'c, '_, '_>) -> std::result::Result<&'c Arc<Driver>, Fail> {
-    node(ctx).sentinel.get().ok_or(Fail::text("LOADING this sentinel is starting"))
+fn driver<'c>(ctx: &Ctx<'c, '_, '_>) -> std::result::Result<&'c Arc<Driver>, CommandError> {
+    node(ctx).sentinel.get().ok_or(CommandError::text("LOADING this sentinel is starting"))
 }
 
-fn text(arg: &[u8]) -> std::result::Result<&str, Fail> {
-    std::str::from_utf8(arg).map_err(|_| Fail::text("ERR an argument is not UTF-8 text"))
+fn text(arg: &[u8]) -> std::result::Result<&str, CommandError> {
+    std::str::from_utf8(arg).map_err(|_| CommandError::text("ERR an argument is not UTF-8 text"))
 }
 
-fn texts<'a>(args: &[&'a [u8]]) -> std::result::Result<Vec<&'a str>, Fail> {
+fn texts<'a>(args: &[&'a [u8]]) -> std::result::Result<Vec<&'a str>, CommandError> {
     args.iter().map(|arg| text(arg)).collect()
 }
 
@@ -240,14 +240,14 @@ fn flushconfig(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let driver = driver(ctx)?;
     driver.command(Sentinel::flush_config);
     if let Some(why) = driver.disk_failure() {
-        return Err(Fail::owned(format!("ERR Failed to save config file: {why}")));
+        return Err(CommandError::owned(format!("ERR Failed to save config file: {why}")));
     }
     ctx.reply.ok();
     DONE
 }
 
 fn monitor(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let [name, host, port, quorum] = texts(&args[2..])?[..] else { return Err(Fail::Syntax) };
+    let [name, host, port, quorum] = texts(&args[2..])?[..] else { return Err(CommandError::Syntax) };
     let driver = driver(ctx)?;
     driver.resolve(host);
     driver.command(|s| s.monitor(name, host, port, quorum))?;
@@ -270,11 +270,11 @@ fn reset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let words = texts(&args[2..])?;
-    let (name, options) = words.split_first().ok_or(Fail::Syntax)?;
+    let (name, options) = words.split_first().ok_or(CommandError::Syntax)?;
     let driver = driver(ctx)?;
     if !driver.read(|s| s.settings.deny_scripts_reconfig) {
         for pair in options.windows(2) {
-            check_script(pair[0], pair[1]).map_err(|text| Fail::owned(format!("ERR {text}")))?;
+            check_script(pair[0], pair[1]).map_err(|text| CommandError::owned(format!("ERR {text}")))?;
         }
     }
     driver.command(|s| s.set(name, options))?;
@@ -301,7 +301,7 @@ fn config_command(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match words[0].to_ascii_lowercase().as_str() {
         "get" => config_get(ctx, &words[1..]),
         "set" if words.len() % 2 == 1 => config_set(ctx, &words[1..]),
-        _ => Err(Fail::text(
+        _ => Err(CommandError::text(
             "ERR Only SENTINEL CONFIG GET <param> [<param> <param> ...] / SET <param> <value> [<param> <value> ...] are supported.",
         )),
     }
@@ -339,7 +339,7 @@ fn config_set(ctx: &mut Ctx<'_, '_, '_>, pairs: &[&str]) -> Result {
     if let Some(value) = loglevel {
         let set = config::set_one(node, "loglevel", value);
         set.map_err(|_| {
-            Fail::owned(format!("ERR Invalid value '{value}' to SENTINEL CONFIG SET 'loglevel'"))
+            CommandError::owned(format!("ERR Invalid value '{value}' to SENTINEL CONFIG SET 'loglevel'"))
         })?;
         driver.write_directive("loglevel", value.to_ascii_lowercase());
     }
@@ -370,7 +370,7 @@ fn debug(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (pairs, rest) = words.as_chunks::<2>();
     driver.command(|s| pairs.iter().try_for_each(|[name, value]| s.set_timing(name, value)))?;
     if let [name] = rest {
-        return Err(Fail::owned(format!(
+        return Err(CommandError::owned(format!(
             "ERR Unknown option or number of arguments for SENTINEL DEBUG '{name}'"
         )));
     }
@@ -445,7 +445,7 @@ fn simulate_failure(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             ctx.reply.bulk(b"crash-after-promotion");
             return DONE;
         } else {
-            return Err(Fail::text("ERR Unknown failure simulation specified"));
+            return Err(CommandError::text("ERR Unknown failure simulation specified"));
         }
     }
     driver(ctx)?.command(|s| s.simulate(failures));
@@ -466,7 +466,7 @@ fn sentinel_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 /// Other sentinels say hello by PUBLISH, too.
 fn publish(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if args[1] != b"__sentinel__:hello" {
-        return Err(Fail::text("ERR Only HELLO messages are accepted by Sentinel instances."));
+        return Err(CommandError::text("ERR Only HELLO messages are accepted by Sentinel instances."));
     }
     if let Ok(hello) = text(args[2]) {
         driver(ctx)?.command(|s| s.hear_hello(hello));

@@ -2,7 +2,7 @@
 
 use crate::command::help::help;
 use crate::command::spec::{Group::Server, flags::*};
-use crate::command::{Command, Ctx, DONE, Fail, Result, int, wrong_arguments};
+use crate::command::{Command, CommandError, Ctx, DONE, Result, int, wrong_arguments};
 use crate::server::commands::node;
 
 pub const COMMANDS: &[Command] =
@@ -40,7 +40,7 @@ fn get(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [count] => int(count)
             .ok()
             .filter(|count| *count >= -1)
-            .ok_or(Fail::text("ERR count should be greater than or equal to -1"))?,
+            .ok_or(CommandError::text("ERR count should be greater than or equal to -1"))?,
         _ => return Err(wrong_arguments("SLOWLOG", args[1])),
     };
     let entries = node(ctx).slowlog.newest(usize::try_from(count).unwrap_or(usize::MAX));

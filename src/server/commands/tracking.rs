@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::command::client::{Caching, Tracks};
-use crate::command::{Ctx, DONE, Fail, Result, int, is};
+use crate::command::{CommandError, Ctx, DONE, Result, int, is};
 use crate::server::commands::node;
 use crate::server::node::Node;
 
@@ -27,11 +27,15 @@ impl Options {
                 [] => return Ok(options),
                 [word, id, ref rest @ ..] if is(word, "redirect") => {
                     if options.redirect != 0 {
-                        return Err(Fail::text("ERR A client can only redirect to a single other client"));
+                        return Err(CommandError::text(
+                            "ERR A client can only redirect to a single other client",
+                        ));
                     }
                     options.redirect = u64::try_from(int(id)?).unwrap_or(0);
                     if node.clients.get(options.redirect).is_none() {
-                        return Err(Fail::text("ERR The client ID you want redirect to does not exist"));
+                        return Err(CommandError::text(
+                            "ERR The client ID you want redirect to does not exist",
+                        ));
                     }
                     rest
                 }
@@ -47,7 +51,7 @@ impl Options {
                         ("noloop", &mut options.noloop),
                     ];
                     let option = option.into_iter().find(|(name, _)| is(word, name));
-                    *option.ok_or(Fail::Syntax)?.1 = true;
+                    *option.ok_or(CommandError::Syntax)?.1 = true;
                     rest
                 }
             };
@@ -57,18 +61,18 @@ impl Options {
     /// Refuses what does not go together, or not with how the client tracks already.
     fn check(&self, before: Option<&Tracks>) -> Result<()> {
         if !self.broadcasts && !self.prefixes.is_empty() {
-            return Err(Fail::text("ERR PREFIX option requires BCAST mode to be enabled"));
+            return Err(CommandError::text("ERR PREFIX option requires BCAST mode to be enabled"));
         }
         if before.is_some_and(|before| before.broadcasts != self.broadcasts) {
-            return Err(Fail::text(
+            return Err(CommandError::text(
                 "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.",
             ));
         }
         if self.broadcasts && (self.opt_in || self.opt_out) {
-            return Err(Fail::text("ERR OPTIN and OPTOUT are not compatible with BCAST"));
+            return Err(CommandError::text("ERR OPTIN and OPTOUT are not compatible with BCAST"));
         }
         if self.opt_in && self.opt_out {
-            return Err(Fail::text("ERR You can't use both OPTIN mode and OPTOUT mode"));
+            return Err(CommandError::text("ERR You can't use both OPTIN mode and OPTOUT mode"));
         }
         let switched = |before: &Tracks| match before.caching {
             Caching::All => false,
@@ -76,7 +80,7 @@ impl Options {
             Caching::OptOut => self.opt_in,
         };
         if before.is_some_and(switched) {
-            return Err(Fail::text(
+            return Err(CommandError::text(
                 "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.",
             ));
         }
@@ -86,7 +90,7 @@ impl Options {
             let met = all[..at].iter().find(|old| old.starts_with(new) || new.starts_with(old));
             if let (true, Some(old)) = (is_new, met) {
                 let [new, old] = [new, old].map(|prefix| String::from_utf8_lossy(prefix));
-                return Err(Fail::owned(format!(
+                return Err(CommandError::owned(format!(
                     "ERR Prefix '{new}' overlaps with an existing prefix '{old}'. Prefixes for a single client must not overlap."
                 )));
             }
@@ -128,7 +132,7 @@ pub fn tracking(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     } else if is(args[2], "off") {
         node.stop_tracking(ctx.client);
     } else {
-        return Err(Fail::Syntax);
+        return Err(CommandError::Syntax);
     }
     ctx.reply.ok();
     DONE
@@ -136,7 +140,7 @@ pub fn tracking(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 pub fn caching(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let Some(tracks) = ctx.client.tracks.as_deref_mut() else {
-        return Err(Fail::text(
+        return Err(CommandError::text(
             "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
         ));
     };
@@ -147,10 +151,10 @@ pub fn caching(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         word if is(word, "no") => {
             (Caching::OptOut, "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
         }
-        _ => return Err(Fail::Syntax),
+        _ => return Err(CommandError::Syntax),
     };
     if tracks.caching != caching {
-        return Err(Fail::text(refusal));
+        return Err(CommandError::text(refusal));
     }
     tracks.said = true;
     ctx.reply.ok();

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::base::time::UnixMs;
 use crate::command::client::ReplyMode;
 use crate::command::spec::flags;
-use crate::command::{Client, Fail};
+use crate::command::{Client, CommandError};
 use crate::exec::{After, Blocked};
 use crate::keyspace::{Hashed, Upcoming, prefetch};
 use crate::resp::{Limits, Parsed, Progress, ProtocolError, Reply, parse};
@@ -42,7 +42,7 @@ pub(super) enum What {
 
 /// A request that is not a known command in the usual form.
 pub(super) enum Irregular {
-    Refused(Fail),
+    Refused(CommandError),
     Inline(Vec<Vec<u8>>),
     Broken(ProtocolError),
 }
@@ -293,13 +293,13 @@ impl Worker {
     pub(super) fn refuse(
         &mut self,
         c: &mut Connection,
-        fail: &Fail,
+        fail: &CommandError,
         s: &mut Segment,
         end: usize,
         reply: &mut Reply,
     ) {
         s.consumed = end;
-        if *fail == Fail::OtherProtocol {
+        if *fail == CommandError::OtherProtocol {
             tracing::warn!(
                 "Possible SECURITY ATTACK detected: HTTP from {}, connection closed",
                 c.client.addr

@@ -13,7 +13,7 @@ use crate::acl::category;
 use crate::command::spec::{
     Begin, Group::Generic, KeyPositions, KeySpec, Keyword, behind, behind_option, flags::*, key, one,
 };
-use crate::command::{Command, Ctx, DONE, Fail, Outcome, Result, int, is};
+use crate::command::{Command, CommandError, Ctx, DONE, Outcome, Result, int, is};
 use crate::exec::parcel::Parcel;
 use crate::keyspace::board::Reason;
 use crate::keyspace::{Db, event};
@@ -91,26 +91,26 @@ fn parse(args: &[&[u8]]) -> Result<Migrate> {
             replace = true;
         } else if is(args[i], "auth") {
             if left < 1 {
-                return Err(Fail::Syntax);
+                return Err(CommandError::Syntax);
             }
             auth = Some((None, args[i + 1].to_vec()));
             i += 1;
         } else if is(args[i], "auth2") {
             if left < 2 {
-                return Err(Fail::Syntax);
+                return Err(CommandError::Syntax);
             }
             auth = Some((Some(args[i + 1].to_vec()), args[i + 2].to_vec()));
             i += 2;
         } else if is(args[i], "keys") {
             if !args[3].is_empty() {
-                return Err(Fail::text(
+                return Err(CommandError::text(
                     "ERR When using MIGRATE KEYS option, the key argument must be set to the empty string",
                 ));
             }
             keys = args[i + 1..].iter().map(|k| k.to_vec()).collect();
             break;
         } else {
-            return Err(Fail::Syntax);
+            return Err(CommandError::Syntax);
         }
         i += 1;
     }
@@ -163,7 +163,7 @@ fn migrate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if let Some(parcel) = job.parcel {
         ctx.db.locked().let_through(parcel.number, &parcel.keys);
     }
-    Err(Fail::text(Trouble::Connect.text()))
+    Err(CommandError::text(Trouble::Connect.text()))
 }
 
 /// Encodes the keys that there are.
@@ -213,7 +213,7 @@ fn at_once(node: &Arc<Node>, order: &Order, keys: &[Vec<u8>], ctx: &mut Ctx<'_, 
     if gone.len() > 1 {
         ctx.db.record(&gone);
     }
-    result.map_err(Fail::owned)?;
+    result.map_err(CommandError::owned)?;
     ctx.reply.ok();
     DONE
 }

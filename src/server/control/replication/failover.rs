@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::command::{Client, Fail};
+use crate::command::{Client, CommandError};
 use crate::keyspace::Locked;
 use crate::repl::failover::{Failover, Order, Step};
 use crate::server::control::replication::role;
@@ -14,16 +14,16 @@ use crate::server::node::pause::Purpose;
 const FOREVER_MS: u64 = u64::MAX / 2;
 
 /// FAILOVER. Every shard is locked: whatever is in the log now is all that there will be.
-pub fn begin(node: &Node, order: Order, locked: &Locked<'_>) -> Result<(), Fail> {
+pub fn begin(node: &Node, order: Order, locked: &Locked<'_>) -> Result<(), CommandError> {
     role::assert_all(locked);
     let mut state = node.replication.lock();
     if state.failover.is_some() {
-        return Err(Fail::text("ERR FAILOVER already in progress."));
+        return Err(CommandError::text("ERR FAILOVER already in progress."));
     }
     if state.upstream.is_some() {
-        return Err(Fail::text("ERR FAILOVER is not valid when server is a replica."));
+        return Err(CommandError::text("ERR FAILOVER is not valid when server is a replica."));
     }
-    let failover = order.begin(node.mono_ms(), &state.primary).map_err(Fail::text)?;
+    let failover = order.begin(node.mono_ms(), &state.primary).map_err(CommandError::text)?;
     tracing::info!("FAILOVER requested to {}.", failover.target());
     state.failover = Some(failover);
     node.pause_clients(Purpose::Failover, FOREVER_MS, false);
@@ -31,10 +31,10 @@ pub fn begin(node: &Node, order: Order, locked: &Locked<'_>) -> Result<(), Fail>
 }
 
 /// FAILOVER ABORT. Every shard is locked.
-pub fn abort(node: &Arc<Node>, locked: &Locked<'_>) -> Result<(), Fail> {
+pub fn abort(node: &Arc<Node>, locked: &Locked<'_>) -> Result<(), CommandError> {
     let mut state = node.replication.lock();
     if state.failover.is_none() {
-        return Err(Fail::text("ERR No failover in progress."));
+        return Err(CommandError::text("ERR No failover in progress."));
     }
     abort_locked(node, locked, &mut state, "Failover manually aborted");
     Ok(())
@@ -95,14 +95,19 @@ pub(super) fn refused(node: &Arc<Node>) {
 }
 
 /// PSYNC FAILOVER of our primary: it wants to be our replica. `id` is the history that it has. Every shard is locked.
-pub fn take_over(node: &Arc<Node>, client: &Client, id: &[u8], locked: &Locked<'_>) -> Result<(), Fail> {
+pub fn take_over(
+    node: &Arc<Node>,
+    client: &Client,
+    id: &[u8],
+    locked: &Locked<'_>,
+) -> Result<(), CommandError> {
     let mut state = node.replication.lock();
     tracing::warn!("Failover request received for replid {}.", id.escape_ascii());
     if state.upstream.is_none() {
-        return Err(Fail::text("ERR PSYNC FAILOVER can't be sent to a master."));
+        return Err(CommandError::text("ERR PSYNC FAILOVER can't be sent to a master."));
     }
     if !id.eq_ignore_ascii_case(state.history.id().as_str().as_bytes()) {
-        return Err(Fail::text("ERR PSYNC FAILOVER replid must match my replid."));
+        return Err(CommandError::text("ERR PSYNC FAILOVER replid must match my replid."));
     }
     role::promote_locked(node, locked, &mut state);
     let user = format!("id={} addr={}", client.id, client.addr);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::command::{Client, Fail};
+use crate::command::{Client, CommandError};
 use crate::keyspace::Locked;
 use crate::repl::primary::Replconf;
 use crate::server::control::replication::feed::peer_ip;
@@ -11,7 +11,7 @@ use crate::server::control::replication::{role, wait};
 use crate::server::node::Node;
 
 /// REPLCONF, its words from the first option on. False when there is no answer.
-pub fn replconf(node: &Arc<Node>, client: &mut Client, words: &[&[u8]]) -> Result<bool, Fail> {
+pub fn replconf(node: &Arc<Node>, client: &mut Client, words: &[&[u8]]) -> Result<bool, CommandError> {
     client.introduced = true;
     let mut state = node.replication.lock();
     let mut out = Vec::new();
@@ -20,7 +20,7 @@ pub fn replconf(node: &Arc<Node>, client: &mut Client, words: &[&[u8]]) -> Resul
     match answer {
         Replconf::Ok => Ok(true),
         Replconf::Silent => Ok(false),
-        Replconf::Error(text) => Err(Fail::owned(text)),
+        Replconf::Error(text) => Err(CommandError::owned(text)),
     }
 }
 

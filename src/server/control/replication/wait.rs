@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::{Client, Fail};
+use crate::command::{Client, CommandError};
 use crate::repl::GETACK_RECORD;
 use crate::repl::primary::Action;
 use crate::resp::Reply;
@@ -76,10 +76,10 @@ pub fn begin(
     timeout: Option<Duration>,
     may_wait: bool,
     reply: &mut Reply,
-) -> Result<Waiting, Fail> {
+) -> Result<Waiting, CommandError> {
     let mut state = node.replication.lock();
     if state.upstream.is_some() {
-        return Err(Fail::text(match goal.local {
+        return Err(CommandError::text(match goal.local {
             None => {
                 "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be writable (which is not the default) writes to replicas are just local and are not propagated."
             }
@@ -89,7 +89,7 @@ pub fn begin(
         }));
     }
     if goal.local == Some(true) && !node.aof.is_on() {
-        return Err(Fail::text(
+        return Err(CommandError::text(
             "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         ));
     }

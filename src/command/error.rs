@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// Why a command was refused. The text is the error reply, code included.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fail {
+pub enum CommandError {
     /// The key holds a value of another type than the command works on.
     #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
     WrongType,
@@ -40,7 +40,7 @@ pub enum Fail {
     Text(Cow<'static, str>),
 }
 
-impl Fail {
+impl CommandError {
     /// An error of its own; `text` includes the code.
     pub const fn text(text: &'static str) -> Self {
         Self::Text(Cow::Borrowed(text))
@@ -53,7 +53,7 @@ impl Fail {
 }
 
 /// A text of the server's own machines, code included.
-impl From<String> for Fail {
+impl From<String> for CommandError {
     fn from(text: String) -> Self {
         Self::owned(text)
     }
