@@ -77,7 +77,8 @@
 //! **How a sentinel works.** `sentinel::state` takes events and returns actions, `server::sentinel` carries them out; a
 //! vote is cast in `sentinel::vote` (`cast`) and told only once it is on disk.
 //!
-//! **Where an fsync happens.** In `server::disk::replace`, for every file that is replaced as a whole: nodes.conf
+//! **Where an fsync happens.** In `server::disk::file`, where each step that a disk can refuse is one function. Who
+//! asks for it: `server::disk::replace`, for every file that is replaced as a whole: nodes.conf
 //! (`disk::nodes_file`), the configuration (`disk::config_file`), RDB files
 //! ([`write_file`](server::disk::rdb_file::write_file)). The append-only
 //! file: `Writer::sync_now` in `disk::aof::writer`, a thread that reads the log; under `appendfsync always` replies

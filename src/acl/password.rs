@@ -1,5 +1,6 @@
 //! Hashes of passwords. A password itself is never kept.
 
+use crate::base::hex::hex;
 use std::fmt;
 
 use sha2::{Digest, Sha256};
@@ -39,7 +40,7 @@ impl Hash {
 /// 64 hexadecimal digits.
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 

@@ -5,6 +5,7 @@ pub mod collation;
 pub mod crc16;
 pub mod geohash;
 pub mod glob;
+pub mod hex;
 pub mod long_double;
 pub mod num;
 pub mod prefetch;

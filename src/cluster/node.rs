@@ -6,6 +6,7 @@ use std::ops::{BitOr, Index, IndexMut};
 
 use super::link::LinkId;
 use super::slots::SlotBitmap;
+use crate::base::hex::random_digit;
 use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
 
@@ -24,7 +25,7 @@ impl NodeId {
     pub fn random(rng: &mut Rng) -> Self {
         let mut id = [0; ID_LEN];
         for c in &mut id {
-            *c = b"0123456789abcdef"[rng.below(16) as usize];
+            *c = random_digit(rng);
         }
         Self(id)
     }

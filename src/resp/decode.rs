@@ -221,9 +221,7 @@ mod tests {
 
     #[test]
     fn what_is_no_reply_is_refused() {
-        for wire in
-            ["\r\n", "x\r\n", ":a\r\n", "$-2\r\n", "$1\r\nabc\r\n", "=1\r\na\r\n"]
-        {
+        for wire in ["\r\n", "x\r\n", ":a\r\n", "$-2\r\n", "$1\r\nabc\r\n", "=1\r\na\r\n"] {
             assert!(decode(wire.as_bytes()).is_err(), "{wire}");
         }
         assert!(decode("*1\r\n".repeat(100_000).as_bytes()).is_err());

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use sha1::{Digest as _, Sha1};
 
 use super::shebang::{self, Flags};
+use crate::base::hex::hex;
 use crate::base::time::UnixMs;
 
 /// So many scripts that came with EVAL alone are kept.
@@ -246,11 +247,7 @@ pub struct Store {
 
 /// The name of a script: SHA-1 of its text, in hexadecimal digits.
 pub fn sha1_hex(text: &[u8]) -> String {
-    use std::fmt::Write as _;
-    Sha1::digest(text).iter().fold(String::with_capacity(40), |mut out, b| {
-        let _ = write!(out, "{b:02x}");
-        out
-    })
+    hex(&Sha1::digest(text))
 }
 
 impl Store {

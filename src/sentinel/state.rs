@@ -8,6 +8,7 @@ use super::instance::{Address, Instance, InstanceId, Kind, Link, LinkIx, Watch};
 use super::links::Channel;
 use super::scripts::Scripts;
 use super::settings::Settings;
+use crate::base::hex::random_id;
 use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
 
@@ -340,9 +341,4 @@ impl Sentinel {
     pub(super) fn kind(&self, id: InstanceId) -> Kind {
         self.at(id).kind
     }
-}
-
-/// A run id: 40 hexadecimal digits.
-fn random_id(rng: &mut Rng) -> String {
-    (0..40).map(|_| char::from(b"0123456789abcdef"[rng.below(16) as usize])).collect()
 }

@@ -98,7 +98,6 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
         wait_for_replicas(node).await;
     }
     report_replicas(node);
-    aof::give_up_rewrite(node);
     if node.aof.is_beginning() {
         if !how.force {
             tracing::warn!("Writing initial AOF, can't exit.");
@@ -106,6 +105,8 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
         }
         tracing::warn!("Writing initial AOF. Exit anyway.");
     }
+    // The first one goes on if the end was refused: who asks again must not find it begun anew.
+    aof::give_up_rewrite(node);
     let called_off = || node.shutdown.inner.lock().aborted;
     if saves && !called_off() {
         tracing::info!("Saving the final RDB snapshot before exiting.");

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::acl::User;
 use crate::base::collation::Collation;
+use crate::base::hex::random_id;
 use crate::base::rng::Rng;
 use crate::base::version;
 use crate::command::{CommandTable, gate};
@@ -350,7 +351,7 @@ fn make_node(
         busy_after_ms: AtomicU64::new(config.busy_reply_threshold),
         observers: Observers::default(),
     };
-    let run_id = random_hex(rng);
+    let run_id = random_id(rng);
     let node = Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin);
     configure_observers(&node, &node.config.load());
     users.into_iter().for_each(|user| node.accounts.put(user));
@@ -395,11 +396,6 @@ pub fn configure_deletions(lazy: &Lazy, config: &Config) {
         (Cause::Eviction, config.lazyfree_lazy_eviction),
         (Cause::Server, config.lazyfree_lazy_server_del),
     ]);
-}
-
-/// Forty random hexadecimal digits, as run ids and replication ids are.
-pub fn random_hex(rng: &mut Rng) -> String {
-    (0..40).map(|_| char::from(b"0123456789abcdef"[rng.below(16) as usize])).collect()
 }
 
 /// The order of `locale-collate`; `None` if the system has no such locale. An environment that names one which

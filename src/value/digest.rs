@@ -7,6 +7,7 @@
 use sha1::{Digest as _, Sha1};
 
 use super::{Kind, ValueRef};
+use crate::base::hex::hex;
 use crate::encoding::{Item, item::IntText};
 
 /// A digest being computed, or done.
@@ -87,7 +88,7 @@ impl Digest {
 
 impl std::fmt::Display for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 

@@ -25,7 +25,8 @@ pub fn allowed(command: &[Vec<u8>], ours: &[u8], theirs: &[u8]) -> bool {
                         .contains(&theirs)
         }
         // Elements of a set with the same weight come in the order of its table.
-        "SORT" if command.get(1).is_some_and(|key| key.starts_with(b"t")) => {
+        // Any key may hold one, by RENAME and COPY.
+        "SORT" if command.iter().any(|w| w.eq_ignore_ascii_case(b"by") || w.starts_with(b"t")) => {
             same_elements(ours, theirs, false)
         }
         // Since 7.2 the arguments are read before the key is looked up.

@@ -358,7 +358,7 @@ pub fn command(rng: &mut Rng) -> Words {
     // Since 7.2 a third argument of these may be WITHSCORE, and what is wrong with it is told by EXEC only.
     let grown = template.starts_with("ZRANK") || template.starts_with("ZREVRANK");
     // A wrong timeout might be a long one.
-    let waits = ["BL", "BR", "BZ"].iter().any(|start| template.starts_with(start));
+    let waits = ["BL", "BR", "BZ", "WAIT"].iter().any(|start| template.starts_with(start));
     // Without its count it draws lots; and what is wrong with these is told in another order since 7.2.
     let chance = template.contains("RAND") || template.starts_with("SPOP");
     let other = template.starts_with("BITPOS") || template.starts_with("BITCOUNT");

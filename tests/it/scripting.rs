@@ -111,7 +111,11 @@ fn a_script_below_the_threshold_delays_only_who_needs_what_it_holds() {
     let code = "while true do redis.call('GET', KEYS[1]) end";
     let sha = admin.cmd(&["SCRIPT", "LOAD", code]).text();
     hanging.send(&["EVALSHA", &sha, "1", "{a}"]);
-    wait_for("it runs", SOON, || admin.run("FUNCTION STATS").to_string().contains("EVALSHA"));
+    wait_for("it holds its key", SOON, || {
+        let mut probe = server.connect();
+        probe.set_read_timeout(Duration::from_millis(100));
+        probe.try_run("GET {a}").is_err()
+    });
     second.send(&["EVAL", "return 'second'", "0"]);
     other.expect("GET {x}", "\"1\"");
     other.expect("PING", "+PONG");

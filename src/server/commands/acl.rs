@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::acl::log::Entry;
 use crate::acl::rule::merge_selectors;
 use crate::acl::{Catalog, DEFAULT_USER, Selector, User, category, file};
+use crate::base::hex::hex;
 use crate::command::help::help;
 use crate::command::rights::Errand;
 use crate::command::spec::{EVERYWHERE, Group::Server, KeyPositions, flags::*};
@@ -270,7 +271,7 @@ fn genpass(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let digits = (bits as usize).div_ceil(4);
     let random = random_bytes(digits.div_ceil(2))
         .map_err(|e| Fail::owned(format!("ERR No random numbers can be had: {}", words(&e))))?;
-    let mut text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text = hex(&random);
     text.truncate(digits);
     ctx.reply.bulk_str(&text);
     DONE

@@ -300,7 +300,7 @@ fn set_active_expire(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn digest(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let digest = digest_all(ctx.db);
-    ctx.reply.simple(&hex(&digest));
+    ctx.reply.simple(&digest.to_string());
     DONE
 }
 
@@ -311,7 +311,7 @@ fn digest_value(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         if let Some(entry) = ctx.db.peek(key) {
             digest.add_value(entry.value(), entry.expire().is_some());
         }
-        ctx.reply.simple(&hex(&digest));
+        ctx.reply.simple(&digest.to_string());
     }
     DONE
 }
@@ -330,14 +330,6 @@ fn digest_all(db: &mut Db<'_, '_>) -> Digest {
     }
     db.select(selected);
     digest
-}
-
-fn hex(digest: &Digest) -> String {
-    digest.0.iter().fold(String::with_capacity(40), |mut text, byte| {
-        // A String takes everything.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn change_repl_id(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {

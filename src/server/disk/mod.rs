@@ -1,4 +1,5 @@
-//! Every file that the node reads or writes; faults of the disk show here and nowhere else.
+//! Every file that the node reads or writes; faults of the disk show here and nowhere else. `file` is where each step
+//! can fail, `fault` makes it fail in tests.
 
 pub mod aof;
 pub mod check;

@@ -264,14 +264,17 @@ pub fn turn(node: &Node, on: bool) -> Result<(), String> {
     };
     created.map_err(|e| format!("Can't open the append-only file: {}", words(&e)))?;
     aof.on.store(true, Ordering::Release);
+    // Whoever looks sees at once that it is to come; the timer may be the first to begin it.
+    aof.scheduled.store(true, Ordering::Release);
     // It locks all shards, for which a worker must not sleep.
     let begun = thread::Builder::new().name("aof-start".into()).spawn(move || {
-        if node.aof.is_on() {
+        if node.aof.is_on() && node.aof.scheduled.swap(false, Ordering::AcqRel) {
             rewrite::begin_anew(&node);
         }
     });
     begun.map(drop).map_err(|e| {
         aof.on.store(false, Ordering::Release);
+        aof.scheduled.store(false, Ordering::Release);
         format!("Can't start a thread: {}", words(&e))
     })
 }

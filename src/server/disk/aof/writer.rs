@@ -179,8 +179,7 @@ impl Writer {
     fn run(mut self) {
         while !self.node.shutdown.begun.load(Ordering::Acquire) {
             self.node.sleep_along();
-            let orders = std::mem::take(&mut *self.aof().orders.lock());
-            for order in orders {
+            while let Some(order) = self.next_order() {
                 self.obey(order);
             }
             self.note_synced();
@@ -191,6 +190,12 @@ impl Writer {
                 self.rest();
             }
         }
+    }
+
+    /// One at a time: what is still to come shows to whoever writes meanwhile.
+    fn next_order(&self) -> Option<Order> {
+        let mut orders = self.aof().orders.lock();
+        if orders.is_empty() { None } else { Some(orders.remove(0)) }
     }
 
     /// Sleeps until there may be something to do.
@@ -326,6 +331,11 @@ impl Writer {
                 return false;
             }
         };
+        if self.hear_of_cuts(taken.end) {
+            // Read again, up to there.
+            return true;
+        }
+        let Some(target) = &mut self.target else { return false };
         let stamps = self.node.config.load().aof_timestamp_enabled;
         let began = now_ns();
         let written = target.write(&taken, stamps);
@@ -352,6 +362,21 @@ impl Writer {
             self.cut();
         }
         true
+    }
+
+    /// Takes orders to cut that came since orders were last looked at. True if the increment is to end before `end`:
+    /// what lies between would go with it when it is deleted. Such an order is there before anything behind its
+    /// place is in the log, because it is given with every shard locked.
+    fn hear_of_cuts(&mut self, end: u64) -> bool {
+        let mut orders = self.node.aof.orders.lock();
+        let other = |order: &Order| matches!(order, Order::Begin { .. } | Order::End | Order::Abandon);
+        let ours = orders.iter().position(other).unwrap_or(orders.len());
+        let cuts: Vec<Order> =
+            orders.extract_if(..ours, |order| matches!(order, Order::Cut { .. })).collect();
+        drop(orders);
+        let before = cuts.iter().any(|order| matches!(order, Order::Cut { offset, .. } if *offset < end));
+        cuts.into_iter().for_each(|order| self.obey(order));
+        before
     }
 
     /// Another history has begun: a full synchronisation has replaced the data. A new base must come first.
