@@ -96,7 +96,7 @@ fn a_save_on_a_slow_disk_holds_up_nobody() {
     client.ok("SET a 1");
     client.expect("GET a", "\"1\"");
     assert_eq!(client.info("rdb_bgsave_in_progress"), "1");
-    assert!(begun.elapsed() < Duration::from_millis(1000));
+    assert!(begun.elapsed() < Duration::from_secs(1));
     wait_for("the save ends", SOON, || client.info("rdb_bgsave_in_progress") == "0");
     assert!(begun.elapsed() >= Duration::from_millis(1500));
     assert_eq!(client.info("rdb_last_bgsave_status"), "ok");
@@ -216,7 +216,7 @@ fn a_slow_fsync_postpones_and_is_counted() {
         slowest = slowest.max(begun.elapsed());
         client.info_int("aof_delayed_fsync") > 0
     });
-    assert!(slowest < Duration::from_millis(1000), "nobody waits for the disk: {slowest:?}");
+    assert!(slowest < Duration::from_secs(1), "nobody waits for the disk: {slowest:?}");
     assert!(server.log().contains("Asynchronous AOF fsync is taking too long (disk is busy?)."));
     fault(&mut client, "OFF");
     let before = digest(&mut client);
@@ -237,7 +237,7 @@ fn a_slow_fsync_under_always_holds_up_only_who_writes() {
     wait_for("it is done", SOON, || client.run("GET a").to_string() == "\"1\"");
     assert!(begun.elapsed() < Duration::from_millis(800), "a read waited");
     assert_eq!(writer.read().to_string(), "+OK");
-    assert!(begun.elapsed() >= Duration::from_millis(1000), "the write did not wait");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "the write did not wait");
 }
 
 #[test]
