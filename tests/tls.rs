@@ -753,6 +753,10 @@ fn a_mixed_cluster_over_tls() {
     }
     // Slots with their keys go from ours to the real one and back.
     for (from, to) in [(0, 1), (1, 0)] {
+        // News of slots travel by gossip, and redis-cli moves none before all have heard the last.
+        wait_for("the nodes agree", LONG, || {
+            cluster(&["check", &addresses[0]]).contains("[OK] All nodes agree about slots configuration.")
+        });
         let id = |n: usize| nodes[n].0.connect().run("CLUSTER MYID").text();
         let said = cluster(&[
             "reshard",
