@@ -37,7 +37,7 @@ pub fn allowed(command: &[Vec<u8>], ours: &[u8], theirs: &[u8]) -> bool {
         }
         "SPOP" => same_elements(ours, theirs, false),
         // Any of these may be among its replies.
-        "EXEC" => same_elements(ours, theirs, false),
+        "EXEC" => same_in_transaction(ours, theirs),
         // 7.0 takes an empty cursor, and one with a sign.
         "SCAN" | "SSCAN" | "HSCAN" | "ZSCAN" if ours == b"-ERR invalid cursor\r\n" => true,
         // A whole scan in one call is the same set; of a part nothing is promised.
@@ -78,6 +78,24 @@ fn same_elements(ours: &[u8], theirs: &[u8], pairs: bool) -> bool {
         Some((ours_kind(bytes), items))
     };
     sorted(ours) == sorted(theirs)
+}
+
+/// As [`same_elements`], where BITCOUNT or BITPOS may be among the commands: see there.
+fn same_in_transaction(ours: &[u8], theirs: &[u8]) -> bool {
+    let items = |bytes: &[u8]| decode(bytes).map(|(reply, _)| reply.items().to_vec()).unwrap_or_default();
+    let (ours_items, theirs_items) = (items(ours), items(theirs));
+    if ours_items.len() != theirs_items.len() {
+        return false;
+    }
+    let read_first = |pair: &(Reply, Reply)| matches!(pair, (Reply::Error(_), Reply::Int(0 | -1)));
+    let pairs = ours_items.into_iter().zip(theirs_items).filter(|pair| !read_first(pair));
+    let (ours_rest, theirs_rest): (Vec<Reply>, Vec<Reply>) = pairs.unzip();
+    let sorted = |items: &[Reply]| {
+        let mut leaves = flatten(items);
+        leaves.sort();
+        leaves
+    };
+    ours_kind(ours) == ours_kind(theirs) && sorted(&ours_rest) == sorted(&theirs_rest)
 }
 
 fn ours_kind(bytes: &[u8]) -> Option<u8> {
