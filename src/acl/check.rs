@@ -27,6 +27,10 @@ pub trait Demand {
     fn first_arg(&self) -> Option<&[u8]>;
     /// The argument at a position; 0 is the command's name.
     fn arg(&self, at: usize) -> &[u8];
+    /// The key of the call, if its command always has exactly one: that need not be looked for.
+    fn single_key(&self) -> Option<KeyUse> {
+        None
+    }
     /// The keys of the call, each with what is done to it.
     fn keys(&self) -> Keys;
     /// The positions of channels, and whether they are patterns.
@@ -74,10 +78,13 @@ impl Selector {
             return Err(Denial::Command);
         }
         if !self.has_all_keys() {
-            for key in keys.get_or_insert_with(|| demand.keys()) {
-                if !self.allows_key(demand.arg(key.at), key.access) {
-                    return Err(Denial::Key(key.at));
-                }
+            let refused = |key: &KeyUse| !self.allows_key(demand.arg(key.at), key.access);
+            let refused = match demand.single_key() {
+                Some(key) => Some(key).filter(refused),
+                None => keys.get_or_insert_with(|| demand.keys()).iter().copied().find(refused),
+            };
+            if let Some(key) = refused {
+                return Err(Denial::Key(key.at));
             }
         }
         if !self.has_all_channels() {

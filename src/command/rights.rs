@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::spec::{Channels, flags, key};
 use super::table::CommandEntry;
-use crate::acl::{Demand, Denial, KeyUse, Keys, selector};
+use crate::acl::selector::{self, Access};
+use crate::acl::{Demand, Denial, KeyUse, Keys};
 
 /// A call as its user's rights are asked about it.
 #[derive(Clone, Copy, Debug)]
@@ -34,18 +35,16 @@ impl Demand for Errand<'_> {
         self.args[at]
     }
 
+    #[inline]
+    fn single_key(&self) -> Option<KeyUse> {
+        let at = self.entry.single_key.filter(|at| *at < self.args.len())?;
+        let command = self.entry.command;
+        let flags = command.flags_in_use(command.keys[0].flags, self.args);
+        Some(KeyUse { at, access: access(flags) })
+    }
+
     /// Keys that cannot be told are of a command that will refuse its arguments.
     fn keys(&self) -> Keys {
-        let access = |flags: u16| {
-            let mut access = 0;
-            if flags & key::ACCESS != 0 {
-                access |= selector::READ;
-            }
-            if flags & (key::UPDATE | key::INSERT | key::DELETE) != 0 {
-                access |= selector::WRITE;
-            }
-            access
-        };
         let uses = self.entry.command.key_uses(self.args).unwrap_or_default();
         uses.into_iter().map(|(at, flags)| KeyUse { at, access: access(flags) }).collect()
     }
@@ -59,6 +58,13 @@ impl Demand for Errand<'_> {
             Channels::Patterns => (all, true),
         }
     }
+}
+
+/// What a call that uses a key so does to it.
+fn access(flags: u16) -> Access {
+    let reads = if flags & key::ACCESS == 0 { 0 } else { selector::READ };
+    let writes = flags & (key::UPDATE | key::INSERT | key::DELETE) != 0;
+    reads | if writes { selector::WRITE } else { 0 }
 }
 
 impl Errand<'_> {

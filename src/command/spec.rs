@@ -599,7 +599,7 @@ impl Command {
     }
 
     /// What a command whose flags vary does with these arguments.
-    fn flags_in_use(&self, declared: u16, args: &[&[u8]]) -> u16 {
+    pub(super) fn flags_in_use(&self, declared: u16, args: &[&[u8]]) -> u16 {
         if declared & key::VARIABLE_FLAGS == 0 {
             return declared;
         }
