@@ -135,3 +135,19 @@ def stop(process):
     if process.poll() is None:
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+
+def born(pid):
+    """When process `pid` started, in ticks since boot: tells it from a later one of that number. None when it has ended,
+    whether or not somebody has asked how."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def alive(process):
+    """Whether a process runs that was noted with its `pid` and when it was `born`."""
+    return process is not None and born(process["pid"]) == process["born"]
