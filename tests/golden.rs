@@ -266,7 +266,7 @@ fn commands(file: &[u8]) -> Vec<String> {
         let mut argv: Vec<_> = argv.iter().map(|word| word.escape_ascii().to_string()).collect();
         if argv[0] == "XCLAIM" {
             let at = argv.iter().position(|word| word == "TIME").expect("a time");
-            argv[at + 1] = "then".to_owned();
+            "then".clone_into(&mut argv[at + 1]);
         }
         lines.push(argv.join(" "));
     }

@@ -156,7 +156,7 @@ fn a_transaction_may_change_its_user() {
         client.expect(line, "+QUEUED");
     }
     let replies = client.run("EXEC");
-    let texts: Vec<String> = replies.items().iter().map(|reply| reply.text()).collect();
+    let texts: Vec<String> = replies.items().iter().map(crate::common::client::Reply::text).collect();
     assert_eq!((&*texts[0], &*texts[1], &*texts[4]), ("OK", "OK", "OK"), "{texts:?}");
     assert!(texts[2].starts_with("NOPERM "), "{texts:?}");
     assert!(texts[3].contains("ACL failure in script") || subject_is_real(), "{texts:?}");
@@ -588,7 +588,7 @@ fn categories_hold_what_they_hold_in_redis() {
     let server = Server::subject();
     let mut client = server.connect();
     let commands = client.run("COMMAND LIST");
-    let known: Vec<String> = commands.items().iter().map(|name| name.text()).collect();
+    let known: Vec<String> = commands.items().iter().map(crate::common::client::Reply::text).collect();
     let mut categories = 0;
     for line in facts.lines() {
         let (category, commands) = line.split_once('\t').expect("a category and its commands");
@@ -596,7 +596,7 @@ fn categories_hold_what_they_hold_in_redis() {
         theirs.retain(|name| known.iter().any(|known| known == name));
         theirs.sort_unstable();
         let reply = client.run(&format!("ACL CAT {category}"));
-        let mut ours: Vec<String> = reply.items().iter().map(|name| name.text()).collect();
+        let mut ours: Vec<String> = reply.items().iter().map(crate::common::client::Reply::text).collect();
         ours.sort_unstable();
         assert_eq!(ours, theirs, "{category}");
         categories += 1;
