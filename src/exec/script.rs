@@ -18,7 +18,7 @@
 //!
 //! Only one script of the node can ever be at 3: before its first change such a script claims the right to wait so
 //! (`Claim`), and begins anew later if another has it. Nobody else waits with locks in hand for longer than a
-//! moment ([`PATIENCE`](crate::keyspace::locks::PATIENCE)): not a proven script, which needs no more than it has; not
+//! moment ([`PATIENCE`](crate::keyspace::locks)): not a proven script, which needs no more than it has; not
 //! one without the claim, which has changed nothing. So what the one waits for is let go, and no order of events ends
 //! in a deadlock, an error or a half-done script that others see.
 //!
