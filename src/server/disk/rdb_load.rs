@@ -369,7 +369,9 @@ impl Shared<'_> {
         let mut locked = ks.lock_slot(ks.hashed(&entry.key).slot);
         let mut db = Db::new(&mut locked, index, self.now, Expiring::Ignore, &mut tally.effects);
         if self.same == Same::Refuse && db.peek(&entry.key).is_some() {
-            tracing::warn!("RDB has duplicated key '{}' in DB {index}", entry.key.escape_ascii());
+            let hidden = self.node.config.load().hide_user_data_from_log;
+            let key = if hidden { "*redacted*".to_owned() } else { entry.key.escape_ascii().to_string() };
+            tracing::warn!("RDB has duplicated key '{key}' in DB {index}");
             panic!("Duplicated key found in RDB file");
         }
         db.insert(&entry.key, entry.value, entry.expire);
