@@ -192,6 +192,12 @@ fn wait_whole(real: &[Server], ours: &[&Ours], count: usize) {
     });
 }
 
+fn real_epoch(server: &Server) -> u64 {
+    let info = ask(server, "CLUSTER INFO");
+    let epoch = info.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:"));
+    epoch.and_then(|epoch| epoch.parse().ok()).expect("a current epoch")
+}
+
 #[test]
 fn ours_joins_real_nodes_and_both_see_the_same() {
     let _light = light();
@@ -411,6 +417,7 @@ fn real_redis_reads_our_nodes_conf_and_the_other_way_round() {
     let mut ours = Ours::start("conf");
     form(&real, &[&ours]);
     let (id, epoch) = (ours.id(), ours.bus.read(ClusterState::current_epoch));
+    wait_for("the real one has heard of the epoch", SOON, || real_epoch(&real[1]) >= epoch);
     ours.bus.admin(ClusterState::save_config);
     ask(&real[1], "CLUSTER SAVECONFIG");
     ours.stop();
