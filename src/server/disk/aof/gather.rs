@@ -5,8 +5,7 @@
 //! the next one waits until as many have come as were answered, but for no longer than an fsync takes: then it
 //! would have been better not to wait, and it is tried more and more rarely. A client that is alone never waits.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// It looks so often who has come.
 const SLICE: Duration = Duration::from_micros(50);
@@ -37,8 +36,9 @@ impl Gather {
         self.fsync = (self.fsync * 7 + took) / 8;
     }
 
-    /// Waits until enough has come to the log, whose end is `end`, or for as long as makes sense.
-    pub fn wait(&mut self, end: impl Fn() -> u64) {
+    /// Waits until enough has come to the log, whose end is `end`, or for as long as makes sense. `sleep` returns how
+    /// long that really took.
+    pub fn wait(&mut self, end: impl Fn() -> u64, mut sleep: impl FnMut(Duration) -> Duration) {
         if end() >= self.wanted {
             return;
         }
@@ -46,14 +46,14 @@ impl Gather {
             self.skip -= 1;
             return;
         }
-        let deadline = Instant::now() + self.fsync.min(LONGEST);
+        let (most, mut slept) = (self.fsync.min(LONGEST), Duration::ZERO);
         while end() < self.wanted {
-            if Instant::now() >= deadline {
+            if slept >= most {
                 self.skipped = (2 * self.skipped + 1).min(SKIPPED_MAX);
                 self.skip = self.skipped;
                 return;
             }
-            thread::sleep(SLICE);
+            slept += sleep(SLICE);
         }
         self.skipped = 0;
     }
@@ -76,39 +76,40 @@ mod tests {
     #[test]
     fn it_waits_for_as_many_as_were_answered() {
         let (mut gather, end) = (after(800, 1600), Cell::new(1600));
-        gather.wait(|| end.replace(end.get() + 50));
-        assert!((2300..=2400).contains(&end.get()), "{}", end.get());
+        let sleep = |pause| {
+            end.set(end.get() + 50);
+            pause
+        };
+        gather.wait(|| end.get(), sleep);
+        assert_eq!(end.get(), 2300, "an eighth may be through");
     }
 
     #[test]
     fn who_is_alone_does_not_wait() {
         let mut gather = after(100, 100);
-        let begun = Instant::now();
-        let looked = Cell::new(0);
         for round in 2..50 {
-            gather.wait(|| {
-                looked.set(looked.get() + 1);
-                round * 100
-            });
+            gather.wait(|| round * 100, |_| panic!("it waits"));
             gather.note_fsync(FSYNC, round * 100, round * 100);
         }
-        assert_eq!(looked.get(), 48, "one look each, {:?}", begun.elapsed());
     }
 
     #[test]
     fn when_nobody_comes_it_is_tried_more_and_more_rarely() {
-        let (mut gather, looked) = (Gather::default(), Cell::new(0_u32));
-        let mut waited = 0;
-        for round in 1..400 {
-            gather.note_fsync(Duration::from_micros(10), round * 100, round * 100);
-            gather.wanted = u64::MAX;
-            looked.set(0);
-            gather.wait(|| {
-                looked.set(looked.get() + 1);
-                0
-            });
-            waited += u32::from(looked.get() > 1);
+        let (mut gather, mut waits, mut slept) = (Gather::default(), 0, Duration::ZERO);
+        for round in 1..=400 {
+            gather.note_fsync(FSYNC, round * 100, round * 100);
+            let before = slept;
+            gather.wait(
+                || round * 100,
+                |pause| {
+                    slept += pause;
+                    pause
+                },
+            );
+            waits += u32::from(slept > before);
+            assert!(slept - before <= LONGEST, "{:?}", slept - before);
         }
-        assert!((5..=10).contains(&waited), "{waited} of 400");
+        // After 0, 1, 3, 7, 15, 31, 63 and then each 127 that do not.
+        assert_eq!(waits, 9);
     }
 }

@@ -298,7 +298,12 @@ impl Writer {
         let always = self.node.config.load().appendfsync == AppendFsync::Always;
         let log = &self.node.shared.keyspace.log;
         if always && self.target.as_ref().is_some_and(|target| target.reader.position() != log.end()) {
-            self.gather.wait(|| log.end());
+            let sleep = |pause| {
+                let begun = Instant::now();
+                thread::sleep(pause);
+                begun.elapsed()
+            };
+            self.gather.wait(|| log.end(), sleep);
         }
     }
 
