@@ -131,7 +131,11 @@ fn an_increment_that_cannot_be_written() {
             let mut server = aof(&["--appendfsync", policy]);
             let mut client = server.connect();
             every_type(&mut client, true);
-            wait_for("all of it is written", SOON, || client.info("aof_buffer_length") == "0");
+            client.ok("SET last one");
+            let file = server.dir().join("appendonlydir/appendonly.aof.1.incr.aof");
+            wait_for("all of it is written", SOON, || {
+                fs::read(&file).is_ok_and(|file| file.ends_with(b"$4\r\nlast\r\n$3\r\none\r\n"))
+            });
             fault(&mut client, step);
             // Under `always` the reply waits for the disk; otherwise it is there before the file is written.
             let mut writer = server.connect();
