@@ -409,6 +409,7 @@ fn xsetid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 const FULL_COUNT: usize = 10;
 
 fn stream(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let stream = ctx.db.stream(args[2])?.ok_or(CommandError::NoSuchKey)?;
     let full = match &args[3..] {
         [] => None,
         [word] if is(word, "full") => Some(FULL_COUNT),
@@ -418,7 +419,6 @@ fn stream(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }),
         _ => return Err(wrong_arguments("XINFO", args[1])),
     };
-    let stream = ctx.db.stream(args[2])?.ok_or(CommandError::NoSuchKey)?;
     let reply = &mut *ctx.reply;
     let nodes = stream.nodes().len() as i64;
     reply.map(if full.is_some() { 9 } else { 10 });
