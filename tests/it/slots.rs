@@ -328,9 +328,9 @@ fn a_file_whose_shards_disagree_is_healed_with_a_line_for_each_replica() {
     node.start_again();
     let mut c = node.connect();
     c.expect("CLUSTER MYSHARDID", &format!("\"{primarys}\""));
-    let log = node.log();
     for (replica, shard) in [(&me, &own), (&other, &others)] {
-        assert!(log.contains(&format!("Replica {replica} was in shard {shard} ")), "{log}");
+        let line = format!("Replica {replica} was in shard {shard} ");
+        wait_for(&line, LONG, || node.log().contains(&line));
     }
     c.ok("CLUSTER SAVECONFIG");
     let text = std::fs::read_to_string(&file).expect("nodes.conf");
@@ -339,5 +339,6 @@ fn a_file_whose_shards_disagree_is_healed_with_a_line_for_each_replica() {
     node.kill();
     let before = node.log().len();
     node.start_again();
+    wait_for("it follows", LONG, || node.log()[before..].contains("Connecting to MASTER"));
     assert!(!node.log()[before..].contains("was in shard"));
 }
