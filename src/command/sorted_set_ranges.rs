@@ -210,10 +210,14 @@ impl<'a> Query<'a> {
             i += 1;
         }
         let (by, reverse) = (by.unwrap_or(By::Rank), reverse.unwrap_or(false));
-        if by == By::Rank && count != -1 {
-            return Err(CommandError::text(
-                "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
-            ));
+        if by == By::Rank {
+            if count != -1 {
+                return Err(CommandError::text(
+                    "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
+                ));
+            }
+            // Where it is not refused, it has no meaning.
+            offset = 0;
         }
         if by == By::Member && with_scores {
             return Err(CommandError::text(
