@@ -356,3 +356,23 @@ fn a_slow_disk_shows_in_latency_by_what_was_done_to_which_file() {
     client.expect("LATENCY HISTORY rdb-unlink-temp-file", "[]");
     client.expect("LATENCY HISTORY aof-rename", "[]");
 }
+
+/// What is kept is known by the names of keys alone: another database in its place is no change of theirs.
+#[test]
+fn swapdb_tells_trackers_nothing_as_in_redis() {
+    for launch in [Launch::subject(), Launch::real()] {
+        let server = launch.start();
+        let mut writer = server.connect();
+        writer.ok("SET k v");
+        let mut client = tracker(&server, "");
+        let mut broadcast = tracker(&server, "BCAST");
+        client.expect("GET k", "\"v\"");
+        writer.ok("SWAPDB 0 1");
+        client.expect("PING", "+PONG");
+        broadcast.expect("PING", "+PONG");
+        // The name still stands for what was read.
+        writer.ok("SET k w");
+        assert_eq!(client.read().to_string(), stale("k"));
+        assert_eq!(broadcast.read().to_string(), stale("k"));
+    }
+}
