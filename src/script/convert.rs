@@ -24,7 +24,7 @@ fn write(reply: &mut Reply, value: &Value, resp3: bool, depth: usize) -> mlua::R
         Value::Boolean(yes) if resp3 => reply.bool(*yes),
         Value::Boolean(true) => reply.int(1),
         Value::Integer(n) => reply.int(*n),
-        Value::Number(x) => reply.int(*x as i64),
+        Value::Number(x) => reply.int(super::number::integer(*x)),
         Value::Table(table) => write_table(reply, table, resp3, depth)?,
         _ => reply.null(),
     }
