@@ -9,11 +9,12 @@ pub fn format_g(x: f64, digits: i32) -> String {
     String::from_utf8_lossy(&text[..len]).into_owned()
 }
 
-/// A number as an argument of a command: an integer without a point, else with all digits.
-pub fn argument(x: f64) -> Vec<u8> {
+/// Appends a number as an argument of a command: an integer without a point, else with all digits.
+pub fn write_argument(x: f64, out: &mut Vec<u8>) {
     let whole = x as i64;
     if whole as f64 == x && (x != 0.0 || x.is_sign_positive()) {
-        return itoa::Buffer::new().format(whole).as_bytes().to_vec();
+        out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+    } else {
+        out.extend_from_slice(format_g(x, 17).as_bytes());
     }
-    format_g(x, 17).into_bytes()
 }
