@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use mlua::RegistryKey;
+use mlua::{Lua, RegistryKey};
 
 use super::Engine;
 use super::store::{Script, Store, sha1_hex};
@@ -39,21 +39,24 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    fn follow_flushes(&mut self, store: &Store) {
+    /// Takes over what the store has said of a script. `seen`: the removals before it said so.
+    fn note(
+        &mut self,
+        lua: &Lua,
+        store: &Store,
+        sha: [u8; DIGITS],
+        script: Arc<Script>,
+        seen: u64,
+    ) -> Rc<Known> {
         let flushes = store.flushes.load(Ordering::Acquire);
-        if self.flushes != flushes {
-            *self = Self { flushes, ..Self::default() };
-        }
-    }
-
-    fn note(&mut self, store: &Store, sha: [u8; DIGITS], script: Arc<Script>, seen: u64) -> Rc<Known> {
         if let Some(known) = self.by_sha.get(&sha).filter(|known| Arc::ptr_eq(&known.script, &script)) {
             known.seen.set(seen);
             return Rc::clone(known);
         }
         // What was evicted from the store is here still.
-        if self.by_sha.len() > 2 * store.script_count() + 100 {
-            self.by_sha.clear();
+        if self.flushes != flushes || self.by_sha.len() > 2 * store.script_count() + 100 {
+            *self = Self { flushes, ..Self::default() };
+            lua.expire_registry_values();
         }
         let known = Rc::new(Known { script, compiled: OnceCell::new(), seen: Cell::new(seen) });
         self.by_sha.insert(sha, Rc::clone(&known));
@@ -80,9 +83,8 @@ impl Engine {
             store.touch(&known.script);
             return Some(Rc::clone(known));
         }
-        kept.follow_flushes(store);
         let script = store.script(&name)?;
-        Some(kept.note(store, name, script, removals))
+        Some(kept.note(&self.lua, store, name, script, removals))
     }
 
     /// The script with this text, if the store has it.
@@ -108,9 +110,7 @@ impl Engine {
         }
         let removals = store.removals.load(Ordering::Acquire);
         let script = store.keep(code, loaded)?;
-        let mut kept = self.kept.borrow_mut();
-        kept.follow_flushes(store);
         let name = name_of(script.sha.as_bytes()).expect("a name of the store's");
-        Ok(kept.note(store, name, script, removals))
+        Ok(self.kept.borrow_mut().note(&self.lua, store, name, script, removals))
     }
 }
