@@ -5,7 +5,8 @@
 //! A script is one command to everybody else: from its first command to its last no other one sees the keys that
 //! it uses. It holds the shards of its declared keys, or all.
 //!
-//! - A script whose text shows that it uses no other keys ([`script::proof`]) takes theirs.
+//! - A script whose text shows that it uses no other keys ([`script::proof`]) takes theirs; from its first run on, also
+//!   one of EVAL's, if it declares any.
 //! - Any other takes all locks, until three runs have used declared keys alone; then it takes theirs. Once it has used
 //!   another key it takes all for ever ([`Conduct`]). So do the scripts of a transaction, always.
 //!
@@ -41,6 +42,7 @@ use super::route::Route;
 use super::upkeep::Room;
 use super::{After, Executor, Host, Shared, lock_set};
 use crate::acl::log::Context;
+use crate::base::crc16::key_slot;
 use crate::base::num::parse_i64;
 use crate::base::time::UnixMs;
 use crate::command::client::{Aside, Role};
@@ -129,8 +131,9 @@ pub(super) fn keeps_to_its_keys(shared: &Shared, command: &Command, args: &[&[u8
     let known = if by_sha { engine.script(store, name) } else { engine.script_of(store, name) };
     match known {
         Some(known) => known.script.conduct.keeps_to_its_keys() || is_proven(shared, &known.script),
-        // A text that is new: what it shows is known before it first runs.
-        None if by_sha => false,
+        // A text that is new shows before it first runs that it uses its keys alone. One that declares none takes all
+        // locks all the same: in Redis what hangs without keys is in everybody's way, and an operator finds it by that.
+        None if by_sha || args.get(2).is_none_or(|count| *count == b"0") => false,
         None => of_script(name).is_ok_and(|(_, body_at)| shows_its_keys(shared, &name[body_at..])),
     }
 }
@@ -198,7 +201,8 @@ struct Run<'r, 'l> {
     strayed: bool,
     declared: LockSet,
     wrote: bool,
-    /// The slot of its keys in a cluster.
+    first_key: Option<&'r [u8]>,
+    /// The slot of its keys in a cluster, once it was asked for: that of its first declared key, or of the first it used.
     slot: Option<u16>,
     /// What held it up before it had written, so that it is to run again.
     held_up: Option<Busy>,
@@ -362,8 +366,12 @@ impl Executor {
             return Ok(Some(text.into()));
         }
         let (db, resp3) = (client.db, client.resp3);
-        let mut declared = LockSet::NONE;
-        given.keys.iter().for_each(|key| declared.add_slot(crate::base::crc16::key_slot(key)));
+        // Who holds a part holds the shards of the declared keys.
+        let mut declared = locked.set();
+        if declared == LockSet::ALL {
+            declared = LockSet::NONE;
+            given.keys.iter().for_each(|key| declared.add_slot(key_slot(key)));
+        }
         let flags = subject.flags();
         let short_of_memory = !flags.has(Flags::ALLOW_OOM) && !of_primary && self.lacks_memory;
         let read_only = named_by(call.command).2 || flags.has(Flags::NO_WRITES);
@@ -371,7 +379,6 @@ impl Executor {
             Subject::Script(known) => !is_proven(shared, &known.script),
             Subject::Function(..) => true,
         };
-        let slot = given.keys.first().map(|key| crate::base::crc16::key_slot(key));
         loop {
             let began = self.stopwatch.now();
             let mut run = Run {
@@ -388,7 +395,8 @@ impl Executor {
                 strayed: false,
                 declared,
                 wrote: false,
-                slot,
+                first_key: given.keys.first().copied(),
+                slot: None,
                 held_up: None,
                 may_stray,
                 claim: None,
@@ -530,7 +538,7 @@ impl Run<'_, '_> {
                 _ => "ERR Script attempted to access a non local key in a cluster node".into(),
             });
         }
-        let first = *self.slot.get_or_insert(slot);
+        let first = *self.slot.get_or_insert_with(|| self.first_key.map_or(slot, key_slot));
         let crosses = !self.flags.has(Flags::SILENT) && !self.flags.has(Flags::ALLOW_CROSS_SLOT);
         (crosses && first != slot)
             .then(|| "ERR Script attempted to access keys that do not hash to the same slot".into())
