@@ -520,6 +520,12 @@ impl<'k> Locked<'k> {
         }
     }
 
+    /// Whether the shard of a slot is held.
+    #[inline]
+    pub fn has_slot(&self, slot: u16) -> bool {
+        self.has(shard_of(slot))
+    }
+
     /// Whether a shard, by number, is held.
     #[inline(always)]
     fn has(&self, shard: usize) -> bool {
