@@ -97,6 +97,12 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
+/// Removes a file.
+pub fn remove(path: &Path) -> io::Result<()> {
+    check(Step::Remove, &name_of(path), 0)?;
+    fs::remove_file(path)
+}
+
 /// Puts the name of a file on the disk.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
     check(Step::Sync, &name_of(path), 0)?;
