@@ -481,7 +481,7 @@ impl Run<'_, '_> {
             return Some("ERR This Redis command is not allowed from script".into());
         }
         if !self.of_primary && self.executor.is_restricted(self.client) {
-            let call = Call { id, command, args, key: None, now: self.call.now };
+            let call = Call { id, command, args, key: None, now: self.call.now, brief: false };
             let asked = self.executor.check_rights(self.host, self.client, &call, Context::Script);
             if let Err((_, reason)) = asked {
                 return Some(format!("ERR ACL failure in script: {reason}"));
@@ -674,7 +674,7 @@ impl Calls for Run<'_, '_> {
             }
             self.wrote = true;
         }
-        let call = Call { id, command, args, key, now: self.call.now };
+        let call = Call { id, command, args, key, now: self.call.now, brief: false };
         self.client.resp3 = resp3;
         self.executor.stopwatch.start();
         let ended = self.executor.call(Origin::Script, &call, self.host, self.client, self.locked, reply);

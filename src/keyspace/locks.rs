@@ -416,6 +416,11 @@ impl<'k> Locked<'k> {
         }
     }
 
+    /// Whether its holder has declared itself.
+    pub fn is_declared(&self) -> bool {
+        matches!(self.held, Held::Declared(..))
+    }
+
     /// Whose shards these are.
     pub fn keyspace(&self) -> &'k Keyspace {
         self.ks

@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 
-from rig import (NODE_TIMEOUT_MS, PRIMARY_NAME, ROOT, Checks, Client, Cluster, Rig, Watched, free_port, tool,
-                 wait_until)
+from rig import (NODE_TIMEOUT_MS, PRIMARY_NAME, ROOT, Checks, Client, Cluster, Rig, Watched, free_port,
+                 last_words, tool, wait_until)
 
 import redis
 import redis.sentinel
@@ -147,7 +147,7 @@ def check_tls_cluster(rig):
                            "--cluster-yes", "--tls", "--cacert", certificate(rig, "ca.crt"), "--cert",
                            certificate(rig, "client.crt"), "--key", certificate(rig, "client.key")],
                           stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert made.returncode == 0, made.stdout + made.stderr
+    assert made.returncode == 0, last_words(made)
     r = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", ports[0])], **shown(rig))
     assert sorted(node.port for node in r.get_primaries()) == ports, "it is sent to ports that speak TLS"
 

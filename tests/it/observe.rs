@@ -85,6 +85,33 @@ fn a_blocked_client_is_logged_when_it_is_served() {
     assert!(shown.contains(&wanted), "{shown}");
 }
 
+/// Alike commands of a pipeline may be timed together; what is slow among them is still known by its own time.
+#[test]
+fn a_slow_command_of_a_pipeline_does_not_make_the_others_slow() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let mut lines = vec!["GET k".to_owned(); 30];
+    lines.insert(10, "DEBUG SLEEP 0.05".to_owned());
+    client.pipeline(&lines);
+    let usec = |client: &mut crate::common::client::Client, command: &str| {
+        let stats = client.run("INFO commandstats").text();
+        let row = stats.lines().find_map(|l| l.strip_prefix(command)).expect("a row").to_owned();
+        let field = |name: &str| {
+            row.split(',').find_map(|f| f.strip_prefix(name)?.parse::<u64>().ok()).expect("a number")
+        };
+        (field("calls="), field("usec="))
+    };
+    let (calls, slow) = usec(&mut client, "cmdstat_get:");
+    assert!(calls == 30 && slow < 40_000, "{calls} GETs took {slow} us");
+    assert!(usec(&mut client, "cmdstat_debug:").1 >= 50_000);
+    let shown = client.run("SLOWLOG GET").to_string();
+    assert!(shown.contains("SLEEP") && !shown.contains("GET"), "{shown}");
+    // With short ones to be shown each stands for itself.
+    client.ok("CONFIG SET slowlog-log-slower-than 0");
+    client.pipeline(&["GET k"; 5]);
+    assert_eq!(client.run("SLOWLOG LEN").int(), 1 + 1 + 5);
+}
+
 #[test]
 fn latencystats_shows_the_percentiles_that_are_configured() {
     let server = Server::subject();

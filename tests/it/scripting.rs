@@ -48,6 +48,25 @@ fn a_script_that_hangs_on_the_only_worker_is_killed_and_others_are_answered() {
     hanging.expect("PING", "+PONG");
 }
 
+/// What needs every shard is refused as well, and hangs no worker.
+#[test]
+fn what_needs_all_shards_is_told_that_a_script_hangs() {
+    const BUSY: &str =
+        "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+    for workers in ["1", "2"] {
+        let server = node(workers);
+        server.connect().ok("CONFIG SET busy-reply-threshold 20");
+        let mut hanging = server.connect();
+        hanging.send(&crate::common::client::words(ENDLESS));
+        for line in
+            ["SAVE", "BGSAVE", "BGREWRITEAOF", "REPLICAOF NO ONE", "FLUSHALL", "SWAPDB 0 1", "DEBUG RELOAD"]
+        {
+            answered(&server, line, BUSY);
+        }
+        server.connect().ok("SCRIPT KILL");
+    }
+}
+
 /// Whoever sits on the worker that a script hangs is served by it all the same.
 #[test]
 fn connections_of_a_hanging_worker_are_answered() {
@@ -250,6 +269,8 @@ fn scripts_that_stray_into_each_other_both_succeed_whole() {
 fn no_script_ends_the_process() {
     let server = node("1");
     let mut client = server.connect();
+    // To fill the memory of an interpreter has taken a busy machine half a minute.
+    client.set_read_timeout(6 * SOON);
     let mut fails = |code: &str, why: &str| {
         let told = client.cmd(&["EVAL", code, "0"]).to_string();
         assert!(told.starts_with('-') && told.contains(why), "{code}: {told}");

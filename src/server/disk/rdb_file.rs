@@ -390,23 +390,34 @@ fn begin_save(node: &Node, locked: &Locked<'_>) -> Option<Dump> {
     Some(dump)
 }
 
-/// Starts a save on a thread of its own. All shards are locked. False when one is under way.
+/// Starts BGSAVE. All shards are locked. False when a save is under way.
 pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
+    let started = save_aside(node, locked, |_, result| match result {
+        Ok(()) => tracing::info!("Background saving terminated with success"),
+        Err(e) if e.kind() == GIVEN_UP => tracing::warn!("Background saving terminated: {e}"),
+        Err(_) => tracing::warn!("Background saving error"),
+    });
+    if started {
+        tracing::info!("Background saving started by pid {}", std::process::id());
+    }
+    started
+}
+
+/// Saves on a thread of its own, and calls `then` there with what came of it. All shards are locked. False when a save
+/// is under way.
+pub fn save_aside(
+    node: &Arc<Node>,
+    locked: &Locked<'_>,
+    then: impl FnOnce(&Node, io::Result<()>) + Send + 'static,
+) -> bool {
     let Some(dump) = begin_save(node, locked) else { return false };
     let for_thread = Arc::clone(node);
     let started = std::thread::Builder::new().name("save".into()).spawn(move || {
         affinity::bind_or_warn("bgsave-cpulist", &for_thread.config.load().bgsave_cpulist);
-        match run_save(&for_thread, dump) {
-            Ok(()) => tracing::info!("Background saving terminated with success"),
-            Err(e) if e.kind() == GIVEN_UP => tracing::warn!("Background saving terminated: {e}"),
-            Err(_) => tracing::warn!("Background saving error"),
-        }
+        then(&for_thread, run_save(&for_thread, dump));
     });
     match started {
-        Ok(_) => {
-            tracing::info!("Background saving started by pid {}", std::process::id());
-            true
-        }
+        Ok(_) => true,
         Err(e) => {
             tracing::warn!("Can't save in background: {}", words(&e));
             node.save.running_since_ms.store(0, Ordering::Release);

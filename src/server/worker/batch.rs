@@ -34,6 +34,14 @@ pub(super) struct Item {
     pub what: What,
 }
 
+impl Item {
+    /// Whether both call the same command.
+    #[inline]
+    fn is_like(&self, next: &Self) -> bool {
+        matches!((&self.what, &next.what), (What::Command(own, _), What::Command(other, _)) if own == other)
+    }
+}
+
 pub(super) enum What {
     /// The id of a command, and the hash of its key if it has exactly one.
     Command(usize, Option<Hashed>),
@@ -222,7 +230,8 @@ impl Worker {
                 s.reply.start = reply.len();
                 reply.begin(self.room_for(&c));
             }
-            for item in items {
+            for (i, item) in items.iter().enumerate() {
+                self.executor.expect_alike(items.get(i + 1).is_some_and(|next| item.is_like(next)));
                 if self.runs_later(item, &batch.argv[item.argv.clone()], &c) {
                     self.scripts.wait(s.token);
                     s.stopped = true;
@@ -240,6 +249,7 @@ impl Worker {
             s.reply.end = reply.len();
             self.connections[s.token] = Some(c);
         }
+        self.executor.end_batch();
         self.reply = reply;
     }
 
