@@ -113,6 +113,8 @@ impl Subject {
     }
 }
 
+const NO_SCRIPT: CommandError = CommandError::text("NOSCRIPT No matching script. Please use EVAL.");
+
 /// How a command names what it runs.
 fn named_by(command: &Command) -> (bool, bool, bool) {
     let name = command.name;
@@ -282,11 +284,13 @@ impl Executor {
             self.may_begin(of_primary, subject.flags(), read_only)?;
             return Ok((subject, given));
         }
+        // What cannot be a name is told before the number of keys is looked at, an unknown one after.
+        if by_sha && call.args[1].len() != 40 {
+            return Err(NO_SCRIPT);
+        }
         let given = given(call.args, false)?;
         let known = if by_sha {
-            engine
-                .script(store, call.args[1])
-                .ok_or(CommandError::text("NOSCRIPT No matching script. Please use EVAL."))?
+            engine.script(store, call.args[1]).ok_or(NO_SCRIPT)?
         } else {
             engine.keep(store, call.args[1], false)?
         };

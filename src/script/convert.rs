@@ -8,7 +8,7 @@ use std::ffi::c_int;
 
 use mlua::{ffi, lua_State};
 
-use super::number::format_g;
+use super::number::{format_g, integer};
 use crate::resp::Reply;
 use crate::resp::decode::{DecodeError, Piece, Reader};
 
@@ -72,7 +72,7 @@ unsafe fn write(l: *mut lua_State, at: c_int, reply: &mut Reply, resp3: bool, de
             ffi::LUA_TSTRING => reply.bulk(text_at(l, at)),
             ffi::LUA_TBOOLEAN if resp3 => reply.bool(ffi::lua_toboolean(l, at) != 0),
             ffi::LUA_TBOOLEAN if ffi::lua_toboolean(l, at) != 0 => reply.int(1),
-            ffi::LUA_TNUMBER => reply.int(ffi::lua_tonumber(l, at) as i64),
+            ffi::LUA_TNUMBER => reply.int(integer(ffi::lua_tonumber(l, at))),
             ffi::LUA_TTABLE => {
                 let top = ffi::lua_gettop(l);
                 write_table(l, at, reply, resp3, depth);
