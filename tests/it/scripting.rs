@@ -269,6 +269,8 @@ fn scripts_that_stray_into_each_other_both_succeed_whole() {
 fn no_script_ends_the_process() {
     let server = node("1");
     let mut client = server.connect();
+    // To fill the memory of an interpreter has taken a busy machine half a minute.
+    client.set_read_timeout(6 * SOON);
     let mut fails = |code: &str, why: &str| {
         let told = client.cmd(&["EVAL", code, "0"]).to_string();
         assert!(told.starts_with('-') && told.contains(why), "{code}: {told}");
