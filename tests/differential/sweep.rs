@@ -468,7 +468,7 @@ impl Way {
 
 fn answer(client: &mut Client, words: &Words) -> Vec<u8> {
     client.send_raw(&encode(words));
-    client.try_read_raw().map(|(_, bytes)| bytes).unwrap_or_else(|e| panic!("{}: {e}", show(words)))
+    client.try_read_raw().map_or_else(|e| panic!("{}: {e}", show(words)), |(_, bytes)| bytes)
 }
 
 /// How often each error was answered.
