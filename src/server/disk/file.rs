@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use super::fault::{Step, check};
@@ -47,6 +48,16 @@ impl DiskFile {
     /// Cuts it off behind so many bytes.
     pub fn truncate(&self, bytes: u64) -> io::Result<()> {
         self.file.set_len(bytes)
+    }
+
+    /// Sets blocks aside for bytes behind its end; its size stays.
+    pub fn reserve(&self, from: u64, bytes: u64) -> io::Result<()> {
+        let (from, bytes) = (from as libc::off_t, bytes as libc::off_t);
+        // SAFETY: a plain call on a descriptor that is open.
+        match unsafe { libc::fallocate(self.file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, from, bytes) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// Its bytes.

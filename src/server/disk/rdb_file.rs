@@ -192,17 +192,21 @@ fn encoder(node: &Node, config: &Config, form: Form, done: &Arc<AtomicU64>) -> A
     let ks = Arc::clone(&node.shared.keyspace);
     let done = Arc::clone(done);
     if form == Form::Commands {
-        return Arc::new(move |entry, out: &mut Vec<u8>| {
+        return Arc::new(move |entry, _, out: &mut Vec<u8>| {
             done.fetch_add(1, Ordering::Relaxed);
             aof::encode::encode_entry(out, entry.key(), entry.value(), entry.expire());
+            None
         });
     }
-    Arc::new(move |entry, out: &mut Vec<u8>| {
-        done.fetch_add(1, Ordering::Relaxed);
+    Arc::new(move |entry, part, out: &mut Vec<u8>| {
         let idle_s = policy.is_lru().then(|| u64::from(ks.usage.idle_seconds(entry.access())));
         let freq = policy.is_lfu().then(|| ks.usage.frequency(entry.access()));
         let meta = Meta { expire: entry.expire(), idle_s, freq };
-        rdb::encode_entry(out, entry.key(), entry.value(), &meta, options);
+        let next = rdb::encode_part(out, entry.key(), entry.value(), &meta, options, part);
+        if next.is_none() {
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+        next
     })
 }
 

@@ -69,6 +69,14 @@ impl Batch<'_> {
         self.argv.clear();
         self.keys.clear();
     }
+
+    /// Its memory, for a batch of other input.
+    fn emptied<'b>(mut self) -> Batch<'b> {
+        self.clear();
+        // Collected in place: no argument is left that could be borrowed for too short.
+        let argv = self.argv.into_iter().map(|_| -> &'b [u8] { &[] }).collect();
+        Batch { items: self.items, argv, keys: self.keys }
+    }
 }
 
 impl Worker {
@@ -78,7 +86,7 @@ impl Worker {
         let max_bulk = config.proto_max_bulk_len as usize;
         drop(config);
         let now = unix_ms();
-        let mut batch = Batch::default();
+        let mut batch = std::mem::take(&mut self.batch).emptied();
         let mut at = 0;
         // Inputs are read while the segments' other fields change. Few segments have their own.
         let owned: Vec<(usize, Vec<u8>)> =
@@ -121,6 +129,7 @@ impl Worker {
             prefetch(&batch.keys);
             self.run_batch(&batch, segments, now);
         }
+        self.batch = batch.emptied();
         for (i, own) in owned {
             segments[i].own = Some(own);
         }

@@ -52,8 +52,8 @@ pub(super) fn begin(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
     drop(config);
     let Some(dump) = rdb_file::begin_as(node, locked, form) else { return false };
     aof.give_up.store(false, Ordering::Release);
-    aof.scheduled.store(false, Ordering::Release);
     aof.rewriting_since_ms.store(unix_ms(), Ordering::Release);
+    aof.scheduled.store(false, Ordering::Release);
     let log = &node.shared.keyspace.log;
     let (offset, db) = log.position();
     let after = if !aof.is_on() {
