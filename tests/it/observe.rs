@@ -253,7 +253,7 @@ fn what_the_node_deletes_by_itself_is_stale_too() {
     let server = Server::subject();
     let mut writer = server.connect();
     let mut client = tracker(&server, "NOLOOP");
-    writer.ok("SET soon x PX 50");
+    writer.ok("SET soon x PX 1000");
     client.run("GET soon");
     assert_eq!(client.read().to_string(), stale("soon"), "by its time");
     writer.ok(&format!("SET big {}", "x".repeat(1000)));
