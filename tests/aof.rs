@@ -248,6 +248,22 @@ fn it_is_switched_on_and_off_at_run_time() {
     assert_eq!(digest(&mut server.connect()), before);
 }
 
+/// Who switches it on and waits for the end of the rewrite finds the first base written: at no moment does INFO say
+/// that nothing is under way before.
+#[test]
+fn the_first_rewrite_is_seen_from_the_answer_to_config_set_on() {
+    let server = Launch::subject().start();
+    let mut client = server.connect();
+    client.run("DEBUG POPULATE 20000");
+    for round in 1..=20 {
+        client.ok("CONFIG SET appendonly yes");
+        wait_for("the rewrite ends", SOON, || client.info("aof_rewrite_in_progress") == "0");
+        assert_eq!(client.info_int("aof_rewrites"), round);
+        assert!(manifest(server.dir()).contains(" type b"), "a base is there");
+        client.ok("CONFIG SET appendonly no");
+    }
+}
+
 #[test]
 fn what_a_crash_cut_off_is_taken_back() {
     let mut server = aof(&[]);

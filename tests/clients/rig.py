@@ -51,6 +51,11 @@ class Rig:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def last_words(done):
+    """How a program ended, in one line: what summaries show."""
+    return f"exit code {done.returncode}: " + " | ".join((done.stdout + done.stderr).splitlines()[-5:])
+
+
 class Cluster:
     """Three primaries with a replica each."""
 
@@ -66,7 +71,7 @@ class Cluster:
         made = subprocess.run([tool("redis-cli"), "--cluster", "create", *[f"127.0.0.1:{p}" for p in self.ports],
                                "--cluster-replicas", "1", "--cluster-yes"],
                               stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        assert made.returncode == 0, made.stdout + made.stderr
+        assert made.returncode == 0, last_words(made)
         wait_until("the cluster is ok", self.is_healthy, 60)
 
     def is_healthy(self):
@@ -248,7 +253,7 @@ class Secured:
                                *[f"127.0.0.1:{tls.port(p)}" for p in self.cluster], "--cluster-yes", "--tls",
                                "--cacert", tls.path("ca.crt"), "--cert", tls.path("client.crt"), "--key",
                                tls.path("client.key")], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        assert made.returncode == 0, made.stdout + made.stderr
+        assert made.returncode == 0, last_words(made)
         wait_until("the cluster is ok", lambda: all(
             "cluster_state:ok" in Client(p)("CLUSTER", "INFO") for p in self.cluster), 60)
         self.watched = SecuredWatched(rig, tls)

@@ -51,8 +51,10 @@ fn write_aof(aof: &Aof, out: &mut Fields) {
     let status = |ok: &AtomicBool| if ok.load(Ordering::Acquire) { "ok" } else { "err" };
     let since = aof.rewriting_since_ms.load(Ordering::Relaxed);
     out.field("aof_enabled", u8::from(aof.is_on()));
-    out.field("aof_rewrite_in_progress", u8::from(aof.is_rewriting()));
-    out.field("aof_rewrite_scheduled", u8::from(aof.scheduled.load(Ordering::Relaxed)));
+    // One that is scheduled is in progress before it is scheduled no more: never is it seen as neither.
+    let scheduled = aof.scheduled.load(Ordering::Acquire);
+    out.field("aof_rewrite_in_progress", u8::from(aof.is_rewrite_shown()));
+    out.field("aof_rewrite_scheduled", u8::from(scheduled));
     out.field("aof_last_rewrite_time_sec", aof.last_rewrite_s.load(Ordering::Relaxed));
     out.field("aof_current_rewrite_time_sec", if since == 0 { -1 } else { (unix_ms() - since) / 1000 });
     out.field("aof_last_bgrewrite_status", status(&aof.rewrite_ok));

@@ -10,6 +10,7 @@
 //! Source: Redis's documentation ("Redis persistence"), and what redis-server 7.0.15 does.
 
 mod folder;
+mod gather;
 mod load;
 mod rewrite;
 mod writer;
@@ -61,6 +62,8 @@ pub struct Aof {
     pub rewrite_base_size: AtomicU64,
     /// A rewrite begins as soon as that is possible.
     pub scheduled: AtomicBool,
+    /// The first rewrite after CONFIG SET appendonly is about to begin.
+    starting: AtomicBool,
     /// Unix milliseconds when the rewrite under way began; 0 when none is.
     pub rewriting_since_ms: AtomicI64,
     /// The rewrite under way is to end without a result.
@@ -93,6 +96,7 @@ impl Default for Aof {
             other_size: AtomicU64::new(0),
             rewrite_base_size: AtomicU64::new(0),
             scheduled: AtomicBool::new(false),
+            starting: AtomicBool::new(false),
             rewriting_since_ms: AtomicI64::new(0),
             give_up: AtomicBool::new(false),
             last_rewrite_s: AtomicI64::new(-1),
@@ -118,6 +122,12 @@ impl Aof {
     /// Whether a rewrite is under way.
     pub fn is_rewriting(&self) -> bool {
         self.rewriting_since_ms.load(Ordering::Acquire) != 0
+    }
+
+    /// What INFO calls a rewrite in progress: who sets appendonly and then waits for the end of the rewrite must not
+    /// find it not yet begun.
+    pub fn is_rewrite_shown(&self) -> bool {
+        self.starting.load(Ordering::Acquire) || self.is_rewriting()
     }
 
     /// Bytes of all files.
@@ -265,16 +275,19 @@ pub fn turn(node: &Node, on: bool) -> Result<(), String> {
     created.map_err(|e| format!("Can't open the append-only file: {}", words(&e)))?;
     aof.on.store(true, Ordering::Release);
     // Whoever looks sees at once that it is to come; the timer may be the first to begin it.
+    aof.starting.store(true, Ordering::Release);
     aof.scheduled.store(true, Ordering::Release);
     // It locks all shards, for which a worker must not sleep.
     let begun = thread::Builder::new().name("aof-start".into()).spawn(move || {
         if node.aof.is_on() && node.aof.scheduled.swap(false, Ordering::AcqRel) {
             rewrite::begin_anew(&node);
         }
+        node.aof.starting.store(false, Ordering::Release);
     });
     begun.map(drop).map_err(|e| {
         aof.on.store(false, Ordering::Release);
         aof.scheduled.store(false, Ordering::Release);
+        aof.starting.store(false, Ordering::Release);
         format!("Can't start a thread: {}", words(&e))
     })
 }

@@ -52,8 +52,8 @@ pub(super) fn begin(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
     drop(config);
     let Some(dump) = rdb_file::begin_as(node, locked, form) else { return false };
     aof.give_up.store(false, Ordering::Release);
-    aof.scheduled.store(false, Ordering::Release);
     aof.rewriting_since_ms.store(unix_ms(), Ordering::Release);
+    aof.scheduled.store(false, Ordering::Release);
     let log = &node.shared.keyspace.log;
     let (offset, db) = log.position();
     let after = if !aof.is_on() {
@@ -161,7 +161,8 @@ fn rewrite(node: &Arc<Node>, dump: Dump, form: Form, after: After) -> io::Result
     tracing::info!("Background AOF rewrite terminated with success");
     let mut folder = aof.folder.lock();
     go_on()?;
-    folder.replace_base(&temporary.0, form == Form::AofBase, first, aof.is_on())?;
+    let renaming = folder.replace_base(&temporary.0, form == Form::AofBase, first, aof.is_on())?;
+    node.note_event("aof-rename", renaming);
     if !config.aof_disable_auto_gc {
         folder.delete_history();
     }
