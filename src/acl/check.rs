@@ -54,16 +54,10 @@ pub enum Denial {
 
 impl User {
     /// Whether one of the selectors allows a call; else the reason that is nearest to being allowed.
-    #[inline]
     pub fn check(&self, demand: &impl Demand) -> Result<(), Denial> {
         if self.root.clearly_allows(demand) {
             return Ok(());
         }
-        self.check_all(demand)
-    }
-
-    #[inline(never)]
-    fn check_all(&self, demand: &impl Demand) -> Result<(), Denial> {
         let mut keys = None;
         let mut reason = Denial::Command;
         for selector in self.all_selectors() {
@@ -86,14 +80,13 @@ impl User {
 impl Selector {
     /// Whether the selector allows the command as such, and its one key. False says nothing.
     #[inline]
-    fn clearly_allows(&self, demand: &impl Demand) -> bool {
+    pub fn clearly_allows(&self, demand: &impl Demand) -> bool {
         let Some(at) = demand.single_key() else { return false };
         self.commands.has(demand.command())
             && self.allows_key(demand.arg(at), || demand.access_of_single_key())
     }
 
     /// `keys` is filled by the first who needs it.
-    #[inline]
     fn check(&self, demand: &impl Demand, keys: &mut Option<Keys>) -> Result<(), Denial> {
         if !demand.is_free() && !self.commands.allows(demand.command(), demand.first_arg()) {
             return Err(Denial::Command);

@@ -17,8 +17,40 @@ pub const WRITE: Access = 1 << 1;
 pub struct KeyRights {
     /// What may be done to keys that match.
     pub access: Access,
-    /// The pattern is plain text with a `*` at its end.
-    is_prefix: bool,
+    /// If the pattern is plain text with a `*` at its end.
+    prefix: Option<Prefix>,
+}
+
+/// What a key begins with, prepared so that its first eight bytes are compared at once.
+#[derive(Clone, Copy, Debug)]
+struct Prefix {
+    len: usize,
+    head: u64,
+    /// The bits of `head` that count.
+    mask: u64,
+}
+
+impl Prefix {
+    /// The prefix that a pattern asks for, if it asks for nothing else.
+    fn of(pattern: &[u8]) -> Option<Self> {
+        let text =
+            pattern.strip_suffix(b"*").filter(|text| !text.iter().any(|byte| b"*?[\\".contains(byte)))?;
+        let (mut head, mut mask) = ([0; 8], [0; 8]);
+        for (at, byte) in text.iter().take(8).enumerate() {
+            (head[at], mask[at]) = (*byte, u8::MAX);
+        }
+        Some(Self { len: text.len(), head: u64::from_le_bytes(head), mask: u64::from_le_bytes(mask) })
+    }
+
+    /// Whether `key` begins as `pattern` does.
+    #[inline]
+    fn matches(&self, pattern: &[u8], key: &[u8]) -> bool {
+        match key.first_chunk() {
+            Some(head) if (u64::from_le_bytes(*head) ^ self.head) & self.mask != 0 => false,
+            Some(_) if self.len <= 8 => true,
+            _ => key.starts_with(&pattern[..self.len]),
+        }
+    }
 }
 
 /// What a user may do; a user may have several, and one of them must allow all of a call.
@@ -65,10 +97,8 @@ impl Selector {
 
     /// Allows keys that match a pattern; more if it is there already.
     pub fn add_keys(&mut self, pattern: &[u8], access: Access) {
-        let is_prefix = pattern
-            .split_last()
-            .is_some_and(|(last, text)| *last == b'*' && !text.iter().any(|byte| b"*?[\\".contains(byte)));
-        self.keys.entry(pattern.to_vec(), || KeyRights { access: 0, is_prefix }).access |= access;
+        let prefix = Prefix::of(pattern);
+        self.keys.entry(pattern.to_vec(), || KeyRights { access: 0, prefix }).access |= access;
     }
 
     /// The patterns of keys, in the order in which they were added.
@@ -80,19 +110,16 @@ impl Selector {
     /// less than everything.
     #[inline]
     pub fn allows_key(&self, key: &[u8], access: impl Fn() -> Access) -> bool {
-        let matches = |pattern: &[u8], is_prefix: bool| {
-            if is_prefix {
-                key.starts_with(&pattern[..pattern.len() - 1])
-            } else {
-                glob::matches(pattern, key)
-            }
+        let matches = |pattern: &[u8], prefix: &Option<Prefix>| match prefix {
+            Some(prefix) => prefix.matches(pattern, key),
+            None => glob::matches(pattern, key),
         };
         let grants = |granted: Access| granted == READ | WRITE || access() & !granted == 0;
         self.all_keys
             || self
                 .keys
                 .iter()
-                .any(|(pattern, rights)| grants(rights.access) && matches(pattern, rights.is_prefix))
+                .any(|(pattern, rights)| grants(rights.access) && matches(pattern, &rights.prefix))
     }
 
     /// Whether any key at all may be read, whatever its name.

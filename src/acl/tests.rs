@@ -303,3 +303,31 @@ fn categories_have_one_name_each() {
     }
     assert_eq!(category::find(b"all"), None);
 }
+
+/// The short way for patterns that only ask for a beginning finds what the pattern says.
+#[test]
+fn prefixes_match_as_their_patterns_do() {
+    let texts =
+        ["", "a", "b", "key:", "key:1", "kez:1", "1234567", "12345678", "12345679", "123456789", "12345678x"];
+    for prefix in texts {
+        let pattern = format!("{prefix}*");
+        let root = user(&format!("~{pattern}")).unwrap().root;
+        for key in texts {
+            let matches = crate::base::glob::matches(pattern.as_bytes(), key.as_bytes());
+            assert_eq!(root.allows_key(key.as_bytes(), || selector::READ), matches, "{pattern} {key}");
+        }
+    }
+    let root = user("%R~r:* %W~w*:* ~b:*").unwrap().root;
+    let both = || selector::READ | selector::WRITE;
+    for (key, reads, writes, does_both) in [
+        ("r:1", true, false, false),
+        ("wx:1", false, true, false),
+        ("b:1", true, true, true),
+        ("x", false, false, false),
+    ] {
+        let key = key.as_bytes();
+        assert_eq!(root.allows_key(key, || selector::READ), reads);
+        assert_eq!(root.allows_key(key, || selector::WRITE), writes);
+        assert_eq!(root.allows_key(key, both), does_both);
+    }
+}

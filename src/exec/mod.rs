@@ -353,11 +353,8 @@ impl Executor {
         };
         let bits = (shared.gate.load(Ordering::Relaxed) | client.conditions()) & entry.needs;
         let mut admitted = Admitted::default();
-        if bits == gate::RESTRICTED {
-            // An ordinary user and nothing else: what `admit` finds out need not be carried about.
-            if let Err(after) = self.pass_rights(host, client, &call, entry, reply) {
-                return after;
-            }
+        if bits == gate::RESTRICTED && rights::are_clear(client, entry, id, args) {
+            // An ordinary user, who may.
         } else if bits != 0 {
             match self.admit(host, client, &call, entry, bits, reply) {
                 Ok(passed) => admitted = passed,
