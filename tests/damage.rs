@@ -294,6 +294,84 @@ fn a_server_names_the_file_the_place_and_what_it_expected() {
     );
 }
 
+/// A data file that holds this function library and nothing else.
+fn file_of_library(code: &[u8]) -> Vec<u8> {
+    let mut file = b"REDIS0011\xf5\x80".to_vec();
+    file.extend_from_slice(&(code.len() as u32).to_be_bytes());
+    file.extend_from_slice(code);
+    file.push(0xff);
+    let sum = crc64(&file);
+    file.extend_from_slice(&sum.to_le_bytes());
+    file
+}
+
+/// Nothing in these formats contains another of its kind without end; what pretends to is refused at the first level,
+/// or by the parser of the language that it is written in.
+#[test]
+fn what_is_nested_deeply_is_refused() {
+    const DEPTH: usize = 200_000;
+    memory::reset();
+    let (offset, error) = read_commands("*1\r\n".repeat(DEPTH).as_bytes());
+    assert!(error.is_some_and(|e| e.starts_with("offset 0: expected a command, found ")), "offset {offset}");
+    assert!(memory::peak() < 8 << 20, "{} bytes", memory::peak());
+
+    let code = format!("#!lua name=deep\nlocal x = {}1{}", "{".repeat(DEPTH), "}".repeat(DEPTH));
+    let file = file_of_library(code.as_bytes());
+    load(&file, true).expect("the file itself is sound");
+    let dir = fresh_dir();
+    fs::write(dir.join("dump.rdb"), &file).expect("write");
+    let log = refusal(&dir, &[]);
+    assert!(log.contains("A function library cannot be loaded: "), "{log}");
+
+    let server = Launch::subject().start();
+    let mut client = server.connect();
+    let payload = {
+        let mut out = file[9..file.len() - 9].to_vec();
+        out.extend_from_slice(b"\x0a\x00");
+        let sum = crc64(&out);
+        out.extend_from_slice(&sum.to_le_bytes());
+        out
+    };
+    for words in [
+        &[&b"FUNCTION"[..], b"RESTORE", &payload][..],
+        &[b"FUNCTION", b"LOAD", code.as_bytes()],
+        &[b"EVAL", format!("return {}1{}", "(".repeat(DEPTH), ")".repeat(DEPTH)).as_bytes(), b"0"],
+    ] {
+        let reply = client.cmd(words).to_string();
+        assert!(reply.starts_with("-ERR "), "{reply}");
+    }
+    client.expect("FUNCTION LIST", "[]");
+    // As a key's value, a library is of an unknown type.
+    let reply = client.cmd(&[&b"RESTORE"[..], b"k", b"0", &payload]).to_string();
+    assert_eq!(reply, "-ERR Bad data format");
+    client.expect("DBSIZE", ":0");
+}
+
+/// Transactions do not nest: a file of nothing but their beginnings is read and has no effect.
+#[test]
+fn transactions_that_begin_again_and_again_have_no_effect() {
+    let dir = fresh_dir();
+    let folder = dir.join("appendonlydir");
+    fs::create_dir(&folder).expect("a folder");
+    fs::write(folder.join("appendonly.aof.manifest"), "file appendonly.aof.1.incr.aof seq 1 type i\n")
+        .expect("write");
+    let set = "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n";
+    let text = [set, &"*1\r\n$5\r\nMULTI\r\n".repeat(50_000), set].concat();
+    fs::write(folder.join("appendonly.aof.1.incr.aof"), text).expect("write");
+    let server = Launch::subject().dir(&dir).args(&["--appendonly", "yes"]).start();
+    let mut client = server.connect();
+    client.expect("DBSIZE", ":1");
+    assert!(
+        server.log().contains("Revert incomplete MULTI/EXEC transaction in AOF file"),
+        "{}",
+        server.log()
+    );
+    let left = fs::read_to_string(folder.join("appendonly.aof.1.incr.aof")).expect("the file");
+    assert_eq!(left, set);
+    drop(server);
+    let _ = fs::remove_dir_all(&dir);
+}
+
 /// Commands that read and change a key of any type; those of another type are refused.
 const COMMANDS: [&str; 44] = [
     "TYPE k",

@@ -391,3 +391,129 @@ fn a_replica_that_cannot_keep_what_it_is_sent_tries_again() {
         assert_eq!(digest(&mut on_replica), digest(&mut client), "{step}");
     }
 }
+
+/// A file system of a few megabytes.
+struct SmallDisk {
+    at: std::path::PathBuf,
+}
+
+impl SmallDisk {
+    /// `None` where nobody may mount one; the log of the test says so.
+    fn mount() -> Option<Self> {
+        let at = fresh_dir();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(&at);
+        if mount.output().is_ok_and(|out| out.status.success()) {
+            return Some(Self { at });
+        }
+        println!("left out: only root may mount a file system of a few megabytes");
+        let _ = fs::remove_dir(&at);
+        None
+    }
+
+    /// Nothing more goes onto it.
+    fn fill(&self) {
+        let mut rest = fs::File::create(self.at.join("rest")).expect("a file");
+        for block in [1 << 16, 1 << 12, 1] {
+            while std::io::Write::write_all(&mut rest, &vec![0; block]).is_ok() {}
+        }
+    }
+
+    /// There is room again.
+    fn clear(&self) {
+        fs::remove_file(self.at.join("rest")).expect("it is there");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.at).output();
+        let _ = fs::remove_dir(&self.at);
+    }
+}
+
+#[test]
+fn a_save_on_a_disk_that_is_really_full() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let dir = disk.at.display().to_string();
+    // The log is elsewhere.
+    let mut server = Launch::subject().args(&["--save", "3600 1000000", "--dir", &dir]).start();
+    let mut client = server.connect();
+    every_type(&mut client, true);
+    client.ok("DEBUG POPULATE 10000 key 100");
+    client.ok("SAVE");
+    let old = fs::read(disk.at.join("dump.rdb")).expect("the file");
+    disk.fill();
+    client.ok("SET round 1");
+    client.expect("SAVE", "-ERR");
+    assert_eq!(bgsave(&mut client), "err");
+    let refused = client.run("SET k v").to_string();
+    assert!(refused.starts_with(SAVE_REFUSED), "{refused}");
+    client.expect("GET round", "\"1\"");
+    assert!(fs::read(disk.at.join("dump.rdb")).expect("the file") == old);
+    assert_eq!(left_over(&disk.at), [""; 0]);
+    assert!(server.log().contains("No space left on device"), "{}", server.log());
+    disk.clear();
+    assert_eq!(bgsave(&mut client), "ok");
+    client.ok("SET k v");
+    client.ok("SAVE");
+    let before = digest(&mut client);
+    stop(&mut server);
+    server.start_again();
+    assert_eq!(digest(&mut server.connect()), before);
+    server.kill();
+}
+
+#[test]
+fn an_append_only_file_on_a_disk_that_is_really_full() {
+    for policy in ["always", "everysec"] {
+        let Some(disk) = SmallDisk::mount() else { return };
+        let dir = disk.at.display().to_string();
+        let mut server = aof(&["--appendfsync", policy, "--dir", &dir]);
+        let mut client = server.connect();
+        every_type(&mut client, true);
+        client.expect("WAITAOF 1 0 10000", "[:1, :0]");
+        disk.fill();
+        let mut writer = server.connect();
+        let value = "x".repeat(1 << 20);
+        for _ in 0..5 {
+            // In the end more than what was set aside for it.
+            writer.send(&["SET", "large", &value]);
+        }
+        let expected = "-MISCONF Errors writing to the AOF file: No space left on device";
+        wait_for("writes are refused", SOON, || client.run("PING").to_string() == expected);
+        client.expect("SET k v", expected);
+        client.expect("GET string", "\"hello\"");
+        disk.clear();
+        wait_for("writes are taken", SOON, || client.run("SET k v").to_string() == "+OK");
+        client.expect("WAITAOF 1 0 10000", "[:1, :0]");
+        let before = digest(&mut client);
+        server.kill();
+        server.start_again();
+        assert_eq!(digest(&mut server.connect()), before);
+        server.kill();
+    }
+}
+
+/// Whoever asks for the end again and again sees it: what holds it up goes on and is completed.
+#[test]
+fn an_end_that_is_refused_lets_the_first_base_be_completed() {
+    let mut server = Server::subject();
+    let mut client = server.connect();
+    client.ok("DEBUG POPULATE 300 key 10");
+    // Three seconds for the base.
+    client.ok("CONFIG SET rdb-key-save-delay 10000");
+    client.ok("CONFIG SET appendonly yes");
+    client.expect("SHUTDOWN", "-ERR Errors trying to SHUTDOWN. Check logs.");
+    client.expect("SET a 1", "+OK");
+    assert_eq!(client.info("aof_enabled"), "1");
+    wait_for("it ends", SOON, || client.try_run("SHUTDOWN").is_err());
+    assert!(server.wait_exit().success());
+    let log = server.log();
+    assert!(log.contains("Writing initial AOF, can't exit."), "{log}");
+    assert_eq!(log.matches("Background append only file rewriting started").count(), 1, "{log}");
+    server.start_again_with(&["--appendonly", "yes"]);
+    let mut client = server.connect();
+    client.expect("DBSIZE", ":301");
+    client.expect("GET a", "\"1\"");
+}

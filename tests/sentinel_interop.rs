@@ -636,6 +636,63 @@ fn a_disk_that_fails_is_reported_and_tried_again() {
     assert!(guard.log().contains("was not able to save the new configuration"), "{}", guard.log());
 }
 
+/// As containers mount it: nothing can take its place, so it is written over. Needs a kernel that lets users mount.
+#[test]
+fn a_file_that_is_mounted_by_itself_is_written_in_place() {
+    let mounts = |script: &str, args: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", script, "sh"]).args(args).stdin(Stdio::null());
+        command
+    };
+    if !mounts("mount --bind \"$1\" \"$1\"", &["/"]).output().is_ok_and(|out| out.status.success()) {
+        println!("left out: nothing can be mounted here");
+        return;
+    }
+    let mut guard = Guard::start(Program::Ours, free_port(), 1, "");
+    guard.kill();
+    let file = guard.file().display().to_string();
+    let script = "mount --bind \"$1\" \"$1\" && exec \"$2\" \"$1\" --sentinel";
+    let mut command = mounts(script, &[&file, &subject().display().to_string()]);
+    guard.child =
+        Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start a sentinel"));
+    wait_for("the sentinel answers", SOON, || {
+        Client::try_connect(guard.port).is_ok_and(|mut c| c.try_run("PING").is_ok())
+    });
+    let mut client = guard.connect();
+    client.ok("SENTINEL SET mymaster failover-timeout 123456");
+    client.ok("SENTINEL FLUSHCONFIG");
+    let text = fs::read_to_string(guard.file()).expect("the file");
+    assert!(text.starts_with("# what I wrote\n"), "{text}");
+    assert!(text.contains("\nsentinel failover-timeout mymaster 123456\n"), "{text}");
+    // What becomes shorter leaves nothing behind.
+    client.ok("SENTINEL REMOVE mymaster");
+    client.ok("SENTINEL FLUSHCONFIG");
+    let text = fs::read_to_string(guard.file()).expect("the file");
+    assert!(!text.contains("mymaster") && text.ends_with('\n'), "{text}");
+    let left = fs::read_dir(&guard.dir).expect("the folder").count();
+    assert_eq!(left, 2, "the configuration and the log");
+}
+
+/// `bind-source-addr` is for all links, whichever sentinel.
+#[test]
+fn links_come_from_the_address_that_is_bound() {
+    let _alone = light();
+    let primary = Server::subject();
+    for program in [Program::Ours, Program::Real] {
+        let guard = Guard::start(program, primary.port, 1, "bind-source-addr 127.0.0.2\n");
+        let mut client = primary.connect();
+        wait_for("it has both links", SOON, || {
+            let listed = client.run("CLIENT LIST").text();
+            let both = |kind: &str| {
+                listed.lines().any(|c| c.contains(" addr=127.0.0.2:") && c.contains(&format!("-{kind} ")))
+            };
+            both("cmd") && both("pubsub")
+        });
+        drop(guard);
+        wait_for("it is gone", SOON, || !client.run("CLIENT LIST").text().contains("name=sentinel-"));
+    }
+}
+
 #[test]
 fn there_is_no_start_without_a_file_that_can_be_written() {
     let refused = |args: &[&str]| {
@@ -695,6 +752,13 @@ fn names_of_hosts_work() {
     let old = servers[0].port.to_string();
     servers[0].kill();
     wait_for("the failover", FAILOVER, || guard.primary() != old);
+    guard.connect().ok("SENTINEL FLUSHCONFIG");
+    let text = fs::read_to_string(guard.file()).expect("the file");
+    let mut known: Vec<&str> = text.lines().filter(|line| line.starts_with("sentinel known-")).collect();
+    known.sort_unstable();
+    known.dedup();
+    assert_eq!(known.len(), text.matches("sentinel known-").count(), "{text}");
+    assert_eq!(text.matches("\nsentinel monitor mymaster ").count(), 1, "{text}");
 }
 
 /// Sentinels log in to nodes and to one another as users, and have users of their own.

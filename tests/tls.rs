@@ -57,11 +57,15 @@ fn openssl(args: &[&str], dir: &Path) -> String {
 
 /// The directives of a node that speaks TLS on `port`, as a node of a cluster would have them.
 fn directives(port: u16) -> Vec<String> {
+    directives_from(certificates(), port)
+}
+
+fn directives_from(dir: &Path, port: u16) -> Vec<String> {
     let mut args = vec!["--tls-port".to_owned(), port.to_string()];
     for (name, value) in
         [("--tls-cert-file", "redis.crt"), ("--tls-key-file", "redis.key"), ("--tls-ca-cert-file", "ca.crt")]
     {
-        args.extend([name.to_owned(), file(value)]);
+        args.extend([name.to_owned(), dir.join(value).display().to_string()]);
     }
     args
 }
@@ -824,10 +828,16 @@ struct Guard {
 impl Guard {
     /// A sentinel that speaks TLS alone, and watches what listens on `port`.
     fn start(program: &str, port: u16) -> Guard {
+        Self::start_with(program, port, certificates())
+    }
+
+    fn start_with(program: &str, port: u16, certificates: &Path) -> Guard {
         let own = free_port();
         let dir = fresh_dir();
-        let mut lines: Vec<String> =
-            directives(own).chunks(2).map(|pair| format!("{} {}", &pair[0][2..], pair[1])).collect();
+        let mut lines: Vec<String> = directives_from(certificates, own)
+            .chunks(2)
+            .map(|pair| format!("{} {}", &pair[0][2..], pair[1]))
+            .collect();
         lines.extend(["port 0", "bind 127.0.0.1", "tls-replication yes"].map(str::to_owned));
         lines.push(format!("dir {}", dir.display()));
         lines.push(format!("sentinel monitor mymaster 127.0.0.1 {port} 2"));
@@ -843,7 +853,7 @@ impl Guard {
         let child =
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let guard = Guard { child, port: own, dir };
-        wait_for("the sentinel answers", SOON, || cli(guard.port, &["PING"]) == "PONG");
+        wait_for("the sentinel listens", SOON, || TcpStream::connect(("127.0.0.1", own)).is_ok());
         guard
     }
 
@@ -894,6 +904,26 @@ fn sentinels_over_tls() {
         wait_for("the old one follows", LONG, || primary.connect().info("master_link_status") == "up");
         assert_eq!(primary.connect().info("master_port"), replica_port.to_string());
     }
+}
+
+/// A sentinel takes over new certificates as a node does.
+#[test]
+fn a_sentinel_takes_over_certificates_that_change() {
+    let _guard = light();
+    let (dir, newer) = (fresh_dir(), fresh_dir());
+    make_certificates(&dir);
+    for name in ["ca.crt", "ca.key"] {
+        fs::copy(dir.join(name), newer.join(name)).unwrap();
+    }
+    make_certificates(&newer);
+    let guard = Guard::start_with(&subject().display().to_string(), free_port(), &dir);
+    let mut old = Secure::connect(guard.port, &dir);
+    let first = old.certificate();
+    for name in ["redis.key", "redis.crt"] {
+        fs::copy(newer.join(name), dir.join(name)).unwrap();
+    }
+    wait_for("the change is taken over", SOON, || Secure::connect(guard.port, &dir).certificate() != first);
+    assert_eq!(old.run("PING").text(), "PONG", "whoever is connected stays");
 }
 
 /// The slowest of some commands.

@@ -16,12 +16,12 @@ use keystead::persist::rdb::{self, Options, Reader, Record, payload};
 use keystead::repl::replica::{self, Replica};
 use keystead::resp::request::write_command;
 use keystead::resp::{self, Reply};
-use keystead::script::{convert, libs};
+use keystead::script::{self, Calls, Ended, Given, Stop, Store, libs};
 use keystead::sentinel::Sentinel;
 use keystead::value::digest::Digest;
 use keystead::value::{Limits, Value};
 use mlua::{Lua, MultiValue, Table};
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 /// A target by the name of its corpus.
 pub type Target = (&'static str, fn(&[u8]));
@@ -258,14 +258,43 @@ pub fn hello(data: &[u8]) {
 
 /// A reply that a script gets, and returns.
 pub fn lua_values(data: &[u8]) {
-    let Ok(Some((value, _))) = resp::decode::decode(data) else { return };
-    for resp3 in [false, true] {
-        let Ok(value) = LUA.with(|lua| convert::value_of(lua, value.clone(), resp3)) else { continue };
-        let mut reply = Reply::new();
-        reply.set_resp3(resp3);
-        if convert::reply_of(&mut reply, &value, resp3).is_ok() {
-            assert!(matches!(resp::decode::decode(reply.bytes()), Ok(Some(_))));
+    static STORE: LazyLock<Store> = LazyLock::new(Store::default);
+    let Ok(Some((_, len))) = resp::decode::decode(data) else { return };
+    let engine = script::engine().expect("an interpreter");
+    for code in ["return redis.pcall('x')", "redis.setresp(3) return redis.pcall('x')"] {
+        let known = engine.keep(&STORE, code.as_bytes(), false).expect("no flags");
+        for resp3 in [false, true] {
+            let mut reply = Reply::new();
+            reply.set_resp3(resp3);
+            let given = Given { keys: &[], args: &[] };
+            let ended = engine.run_script(&known, given, &mut Same(&data[..len]), &mut reply);
+            match ended.expect("good code") {
+                Ended::Failed(failure) => assert!(!failure.text.is_empty() && reply.is_empty()),
+                _ => assert!(matches!(resp::decode::decode(reply.bytes()), Ok(Some(_)))),
+            }
         }
+    }
+}
+
+/// Answers every command with the same bytes.
+struct Same<'a>(&'a [u8]);
+
+impl Calls for Same<'_> {
+    fn call(&mut self, _: &[&[u8]], _: bool, reply: &mut Reply) -> Result<(), Stop> {
+        reply.raw(self.0);
+        Ok(())
+    }
+
+    fn log(&mut self, _: u8, _: &str) {}
+
+    fn set_propagated(&mut self, _: bool) {}
+
+    fn allows(&mut self, _: &[&[u8]]) -> Option<bool> {
+        None
+    }
+
+    fn look(&mut self) -> Result<(), Stop> {
+        Ok(())
     }
 }
 

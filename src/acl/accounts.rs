@@ -131,7 +131,7 @@ impl Login {
 
     /// Whether its user may read a key, for whoever tells it of one.
     pub fn may_read(&self, key: &[u8]) -> bool {
-        self.account.load().all_selectors().any(|selector| selector.allows_key(key, READ))
+        self.account.load().all_selectors().any(|selector| selector.allows_key(key, || READ))
     }
 
     /// The user as it is now.

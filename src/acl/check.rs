@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::selector::{Access, Selector};
+use super::selector::{Access, READ, Selector, WRITE};
 use super::user::User;
 
 /// A key of a call, and what the call does to it.
@@ -27,9 +27,13 @@ pub trait Demand {
     fn first_arg(&self) -> Option<&[u8]>;
     /// The argument at a position; 0 is the command's name.
     fn arg(&self, at: usize) -> &[u8];
-    /// The key of the call, if its command always has exactly one: that need not be looked for.
-    fn single_key(&self) -> Option<KeyUse> {
+    /// Where the key of the call stands, if its command always has exactly one and no channel.
+    fn single_key(&self) -> Option<usize> {
         None
+    }
+    /// What is done to that key.
+    fn access_of_single_key(&self) -> Access {
+        READ | WRITE
     }
     /// The keys of the call, each with what is done to it.
     fn keys(&self) -> Keys;
@@ -50,7 +54,16 @@ pub enum Denial {
 
 impl User {
     /// Whether one of the selectors allows a call; else the reason that is nearest to being allowed.
+    #[inline]
     pub fn check(&self, demand: &impl Demand) -> Result<(), Denial> {
+        if self.root.clearly_allows(demand) {
+            return Ok(());
+        }
+        self.check_all(demand)
+    }
+
+    #[inline(never)]
+    fn check_all(&self, demand: &impl Demand) -> Result<(), Denial> {
         let mut keys = None;
         let mut reason = Denial::Command;
         for selector in self.all_selectors() {
@@ -71,6 +84,14 @@ impl User {
 }
 
 impl Selector {
+    /// Whether the selector allows the command as such, and its one key. False says nothing.
+    #[inline]
+    fn clearly_allows(&self, demand: &impl Demand) -> bool {
+        let Some(at) = demand.single_key() else { return false };
+        self.commands.has(demand.command())
+            && self.allows_key(demand.arg(at), || demand.access_of_single_key())
+    }
+
     /// `keys` is filled by the first who needs it.
     #[inline]
     fn check(&self, demand: &impl Demand, keys: &mut Option<Keys>) -> Result<(), Denial> {
@@ -78,11 +99,8 @@ impl Selector {
             return Err(Denial::Command);
         }
         if !self.has_all_keys() {
-            let refused = |key: &KeyUse| !self.allows_key(demand.arg(key.at), key.access);
-            let refused = match demand.single_key() {
-                Some(key) => Some(key).filter(refused),
-                None => keys.get_or_insert_with(|| demand.keys()).iter().copied().find(refused),
-            };
+            let refused = |key: &KeyUse| !self.allows_key(demand.arg(key.at), || key.access);
+            let refused = keys.get_or_insert_with(|| demand.keys()).iter().copied().find(refused);
             if let Some(key) = refused {
                 return Err(Denial::Key(key.at));
             }

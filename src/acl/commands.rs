@@ -109,8 +109,13 @@ impl Commands {
     /// Whether a command is allowed, with this as its first argument.
     #[inline]
     pub fn allows(&self, id: usize, first_arg: Option<&[u8]>) -> bool {
-        let bit = self.bits.get(id / 64).is_some_and(|word| word >> (id % 64) & 1 != 0);
-        self.all || bit || self.allows_first_arg(id, first_arg)
+        self.has(id) || self.allows_first_arg(id, first_arg)
+    }
+
+    /// Whether a command is allowed with whatever arguments.
+    #[inline]
+    pub fn has(&self, id: usize) -> bool {
+        self.all || self.bits.get(id / 64).is_some_and(|word| word >> (id % 64) & 1 != 0)
     }
 
     #[cold]

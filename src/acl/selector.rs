@@ -76,9 +76,10 @@ impl Selector {
         self.keys.iter().map(|(pattern, rights)| (pattern.as_slice(), rights.access))
     }
 
-    /// Whether all of `access` to a key is allowed, by one pattern.
+    /// Whether all of `access` to a key is allowed, by one pattern. The access is asked for only where a pattern allows
+    /// less than everything.
     #[inline]
-    pub fn allows_key(&self, key: &[u8], access: Access) -> bool {
+    pub fn allows_key(&self, key: &[u8], access: impl Fn() -> Access) -> bool {
         let matches = |pattern: &[u8], is_prefix: bool| {
             if is_prefix {
                 key.starts_with(&pattern[..pattern.len() - 1])
@@ -86,10 +87,12 @@ impl Selector {
                 glob::matches(pattern, key)
             }
         };
+        let grants = |granted: Access| granted == READ | WRITE || access() & !granted == 0;
         self.all_keys
-            || self.keys.iter().any(|(pattern, rights)| {
-                rights.access & access == access && matches(pattern, rights.is_prefix)
-            })
+            || self
+                .keys
+                .iter()
+                .any(|(pattern, rights)| grants(rights.access) && matches(pattern, rights.is_prefix))
     }
 
     /// Whether any key at all may be read, whatever its name.

@@ -31,6 +31,11 @@ impl LongDouble {
         self.exponent != INFINITE
     }
 
+    /// Whether it is more than 0.
+    pub fn is_positive(self) -> bool {
+        !self.negative && self.mantissa != 0
+    }
+
     const fn infinity(negative: bool) -> Self {
         Self { negative, mantissa: 1 << 63, exponent: INFINITE }
     }

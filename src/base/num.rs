@@ -43,6 +43,18 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     {
         return Some(n as f64);
     }
+    let x = parse_f64_of_any_size(text)?;
+    let s = std::str::from_utf8(text).ok()?;
+    let digits = s.strip_prefix(['-', '+']).unwrap_or(s);
+    let overflow = x.is_infinite() && digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    let is_hex = digits.starts_with("0x") || digits.starts_with("0X");
+    let mantissa = digits.split(['e', 'E']).next().unwrap_or_default();
+    let underflow = x == 0.0 && !is_hex && mantissa.contains(|c: char| ('1'..='9').contains(&c));
+    (!overflow && !underflow).then_some(x)
+}
+
+/// As [`parse_f64`], but what is too large is infinite and what is too small is zero.
+pub fn parse_f64_of_any_size(text: &[u8]) -> Option<f64> {
     let s = std::str::from_utf8(text).ok()?;
     let digits = s.strip_prefix(['-', '+']).unwrap_or(s);
     if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
@@ -52,11 +64,7 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     if s.is_empty() || s.starts_with(char::is_whitespace) || s.ends_with(char::is_whitespace) {
         return None;
     }
-    let x: f64 = s.parse().ok()?;
-    let overflow = x.is_infinite() && digits.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-    let mantissa = digits.split(['e', 'E']).next().unwrap_or_default();
-    let underflow = x == 0.0 && mantissa.contains(|c: char| ('1'..='9').contains(&c));
-    (!x.is_nan() && !overflow && !underflow).then_some(x)
+    s.parse().ok().filter(|x: &f64| !x.is_nan())
 }
 
 /// A hexadecimal number behind its `0x`: digits with a fraction and a binary exponent.
@@ -73,8 +81,8 @@ fn parse_hex(text: &str) -> Option<f64> {
     for c in whole.chars().chain(fraction.chars()) {
         x = x * 16.0 + f64::from(c.to_digit(16)?);
     }
-    let x = x * f64::from(exponent.saturating_sub(4 * fraction.len() as i32)).exp2();
-    x.is_finite().then_some(x)
+    let x: f64 = x * f64::from(exponent.saturating_sub(4 * fraction.len() as i32)).exp2();
+    (!x.is_nan()).then_some(x)
 }
 
 /// Text of a double as Redis 7.2 and later show it: an integer without a fraction, otherwise the

@@ -379,6 +379,7 @@ fn hrandfield(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             if !is(word, "withvalues") {
                 return Err(CommandError::Syntax);
             }
+            random::pairs_count(Some(count), true)?;
             (Some(count), true)
         }
         _ => {

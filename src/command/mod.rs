@@ -52,7 +52,8 @@ pub use table::{CommandTable, Families};
 
 use std::time::Duration;
 
-use crate::base::num::{parse_f64, parse_i64};
+use crate::base::long_double::LongDouble;
+use crate::base::num::{parse_f64, parse_f64_of_any_size, parse_i64};
 use crate::base::time::UnixMs;
 use crate::encoding::Item;
 use crate::resp::Reply;
@@ -91,9 +92,16 @@ pub fn small_int(arg: &[u8]) -> Result<i32> {
 /// be a time that can be told.
 pub fn timeout(arg: &[u8], now: UnixMs) -> Result<Option<Duration>> {
     const WRONG: CommandError = CommandError::text("ERR timeout is not a float or out of range");
-    let ms = parse_f64(arg).ok_or(WRONG)? * 1000.0;
+    let ms = parse_f64(arg).or_else(|| beyond_a_double(arg)).ok_or(WRONG)? * 1000.0;
     // A cast would make the greatest number of what is beyond it, which is one that is refused below, too.
     wait_from(now, ms.ceil() as i64)
+}
+
+/// A number that is too large or too small for a double, but none for the longer ones that Redis reads a timeout in.
+fn beyond_a_double(arg: &[u8]) -> Option<f64> {
+    let long = LongDouble::parse(arg)?;
+    let x = parse_f64_of_any_size(arg)?;
+    Some(if x == 0.0 && long.is_positive() { f64::MIN_POSITIVE } else { x })
 }
 
 /// As [`timeout`], told in milliseconds.

@@ -18,6 +18,16 @@ pub(super) fn count(arg: &[u8]) -> Result<i64> {
     }
 }
 
+/// Refuses a count of pairs whose elements would be too many to count.
+pub(super) fn pairs_count(count: Option<i64>, pairs: bool) -> Result<()> {
+    match count {
+        Some(n) if pairs && n.unsigned_abs() > (i64::MAX / 2) as u64 => {
+            Err(CommandError::text("ERR value is out of range"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The answer of a key that is missing.
 pub(super) fn reply_nothing(reply: &mut Reply, count: Option<i64>) {
     match count {

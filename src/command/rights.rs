@@ -36,11 +36,13 @@ impl Demand for Errand<'_> {
     }
 
     #[inline]
-    fn single_key(&self) -> Option<KeyUse> {
-        let at = self.entry.single_key.filter(|at| *at < self.args.len())?;
+    fn single_key(&self) -> Option<usize> {
+        self.entry.single_key.filter(|at| *at < self.args.len())
+    }
+
+    fn access_of_single_key(&self) -> Access {
         let command = self.entry.command;
-        let flags = command.flags_in_use(command.keys[0].flags, self.args);
-        Some(KeyUse { at, access: access(flags) })
+        access(command.flags_in_use(command.keys[0].flags, self.args))
     }
 
     /// Keys that cannot be told are of a command that will refuse its arguments.

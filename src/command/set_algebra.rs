@@ -95,7 +95,7 @@ fn sdiffstore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn answer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], operation: Operation) -> Result {
-    check(ctx.db, &args[1..])?;
+    check(ctx, &args[1..])?;
     let result = combine(&sets(ctx.db, &args[1..]), operation, ctx.limits);
     ctx.reply.set(result.len());
     result.iter().for_each(|member| bulk_item(ctx.reply, member));
@@ -104,7 +104,7 @@ fn answer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], operation: Operation) -> Re
 
 /// What the destination held is replaced, whatever its type; an empty result deletes it (page of SINTERSTORE).
 fn store(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], operation: Operation) -> Result {
-    check(ctx.db, &args[2..])?;
+    check(ctx, &args[2..])?;
     let result = combine(&sets(ctx.db, &args[2..]), operation, ctx.limits);
     let len = result.len();
     if len > 0 {
@@ -124,7 +124,7 @@ fn sintercard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     let (keys, options) = args[2..].split_at(n);
     let limit = limit_option(options)?;
-    check(ctx.db, keys)?;
+    check(ctx, keys)?;
     let mut count = 0;
     intersect(&sets(ctx.db, keys), |_| {
         count += 1;
@@ -153,8 +153,13 @@ pub(super) fn limit_option(options: &[&[u8]]) -> Result<usize> {
 }
 
 /// Refuses keys that hold something else. Counts as a look at each.
-fn check(db: &mut Db<'_, '_>, keys: &[&[u8]]) -> Result<()> {
-    keys.iter().try_for_each(|key| db.set(key).map(drop))
+fn check(ctx: &mut Ctx<'_, '_, '_>, keys: &[&[u8]]) -> Result<()> {
+    let mut members = 0;
+    for key in keys {
+        members += ctx.db.set(key)?.map_or(0, |set| set.len());
+    }
+    ctx.db.announce_work(ctx.command.name, members);
+    Ok(())
 }
 
 /// The sets under checked keys; `None` where there is none.

@@ -179,6 +179,7 @@ fn sort_ro(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn sorted(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], stores: bool) -> Result {
     let mut options = Options::parse(ctx, args, stores)?;
     let elements = elements(ctx, args[1], &mut options)?;
+    ctx.db.announce_work(ctx.command.name, elements.len());
     let range = options.range(elements.len());
     let elements = if options.keeps_order() { elements } else { in_order(ctx, elements, &options)? };
     let chosen = &elements[range];

@@ -156,12 +156,16 @@ fn keys<'k>(ctx: &mut Ctx<'_, '_, '_>, args: &'k [&'k [u8]], at: usize) -> Resul
         CommandError::owned(format!("ERR at least 1 input key is needed for '{}' command", ctx.command.name))
     })?;
     let keys = args.get(at + 1..(at + 1).saturating_add(n)).ok_or(CommandError::Syntax)?;
+    let mut members = 0;
     for key in keys {
-        match ctx.db.read(key) {
-            None | Some(ValueRef::SortedSet(_) | ValueRef::Set(_)) => {}
+        members += match ctx.db.read(key) {
+            None => 0,
+            Some(ValueRef::SortedSet(set)) => set.len(),
+            Some(ValueRef::Set(set)) => set.len(),
             Some(_) => return Err(CommandError::WrongType),
-        }
+        };
     }
+    ctx.db.announce_work(ctx.command.name, members);
     Ok(keys)
 }
 

@@ -149,8 +149,8 @@ impl<'a> Ends<'a> {
     }
 }
 
-/// `1.5`, `(1.5` for exclusive, infinities. As `strtod` has it, white space may stand in front, and nothing
-/// reads as zero.
+/// `1.5`, `(1.5` for exclusive, infinities. As `strtod` has it, white space may stand in front, nothing
+/// reads as zero, and what no double can hold as infinite or zero.
 fn score_bound(arg: &[u8]) -> Result<Bound<f64>> {
     let (exclusive, text) = match arg {
         [b'(', rest @ ..] => (true, rest),
@@ -159,7 +159,7 @@ fn score_bound(arg: &[u8]) -> Result<Bound<f64>> {
     let x = if text.is_empty() {
         0.0
     } else {
-        crate::base::num::parse_f64(trim_start(text))
+        crate::base::num::parse_f64_of_any_size(trim_start(text))
             .ok_or(CommandError::text("ERR min or max is not a float"))?
     };
     Ok(if exclusive { Bound::Excluded(x) } else { Bound::Included(x) })
@@ -210,10 +210,14 @@ impl<'a> Query<'a> {
             i += 1;
         }
         let (by, reverse) = (by.unwrap_or(By::Rank), reverse.unwrap_or(false));
-        if by == By::Rank && count != -1 {
-            return Err(CommandError::text(
-                "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
-            ));
+        if by == By::Rank {
+            if count != -1 {
+                return Err(CommandError::text(
+                    "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
+                ));
+            }
+            // Where it is not refused, it has no meaning.
+            offset = 0;
         }
         if by == By::Member && with_scores {
             return Err(CommandError::text(

@@ -326,6 +326,7 @@ fn zrandmember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         [word] if is(word, "withscores") => true,
         _ => return Err(CommandError::Syntax),
     };
+    random::pairs_count(count, with_scores)?;
     let Some(set) = ctx.db.sorted_set(args[1])? else {
         random::reply_nothing(ctx.reply, count);
         return DONE;

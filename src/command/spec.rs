@@ -572,6 +572,11 @@ impl Command {
         }
     }
 
+    /// Whether its calls take about the same short time each: what Redis calls fast, and SET.
+    pub fn is_brief(&self) -> bool {
+        (self.has(flags::FAST) || self.complexity == "O(1)") && !self.has(flags::BLOCKING)
+    }
+
     /// Positions of all keys in `args`; `None` when they cannot be told because a count is wrong.
     pub fn key_positions(&self, args: &[&[u8]]) -> Option<KeyPositions> {
         let mut out = KeyPositions::new();

@@ -158,6 +158,10 @@ pub(super) fn read_group(
     if !ids.is_empty() {
         ctx.db.changed(key, event::PENDING);
     }
+    if from.is_some() {
+        // Redis counts it as a change, although replicas are not told of it.
+        ctx.db.count_change();
+    }
     told.record(ctx);
     Ok(from.is_some() || !ids.is_empty())
 }
@@ -453,6 +457,10 @@ fn create(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if last.is_none() && !make {
         return Err(NO_KEY);
     }
+    // Each option once, however often it stands there.
+    if args.len() > 8 {
+        return Err(wrong_arguments("XGROUP", args[1]));
+    }
     let from = if args[4] == b"$" { last.unwrap_or(StreamId::MIN) } else { id(args[4], 0)? };
     let stream = ctx.db.stream_or_new(key)?;
     if stream.groups.contains_key(name) {
@@ -484,6 +492,9 @@ fn group<'a>(ctx: &'a mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<&'a mut Gro
 fn setid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (_, read) = group_options(args, false)?;
     group(ctx, args)?;
+    if args.len() > 7 {
+        return Err(wrong_arguments("XGROUP", args[1]));
+    }
     let last = ctx.db.stream(args[2])?.map_or(StreamId::MIN, value::Stream::last_id);
     let from = match args[4] {
         b"$" => last,

@@ -193,8 +193,8 @@ fn claimant<'a>(
     Ok((stream, consumer, known.is_none()))
 }
 
-/// The end of both commands: who is told what.
-fn finish(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], made: bool, changed: bool, mut told: Told) {
+/// The end of both commands, which made `changes` to the group: who is told what.
+fn finish(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], made: bool, changes: usize, mut told: Told) {
     if made {
         ctx.db.changed(args[1], event::XGROUP_CREATECONSUMER);
         // Redis does not tell replicas of a consumer that got nothing, and they lack it.
@@ -202,8 +202,9 @@ fn finish(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], made: bool, changed: bool, 
             told.consumer(args[1], args[2], args[3]);
         }
     }
-    if changed {
+    if changes > 0 {
         ctx.db.changed(args[1], event::PENDING);
+        ctx.db.count_elements(changes);
     }
     told.record(ctx);
 }
@@ -275,7 +276,7 @@ fn xclaim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (stream, consumer, made) = claimant(ctx, args)?;
     let delivered_ms = o.delivered_ms.unwrap_or(now);
     let claim = Claim { consumer, min_idle, delivered_ms, deliveries: o.deliveries, just_id: o.just_id };
-    let (mut taken, mut changed, mut moved_on) = (0, false, false);
+    let (mut taken, mut changes, mut moved_on) = (0, 0, false);
     // The entries are read while the group changes.
     let mut groups = std::mem::take(&mut stream.groups);
     let group = groups.get_mut(name).expect("the claimant's group");
@@ -304,15 +305,16 @@ fn xclaim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             }
             _ => continue,
         }
-        changed = true;
+        changes += 1;
     }
-    if moved_on && !changed {
+    if moved_on && changes == 0 {
         told.place(key, name, group);
+        changes = 1;
     }
     stream.groups = groups;
     ctx.reply.array(taken);
     ctx.reply.append(claimed);
-    finish(ctx, args, made, changed || moved_on, told);
+    finish(ctx, args, made, changes, told);
     DONE
 }
 
@@ -383,7 +385,7 @@ fn xautoclaim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     for id in &gone {
         bulk_id(reply, *id);
     }
-    finish(ctx, args, made, taken + gone.len() > 0, told);
+    finish(ctx, args, made, taken + gone.len(), told);
     DONE
 }
 

@@ -139,6 +139,8 @@ struct Options {
     trim: Option<TrimOptions>,
     /// XADD only to a stream that exists.
     only_existing: bool,
+    /// What XADD is given; read before what stands in front of it is looked at as a whole.
+    id: Option<NewId>,
     /// The argument at which the options end.
     end: usize,
 }
@@ -146,11 +148,12 @@ struct Options {
 impl Options {
     fn parse(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]], adds: bool) -> Result<Self> {
         let (mut trim, mut approximate, mut limit) = (None, false, None);
-        let mut o = Self { trim: None, only_existing: false, end: 2 };
+        let mut o = Self { end: 2, ..Self::default() };
         while let Some(&word) = args.get(o.end) {
             let behind = &args[o.end + 1..];
             let max_len = is(word, "maxlen");
             if adds && word == b"*" {
+                o.id = Some(NewId::Next);
                 break;
             } else if !behind.is_empty() && (max_len || is(word, "minid")) {
                 if trim.is_some() {
@@ -182,6 +185,7 @@ impl Options {
                 o.only_existing = true;
                 o.end += 1;
             } else if adds {
+                o.id = Some(NewId::parse(word)?);
                 break;
             } else {
                 return Err(CommandError::Syntax);
@@ -221,7 +225,6 @@ enum NewId {
 impl NewId {
     fn parse(arg: &[u8]) -> Result<Self> {
         match arg {
-            b"*" => Ok(NewId::Next),
             [ms @ .., b'-', b'*'] => number(ms).map(NewId::Ms).ok_or(INVALID_ID),
             _ => id(arg, 0).map(NewId::Exact),
         }
@@ -245,7 +248,7 @@ fn xadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let key = args[1];
     let o = Options::parse(ctx, args, true)?;
     let arity = || CommandError::Arity(ctx.command.name.to_owned());
-    let new = NewId::parse(args.get(o.end).ok_or_else(arity)?)?;
+    let new = o.id.ok_or_else(arity)?;
     let fields = &args[o.end + 1..];
     if fields.is_empty() || !fields.len().is_multiple_of(2) {
         return Err(arity());
@@ -409,6 +412,7 @@ fn xsetid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 const FULL_COUNT: usize = 10;
 
 fn stream(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let stream = ctx.db.stream(args[2])?.ok_or(CommandError::NoSuchKey)?;
     let full = match &args[3..] {
         [] => None,
         [word] if is(word, "full") => Some(FULL_COUNT),
@@ -418,7 +422,6 @@ fn stream(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }),
         _ => return Err(wrong_arguments("XINFO", args[1])),
     };
-    let stream = ctx.db.stream(args[2])?.ok_or(CommandError::NoSuchKey)?;
     let reply = &mut *ctx.reply;
     let nodes = stream.nodes().len() as i64;
     reply.map(if full.is_some() { 9 } else { 10 });

@@ -56,6 +56,8 @@ pub struct CommandEntry {
     pub needs: u32,
     /// Where its key stands, if there is exactly one.
     pub single_key: Option<usize>,
+    /// Its calls take about the same short time each.
+    pub brief: bool,
     /// Ids of the subcommands, in the order of the declaration.
     pub subcommands: Vec<usize>,
 }
@@ -165,6 +167,7 @@ impl CommandTable {
             command,
             needs: gate::needs(command),
             single_key: command.single_key(),
+            brief: command.is_brief(),
             subcommands: (id + 1..=id + subcommands.len()).collect(),
         });
         for sub in subcommands {
@@ -175,6 +178,7 @@ impl CommandTable {
                 command: sub,
                 needs: gate::needs(sub),
                 single_key: sub.single_key(),
+                brief: sub.is_brief(),
                 subcommands: Vec::new(),
             });
         }

@@ -111,7 +111,7 @@ impl Executor {
 
     /// Refuses what the client's user may not do.
     #[inline]
-    fn pass_rights(
+    pub(super) fn pass_rights(
         &mut self,
         host: &mut dyn Host,
         client: &mut Client,

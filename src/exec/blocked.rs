@@ -56,7 +56,7 @@ impl Executor {
     /// Counts the command of a client whose wait ended without what it waited for: by time, or with an error.
     pub fn count_unblocked(&self, waiter: &Waiter, error: Option<&str>) {
         let Some(id) = self.shared.commands.find(&waiter.argv[0]) else { return };
-        self.stats.count_call(id, 0, false);
+        self.stats.count_calls(id, 1, 0, false);
         if let Some(text) = error {
             self.stats.count_failed(id, text);
         }
@@ -96,7 +96,7 @@ impl Executor {
         }
         let mut client = waiting_client(waiter);
         let mut reply = Reply::new();
-        let call = Call { id, command, args: &args, key: None, now };
+        let call = Call { id, command, args: &args, key: None, now, brief: false };
         if self.is_restricted(&client)
             && let Err((_, reason)) = self.check_rights(host, &mut client, &call, Context::Toplevel)
         {
@@ -106,7 +106,7 @@ impl Executor {
             self.unblock(waiter, locked, now);
             return host.deliver(waiter, reply, 0);
         }
-        self.stopwatch.start();
+        self.start_batch();
         if let Ended::Blocks(_) = self.call(Origin::Unblocked, &call, host, &mut client, locked, &mut reply) {
             // Somebody before it took what there was.
             waiter.claimed.store(false, Ordering::Release);

@@ -44,11 +44,11 @@ fn bounds(span: usize) -> (u64, u64) {
 }
 
 impl Histogram {
-    /// Counts a call that took so long. Only the thread that owns the histogram calls it.
+    /// Counts calls that took so long each. Only the thread that owns the histogram calls it.
     #[inline]
-    pub fn count(&self, nanos: u64) {
+    pub fn count(&self, calls: u64, nanos: u64) {
         let counter = &self.0[span_of(nanos)];
-        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        counter.store(counter.load(Ordering::Relaxed) + calls, Ordering::Relaxed);
     }
 
     /// CONFIG RESETSTAT.
@@ -137,7 +137,7 @@ mod tests {
     fn doublings_end_where_redis_ends_them() {
         let histogram = Histogram::default();
         for nanos in [900, 20_000, 33_000, 300_000, u64::MAX] {
-            histogram.count(nanos);
+            histogram.count(1, nanos);
         }
         let mut sum = Sum::default();
         sum.add(&histogram);

@@ -48,6 +48,9 @@ use observe::{Observers, Seen};
 use rights::Denied;
 use stats::CommandStats;
 
+/// A command with more words than this is not brief, whatever its complexity: they may be elements.
+const BRIEF_WORDS: usize = 6;
+
 /// What all executors of a node share.
 pub struct Shared {
     /// All data of the node.
@@ -245,12 +248,30 @@ impl Executor {
         if !Arc::ptr_eq(&limits, &self.limits) {
             self.limits = Arc::clone(&limits);
         }
-        self.stopwatch.start();
+        self.start_batch();
     }
 
     /// Time from now on is counted for the next command.
     pub fn start_batch(&mut self) {
+        self.settle_times();
         self.stopwatch.start();
+    }
+
+    /// Tells, before a command of a batch, whether the one behind it is the same: then both may be timed together.
+    #[inline]
+    pub fn expect_alike(&mut self, alike: bool) {
+        self.stopwatch.expect_alike(alike);
+    }
+
+    /// Time from now on is counted for no command of the batch.
+    pub fn end_batch(&mut self) {
+        self.stopwatch.expect_alike(false);
+        self.settle_times();
+    }
+
+    /// Counts calls that were left to one that did not come.
+    fn settle_times(&mut self) {
+        self.stopwatch.settle(&self.stats, self.shared.observers.histograms.load(Ordering::Relaxed));
     }
 
     /// Adds what was counted to what all threads see. To be called after each run of commands: after each command
@@ -328,10 +349,16 @@ impl Executor {
             args,
             key: hashed.zip(entry.single_key).and_then(|(h, at)| Some((*args.get(at)?, h))),
             now,
+            brief: entry.brief && args.len() <= BRIEF_WORDS,
         };
         let bits = (shared.gate.load(Ordering::Relaxed) | client.conditions()) & entry.needs;
         let mut admitted = Admitted::default();
-        if bits != 0 {
+        if bits == gate::RESTRICTED {
+            // An ordinary user and nothing else: what `admit` finds out need not be carried about.
+            if let Err(after) = self.pass_rights(host, client, &call, entry, reply) {
+                return after;
+            }
+        } else if bits != 0 {
             match self.admit(host, client, &call, entry, bits, reply) {
                 Ok(passed) => admitted = passed,
                 Err(after) => return after,

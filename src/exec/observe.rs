@@ -67,9 +67,13 @@ impl Executor {
         scripted: bool,
     ) {
         let observers = &self.shared.observers;
+        let long_from = observers.long_from.load(Ordering::Relaxed);
+        if call.brief && self.stopwatch.leaves(call.id, long_from) {
+            return;
+        }
         let histograms = observers.histograms.load(Ordering::Relaxed);
-        let nanos = self.stopwatch.count(&self.stats, call.id, began, histograms);
-        if nanos >= observers.long_from.load(Ordering::Relaxed) {
+        let nanos = self.stopwatch.count(&self.stats, call.id, began, 1, histograms);
+        if nanos >= long_from {
             show_long(host, call, client, scripted, nanos);
         }
     }

@@ -5,7 +5,8 @@
 //! A script is one command to everybody else: from its first command to its last no other one sees the keys that
 //! it uses. It holds the shards of its declared keys, or all.
 //!
-//! - A script whose text shows that it uses no other keys ([`script::proof`]) takes theirs.
+//! - A script whose text shows that it uses no other keys ([`script::proof`]) takes theirs; from its first run on, also
+//!   one of EVAL's, if it declares any.
 //! - Any other takes all locks, until three runs have used declared keys alone; then it takes theirs. Once it has used
 //!   another key it takes all for ever ([`Conduct`]). So do the scripts of a transaction, always.
 //!
@@ -29,6 +30,7 @@
 //! is heard at every look, that is every few thousand instructions. At each look after some milliseconds the worker whose
 //! thread it is serves its other clients ([`Host::meanwhile`]): nobody is to suffer for where its connection is.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -40,6 +42,7 @@ use super::route::Route;
 use super::upkeep::Room;
 use super::{After, Executor, Host, Shared, lock_set};
 use crate::acl::log::Context;
+use crate::base::crc16::key_slot;
 use crate::base::num::parse_i64;
 use crate::base::time::UnixMs;
 use crate::command::client::{Aside, Role};
@@ -48,11 +51,14 @@ use crate::command::spec::{Begin, flags};
 use crate::command::{Client, Command, CommandError, gate};
 use crate::keyspace::board::{Busy, Reason};
 use crate::keyspace::locks::PATIENCE;
-use crate::keyspace::{LockSet, Locked};
+use crate::keyspace::{Hashed, LockSet, Locked};
 use crate::resp::Reply;
 use crate::script::proof::Argument;
+use crate::script::shebang::of_script;
 use crate::script::store::Conduct;
-use crate::script::{self, Calls, Failure, Flags, Function, Given, Library, Running, Script, Stop, Store};
+use crate::script::{
+    self, Calls, Engine, Failure, Flags, Function, Given, Known, Library, Running, Script, Stop, Store,
+};
 
 /// A script that has run for so long can be seen and killed, in milliseconds.
 const SHOWN_AFTER: u64 = 5;
@@ -87,25 +93,27 @@ impl Drop for Claim {
 
 /// What is to be run.
 enum Subject {
-    Script(Arc<Script>),
+    Script(Rc<Known>),
     Function(Arc<Library>, Arc<Function>),
 }
 
 impl Subject {
     fn flags(&self) -> Flags {
         match self {
-            Self::Script(script) => script.flags,
+            Self::Script(known) => known.script.flags,
             Self::Function(_, function) => function.flags,
         }
     }
 
     fn conduct(&self) -> &Conduct {
         match self {
-            Self::Script(script) => &script.conduct,
+            Self::Script(known) => &known.script.conduct,
             Self::Function(_, function) => &function.conduct,
         }
     }
 }
+
+const NO_SCRIPT: CommandError = CommandError::text("NOSCRIPT No matching script. Please use EVAL.");
 
 /// How a command names what it runs.
 fn named_by(command: &Command) -> (bool, bool, bool) {
@@ -117,24 +125,29 @@ fn named_by(command: &Command) -> (bool, bool, bool) {
 pub(super) fn keeps_to_its_keys(shared: &Shared, command: &Command, args: &[&[u8]]) -> bool {
     let Some(name) = args.get(1) else { return true };
     let store = &shared.scripts;
-    let script = match named_by(command) {
-        (true, ..) => {
-            let found = store.libraries().function(name).is_some_and(|(_, f)| f.conduct.keeps_to_its_keys());
-            return found;
-        }
-        (_, true, _) => store.script(name),
-        _ => store.script(script::sha1_hex(name).as_bytes()),
-    };
-    script.is_some_and(|script| script.conduct.keeps_to_its_keys() || is_proven(shared, &script))
+    let (of_function, by_sha, _) = named_by(command);
+    if of_function {
+        return store.libraries().function(name).is_some_and(|(_, f)| f.conduct.keeps_to_its_keys());
+    }
+    let Some(engine) = script::engine() else { return false };
+    let known = if by_sha { engine.script(store, name) } else { engine.script_of(store, name) };
+    match known {
+        Some(known) => known.script.conduct.keeps_to_its_keys() || is_proven(shared, &known.script),
+        // A text that is new shows before it first runs that it uses its keys alone. One that declares none takes all
+        // locks all the same: in Redis what hangs without keys is in everybody's way, and an operator finds it by that.
+        None if by_sha || args.get(2).is_none_or(|count| *count == b"0") => false,
+        None => of_script(name).is_ok_and(|(_, body_at)| shows_its_keys(shared, &name[body_at..])),
+    }
 }
 
 /// Whether the text of a script shows that it uses its declared keys alone.
 fn is_proven(shared: &Shared, script: &Script) -> bool {
-    let prove = || {
-        let calls = script::proof::calls(&script.body);
-        calls.is_some_and(|calls| calls.iter().all(|arguments| names_declared_keys(shared, arguments)))
-    };
-    script.conduct.is_proven(prove)
+    script.conduct.is_proven(|| shows_its_keys(shared, &script.body))
+}
+
+fn shows_its_keys(shared: &Shared, body: &[u8]) -> bool {
+    let calls = script::proof::calls(body);
+    calls.is_some_and(|calls| calls.iter().all(|arguments| names_declared_keys(shared, arguments)))
 }
 
 /// Whether all keys that a call can name are declared ones.
@@ -190,7 +203,8 @@ struct Run<'r, 'l> {
     strayed: bool,
     declared: LockSet,
     wrote: bool,
-    /// The slot of its keys in a cluster.
+    first_key: Option<&'r [u8]>,
+    /// The slot of its keys in a cluster, once it was asked for: that of its first declared key, or of the first it used.
     slot: Option<u16>,
     /// What held it up before it had written, so that it is to run again.
     held_up: Option<Busy>,
@@ -204,6 +218,12 @@ struct Run<'r, 'l> {
 }
 
 impl Executor {
+    /// Whether a command, by its place in the table, runs scripts; false if there is none there.
+    #[inline]
+    pub fn runs_scripts(&self, id: usize) -> bool {
+        id < self.shared.commands.len() && self.shared.commands.get(id).command.has(flags::RUNS_SCRIPT)
+    }
+
     /// Runs the script that a command asks for, under the locks that were taken for it.
     pub(super) fn run_script(
         &mut self,
@@ -218,10 +238,14 @@ impl Executor {
         let of_primary = origin == Origin::Primary || client.role == Role::Primary;
         // The script stands before its commands in what MONITOR shows.
         self.show(host, call, client, false);
-        let result = self.begin_script(of_primary, call);
+        let result = script::engine()
+            .ok_or(CommandError::text("ERR the interpreter for scripts cannot be started"))
+            .and_then(|engine| Ok((self.begin_script(&engine, of_primary, call)?, engine)));
         let failure = match result {
-            Ok((subject, given)) => {
-                match self.run_subject(of_primary, &subject, given, call, host, client, locked, reply) {
+            Ok(((subject, given), engine)) => {
+                match self
+                    .run_subject(&engine, of_primary, &subject, given, call, host, client, locked, reply)
+                {
                     Ok(failure) => failure,
                     Err(busy) => return Ended::Aside(busy),
                 }
@@ -246,6 +270,7 @@ impl Executor {
     /// Finds what is to be run, and whether it may run now.
     fn begin_script<'a>(
         &mut self,
+        engine: &Engine,
         of_primary: bool,
         call: &'a Call<'a>,
     ) -> Result<(Subject, Given<'a>), CommandError> {
@@ -259,16 +284,18 @@ impl Executor {
             self.may_begin(of_primary, subject.flags(), read_only)?;
             return Ok((subject, given));
         }
+        // What cannot be a name is told before the number of keys is looked at, an unknown one after.
+        if by_sha && call.args[1].len() != 40 {
+            return Err(NO_SCRIPT);
+        }
         let given = given(call.args, false)?;
-        let script = if by_sha {
-            store
-                .script(call.args[1])
-                .ok_or(CommandError::text("NOSCRIPT No matching script. Please use EVAL."))?
+        let known = if by_sha {
+            engine.script(store, call.args[1]).ok_or(NO_SCRIPT)?
         } else {
-            store.keep(call.args[1], false)?
+            engine.keep(store, call.args[1], false)?
         };
-        self.may_begin(of_primary, script.flags, read_only)?;
-        Ok((Subject::Script(script), given))
+        self.may_begin(of_primary, known.script.flags, read_only)?;
+        Ok((Subject::Script(known), given))
     }
 
     /// What the flags of a script refuse. One that says nothing of itself is looked at command by command.
@@ -325,6 +352,7 @@ impl Executor {
     #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     fn run_subject(
         &mut self,
+        engine: &Engine,
         of_primary: bool,
         subject: &Subject,
         given: Given<'_>,
@@ -335,11 +363,6 @@ impl Executor {
         reply: &mut Reply,
     ) -> Result<Option<Failure>, Busy> {
         let shared = self.shared;
-        let Some(engine) = script::engine() else {
-            let text = "ERR the interpreter for scripts cannot be started".to_owned();
-            reply.error(&text);
-            return Ok(Some(text.into()));
-        };
         if engine.is_running() {
             // Asked for meanwhile, on the thread of a script that takes long.
             let text = self.busy_fail().to_string();
@@ -347,16 +370,19 @@ impl Executor {
             return Ok(Some(text.into()));
         }
         let (db, resp3) = (client.db, client.resp3);
-        let mut declared = LockSet::NONE;
-        given.keys.iter().for_each(|key| declared.add_slot(crate::base::crc16::key_slot(key)));
+        // Who holds a part holds the shards of the declared keys.
+        let mut declared = locked.set();
+        if declared == LockSet::ALL {
+            declared = LockSet::NONE;
+            given.keys.iter().for_each(|key| declared.add_slot(key_slot(key)));
+        }
         let flags = subject.flags();
         let short_of_memory = !flags.has(Flags::ALLOW_OOM) && !of_primary && self.lacks_memory;
         let read_only = named_by(call.command).2 || flags.has(Flags::NO_WRITES);
         let may_stray = match subject {
-            Subject::Script(script) => !is_proven(shared, script),
+            Subject::Script(known) => !is_proven(shared, &known.script),
             Subject::Function(..) => true,
         };
-        let slot = given.keys.first().map(|key| crate::base::crc16::key_slot(key));
         loop {
             let began = self.stopwatch.now();
             let mut run = Run {
@@ -373,7 +399,8 @@ impl Executor {
                 strayed: false,
                 declared,
                 wrote: false,
-                slot,
+                first_key: given.keys.first().copied(),
+                slot: None,
                 held_up: None,
                 may_stray,
                 claim: None,
@@ -383,13 +410,12 @@ impl Executor {
             };
             reply.set_resp3(resp3);
             let ended = match subject {
-                Subject::Script(script) => match engine.compile(&shared.scripts, script) {
-                    Ok(function) => engine.run_script(script, &function, given, &mut run, reply),
-                    Err(text) => {
-                        shared.scripts.forget(script);
+                Subject::Script(known) => {
+                    engine.run_script(known, given, &mut run, reply).unwrap_or_else(|text| {
+                        shared.scripts.forget(&known.script);
                         script::Ended::Failed(text.into())
-                    }
-                },
+                    })
+                }
                 Subject::Function(library, function) => {
                     engine.run_function(library, &function.name, given, &mut run, reply)
                 }
@@ -459,7 +485,7 @@ impl Run<'_, '_> {
             return Some("ERR This Redis command is not allowed from script".into());
         }
         if !self.of_primary && self.executor.is_restricted(self.client) {
-            let call = Call { id, command, args, key: None, now: self.call.now };
+            let call = Call { id, command, args, key: None, now: self.call.now, brief: false };
             let asked = self.executor.check_rights(self.host, self.client, &call, Context::Script);
             if let Err((_, reason)) = asked {
                 return Some(format!("ERR ACL failure in script: {reason}"));
@@ -516,14 +542,20 @@ impl Run<'_, '_> {
                 _ => "ERR Script attempted to access a non local key in a cluster node".into(),
             });
         }
-        let first = *self.slot.get_or_insert(slot);
+        let first = *self.slot.get_or_insert_with(|| self.first_key.map_or(slot, key_slot));
         let crosses = !self.flags.has(Flags::SILENT) && !self.flags.has(Flags::ALLOW_CROSS_SLOT);
         (crosses && first != slot)
             .then(|| "ERR Script attempted to access keys that do not hash to the same slot".into())
     }
 
-    /// Makes sure that the locks of a command are held. See the module.
-    fn lock(&mut self, command: &Command, args: &[&[u8]]) -> Result<(), Stop> {
+    /// Makes sure that the locks of a command are held. `key`: it has this one and no others. See the module.
+    fn lock(&mut self, command: &Command, args: &[&[u8]], key: Option<Hashed>) -> Result<(), Stop> {
+        if let Some(key) = key
+            && self.locked.has_slot(key.slot)
+        {
+            self.strayed |= !self.declared.has_slot(key.slot);
+            return Ok(());
+        }
         let mut set = lock_set(self.executor.shared, command, args).unwrap_or(LockSet::NONE);
         if command.has(flags::EACH_SHARD) {
             set = LockSet::ALL;
@@ -631,8 +663,11 @@ impl Calls for Run<'_, '_> {
         if let Some(text) = self.refusal(id, args) {
             return refuse(self, reply, &text);
         }
-        let command = self.executor.shared.commands.get(id).command;
-        self.lock(command, args)?;
+        let shared = self.executor.shared;
+        let entry = shared.commands.get(id);
+        let command = entry.command;
+        let key = entry.single_key.and_then(|at| args.get(at)).map(|key| (*key, shared.keyspace.hashed(key)));
+        self.lock(command, args, key.map(|(_, hashed)| hashed))?;
         if !self.pass_keys_under_way(command, args)? {
             return refuse(self, reply, "TRYAGAIN Script came to a key that is being migrated");
         }
@@ -643,7 +678,7 @@ impl Calls for Run<'_, '_> {
             }
             self.wrote = true;
         }
-        let call = Call { id, command, args, key: None, now: self.call.now };
+        let call = Call { id, command, args, key, now: self.call.now, brief: false };
         self.client.resp3 = resp3;
         self.executor.stopwatch.start();
         let ended = self.executor.call(Origin::Script, &call, self.host, self.client, self.locked, reply);

@@ -105,14 +105,14 @@ impl CommandStats {
         }
     }
 
-    /// Counts a call that took `nanos`, also in the histogram of the command if `histogram` says so.
+    /// Counts calls that took `nanos` together, also in the histogram of the command if `histogram` says so.
     #[inline]
-    pub fn count_call(&self, id: usize, nanos: u64, histogram: bool) {
+    pub fn count_calls(&self, id: usize, calls: u64, nanos: u64, histogram: bool) {
         let c = &self.commands[id];
-        bump(&c.calls, 1);
+        bump(&c.calls, calls);
         bump(&c.nanos, nanos);
         if histogram {
-            c.histogram.get_or_init(Histogram::default).count(nanos);
+            c.histogram.get_or_init(Histogram::default).count(calls, nanos / calls);
         }
     }
 

@@ -210,7 +210,8 @@ impl Executor {
         client.executing = Some(multi.queue.len());
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
-            let call = Call { id: queued.id, command: queued.command, args: &args, key: None, now };
+            let call =
+                Call { id: queued.id, command: queued.command, args: &args, key: None, now, brief: false };
             // Rights may have changed since the command was queued, and AUTH may stand before it.
             if self.is_restricted(client)
                 && let Err((denial, _)) = self.check_rights(host, client, &call, Context::Multi)

@@ -416,6 +416,11 @@ impl<'k> Locked<'k> {
         }
     }
 
+    /// Whether its holder has declared itself.
+    pub fn is_declared(&self) -> bool {
+        matches!(self.held, Held::Declared(..))
+    }
+
     /// Whose shards these are.
     pub fn keyspace(&self) -> &'k Keyspace {
         self.ks
@@ -513,6 +518,12 @@ impl<'k> Locked<'k> {
             Held::One(shard) => LockSet::of_slot(shard as u16),
             Held::Many(set) | Held::Declared(set, _) => set,
         }
+    }
+
+    /// Whether the shard of a slot is held.
+    #[inline]
+    pub fn has_slot(&self, slot: u16) -> bool {
+        self.has(shard_of(slot))
     }
 
     /// Whether a shard, by number, is held.

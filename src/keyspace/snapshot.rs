@@ -5,7 +5,8 @@
 //! with a short lock each. A writer about to change an entry that the walk has not reached first
 //! encodes it as it was, into a buffer beside the slot, which the walk collects when it comes by.
 //! So a writer pays for the entry that it changes, once, and the memory that a snapshot takes is
-//! what changed while it ran.
+//! what changed while it ran. A large entry is written part by part, and its shard is free in between; whoever
+//! changes it meanwhile first encodes what is still to come.
 //!
 //! Several snapshots may run at once, each in a lane of its own. A lane has a parity, which turns when a snapshot
 //! begins in it. Every entry and every table carries one bit a lane: equal to the lane's parity where that snapshot
@@ -27,8 +28,27 @@ use super::table::{Place, SlotTable};
 use super::{DbIndex, Keyspace, SLOTS_PER_SHARD, slot_at};
 use crate::base::crc16::SLOTS;
 
-/// Appends one entry in the snapshot's format.
-pub type Encode = dyn Fn(EntryRef<'_>, &mut Vec<u8>) + Send + Sync;
+/// Appends a part of an entry in the snapshot's format. Returns where the next one begins, `None` behind the last.
+pub type Encode = dyn Fn(EntryRef<'_>, Part, &mut Vec<u8>) -> Option<usize> + Send + Sync;
+
+/// A part of an encoded entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where it begins; 0 is the beginning of the entry.
+    pub from: usize,
+    /// It ends behind the element that makes it so many bytes.
+    pub most: usize,
+}
+
+impl Part {
+    /// All of it.
+    pub const WHOLE: Self = Self::rest(0);
+
+    /// All from here on.
+    const fn rest(from: usize) -> Self {
+        Self { from, most: usize::MAX }
+    }
+}
 
 /// Bytes after which the walk lets go of a slot's lock and hands out what it has.
 const CHUNK: usize = 64 * 1024;
@@ -37,9 +57,26 @@ const CHUNK: usize = 64 * 1024;
 /// so many bits.
 const LANES: usize = 3;
 
-/// Encoded entries of slots that a walk has not reached, by its lane, the place of their database and the slot.
+/// What writers and walks have encoded of a shard.
 #[derive(Default)]
-pub(crate) struct Saved(HashMap<(usize, usize, u16), Vec<u8>>);
+pub(crate) struct Saved {
+    /// Entries that a walk has not reached, by its lane, the place of their database and the slot.
+    entries: HashMap<(usize, usize, u16), Vec<u8>>,
+    /// What each lane's walk is about to write, if it has let go of the lock inside it.
+    begun: [Option<Begun>; LANES],
+}
+
+/// A large entry of which a walk has written the beginning. It is not on record, so that a writer who is about to
+/// change it comes to [`Keyspace::preserve`].
+struct Begun {
+    /// Of its database.
+    place: usize,
+    key: Box<[u8]>,
+    /// Where the walk goes on.
+    from: usize,
+    /// All from there on, as it was before somebody changed the entry.
+    rest: Option<Vec<u8>>,
+}
 
 /// What walks and writers share.
 #[derive(Default)]
@@ -115,10 +152,18 @@ impl Keyspace {
                 continue;
             }
             let Some(encode) = shared.encode.read().clone() else { continue };
+            let (at, shard) = (self.place(db), super::shard_of(slot));
+            let mut begun = locked.side_mut(shard).saved.begun[lane].take();
+            let entry = locked.table(tables, slot).get(place);
+            let this = begun.as_mut().filter(|begun| begun.place == at && *begun.key == *entry.key());
             let mut bytes = Vec::new();
-            encode(locked.table(tables, slot).get(place), &mut bytes);
-            let saved = &mut locked.side_mut(super::shard_of(slot)).saved.0;
-            saved.entry((lane, self.place(db), slot)).or_default().extend_from_slice(&bytes);
+            encode(entry, Part::rest(this.as_ref().map_or(0, |begun| begun.from)), &mut bytes);
+            let saved = &mut locked.side_mut(shard).saved;
+            match this {
+                Some(begun) => begun.rest = Some(bytes),
+                None => saved.entries.entry((lane, at, slot)).or_default().extend_from_slice(&bytes),
+            }
+            saved.begun[lane] = begun;
         }
     }
 
@@ -196,9 +241,14 @@ impl Walk {
         let shard = self.at.table / SLOTS_PER_SHARD;
         let ks = &*self.ks;
         let mut locked = ks.lock_shard(shard);
+        if let Some(begun) = locked.side_mut(shard).saved.begun[self.lane].take() {
+            let more = self.go_on(&mut locked, begun, out);
+            locked.side_mut(shard).saved.begun[self.lane] = more;
+            return;
+        }
         let slot = loop {
             let slot = slot_at(self.at.table);
-            let saved = &mut locked.side_mut(shard).saved.0;
+            let saved = &mut locked.side_mut(shard).saved.entries;
             if !saved.is_empty()
                 && let Some(saved) = saved.remove(&(self.lane, place, slot))
             {
@@ -217,10 +267,20 @@ impl Walk {
         };
         let encode = self.encode();
         let mut table = locked.table_mut(ks.tables_at(place), slot);
-        let (begin, mut position) = (out.len(), Some(self.at.position));
+        let (begin, mut position, mut begun) = (out.len(), Some(self.at.position), None);
         while let Some(at) = position {
-            position = table.scan_mut(at, &mut |entry| self.save(entry, &*encode, out));
-            if out.len() - begin >= CHUNK {
+            position = table.scan_mut(at, &mut |entry| {
+                if begun.is_none() {
+                    let next = self.save(entry, &*encode, Part { from: 0, most: CHUNK }, out);
+                    let key = || entry.as_ref().key().into();
+                    begun = next.map(|from| Begun { place, key: key(), from, rest: None });
+                }
+            });
+            if begun.is_some() {
+                // The others that stand there come when it is done.
+                position = Some(at);
+            }
+            if begun.is_some() || out.len() - begin >= CHUNK {
                 break;
             }
         }
@@ -232,6 +292,31 @@ impl Walk {
                 self.at = Cursor { table: self.at.table + 1, position: 0, ..self.at };
             }
         }
+        locked.side_mut(shard).saved.begun[self.lane] = begun;
+    }
+
+    /// Encodes more of a large entry; `None` when that was the end of it.
+    fn go_on(&self, locked: &mut Locked<'_>, begun: Begun, out: &mut Vec<u8>) -> Option<Begun> {
+        if let Some(rest) = begun.rest {
+            out.extend_from_slice(&rest);
+            return None;
+        }
+        let (ks, encode) = (&*self.ks, self.encode());
+        let (h, part) = (ks.hashed(&begun.key), Part { from: begun.from, most: CHUNK });
+        let wanted = |entry: EntryRef<'_>| entry.parities() != self.with_own(entry.parities());
+        let find = |table: &SlotTable| table.find_by(h.hash, |e| e.key() == &*begun.key && wanted(e));
+        let table = locked.table_mut(ks.tables_at(begun.place), h.slot);
+        let next = if let Some(at) = find(&table) {
+            self.save(table.get_mut(at), &*encode, part, out)
+        } else {
+            // Whoever flushes looks at no entry.
+            let mut frozen = ks.snapshot.frozen.lock();
+            let mut tables = frozen.iter_mut().filter(|frozen| frozen.place == begun.place);
+            let found = tables.find_map(|frozen| Some((find(&frozen.table)?, &mut frozen.table)));
+            let (at, table) = found.expect("who changes an entry saves what a walk still needs of it");
+            self.save(table.exclusive().get_mut(at), &*encode, part, out)
+        };
+        next.map(|from| Begun { from, ..begun })
     }
 
     /// The same, of tables that were flushed meanwhile.
@@ -244,8 +329,9 @@ impl Walk {
             let (begin, place) = (out.len(), frozen.place);
             let mut position = Some(0);
             while let Some(at) = position {
-                position =
-                    frozen.table.exclusive().scan_mut(at, &mut |entry| self.save(entry, &*encode, out));
+                position = frozen.table.exclusive().scan_mut(at, &mut |entry| {
+                    self.save(entry, &*encode, Part::WHOLE, out);
+                });
             }
             frozen.wanted &= !bit;
             if frozen.wanted == 0 {
@@ -268,13 +354,18 @@ impl Walk {
         (parities & !bit) | (self.ks.parities() & bit)
     }
 
-    fn save(&self, entry: &mut Entry, encode: &Encode, out: &mut Vec<u8>) {
+    /// Encodes a part of an entry that is not on record, and puts it there at its end.
+    fn save(&self, entry: &mut Entry, encode: &Encode, part: Part, out: &mut Vec<u8>) -> Option<usize> {
         let before = entry.as_ref().parities();
         let after = self.with_own(before);
-        if before != after {
-            encode(entry.as_ref(), out);
+        if before == after {
+            return None;
+        }
+        let next = encode(entry.as_ref(), part, out);
+        if next.is_none() {
             entry.set_parities(after);
         }
+        next
     }
 }
 
@@ -302,14 +393,25 @@ mod tests {
 
     type Picture = BTreeMap<Vec<u8>, Vec<u8>>;
 
-    fn encode() -> Arc<Encode> {
-        Arc::new(|e, out| {
+    /// Keys and values, a value in parts of `most` bytes.
+    fn encode_by(most: usize) -> Arc<Encode> {
+        Arc::new(move |e, part, out| {
             let ValueRef::String(v) = e.value() else { panic!("only strings here") };
-            for part in [e.key(), v] {
-                out.extend_from_slice(&(part.len() as u32).to_le_bytes());
-                out.extend_from_slice(part);
+            if part.from == 0 {
+                out.extend_from_slice(&(e.key().len() as u32).to_le_bytes());
+                out.extend_from_slice(e.key());
+                out.extend_from_slice(&(v.len() as u32).to_le_bytes());
             }
+            let rest = &v[part.from..];
+            let len = if part.most == usize::MAX { rest.len() } else { rest.len().min(most) };
+            out.extend_from_slice(&rest[..len]);
+            (len < rest.len()).then_some(part.from + len)
         })
+    }
+
+    /// Values of a number's length are large.
+    fn encode() -> Arc<Encode> {
+        encode_by(7)
     }
 
     fn decode(mut bytes: &[u8], into: &mut Picture) {
@@ -377,6 +479,52 @@ mod tests {
         assert_eq!(got, Picture::from([(b"key".to_vec(), b"value".to_vec())]));
     }
 
+    /// Nobody holds its shard for longer than a part takes, and what is changed meanwhile is saved as it was.
+    #[test]
+    fn a_large_entry_is_saved_part_by_part() {
+        let ks = Arc::new(Keyspace::new(1, Box::new(drop)));
+        let large = |n: u8| (vec![b'a' + n; 2], vec![n; 10 * CHUNK]);
+        // What becomes of it between two parts.
+        let changes: [fn(&Keyspace, &[u8]); 4] = [
+            |_, _| {},
+            |ks, key| set(ks, key, b"other"),
+            |ks, key| {
+                delete(ks, key);
+                set(ks, key, b"a new one");
+            },
+            |ks, _| {
+                ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
+                set(ks, b"aa", b"another of the same name");
+            },
+        ];
+        for change in changes {
+            let mut want = Picture::new();
+            for (key, value) in (0..4).map(large) {
+                set(&ks, &key, &value);
+                want.insert(key, value);
+            }
+            let mut walk = ks.begin_snapshot(&ks.lock_all(), encode_by(CHUNK)).unwrap();
+            let (mut got, mut out, mut parts) = (Picture::new(), vec![], 0);
+            loop {
+                let before = out.len();
+                if walk.next_chunk(&mut out).is_none() {
+                    break;
+                }
+                parts += 1;
+                if parts == 3 {
+                    // No table is on record yet, and one of them is begun.
+                    want.keys().for_each(|key| change(&ks, key));
+                } else if parts < 3 {
+                    assert!(out.len() - before < 2 * CHUNK, "{} bytes in one part", out.len() - before);
+                }
+            }
+            decode(&out, &mut got);
+            assert!(got == want, "{:?}", got.keys());
+            assert!(parts > 4, "{parts}");
+            ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
+        }
+    }
+
     /// Three snapshots in a row, each raced by random writes, deletions and once a flush: each must
     /// be exactly what was there when it began.
     #[test]
@@ -437,7 +585,8 @@ mod tests {
         let mut rng = Rng::new(11);
         let ks = Arc::new(Keyspace::new(1, Box::new(drop)));
         let mut model = Picture::new();
-        let mut walks: Vec<(Walk, Picture, Picture)> = Vec::new();
+        // The last of three is what was written so far.
+        let mut walks: Vec<(Walk, Picture, Vec<u8>)> = Vec::new();
         let (steps, mut ended) = (if cfg!(miri) { 60 } else { 4000 }, 0);
         for step in 0..steps {
             for _ in 0..20 {
@@ -457,18 +606,17 @@ mod tests {
             }
             if rng.chance(1, 4) {
                 match ks.begin_snapshot(&ks.lock_all(), encode()) {
-                    Some(walk) => walks.push((walk, model.clone(), Picture::new())),
+                    Some(walk) => walks.push((walk, model.clone(), vec![])),
                     None => assert_eq!(walks.len(), LANES),
                 }
             }
             if !walks.is_empty() {
                 let at = rng.below(walks.len() as u64) as usize;
-                let mut out = vec![];
-                let (walk, _, got) = &mut walks[at];
-                if walk.next_chunk(&mut out).is_some() {
-                    decode(&out, got);
-                } else {
-                    let (_, want, got) = walks.swap_remove(at);
+                let (walk, _, out) = &mut walks[at];
+                if walk.next_chunk(out).is_none() {
+                    let (_, want, out) = walks.swap_remove(at);
+                    let mut got = Picture::new();
+                    decode(&out, &mut got);
                     assert!(got == want, "step {step}: {} keys for {}", got.len(), want.len());
                     ended += 1;
                 }

@@ -2,8 +2,6 @@
 //! a script. Both protocol versions.
 //! Source: "Redis serialization protocol specification".
 
-use memchr::memmem;
-
 use crate::base::num::{parse_f64, parse_i64};
 
 /// A reply may nest so deep. Nothing that a server sends comes near.
@@ -76,26 +74,90 @@ impl Value {
 #[error("Protocol error in a reply: {0}")]
 pub struct DecodeError(&'static str);
 
+impl DecodeError {
+    /// The reply ends too early.
+    pub const INCOMPLETE: Self = Self("not complete");
+    /// It is nested too deep.
+    pub const TOO_DEEP: Self = Self("too deep");
+}
+
 /// The reply that `input` begins with and how many bytes it takes; `None` while it is incomplete. Takes memory for
 /// what is there, not for what a length promises.
 pub fn decode(input: &[u8]) -> Result<Option<(Value, usize)>, DecodeError> {
-    let mut reader = Reader { input, at: 0 };
+    let mut reader = Reader::new(input);
     Ok(reader.value(0)?.map(|value| (value, reader.at)))
 }
 
-struct Reader<'a> {
+/// What stands next in replies: a whole value, or how many follow that belong to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Piece<'a> {
+    /// `+OK`
+    Simple(&'a [u8]),
+    /// `-ERR ...`, without the sign
+    Error(&'a [u8]),
+    /// `:1`
+    Int(i64),
+    /// `$2`, then the bytes
+    Bulk(&'a [u8]),
+    /// `$-1`, `*-1`, `_`
+    Null,
+    /// So many elements follow.
+    Array(usize),
+    /// So many elements follow.
+    Set(usize),
+    /// So many pairs follow.
+    Map(usize),
+    /// So many elements follow.
+    Push(usize),
+    /// So many pairs follow, and then the reply that they are about.
+    Attribute(usize),
+    /// `,1.5`
+    Double(f64),
+    /// The digits.
+    BigNumber(&'a [u8]),
+    /// `#t`
+    Bool(bool),
+    /// `=6`, then the format, a colon and the text
+    Verbatim {
+        /// Three letters.
+        format: &'a [u8],
+        /// Without the format.
+        text: &'a [u8],
+    },
+}
+
+/// Reads replies piece by piece. Owns nothing.
+#[derive(Debug)]
+pub struct Reader<'a> {
     input: &'a [u8],
     at: usize,
 }
 
-type Decoded<T> = Result<Option<T>, DecodeError>;
+/// `None`: the input ends before.
+pub type Decoded<T> = Result<Option<T>, DecodeError>;
 
 impl<'a> Reader<'a> {
+    /// Reads from the start of `input`.
+    pub fn new(input: &'a [u8]) -> Self {
+        Self { input, at: 0 }
+    }
+
+    /// Bytes that were not read yet.
+    pub fn left(&self) -> usize {
+        self.input.len() - self.at
+    }
+
     fn line(&mut self) -> Option<&'a [u8]> {
         let rest = &self.input[self.at..];
-        let end = memmem::find(rest, b"\r\n")?;
-        self.at += end + 2;
-        Some(&rest[..end])
+        let mut from = 0;
+        loop {
+            let end = from + memchr::memchr(b'\n', &rest[from..])?;
+            if end > 0 && rest[end - 1] == b'\r' {
+                self.at += end + 1;
+                return Some(&rest[..end - 1]);
+            }
+            from = end + 1;
+        }
     }
 
     /// As many bytes, and the end of the line behind them.
@@ -110,8 +172,48 @@ impl<'a> Reader<'a> {
         Ok(Some(bytes))
     }
 
+    /// The next piece, in which `depth` others that are not complete yet contain it.
+    pub fn piece(&mut self, depth: usize) -> Decoded<Piece<'a>> {
+        if depth > DEPTH_MAX {
+            return Err(DecodeError::TOO_DEEP);
+        }
+        let Some(line) = self.line() else { return Ok(None) };
+        let Some((kind, head)) = line.split_first() else { return Err(DecodeError("an empty line")) };
+        Ok(Some(match kind {
+            b'+' => Piece::Simple(head),
+            b'-' => Piece::Error(head),
+            b':' => Piece::Int(parse_i64(head).ok_or(DecodeError("not an integer"))?),
+            b',' => Piece::Double(parse_f64(head).unwrap_or(f64::NAN)),
+            b'(' => Piece::BigNumber(head),
+            b'#' => Piece::Bool(head == b"t"),
+            b'_' => Piece::Null,
+            b'$' | b'=' | b'!' => return self.text(*kind, head),
+            b'*' | b'~' | b'>' | b'%' | b'|' => match (length(head)?, kind) {
+                (None, _) => Piece::Null,
+                (Some(count), b'*') => Piece::Array(count),
+                (Some(count), b'~') => Piece::Set(count),
+                (Some(count), b'>') => Piece::Push(count),
+                (Some(count), b'%') => Piece::Map(count),
+                (Some(count), _) => Piece::Attribute(count),
+            },
+            _ => return Err(DecodeError("unknown type")),
+        }))
+    }
+
+    fn text(&mut self, kind: u8, head: &[u8]) -> Decoded<Piece<'a>> {
+        let Some(len) = length(head)? else { return Ok(Some(Piece::Null)) };
+        let Some(bytes) = self.bytes(len)? else { return Ok(None) };
+        Ok(Some(match kind {
+            b'!' => Piece::Error(bytes),
+            // The format and a colon stand before verbatim text.
+            b'=' if len < 4 => return Err(DecodeError("a text without its format")),
+            b'=' => Piece::Verbatim { format: &bytes[..3], text: &bytes[4..] },
+            _ => Piece::Bulk(bytes),
+        }))
+    }
+
     fn values(&mut self, count: usize, depth: usize) -> Decoded<Vec<Value>> {
-        let mut values = Vec::with_capacity(count.min((self.input.len() - self.at) / 3));
+        let mut values = Vec::with_capacity(count.min(self.left() / 3));
         for _ in 0..count {
             let Some(value) = self.value(depth + 1)? else { return Ok(None) };
             values.push(value);
@@ -119,60 +221,40 @@ impl<'a> Reader<'a> {
         Ok(Some(values))
     }
 
+    fn pairs(&mut self, count: usize, depth: usize) -> Decoded<Vec<(Value, Value)>> {
+        let mut pairs = Vec::with_capacity(count.min(self.left() / 6));
+        for _ in 0..count {
+            let Some(name) = self.value(depth + 1)? else { return Ok(None) };
+            let Some(value) = self.value(depth + 1)? else { return Ok(None) };
+            pairs.push((name, value));
+        }
+        Ok(Some(pairs))
+    }
+
     fn value(&mut self, depth: usize) -> Decoded<Value> {
-        if depth > DEPTH_MAX {
-            return Err(DecodeError("too deep"));
-        }
-        let Some(line) = self.line() else { return Ok(None) };
-        let Some((kind, head)) = line.split_first() else { return Err(DecodeError("an empty line")) };
-        let value = match kind {
-            b'+' => Value::Simple(head.to_vec()),
-            b'-' => Value::Error(head.to_vec()),
-            b':' => Value::Int(parse_i64(head).ok_or(DecodeError("not an integer"))?),
-            b',' => Value::Double(parse_f64(head).unwrap_or(f64::NAN)),
-            b'(' => Value::BigNumber(head.to_vec()),
-            b'#' => Value::Bool(head == b"t"),
-            b'_' => Value::Null,
-            b'$' | b'=' | b'!' => return self.text(*kind, head),
-            b'*' | b'~' | b'>' | b'%' | b'|' => return self.aggregate(*kind, head, depth),
-            _ => return Err(DecodeError("unknown type")),
-        };
-        Ok(Some(value))
-    }
-
-    fn text(&mut self, kind: u8, head: &[u8]) -> Decoded<Value> {
-        let Some(len) = length(head)? else { return Ok(Some(Value::Null)) };
-        let Some(bytes) = self.bytes(len)? else { return Ok(None) };
-        Ok(Some(match kind {
-            b'!' => Value::Error(bytes.to_vec()),
-            // The format and a colon stand before verbatim text.
-            b'=' if len < 4 => return Err(DecodeError("a text without its format")),
-            b'=' => Value::Verbatim { format: bytes[..3].to_vec(), text: bytes[4..].to_vec() },
-            _ => Value::Bulk(bytes.to_vec()),
-        }))
-    }
-
-    fn aggregate(&mut self, kind: u8, head: &[u8], depth: usize) -> Decoded<Value> {
-        let Some(mut count) = length(head)? else { return Ok(Some(Value::Null)) };
-        if matches!(kind, b'%' | b'|') {
-            count = count.checked_mul(2).ok_or(DecodeError("a bad length"))?;
-        }
-        let Some(values) = self.values(count, depth)? else { return Ok(None) };
-        Ok(Some(match kind {
-            b'>' => Value::Push(values),
-            b'~' => Value::Set(values),
-            b'%' => {
-                let mut flat = values.into_iter();
-                let mut pairs = Vec::with_capacity(count / 2);
-                while let (Some(key), Some(value)) = (flat.next(), flat.next()) {
-                    pairs.push((key, value));
-                }
-                Value::Map(pairs)
+        let Some(piece) = self.piece(depth)? else { return Ok(None) };
+        Ok(match piece {
+            Piece::Simple(text) => Some(Value::Simple(text.to_vec())),
+            Piece::Error(text) => Some(Value::Error(text.to_vec())),
+            Piece::Int(n) => Some(Value::Int(n)),
+            Piece::Bulk(text) => Some(Value::Bulk(text.to_vec())),
+            Piece::Null => Some(Value::Null),
+            Piece::Double(x) => Some(Value::Double(x)),
+            Piece::BigNumber(digits) => Some(Value::BigNumber(digits.to_vec())),
+            Piece::Bool(yes) => Some(Value::Bool(yes)),
+            Piece::Verbatim { format, text } => {
+                Some(Value::Verbatim { format: format.to_vec(), text: text.to_vec() })
             }
-            // An attribute stands before the reply that it is about.
-            b'|' => return self.value(depth + 1),
-            _ => Value::Array(values),
-        }))
+            Piece::Array(count) => self.values(count, depth)?.map(Value::Array),
+            Piece::Set(count) => self.values(count, depth)?.map(Value::Set),
+            Piece::Push(count) => self.values(count, depth)?.map(Value::Push),
+            Piece::Map(count) => self.pairs(count, depth)?.map(Value::Map),
+            // It stands before the reply that it is about.
+            Piece::Attribute(count) => match self.pairs(count, depth)? {
+                Some(_) => self.value(depth + 1)?,
+                None => None,
+            },
+        })
     }
 }
 

@@ -159,6 +159,13 @@ impl Reply {
         pieces
     }
 
+    /// Copies values that are shared in between, so that [`bytes`](Self::bytes) are all.
+    pub fn flatten(&mut self) {
+        if !self.shared.is_empty() {
+            self.buf = std::mem::take(self).into_bytes();
+        }
+    }
+
     /// Everything as one owned byte string.
     pub fn into_bytes(self) -> Vec<u8> {
         if self.shared.is_empty() {

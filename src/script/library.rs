@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::c_int;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mlua::{Lua, MultiValue, Table, Value};
+use mlua::{Lua, MultiValue, RegistryKey, Table, Value};
 
+use super::entry::Passed;
 use super::raise::{self, Answer, Raise};
 use super::redis::RUNNING_ONLY;
 use super::shebang::{self, Flags, WRONG_NAME};
@@ -182,7 +184,7 @@ impl Engine {
         let (mut functions, mut callbacks) = (BTreeMap::new(), HashMap::new());
         for one in self.register_all(&code[body_at..])? {
             let name = one.function.name.to_ascii_lowercase();
-            callbacks.insert(name.clone(), one.callback);
+            callbacks.insert(name.clone(), self.in_registry(one.callback)?);
             functions.insert(name, Arc::new(one.function));
         }
         if functions.is_empty() {
@@ -202,7 +204,8 @@ impl Engine {
             .map_err(|text| format!("ERR Error compiling function: {text}"))?;
         own.raw_set("redis", self.load_api.clone()).map_err(lua_error)?;
         REGISTERED.set(Some(Vec::new()));
-        let (result, stop) = self.call(&chunk, MultiValue::new(), Some(&mut Loading(Instant::now())));
+        let chunk = self.lua.create_registry_value(chunk).map_err(lua_error)?;
+        let (result, stop) = self.call(chunk.id(), Passed::Nothing, &mut Loading(Instant::now()), None);
         let registered = REGISTERED.take().unwrap_or_default();
         own.raw_set("redis", self.run_api.clone()).map_err(lua_error)?;
         if stop.is_some() {
@@ -214,18 +217,23 @@ impl Engine {
         }
     }
 
-    /// A function of a library, which this thread loads if it has not yet.
-    pub(super) fn function(&self, library: &Library, name: &str) -> Result<mlua::Function, String> {
+    fn in_registry(&self, function: mlua::Function) -> Result<RegistryKey, String> {
+        self.lua.create_registry_value(function).map_err(|e| format!("ERR {e}"))
+    }
+
+    /// The place in the registry of a function of a library, which this thread loads if it has not yet.
+    pub(super) fn function(&self, library: &Library, name: &str) -> Result<c_int, String> {
         let name = name.to_ascii_lowercase();
         if !self.libraries.borrow().contains_key(&library.number) {
-            let registered = self.register_all(library.body())?;
-            let callbacks =
-                registered.into_iter().map(|r| (r.function.name.to_ascii_lowercase(), r.callback));
-            self.libraries.borrow_mut().insert(library.number, callbacks.collect());
+            let mut callbacks = HashMap::new();
+            for one in self.register_all(library.body())? {
+                callbacks.insert(one.function.name.to_ascii_lowercase(), self.in_registry(one.callback)?);
+            }
+            self.libraries.borrow_mut().insert(library.number, callbacks);
         }
         let libraries = self.libraries.borrow();
         let function = libraries.get(&library.number).and_then(|callbacks| callbacks.get(&name));
-        function.cloned().ok_or_else(|| "ERR Function not found".into())
+        function.map(RegistryKey::id).ok_or_else(|| "ERR Function not found".into())
     }
 
     /// Forgets libraries that are not there any more.

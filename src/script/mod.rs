@@ -10,11 +10,14 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use mlua::{HookTriggers, Lua, MultiValue, Table, Value, VmState};
+use mlua::{HookTriggers, Lua, RegistryKey, Table, VmState};
 
 use crate::resp::Reply;
 
-pub mod convert;
+mod call;
+mod convert;
+mod entry;
+mod known;
 mod library;
 pub mod libs;
 mod number;
@@ -28,12 +31,18 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
+use entry::{Entry, Job, Passed, Result as Entered};
+use known::Kept;
+pub use known::Known;
 use sandbox::Sandbox;
 pub use shebang::Flags;
 pub use store::{Function, Libraries, Library, Running, Script, Store, sha1_hex};
 
 /// So many instructions of Lua are run between two looks at the time.
 const INSTRUCTIONS_PER_LOOK: u32 = 10_000;
+
+/// By so many bytes the memory of an interpreter changes before all are told.
+const TOLD_FROM: u64 = 16 * 1024;
 
 /// Why a script is stopped from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +119,9 @@ struct State {
     stop: Cell<Option<Stop>>,
     /// A function of Lua's is below on the stack, also while `calls` is in use.
     running: Cell<bool>,
+    answers: call::Answers,
+    /// Kept for its memory: the numbers among the words of a command.
+    digits: Cell<Vec<u8>>,
 }
 
 impl State {
@@ -128,14 +140,14 @@ impl State {
 pub struct Engine {
     lua: Lua,
     sandbox: Sandbox,
+    /// Behind the interpreter, whose functions point to it.
     state: Rc<State>,
-    protected: mlua::Function,
-    scripts: RefCell<HashMap<String, mlua::Function>>,
+    entry: Entry,
+    kept: RefCell<Kept>,
     /// Of each library, by its number, the functions by their names in lower case.
-    libraries: RefCell<HashMap<u64, HashMap<String, mlua::Function>>>,
+    libraries: RefCell<HashMap<u64, HashMap<String, RegistryKey>>>,
     load_api: Table,
     run_api: Table,
-    flushes: Cell<u64>,
     /// What was last told to [`Store::interpreters`].
     told_bytes: Cell<u64>,
 }
@@ -173,17 +185,16 @@ impl Engine {
         sandbox.close(&lua)?;
         let run_api = sandbox.shared.raw_get("redis")?;
         look_every(&lua, &state, INSTRUCTIONS_PER_LOOK)?;
-        let protected = raise::protected(&lua)?;
+        let entry = Entry::new(&lua, &sandbox.eval_own)?;
         Ok(Self {
             lua,
             sandbox,
             state,
-            protected,
-            scripts: RefCell::default(),
+            entry,
+            kept: RefCell::default(),
             libraries: RefCell::default(),
             load_api,
             run_api,
-            flushes: Cell::new(0),
             told_bytes: Cell::new(0),
         })
     }
@@ -194,24 +205,20 @@ impl Engine {
     }
 
     /// Compiles a script, unless this thread has done it. The error is whole.
-    pub fn compile(&self, store: &Store, script: &Script) -> Result<mlua::Function, String> {
-        let flushes = store.flushes.load(Ordering::Acquire);
-        if self.flushes.replace(flushes) != flushes {
-            self.scripts.borrow_mut().clear();
+    pub fn compile(&self, script: &Known) -> Result<(), String> {
+        self.function_of(script).map(|_| ())
+    }
+
+    /// The place of a script's function in the registry.
+    fn function_of(&self, known: &Known) -> Result<std::ffi::c_int, String> {
+        if let Some(function) = known.compiled.get() {
+            return Ok(function.id());
         }
-        if let Some(function) = self.scripts.borrow().get(&script.sha) {
-            return Ok(function.clone());
-        }
-        let function = self
-            .compiled(&script.body, "@user_script", &self.sandbox.eval)
-            .map_err(|text| format!("ERR Error compiling script (new function): {text}"))?;
-        let mut scripts = self.scripts.borrow_mut();
-        // What was evicted from the store is here still.
-        if scripts.len() > 2 * store.script_count() + 100 {
-            scripts.clear();
-        }
-        scripts.insert(script.sha.clone(), function.clone());
-        Ok(function)
+        let failed = |text: String| format!("ERR Error compiling script (new function): {text}");
+        let function =
+            self.compiled(&known.script.body, "@user_script", &self.sandbox.eval).map_err(failed)?;
+        let key = self.lua.create_registry_value(function).map_err(|e| failed(e.to_string()))?;
+        Ok(known.compiled.get_or_init(|| key).id())
     }
 
     fn compiled(&self, code: &[u8], name: &str, globals: &Table) -> Result<mlua::Function, String> {
@@ -222,24 +229,16 @@ impl Engine {
         })
     }
 
-    /// Runs one of EVAL's scripts.
+    /// Runs one of EVAL's scripts. `Err`: it cannot be compiled; the error is whole.
     pub fn run_script(
         &self,
-        script: &Script,
-        function: &mlua::Function,
+        script: &Known,
         given: Given<'_>,
         calls: &mut dyn Calls,
         reply: &mut Reply,
-    ) -> Ended {
-        let prepared = self.strings(given.keys).and_then(|keys| {
-            let own = &self.sandbox.eval_own;
-            own.raw_set("KEYS", keys)?;
-            own.raw_set("ARGV", self.strings(given.args)?)
-        });
-        match prepared {
-            Ok(()) => self.run(&script.sha, function, MultiValue::new(), calls, reply),
-            Err(e) => Ended::Failed(format!("ERR {e}").into()),
-        }
+    ) -> Result<Ended, String> {
+        let function = self.function_of(script)?;
+        Ok(self.run(&script.script.sha, function, Passed::Globals(given), calls, reply))
     }
 
     /// Runs a function of a library.
@@ -251,48 +250,30 @@ impl Engine {
         calls: &mut dyn Calls,
         reply: &mut Reply,
     ) -> Ended {
-        let function = match self.function(library, name) {
-            Ok(function) => function,
-            Err(text) => return Ended::Failed(text.into()),
-        };
-        let args = self.strings(given.keys).and_then(|keys| Ok((keys, self.strings(given.args)?)));
-        match args {
-            Ok((keys, args)) => {
-                let args = MultiValue::from_iter([Value::Table(keys), Value::Table(args)]);
-                self.run(name, &function, args, calls, reply)
-            }
-            Err(e) => Ended::Failed(format!("ERR {e}").into()),
+        match self.function(library, name) {
+            Ok(function) => self.run(name, function, Passed::Arguments(given), calls, reply),
+            Err(text) => Ended::Failed(text.into()),
         }
-    }
-
-    fn strings(&self, texts: &[&[u8]]) -> mlua::Result<Table> {
-        let table = self.lua.create_table_with_capacity(texts.len(), 0)?;
-        for (at, text) in texts.iter().enumerate() {
-            table.raw_set(at + 1, self.lua.create_string(text)?)?;
-        }
-        Ok(table)
     }
 
     fn run(
         &self,
         name: &str,
-        function: &mlua::Function,
-        args: MultiValue,
+        function: std::ffi::c_int,
+        passed: Passed<'_>,
         calls: &mut dyn Calls,
         reply: &mut Reply,
     ) -> Ended {
-        let (result, stop) = self.call(function, args, Some(calls));
+        let mark = reply.len();
+        let (result, stop) = self.call(function, passed, calls, Some(&mut *reply));
+        if result.is_err() || stop.is_some() {
+            reply.truncate(mark);
+        }
         match (result, stop) {
             (_, Some(Stop::Again)) => Ended::Again,
-            (Ok(value), None) => {
-                let mark = reply.len();
-                match convert::reply_of(reply, &value, self.state.resp3.get()) {
-                    Ok(()) => returned(&value),
-                    Err(e) => {
-                        reply.truncate(mark);
-                        Ended::Failed(format!("ERR {e}").into())
-                    }
-                }
+            (Ok(None), None) => Ended::Returned,
+            (Ok(Some(error)), None) => {
+                Ended::ReturnedError(Failure { text: error.text, counted: error.counted })
             }
             (Ok(_), Some(_)) => Ended::Failed(KILLED.to_owned().into()),
             (Err(raised), stop) => {
@@ -302,24 +283,25 @@ impl Engine {
         }
     }
 
-    /// Calls a function of Lua's; what it returned, or raised, and whether it was stopped.
+    /// Calls a function of Lua's, at this place in the registry: how that ended, and whether it was stopped.
     fn call(
         &self,
-        function: &mlua::Function,
-        mut args: MultiValue,
-        calls: Option<&mut dyn Calls>,
-    ) -> (Result<Value, Raised>, Option<Stop>) {
-        args.push_front(Value::Function(function.clone()));
+        function: std::ffi::c_int,
+        passed: Passed<'_>,
+        calls: &mut dyn Calls,
+        reply: Option<&mut Reply>,
+    ) -> (Entered, Option<Stop>) {
         let state = &self.state;
         state.stop.set(None);
         state.resp3.set(false);
-        state.calls.set(calls.map(|calls| {
-            let calls = NonNull::from(calls);
-            // SAFETY: only the lifetime changes; the pointer is taken out again before the borrow ends.
-            unsafe { std::mem::transmute::<NonNull<dyn Calls + '_>, NonNull<dyn Calls + 'static>>(calls) }
-        }));
+        state.answers.free_all();
+        let calls = NonNull::from(calls);
+        // SAFETY: only the lifetime changes; the pointer is taken out again before the borrow ends.
+        let calls =
+            unsafe { std::mem::transmute::<NonNull<dyn Calls + '_>, NonNull<dyn Calls + 'static>>(calls) };
+        state.calls.set(Some(calls));
         state.running.set(true);
-        let result = self.protected.call::<(bool, Value)>(args);
+        let result = self.entry.enter(Job::new(function, passed, reply, &state.resp3));
         state.running.set(false);
         state.calls.set(None);
         if self.lua.used_memory() > sandbox::MEMORY / 4 {
@@ -331,21 +313,17 @@ impl Engine {
             // Otherwise there would be one look an instruction for ever.
             let _ = look_every(&self.lua, state, INSTRUCTIONS_PER_LOOK);
         }
-        let result = match result {
-            Ok((true, value)) => Ok(value),
-            Ok((false, Value::Table(table))) => Err(Raised::of(&table)),
-            Ok((false, Value::String(text))) => Err(Raised::text(&text.to_string_lossy())),
-            Ok((false, _)) => Err(Raised::text("unknown error")),
-            Err(e) => Err(Raised::text(&e.to_string())),
-        };
         (result, stop)
     }
 
     /// Adds what this interpreter has allocated to what all have.
     pub fn tell_memory(&self, store: &Store) {
         let now = self.lua.used_memory() as u64;
-        let before = self.told_bytes.replace(now);
-        store.interpreters.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        // Not every script's: threads would contend for the counter.
+        if now.abs_diff(self.told_bytes.get()) >= TOLD_FROM {
+            let before = self.told_bytes.replace(now);
+            store.interpreters.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        }
     }
 }
 
@@ -376,54 +354,4 @@ const KILLED: &str = "ERR Script killed by user with SCRIPT KILL...";
 
 fn stopped() -> mlua::Error {
     mlua::Error::runtime("stopped")
-}
-
-/// An error that a script raised.
-struct Raised {
-    text: String,
-    /// The source and line.
-    at: Option<(String, i64)>,
-    counted: bool,
-}
-
-/// What a script that was not stopped returned.
-fn returned(value: &Value) -> Ended {
-    match value {
-        Value::Table(table) => match table.raw_get::<Value>("err") {
-            Ok(Value::String(_)) => {
-                let Raised { text, counted, .. } = Raised::of(table);
-                Ended::ReturnedError(Failure { text, counted })
-            }
-            _ => Ended::Returned,
-        },
-        _ => Ended::Returned,
-    }
-}
-
-impl Raised {
-    fn text(text: &str) -> Self {
-        Self { text: format!("ERR {text}"), at: None, counted: false }
-    }
-
-    fn of(table: &Table) -> Self {
-        let field = |name: &str| match table.raw_get::<Value>(name) {
-            Ok(Value::String(text)) => Some(text.to_string_lossy()),
-            _ => None,
-        };
-        let line = table.raw_get::<i64>("line").ok();
-        Self {
-            text: field("err").unwrap_or_else(|| "ERR unknown error".into()),
-            at: field("source").zip(line),
-            counted: table.raw_get(COUNTED).unwrap_or(false),
-        }
-    }
-
-    /// The error as clients see it.
-    fn whole(self, name: &str, stop: Option<Stop>) -> String {
-        let text = if stop.is_some() { KILLED } else { &self.text };
-        match self.at {
-            Some((source, line)) => format!("{text} script: {name}, on {source}:{line}."),
-            None => text.to_owned(),
-        }
-    }
 }

@@ -80,26 +80,12 @@ unsafe extern "C-unwind" fn raising(state: *mut lua_State) -> c_int {
     }
 }
 
-/// A function that calls its first argument with the rest. Returns true and the first result, or false and a
-/// table: `err`, and where it was raised in `source` and `line`.
-pub fn protected(lua: &Lua) -> mlua::Result<Function> {
+/// Makes a table of an error: `err`, and where it was raised in `source` and `line`.
+pub fn describer(lua: &Lua) -> mlua::Result<Function> {
     // SAFETY: the function keeps Lua's protocol of C functions.
-    unsafe { lua.create_c_function(call_protected) }
+    unsafe { lua.create_c_function(describe) }
 }
 
-unsafe extern "C-unwind" fn call_protected(state: *mut lua_State) -> c_int {
-    // SAFETY: as in `raising`.
-    unsafe {
-        ffi::lua_pushcfunction(state, describe);
-        ffi::lua_insert(state, 1);
-        let status = ffi::lua_pcall(state, ffi::lua_gettop(state) - 2, 1, 1);
-        ffi::lua_pushboolean(state, c_int::from(status == 0));
-        ffi::lua_insert(state, -2);
-        2
-    }
-}
-
-/// Makes a table of an error, and notes where it was raised.
 unsafe extern "C-unwind" fn describe(state: *mut lua_State) -> c_int {
     // SAFETY: as in `raising`; `ar` is filled by Lua before it is read.
     unsafe {

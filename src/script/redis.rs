@@ -7,9 +7,7 @@ use mlua::{Lua, MultiValue, Table, Value};
 
 use super::raise::{self, Answer, Raise, one};
 use super::store::sha1_hex;
-use super::{State, convert, number, stopped};
-use crate::resp::Reply;
-use crate::resp::decode::{self, decode};
+use super::{State, number};
 
 /// The version of Redis whose behaviour scripts find.
 const VERSION: (u32, u32, u32) = (7, 4, 1);
@@ -34,8 +32,8 @@ pub fn api(lua: &Lua, state: &Rc<State>) -> mlua::Result<Table> {
         let state = Rc::clone(state);
         redis.raw_set(name, raise::function(lua, move |lua, args| f(&state, lua, args))?)
     };
-    define("call", |state, lua, args| call(state, lua, &args, true))?;
-    define("pcall", |state, lua, args| call(state, lua, &args, false))?;
+    redis.raw_set("call", super::call::function::<true>(lua, state)?)?;
+    redis.raw_set("pcall", super::call::function::<false>(lua, state)?)?;
     define("acl_check_cmd", acl_check)?;
     define("error_reply", |_, lua, args| single(lua, &args, "err"))?;
     define("status_reply", |_, lua, args| single(lua, &args, "ok"))?;
@@ -66,45 +64,18 @@ fn uncounted(lua: &Lua, text: &str) -> mlua::Result<Table> {
 
 /// The words of a command. `None`: something else is among them.
 fn words(args: &MultiValue) -> Option<Vec<Vec<u8>>> {
+    let number = |x: f64| {
+        let mut text = Vec::new();
+        number::write_argument(x, &mut text);
+        text
+    };
     let word = |value: &Value| match value {
         Value::String(text) => Some(text.as_bytes().to_vec()),
-        Value::Number(x) => Some(number::argument(*x)),
-        Value::Integer(n) => Some(number::argument(*n as f64)),
+        Value::Number(x) => Some(number(*x)),
+        Value::Integer(n) => Some(number(*n as f64)),
         _ => None,
     };
     args.iter().map(word).collect()
-}
-
-fn call(state: &State, lua: &Lua, args: &MultiValue, raises: bool) -> Answer {
-    if state.stop.get().is_some() {
-        return Err(stopped().into());
-    }
-    let fail = |text: &str| {
-        if raises { Err(plain(lua, text)) } else { one(lua, uncounted(lua, text)?) }
-    };
-    if args.is_empty() {
-        return fail("ERR Please specify at least one argument for this redis lib call");
-    }
-    let Some(words) = words(args) else {
-        return fail("ERR Lua redis lib command arguments must be strings or integers");
-    };
-    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-    let (resp3, mut reply) = (state.resp3.get(), Reply::new());
-    match state.with(|calls| calls.call(&words, resp3, &mut reply)) {
-        Some(Ok(())) => {}
-        Some(Err(stop)) => {
-            state.stop.set(Some(stop));
-            return Err(stopped().into());
-        }
-        None => return fail("ERR redis.call/pcall can only be called inside a script invocation"),
-    }
-    let bytes = reply.into_bytes();
-    let Ok(Some((answer, _))) = decode(&bytes) else {
-        return fail("ERR the reply is nested too deep for a script");
-    };
-    let failed = matches!(answer, decode::Value::Error(_));
-    let answer = convert::value_of(lua, answer, resp3)?;
-    if failed && raises { Err(Raise::Value(answer)) } else { one(lua, answer) }
 }
 
 fn acl_check(state: &State, lua: &Lua, args: MultiValue) -> Answer {

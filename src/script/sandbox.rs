@@ -111,6 +111,12 @@ impl Sandbox {
         for (name, table) in tables {
             self.shared.raw_set(name, guard(lua, &table, None)?)?;
         }
+        // Where they are found with one look less.
+        for pair in self.shared.pairs::<Value, Value>() {
+            let (name, value) = pair?;
+            self.eval_own.raw_set(&name, &value)?;
+            self.functions_own.raw_set(name, value)?;
+        }
         // Strings find their methods in the library itself; their metatable is nobody's to change.
         let text: Table = lua.load("return getmetatable('')").set_environment(self.eval.clone()).eval()?;
         text.raw_set("__metatable", false)

@@ -72,6 +72,11 @@ pub struct Script {
     /// Decides whether only its declared keys are locked.
     pub conduct: Conduct,
     size: usize,
+    /// It came with SCRIPT LOAD, and stays.
+    loaded: AtomicBool,
+    /// The newest script when it was used last, and its own number.
+    used: AtomicU64,
+    number: u64,
 }
 
 /// A function of a library.
@@ -218,10 +223,8 @@ impl Running {
 #[derive(Debug, Default)]
 struct Scripts {
     by_sha: HashMap<String, Arc<Script>>,
-    /// Those that came with EVAL alone, by when they were used last.
-    by_use: BTreeMap<u64, String>,
-    used: HashMap<String, u64>,
-    clock: u64,
+    /// How many came with EVAL alone.
+    evictable: usize,
     /// Bytes of all texts.
     bytes: usize,
 }
@@ -232,8 +235,12 @@ pub struct Store {
     scripts: RwLock<Scripts>,
     libraries: RwLock<Arc<Libraries>>,
     running: Mutex<Vec<Arc<Running>>>,
+    /// Scripts that were ever kept: the number of the newest.
+    newest: AtomicU64,
     /// Raised when scripts are flushed: threads then forget what they compiled.
     pub flushes: AtomicU64,
+    /// Raised when a script goes, for whatever reason: threads then look here again.
+    pub removals: AtomicU64,
     /// Scripts that came with EVAL alone and were dropped for newer ones.
     pub evicted: AtomicU64,
     /// Bytes that all interpreters have allocated.
@@ -254,14 +261,18 @@ impl Store {
     /// The script of this name, in any case.
     pub fn script(&self, sha: &[u8]) -> Option<Arc<Script>> {
         let sha = String::from_utf8(sha.to_ascii_lowercase()).ok()?;
-        let scripts = self.scripts.read();
-        let script = scripts.by_sha.get(&sha).cloned()?;
-        let counts = scripts.used.contains_key(&sha);
-        drop(scripts);
-        if counts {
-            self.scripts.write().touch(&sha);
-        }
+        let script = self.scripts.read().by_sha.get(&sha).cloned()?;
+        self.touch(&script);
         Some(script)
+    }
+
+    /// Notes that a script is used. Those that were used since the same new script count as equally old.
+    #[inline]
+    pub fn touch(&self, script: &Script) {
+        let newest = self.newest.load(Ordering::Relaxed);
+        if script.used.load(Ordering::Relaxed) != newest {
+            script.used.store(newest, Ordering::Relaxed);
+        }
     }
 
     /// The script with this text, which is kept from now on: for ever if `loaded`, else as long as it is among
@@ -273,25 +284,29 @@ impl Store {
         }
         let (flags, body_at) = shebang::of_script(code)?;
         let mut scripts = self.scripts.write();
-        let kept = scripts.by_sha.get(&sha).cloned();
-        let script = kept.unwrap_or_else(|| {
-            let body = code[body_at..].to_vec();
-            let script =
-                Script { sha: sha.clone(), body, flags, conduct: Conduct::default(), size: code.len() };
-            Arc::new(script)
-        });
-        if scripts.by_sha.insert(sha.clone(), Arc::clone(&script)).is_none() {
-            scripts.bytes += script.size;
-            if !loaded {
-                scripts.used.insert(sha.clone(), 0);
+        if let Some(script) = scripts.by_sha.get(&sha).cloned() {
+            if loaded && !script.loaded.swap(true, Ordering::Relaxed) {
+                scripts.evictable -= 1;
             }
+            return Ok(script);
         }
-        if loaded {
-            scripts.stay(&sha);
-        } else {
-            scripts.touch(&sha);
-            let gone = scripts.evict();
-            self.evicted.fetch_add(gone, Ordering::Relaxed);
+        let number = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
+        let script = Arc::new(Script {
+            sha: sha.clone(),
+            body: code[body_at..].to_vec(),
+            flags,
+            conduct: Conduct::default(),
+            size: code.len(),
+            loaded: AtomicBool::new(loaded),
+            used: AtomicU64::new(number),
+            number,
+        });
+        scripts.bytes += script.size;
+        scripts.evictable += usize::from(!loaded);
+        scripts.by_sha.insert(sha, Arc::clone(&script));
+        while scripts.evictable > KEPT && scripts.evict() {
+            self.evicted.fetch_add(1, Ordering::Relaxed);
+            self.removals.fetch_add(1, Ordering::Release);
         }
         Ok(script)
     }
@@ -299,12 +314,14 @@ impl Store {
     /// Forgets a script that turned out not to be one.
     pub fn forget(&self, script: &Script) {
         self.scripts.write().remove(&script.sha);
+        self.removals.fetch_add(1, Ordering::Release);
     }
 
     /// SCRIPT FLUSH: forgets all scripts; libraries stay.
     pub fn flush_scripts(&self) {
         *self.scripts.write() = Scripts::default();
         self.flushes.fetch_add(1, Ordering::Release);
+        self.removals.fetch_add(1, Ordering::Release);
     }
 
     /// Scripts that EVALSHA finds.
@@ -349,38 +366,20 @@ impl Store {
 }
 
 impl Scripts {
-    fn touch(&mut self, sha: &str) {
-        if let Some(used) = self.used.get_mut(sha) {
-            self.by_use.remove(used);
-            self.clock += 1;
-            *used = self.clock;
-            self.by_use.insert(self.clock, sha.to_owned());
-        }
-    }
-
-    fn stay(&mut self, sha: &str) {
-        if let Some(used) = self.used.remove(sha) {
-            self.by_use.remove(&used);
-        }
-    }
-
     fn remove(&mut self, sha: &str) {
-        self.stay(sha);
         if let Some(script) = self.by_sha.remove(sha) {
             self.bytes -= script.size;
+            self.evictable -= usize::from(!script.loaded.load(Ordering::Relaxed));
         }
     }
 
-    /// Drops those used the longest ago; returns how many.
-    fn evict(&mut self) -> u64 {
-        let mut gone = 0;
-        while self.used.len() > KEPT
-            && let Some((_, sha)) = self.by_use.pop_first()
-        {
-            self.remove(&sha);
-            gone += 1;
-        }
-        gone
+    /// Drops the one that was used the longest ago. Looks at all: they are few, and a new text is compiled besides.
+    fn evict(&mut self) -> bool {
+        let evictable = self.by_sha.values().filter(|script| !script.loaded.load(Ordering::Relaxed));
+        let oldest = evictable.min_by_key(|script| (script.used.load(Ordering::Relaxed), script.number));
+        let Some(sha) = oldest.map(|script| script.sha.clone()) else { return false };
+        self.remove(&sha);
+        true
     }
 }
 

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::{Calls, Ended, Engine, Given, Stop, Store};
+use super::{Calls, Ended, Given, Stop, Store};
 use crate::resp::Reply;
 use crate::resp::decode::decode;
 
@@ -102,18 +102,11 @@ impl Calls for Same<'_> {
 /// Runs a script in which every command has this answer; its reply, to a client of this protocol.
 fn run(code: &str, args: &[&[u8]], answer: &Answer, resp3: bool) -> (Ended, Vec<u8>) {
     let (store, engine) = (Store::default(), super::engine().expect("an interpreter"));
-    let script = store.keep(code.as_bytes(), false).expect("no flags");
-    let function = engine.compile(&store, &script).expect("good code");
+    let script = engine.keep(&store, code.as_bytes(), false).expect("no flags");
     let mut reply = Reply::new();
     reply.set_resp3(resp3);
-    let ended = Engine::run_script(
-        &engine,
-        &script,
-        &function,
-        Given { keys: &[], args },
-        &mut Same(answer),
-        &mut reply,
-    );
+    let given = Given { keys: &[], args };
+    let ended = engine.run_script(&script, given, &mut Same(answer), &mut reply).expect("good code");
     (ended, reply.into_bytes())
 }
 
@@ -192,4 +185,42 @@ proptest! {
             }
         }
     }
+}
+
+/// While an answer becomes a value the collector may run a finalizer, which may run a command.
+#[test]
+fn a_finalizer_that_calls_a_command_spoils_no_answer() {
+    let code = "local n = 0
+        for round = 1, 200 do
+            for i = 1, 20 do
+                getmetatable(newproxy(true)).__gc = function() n = n + #redis.call('x') end
+            end
+            local r = redis.call('x')
+            for i = 1, 300 do
+                if r[i] ~= 'item ' .. i then return redis.error_reply('BAD item ' .. i .. ' is ' .. tostring(r[i])) end
+            end
+        end
+        return n > 0";
+    let items = (1..=300).map(|i| Answer::Bulk(format!("item {i}").into_bytes())).collect();
+    let (ended, bytes) = run(code, &[], &Answer::Array(items), false);
+    assert_eq!((ended, bytes), (Ended::Returned, b":1\r\n".to_vec()));
+}
+
+/// What a script leaves behind by an error inside `redis.call` is gone at the next call.
+#[test]
+fn a_call_that_fails_leaves_nothing_behind() {
+    let code = "local depth
+        depth = function(n)
+            local ok, e = pcall(redis.call, 'x')
+            if ok then return 'no error' end
+            if n > 0 then return select(2, pcall(depth, n - 1)) end
+            return e
+        end
+        for i = 1, 100 do depth(i % 50) end
+        return {depth(0), tostring(select(2, pcall(redis.call))), tostring(select(2, pcall(redis.call, {})))}";
+    let (ended, bytes) = run(code, &[], &Answer::Error("no".into()), false);
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    assert_eq!(ended, Ended::Returned);
+    assert!(text.starts_with("*3\r\n$6\r\nERR no\r\n"), "{text}");
+    assert!(text.contains("at least one argument") && text.contains("must be strings or integers"), "{text}");
 }

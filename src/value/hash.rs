@@ -177,6 +177,20 @@ impl Hash {
         packed.into_iter().flatten().chain(table).chain(timed)
     }
 
+    /// Shows some fields with their values and times, from the beginning where `at` is 0; returns where to go on,
+    /// `None` at the end. Each is shown once, in the order of [`Hash::iter`], if the hash does not change between
+    /// the steps.
+    pub fn step(&self, at: usize, mut f: impl FnMut(Item<'_>, Item<'_>, Option<UnixMs>)) -> Option<usize> {
+        match &self.0 {
+            Repr::Table(t) => t.step(at, |r| f(Item::Bytes(r.key()), Item::Bytes(r.tail()), None)),
+            Repr::Timed(t) => t.step(at, f),
+            Repr::Packed(lp) => {
+                lp.pairs().for_each(|(field, value)| f(field, value, None));
+                None
+            }
+        }
+    }
+
     /// A field and its value, each with the same probability.
     pub fn random(&self, rng: &mut Rng) -> Option<(Item<'_>, Item<'_>)> {
         match &self.0 {

@@ -205,6 +205,18 @@ impl Set {
         ints.chain(packed.into_iter().flatten()).chain(table)
     }
 
+    /// Shows some members, from the beginning where `at` is 0; returns where to go on, `None` at the end. Each is
+    /// shown once, in the order of [`Set::iter`], if the set does not change between the steps.
+    pub fn step(&self, at: usize, mut f: impl FnMut(Item<'_>)) -> Option<usize> {
+        match &self.0 {
+            Repr::Table(t) => t.step(at, |r| f(Item::Bytes(r.key()))),
+            _ => {
+                self.iter().for_each(f);
+                None
+            }
+        }
+    }
+
     /// A member, each with the same probability.
     pub fn random(&self, rng: &mut Rng) -> Option<Item<'_>> {
         if self.is_empty() {

@@ -410,6 +410,15 @@ impl<S: Shape> Table<S> {
         self.buckets.iter().chain(self.overflow.iter()).flat_map(|b| &b.0).filter_map(Slot::record)
     }
 
+    /// Shows the records of one array element: a step of [`Table::iter`] that begins at 0. Returns where to go on,
+    /// `None` at the end. Every record is shown once if the table does not change between the steps.
+    pub fn step(&self, at: usize, f: impl FnMut(&Record<S>)) -> Option<usize> {
+        let main = self.buckets.len();
+        let bucket = if at < main { &self.buckets[at] } else { &self.overflow[at - main] };
+        bucket.0.iter().filter_map(Slot::record).for_each(f);
+        (at + 1 < main + self.overflow.len()).then_some(at + 1)
+    }
+
     /// A record, each with the same probability: every record has one slot, and slots are drawn until
     /// one is full, on average at most six times.
     pub fn random(&self, rng: &mut Rng) -> Option<Place> {

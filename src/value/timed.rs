@@ -261,6 +261,19 @@ impl Timed {
         packed.into_iter().flatten().chain(table.into_iter().flatten())
     }
 
+    /// See [`super::Hash::step`].
+    pub fn step(&self, at: usize, mut f: impl FnMut(Item<'_>, Item<'_>, Option<UnixMs>)) -> Option<usize> {
+        match &self.0 {
+            Repr::Table(t, times) => {
+                t.step(at, |r| f(Item::Bytes(r.key()), Item::Bytes(r.tail()), times.get(r.key())))
+            }
+            Repr::Packed(lp) => {
+                triples(lp).for_each(|(field, value, time)| f(field, value, time));
+                None
+            }
+        }
+    }
+
     /// A field and its value, each with the same probability.
     pub fn random(&self, rng: &mut Rng) -> Option<(Item<'_>, Item<'_>)> {
         match &self.0 {

@@ -1,18 +1,16 @@
-"""redis-py against the server under test: a plain node in both protocols, TLS, sentinels that switch, and a cluster that
-loses a primary.
+"""redis-py against the server under test: a plain node in both protocols, sentinels that switch, a cluster that loses a
+primary, and a node, a cluster and sentinels over TLS with certificates of clients and with users.
 
     python tests/clients/redis_py.py
 
     KEYSTEAD_SERVER   the server (the release binary unless given)
 """
 
-import os
-import subprocess
 import sys
 import threading
 import time
 
-from rig import (NODE_TIMEOUT_MS, PRIMARY_NAME, ROOT, Checks, Client, Cluster, Rig, Watched, free_port, tool,
+from rig import (NODE_TIMEOUT_MS, PASSWORD, PRIMARY_NAME, Checks, Client, Cluster, ReplyError, Rig, Secured, Watched,
                  wait_until)
 
 import redis
@@ -98,36 +96,34 @@ def check_introspection(r):
     assert r.echo("x") == "x" and r.ping()
 
 
-def certificate(rig, name):
-    folder = os.path.join(rig.folder, "certificates")
-    if not os.path.exists(folder):
-        subprocess.run([os.path.join(ROOT, "scripts", "make-certs"), folder], check=True)
-    return os.path.join(folder, name)
-
-
-def speaks_tls(rig, port):
-    """The directives of a node that speaks TLS there, and everywhere to other nodes."""
-    return ("--tls-port", str(port), "--tls-cert-file", certificate(rig, "redis.crt"), "--tls-key-file",
-            certificate(rig, "redis.key"), "--tls-ca-cert-file", certificate(rig, "ca.crt"),
-            "--tls-replication", "yes", "--tls-cluster", "yes")
-
-
-def shown(rig):
+def shown(tls, user):
     """What a client over TLS shows, and whom it believes, names included."""
-    return {"ssl": True, "ssl_ca_certs": certificate(rig, "ca.crt"), "ssl_certfile": certificate(rig, "client.crt"),
-            "ssl_keyfile": certificate(rig, "client.key"), "ssl_check_hostname": True, "decode_responses": True}
+    return {"ssl": True, "ssl_ca_certs": tls.path("ca.crt"), "ssl_certfile": tls.path("client.crt"),
+            "ssl_keyfile": tls.path("client.key"), "ssl_check_hostname": True, "decode_responses": True,
+            "username": user, "password": PASSWORD}
 
 
-def check_tls(rig):
-    secure = free_port(18050)
-    rig.node(*speaks_tls(rig, secure))
+def check_is_the_app(r):
+    assert r.set("app:{k}", "v") and r.get("app:{k}") == "v"
+    try:
+        r.get("other:{k}")
+        raise AssertionError("not its key")
+    except redis.exceptions.NoPermissionError:
+        pass
+
+
+def check_tls(secured):
+    tls, secure = secured.tls, secured.tls.port(secured.node)
     for protocol in (2, 3):
-        r = redis.Redis(host="localhost", port=secure, protocol=protocol, **shown(rig))
+        r = redis.Redis(host="localhost", port=secure, protocol=protocol, **shown(tls, "app"))
+        assert r.acl_whoami() == "app"
+        check_is_the_app(r)
+        r = redis.Redis(host="localhost", port=secure, protocol=protocol, **shown(tls, "whole"))
         for check in (check_types, check_transactions, check_scan, check_pubsub, check_introspection):
             check(r)
         big = "x" * 5_000_000
         assert r.set("big", big) and r.get("big") == big
-    strangers = redis.Redis(host="localhost", port=secure, ssl=True, ssl_ca_certs=certificate(rig, "ca.crt"))
+    strangers = redis.Redis(host="localhost", port=secure, ssl=True, ssl_ca_certs=tls.path("ca.crt"))
     try:
         strangers.ping()
         raise AssertionError("a client without a certificate was served")
@@ -135,29 +131,44 @@ def check_tls(rig):
         pass
 
 
-def check_tls_cluster(rig):
-    ports, first = [], 18300
-    for _ in range(3):
-        secure = free_port(first, bus=True)
-        port = free_port(secure + 1)
-        rig.launch(port, "--cluster-enabled", "yes", *speaks_tls(rig, secure))
-        ports.append(secure)
-        first = port + 1
-    made = subprocess.run([tool("redis-cli"), "--cluster", "create", *[f"127.0.0.1:{p}" for p in ports],
-                           "--cluster-yes", "--tls", "--cacert", certificate(rig, "ca.crt"), "--cert",
-                           certificate(rig, "client.crt"), "--key", certificate(rig, "client.key")],
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert made.returncode == 0, made.stdout + made.stderr
-    r = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", ports[0])], **shown(rig))
-    assert sorted(node.port for node in r.get_primaries()) == ports, "it is sent to ports that speak TLS"
+def check_tls_cluster(secured):
+    ports = [secured.tls.port(port) for port in secured.cluster]
+    r = RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", ports[0])], **shown(secured.tls, "app"))
+    assert sorted(node.port for node in r.get_primaries()) == sorted(ports), "it is sent to ports that speak TLS"
+    check_is_the_app(r)
 
     def written():
         try:
-            return all(r.set(f"key:{i}", i) for i in range(500))
+            return all(r.set(f"app:{i}", i) for i in range(500))
         except redis.RedisError:
             return False
     wait_until("the cluster serves", written)
-    assert [r.get(f"key:{i}") for i in range(500)] == [str(i) for i in range(500)]
+    assert [r.get(f"app:{i}") for i in range(500)] == [str(i) for i in range(500)]
+
+
+def check_tls_sentinel(secured):
+    tls, watched = secured.tls, secured.watched
+    guards = [("localhost", tls.port(port)) for port in watched.guards]
+    sentinel = redis.sentinel.Sentinel(guards, sentinel_kwargs={**shown(tls, "guard"), "socket_timeout": 5},
+                                       socket_timeout=5, **shown(tls, "app"))
+    r = sentinel.master_for(PRIMARY_NAME)
+    check_is_the_app(r)
+    old = sentinel.discover_master(PRIMARY_NAME)
+
+    def begins():
+        try:
+            return Client(watched.guards[0])("SENTINEL", "FAILOVER", PRIMARY_NAME) == "OK"
+        except ReplyError:
+            return False
+    wait_until("the sentinels begin", begins)
+
+    def followed():
+        try:
+            return sentinel.discover_master(PRIMARY_NAME) != old and r.set("app:k", "w")
+        except (redis.RedisError, OSError):
+            return False
+    wait_until("the client follows", followed)
+    assert r.get("app:k") == "w"
 
 
 def cluster_client(cluster):
@@ -255,7 +266,10 @@ def check_sentinel_is_followed(rig):
     rig.launch(primary)
 
     def demoted():
-        return Client(primary).info()["role"] == "slave"
+        try:
+            return Client(primary).info()["role"] == "slave"
+        except OSError:  # sentinels close the clients of a node that they demote
+            return False
     wait_until("the old primary becomes a replica", demoted, 60)
 
 
@@ -267,8 +281,10 @@ def main():
             r = plain_node(rig, protocol)
             for check in (check_types, check_transactions, check_scan, check_pubsub, check_introspection):
                 checks.run(f"{check.__name__[6:]} in RESP{protocol}", check, r)
-        checks.run("TLS with certificates of clients", check_tls, rig)
-        checks.run("a cluster over TLS", check_tls_cluster, rig)
+        secured = checks.run("a node, a cluster and sentinels speak TLS and know users", Secured, rig)
+        for name, check in (("a user over TLS", check_tls), ("a user in a cluster over TLS", check_tls_cluster),
+                            ("users of sentinels over TLS that switch", check_tls_sentinel)):
+            checks.run(name, check, secured)
         checks.run("a sentinel's client follows", check_sentinel_is_followed, rig)
         cluster = checks.run("a cluster forms", Cluster, rig)
         for check in (check_cluster_workload, check_cluster_pubsub, check_cluster_loses_a_primary):

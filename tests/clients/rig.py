@@ -1,4 +1,5 @@
-"""What client programs are tried against: a node, a cluster of six, a primary that three sentinels watch.
+"""What client programs are tried against: a node, a cluster of six, a primary that three sentinels watch, and the three
+of them once more over TLS with certificates of clients and with users.
 
     KEYSTEAD_SERVER   the server (the release binary unless given)
 """
@@ -50,6 +51,11 @@ class Rig:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def last_words(done):
+    """How a program ended, in one line: what summaries show."""
+    return f"exit code {done.returncode}: " + " | ".join((done.stdout + done.stderr).splitlines()[-5:])
+
+
 class Cluster:
     """Three primaries with a replica each."""
 
@@ -65,7 +71,7 @@ class Cluster:
         made = subprocess.run([tool("redis-cli"), "--cluster", "create", *[f"127.0.0.1:{p}" for p in self.ports],
                                "--cluster-replicas", "1", "--cluster-yes"],
                               stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        assert made.returncode == 0, made.stdout + made.stderr
+        assert made.returncode == 0, last_words(made)
         wait_until("the cluster is ok", self.is_healthy, 60)
 
     def is_healthy(self):
@@ -94,8 +100,8 @@ class Watched:
         for _ in range(3):
             self.nodes.append(free_port(first))
             first = self.nodes[-1] + 1
-            follow = ["--replicaof", "127.0.0.1", str(self.nodes[0])] if len(self.nodes) > 1 else []
-            rig.launch(self.nodes[-1], *follow)
+            follow = ["--replicaof", "127.0.0.1", str(self.known_as(self.nodes[0]))] if len(self.nodes) > 1 else []
+            self.launch(self.nodes[-1], *follow)
         self.guards, first = [], first + 20000
         for _ in range(3):
             self.guards.append(free_port(first))
@@ -103,13 +109,24 @@ class Watched:
             self.watch(self.guards[-1])
         wait_until("the sentinels know everybody", self.is_formed, 60)
 
+    def launch(self, port, *args):
+        self.rig.launch(port, *args)
+
+    def known_as(self, port):
+        """The port under which others know a node."""
+        return port
+
+    def lines(self, port):
+        """What else the configuration of a sentinel says."""
+        return ""
+
     def watch(self, port):
         directory = os.path.join(self.rig.folder, str(port))
         os.makedirs(directory, exist_ok=True)
         conf = os.path.join(directory, "sentinel.conf")
         with open(conf, "w") as f:
-            f.write(f"port {port}\nbind 127.0.0.1\ndir {directory}\n"
-                    f"sentinel monitor {PRIMARY_NAME} 127.0.0.1 {self.nodes[0]} 2\n"
+            f.write(f"port {port}\nbind 127.0.0.1\ndir {directory}\n{self.lines(port)}"
+                    f"sentinel monitor {PRIMARY_NAME} 127.0.0.1 {self.known_as(self.nodes[0])} 2\n"
                     f"sentinel down-after-milliseconds {PRIMARY_NAME} {DOWN_AFTER_MS}\n"
                     f"sentinel failover-timeout {PRIMARY_NAME} 20000\n")
         with open(os.path.join(directory, "sentinel.log"), "ab") as log:
@@ -141,6 +158,117 @@ class Watched:
     def told(self):
         nodes = [{"port": p, "pid": self.rig.processes[p].pid} for p in self.nodes]
         return {"name": PRIMARY_NAME, "nodes": nodes, "guards": self.guards}
+
+
+class Tls:
+    """Certificates, and what nodes and sentinels say to speak TLS with everybody."""
+
+    def __init__(self, rig):
+        self.folder, self.ports = os.path.join(rig.folder, "certificates"), {}
+        subprocess.run([os.path.join(ROOT, "scripts", "make-certs"), self.folder], check=True)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def port(self, port, bus=False):
+        """Where the node on this plain port speaks TLS; chosen when it is first asked for."""
+        if port not in self.ports:
+            taken = max([port, *self.ports.values()])
+            self.ports[port] = free_port(taken + 100, bus)
+        return self.ports[port]
+
+    def directives(self, port, bus=False):
+        return {"tls-port": self.port(port, bus), "tls-cert-file": self.path("redis.crt"),
+                "tls-key-file": self.path("redis.key"), "tls-ca-cert-file": self.path("ca.crt"),
+                "tls-replication": "yes"}
+
+    def arguments(self, port, bus=False):
+        directives = {**self.directives(port, bus), "tls-cluster": "yes"}
+        return [word for name, value in directives.items() for word in (f"--{name}", str(value))]
+
+
+# Users: of programs, of replicas and sentinels at nodes, and of whoever asks a sentinel. What they may do is what the
+# clients' and Sentinel's own pages ask for.
+PASSWORD = "a secret"
+USERS = {
+    "app": ["~app:*", "~{app}*", "&*", "+@all", "-@admin", "+role"],
+    "whole": ["allkeys", "allchannels", "+@all"],
+    "replica": ["+psync", "+replconf", "+ping"],
+    "watcher": ["allchannels", "+multi", "+slaveof", "+ping", "+exec", "+subscribe", "+config|rewrite", "+role",
+                "+publish", "+info", "+client|setname", "+client|kill", "+script|kill"],
+}
+GUARD_USER = ["&*", "-@all", "+auth", "+client|setname", "+client|setinfo", "+hello", "+ping", "+info", "+role", "+command",
+              "+subscribe", "+psubscribe", "+unsubscribe", "+punsubscribe", "+publish", "+sentinel|myid",
+              "+sentinel|get-master-addr-by-name", "+sentinel|is-master-down-by-addr", "+sentinel|master",
+              "+sentinel|masters", "+sentinel|replicas", "+sentinel|slaves", "+sentinel|sentinels"]
+
+
+def make_users(port):
+    client = Client(port)
+    for name, rules in USERS.items():
+        client("ACL", "SETUSER", name, "on", f">{PASSWORD}", *rules)
+
+
+class SecuredWatched(Watched):
+    """The same over TLS. The rig itself looks at them on plain ports."""
+
+    def __init__(self, rig, tls):
+        self.tls = tls
+        super().__init__(rig)
+
+    def launch(self, port, *args):
+        super().launch(port, "--masteruser", "replica", "--masterauth", PASSWORD, *args, *self.tls.arguments(port))
+        make_users(port)
+
+    def known_as(self, port):
+        return self.tls.port(port)
+
+    def lines(self, port):
+        said = "".join(f"{name} {value}\n" for name, value in self.tls.directives(port).items())
+        return (f"{said}user guard on \">{PASSWORD}\" {' '.join(GUARD_USER)}\n"
+                f"sentinel sentinel-user guard\nsentinel sentinel-pass \"{PASSWORD}\"\n")
+
+    def watch(self, port):
+        super().watch(port)
+        client = Client(port)
+        client("SENTINEL", "SET", PRIMARY_NAME, "auth-user", "watcher", "auth-pass", PASSWORD)
+
+
+class Secured:
+    """A node, a cluster of three primaries, and a watched primary, over TLS with certificates of clients and users."""
+
+    def __init__(self, rig):
+        self.tls = tls = Tls(rig)
+        self.node = free_port(18050)
+        rig.launch(self.node, *tls.arguments(self.node))
+        make_users(self.node)
+        self.cluster, first = [], 18300
+        for _ in range(3):
+            port = free_port(first)
+            rig.launch(port, "--cluster-enabled", "yes", *tls.arguments(port, bus=True))
+            make_users(port)
+            self.cluster.append(port)
+            first = port + 1
+        made = subprocess.run([tool("redis-cli"), "--cluster", "create",
+                               *[f"127.0.0.1:{tls.port(p)}" for p in self.cluster], "--cluster-yes", "--tls",
+                               "--cacert", tls.path("ca.crt"), "--cert", tls.path("client.crt"), "--key",
+                               tls.path("client.key")], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert made.returncode == 0, last_words(made)
+        wait_until("the cluster is ok", lambda: all(
+            "cluster_state:ok" in Client(p)("CLUSTER", "INFO") for p in self.cluster), 60)
+        self.watched = SecuredWatched(rig, tls)
+
+    def heal(self):
+        """All is as a client expects it, after what another one has done."""
+        self.watched.heal()
+        for port in (self.node, *self.cluster):
+            Client(port)("FLUSHALL")
+
+    def told(self):
+        port = self.tls.port
+        return {"folder": self.tls.folder, "password": PASSWORD, "node": port(self.node),
+                "cluster": [port(p) for p in self.cluster], "name": PRIMARY_NAME,
+                "guards": [port(p) for p in self.watched.guards], "admin": self.watched.guards[0]}
 
 
 def rows_of_one(guard):

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 
-from rig import TARGET, Cluster, Rig, Watched, told, Client
+from rig import TARGET, Client, Cluster, Rig, Secured, Watched, told
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NODE = os.environ.get("NODE", "node")
@@ -43,15 +43,17 @@ def main():
     rig, failed = Rig(), False
     try:
         node, cluster = rig.node(), Cluster(rig)
-        watched = Watched(rig) if set(names) & set(CLIENTS) else None
+        watched, secured = (Watched(rig), Secured(rig)) if set(names) & set(CLIENTS) else (None, None)
         for name in names:
             Client(node)("FLUSHALL")
-            parts = {"node": node, "cluster": cluster.told(), "watched": watched and watched.told()}
+            parts = {"node": node, "cluster": cluster.told(), "watched": watched and watched.told(),
+                     "secured": secured and secured.told()}
             env = dict(os.environ, NODE_PATH=MODULES, RIG=told(**parts))
             failed |= subprocess.call([*command(name), *filters], env=env, stdin=subprocess.DEVNULL) != 0
             cluster.heal()
             if watched:
                 watched.heal()
+                secured.heal()
     finally:
         rig.close(keep=failed)
     sys.exit(1 if failed else 0)

@@ -22,7 +22,7 @@ impl Rng {
         self.below(n) == 0
     }
 
-    fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
+    pub fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
         of[self.below(of.len() as u64) as usize]
     }
 }
@@ -33,8 +33,9 @@ impl Rng {
 /// bound, G a lexical bound, N a small count, D a stream ID, P a pattern, E an expiry that does not
 /// pass while the test runs or is over at once, W a HyperLogLog, Y a sorted set of places, A a coordinate, C a distance,
 /// 1 a list, 2 a set (SORT of a sorted set would change its encoding in Redis, and with it what it
-/// remembers of -0), O the offset of a bit, J a bit, U an integer type of a bit field. `?` before a word makes it
-/// optional, `*` repeats the rest.
+/// remembers of -0), O the offset of a bit, J a bit, U an integer type of a bit field, 5 a value as DUMP writes it,
+/// 6 the name of a type, 7 a script. `?` before a word makes it optional, `*` repeats the
+/// rest.
 const TEMPLATES: &[&str] = &[
     "SET {S} {V}",
     "SET {S} {V}",
@@ -45,12 +46,18 @@ const TEMPLATES: &[&str] = &[
     "SET {S} {V} EX 1000",
     "SET {S} {V} PXAT 9999999999999",
     "SET {S} {V} EX {E}",
+    "SET {S} {V} ?NX ?XX ?GET ?KEEPTTL PX 9000000",
+    "SET {S} {V} EXAT 9999999999 ?GET",
+    "SET {S} {V} PXAT 9999999999999 ?EX {E}",
     "GET {S}",
     "GET {S}",
     "GETSET {S} {V}",
     "GETDEL {S}",
     "GETEX {S} ?PERSIST",
     "GETEX {S} EX 5000",
+    "GETEX {S} PX {E}",
+    "GETEX {S} EXAT 9999999999 ?PERSIST",
+    "GETEX {S} PXAT {E}",
     "SETNX {S} {V}",
     "SETEX {S} 1000 {V}",
     "PSETEX {S} {E} {V}",
@@ -70,6 +77,7 @@ const TEMPLATES: &[&str] = &[
     "LCS {S} {S}",
     "LCS {S} {S} LEN",
     "LCS {S} {S} IDX ?WITHMATCHLEN",
+    "LCS {S} {S} ?IDX ?LEN MINMATCHLEN {N}",
     "DEL {K}",
     "DEL {K} {K}",
     "UNLINK {K}",
@@ -78,8 +86,10 @@ const TEMPLATES: &[&str] = &[
     "RENAME {K} {K}",
     "RENAMENX {K} {K}",
     "COPY {K} {K} ?REPLACE",
+    "COPY {K} {K} DB {N} ?REPLACE",
     "TOUCH {K} {K}",
     "OBJECT ENCODING {K}",
+    "OBJECT FREQ {K}",
     "EXPIRE {K} 1000 ?NX",
     "EXPIRE {K} 2000 ?XX",
     "EXPIRE {K} 3000 ?GT",
@@ -87,6 +97,9 @@ const TEMPLATES: &[&str] = &[
     "EXPIREAT {K} 9999999999",
     "PEXPIREAT {K} 9999999999999",
     "EXPIRE {K} {E}",
+    "EXPIRE {K} {E} ?NX ?XX ?GT ?LT",
+    "PEXPIREAT {K} 9999999999999 ?NX ?XX ?GT ?LT",
+    "EXPIREAT {K} {E} ?GT ?LT",
     "TTL {K}",
     "PTTL {K}",
     "EXPIRETIME {K}",
@@ -97,6 +110,7 @@ const TEMPLATES: &[&str] = &[
     "SCAN 0 COUNT 10000",
     "SCAN 0 COUNT 10000 MATCH {P}",
     "SCAN 0 COUNT 10000 TYPE set",
+    "SCAN 0 COUNT 10000 TYPE {6} MATCH {P}",
     "LPUSH {L} *{V}",
     "RPUSH {L} *{V}",
     "RPUSH {L} *{I}",
@@ -120,6 +134,8 @@ const TEMPLATES: &[&str] = &[
     "LMOVE {L} {L} RIGHT LEFT",
     "LMPOP 1 {L} LEFT ?COUNT {N}",
     "LMPOP 2 {L} {L} RIGHT COUNT {N}",
+    "LMPOP {N} {L} {L} LEFT ?COUNT {R}",
+    "LMOVE {L} {L} LEFT LEFT",
     "BLPOP {L} {L} 0.01",
     "BRPOP {L} 0.01",
     "BLMOVE {L} {L} LEFT RIGHT 0.01",
@@ -129,6 +145,8 @@ const TEMPLATES: &[&str] = &[
     "LPOS {L} {V}",
     "LPOS {L} {V} RANK {R}",
     "LPOS {L} {V} COUNT {N}",
+    "LPOS {L} {V} ?RANK {R} ?COUNT {N} MAXLEN {N}",
+    "LPOS {L} {V} RANK {R} COUNT {N} MAXLEN {R}",
     "SADD {T} *{M}",
     "SADD {T} *{I}",
     "SADD {T} *{N}",
@@ -147,8 +165,10 @@ const TEMPLATES: &[&str] = &[
     "SDIFFSTORE {T} {T} {T}",
     "SINTERCARD 2 {T} {T}",
     "SINTERCARD 2 {T} {T} LIMIT {N}",
+    "SINTERCARD {N} {T} {T} LIMIT {R}",
     "SRANDMEMBER {T} 0",
     "SSCAN {T} 0 COUNT 10000",
+    "SSCAN {T} 0 COUNT 10000 MATCH m?",
     "SPOP {T} 100000",
     "HSET {H} {M} {V}",
     "HSET {H} {M} {V} {M} {V}",
@@ -167,12 +187,14 @@ const TEMPLATES: &[&str] = &[
     "HINCRBY {H} {M} {I}",
     "HINCRBYFLOAT {H} {M} {F}",
     "HSCAN {H} 0 COUNT 10000",
+    "HSCAN {H} 0 MATCH m1* COUNT 10000",
     "HRANDFIELD {H} 0 ?WITHVALUES",
     "ZADD {Z} {F} {M}",
     "ZADD {Z} {I} {M} {F} {M}",
     "ZADD {Z} ?NX ?XX ?CH {I} {M}",
     "ZADD {Z} ?GT ?LT ?CH {I} {M}",
     "ZADD {Z} INCR {F} {M}",
+    "ZADD {Z} ?NX ?XX ?GT ?LT ?CH ?INCR {F} {M}",
     "ZADD {Q} 0 {M} 0 {M} 0 {M}",
     "ZINCRBY {Z} {F} {M}",
     "ZREM {Z} *{M}",
@@ -190,6 +212,10 @@ const TEMPLATES: &[&str] = &[
     "ZRANGEBYSCORE {Z} {B} {B} LIMIT {R} {R}",
     "ZREVRANGEBYSCORE {Z} {B} {B} ?WITHSCORES",
     "ZRANGE {Z} {B} {B} BYSCORE",
+    "ZRANGE {Z} {B} {B} BYSCORE ?REV LIMIT {R} {R} ?WITHSCORES",
+    "ZRANGE {Q} {G} {G} BYLEX ?REV LIMIT {R} {R}",
+    "ZRANGEBYLEX {Q} {G} {G} LIMIT {R} {R}",
+    "ZREVRANGEBYSCORE {Z} {B} {B} LIMIT {R} {R} ?WITHSCORES",
     "ZRANGEBYLEX {Q} {G} {G}",
     "ZREVRANGEBYLEX {Q} {G} {G}",
     "ZLEXCOUNT {Q} {G} {G}",
@@ -201,8 +227,10 @@ const TEMPLATES: &[&str] = &[
     "ZREMRANGEBYSCORE {Z} {B} {B}",
     "ZREMRANGEBYLEX {Q} {G} {G}",
     "ZSCAN {Z} 0 COUNT 10000",
+    "ZSCAN {Z} 0 MATCH m1* COUNT 10000",
     "ZMPOP 1 {Z} MIN ?COUNT {N}",
     "ZMPOP 2 {Z} {Z} MAX COUNT {N}",
+    "ZMPOP {N} {Z} {Z} MIN ?COUNT {R}",
     "BZPOPMIN {Z} {Z} 0.01",
     "BZPOPMAX {Z} 0.01",
     "BZMPOP 0.01 1 {Z} MIN COUNT {N}",
@@ -216,13 +244,22 @@ const TEMPLATES: &[&str] = &[
     "ZINTERSTORE {Z} 2 {Z} {Z} AGGREGATE MAX",
     "ZDIFFSTORE {Z} 2 {Z} {Z}",
     "ZINTERCARD 2 {Z} {Z} ?LIMIT {N}",
+    "ZINTERCARD {N} {Z} {T} LIMIT {R}",
+    "ZUNION {N} {Z} {Z} WEIGHTS {F} {F} AGGREGATE MIN WITHSCORES",
+    "ZINTERSTORE {Z} {N} {Z} {Z} WEIGHTS {F} {F}",
     "ZRANGESTORE {Z} {Z} {R} {R} ?REV",
     "ZRANGESTORE {Z} {Z} {B} {B} BYSCORE",
+    "ZRANGESTORE {Z} {Z} {B} {B} BYSCORE ?REV LIMIT {R} {R}",
+    "ZRANGESTORE {Q} {Q} {G} {G} BYLEX ?REV",
     "ZRANDMEMBER {Z} 0 ?WITHSCORES",
     "XADD {X} {D} {M} {V}",
     "XADD {X} {D} {M} {V} {M} {V}",
     "XADD {X} MAXLEN {N} {D} {M} {V}",
     "XADD {X} NOMKSTREAM {D} {M} {V}",
+    "XADD {X} ?NOMKSTREAM MAXLEN = {N} {D} {M} {V}",
+    "XADD {X} MINID ?= {D} {D} {M} {V}",
+    "XADD {X} MAXLEN ~ {N} LIMIT {N} {D} {M} {V}",
+    "XADD {X} MAXLEN {N} LIMIT {N} {D} {M} {V}",
     "XLEN {X}",
     "XRANGE {X} - +",
     "XRANGE {X} {D} {D}",
@@ -230,8 +267,14 @@ const TEMPLATES: &[&str] = &[
     "XDEL {X} {D}",
     "XTRIM {X} MAXLEN {N}",
     "XTRIM {X} MINID {D}",
+    "XTRIM {X} MAXLEN ~ {N} ?LIMIT {N}",
+    "XTRIM {X} MINID = {D} ?LIMIT {N}",
     "XSETID {X} {D}",
+    "XSETID {X} {D} ENTRIESADDED {N} MAXDELETEDID {D}",
+    "XSETID {X} {D} ENTRIESADDED {I}",
     "XREAD COUNT {N} STREAMS {X} {D}",
+    "XREAD ?COUNT {N} STREAMS {X} {X} {D} {D}",
+    "XREAD BLOCK 10 STREAMS {X} $",
     "SETBIT {S} {O} {J}",
     "SETBIT {S} {O} {J}",
     "GETBIT {S} {O}",
@@ -251,6 +294,10 @@ const TEMPLATES: &[&str] = &[
     "BITFIELD {S} OVERFLOW FAIL INCRBY {U} {O} {I} SET {U} {O} {I}",
     "BITFIELD {S} GET {U} #{N} SET {U} #{N} {I}",
     "BITFIELD_RO {S} GET {U} {O}",
+    "BITFIELD {S} OVERFLOW WRAP INCRBY {U} #{N} {I} OVERFLOW FAIL INCRBY {U} #{N} {I}",
+    "BITFIELD_RO {S} GET {U} {O} SET {U} {O} {I}",
+    "BITPOS {S} {J} {R} {R} BIT",
+    "BITCOUNT {S} {R}",
     "PFADD {W} *{M}",
     "PFADD {W} *{V}",
     "PFADD {W} *{I}",
@@ -275,6 +322,12 @@ const TEMPLATES: &[&str] = &[
     "GEORADIUS {Y} {A} {A} {C} km DESC COUNT {N} STORE {Y}",
     "GEORADIUS {Y} {A} {A} {C} km STOREDIST {Z}",
     "GEOSEARCHSTORE {Z} {Y} FROMMEMBER {M} BYRADIUS {C} m ASC STOREDIST",
+    "GEOSEARCHSTORE {Y} {Y} FROMLONLAT {A} {A} BYBOX {C} {C} km DESC COUNT {N}",
+    "GEOSEARCH {Y} FROMMEMBER {M} BYBOX {C} {C} km ASC COUNT {N} ?ANY ?WITHHASH",
+    "GEOSEARCH {Y} FROMMEMBER {M} FROMLONLAT {A} {A} BYRADIUS {C} km ASC",
+    "GEORADIUS {Y} {A} {A} {C} km ASC ?WITHCOORD STORE {Y}",
+    "GEORADIUSBYMEMBER {Y} {M} {C} km ?ASC COUNT {N} STORE {Y}",
+    "GEORADIUSBYMEMBER {Y} {M} {C} km ASC STOREDIST {Z}",
     "GEORADIUS_RO {Y} {A} {A} {C} km ASC ?WITHCOORD",
     "GEORADIUSBYMEMBER {Y} {M} {C} km DESC ?WITHCOORD",
     "GEORADIUSBYMEMBER_RO {Y} {M} {C} km ASC",
@@ -289,6 +342,10 @@ const TEMPLATES: &[&str] = &[
     "SORT {1} BY h*->m1 ALPHA GET h*->m2",
     "SORT {2} ?ALPHA STORE {L}",
     "SORT {1} ALPHA STORE {L} STORE {L}",
+    "SORT {1} BY s* LIMIT {R} {R} ?DESC ALPHA GET h*->m1 GET # STORE {L}",
+    "SORT {1} BY h*->m2 ?DESC ALPHA GET s*",
+    "SORT {K} LIMIT {R} {R} ALPHA GET s*->m1 STORE {L}",
+    "SORT_RO {1} BY s* ALPHA STORE {L}",
     "SORT_RO {1} ALPHA",
     "XGROUP CREATE {X} g {D} ?MKSTREAM",
     "XGROUP SETID {X} g {D}",
@@ -300,12 +357,29 @@ const TEMPLATES: &[&str] = &[
     "XPENDING {X} g",
     "XCLAIM {X} g {M} 0 {D} {D} ?FORCE ?JUSTID",
     "XAUTOCLAIM {X} g {M} 0 {D} COUNT {N}",
+    "XAUTOCLAIM {X} g {M} 0 {D} ?COUNT {N} JUSTID",
+    "XAUTOCLAIM {X} g {M} 100000000 {D}",
+    "XCLAIM {X} g {M} 0 {D} IDLE {N} RETRYCOUNT {N} ?FORCE ?JUSTID",
+    "XCLAIM {X} g {M} {N} {D} TIME {N} LASTID {D} JUSTID",
+    "XPENDING {X} g IDLE 100000000 {D} {D} {N} ?{M}",
+    "XGROUP CREATECONSUMER {X} g {N}",
+    "XGROUP CREATE {X} g {D} ?MKSTREAM ENTRIESREAD {N}",
+    "XGROUP SETID {X} g {D} ENTRIESREAD {N}",
+    "XGROUP DESTROY {X} g",
+    "XREADGROUP GROUP g {M} ?COUNT {N} STREAMS {X} {X} > {D}",
     "RESTORE {K} 0 {V}",
+    "RESTORE {K} 1000000 {5} ?REPLACE",
+    "RESTORE {K} 9999999999999 {5} ?REPLACE ABSTTL",
+    "RESTORE {K} 0 {5} ?REPLACE IDLETIME {R}",
+    "RESTORE {K} 0 {5} ?REPLACE FREQ {I}",
     "MOVE {K} {N}",
     "WAIT 0 0",
     "PUBSUB CHANNELS {P}",
     "PUBSUB NUMPAT",
     "PUBSUB NUMSUB {M}",
+    "PUBSUB SHARDCHANNELS {P}",
+    "PUBSUB SHARDNUMSUB {M}",
+    "SPUBLISH ch {V}",
     "ROLE",
     "CONFIG GET maxmemory-policy",
     "LATENCY LATEST",
@@ -329,6 +403,51 @@ const TEMPLATES: &[&str] = &[
     "OBJECT REFCOUNT {L}",
     "NOSUCH {V}",
     "CLIENT GETNAME",
+    "CLIENT SETNAME {M}",
+    "CLIENT GETREDIR",
+    "CLIENT UNBLOCK {I}",
+    "CLIENT KILL ID 999999",
+    "CLIENT LIST TYPE {V}",
+    "CLIENT NO-EVICT {V}",
+    "CLIENT CACHING {V}",
+    "CLIENT TRACKING {V}",
+    "ACL WHOAMI",
+    "COMMAND GETKEYS {X} {K} {N}",
+    "COMMAND GETKEYS ZUNIONSTORE {Z} {N} {Z} {Z}",
+    "COMMAND GETKEYS XREADGROUP GROUP g c STREAMS {X} {X} {D} {D}",
+    "COMMAND GETKEYS SORT {L} STORE {L}",
+    "SCRIPT EXISTS {V}",
+    "EVALSHA {V} {N} {K}",
+    "EVAL {7} {N} {K}",
+    "EVAL {7} 1 {K} {V}",
+    "EVAL_RO {7} 1 {K} {V}",
+    "FCALL {V} {N} {K}",
+    "FUNCTION {V}",
+    "OBJECT {V} {K}",
+    "XGROUP {V} {X} g",
+    "XINFO {V} {X} g",
+    "CONFIG GET hash-max-listpack-value",
+    "MEMORY USAGE nosuch SAMPLES {N}",
+    "LATENCY HISTORY {V}",
+    "FLUSHDB ?ASYNC ?SYNC",
+];
+
+/// The number 10, as every Redis since 7.0 reads it.
+const DUMPED: &[u8] = b"\x00\xc0\x01\x0a\x00\x26\x78\xe7\xb6\xd1\x01\x11\xfc";
+
+/// What scripts do with one key, whatever it holds, and with one argument.
+const SCRIPTS: &[&str] = &[
+    "return redis.call('TYPE',KEYS[1])",
+    "return redis.pcall('INCR',KEYS[1])",
+    "return redis.call('APPEND',KEYS[1],ARGV[1])",
+    "return {redis.pcall('RPUSH',KEYS[1],'a'),redis.pcall('LRANGE',KEYS[1],0,-1)}",
+    "return redis.call('NOSUCH',KEYS[1])",
+    "return redis.pcall('SET',KEYS[1])",
+    "return {1,2.9,'x',false,true,{3,{}},redis.status_reply('S'),redis.error_reply('E e')}",
+    "return #KEYS+#ARGV",
+    "return redis.error_reply(ARGV[1] or 'none')",
+    "return KEYS[1]..ARGV[2]",
+    "return tonumber(ARGV[1])",
 ];
 
 /// One command.
@@ -359,20 +478,21 @@ pub fn command(rng: &mut Rng) -> Words {
     let grown = template.starts_with("ZRANK") || template.starts_with("ZREVRANK");
     // A wrong timeout might be a long one.
     let waits = ["BL", "BR", "BZ", "WAIT"].iter().any(|start| template.starts_with(start));
-    // Without its count it draws lots; and what is wrong with these is told in another order since 7.2.
+    // Without its count it draws lots.
     let chance = template.contains("RAND") || template.starts_with("SPOP");
-    let other = template.starts_with("BITPOS") || template.starts_with("BITCOUNT");
-    if rng.one_in(40) && !grown && !waits && !chance && !other {
+    if rng.one_in(40) && !grown && !waits && !chance {
         spoil(rng, &mut words);
     }
     words
 }
 
-/// Makes a command slightly wrong: a word less, a word more, or one out of place.
+/// Makes a command slightly wrong: a word less, a word more, one twice, or one out of place.
 fn spoil(rng: &mut Rng, words: &mut Words) {
-    match rng.below(4) {
+    match rng.below(6) {
         0 => drop(words.pop()),
         1 => words.push(value(rng)),
+        3 => words.extend(words.last().cloned()),
+        4 if words.len() > 1 => drop(words.remove(1 + rng.below(words.len() as u64 - 1) as usize)),
         2 if words.len() > 1 => {
             let at = 1 + rng.below(words.len() as u64 - 1) as usize;
             words[at] = value(rng);
@@ -402,6 +522,9 @@ fn fill(rng: &mut Rng, part: &str) -> Vec<u8> {
         }
         '1' => format!("l{}", rng.below(4)).into_bytes(),
         '2' => format!("t{}", rng.below(4)).into_bytes(),
+        '5' => DUMPED.to_vec(),
+        '6' => rng.pick(&["string", "list", "set", "zset", "hash", "stream", "nosuch"]).as_bytes().to_vec(),
+        '7' => rng.pick(SCRIPTS).as_bytes().to_vec(),
         'W' => format!("w{}", rng.below(3)).into_bytes(),
         'Y' => format!("y{}", rng.below(3)).into_bytes(),
         'A' => coordinate(rng),

@@ -16,6 +16,7 @@ mod allowed;
 mod blocking;
 mod generator;
 mod records;
+mod sweep;
 
 use common::SOON;
 use common::client::{Client, encode, quoted};

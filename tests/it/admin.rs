@@ -507,3 +507,19 @@ fn a_banner_with_mode_port_and_pid_stands_before_the_start_when_asked_for() {
     assert!(before.contains("standalone mode") && before.contains("Port: "), "{log}");
     assert!(!Server::subject().log().contains("PID: "), "nobody asked for it");
 }
+
+/// Two neighbours of it: what the mode is, and a log that is a file; a terminal alone gets it unasked.
+#[test]
+fn the_banner_says_the_mode_and_goes_where_the_log_goes() {
+    let server =
+        Launch::subject().cluster().args(&["--always-show-logo", "yes", "--logfile", "own.log"]).start();
+    let log = fs::read_to_string(server.dir().join("own.log")).expect("the log");
+    let before = log.split("Server initialized").next().unwrap_or_default();
+    assert!(before.contains(&format!("PID: {}", server.pid())), "{log}");
+    assert!(before.contains("cluster mode") && before.contains(&format!("Port: {}", server.port)), "{log}");
+    assert!(!server.log().contains("PID: "), "the standard output has nothing of it");
+    // Without it a line says the same.
+    let server = Launch::subject().cluster().start();
+    let line = format!("Running mode=cluster, port={}.", server.port);
+    assert!(server.log().contains(&line), "{}", server.log());
+}

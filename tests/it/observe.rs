@@ -85,6 +85,33 @@ fn a_blocked_client_is_logged_when_it_is_served() {
     assert!(shown.contains(&wanted), "{shown}");
 }
 
+/// Alike commands of a pipeline may be timed together; what is slow among them is still known by its own time.
+#[test]
+fn a_slow_command_of_a_pipeline_does_not_make_the_others_slow() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let mut lines = vec!["GET k".to_owned(); 30];
+    lines.insert(10, "DEBUG SLEEP 0.05".to_owned());
+    client.pipeline(&lines);
+    let usec = |client: &mut crate::common::client::Client, command: &str| {
+        let stats = client.run("INFO commandstats").text();
+        let row = stats.lines().find_map(|l| l.strip_prefix(command)).expect("a row").to_owned();
+        let field = |name: &str| {
+            row.split(',').find_map(|f| f.strip_prefix(name)?.parse::<u64>().ok()).expect("a number")
+        };
+        (field("calls="), field("usec="))
+    };
+    let (calls, slow) = usec(&mut client, "cmdstat_get:");
+    assert!(calls == 30 && slow < 40_000, "{calls} GETs took {slow} us");
+    assert!(usec(&mut client, "cmdstat_debug:").1 >= 50_000);
+    let shown = client.run("SLOWLOG GET").to_string();
+    assert!(shown.contains("SLEEP") && !shown.contains("GET"), "{shown}");
+    // With short ones to be shown each stands for itself.
+    client.ok("CONFIG SET slowlog-log-slower-than 0");
+    client.pipeline(&["GET k"; 5]);
+    assert_eq!(client.run("SLOWLOG LEN").int(), 1 + 1 + 5);
+}
+
 #[test]
 fn latencystats_shows_the_percentiles_that_are_configured() {
     let server = Server::subject();
@@ -205,9 +232,15 @@ fn who_wants_to_hear_of_beginnings_hears_of_all_keys_with_them() {
         "CLIENT TRACKING ON BCAST PREFIX a:1",
         "-ERR Prefix 'a:1' overlaps with an existing prefix 'a:'. Prefixes for a single client must not overlap.",
     );
+    client.expect(
+        "CLIENT TRACKING ON BCAST PREFIX x PREFIX y PREFIX xx",
+        "-ERR Prefix 'x' overlaps with another provided prefix 'xx'. Prefixes for a single client must not overlap.",
+    );
     client.expect("CLIENT TRACKING ON PREFIX z", "-ERR PREFIX option requires BCAST mode to be enabled");
     client.ok("CLIENT TRACKING OFF");
     client.expect("CLIENT TRACKING ON BCAST OPTIN", "-ERR OPTIN and OPTOUT are not compatible with BCAST");
+    client
+        .expect("CLIENT TRACKING ON OPTIN OPTOUT", "-ERR You can't specify both OPTIN mode and OPTOUT mode");
     client.expect(
         "CLIENT CACHING YES",
         "-ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
@@ -291,4 +324,55 @@ fn threads_run_on_the_cores_that_are_listed() {
     let all = cores_of(&server, "worker-1");
     assert_eq!(cores_of(&server, "free"), "0");
     assert!(std::thread::available_parallelism().is_ok_and(|n| n.get() == 1) || all != "0", "{all}");
+}
+
+/// What the disk held up has the names of Redis.
+#[test]
+fn a_slow_disk_shows_in_latency_by_what_was_done_to_which_file() {
+    let settings =
+        ["--appendonly", "yes", "--latency-monitor-threshold", "40", "--rdb-key-save-delay", "500000"];
+    let server = Launch::subject().args(&settings).start();
+    let mut client = server.connect();
+    let slow = |client: &mut Client, event: &str| {
+        client.run(&format!("LATENCY HISTORY {event}")).items().iter().any(|s| s.items()[1].int() >= 50)
+    };
+    client.ok("DEBUG DISK-FAULT rename base SLOW-50");
+    client.run("BGREWRITEAOF");
+    wait_for("aof-rename", SOON, || slow(&mut client, "aof-rename"));
+    client.ok("DEBUG DISK-FAULT OFF");
+    wait_for("the rewrite ends", SOON, || client.info("aof_rewrite_in_progress") == "0");
+    client.ok("DEBUG DISK-FAULT remove temp- SLOW-50");
+    client.ok("MSET a 1 b 2");
+    client.expect("BGSAVE", "+Background saving started");
+    client.ok("FLUSHALL");
+    wait_for("rdb-unlink-temp-file", SOON, || slow(&mut client, "rdb-unlink-temp-file"));
+    client.ok("DEBUG DISK-FAULT OFF");
+    // The rename of a data file is no event, nor is a removal that takes no time.
+    client.expect("LATENCY RESET", ":2");
+    client.ok("CONFIG SET rdb-key-save-delay 0");
+    client.ok("DEBUG DISK-FAULT rename dump SLOW-50");
+    wait_for("the save ends", SOON, || client.info("rdb_bgsave_in_progress") == "0");
+    client.ok("SAVE");
+    client.expect("LATENCY HISTORY rdb-unlink-temp-file", "[]");
+    client.expect("LATENCY HISTORY aof-rename", "[]");
+}
+
+/// What is kept is known by the names of keys alone: another database in its place is no change of theirs.
+#[test]
+fn swapdb_tells_trackers_nothing_as_in_redis() {
+    for launch in [Launch::subject(), Launch::real()] {
+        let server = launch.start();
+        let mut writer = server.connect();
+        writer.ok("SET k v");
+        let mut client = tracker(&server, "");
+        let mut broadcast = tracker(&server, "BCAST");
+        client.expect("GET k", "\"v\"");
+        writer.ok("SWAPDB 0 1");
+        client.expect("PING", "+PONG");
+        broadcast.expect("PING", "+PONG");
+        // The name still stands for what was read.
+        writer.ok("SET k w");
+        assert_eq!(client.read().to_string(), stale("k"));
+        assert_eq!(broadcast.read().to_string(), stale("k"));
+    }
 }

@@ -26,6 +26,22 @@ fn save_and_restart_bring_everything_back() {
 }
 
 #[test]
+fn save_keeps_only_its_own_client_waiting() {
+    if crate::common::server::subject_is_real() {
+        return;
+    }
+    let server = Launch::subject().args(&["--rdb-key-save-delay", "200", "--io-threads", "1"]).start();
+    let (mut saver, mut other) = (server.connect(), server.connect());
+    other.run("DEBUG POPULATE 5000 key 10");
+    saver.send(&["SAVE"]);
+    wait_for("a part is done", SOON, || other.info_int("current_save_keys_processed") > 1);
+    other.ok("SET k v");
+    other.expect("SAVE", "-ERR Background save already in progress");
+    assert_eq!(saver.read().to_string(), "+OK");
+    assert!(other.info_int("rdb_last_save_time") > 0);
+}
+
+#[test]
 fn bgsave_does_the_same_beside_the_clients() {
     let mut server = Server::subject();
     let mut client = server.connect();

@@ -48,6 +48,25 @@ fn a_script_that_hangs_on_the_only_worker_is_killed_and_others_are_answered() {
     hanging.expect("PING", "+PONG");
 }
 
+/// What needs every shard is refused as well, and hangs no worker.
+#[test]
+fn what_needs_all_shards_is_told_that_a_script_hangs() {
+    const BUSY: &str =
+        "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+    for workers in ["1", "2"] {
+        let server = node(workers);
+        server.connect().ok("CONFIG SET busy-reply-threshold 20");
+        let mut hanging = server.connect();
+        hanging.send(&crate::common::client::words(ENDLESS));
+        for line in
+            ["SAVE", "BGSAVE", "BGREWRITEAOF", "REPLICAOF NO ONE", "FLUSHALL", "SWAPDB 0 1", "DEBUG RELOAD"]
+        {
+            answered(&server, line, BUSY);
+        }
+        server.connect().ok("SCRIPT KILL");
+    }
+}
+
 /// Whoever sits on the worker that a script hangs is served by it all the same.
 #[test]
 fn connections_of_a_hanging_worker_are_answered() {
@@ -99,6 +118,29 @@ fn connections_of_a_hanging_worker_are_answered() {
     assert!(hanging.read().to_string().starts_with("-ERR Script killed by user"));
 }
 
+/// What comes from a client of scripts is not looked at before its turn, unless another script is in its way.
+#[test]
+fn a_client_that_ran_a_script_before_is_answered_beside_one_that_hangs() {
+    if subject_is_real() {
+        return;
+    }
+    let server = node("1");
+    let [mut admin, mut hanging, mut other] = [(); 3].map(|()| server.connect());
+    admin.ok("CONFIG SET busy-reply-threshold 600000");
+    for _ in 0..20 {
+        other.expect(r#"EVAL "return 1" 0"#, ":1");
+        // Both come in one round.
+        admin.send(&["DEBUG", "SLEEP", "0.1"]);
+        hanging.send(&["EVAL", "while true do end", "0"]);
+        other.expect("PING", "+PONG");
+        assert_eq!(admin.read().to_string(), "+OK");
+        wait_for("it can be killed", SOON, || {
+            admin.try_run("SCRIPT KILL").is_ok_and(|told| told.to_string() == "+OK")
+        });
+        assert!(hanging.read().to_string().starts_with("-ERR Script killed by user"));
+    }
+}
+
 /// Before the threshold nobody is told -BUSY: clients of free keys go on, and the next script waits for its turn.
 #[test]
 fn a_script_below_the_threshold_delays_only_who_needs_what_it_holds() {
@@ -125,6 +167,37 @@ fn a_script_below_the_threshold_delays_only_who_needs_what_it_holds() {
     admin.ok("SCRIPT KILL");
     assert!(hanging.read().to_string().starts_with("-ERR Script killed by user"));
     assert_eq!(second.read().to_string(), "\"second\"");
+}
+
+/// A text that the node sees for the first time is read before it runs: it needs no locks but those of its keys.
+#[test]
+fn a_new_script_that_keeps_to_its_keys_needs_no_others() {
+    if subject_is_real() {
+        return;
+    }
+    let server = node("2");
+    let [mut admin, mut hanging] = [(); 2].map(|()| server.connect());
+    admin.ok("CONFIG SET busy-reply-threshold 600000");
+    admin.ok("SET {x} 1");
+    let sha = admin.cmd(&["SCRIPT", "LOAD", "while true do redis.call('GET', KEYS[1]) end"]).text();
+    hanging.send(&["EVALSHA", &sha, "1", "{a}"]);
+    wait_for("it holds its key", SOON, || {
+        let mut probe = server.connect();
+        probe.set_read_timeout(Duration::from_millis(100));
+        probe.try_run("GET {a}").is_err()
+    });
+    let mut number = 0;
+    wait_for("a new script beside it", SOON, || {
+        number += 1;
+        // On the worker whose script hangs it would wait for its turn.
+        let mut client = server.connect();
+        client.set_read_timeout(Duration::from_millis(500));
+        let told =
+            client.try_run(&format!(r#"EVAL "return redis.call('GET', KEYS[1]) .. ' {number}'" 1 {{x}}"#));
+        told.is_ok_and(|told| told.to_string() == format!("\"1 {number}\""))
+    });
+    admin.ok("SCRIPT KILL");
+    assert!(hanging.read().to_string().starts_with("-ERR Script killed by user"));
 }
 
 #[test]

@@ -301,3 +301,44 @@ fn links_replicas_and_shards_of_a_cluster() {
         })
     });
 }
+
+/// Two neighbours of a replica of others in a wrong shard: the node itself is that replica, and a file in which two
+/// replicas of one primary are each in another one. A real 7.4 starts from neither.
+#[test]
+fn a_file_whose_shards_disagree_is_healed_with_a_line_for_each_replica() {
+    let [own, primarys, others] = ["aa", "bb", "cc"].map(|digits| digits.repeat(20));
+    let [primary, other] = ["d1", "e2"].map(|digits| digits.repeat(20));
+    let mut node = Launch::subject().cluster().start();
+    let me = id(&node);
+    node.connect().ok("CLUSTER SAVECONFIG");
+    node.kill();
+    let at =
+        |port: u16, shard: &str| format!("127.0.0.1:{port}@{},,tls-port=0,shard-id={shard}", port + 10_000);
+    let text = format!(
+        "{me} {} myself,slave {primary} 0 0 1 connected\n\
+         {other} {} slave {primary} 0 0 1 connected\n\
+         {primary} {} master - 0 0 1 connected 0-16383\n\
+         vars currentEpoch 1 lastVoteEpoch 0\n",
+        at(node.port, &own),
+        at(1, &others),
+        at(2, &primarys),
+    );
+    let file = node.dir().join("nodes.conf");
+    std::fs::write(&file, text).expect("write nodes.conf");
+    node.start_again();
+    let mut c = node.connect();
+    c.expect("CLUSTER MYSHARDID", &format!("\"{primarys}\""));
+    for (replica, shard) in [(&me, &own), (&other, &others)] {
+        let line = format!("Replica {replica} was in shard {shard} ");
+        wait_for(&line, LONG, || node.log().contains(&line));
+    }
+    c.ok("CLUSTER SAVECONFIG");
+    let text = std::fs::read_to_string(&file).expect("nodes.conf");
+    assert_eq!(text.matches(&format!("shard-id={primarys}")).count(), 3, "{text}");
+    // Then there is nothing left to say.
+    node.kill();
+    let before = node.log().len();
+    node.start_again();
+    wait_for("it follows", LONG, || node.log()[before..].contains("Connecting to MASTER"));
+    assert!(!node.log()[before..].contains("was in shard"));
+}

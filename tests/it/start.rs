@@ -310,3 +310,43 @@ fn config_set_of_what_is_being_loaded_is_refused() {
         child.wait().expect("the status");
     }
 }
+
+/// Two neighbours: a node that still loads takes no keys of others, which keep them, and gives none away.
+#[test]
+fn a_node_that_loads_takes_no_part_in_migrate() {
+    for program in [subject(), crate::common::server::real()] {
+        let mut filled = Server::subject();
+        filled.connect().run("DEBUG POPULATE 20000 key 10");
+        filled.connect().ok("SAVE");
+        filled.kill();
+        let port = free_port();
+        let mut child = Command::new(program)
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--key-load-delay", "1000"])
+            .args(["--loading-process-events-interval-bytes", "1024"])
+            .current_dir(filled.dir())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("start the server");
+        let mut loads = None;
+        wait_for("a connection", SOON, || {
+            loads = Client::try_connect(port).ok();
+            loads.is_some()
+        });
+        let mut loads = loads.expect("a connection");
+        wait_for("it is loading", SOON, || loads.info("loading") == "1");
+        let source = Server::subject();
+        let mut client = source.connect();
+        client.ok("MSET a 1 b 2");
+        let refused =
+            "-ERR Target instance replied with error: LOADING Redis is loading the dataset in memory";
+        client.expect(&format!("MIGRATE 127.0.0.1 {port} a 0 20000"), refused);
+        client.expect(&format!("MIGRATE 127.0.0.1 {port} \"\" 0 20000 COPY KEYS a b"), refused);
+        client.expect("MGET a b", r#"["1", "2"]"#);
+        let away = format!("MIGRATE 127.0.0.1 {} key:1 0 20000", source.port);
+        loads.expect(&away, "-LOADING Redis is loading the dataset in memory");
+        client.expect("EXISTS key:1", ":0");
+        child.kill().expect("end the server");
+        child.wait().expect("the status");
+    }
+}

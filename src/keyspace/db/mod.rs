@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::board::Reason;
 use super::entry::{Body, Entry, EntryRef, INLINE_MAX};
 use super::event;
 use super::expiry::Reference;
@@ -17,6 +18,9 @@ use super::usage;
 use super::{DbIndex, Garbage, Hashed, Keyspace, SLOTS_PER_SHARD, Tables, shard_of, table_index};
 use crate::base::time::UnixMs;
 use crate::value::{Kind, Value, ValueRef};
+
+/// A command that goes through so many elements takes several milliseconds: longer than anybody sleeps for a shard.
+const GIANT: usize = 50_000;
 
 mod dying;
 mod effects;
@@ -130,6 +134,13 @@ impl<'l, 'k> Db<'l, 'k> {
     /// The locks under which it is used.
     pub fn locked(&mut self) -> &mut Locked<'k> {
         self.locked
+    }
+
+    /// Tells those who wait for the locked shards that `command` is to go through so many elements, if that takes long.
+    pub fn announce_work(&mut self, command: &'static str, elements: usize) {
+        if elements >= GIANT && !self.locked.is_declared() {
+            self.locked.declare_long(Reason::Command(command), self.now);
+        }
     }
 
     /// Which shards are locked.

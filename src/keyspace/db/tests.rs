@@ -238,3 +238,22 @@ fn events_are_noted_only_for_who_publishes_them() {
         assert_eq!(noted(letters, Effects::default()), (0, 1));
     }
 }
+
+#[test]
+fn giant_work_is_announced_and_a_script_keeps_its_own_announcement() {
+    let ks = Keyspace::new(1, Box::new(drop));
+    let mut effects = Effects::default();
+    let holder = || ks.board.holder(shard_of(5)).map(|holder| (holder.reason, holder.since));
+    let mut locked = ks.lock_slot(5);
+    let mut db = Db::new(&mut locked, 0, 7, Expiring::Delete, &mut effects);
+    db.announce_work("sunion", GIANT - 1);
+    assert_eq!(holder(), None);
+    db.announce_work("sunion", GIANT);
+    assert_eq!(holder(), Some((Reason::Command("sunion"), 7)));
+    drop(locked);
+    assert_eq!(holder(), None);
+    let mut locked = ks.lock_slot(5);
+    locked.declare_long(Reason::Script, 1);
+    Db::new(&mut locked, 0, 7, Expiring::Delete, &mut effects).announce_work("sunion", GIANT);
+    assert_eq!(holder(), Some((Reason::Script, 1)));
+}

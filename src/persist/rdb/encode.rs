@@ -7,6 +7,7 @@ use super::sink::{put_integer, put_length, put_string};
 use super::{opcode, value_type};
 use crate::base::time::UnixMs;
 use crate::encoding::Item;
+use crate::keyspace::snapshot::Part;
 use crate::value::set::Packed;
 use crate::value::timed::Timed;
 use crate::value::{Hash, List, Set, SortedSet, ValueRef, list};
@@ -38,6 +39,31 @@ impl Default for Options {
 /// Appends the record of one key. Blocks of whole records may be put together in any order.
 #[inline]
 pub fn encode_entry(out: &mut Vec<u8>, key: &[u8], value: ValueRef<'_>, meta: &Meta, options: Options) {
+    let end = encode_part(out, key, value, meta, options, Part::WHOLE);
+    debug_assert!(end.is_none(), "there is room for all of it");
+}
+
+/// Appends a part of the record of one key. Returns where the next one begins, `None` behind the last. The parts
+/// make up the record if the value stays as it is, wherever in memory. Strings and what stands in one listpack are
+/// one part, and so are the groups of a stream.
+#[inline]
+pub fn encode_part(
+    out: &mut Vec<u8>,
+    key: &[u8],
+    value: ValueRef<'_>,
+    meta: &Meta,
+    options: Options,
+    part: Part,
+) -> Option<usize> {
+    if part.from == 0 {
+        put_head(out, key, value, meta, options);
+    }
+    put_value(out, value, options, part)
+}
+
+/// All that stands before the value.
+#[inline]
+fn put_head(out: &mut Vec<u8>, key: &[u8], value: ValueRef<'_>, meta: &Meta, options: Options) {
     if let Some(expire) = meta.expire {
         out.push(opcode::EXPIRE_MS);
         out.extend_from_slice(&expire.to_le_bytes());
@@ -51,7 +77,6 @@ pub fn encode_entry(out: &mut Vec<u8>, key: &[u8], value: ValueRef<'_>, meta: &M
     }
     out.push(type_of(value));
     put_string(out, key, options.compress);
-    put_value(out, value, options);
 }
 
 /// The type byte that announces the form in which [`put_value`] writes `value`.
@@ -76,17 +101,25 @@ pub(super) fn type_of(value: ValueRef<'_>) -> u8 {
     }
 }
 
-/// Appends the body of a value.
+/// Appends a part of the body of a value; see [`encode_part`].
 #[inline]
-pub(super) fn put_value(out: &mut Vec<u8>, value: ValueRef<'_>, options: Options) {
+pub(super) fn put_value(
+    out: &mut Vec<u8>,
+    value: ValueRef<'_>,
+    options: Options,
+    part: Part,
+) -> Option<usize> {
     let compress = options.compress;
     match value {
-        ValueRef::String(bytes) => put_string(out, bytes, compress),
-        ValueRef::List(list) => put_list(out, list, compress),
-        ValueRef::Set(set) => put_set(out, set, compress),
-        ValueRef::Hash(hash) => put_hash(out, hash, compress),
-        ValueRef::SortedSet(zset) => put_sorted_set(out, zset, compress),
-        ValueRef::Stream(stream) => super::stream::put(out, stream, compress),
+        ValueRef::String(bytes) => {
+            put_string(out, bytes, compress);
+            None
+        }
+        ValueRef::List(list) => put_list(out, list, compress, part),
+        ValueRef::Set(set) => put_set(out, set, compress, part),
+        ValueRef::Hash(hash) => put_hash(out, hash, compress, part),
+        ValueRef::SortedSet(zset) => put_sorted_set(out, zset, compress, part),
+        ValueRef::Stream(stream) => super::stream::put(out, stream, compress, part),
     }
 }
 
@@ -94,11 +127,16 @@ pub(super) fn put_value(out: &mut Vec<u8>, value: ValueRef<'_>, options: Options
 pub(super) const NODE_PLAIN: u64 = 1;
 pub(super) const NODE_PACKED: u64 = 2;
 
-fn put_list(out: &mut Vec<u8>, list: &List, compress: bool) {
-    let nodes = list.nodes();
-    put_length(out, nodes.len() as u64);
+fn put_list(out: &mut Vec<u8>, list: &List, compress: bool, part: Part) -> Option<usize> {
+    let (nodes, end) = (list.nodes(), out.len().saturating_add(part.most));
+    if part.from == 0 {
+        put_length(out, nodes.len() as u64);
+    }
     let mut listpack = Vec::new();
-    for node in nodes {
+    for (n, node) in nodes.enumerate().skip(part.from) {
+        if n > part.from && out.len() >= end {
+            return Some(n);
+        }
         match node {
             list::Node::Plain(element) => {
                 put_length(out, NODE_PLAIN);
@@ -112,54 +150,76 @@ fn put_list(out: &mut Vec<u8>, list: &List, compress: bool) {
             }
         }
     }
+    None
 }
 
-fn put_set(out: &mut Vec<u8>, set: &Set, compress: bool) {
+fn put_set(out: &mut Vec<u8>, set: &Set, compress: bool, part: Part) -> Option<usize> {
     if let Some(Packed::IntSet(ints)) = set.packed() {
         put_string(out, ints.as_bytes(), compress);
-        return;
+        return None;
     }
-    put_length(out, set.len() as u64);
-    for member in set.iter() {
-        put_item(out, member, compress);
+    let (end, mut at) = (out.len().saturating_add(part.most), part.from);
+    if at == 0 {
+        put_length(out, set.len() as u64);
+    }
+    loop {
+        at = set.step(at, |member| put_item(out, member, compress))?;
+        if out.len() >= end {
+            return Some(at);
+        }
     }
 }
 
-fn put_hash(out: &mut Vec<u8>, hash: &Hash, compress: bool) {
+fn put_hash(out: &mut Vec<u8>, hash: &Hash, compress: bool, part: Part) -> Option<usize> {
     if let Some(pairs) = hash.packed() {
         put_string(out, pairs.as_bytes(), compress);
-        return;
+        return None;
     }
+    let (end, mut at) = (out.len().saturating_add(part.most), part.from);
     let first = hash.next_time();
-    if let Some(first) = first {
-        out.extend_from_slice(&first.to_le_bytes());
-        if let Some(triples) = hash.timed().and_then(Timed::packed) {
-            put_string(out, triples.as_bytes(), compress);
-            return;
-        }
-    }
-    put_length(out, hash.len() as u64);
-    for (field, value, at) in hash.iter_timed() {
+    if at == 0 {
         if let Some(first) = first {
-            // Counted from the first one on; 0 for a field that stays.
-            put_length(out, at.map_or(0, |at| (at - first) as u64 + 1));
+            out.extend_from_slice(&first.to_le_bytes());
+            if let Some(triples) = hash.timed().and_then(Timed::packed) {
+                put_string(out, triples.as_bytes(), compress);
+                return None;
+            }
         }
-        put_item(out, field, compress);
-        put_item(out, value, compress);
+        put_length(out, hash.len() as u64);
+    }
+    loop {
+        at = hash.step(at, |field, value, time| {
+            if let Some(first) = first {
+                // Counted from the first one on; 0 for a field that stays.
+                put_length(out, time.map_or(0, |time| (time - first) as u64 + 1));
+            }
+            put_item(out, field, compress);
+            put_item(out, value, compress);
+        })?;
+        if out.len() >= end {
+            return Some(at);
+        }
     }
 }
 
 /// From the highest score down, as Redis does: its loader then always inserts at the head.
-fn put_sorted_set(out: &mut Vec<u8>, zset: &SortedSet, compress: bool) {
+fn put_sorted_set(out: &mut Vec<u8>, zset: &SortedSet, compress: bool, part: Part) -> Option<usize> {
     if let Some(pairs) = zset.packed() {
         put_string(out, pairs.as_bytes(), compress);
-        return;
+        return None;
     }
-    put_length(out, zset.len() as u64);
-    for (member, score) in zset.iter().rev() {
+    let end = out.len().saturating_add(part.most);
+    if part.from == 0 {
+        put_length(out, zset.len() as u64);
+    }
+    for (n, (member, score)) in zset.range(0..zset.len() - part.from).rev().enumerate() {
+        if n > 0 && out.len() >= end {
+            return Some(part.from + n);
+        }
         put_item(out, member, compress);
         out.extend_from_slice(&score.to_le_bytes());
     }
+    None
 }
 
 pub(super) fn put_item(out: &mut Vec<u8>, item: Item<'_>, compress: bool) {

@@ -32,7 +32,7 @@ mod source;
 mod stream;
 mod writer;
 
-pub use encode::{Meta, Options, encode_entry};
+pub use encode::{Meta, Options, encode_entry, encode_part};
 pub use error::{Error, Problem, Result};
 pub use pieces::{Fragment, Piece};
 pub use reader::{Entry, Reader, Record};

@@ -5,6 +5,7 @@ use super::checksum::crc64;
 use super::error::{Error, Problem};
 use super::source::Source;
 use super::{Options, VERSION_READ, VERSION_WRITTEN, decode, encode, value_type};
+use crate::keyspace::snapshot::Part;
 use crate::value::{Limits, Value, ValueRef};
 
 const FOOTER: usize = 2 + 8;
@@ -37,7 +38,7 @@ impl Refused {
 pub fn dump(out: &mut Vec<u8>, value: ValueRef<'_>, options: Options) {
     let start = out.len();
     out.push(encode::type_of(value));
-    encode::put_value(out, value, options);
+    encode::put_value(out, value, options, Part::WHOLE);
     // What only 7.4 reads says so.
     let version = if out[start] >= value_type::HASH_METADATA { VERSION_READ } else { VERSION_WRITTEN };
     seal(out, start, version);
@@ -46,7 +47,7 @@ pub fn dump(out: &mut Vec<u8>, value: ValueRef<'_>, options: Options) {
 /// Bytes that the value takes in a file, without its type and its key.
 pub fn body_len(value: ValueRef<'_>, compress: bool) -> usize {
     let mut body = Vec::new();
-    encode::put_value(&mut body, value, Options { compress });
+    encode::put_value(&mut body, value, Options { compress }, Part::WHOLE);
     body.len()
 }
 

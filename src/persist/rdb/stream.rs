@@ -12,6 +12,7 @@ use super::sink::{put_length, put_string};
 use super::source::Source;
 use super::value_type::{STREAM_LISTPACKS, STREAM_LISTPACKS_3};
 use crate::base::time::UnixMs;
+use crate::keyspace::snapshot::Part;
 use crate::value::stream::{Group, Pending};
 use crate::value::{Stream, StreamId};
 
@@ -20,10 +21,16 @@ const UNKNOWN: u64 = u64::MAX;
 /// The time of something that never happened.
 const NEVER: i64 = -1;
 
-pub(super) fn put(out: &mut Vec<u8>, stream: &Stream, compress: bool) {
-    let nodes = stream.nodes();
-    put_length(out, nodes.len() as u64);
-    for (first, listpack) in nodes {
+/// A part of the nodes, the last one with all that stands behind them; see [`super::encode_part`].
+pub(super) fn put(out: &mut Vec<u8>, stream: &Stream, compress: bool, part: Part) -> Option<usize> {
+    let (nodes, end) = (stream.nodes(), out.len().saturating_add(part.most));
+    if part.from == 0 {
+        put_length(out, nodes.len() as u64);
+    }
+    for (n, (first, listpack)) in nodes.enumerate().skip(part.from) {
+        if n > part.from && out.len() >= end {
+            return Some(n);
+        }
         put_string(out, &first.to_bytes(), false);
         put_string(out, listpack.as_bytes(), compress);
     }
@@ -37,6 +44,7 @@ pub(super) fn put(out: &mut Vec<u8>, stream: &Stream, compress: bool) {
         put_string(out, name, compress);
         put_group(out, group, compress);
     }
+    None
 }
 
 fn put_id(out: &mut Vec<u8>, id: StreamId) {

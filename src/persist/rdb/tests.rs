@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::rng::Rng;
+use crate::keyspace::snapshot::Part;
 use crate::value::digest::Digest;
 use crate::value::stream::Pending;
 use crate::value::{Hash, Limits, List, Set, SortedSet, Stream, StreamId, Value};
@@ -207,6 +208,46 @@ fn sample_file() -> Vec<u8> {
         w.entries(&block).unwrap();
     }
     w.finish().unwrap()
+}
+
+/// However small they are, and with the value in another place of memory each time.
+#[test]
+fn the_parts_of_a_record_make_up_the_record() {
+    let names: Vec<String> = (0..20_000).map(|n| format!("element {n}")).collect();
+    let mut timed = Hash::new();
+    for (n, name) in names.iter().enumerate() {
+        timed.set(name.as_bytes(), b"v", &Limits::default());
+        let at = (n % 3 == 0).then_some(1_999_999_999_000 + n as i64);
+        timed.set_time(name.as_bytes(), at, &Limits::default());
+    }
+    let mut values = samples();
+    values.extend([
+        ("many: list", list(&names)),
+        ("many: set", set(&names)),
+        ("many: hash", hash(&names.iter().map(|name| (name, name)).collect::<Vec<_>>())),
+        ("many: zset", zset(&names.iter().map(|name| (name, name.len() as f64)).collect::<Vec<_>>())),
+        ("many: timed", Value::Hash(Box::new(timed))),
+        ("many: stream", stream(20_000)),
+    ]);
+    let meta = Meta { expire: Some(1 << 41), idle_s: Some(5), freq: Some(1) };
+    for (name, value) in values {
+        let mut whole = vec![];
+        encode_entry(&mut whole, name.as_bytes(), value.as_ref(), &meta, Options::default());
+        for most in [1, 100, 4096] {
+            let (mut out, mut from, mut parts, mut longest) = (vec![], Some(0), 0, 0);
+            while let Some(at) = from {
+                let (begin, part) = (out.len(), Part { from: at, most });
+                from =
+                    encode_part(&mut out, name.as_bytes(), value.as_ref(), &meta, Options::default(), part);
+                parts += 1;
+                longest = longest.max(out.len() - begin);
+            }
+            assert!(out == whole, "{name} in {parts} parts");
+            if name.starts_with("many") {
+                assert!(parts >= 3 && longest < whole.len() / 2, "{name}: {parts} parts up to {longest}");
+            }
+        }
+    }
 }
 
 fn read_all(file: &[u8]) -> Result<Vec<Record>> {

@@ -234,6 +234,7 @@ fn readwrite(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn cluster_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    clustered(ctx)?;
     help(ctx.reply, "cluster", CLUSTER);
     DONE
 }

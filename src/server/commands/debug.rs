@@ -70,7 +70,7 @@ const WORDS: &[Word] = &[
     word(
         "disk-fault",
         (1, 3),
-        "<open|write|sync|rename> <part-of-name> <ENOSPC|EROFS|EIO|SHORT|SLOW-milliseconds> | OFF",
+        "<open|write|sync|rename|remove> <part-of-name> <ENOSPC|EROFS|EIO|SHORT|SLOW-milliseconds> | OFF",
         disk_fault,
         "Lets this step fail, or take long, for files of such names. OFF: the disk is good again.",
     ),
@@ -402,6 +402,7 @@ fn fault_of(step: &[u8], trouble: &[u8]) -> Option<(Step, Trouble)> {
         b"write" => Step::Write,
         b"sync" => Step::Sync,
         b"rename" => Step::Rename,
+        b"remove" => Step::Remove,
         _ => return None,
     };
     let trouble = match trouble.to_ascii_lowercase().as_slice() {

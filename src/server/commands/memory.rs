@@ -56,8 +56,8 @@ fn memory_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 
 /// Values know what they take, so nothing is sampled: the option is checked for form.
 fn usage(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (options, []) = args[3..].as_chunks::<2>() else { return Err(CommandError::Syntax) };
-    for [word, count] in options {
+    for option in args[3..].chunks(2) {
+        let &[word, count] = option else { return Err(CommandError::Syntax) };
         if !is(word, "samples") || int(count)? < 0 {
             return Err(CommandError::Syntax);
         }

@@ -5,15 +5,17 @@ use std::sync::atomic::Ordering;
 use crate::acl::category;
 use crate::command::server::flush_all;
 use crate::command::spec::{Command, Group::Server, flags::*};
-use crate::command::{CommandError, Ctx, DONE, Result, is};
+use crate::command::{CommandError, Ctx, DONE, Outcome, Result, is};
+use crate::resp::Reply;
 use crate::server::commands::node;
 use crate::server::disk::aof::{self, Rewriting};
 use crate::server::disk::rdb_file;
+use crate::server::net::mailbox::Mail;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("save", 1, Server, save)
         .complexity("O(N)")
-        .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI | READS_COUNTERS)
+        .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI | LOCK_ALL | READS_COUNTERS)
         .doc("1.0.0", "", "Saves the data to disk while the connection waits."),
     Command::new("bgsave", -1, Server, bgsave)
         .complexity("O(1)")
@@ -43,16 +45,22 @@ const RUNNING: CommandError = CommandError::text("ERR Background save already in
 /// The log says why.
 const FAILED: CommandError = CommandError::text("ERR");
 
+/// The client waits, and nobody else does.
 fn save(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let node = node(ctx);
     if node.save.is_running() {
         return Err(RUNNING);
     }
-    if !rdb_file::save_now(node) {
-        return Err(FAILED);
-    }
-    ctx.reply.ok();
-    DONE
+    let (worker, token, client) = (ctx.client.worker, ctx.client.token, ctx.client.id);
+    let started = rdb_file::save_aside(node, ctx.db.locked(), move |node, result| {
+        let mut reply = Reply::new();
+        match result {
+            Ok(()) => reply.ok(),
+            Err(_) => reply.error(&FAILED.to_string()),
+        }
+        node.send(worker, Mail::Resume { token, client, reply, written_to: 0 });
+    });
+    if started { Ok(Outcome::Suspended) } else { Err(FAILED) }
 }
 
 fn bgsave(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

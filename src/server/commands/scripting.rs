@@ -213,14 +213,14 @@ fn script_load(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let store = store(ctx);
     let engine = engine(store)?;
     let known = store.script(script::sha1_hex(args[2]).as_bytes()).is_some();
-    let script = store.keep(args[2], true)?;
-    if let Err(text) = engine.compile(store, &script) {
+    let script = engine.keep(store, args[2], true)?;
+    if let Err(text) = engine.compile(&script) {
         if !known {
-            store.forget(&script);
+            store.forget(&script.script);
         }
         return Err(CommandError::owned(text));
     }
-    ctx.reply.bulk_str(&script.sha);
+    ctx.reply.bulk_str(&script.script.sha);
     DONE
 }
 

@@ -72,7 +72,7 @@ impl Options {
             return Err(CommandError::text("ERR OPTIN and OPTOUT are not compatible with BCAST"));
         }
         if self.opt_in && self.opt_out {
-            return Err(CommandError::text("ERR You can't use both OPTIN mode and OPTOUT mode"));
+            return Err(CommandError::text("ERR You can't specify both OPTIN mode and OPTOUT mode"));
         }
         let switched = |before: &Tracks| match before.caching {
             Caching::All => false,
@@ -84,14 +84,16 @@ impl Options {
                 "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.",
             ));
         }
-        let all: Vec<&Vec<u8>> = before.iter().flat_map(|b| &b.prefixes).chain(&self.prefixes).collect();
-        for (at, new) in all.iter().enumerate() {
-            let is_new = at >= all.len() - self.prefixes.len();
-            let met = all[..at].iter().find(|old| old.starts_with(new) || new.starts_with(old));
-            if let (true, Some(old)) = (is_new, met) {
-                let [new, old] = [new, old].map(|prefix| String::from_utf8_lossy(prefix));
+        for (at, new) in self.prefixes.iter().enumerate() {
+            let overlaps = |other: &&Vec<u8>| other.starts_with(new) || new.starts_with(other);
+            let existing = before.and_then(|before| before.prefixes.iter().find(overlaps));
+            let provided = || self.prefixes[at + 1..].iter().find(overlaps);
+            let met =
+                existing.map(|old| ("an existing", old)).or_else(|| Some(("another provided", provided()?)));
+            if let Some((which, other)) = met {
+                let [new, other] = [new, other].map(|prefix| String::from_utf8_lossy(prefix));
                 return Err(CommandError::owned(format!(
-                    "ERR Prefix '{new}' overlaps with an existing prefix '{old}'. Prefixes for a single client must not overlap."
+                    "ERR Prefix '{new}' overlaps with {which} prefix '{other}'. Prefixes for a single client must not overlap."
                 )));
             }
         }
@@ -115,10 +117,11 @@ pub fn tracking(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         options.check(before)?;
         let mut prefixes = before.map(|before| before.prefixes.clone()).unwrap_or_default();
         let caching = options.caching();
-        prefixes.extend(options.prefixes);
-        if options.broadcasts && prefixes.is_empty() {
-            prefixes.push(Vec::new());
-        }
+        // Without a prefix every key is meant, also beside those that are there.
+        let everything = (options.broadcasts && options.prefixes.is_empty()).then(Vec::new);
+        prefixes.extend(options.prefixes.into_iter().chain(everything));
+        prefixes.sort();
+        prefixes.dedup();
         ctx.client.tracks = Some(Box::new(Tracks {
             redirect: options.redirect,
             broadcasts: options.broadcasts,

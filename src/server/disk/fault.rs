@@ -17,6 +17,7 @@ pub enum Step {
     Write,
     Sync,
     Rename,
+    Remove,
 }
 
 /// What goes wrong with it.

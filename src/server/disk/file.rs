@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use super::fault::{Step, check};
@@ -49,6 +50,16 @@ impl DiskFile {
         self.file.set_len(bytes)
     }
 
+    /// Sets blocks aside for bytes behind its end; its size stays.
+    pub fn reserve(&self, from: u64, bytes: u64) -> io::Result<()> {
+        let (from, bytes) = (from as libc::off_t, bytes as libc::off_t);
+        // SAFETY: a plain call on a descriptor that is open.
+        match unsafe { libc::fallocate(self.file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, from, bytes) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Its bytes.
     pub fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
@@ -84,6 +95,12 @@ fn name_of(path: &Path) -> Box<str> {
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     check(Step::Rename, &name_of(to), 0)?;
     fs::rename(from, to)
+}
+
+/// Removes a file.
+pub fn remove(path: &Path) -> io::Result<()> {
+    check(Step::Remove, &name_of(path), 0)?;
+    fs::remove_file(path)
 }
 
 /// Puts the name of a file on the disk.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ use crate::server::disk::file::DiskFile;
 use crate::server::disk::replace::Replacement;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::affinity;
+use crate::server::process::clock::now_ns;
 use crate::server::process::os_error::words;
 
 /// Bytes after which a save asks the disk to begin writing, so that the final fsync is short.
@@ -191,17 +192,21 @@ fn encoder(node: &Node, config: &Config, form: Form, done: &Arc<AtomicU64>) -> A
     let ks = Arc::clone(&node.shared.keyspace);
     let done = Arc::clone(done);
     if form == Form::Commands {
-        return Arc::new(move |entry, out: &mut Vec<u8>| {
+        return Arc::new(move |entry, _, out: &mut Vec<u8>| {
             done.fetch_add(1, Ordering::Relaxed);
             aof::encode::encode_entry(out, entry.key(), entry.value(), entry.expire());
+            None
         });
     }
-    Arc::new(move |entry, out: &mut Vec<u8>| {
-        done.fetch_add(1, Ordering::Relaxed);
+    Arc::new(move |entry, part, out: &mut Vec<u8>| {
         let idle_s = policy.is_lru().then(|| u64::from(ks.usage.idle_seconds(entry.access())));
         let freq = policy.is_lfu().then(|| ks.usage.frequency(entry.access()));
         let meta = Meta { expire: entry.expire(), idle_s, freq };
-        rdb::encode_entry(out, entry.key(), entry.value(), &meta, options);
+        let next = rdb::encode_part(out, entry.key(), entry.value(), &meta, options, part);
+        if next.is_none() {
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+        next
     })
 }
 
@@ -333,21 +338,39 @@ impl Write for PacedFile<'_> {
     }
 }
 
-/// Writes a dump to `path`: to a temporary file beside it, synced, then renamed. `go_on` is asked before each of
+/// Writes the data file: to a temporary file beside it, synced, then renamed. `go_on` is asked before each of
 /// these steps; it holds what it returns until the file has its name.
 pub fn write_file<G>(
+    node: &Node,
     dump: Dump,
-    path: &Path,
+    config: &Config,
+    go_on: impl Fn() -> io::Result<G>,
+) -> io::Result<()> {
+    let new = Replacement::create(&path(config), format!("{}{}.rdb", temporary_prefix(), dump.number))?;
+    match write_and_sync(dump, new.file(), config, (node.shared.memory.used)(), go_on) {
+        Ok(_guard) => new.finish(),
+        Err(e) => {
+            let began = now_ns();
+            drop(new);
+            if e.kind() == GIVEN_UP {
+                node.note_event("rdb-unlink-temp-file", now_ns().wrapping_sub(began));
+            }
+            Err(e)
+        }
+    }
+}
+
+fn write_and_sync<G>(
+    dump: Dump,
+    file: &DiskFile,
     config: &Config,
     used_memory: u64,
     go_on: impl Fn() -> io::Result<G>,
-) -> io::Result<()> {
-    let new = Replacement::create(path, format!("{}{}.rdb", temporary_prefix(), dump.number))?;
-    let file = PacedFile::new(new.file(), config.rdb_save_incremental_fsync);
-    dump.write(file, config.rdbchecksum, used_memory, || go_on().map(drop))?;
-    new.file().sync_all()?;
-    let _guard = go_on()?;
-    new.finish()
+) -> io::Result<G> {
+    let paced = PacedFile::new(file, config.rdb_save_incremental_fsync);
+    dump.write(paced, config.rdbchecksum, used_memory, || go_on().map(drop))?;
+    file.sync_all()?;
+    go_on()
 }
 
 /// How the names of this process's temporary files begin.
@@ -390,23 +413,34 @@ fn begin_save(node: &Node, locked: &Locked<'_>) -> Option<Dump> {
     Some(dump)
 }
 
-/// Starts a save on a thread of its own. All shards are locked. False when one is under way.
+/// Starts BGSAVE. All shards are locked. False when a save is under way.
 pub fn save_in_background(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
+    let started = save_aside(node, locked, |_, result| match result {
+        Ok(()) => tracing::info!("Background saving terminated with success"),
+        Err(e) if e.kind() == GIVEN_UP => tracing::warn!("Background saving terminated: {e}"),
+        Err(_) => tracing::warn!("Background saving error"),
+    });
+    if started {
+        tracing::info!("Background saving started by pid {}", std::process::id());
+    }
+    started
+}
+
+/// Saves on a thread of its own, and calls `then` there with what came of it. All shards are locked. False when a save
+/// is under way.
+pub fn save_aside(
+    node: &Arc<Node>,
+    locked: &Locked<'_>,
+    then: impl FnOnce(&Node, io::Result<()>) + Send + 'static,
+) -> bool {
     let Some(dump) = begin_save(node, locked) else { return false };
     let for_thread = Arc::clone(node);
     let started = std::thread::Builder::new().name("save".into()).spawn(move || {
         affinity::bind_or_warn("bgsave-cpulist", &for_thread.config.load().bgsave_cpulist);
-        match run_save(&for_thread, dump) {
-            Ok(()) => tracing::info!("Background saving terminated with success"),
-            Err(e) if e.kind() == GIVEN_UP => tracing::warn!("Background saving terminated: {e}"),
-            Err(_) => tracing::warn!("Background saving error"),
-        }
+        then(&for_thread, run_save(&for_thread, dump));
     });
     match started {
-        Ok(_) => {
-            tracing::info!("Background saving started by pid {}", std::process::id());
-            true
-        }
+        Ok(_) => true,
         Err(e) => {
             tracing::warn!("Can't save in background: {}", words(&e));
             node.save.running_since_ms.store(0, Ordering::Release);
@@ -436,8 +470,7 @@ fn run_save(node: &Node, dump: Dump) -> io::Result<()> {
 /// Writes the data file, and notes how that ended. `go_on`: see [`write_file`].
 fn save_to_file<G>(node: &Node, dump: Dump, go_on: impl Fn() -> io::Result<G>) -> io::Result<()> {
     let (config, state, dirty) = (node.config.load_full(), &node.save, dump.dirty);
-    let used = (node.shared.memory.used)();
-    let result = write_file(dump, &path(&config), &config, used, go_on);
+    let result = write_file(node, dump, &config, go_on);
     match &result {
         Ok(()) => {
             tracing::info!("DB saved on disk");

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file::{DiskFile, rename, sync_folder};
+use super::file::{DiskFile, remove, rename, sync_folder};
 
 /// A file that is written beside another and takes its name at the end. Dropped before that, it goes.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Drop for Replacement {
     fn drop(&mut self) {
         if self.file.is_some() {
             // What is left of the attempt is of no use to anybody.
-            let _ = fs::remove_file(&self.temporary);
+            let _ = remove(&self.temporary);
         }
     }
 }

@@ -34,6 +34,14 @@ pub(super) struct Item {
     pub what: What,
 }
 
+impl Item {
+    /// Whether both call the same command.
+    #[inline]
+    fn is_like(&self, next: &Self) -> bool {
+        matches!((&self.what, &next.what), (What::Command(own, _), What::Command(other, _)) if own == other)
+    }
+}
+
 pub(super) enum What {
     /// The id of a command, and the hash of its key if it has exactly one.
     Command(usize, Option<Hashed>),
@@ -61,6 +69,14 @@ impl Batch<'_> {
         self.argv.clear();
         self.keys.clear();
     }
+
+    /// Its memory, for a batch of other input.
+    fn emptied<'b>(mut self) -> Batch<'b> {
+        self.clear();
+        // Collected in place: no argument is left that could be borrowed for too short.
+        let argv = self.argv.into_iter().map(|_| -> &'b [u8] { &[] }).collect();
+        Batch { items: self.items, argv, keys: self.keys }
+    }
 }
 
 impl Worker {
@@ -70,7 +86,7 @@ impl Worker {
         let max_bulk = config.proto_max_bulk_len as usize;
         drop(config);
         let now = unix_ms();
-        let mut batch = Batch::default();
+        let mut batch = std::mem::take(&mut self.batch).emptied();
         let mut at = 0;
         // Inputs are read while the segments' other fields change. Few segments have their own.
         let owned: Vec<(usize, Vec<u8>)> =
@@ -113,6 +129,7 @@ impl Worker {
             prefetch(&batch.keys);
             self.run_batch(&batch, segments, now);
         }
+        self.batch = batch.emptied();
         for (i, own) in owned {
             segments[i].own = Some(own);
         }
@@ -213,7 +230,8 @@ impl Worker {
                 s.reply.start = reply.len();
                 reply.begin(self.room_for(&c));
             }
-            for item in items {
+            for (i, item) in items.iter().enumerate() {
+                self.executor.expect_alike(items.get(i + 1).is_some_and(|next| item.is_like(next)));
                 if self.runs_later(item, &batch.argv[item.argv.clone()], &c) {
                     self.scripts.wait(s.token);
                     s.stopped = true;
@@ -231,6 +249,7 @@ impl Worker {
             s.reply.end = reply.len();
             self.connections[s.token] = Some(c);
         }
+        self.executor.end_batch();
         self.reply = reply;
     }
 

@@ -44,6 +44,7 @@ mod segment;
 mod shaking;
 mod waiting;
 
+use batch::Batch;
 use deadlines::{Deadlines, Kind};
 use held::Held;
 use scripts::Scripts;
@@ -75,7 +76,8 @@ pub struct Worker {
     pub poll: Poll,
     /// Where other threads leave messages for it.
     pub mailbox: Arc<Mailbox>,
-    executor: Executor,
+    /// Boxed, because it changes places with another for each script.
+    executor: Box<Executor>,
     scripts: Scripts,
     connections: Vec<Option<Box<Connection>>>,
     free: Vec<usize>,
@@ -89,8 +91,9 @@ pub struct Worker {
     reply_capacity: usize,
     /// Room for the input of a round.
     gathered: Vec<u8>,
-    /// Kept for its allocation.
+    /// Kept for their allocation.
     segments: Vec<Segment>,
+    batch: Batch<'static>,
     last_second: u64,
     last_ms: UnixMs,
     next_expiry_ms: UnixMs,
@@ -182,22 +185,18 @@ impl Worker {
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
         let executor = |seed| {
             let node_of_commands = Box::new(Arc::clone(&node));
-            Executor::new(
-                node.shared,
-                node_of_commands,
-                Arc::clone(&node.counters.commands[index]),
-                seed,
-                now_ns,
-            )
+            let stats = Arc::clone(&node.counters.commands[index]);
+            Box::new(Executor::new(node.shared, node_of_commands, stats, seed, now_ns))
         };
         let (executor, spare) = (executor(seed), executor(seed.rotate_left(32)));
+        let scripts = Scripts::new(spare, Arc::clone(&node));
         Self {
             index,
             node,
             poll,
             mailbox,
             executor,
-            scripts: Scripts::new(spare),
+            scripts,
             connections: Vec::new(),
             free: Vec::new(),
             held: BTreeSet::new(),
@@ -207,6 +206,7 @@ impl Worker {
             reply_capacity: 0,
             gathered: vec![0; GATHER_SIZE],
             segments: Vec::new(),
+            batch: Batch::default(),
             last_second: 0,
             last_ms: 0,
             next_expiry_ms: 0,

@@ -19,6 +19,7 @@ use crate::keyspace::Hashed;
 use crate::resp::Reply;
 use crate::server::net::connection::Connection;
 use crate::server::net::mailbox::Mail;
+use crate::server::node::Node;
 use crate::server::worker::batch::{Irregular, Item, What};
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{NodeHost, READ_SIZE, Worker};
@@ -30,6 +31,8 @@ const ROOM: usize = 4 * READ_SIZE;
 pub(super) struct Scripts {
     /// Places of connections whose next command runs one.
     waiting: VecDeque<usize>,
+    /// Places of connections whose last command ran one: what came now was not looked at.
+    unseen: VecDeque<usize>,
     /// Whether it is the turn of one of them.
     turn: bool,
     /// The place of the connection whose command runs.
@@ -43,13 +46,16 @@ pub(super) struct Scripts {
     /// Mail that must wait until it has run.
     mail: Vec<Mail>,
     /// For the others, while it runs.
-    spare: Option<Executor>,
+    spare: Option<Box<Executor>>,
+    /// To be lent to the host of a script. To count a reference each time would cost workers a cache line that all share.
+    node: Option<Arc<Node>>,
 }
 
 impl Scripts {
-    pub fn new(spare: Executor) -> Self {
+    pub fn new(spare: Box<Executor>, node: Arc<Node>) -> Self {
         Self {
             waiting: VecDeque::new(),
+            unseen: VecDeque::new(),
             turn: false,
             running: None,
             long: false,
@@ -57,7 +63,18 @@ impl Scripts {
             closed: false,
             mail: Vec::new(),
             spare: Some(spare),
+            node: Some(node),
         }
+    }
+
+    /// Lets a connection wait for its turn that most likely wants to run a further script. To look at its input first
+    /// would be to parse it twice. While a script runs this must not be done: then others are served at once.
+    pub fn wait_unseen(&mut self, token: usize) -> bool {
+        let free = self.running.is_none();
+        if free {
+            self.unseen.push_back(token);
+        }
+        free
     }
 
     /// Lets a connection wait for its turn.
@@ -112,7 +129,7 @@ impl Worker {
 
     /// Runs what connections have sent from their first script on.
     pub(super) fn run_scripts(&mut self) {
-        while let Some(token) = self.scripts.waiting.pop_front() {
+        while let Some(token) = self.scripts.waiting.pop_front().or_else(|| self.scripts.unseen.pop_front()) {
             if self.connections[token].as_ref().is_none_or(|c| c.hold.is_some()) {
                 continue;
             }
@@ -133,9 +150,9 @@ impl Worker {
         now: UnixMs,
         reply: &mut Reply,
     ) -> After {
-        let node = Arc::clone(&self.node);
         let token = c.client.token;
         let spare = self.scripts.spare.take().expect("one script runs at a time");
+        let node = self.scripts.node.take().expect("as for the spare");
         let mut executor = std::mem::replace(&mut self.executor, spare);
         self.scripts.running = Some(token);
         self.scripts.long = false;
@@ -143,6 +160,7 @@ impl Worker {
         let mut host = NodeHost { node: &node, worker: Some(self) };
         let after = executor.execute(&mut host, &mut c.client, id, args, hashed, now, reply);
         self.scripts.spare = Some(std::mem::replace(&mut self.executor, executor));
+        self.scripts.node = Some(node);
         self.scripts.running = None;
         if std::mem::take(&mut self.scripts.served) {
             c.read_closed |= std::mem::take(&mut self.scripts.closed);
@@ -178,6 +196,12 @@ impl Worker {
             }
         }
         self.read_mail();
+        // Some of them may want something else.
+        for token in std::mem::take(&mut self.scripts.unseen) {
+            if self.connections[token].as_ref().is_some_and(|c| c.hold.is_none()) {
+                self.go_on(token);
+            }
+        }
         // They are told that a script runs, once that is due.
         let waiting = if long { std::mem::take(&mut self.scripts.waiting) } else { VecDeque::new() };
         for token in waiting {

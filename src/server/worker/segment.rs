@@ -154,6 +154,13 @@ impl Worker {
                         c.note_usage(&self.node.clients, self.last_second);
                         continue;
                     }
+                    if !large
+                        && self.executor.runs_scripts(c.entry.last_command.load(Ordering::Relaxed))
+                        && self.scripts.wait_unseen(token)
+                    {
+                        c.input.extend_from_slice(&gathered[used + kept..used + kept + n]);
+                        continue;
+                    }
                     let own = large.then(|| std::mem::take(&mut c.input));
                     let range = used..used + kept + n;
                     if own.is_none() {

@@ -2,6 +2,9 @@
 "use strict";
 
 const assert = require("node:assert/strict");
+const { execFileSync } = require("node:child_process");
+const fs = require("node:fs");
+const path = require("node:path");
 
 const rig = JSON.parse(process.env.RIG);
 const LONGEST_MS = 60_000;
@@ -58,4 +61,17 @@ function kill(nodes, port) {
   process.kill(nodes.find((node) => node.port === Number(port)).pid, "SIGKILL");
 }
 
-module.exports = { assert, rig, sleep, until, main, kill };
+// What a client over TLS shows, and whom it believes.
+function shown() {
+  const read = (name) => fs.readFileSync(path.join(rig.secured.folder, name));
+  return { ca: read("ca.crt"), cert: read("client.crt"), key: read("client.key") };
+}
+
+// Has the sentinels over TLS put another primary in the place of theirs, if they can by now; only the rig's own user may.
+function switchOver() {
+  const port = rig.secured.admin;
+  const said = execFileSync("redis-cli", ["-p", `${port}`, "SENTINEL", "FAILOVER", rig.secured.name], { encoding: "utf8" });
+  return said.trim() === "OK";
+}
+
+module.exports = { assert, rig, shown, switchOver, sleep, until, main, kill };

@@ -1,8 +1,9 @@
-// ioredis against a node in both protocols, a cluster that loses a primary, and sentinels that switch.
+// ioredis against a node in both protocols, a cluster that loses a primary, sentinels that switch, and all three of them
+// over TLS with certificates of clients and with users.
 "use strict";
 
 const Redis = require("ioredis");
-const { assert, rig, until, main, kill } = require("./check");
+const { assert, rig, shown, switchOver, until, main, kill } = require("./check");
 
 const LOOPBACK = "127.0.0.1";
 const open = new Set();
@@ -291,6 +292,63 @@ async function sentinelIsFollowed() {
   await until("the reader follows", async () => (await reader.get("k")) === "w");
 }
 
+const app = () => ({ tls: shown(), username: "app", password: rig.secured.password });
+
+// The client is whom it says, and may do what that user may.
+async function isTheApp(r) {
+  assert.equal(await r.set("app:{k}", "v"), "OK");
+  assert.equal(await r.get("app:{k}"), "v");
+  await assert.rejects(r.get("other:{k}"), /NOPERM/);
+  await assert.rejects(r.config("GET", "port"), /NOPERM/);
+  assert.deepEqual(await r.multi().set("app:{k}n", 1).incr("app:{k}n").exec(), [[null, "OK"], [null, 2]]);
+}
+
+async function overTls() {
+  const r = kept(new Redis({ host: LOOPBACK, port: rig.secured.node, ...app() }));
+  assert.equal(await r.call("ACL", "WHOAMI"), "app");
+  await isTheApp(r);
+  const big = "x".repeat(2_000_000);
+  await r.set("app:big", big);
+  assert.equal(await r.get("app:big"), big);
+  const { cert, key, ...stranger } = shown();
+  const other = kept(new Redis({ host: LOOPBACK, port: rig.secured.node, tls: stranger, retryStrategy: null }));
+  await assert.rejects(other.ping(), "a client without a certificate was served");
+}
+
+async function clusterOverTls() {
+  const nodes = rig.secured.cluster.map((port) => ({ host: LOOPBACK, port }));
+  const c = kept(new Redis.Cluster(nodes, { redisOptions: app(), slotsRefreshTimeout: 5000 }));
+  await isTheApp(c);
+  const all = Array.from({ length: 500 }, (_, i) => i);
+  await Promise.all(all.map((i) => c.set(`app:${i}`, i)));
+  assert.deepEqual(await Promise.all(all.map((i) => c.get(`app:${i}`))), all.map(String));
+  const ports = c.nodes("master").map((n) => n.options.port);
+  assert.deepEqual(ports.sort(), [...rig.secured.cluster].sort(), "it is sent to ports that speak TLS");
+}
+
+async function sentinelsOverTls() {
+  const { secured } = rig;
+  const who = { tls: shown(), username: "guard", password: secured.password };
+  const guard = kept(new Redis({ host: LOOPBACK, port: secured.guards[0], ...who }));
+  const primary = async () => (await guard.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", secured.name))[1];
+  const r = kept(new Redis({
+    sentinels: secured.guards.map((port) => ({ host: LOOPBACK, port })),
+    name: secured.name,
+    sentinelUsername: "guard",
+    sentinelPassword: secured.password,
+    sentinelTLS: shown(),
+    enableTLSForSentinelMode: true,
+    sentinelRetryStrategy: () => 100,
+    ...app(),
+  }));
+  await isTheApp(r);
+  const old = await primary();
+  await assert.rejects(guard.call("SENTINEL", "FAILOVER", secured.name), /NOPERM/);
+  await until("the sentinels begin", switchOver);
+  await until("another one is the primary", async () => (await primary()) !== old);
+  await until("the client follows", async () => (await r.set("app:k", "w")) === "OK" && `${r.stream.remotePort}` !== old);
+}
+
 main("ioredis", require("ioredis/package.json").version, [
   ["types in RESP2", () => withNode({ protocol: 2 }, types)],
   ["types in RESP3", () => withNode({ protocol: 3 }, types)],
@@ -305,4 +363,7 @@ main("ioredis", require("ioredis/package.json").version, [
   ["pub/sub in a cluster", clusterPubsub],
   ["a cluster that loses a primary", clusterLosesAPrimary],
   ["sentinels that switch", sentinelIsFollowed],
+  ["a user over TLS", overTls],
+  ["a user in a cluster over TLS", clusterOverTls],
+  ["users of sentinels over TLS that switch", sentinelsOverTls],
 ]);

@@ -1,10 +1,11 @@
-// node-redis against a node in both protocols, a cluster that loses a primary, and sentinels that switch.
+// node-redis against a node in both protocols, a cluster that loses a primary, sentinels that switch, and all three of them
+// over TLS with certificates of clients and with users.
 "use strict";
 
 const {
   createClient, createClientPool, createCluster, createSentinel, defineScript, BasicClientSideCache,
 } = require("redis");
-const { assert, rig, until, main, kill } = require("./check");
+const { assert, rig, shown, switchOver, until, main, kill } = require("./check");
 
 const LOOPBACK = "127.0.0.1";
 
@@ -250,6 +251,71 @@ async function sentinelIsFollowed() {
   }
 }
 
+const as = (username) => ({ socket: { tls: true, ...shown() }, username, password: rig.secured.password });
+
+// The client is whom it says, and may do what that user may.
+async function isTheApp(r) {
+  assert.equal(await r.set("app:{k}", "v"), "OK");
+  await until("it is read", async () => (await r.get("app:{k}")) === "v");
+  await assert.rejects(r.get("other:{k}"), /NOPERM/);
+  assert.deepEqual(await r.multi().set("app:{k}n", "1").incr("app:{k}n").exec(), ["OK", 2]);
+}
+
+async function overTls() {
+  const { socket, ...user } = as("app");
+  const at = { ...socket, host: LOOPBACK, port: rig.secured.node };
+  const r = await connected(createClient({ socket: at, ...user }));
+  assert.equal(await r.aclWhoAmI(), "app");
+  await isTheApp(r);
+  await assert.rejects(r.configGet("port"), /NOPERM/);
+  const big = "x".repeat(2_000_000);
+  await r.set("app:big", big);
+  assert.equal(await r.get("app:big"), big);
+  r.destroy();
+  const stranger = createClient({ socket: { ...at, cert: undefined, key: undefined, reconnectStrategy: false } });
+  stranger.on("error", () => {});
+  await assert.rejects(stranger.connect().then(() => stranger.ping()), "a client without a certificate was served");
+}
+
+async function clusterOverTls() {
+  const c = await connected(createCluster({
+    rootNodes: rig.secured.cluster.map((port) => ({ socket: { host: LOOPBACK, port } })),
+    defaults: as("app"),
+  }));
+  try {
+    await isTheApp(c);
+    const all = Array.from({ length: 500 }, (_, i) => i);
+    await Promise.all(all.map((i) => c.set(`app:${i}`, String(i))));
+    assert.deepEqual(await Promise.all(all.map((i) => c.get(`app:${i}`))), all.map(String));
+    const ports = c.masters.map((master) => master.port);
+    assert.deepEqual(ports.sort(), [...rig.secured.cluster].sort(), "it is sent to ports that speak TLS");
+  } finally {
+    c.destroy();
+  }
+}
+
+async function sentinelsOverTls() {
+  const { secured } = rig;
+  const s = await connected(createSentinel({
+    name: secured.name,
+    sentinelRootNodes: secured.guards.map((port) => ({ host: LOOPBACK, port })),
+    sentinelClientOptions: as("guard"),
+    nodeClientOptions: as("app"),
+    scanInterval: 200,
+    maxCommandRediscovers: 100,
+    passthroughClientErrorEvents: false,
+  }));
+  try {
+    await isTheApp(s);
+    const old = s.getMasterNode().port;
+    await until("the sentinels begin", switchOver);
+    await until("the client follows", async () =>
+      (await s.set("app:k", "w")) === "OK" && s.getMasterNode().port !== old);
+  } finally {
+    s.destroy();
+  }
+}
+
 main("node-redis", require("redis/package.json").version, [
   ["types in RESP2", () => withNode({ RESP: 2 }, types)],
   ["types in RESP3", () => withNode({ RESP: 3 }, types)],
@@ -262,4 +328,7 @@ main("node-redis", require("redis/package.json").version, [
   ["a cluster", clusterWorkload],
   ["a cluster that loses a primary", clusterLosesAPrimary],
   ["sentinels that switch", sentinelIsFollowed],
+  ["a user over TLS", overTls],
+  ["a user in a cluster over TLS", clusterOverTls],
+  ["users of sentinels over TLS that switch", sentinelsOverTls],
 ]);

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::persist::aof::Manifest;
 use crate::server::disk::file::{DiskFile, rename, sync_folder};
 use crate::server::disk::replace::Replacement;
+use crate::server::process::clock::now_ns;
 use crate::server::process::os_error::words;
 
 /// What the manifest says, and where. Changes are on the disk before they are here.
@@ -128,12 +129,14 @@ impl Folder {
     }
 
     /// Makes a file that is complete and on the disk the base. `first`: the increments before are worthless, and the
-    /// temporary one is the next. `writes`: the last increment is the one that is written now.
-    pub fn replace_base(&mut self, new: &Path, rdb: bool, first: bool, writes: bool) -> io::Result<()> {
+    /// temporary one is the next. `writes`: the last increment is the one that is written now. Returns how many
+    /// nanoseconds it took to give the files their names.
+    pub fn replace_base(&mut self, new: &Path, rdb: bool, first: bool, writes: bool) -> io::Result<u64> {
         self.create()?;
         let mut manifest = self.manifest.clone();
         let name = manifest.new_base(&self.prefix, rdb);
         manifest.retire_increments(usize::from(writes && !first));
+        let began = now_ns();
         rename(new, &self.path(&name)).inspect_err(|e| {
             tracing::warn!(
                 "Error trying to rename the temporary AOF base file {} into {name}: {}",
@@ -143,6 +146,7 @@ impl Folder {
         })?;
         tracing::info!("Successfully renamed the temporary AOF base file {} into {name}", new.display());
         let mut renamed = None;
+        let mut renaming = now_ns().wrapping_sub(began);
         let persisted = (|| {
             if first {
                 let increment = manifest.new_increment(&self.prefix);
@@ -150,6 +154,7 @@ impl Folder {
                 rename(&self.temporary_increment(), &path)?;
                 tracing::info!("Successfully renamed the temporary AOF incr file into {increment}");
                 renamed = Some(path);
+                renaming = now_ns().wrapping_sub(began);
             }
             sync_folder(&self.path(&name))?;
             self.persist(manifest)
@@ -161,7 +166,7 @@ impl Folder {
                 let _ = rename(&path, &self.temporary_increment());
             }
         }
-        persisted
+        persisted.map(|()| renaming)
     }
 
     /// Deletes what nobody needs any more.

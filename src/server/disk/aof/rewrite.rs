@@ -161,7 +161,8 @@ fn rewrite(node: &Arc<Node>, dump: Dump, form: Form, after: After) -> io::Result
     tracing::info!("Background AOF rewrite terminated with success");
     let mut folder = aof.folder.lock();
     go_on()?;
-    folder.replace_base(&temporary.0, form == Form::AofBase, first, aof.is_on())?;
+    let renaming = folder.replace_base(&temporary.0, form == Form::AofBase, first, aof.is_on())?;
+    node.note_event("aof-rename", renaming);
     if !config.aof_disable_auto_gc {
         folder.delete_history();
     }

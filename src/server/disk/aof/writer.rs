@@ -19,6 +19,7 @@ use crate::config::choice::AppendFsync;
 use crate::keyspace::log::{Gone, Reader, Taken};
 use crate::persist::aof::timestamp;
 use crate::resp::request::write_command;
+use crate::server::disk::aof::gather::Gather;
 use crate::server::disk::aof::{Aof, rewrite};
 use crate::server::disk::file::DiskFile;
 use crate::server::node::{Node, unix_ms};
@@ -32,6 +33,8 @@ const BATCH: usize = 4 << 20;
 /// How often it looks after time when nothing is new, and after the log while something is.
 const IDLE: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(2);
+/// Under `always`, bytes for which blocks are set aside at once.
+const RESERVE: u64 = 4 << 20;
 /// `everysec` keeps from writing for so long while an fsync runs, which would hold up the write.
 const POSTPONE: Duration = Duration::from_secs(2);
 const EVERY_SECOND: Duration = Duration::from_secs(1);
@@ -99,6 +102,8 @@ struct Target {
     file: Arc<DiskFile>,
     /// Bytes of whole units in the file.
     size: u64,
+    /// Bytes for which the disk has set blocks aside.
+    reserved: u64,
     /// Must be selected before the next unit.
     select: Option<u16>,
     cuts: VecDeque<(u64, Option<u16>, Sender<io::Result<()>>)>,
@@ -131,6 +136,7 @@ pub(super) struct Writer {
     target: Option<Target>,
     trouble: Trouble,
     syncer: Syncer,
+    gather: Gather,
     last_sync: Instant,
     postponed_since: Option<Instant>,
     far_behind: bool,
@@ -162,6 +168,7 @@ pub(super) fn start(node: &Arc<Node>) -> io::Result<Arc<Bell>> {
             target: None,
             trouble: Trouble::None,
             syncer,
+            gather: Gather::default(),
             last_sync: Instant::now(),
             postponed_since: None,
             far_behind: false,
@@ -183,6 +190,7 @@ impl Writer {
                 self.obey(order);
             }
             self.note_synced();
+            self.gather();
             let more = self.write_some();
             self.sync();
             self.show();
@@ -225,6 +233,7 @@ impl Writer {
                     reader,
                     file: Arc::new(file),
                     size,
+                    reserved: size,
                     select: db,
                     cuts: VecDeque::new(),
                     whole,
@@ -261,6 +270,9 @@ impl Writer {
     }
 
     fn close(&mut self) {
+        if let Some(target) = &mut self.target {
+            target.release();
+        }
         // Replies that wait for it are let go with the reader.
         self.target = None;
         self.recover();
@@ -279,6 +291,20 @@ impl Writer {
             }
         }
         self.sync_now()
+    }
+
+    /// Under `always`, gives others the time to be covered by the same fsync.
+    fn gather(&mut self) {
+        let always = self.node.config.load().appendfsync == AppendFsync::Always;
+        let log = &self.node.shared.keyspace.log;
+        if always && self.target.as_ref().is_some_and(|target| target.reader.position() != log.end()) {
+            let sleep = |pause| {
+                let begun = Instant::now();
+                thread::sleep(pause);
+                begun.elapsed()
+            };
+            self.gather.wait(|| log.end(), sleep);
+        }
     }
 
     /// Writes a batch if now is the time for it; returns whether there is more.
@@ -336,8 +362,13 @@ impl Writer {
             return true;
         }
         let Some(target) = &mut self.target else { return false };
-        let stamps = self.node.config.load().aof_timestamp_enabled;
+        let config = self.node.config.load();
+        let (stamps, always) = (config.aof_timestamp_enabled, config.appendfsync == AppendFsync::Always);
+        drop(config);
         let began = now_ns();
+        if always {
+            target.reserve();
+        }
         let written = target.write(&taken, stamps);
         let nanos = now_ns().wrapping_sub(began);
         // What else kept the disk busy meanwhile.
@@ -424,8 +455,9 @@ impl Writer {
         let result = next.map(|(name, file)| {
             tracing::info!("Creating AOF incr file {name} on background rewrite");
             self.node.aof.other_size.fetch_add(target.size, Ordering::Relaxed);
+            target.release();
             (target.file, target.size, target.select) = (Arc::new(file), 0, db);
-            (target.unsynced, target.stamp) = (false, 0);
+            (target.reserved, target.unsynced, target.stamp) = (0, false, 0);
             if let Trouble::Sync { covered } = &mut self.trouble {
                 *covered = true;
             }
@@ -459,11 +491,14 @@ impl Writer {
         if target.unsynced {
             let began = now_ns();
             let synced = target.file.sync_data();
-            self.node.note_event("aof-fsync-always", now_ns().wrapping_sub(began));
+            let nanos = now_ns().wrapping_sub(began);
+            self.node.note_event("aof-fsync-always", nanos);
             if let Err(e) = synced {
                 self.sync_failed(&e);
                 return false;
             }
+            let end = self.node.shared.keyspace.log.end();
+            self.gather.note_fsync(Duration::from_nanos(nanos), target.reader.position(), end);
             target.unsynced = false;
             self.last_sync = Instant::now();
         }
@@ -555,6 +590,23 @@ impl Writer {
 }
 
 impl Target {
+    /// Has blocks set aside behind the end, so that an fsync need not note new ones each time. The size stays: whoever
+    /// reads the file meets nothing but commands.
+    fn reserve(&mut self) {
+        if self.size + RESERVE / 4 > self.reserved {
+            // Where that is not possible, blocks come as they are needed; only once is it asked for them.
+            let _ = self.file.reserve(self.size, RESERVE);
+            self.reserved = self.size + RESERVE;
+        }
+    }
+
+    /// Gives the blocks behind the end back.
+    fn release(&mut self) {
+        if self.reserved > self.size && self.file.truncate(self.size).is_ok() {
+            self.reserved = self.size;
+        }
+    }
+
     /// Appends whole units. On an error the file is as it was.
     fn write(&mut self, taken: &Taken, stamps: bool) -> io::Result<()> {
         if taken.pieces.is_empty() {
@@ -580,6 +632,8 @@ impl Target {
                     words(&e)
                 );
             }
+            // It gave back what was set aside.
+            self.reserved = self.size;
             return Err(e);
         }
         if stamps {

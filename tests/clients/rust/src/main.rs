@@ -1,5 +1,6 @@
-//! The `redis` crate against a node in both protocols, a cluster that loses a primary, and sentinels that switch.
-//! The servers are named in the variable RIG: see run.py.
+//! The `redis` crate against a node in both protocols, a cluster that loses a primary, sentinels that switch, and all
+//! three of them over TLS with certificates of clients and with users. The servers are named in the variable RIG: see
+//! run.py.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -7,9 +8,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use redis::cluster::{ClusterClient, ClusterConnection, cluster_pipe};
-use redis::sentinel::{SentinelClient, SentinelServerType};
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::streams::{StreamRangeReply, StreamReadOptions, StreamReadReply};
-use redis::{Client, Commands, Connection, ErrorKind, PushKind, RedisResult, Script, ServerErrorKind, pipe};
+use redis::{
+    Client, ClientTlsConfig, Commands, Connection, ConnectionAddr, ConnectionLike, ErrorKind, PushKind,
+    RedisResult, Script, ServerErrorKind, TlsCertificates, TlsMode, pipe,
+};
 use serde_json::Value;
 
 const LOOPBACK: &str = "127.0.0.1";
@@ -234,13 +238,105 @@ fn sentinels_that_switch(rig: &Value) -> RedisResult<()> {
     Ok(())
 }
 
+/// What a client over TLS shows, and whom it believes.
+fn shown(rig: &Value) -> TlsCertificates {
+    let folder = std::path::Path::new(rig["secured"]["folder"].as_str().expect("a folder"));
+    let read = |name: &str| std::fs::read(folder.join(name)).expect("make-certs made it");
+    TlsCertificates {
+        client_tls: Some(ClientTlsConfig { client_cert: read("client.crt"), client_key: read("client.key") }),
+        root_cert: Some(read("ca.crt")),
+    }
+}
+
+fn password(rig: &Value) -> &str {
+    rig["secured"]["password"].as_str().expect("a password")
+}
+
+/// The client is whom it says, and may do what that user may.
+fn is_the_app(c: &mut impl ConnectionLike) -> RedisResult<()> {
+    let _: () = c.set("app:{k}", "v")?;
+    assert_eq!(c.get::<_, String>("app:{k}")?, "v");
+    let refused = c.get::<_, String>("other:{k}").expect_err("not its key");
+    assert_eq!(refused.code(), Some("NOPERM"), "{refused}");
+    let _: () = c.set("app:{k}n", 1)?;
+    assert_eq!(c.incr::<_, _, i64>("app:{k}n", 1)?, 2);
+    Ok(())
+}
+
+fn a_user_over_tls(rig: &Value) -> RedisResult<()> {
+    let word = password(rig).replace(" ", "%20");
+    let at = format!("rediss://app:{word}@{LOOPBACK}:{}/", rig["secured"]["node"]);
+    let mut c = Client::build_with_tls(at.as_str(), shown(rig))?.get_connection()?;
+    assert_eq!(redis::cmd("ACL").arg("WHOAMI").query::<String>(&mut c)?, "app");
+    is_the_app(&mut c)?;
+    let big = "x".repeat(2_000_000);
+    let _: () = c.set("app:big", &big)?;
+    assert_eq!(c.get::<_, String>("app:big")?, big);
+    let stranger = TlsCertificates { client_tls: None, ..shown(rig) };
+    let served = Client::build_with_tls(at.as_str(), stranger)?.get_connection();
+    assert!(served.is_err(), "a client without a certificate was served");
+    Ok(())
+}
+
+fn a_user_in_a_cluster_over_tls(rig: &Value) -> RedisResult<()> {
+    let ports = rig["secured"]["cluster"].as_array().expect("ports");
+    let nodes = ports.iter().map(|port| format!("rediss://{LOOPBACK}:{port}/"));
+    let mut c = ClusterClient::builder(nodes)
+        .tls(TlsMode::Secure)
+        .certs(shown(rig))
+        .username("app")
+        .password(password(rig))
+        .build()?
+        .get_connection()?;
+    is_the_app(&mut c)?;
+    for i in 0..500 {
+        let _: () = c.set(format!("app:{i}"), i)?;
+    }
+    let names: Vec<String> = (0..500).map(|i| format!("app:{i}")).collect();
+    assert_eq!(c.mget::<_, Vec<i64>>(&names)?, (0..500).collect::<Vec<_>>());
+    Ok(())
+}
+
+fn users_of_sentinels_over_tls(rig: &Value) -> RedisResult<()> {
+    let secured = &rig["secured"];
+    let guards = secured["guards"].as_array().expect("ports").iter().map(|port| ConnectionAddr::TcpTls {
+        host: LOOPBACK.into(),
+        port: port.as_u64().expect("a port") as u16,
+        insecure: false,
+        tls_params: None,
+    });
+    let name = secured["name"].as_str().expect("a name");
+    let mut primaries = SentinelClientBuilder::new(guards, name, SentinelServerType::Master)?
+        .set_client_to_sentinel_username("guard")
+        .set_client_to_sentinel_password(password(rig))
+        .set_client_to_sentinel_certificates(shown(rig))
+        .set_client_to_redis_tls_mode(TlsMode::Secure)
+        .set_client_to_redis_username("app")
+        .set_client_to_redis_password(password(rig))
+        .set_client_to_redis_certificates(shown(rig))
+        .build()?;
+    let mut address =
+        || Ok::<_, redis::RedisError>(primaries.get_client()?.get_connection_info().addr().to_string());
+    let old = address()?;
+    until("the sentinels begin", || {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &secured["admin"].to_string(), "SENTINEL", "FAILOVER", name]);
+        command.output().expect("run redis-cli").stdout == b"OK\n"
+    });
+    until("the client follows", || address().is_ok_and(|now| now != old));
+    until("it is served", || {
+        primaries.get_connection().is_ok_and(|mut c| c.set::<_, _, ()>("app:k", "w").is_ok())
+    });
+    is_the_app(&mut primaries.get_connection()?)
+}
+
 fn main() {
     let rig = std::env::var("RIG").expect("RIG is set");
     let rig: Value = serde_json::from_str(&rig).expect("RIG is JSON");
     let only = std::env::args().nth(1).unwrap_or_default();
     println!("the redis crate, see tests/clients/rust/Cargo.lock");
     type Check<'a> = (&'a str, &'a dyn Fn() -> RedisResult<()>);
-    let checks: [Check<'_>; 10] = [
+    let checks: [Check<'_>; 13] = [
         ("types in RESP2", &|| types(&rig, "resp2")),
         ("types in RESP3", &|| types(&rig, "resp3")),
         ("pipelines and transactions", &|| pipelines_and_transactions(&rig)),
@@ -251,6 +347,9 @@ fn main() {
         ("a cluster", &|| a_cluster(&rig)),
         ("a cluster that loses a primary", &|| a_cluster_that_loses_a_primary(&rig)),
         ("sentinels that switch", &|| sentinels_that_switch(&rig)),
+        ("a user over TLS", &|| a_user_over_tls(&rig)),
+        ("a user in a cluster over TLS", &|| a_user_in_a_cluster_over_tls(&rig)),
+        ("users of sentinels over TLS that switch", &|| users_of_sentinels_over_tls(&rig)),
     ];
     let (mut passed, mut failed) = (0, 0);
     for (name, check) in checks.into_iter().filter(|(name, _)| name.contains(&only)) {
