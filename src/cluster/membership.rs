@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::action::{Action, Keys, Level, Now};
+use super::link::LinkId;
 use super::message::Header;
 use super::node::{MYSELF, Node, NodeFlags, NodeId, NodeIx, Shard};
 use super::state::ClusterState;
@@ -46,19 +47,18 @@ impl ClusterState {
         }
     }
 
-    /// The PONG that ends a handshake. The node gets its real name, or is dropped if that name is known already.
-    pub(super) fn end_handshake(&mut self, ix: NodeIx, header: &Header) {
+    /// The PONG that ends a handshake. The node gets its real name. If that name is known already, the node is dropped,
+    /// and the known one is where it answered: MEET tells the nodes of a cluster that has moved where they are.
+    pub(super) fn end_handshake(&mut self, link: LinkId, ix: NodeIx, header: &Header) {
         if let Some(known) = self.nodes.find(&header.sender) {
             let name = self.named(known);
             let text = format!("Handshake: we already know node {name}, updating the address if needed.");
             self.log(Level::Verbose, text);
-            let address = self.nodes[ix].address.clone();
+            let address = self.address_of(link, header);
             self.remove_node(ix);
-            if known != MYSELF && self.nodes[known].flags.has(NodeFlags::NOADDR) {
-                self.nodes[known].address = address;
-                self.nodes[known].flags.clear(NodeFlags::NOADDR);
+            if known != MYSELF {
+                self.move_node(known, address);
             }
-            self.changed();
             return;
         }
         self.log(Level::Debug, format!("Handshake with node {} completed.", header.sender));

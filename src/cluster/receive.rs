@@ -157,7 +157,7 @@ impl ClusterState {
                 if !matches!(message.body, Body::Pong(_)) {
                     return;
                 }
-                self.end_handshake(bound, header);
+                self.end_handshake(link, bound, header);
                 if sender.is_some() {
                     return;
                 }
@@ -202,7 +202,7 @@ impl ClusterState {
     }
 
     /// Where the sender says it is reached, or where its connection comes from.
-    fn address_of(&self, link: LinkId, header: &Header) -> Address {
+    pub(super) fn address_of(&self, link: LinkId, header: &Header) -> Address {
         let seen = || self.links.get(&link).map(|l| l.peer_ip.clone()).unwrap_or_default();
         let ip = if header.ip.is_empty() { seen() } else { header.ip.clone() };
         Address { ip, port: header.port, pport: header.pport, cport: header.cport }
@@ -214,17 +214,22 @@ impl ClusterState {
             return;
         }
         let address = self.address_of(link, header);
-        if address.ip.is_empty() || self.nodes[sender].address == address {
+        self.move_node(sender, address);
+    }
+
+    /// From now on the node is reached there.
+    pub(super) fn move_node(&mut self, node: NodeIx, address: Address) {
+        if address.ip.is_empty() || self.nodes[node].address == address {
             return;
         }
-        let name = self.named(sender);
+        let name = self.named(node);
         self.log(
             Level::Notice,
             format!("Address updated for node {name}, now {}:{}", address.ip, address.port),
         );
-        self.nodes[sender].address = address;
-        self.nodes[sender].flags.clear(NodeFlags::NOADDR);
-        if let Some(link) = self.nodes[sender].outbound {
+        self.nodes[node].address = address;
+        self.nodes[node].flags.clear(NodeFlags::NOADDR);
+        if let Some(link) = self.nodes[node].outbound {
             self.close_link(link);
         }
         self.changed();

@@ -220,6 +220,27 @@ fn a_stranger_is_answered_and_joins_by_meet_only() {
 }
 
 #[test]
+fn a_known_node_that_answers_to_meet_is_where_it_answered() {
+    let mut state = node();
+    state.meet(NOW, "10.0.0.66", 7066, 0).unwrap();
+    let actions = state.take_actions();
+    let link = actions.iter().find_map(|a| match a {
+        Action::Connect { link, .. } => Some(*link),
+        _ => None,
+    });
+    let link = link.expect("it connects to who is met");
+    state.step(NOW, Event::Connected { link, peer_ip: "10.0.0.66".into(), local_ip: "10.0.0.5".into() });
+    let moved =
+        Header { ip: "10.0.0.66".into(), port: 7066, cport: 17066, ..header('6', 6, &[(10, 19)], None) };
+    let packet = Message { header: moved, body: Body::Pong(Gossip::default()) }.encode().into();
+    state.step(NOW, Event::Received { link, packet });
+    let infos = state.node_infos();
+    assert_eq!(infos.len(), 4, "nobody is added");
+    let six = infos.into_iter().find(|n| n.id == id('6')).expect("it stays");
+    assert_eq!((six.address.ip.as_str(), six.address.port, six.address.cport), ("10.0.0.66", 7066, 17066));
+}
+
+#[test]
 fn a_forgotten_node_does_not_come_back_by_gossip_for_a_minute() {
     let mut state = node();
     state.forget(NOW, &id('8')).unwrap();
