@@ -156,7 +156,7 @@ pub(super) fn limit_option(options: &[&[u8]]) -> Result<usize> {
 fn check(ctx: &mut Ctx<'_, '_, '_>, keys: &[&[u8]]) -> Result<()> {
     let mut members = 0;
     for key in keys {
-        members += ctx.db.set(key)?.map_or(0, |set| set.len());
+        members += ctx.db.set(key)?.map_or(0, value::Set::len);
     }
     ctx.db.announce_work(ctx.command.name, members);
     Ok(())
