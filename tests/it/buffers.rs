@@ -206,7 +206,7 @@ fn the_greediest_clients_go_when_all_together_take_too_much() {
     let sizes = [500_000, 1_200_000, 700_000];
     let mut few: Vec<_> = sizes.map(|bytes| half_sent(&server, bytes)).into();
     for ((_, id), bytes) in few.iter().zip(sizes) {
-        wait_for("its input is there", SOON, || size(&mut judge, *id) > bytes as i64 - 1000);
+        wait_for("its input is there", SOON, || size(&mut judge, *id) > bytes - 1000);
     }
     judge.ok("CONFIG SET maxmemory-clients 2mb");
     let (mut largest, id) = few.remove(1);
