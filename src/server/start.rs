@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mio::{Poll, Waker};
@@ -73,6 +75,10 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
     move |source| StartError::System { what, source }
 }
 
+/// While data are loaded for no longer than this nobody is told -LOADING: Redis looks at its clients first after two
+/// megabytes of a file.
+const LOADS_UNSEEN: Duration = Duration::from_millis(200);
+
 /// Starts a node and serves until it is shut down. `on_start` is called once, when it can be shut down but has
 /// no data yet; `on_ready` once, when clients may come.
 pub fn serve(
@@ -125,9 +131,13 @@ pub fn serve(
     if let Some(sentinel) = sentinel {
         watch(&node, sentinel)?;
     }
-    // Clients may connect while data are loaded; they are told so.
+    // Clients may connect while data are loaded. They wait for an answer as long as nearly every load takes; then they
+    // are told of it.
+    let (filled, wait) = mpsc::channel::<()>();
     let for_thread = Arc::clone(&node);
     let accept = move || {
+        // Nothing is sent: the other end is dropped when the data are there.
+        let _ = wait.recv_timeout(LOADS_UNSEEN);
         if let Err(e) = accepting.run(&for_thread) {
             warn!("Connections can no longer be accepted: {}", os_error::words(&e));
         }
@@ -137,6 +147,7 @@ pub fn serve(
     replication::prepare(&node);
     on_start(&node);
     let served = if is_sentinel { Ok(()) } else { fill(&node, &mut seed) };
+    drop(filled);
     if served.is_ok() && !node.shutdown.begun.load(Ordering::Acquire) {
         if has_tcp {
             info!("Ready to accept connections tcp");

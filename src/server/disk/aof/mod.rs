@@ -10,7 +10,6 @@
 //! Source: Redis's documentation ("Redis persistence"), and what redis-server 7.0.15 does.
 
 mod folder;
-mod gather;
 mod load;
 mod rewrite;
 mod writer;

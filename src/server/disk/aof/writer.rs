@@ -19,7 +19,6 @@ use crate::config::choice::AppendFsync;
 use crate::keyspace::log::{Gone, Reader, Taken};
 use crate::persist::aof::timestamp;
 use crate::resp::request::write_command;
-use crate::server::disk::aof::gather::Gather;
 use crate::server::disk::aof::{Aof, rewrite};
 use crate::server::disk::file::DiskFile;
 use crate::server::node::{Node, unix_ms};
@@ -136,7 +135,6 @@ pub(super) struct Writer {
     target: Option<Target>,
     trouble: Trouble,
     syncer: Syncer,
-    gather: Gather,
     last_sync: Instant,
     postponed_since: Option<Instant>,
     far_behind: bool,
@@ -168,7 +166,6 @@ pub(super) fn start(node: &Arc<Node>) -> io::Result<Arc<Bell>> {
             target: None,
             trouble: Trouble::None,
             syncer,
-            gather: Gather::default(),
             last_sync: Instant::now(),
             postponed_since: None,
             far_behind: false,
@@ -190,7 +187,6 @@ impl Writer {
                 self.obey(order);
             }
             self.note_synced();
-            self.gather();
             let more = self.write_some();
             self.sync();
             self.show();
@@ -291,20 +287,6 @@ impl Writer {
             }
         }
         self.sync_now()
-    }
-
-    /// Under `always`, gives others the time to be covered by the same fsync.
-    fn gather(&mut self) {
-        let always = self.node.config.load().appendfsync == AppendFsync::Always;
-        let log = &self.node.shared.keyspace.log;
-        if always && self.target.as_ref().is_some_and(|target| target.reader.position() != log.end()) {
-            let sleep = |pause| {
-                let begun = Instant::now();
-                thread::sleep(pause);
-                begun.elapsed()
-            };
-            self.gather.wait(|| log.end(), sleep);
-        }
     }
 
     /// Writes a batch if now is the time for it; returns whether there is more.
@@ -491,14 +473,11 @@ impl Writer {
         if target.unsynced {
             let began = now_ns();
             let synced = target.file.sync_data();
-            let nanos = now_ns().wrapping_sub(began);
-            self.node.note_event("aof-fsync-always", nanos);
+            self.node.note_event("aof-fsync-always", now_ns().wrapping_sub(began));
             if let Err(e) = synced {
                 self.sync_failed(&e);
                 return false;
             }
-            let end = self.node.shared.keyspace.log.end();
-            self.gather.note_fsync(Duration::from_nanos(nanos), target.reader.position(), end);
             target.unsynced = false;
             self.last_sync = Instant::now();
         }
