@@ -25,13 +25,20 @@ impl Sentinel {
             && (instance.sdown_last == 0 || self.now.saturating_sub(instance.sdown_last) > ms)
     }
 
+    /// Whether somebody may be failing over now: an epoch is as new as that. Its outcome comes with the next hello, and
+    /// what it has promoted must not be told to follow meanwhile.
+    fn is_epoch_fresh(&self, ms: MonoMs) -> bool {
+        self.epoch_since != 0 && self.now.saturating_sub(self.epoch_since) <= ms
+    }
+
     /// A replica acts as a primary although nobody promoted it: it is told to follow.
     pub(super) fn convert_to_replica_if_due(&mut self, id: InstanceId) {
         let (primary, wait) = (self.at(id).primary, NEWS_PERIODS * self.timing.publish_period);
         let due = !self.at(id).replica.promoted
             && self.primary_looks_sane(primary)
             && self.up_for(id, wait)
-            && self.now.saturating_sub(self.at(id).role_since) > wait;
+            && self.now.saturating_sub(self.at(id).role_since) > wait
+            && !self.is_epoch_fresh(wait);
         if !due {
             return;
         }

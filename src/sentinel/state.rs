@@ -27,6 +27,8 @@ pub struct Sentinel {
     pub timing: Timing,
     pub(super) my_id: String,
     pub(super) current_epoch: u64,
+    /// When it was raised last; 0: not since the start.
+    pub(super) epoch_since: MonoMs,
     pub(super) instances: BTreeMap<InstanceId, Instance>,
     /// By name.
     pub(super) primaries: BTreeMap<String, InstanceId>,
@@ -76,6 +78,7 @@ impl Sentinel {
             timing: Timing::default(),
             my_id: random_id(&mut rng),
             current_epoch: 0,
+            epoch_since: 0,
             instances: BTreeMap::new(),
             primaries: BTreeMap::new(),
             links: BTreeMap::new(),

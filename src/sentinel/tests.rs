@@ -1,7 +1,7 @@
 //! The rules that a scripted case of the simulator does not show by itself.
 
 use super::action::{Action, Event, ScriptEnd};
-use super::instance::InstanceId;
+use super::instance::{InstanceId, Role};
 use super::settings::Line;
 use super::state::Sentinel;
 use crate::base::rng::Rng;
@@ -144,6 +144,34 @@ fn replicas_are_chosen_by_priority_then_offset_then_run_id() {
     assert_eq!(choose((100, 5, 'a'), (100, 5, 'b')), Some('a'));
     assert_eq!(choose((0, 9, 'a'), (100, 5, 'b')), Some('b'));
     assert_eq!(choose((0, 9, 'a'), (0, 5, 'b')), None);
+}
+
+/// It was a primary when it was last looked at, and is one again: another sentinel has just promoted it.
+#[test]
+fn what_another_sentinel_promotes_is_not_told_to_follow() {
+    let mut s = read(WATCH);
+    let primary = s.primary_ids()[0];
+    let replica = s.replicas(primary)[0];
+    heal(&mut s, replica, 100, 0, &id('c'));
+    heal(&mut s, primary, 100, 0, &id('d'));
+    (s.at_mut(replica).role, s.at_mut(replica).role_since) = (Role::Primary, START);
+    let converted = |s: &Sentinel, after: u64, epoch: Option<u64>| {
+        let mut s = s.clone();
+        s.now = START + after;
+        s.at_mut(primary).info_at = Some(s.now);
+        if let Some(epoch) = epoch {
+            s.raise_epoch(epoch);
+        }
+        s.now += 1000;
+        s.convert_to_replica_if_due(replica);
+        s.take_actions().iter().any(|action| format!("{action:?}").contains("+convert-to-slave"))
+    };
+    assert!(!converted(&s, 5000, None), "it may still be told by somebody else");
+    assert!(converted(&s, 8000, None));
+    assert!(!converted(&s, 8000, Some(1)), "a failover is under way");
+    s.now = START;
+    s.raise_epoch(1);
+    assert!(converted(&s, 8000, None), "that one is over");
 }
 
 #[test]

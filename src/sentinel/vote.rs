@@ -53,7 +53,7 @@ impl Sentinel {
     /// Epochs only grow.
     pub(super) fn raise_epoch(&mut self, epoch: u64) {
         if epoch > self.current_epoch {
-            self.current_epoch = epoch;
+            (self.current_epoch, self.epoch_since) = (epoch, self.now);
             self.remember();
             self.tell(Level::Warning, "+new-epoch", None, epoch.to_string());
         }
