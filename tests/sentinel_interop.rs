@@ -581,6 +581,9 @@ fn scripts_get_their_arguments_and_are_tried_again() {
     assert!(read(&moves).lines().all(|line| line == want), "{}", read(&moves));
     let switch = format!("2:+switch-master:mymaster 127.0.0.1 {} 127.0.0.1 {new}", servers[0].port);
     wait_for("the switch is notified", FAILOVER, || read(&notes).lines().any(|l| l == switch));
+    wait_for("a new epoch is notified", FAILOVER, || {
+        read(&notes).lines().any(|l| l.starts_with("2:+new-epoch:"))
+    });
     wait_for("nothing is left in the queue", FAILOVER, || {
         client.run("SENTINEL PENDING-SCRIPTS").items().is_empty()
     });

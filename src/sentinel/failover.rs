@@ -141,7 +141,7 @@ impl Sentinel {
     /// Begins a failover in a new epoch.
     pub(super) fn start_failover(&mut self, primary: InstanceId) {
         let (now, epoch) = (self.now, self.current_epoch + 1);
-        self.raise_epoch(epoch);
+        self.raise_epoch(primary, epoch);
         self.event(Level::Warning, "+try-failover", primary);
         let failover = &mut self.watch_mut(primary).failover;
         *failover = Failover { epoch, started: now.max(1), voted: failover.voted, ..Failover::default() };

@@ -73,7 +73,7 @@ impl Sentinel {
         self.learn_name(&hello.address.host);
         self.learn_name(&hello.primary.host);
         let peer = self.hear_of_sentinel(primary, hello.run_id, &hello.address);
-        self.raise_epoch(hello.current_epoch);
+        self.raise_epoch(primary, hello.current_epoch);
         if let Some(peer) = peer {
             self.at_mut(peer).peer.hello = self.now;
             if hello.config_epoch > self.watch(primary).config_epoch {

@@ -160,7 +160,7 @@ fn what_another_sentinel_promotes_is_not_told_to_follow() {
         s.now = START + after;
         s.at_mut(primary).info_at = Some(s.now);
         if let Some(epoch) = epoch {
-            s.raise_epoch(epoch);
+            s.raise_epoch(primary, epoch);
         }
         s.now += 1000;
         s.convert_to_replica_if_due(replica);
@@ -170,7 +170,7 @@ fn what_another_sentinel_promotes_is_not_told_to_follow() {
     assert!(converted(&s, 8000, None));
     assert!(!converted(&s, 8000, Some(1)), "a failover is under way");
     s.now = START;
-    s.raise_epoch(1);
+    s.raise_epoch(primary, 1);
     assert!(converted(&s, 8000, None), "that one is over");
 }
 

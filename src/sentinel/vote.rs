@@ -50,19 +50,19 @@ impl Sentinel {
         self.primary_ids().into_iter().find(|id| self.same(&self.at(*id).address, &address))
     }
 
-    /// Epochs only grow.
-    pub(super) fn raise_epoch(&mut self, epoch: u64) {
+    /// Epochs only grow. `primary`: whose failover, or hello, brought the new one.
+    pub(super) fn raise_epoch(&mut self, primary: InstanceId, epoch: u64) {
         if epoch > self.current_epoch {
             (self.current_epoch, self.epoch_since) = (epoch, self.now);
             self.remember();
-            self.tell(Level::Warning, "+new-epoch", None, epoch.to_string());
+            self.tell(Level::Warning, "+new-epoch", Some(primary), epoch.to_string());
         }
     }
 
     /// Votes for `candidate` in `epoch`, unless a vote was cast in it or a later one. One vote an epoch, also after a
     /// crash: it counts for nobody before it is on disk.
     pub(super) fn cast(&mut self, primary: InstanceId, epoch: u64, candidate: &str) {
-        self.raise_epoch(epoch);
+        self.raise_epoch(primary, epoch);
         let watch = self.watch(primary);
         if watch.leader_epoch >= epoch || self.current_epoch > epoch {
             return;
