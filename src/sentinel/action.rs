@@ -117,7 +117,7 @@ pub enum Action {
     KillScript {
         script: u64,
     },
-    /// SENTINEL SIMULATE-FAILURE: end the process at once.
+    /// SENTINEL SIMULATE-FAILURE: do nothing more; end the process once the last state is written, or failed to be.
     Crash,
     Log {
         level: Level,

@@ -56,6 +56,18 @@ struct Machine {
     handed: u64,
     settled: u64,
     failure: Option<String>,
+    /// SENTINEL SIMULATE-FAILURE: nothing more is done, and the process ends once the last state is settled.
+    crashing: bool,
+}
+
+impl Machine {
+    /// What it decided last is on disk when it ends, so that it goes on from there after a restart.
+    fn crash_if_due(&self) {
+        if self.crashing && self.settled >= self.handed {
+            tracing::warn!("Sentinel simulated failure, as asked for: exit");
+            std::process::exit(99);
+        }
+    }
 }
 
 impl std::fmt::Debug for Driver {
@@ -75,7 +87,7 @@ impl Driver {
         tracing::info!("Sentinel ID is {}", sentinel.my_id());
         let driver = Arc::new(Self {
             node: Arc::downgrade(node),
-            machine: Mutex::new(Machine { sentinel, handed: 0, settled: 0, failure: None }),
+            machine: Mutex::new(Machine { sentinel, handed: 0, settled: 0, failure: None, crashing: false }),
             disk: Condvar::new(),
             file: OnceLock::new(),
             links: Mutex::default(),
@@ -152,6 +164,10 @@ impl Driver {
         if let Event::Persisted { generation, .. } = event {
             machine.settled = machine.settled.max(generation);
             self.disk.notify_all();
+            machine.crash_if_due();
+        }
+        if machine.crashing {
+            return;
         }
         let actions = machine.sentinel.step(now, event);
         self.carry_out(&mut machine, actions);
@@ -178,6 +194,9 @@ impl Driver {
 
     fn carry_out(self: &Arc<Self>, machine: &mut Machine, actions: Vec<Action>) {
         let Some(node) = self.node.upgrade() else { return };
+        if machine.crashing {
+            return;
+        }
         for action in actions {
             match action {
                 Action::Persist { generation, lines } => {
@@ -208,8 +227,8 @@ impl Driver {
                 }
                 Action::KillScript { script } => self.scripts.kill(script),
                 Action::Crash => {
-                    tracing::warn!("Sentinel simulated failure, as asked for: exit");
-                    std::process::exit(99);
+                    machine.crashing = true;
+                    return machine.crash_if_due();
                 }
                 Action::Log { level, text } => log(level, &text),
             }
