@@ -195,6 +195,28 @@ fn one_real_sentinel_and_two_of_ours() {
     survives_a_kill(Program::Ours, &[Program::Ours, Program::Ours, Program::Real]);
 }
 
+/// Only one sentinel finds the primary down in time: votes of the other kind make it the leader.
+#[test]
+fn either_kind_is_elected_by_votes_of_the_other() {
+    let _alone = light();
+    for (leader, voter) in [(Program::Ours, Program::Real), (Program::Real, Program::Ours)] {
+        let mut servers = nodes(Program::Ours);
+        let old = servers[0].port.to_string();
+        let guards = guards(&[leader, voter, voter], servers[0].port);
+        guards[0].connect().ok("SENTINEL SET mymaster quorum 1");
+        for guard in &guards[1..] {
+            guard.connect().ok("SENTINEL SET mymaster down-after-milliseconds 60000");
+        }
+        let vote = format!("+vote-for-leader {}", guards[0].connect().run("SENTINEL MYID").text());
+        servers[0].kill();
+        for guard in &guards {
+            wait_for("every sentinel names another primary", FAILOVER, || guard.primary() != old);
+        }
+        assert!(guards[0].log().contains("+elected-leader"), "{}", guards[0].log());
+        assert!(guards[1..].iter().any(|guard| guard.log().contains(&vote)), "{}", guards[1].log());
+    }
+}
+
 /// Whether a server is a replica of the one on this port. Connections may be closed while that changes.
 fn follows(server: &Server, port: &str) -> bool {
     let Ok(mut client) = Client::try_connect(server.port) else { return false };
@@ -428,6 +450,43 @@ fn commands_answer_as_recorded() {
     assert!(line.ends_with(&format!("status=ok,address=127.0.0.1:{port},slaves=1,sentinels=2")), "{info}");
 }
 
+/// What a subscriber of 7.4.1 was told: a primary that is not there is watched and let go, another one is switched.
+#[test]
+fn events_are_told_as_recorded() {
+    let _alone = light();
+    let primary = Server::subject();
+    let port = primary.port.to_string();
+    let _replica = Launch::subject().args(&["--replicaof", "127.0.0.1", &port]).start();
+    let guard = Guard::start(Program::Ours, primary.port, 2, "");
+    let mut client = guard.connect();
+    // Nothing but what is done here is to happen, also on a busy machine.
+    client.ok("SENTINEL DEBUG tilt-trigger 60000");
+    client.ok("SENTINEL SET mymaster down-after-milliseconds 60000");
+    wait_for("the replica is in step", SOON, || {
+        let replicas = client.run("SENTINEL REPLICAS mymaster");
+        replicas.items().iter().any(|r| field(r, "master-link-status") == "ok")
+    });
+    let mut subscriber = guard.connect();
+    subscriber.run("PSUBSCRIBE *");
+    client.ok("SENTINEL SET mymaster down-after-milliseconds 59000");
+    client.ok("SENTINEL MONITOR other 127.0.0.1 1 1");
+    client.ok("SENTINEL SET other down-after-milliseconds 300");
+    let recorded = include_str!("facts/sentinel-7.4.txt").lines().filter_map(|l| l.strip_prefix("event: "));
+    let mut compared = 0;
+    for want in recorded {
+        assert_eq!(shape(&subscriber.read().to_string()), shape(want), "{want}");
+        compared += 1;
+        if want.contains("\"-failover-abort-no-good-slave\"") {
+            client.ok("SENTINEL REMOVE other");
+        } else if want.contains("\"-monitor\"") {
+            wait_for("a replica is good enough", FAILOVER, || {
+                client.run("SENTINEL FAILOVER mymaster").to_string() == "+OK"
+            });
+        }
+    }
+    assert!(compared > 25, "only {compared} were compared");
+}
+
 /// The usages that HELP tells, which tools take for the list of what there is.
 #[test]
 fn help_names_what_redis_sentinel_names() {
@@ -550,6 +609,35 @@ fn script(dir: &Path, name: &str, body: &str) -> String {
     fs::write(&path, format!("#!/bin/sh\n{body}\n")).expect("write a script");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it executable");
     path.display().to_string()
+}
+
+/// SENTINEL SIMULATE-FAILURE: whoever ends right after a promotion has written it, and all follow once it is back.
+#[test]
+fn a_sentinel_that_ends_after_a_promotion_remembers_it() {
+    let _alone = light();
+    for program in [Program::Real, Program::Ours] {
+        let servers = nodes(Program::Ours);
+        let old = servers[0].port.to_string();
+        let mut guards = guards(&[program; 3], servers[0].port);
+        guards[0].connect().ok("SENTINEL SIMULATE-FAILURE crash-after-promotion");
+        let leader = &mut guards[0];
+        let mut code = None;
+        wait_for("it ends", FAILOVER, || {
+            // It may end before it answers.
+            let _ =
+                Client::try_connect(leader.port).and_then(|mut c| c.try_run("SENTINEL FAILOVER mymaster"));
+            code = leader.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            code.is_some()
+        });
+        assert_eq!(code.expect("it ended").code(), Some(99));
+        let text = fs::read_to_string(leader.file()).expect("the file");
+        assert!(!text.contains(&format!("sentinel monitor mymaster 127.0.0.1 {old} ")), "{text}");
+        assert!(text.contains("sentinel config-epoch mymaster 1\n"), "{text}");
+        leader.launch();
+        for guard in &guards {
+            wait_for("all name the promoted one", FAILOVER, || guard.primary() != old);
+        }
+    }
 }
 
 #[test]

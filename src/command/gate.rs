@@ -22,6 +22,8 @@ pub const CLUSTER: u32 = 1 << 6;
 pub const PAUSED_WRITES: u32 = 1 << 7;
 /// Everything waits: CLIENT PAUSE ALL.
 pub const PAUSED_ALL: u32 = 1 << 8;
+/// Data have been loaded for so short a time that nobody is told yet: who is concerned by [`LOADING`] waits.
+pub const LOADS_UNSEEN: u32 = 1 << 10;
 /// The append-only file cannot be written.
 pub const LOG_FAILED: u32 = 1 << 9;
 
@@ -42,7 +44,7 @@ pub const ASKING: u32 = 1 << 19;
 pub const fn needs(c: &Command) -> u32 {
     let mut bits = IN_MULTI | PAUSED_ALL;
     if !c.has(flags::LOADING) {
-        bits |= LOADING;
+        bits |= LOADING | LOADS_UNSEEN;
     }
     if !c.has(flags::STALE) {
         bits |= STALE;

@@ -328,10 +328,10 @@ fn hincrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let by = int(args[3])?;
     let now = ctx.db.field_clock();
     // A look first: what is refused must not leave an empty hash behind.
-    let old = match ctx.db.hash(args[1])?.and_then(|h| live(h, args[2], now)) {
-        None => 0,
-        Some(value) => value.as_int().ok_or(CommandError::text("ERR hash value is not an integer"))?,
-    };
+    let old = ctx.db.uncounted(|db| match db.hash(args[1])?.and_then(|h| live(h, args[2], now)) {
+        None => Ok(0),
+        Some(value) => value.as_int().ok_or(CommandError::text("ERR hash value is not an integer")),
+    })?;
     let new = old.checked_add(by).ok_or(CommandError::text("ERR increment or decrement would overflow"))?;
     let text = &mut itoa::Buffer::new();
     set_sum(ctx, args[1], args[2], text.format(new).as_bytes())?;
@@ -346,18 +346,18 @@ fn hincrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return Err(CommandError::text("ERR value is NaN or Infinity"));
     }
     let now = ctx.db.field_clock();
-    let old = match ctx.db.hash(args[1])?.and_then(|h| live(h, args[2], now)) {
-        None => LongDouble::ZERO,
+    let old = ctx.db.uncounted(|db| match db.hash(args[1])?.and_then(|h| live(h, args[2], now)) {
+        None => Ok(LongDouble::ZERO),
         Some(value) => LongDouble::parse(value.text(&mut IntText::new()))
-            .ok_or(CommandError::text("ERR hash value is not a float"))?,
-    };
+            .ok_or(CommandError::text("ERR hash value is not a float")),
+    })?;
     let new = old + by;
     if !new.is_finite() {
         return Err(CommandError::text("ERR increment would produce NaN or Infinity"));
     }
     let text = new.to_string();
     set_sum(ctx, args[1], args[2], text.as_bytes())?;
-    let time = ctx.db.hash(args[1])?.and_then(|h| h.time(args[2])).flatten();
+    let time = ctx.db.uncounted(|db| Ok(db.hash(args[1])?.and_then(|h| h.time(args[2])).flatten()))?;
     ctx.db.changed(args[1], event::HINCRBYFLOAT);
     // Replicas get the result: their floating point may differ. HSET takes the time from the field.
     ctx.record(&[b"HSET", args[1], args[2], text.as_bytes()]);

@@ -16,7 +16,7 @@ pub(super) const COMMANDS: &[Command] = &[
         .doc("2.8.9", "key [element ...]", "Counts elements in, and makes the counter if there is none."),
     Command::new("pfcount", -2, HyperLogLog, pfcount)
         .complexity("O(1)")
-        .flags(READONLY)
+        .flags(READONLY | MAY_REPLICATE)
         .keys(&[range(1, -1, 1, key::RW | key::ACCESS).notes(
             "RW because it may change the internal representation of the key, and propagate to replicas",
         )])

@@ -4,7 +4,7 @@ use super::ctx::{Ctx, DONE};
 use super::spec::{Command, Group::Generic, flags::*, key, one};
 use super::{CommandError, Result};
 use crate::base::num::parse_i64;
-use crate::keyspace::EntryRef;
+use crate::keyspace::{Db, EntryRef};
 use crate::value::ValueRef;
 
 pub(super) const COMMANDS: &[Command] =
@@ -42,8 +42,18 @@ const SUBCOMMANDS: &[Command] = &[
         .doc("2.2.3", "key", "Returns the number of references to a value."),
 ];
 
+/// A look that counts as one, but is no use of the key.
+fn look<'a>(db: &'a mut Db<'_, '_>, key: &[u8]) -> Option<EntryRef<'a>> {
+    if db.exists(key) {
+        db.effects.hits += 1;
+    } else {
+        db.effects.misses += 1;
+    }
+    db.peek(key)
+}
+
 fn encoding(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    match ctx.db.peek(args[2]) {
+    match look(ctx.db, args[2]) {
         None => ctx.reply.null(),
         Some(entry) => ctx.reply.bulk_str(encoding_of(entry)),
     }
@@ -63,7 +73,7 @@ pub fn encoding_of(entry: EntryRef<'_>) -> &'static str {
 
 fn idletime(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let usage = &ctx.db.keyspace().usage;
-    match ctx.db.peek(args[2]) {
+    match look(ctx.db, args[2]) {
         None => ctx.reply.null(),
         Some(_) if usage.counts() => {
             return Err(CommandError::text(
@@ -77,7 +87,7 @@ fn idletime(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn freq(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let usage = &ctx.db.keyspace().usage;
-    match ctx.db.peek(args[2]) {
+    match look(ctx.db, args[2]) {
         None => ctx.reply.null(),
         Some(_) if !usage.counts() => {
             return Err(CommandError::text(
@@ -91,7 +101,7 @@ fn freq(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn refcount(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let tracked = ctx.db.keyspace().usage.tracks_each_value();
-    match ctx.db.peek(args[2]) {
+    match look(ctx.db, args[2]) {
         None => ctx.reply.null(),
         Some(entry) => ctx.reply.int(references(entry, tracked)),
     }

@@ -20,6 +20,9 @@ use crate::resp::Reply;
 /// Conditions that send a command another way, but refuse none.
 const NOT_REFUSING: u32 = gate::CLUSTER | gate::IN_MULTI | gate::ASKING | gate::RESTRICTED;
 
+/// Data are being loaded, and whether anybody is told.
+const LOADS: u32 = gate::LOADING | gate::LOADS_UNSEEN;
+
 /// What was found out about a command that may run, and must hold still once its locks are held.
 #[derive(Default)]
 pub(super) struct Admitted<'a> {
@@ -93,7 +96,7 @@ impl Executor {
         }
         // A command that belongs to another node is sent there first, and only then refused for what this
         // node is: a primary that became a replica redirects its writers, it does not answer READONLY.
-        let first = if bits & gate::CLUSTER != 0 { gate::UNAUTHENTICATED | gate::LOADING } else { !0 };
+        let first = if bits & gate::CLUSTER != 0 { gate::UNAUTHENTICATED | LOADS } else { !0 };
         if bits & first & !NOT_REFUSING != 0 {
             self.pass_gate(host, client, call, entry, bits & first, admitted.asking, reply)?;
         }
@@ -143,6 +146,10 @@ impl Executor {
         // What our primary or a file brings was accepted once.
         if client.role.is_obeyed() {
             return Ok(());
+        }
+        if bits & LOADS == LOADS && bits & gate::UNAUTHENTICATED == 0 {
+            client.set_asking(asking);
+            return Err(After::Postponed);
         }
         let subscribed = || {
             CommandError::owned(format!(

@@ -320,6 +320,22 @@ fn the_first_words_on_a_link() {
     assert_eq!(sent, ["AUTH u p", &name, "probe"]);
 }
 
+/// `master-reboot-down-after-period`: a primary that restarted and only loads is down after so long; by default never.
+#[test]
+fn a_primary_that_restarted_and_does_not_serve_is_down_after_its_time() {
+    for period in [500, 0] {
+        let mut s = read(&format!("{WATCH}\nmaster-reboot-down-after-period m {period}"));
+        let primary = s.primary_ids()[0];
+        s.at_mut(primary).run_id = id('a');
+        s.hear_info(primary, format!("run_id:{}\r\nrole:master\r\n", id('b')).into_bytes());
+        for now in (START..START + 2000).step_by(100) {
+            s.link_mut(primary).last_ok = now;
+            s.at_time(now).judge_alone(primary);
+            assert_eq!(s.at(primary).sdown.is_some(), period > 0 && now > START + period, "{period} {now}");
+        }
+    }
+}
+
 #[test]
 fn a_busy_primary_that_is_down_has_its_script_ended() {
     let mut s = read(WATCH);

@@ -35,6 +35,7 @@ use crate::server::net::accept::AcceptLoop;
 use crate::server::net::listen;
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::net::tls::Tls;
+use crate::server::node::pause::LOADS_UNSEEN_MS;
 use crate::server::node::{Node, Origin, unix_ms};
 use crate::server::process::affinity;
 use crate::server::process::crash;
@@ -74,10 +75,6 @@ pub enum StartError {
 fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
     move |source| StartError::System { what, source }
 }
-
-/// While data are loaded for no longer than this nobody is told -LOADING: Redis looks at its clients first after two
-/// megabytes of a file.
-const LOADS_UNSEEN: Duration = Duration::from_millis(200);
 
 /// Starts a node and serves until it is shut down. `on_start` is called once, when it can be shut down but has
 /// no data yet; `on_ready` once, when clients may come.
@@ -137,7 +134,7 @@ pub fn serve(
     let for_thread = Arc::clone(&node);
     let accept = move || {
         // Nothing is sent: the other end is dropped when the data are there.
-        let _ = wait.recv_timeout(LOADS_UNSEEN);
+        let _ = wait.recv_timeout(Duration::from_millis(LOADS_UNSEEN_MS));
         if let Err(e) = accepting.run(&for_thread) {
             warn!("Connections can no longer be accepted: {}", os_error::words(&e));
         }

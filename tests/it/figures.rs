@@ -193,3 +193,28 @@ fn a_promotion_keeps_what_has_arrived_of_the_stream() {
     follow(&mut r, primary.port);
     wait_for("the same data", SOON, || digest(&mut p) == digest(&mut r));
 }
+
+/// Looks of commands that are about to write count as none; OBJECT's do.
+const LOOKUPS: &str = "SET a 1|GET a|GET no|EXISTS a no|TTL a|TTL no|TYPE no|MGET a no a|STRLEN a|GETSET a 2|\
+    SET a 3 GET|GETDEL no|GETEX a|APPEND a x|HSET h f v|HGET h no|HGET no f|HMGET h f no|LPUSH l a b|\
+    LRANGE l 0 -1|LPOP no|LMOVE l l2 LEFT LEFT|SADD s a b|SMISMEMBER no a|SINTER s no|SINTERSTORE d s no|SPOP no|\
+    ZADD z 1 a|ZRANK no a|ZUNION 2 z no|ZUNIONSTORE d 2 z no|XADD x 1-1 f v|XREAD STREAMS x no 0 0|DEL a no|\
+    EXPIRE no 1|RENAME no m|COPY no mm|DUMP no|TOUCH z no|SORT no|BITCOUNT no|PFCOUNT no|GEODIST no a b|SCAN 0|\
+    RANDOMKEY|XCLAIM x g c 0 1-1|HINCRBY h c 1|HINCRBY h2 c 1|HINCRBYFLOAT h c 1|XGROUP CREATE no g 0|\
+    XGROUP CREATE x g 0|XGROUP SETID x g 0|OBJECT ENCODING h|OBJECT ENCODING no|OBJECT REFCOUNT h|OBJECT IDLETIME h";
+
+#[test]
+fn lookups_are_counted_as_redis_counts_them() {
+    let servers = [Server::subject(), Server::real()];
+    let [mut ours, mut theirs] = [0, 1].map(|i: usize| servers[i].connect());
+    let counted = |client: &mut Client| ["keyspace_hits", "keyspace_misses"].map(|field| client.info_int(field));
+    for command in LOOKUPS.split('|') {
+        let grown = [&mut ours, &mut theirs].map(|client| {
+            let before = counted(client);
+            client.run(command);
+            let after = counted(client);
+            [after[0] - before[0], after[1] - before[1]]
+        });
+        assert_eq!(grown[0], grown[1], "{command}");
+    }
+}

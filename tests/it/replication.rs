@@ -5,7 +5,7 @@ use crate::common::proxy::Proxy;
 use crate::common::server::{Launch, Server, fresh_dir};
 use crate::common::{SOON, heavy, wait_for};
 use crate::workload::{Load, digest, every_type};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 fn follow(replica: &mut Client, port: u16) {
@@ -645,4 +645,36 @@ fn a_sync_that_waits_for_others_is_shared_and_each_state_has_its_name() {
         let begun = primary.log().matches("Starting BGSAVE for SYNC").count();
         assert_eq!(begun, 1, "{}", primary.log());
     }
+}
+
+/// Redis looks at nobody while it loads so little: its clients wait, and are not told of it.
+#[test]
+fn a_short_load_is_not_seen_by_the_clients_of_a_replica() {
+    let (primary, replica) = (Server::subject(), Server::subject());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    for i in 0..2000 {
+        p.cmd(&["SET", &format!("key:{i}"), "value"]);
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let looker = scope.spawn(|| {
+            let mut looker = replica.connect();
+            let mut looks = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let keys = looker.run("DBSIZE").to_string();
+                assert!(keys.starts_with(':'), "{keys}");
+                looks += 1;
+            }
+            looks
+        });
+        for _ in 0..10 {
+            follow(&mut r, primary.port);
+            wait_for("it is linked", SOON, || linked(&mut r));
+            r.ok("REPLICAOF NO ONE");
+            // No history that could be continued.
+            r.ok("SET other history");
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(looker.join().expect("no error was answered") > 10);
+    });
 }

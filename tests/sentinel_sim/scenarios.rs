@@ -62,6 +62,7 @@ fn no_failover_without_a_majority() {
     assert!(world.told("+odown") > 0, "the quorum was reached");
     assert_eq!(world.told("+elected-leader"), 0);
     assert_eq!(world.told("+promoted-slave"), 0);
+    assert!(world.told("-failover-abort-not-elected") > 0);
 }
 
 #[test]
@@ -223,4 +224,30 @@ fn a_failover_by_hand_publishes_its_events_in_order() {
         "+slave",
     ];
     assert_eq!(kinds[..want.len()], want);
+}
+
+/// `parallel-syncs` and `failover-timeout`: one replica that cannot reach the new primary takes a place, but not for ever.
+#[test]
+fn replicas_are_moved_so_many_at_a_time_and_none_is_awaited_for_ever() {
+    for (parallel, sent, done) in [("1", 1, 0), ("2", 2, 1)] {
+        let mut world = World::formed(16, 4, 1, 1, Fault::None, false);
+        world
+            .admin(0, |s| s.set(NAME, &["parallel-syncs", parallel]))
+            .expect("it runs")
+            .expect("a good value");
+        world.servers[1].priority = 10;
+        world.run_for(25_000);
+        world.block(1, 2);
+        world.block(2, 1);
+        world.admin(0, |s| s.failover(NAME)).expect("it runs").expect("there is a replica");
+        world.run_for(9000);
+        let told =
+            |w: &World| ["sent", "inprog", "done"].map(|what| w.told(&format!("+slave-reconf-{what}")));
+        assert_eq!(told(&world), [sent, sent, done], "{:?}", world.events);
+        assert!(world.run_until(5000, |w| w.told("+failover-end") == 1), "{:?}", world.events);
+        assert_eq!(world.told("+failover-end-for-timeout"), 1);
+        // Whoever was not told yet is told now.
+        assert_eq!(world.told("+slave-reconf-sent-be"), 2 - sent);
+        assert_eq!(world.primary_of(0), Some(1));
+    }
 }

@@ -240,6 +240,14 @@ impl<'l, 'k> Db<'l, 'k> {
         self.entry(key).map(EntryRef::value)
     }
 
+    /// A look of a command that Redis counts as none, because it is about to write.
+    pub fn uncounted<R>(&mut self, look: impl FnOnce(&mut Self) -> R) -> R {
+        let before = (self.effects.hits, self.effects.misses);
+        let found = look(self);
+        (self.effects.hits, self.effects.misses) = before;
+        found
+    }
+
     /// Looks a key up without a trace: no hit, no access (writers that look first).
     #[inline]
     pub fn peek(&mut self, key: &[u8]) -> Option<EntryRef<'_>> {

@@ -51,6 +51,13 @@ struct Word {
 const MANY: usize = usize::MAX;
 
 const WORDS: &[Word] = &[
+    word(
+        "aof-flush-sleep",
+        (1, 1),
+        "<microseconds>",
+        aof_flush_sleep,
+        "Waits before each write to the append-only file.",
+    ),
     word("client-eviction", (0, 0), "", client_eviction, "Shows how many clients take how much memory."),
     word("change-repl-id", (0, 0), "", change_repl_id, "Begins a history that no replica can continue."),
     word(
@@ -357,6 +364,13 @@ fn log(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// Whether a switch is on: a number that is not 0.
 fn is_on(word: &[u8]) -> bool {
     parse_i64(word).is_some_and(|n| n != 0)
+}
+
+fn aof_flush_sleep(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let us = u64::try_from(crate::command::int(args[2])?).unwrap_or(0);
+    node(ctx).aof.flush_sleep_us.store(us, Ordering::Relaxed);
+    ctx.reply.ok();
+    DONE
 }
 
 fn pause_cron(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

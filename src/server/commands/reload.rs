@@ -85,7 +85,7 @@ fn begin(
     let body = move || {
         let mut reply = Reply::new();
         let done = body(&for_thread);
-        for_thread.shared.set_gate(gate::LOADING, false);
+        for_thread.end_load();
         match done {
             Ok(()) => reply.ok(),
             Err(e) => {
@@ -95,11 +95,11 @@ fn begin(
         }
         for_thread.send(worker, Mail::Resume { token, client: id, reply, written_to: 0 });
     };
-    node.shared.set_gate(gate::LOADING, true);
+    node.begin_load();
     match thread::Builder::new().name("reload".into()).spawn(body) {
         Ok(_) => Ok(Outcome::Suspended),
         Err(e) => {
-            node.shared.set_gate(gate::LOADING, false);
+            node.end_load();
             Err(CommandError::owned(format!("ERR cannot start a thread: {e}")))
         }
     }

@@ -16,11 +16,17 @@ pub enum Purpose {
     Shutdown,
     /// A primary that hands over: FAILOVER, or CLUSTER FAILOVER of its replica.
     Failover,
+    /// Data that are loaded. Redis looks at its clients first after two megabytes of a file, so that a short load is
+    /// not seen; here who is concerned waits for a moment before -LOADING is told.
+    Load,
 }
+
+/// So long nobody is told that data are loaded, in milliseconds.
+pub const LOADS_UNSEEN_MS: u64 = 200;
 
 /// What is paused until when, by purpose.
 #[derive(Debug, Default)]
-pub struct Pauses([Option<Pause>; 3]);
+pub struct Pauses([Option<Pause>; 4]);
 
 #[derive(Clone, Copy, Debug)]
 struct Pause {
@@ -35,8 +41,11 @@ impl Pauses {
 
     /// Brings the gate in line.
     fn settle(&self, node: &Node) {
-        node.shared.set_gate(gate::PAUSED_WRITES, self.active().next().is_some());
-        node.shared.set_gate(gate::PAUSED_ALL, self.active().any(|p| p.all));
+        let [others @ .., load] = &self.0;
+        let mut others = others.iter().flatten();
+        node.shared.set_gate(gate::PAUSED_ALL, others.clone().any(|p| p.all));
+        node.shared.set_gate(gate::PAUSED_WRITES, others.next().is_some());
+        node.shared.set_gate(gate::LOADS_UNSEEN, load.is_some());
     }
 }
 
@@ -52,6 +61,18 @@ impl Node {
         }
         *slot = Some(pause);
         pauses.settle(self);
+    }
+
+    /// The data begin to be loaded anew.
+    pub fn begin_load(&self) {
+        self.pause_clients(Purpose::Load, LOADS_UNSEEN_MS, true);
+        self.shared.set_gate(gate::LOADING, true);
+    }
+
+    /// The data are there.
+    pub fn end_load(&self) {
+        self.shared.set_gate(gate::LOADING, false);
+        self.unpause_clients(Purpose::Load);
     }
 
     /// Ends the pause of this purpose.

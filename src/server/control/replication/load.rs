@@ -84,7 +84,7 @@ fn replace(
         if state.upstream.as_ref().is_none_or(|u| u.ticket != ticket) {
             return Err("another primary is followed now".into());
         }
-        node.shared.set_gate(gate::LOADING, true);
+        node.begin_load();
         // Our own replicas hold what is about to go.
         state.disconnect_replicas(node);
         node.shared.keyspace.log.set_backlog(false);
@@ -114,7 +114,7 @@ fn replace(
             Err(e.to_string())
         }
     };
-    node.shared.set_gate(gate::LOADING, false);
+    node.end_load();
     outcome
 }
 

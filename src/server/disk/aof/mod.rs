@@ -75,6 +75,8 @@ pub struct Aof {
     pub rewrites: AtomicU64,
     /// Rewrites that failed since the last good one.
     pub failures: AtomicU64,
+    /// DEBUG AOF-FLUSH-SLEEP: microseconds that pass before each write.
+    pub flush_sleep_us: AtomicU64,
     back_off: Mutex<BackOff>,
 }
 
@@ -102,6 +104,7 @@ impl Default for Aof {
             rewrite_ok: AtomicBool::new(true),
             rewrites: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            flush_sleep_us: AtomicU64::new(0),
             back_off: Mutex::default(),
         }
     }

@@ -343,6 +343,10 @@ impl Writer {
             // Read again, up to there.
             return true;
         }
+        match self.aof().flush_sleep_us.load(Ordering::Relaxed) {
+            0 => {}
+            us => thread::sleep(Duration::from_micros(us)),
+        }
         let Some(target) = &mut self.target else { return false };
         let config = self.node.config.load();
         let (stamps, always) = (config.aof_timestamp_enabled, config.appendfsync == AppendFsync::Always);
