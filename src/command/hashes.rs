@@ -357,7 +357,7 @@ fn hincrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     let text = new.to_string();
     set_sum(ctx, args[1], args[2], text.as_bytes())?;
-    let time = ctx.db.uncounted(|db| Ok(db.hash(args[1])?.and_then(|h| h.time(args[2])).flatten()))?;
+    let time = ctx.db.uncounted(|db| db.hash(args[1]).map(|h| h.and_then(|h| h.time(args[2])).flatten()))?;
     ctx.db.changed(args[1], event::HINCRBYFLOAT);
     // Replicas get the result: their floating point may differ. HSET takes the time from the field.
     ctx.record(&[b"HSET", args[1], args[2], text.as_bytes()]);

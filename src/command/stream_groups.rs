@@ -453,7 +453,7 @@ fn group_options(args: &[&[u8]], creates: bool) -> Result<(bool, Option<u64>)> {
 fn create(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (make, read) = group_options(args, true)?;
     let (key, name) = (args[2], args[3]);
-    let last = ctx.db.uncounted(|db| Ok(db.stream(key)?.map(value::Stream::last_id)))?;
+    let last = ctx.db.uncounted(|db| db.stream(key).map(|s| s.map(value::Stream::last_id)))?;
     if last.is_none() && !make {
         return Err(NO_KEY);
     }
@@ -495,7 +495,7 @@ fn setid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if args.len() > 7 {
         return Err(wrong_arguments("XGROUP", args[1]));
     }
-    let last = ctx.db.uncounted(|db| Ok(db.stream(args[2])?.map_or(StreamId::MIN, value::Stream::last_id)))?;
+    let last = ctx.db.uncounted(|db| db.stream(args[2]).map(|s| s.map_or(StreamId::MIN, value::Stream::last_id)))?;
     let from = match args[4] {
         b"$" => last,
         b"-" => StreamId::MIN,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::thread;
 
-use crate::command::{CommandError, Ctx, Outcome, Result, gate, is};
+use crate::command::{CommandError, Ctx, Outcome, Result, is};
 use crate::keyspace::Effects;
 use crate::resp::Reply;
 use crate::server::commands::node;

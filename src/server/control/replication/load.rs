@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::{self, UnboundedSender};
 
-use crate::command::gate;
 use crate::config::choice::DisklessLoad;
 use crate::keyspace::{Effects, Locked};
 use crate::repl::ReplId;
