@@ -24,10 +24,10 @@ pub fn library(lua: &Lua) -> mlua::Result<Table> {
         let limit = number(lua, &args, 2, "unpack_limit")? as i64;
         let from = offset(lua, &args, 3, "unpack_limit")?;
         let Ok(limit) = usize::try_from(limit) else {
-            return Err(Raise::Here(format!(
-                "Invalid request to unpack with offset of {from} and limit of {limit}."
-            )));
+            return Err(negative(from, text(lua, &args, 1, "unpack_limit")?.as_bytes().len()));
         };
+        // Nothing asked for from the beginning on is all, as in Redis.
+        let limit = if limit == 0 && from == 0 { usize::MAX } else { limit };
         unpack(lua, &args, limit, from, "unpack_limit")
     })?;
     table.raw_set("_NAME", "cmsgpack")?;
@@ -169,15 +169,18 @@ fn write_table(table: &Table, depth: usize, out: &mut Vec<u8>) -> Result<(), Rai
     Ok(())
 }
 
+/// What a negative offset or limit is told. Redis names the length of the input as the limit.
+fn negative(from: i64, len: usize) -> Raise {
+    Raise::Here(format!("Invalid request to unpack with offset of {from} and limit of {len}."))
+}
+
 /// Reads up to `limit` values. With a limit, where the next one begins is returned first: -1 at the end.
 fn unpack(lua: &Lua, args: &MultiValue, limit: usize, from: i64, name: &str) -> Answer {
     let input = text(lua, args, 1, name)?;
     let input = input.as_bytes();
     let Some(start) = usize::try_from(from).ok().filter(|at| *at <= input.len()) else {
         let why = format!("Start offset {from} greater than input length {}.", input.len());
-        let negative =
-            format!("Invalid request to unpack with offset of {from} and limit of {}.", limit.min(1 << 31));
-        return Err(Raise::Here(if from < 0 { negative } else { why }));
+        return Err(if from < 0 { negative(from, input.len()) } else { Raise::Here(why) });
     };
     let all = limit == usize::MAX;
     let mut reader = Reader { lua, input: &input, at: start };
