@@ -129,8 +129,8 @@ unsafe fn run(l: *mut lua_State, state: &State) -> Ran {
     }
 }
 
-/// The answers that are being read, each with a mark of the frame that reads it: while Lua's memory is being asked for,
-/// a finalizer may call a further command. Nearly always there is one buffer, which is used again and again.
+/// The answers that are being read, each with a mark of the frame that reads it. Nearly always there is one buffer,
+/// which is used again and again.
 ///
 /// A frame that Lua has left by `longjmp` takes back nothing; but what lies deeper in the stack than a frame
 /// that runs, or where that is, is gone.

@@ -14,6 +14,7 @@ use mlua::{HookTriggers, Lua, RegistryKey, Table, VmState};
 
 use crate::resp::Reply;
 
+mod basics;
 mod call;
 mod convert;
 mod entry;

@@ -167,6 +167,50 @@ unsafe extern "C-unwind" fn call_caught(state: *mut lua_State) -> c_int {
     }
 }
 
+/// `xpcall`. Lua runs a handler where the error is raised: in a hook, by which a script is stopped, it would run
+/// without hooks, and never be stopped itself. Here it runs when the error has left the function.
+pub fn xpcall(lua: &Lua) -> mlua::Result<Function> {
+    // SAFETY: the function keeps Lua's protocol of C functions.
+    unsafe { lua.create_c_function(call_handled) }
+}
+
+/// A handler that fails is given its own error, so often at most.
+const HANDLER_ATTEMPTS: usize = 200;
+
+unsafe extern "C-unwind" fn call_handled(state: *mut lua_State) -> c_int {
+    const NO_HANDLER: &CStr = c"error in error handling";
+    // SAFETY: as in `raising`.
+    unsafe {
+        ffi::luaL_checkany(state, 2);
+        ffi::lua_settop(state, 2);
+        ffi::lua_insert(state, 1);
+        // The handler stays at 1.
+        ffi::lua_pushboolean(state, 1);
+        ffi::lua_insert(state, 2);
+        let mut status = ffi::lua_pcall(state, 0, ffi::LUA_MULTRET, 0);
+        if status == 0 {
+            return ffi::lua_gettop(state) - 1;
+        }
+        ffi::lua_pushboolean(state, 0);
+        ffi::lua_replace(state, 2);
+        let is_function = ffi::lua_type(state, 1) == ffi::LUA_TFUNCTION;
+        for _ in 0..HANDLER_ATTEMPTS {
+            // No handler is asked about memory that ran out.
+            if status != ffi::LUA_ERRRUN || !is_function {
+                break;
+            }
+            ffi::lua_pushvalue(state, 1);
+            ffi::lua_insert(state, 3);
+            status = ffi::lua_pcall(state, 1, 1, 0);
+        }
+        if status == ffi::LUA_ERRRUN {
+            ffi::lua_settop(state, 2);
+            ffi::lua_pushstring(state, NO_HANDLER.as_ptr());
+        }
+        2
+    }
+}
+
 /// Under this key the metatable of a guarded table has a function that gives a copy of what it guards.
 static COPY: u8 = 0;
 
@@ -190,7 +234,7 @@ unsafe extern "C-unwind" fn walk(state: *mut lua_State) -> c_int {
     unsafe {
         ffi::luaL_checktype(state, 1, ffi::LUA_TTABLE);
         ffi::lua_settop(state, 1);
-        if push_copier(state) {
+        if push_copier(state, 1) {
             ffi::lua_call(state, 0, 1);
             ffi::lua_replace(state, 1);
         }
@@ -215,24 +259,40 @@ unsafe extern "C-unwind" fn set_raw(state: *mut lua_State) -> c_int {
         ffi::luaL_checkany(state, 2);
         ffi::luaL_checkany(state, 3);
         ffi::lua_settop(state, 3);
-        if push_copier(state) {
-            const TEXT: &CStr = c"Attempt to modify a readonly table";
-            ffi::luaL_where(state, 1);
-            ffi::lua_pushstring(state, TEXT.as_ptr());
-            ffi::lua_concat(state, 2);
-            ffi::lua_error(state);
+        if is_guarded(state, 1) {
+            refuse_to_write(state);
         }
-        ffi::lua_settop(state, 3);
         ffi::lua_rawset(state, 1);
         1
     }
 }
 
-/// Pushes the copier of the table at 1, if it is a guarded one.
-unsafe fn push_copier(state: *mut lua_State) -> bool {
+/// Whether the value at this place is a guarded table.
+pub(super) unsafe fn is_guarded(state: *mut lua_State, at: c_int) -> bool {
     // SAFETY: of the caller.
     unsafe {
-        if ffi::lua_getmetatable(state, 1) == 0 {
+        let top = ffi::lua_gettop(state);
+        let guarded = ffi::lua_type(state, at) == ffi::LUA_TTABLE && push_copier(state, at);
+        ffi::lua_settop(state, top);
+        guarded
+    }
+}
+
+/// Raises what a raw write to a guarded table is told, without a position as in Redis.
+pub(super) unsafe fn refuse_to_write(state: *mut lua_State) {
+    const TEXT: &CStr = c"Attempt to modify a readonly table";
+    // SAFETY: of the caller.
+    unsafe {
+        ffi::lua_pushstring(state, TEXT.as_ptr());
+        ffi::lua_error(state);
+    }
+}
+
+/// Pushes the copier of the table at this place, if it is a guarded one.
+unsafe fn push_copier(state: *mut lua_State, at: c_int) -> bool {
+    // SAFETY: of the caller.
+    unsafe {
+        if ffi::lua_getmetatable(state, at) == 0 {
             return false;
         }
         ffi::lua_pushlightuserdata(state, copy_key());

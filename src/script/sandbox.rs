@@ -19,7 +19,6 @@ const GLOBALS: &[&str] = &[
     "getmetatable",
     "ipairs",
     "math",
-    "newproxy",
     "next",
     "os",
     "rawequal",
@@ -33,7 +32,6 @@ const GLOBALS: &[&str] = &[
     "tostring",
     "type",
     "unpack",
-    "xpcall",
 ];
 
 /// What an interpreter may allocate, in bytes.
@@ -71,6 +69,7 @@ impl Sandbox {
             shared.raw_set(*name, all.raw_get::<Value>(*name)?)?;
         }
         super::patterns::guard(lua, &shared.raw_get("string")?)?;
+        super::basics::guard(lua, &shared)?;
         let os: Table = all.raw_get("os")?;
         let clock = lua.create_table()?;
         clock.raw_set("clock", os.raw_get::<Value>("clock")?)?;
@@ -78,8 +77,7 @@ impl Sandbox {
         shared.raw_set("pairs", raise::pairs(lua, all.raw_get("next")?)?)?;
         shared.raw_set("rawset", raise::rawset(lua)?)?;
         shared.raw_set("pcall", raise::pcall(lua)?)?;
-        shared.raw_set("loadstring", raise::function(lua, load_text)?)?;
-        shared.raw_set("load", raise::function(lua, load_pieces)?)?;
+        shared.raw_set("xpcall", raise::xpcall(lua)?)?;
         shared.raw_set("__redis__err__handler", raise::function(lua, |_, args| Ok(args))?)?;
         // What C functions have as their environment can be asked for: nothing is left there.
         let names: Vec<Value> =
@@ -90,6 +88,10 @@ impl Sandbox {
         let (eval, eval_own) = globals(lua, &shared)?;
         let (functions, functions_own) = globals(lua, &shared)?;
         lua.set_globals(eval.clone())?;
+        let env = eval.clone();
+        shared.raw_set("loadstring", raise::function(lua, move |lua, args| load_text(lua, &env, &args))?)?;
+        let env = eval.clone();
+        shared.raw_set("load", raise::function(lua, move |lua, args| load_pieces(lua, &env, &args))?)?;
         let missing = raise::function(lua, missing_global)?;
         let of_shared = lua.create_table()?;
         of_shared.raw_set("__index", missing)?;
@@ -164,15 +166,15 @@ pub fn missing_global(_: &Lua, args: MultiValue) -> Answer {
 }
 
 /// `loadstring`: source only, because compiled code can do anything.
-fn load_text(lua: &Lua, args: MultiValue) -> Answer {
+fn load_text(lua: &Lua, env: &Table, args: &MultiValue) -> Answer {
     let Some(Value::String(code)) = args.front() else {
         let got = args.front().map_or("no value", Value::type_name);
         return Err(raise::bad_argument(1, "loadstring", &format!("string expected, got {got}")));
     };
-    compile(lua, &code.as_bytes(), args.get(1))
+    compile(lua, env, &code.as_bytes(), args.get(1))
 }
 
-fn load_pieces(lua: &Lua, args: MultiValue) -> Answer {
+fn load_pieces(lua: &Lua, env: &Table, args: &MultiValue) -> Answer {
     let Some(Value::Function(next)) = args.front() else {
         let got = args.front().map_or("no value", Value::type_name);
         return Err(raise::bad_argument(1, "load", &format!("function expected, got {got}")));
@@ -184,16 +186,16 @@ fn load_pieces(lua: &Lua, args: MultiValue) -> Answer {
         }
         code.extend_from_slice(&piece.as_bytes());
     }
-    compile(lua, &code, args.get(1))
+    compile(lua, env, &code, args.get(1))
 }
 
-fn compile(lua: &Lua, code: &[u8], name: Option<&Value>) -> Answer {
+fn compile(lua: &Lua, env: &Table, code: &[u8], name: Option<&Value>) -> Answer {
     let name = match name {
         Some(Value::String(name)) => name.to_string_lossy(),
         _ => String::from_utf8_lossy(code).into_owned(),
     };
     let name = name.replace('\0', " ");
-    let chunk = lua.load(code).set_name(name).set_mode(mlua::ChunkMode::Text).set_environment(lua.globals());
+    let chunk = lua.load(code).set_name(name).set_mode(mlua::ChunkMode::Text).set_environment(env.clone());
     match chunk.into_function() {
         Ok(function) => one(lua, function),
         Err(mlua::Error::SyntaxError { message, .. }) => {

@@ -470,3 +470,89 @@ fn libraries_take_any_bytes() {
         assert_eq!(client.cmd(&args).to_string(), ":1", "{bytes:?}");
     }
 }
+
+/// A handler of errors and a finalizer are stopped as anything else is.
+#[test]
+fn a_script_cannot_hide_from_its_end_in_a_handler_or_a_finalizer() {
+    // A real Redis hangs for ever.
+    if subject_is_real() {
+        return;
+    }
+    for code in [
+        "xpcall(function() error('x') end, function() while true do end end)",
+        "while true do xpcall(function() while true do end end, function() while true do end end) end",
+        // Whether that is refused or stopped.
+        "pcall(function() getmetatable(newproxy(true)).__gc = function() while true do end end collectgarbage() end) while true do end",
+    ] {
+        let server = node("1");
+        server.connect().ok("CONFIG SET busy-reply-threshold 20");
+        let mut hanging = server.connect();
+        hanging.send(&["EVAL", code, "0"]);
+        answered(&server, "SCRIPT KILL", "+OK");
+        let killed = hanging.read().to_string();
+        assert!(killed.starts_with("-ERR Script killed by user with SCRIPT KILL..."), "{code}: {killed}");
+        hanging.expect("PING", "+PONG");
+    }
+}
+
+/// Libraries and globals are the same for the next script, whoever sends it.
+#[test]
+fn a_script_leaves_nothing_behind_for_the_next_one() {
+    if subject_is_real() {
+        return;
+    }
+    let server = node("1");
+    let [mut first, mut second] = [(); 2].map(|()| server.connect());
+    for code in [
+        "x = 1",
+        "rawset(_G, 'x', 1)",
+        "redis.call = nil",
+        "table.insert(_G, 'left')",
+        "table.insert(math, 'left')",
+        "table.insert(redis, 'left')",
+    ] {
+        let told = first.cmd(&["EVAL", code, "0"]).to_string();
+        assert!(told.contains("Attempt to modify a readonly table"), "{code}: {told}");
+    }
+    let told = first.cmd(&["EVAL", "setfenv(0, {tostring = function() return 'left' end})", "0"]).to_string();
+    assert!(told.contains("cannot change environment"), "{told}");
+    // What finds nothing to move or to sort says nothing, as in Redis.
+    first.expect("EVAL \"table.remove(math) table.sort(_G)\" 0", "nil");
+    let told = first.cmd(&["EVAL", "loadstring('x = 1')()", "0"]).to_string();
+    assert!(told.contains("Attempt to modify a readonly table"), "{told}");
+    let code = "return {loadstring('return tostring(5)')(), tostring(math[1]), tostring(redis[1])}";
+    assert_eq!(second.cmd(&["EVAL", code, "0"]).to_string(), r#"["5", "nil", "nil"]"#);
+}
+
+/// The results, attempts included, are those of Redis 7.0.15.
+#[test]
+fn handlers_of_xpcall_are_given_what_lua_gives_them() {
+    let server = node("1");
+    let mut client = server.connect();
+    for (code, told) in [
+        ("return {xpcall(function() return 1, 2, 3 end, tostring)}", "[:1, :1, :2, :3]"),
+        ("return {select('#', xpcall(error, function() return 1, 2 end))}", "[:2]"),
+        (
+            "local ok, e = xpcall(function() error('x') end, function(e) return e .. '!' end) return {tostring(ok), e}",
+            r#"["false", "user_script:1: x!"]"#,
+        ),
+        (
+            "local ok, e = xpcall(function() error({err = 'mine'}) end, function(e) return e.err end) return {tostring(ok), e}",
+            r#"["false", "mine"]"#,
+        ),
+        (
+            "local n = 0 local ok, e = xpcall(error, function(e) n = n + 1 if n < 3 then error('y' .. n) end return 'got ' .. e end) return {n, e}",
+            r#"[:3, "got user_script:1: y2"]"#,
+        ),
+        (
+            "local ok, e = xpcall(error, function() error('y') end) return {tostring(ok), e}",
+            r#"["false", "error in error handling"]"#,
+        ),
+        (
+            "local ok, e = xpcall(error, 5) return {tostring(ok), e}",
+            r#"["false", "error in error handling"]"#,
+        ),
+    ] {
+        assert_eq!(client.cmd(&["EVAL", code, "0"]).to_string(), told, "{code}");
+    }
+}
