@@ -556,3 +556,108 @@ fn handlers_of_xpcall_are_given_what_lua_gives_them() {
         assert_eq!(client.cmd(&["EVAL", code, "0"]).to_string(), told, "{code}");
     }
 }
+
+/// Moves one to a key that it does not declare, and wakes who waits for the lists.
+const WAKING: &str = "redis.call('DECR', KEYS[1]) redis.call('RPUSH', 'l', 'x') \
+    redis.call('RPUSH', 'm', 'x') redis.call('INCR', ARGV[1]) return 'done'";
+
+#[test]
+fn blocked_clients_and_transactions_see_no_half_of_a_script() {
+    const RUNS: usize = 150;
+    let node = node("2");
+    let (server, ended) = (&node, &AtomicBool::new(false));
+    let mut judge = server.connect();
+    judge.ok("MSET a 1000 b 1000 c 1000");
+    let popped = thread::scope(|scope| {
+        let checker = scope.spawn(move || {
+            let mut client = server.connect();
+            let mut sums = Vec::new();
+            while !ended.load(Ordering::Relaxed) {
+                for line in ["MULTI", "GET a", "GET b", "GET c"] {
+                    client.run(line);
+                }
+                for all in [client.run("EXEC"), client.run("MGET a b c")] {
+                    sums.push(all.items().iter().map(|n| n.text().parse::<i64>().unwrap()).sum::<i64>());
+                }
+            }
+            sums
+        });
+        let poppers = ["BLPOP l 0.1", "BLPOP l 0.1", "BLMOVE m done LEFT RIGHT 0.1"].map(|line| {
+            scope.spawn(move || {
+                let (mut client, mut popped) = (server.connect(), 0);
+                while !ended.load(Ordering::Relaxed) {
+                    popped += usize::from(!client.run(line).to_string().starts_with("nil"));
+                }
+                popped
+            })
+        });
+        let movers = [("a", "b"), ("b", "a"), ("b", "c"), ("c", "a")].map(|(from, to)| {
+            scope.spawn(move || {
+                let mut client = server.connect();
+                for run in 0..RUNS {
+                    // Another text is another script, of which nothing is known.
+                    let code = format!("{WAKING} -- {}", run / 30);
+                    let told = if run % 3 == 0 {
+                        client.run("MULTI");
+                        client.run(&format!("INCRBY {to} 0"));
+                        client.cmd(&["EVAL", &code, "1", from, to]);
+                        client.run("EXEC").items()[1].to_string()
+                    } else {
+                        client.cmd(&["EVAL", &code, "1", from, to]).to_string()
+                    };
+                    assert_eq!(told, "\"done\"");
+                }
+            })
+        });
+        let moved = movers.map(thread::ScopedJoinHandle::join);
+        ended.store(true, Ordering::Relaxed);
+        let popped = poppers.map(|popper| popper.join().unwrap());
+        moved.into_iter().for_each(|mover| mover.unwrap());
+        let sums = checker.join().unwrap();
+        assert!(sums.len() > 10 && sums.iter().all(|sum| *sum == 3000), "{sums:?}");
+        popped
+    });
+    // Each push woke one, or is there still.
+    assert_eq!((popped[0] + popped[1]) as i64 + judge.run("LLEN l").int(), 4 * RUNS as i64);
+    assert_eq!(judge.run("LLEN m").int() + judge.run("LLEN done").int(), 4 * RUNS as i64);
+}
+
+/// A replica whose only worker a script hangs acknowledges what it applies, and answers those who watch it.
+#[test]
+fn a_replica_with_a_hanging_script_keeps_its_place() {
+    if subject_is_real() {
+        return;
+    }
+    const BUSY: &str =
+        "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+    let (primary, replica) = (node("2"), node("1"));
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    p.ok("SET held 1");
+    r.ok("CONFIG SET busy-reply-threshold 20");
+    r.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+    wait_for("the link", SOON, || r.info("master_link_status") == "up");
+    let mut hanging = replica.connect();
+    hanging.send(&["EVAL_RO", "while true do redis.call('GET', KEYS[1]) end", "1", "held"]);
+    answered(&replica, "GET held", BUSY);
+    // Its key is in another shard.
+    p.ok("SET other 1");
+    p.expect("WAIT 1 10000", ":1");
+    for (line, reply) in [
+        ("PING", "+PONG"),
+        ("AUTH default any", "+OK"),
+        ("PUBLISH __sentinel__:hello x", ":0"),
+        ("GET other", "\"1\""),
+        ("FUNCTION KILL", BUSY),
+    ] {
+        replica.connect().expect(line, reply);
+    }
+    assert_eq!(r.info("role"), "slave");
+    assert_eq!(r.info("master_link_status"), "up");
+    // This one waits for the script.
+    p.ok("SET held 2");
+    r.ok("SCRIPT KILL");
+    assert!(hanging.read().to_string().starts_with("-ERR Script killed by user"));
+    p.expect("WAIT 1 10000", ":1");
+    r.expect("GET held", "\"2\"");
+    assert_eq!(p.info("sync_full"), "1");
+}
