@@ -495,7 +495,8 @@ fn setid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if args.len() > 7 {
         return Err(wrong_arguments("XGROUP", args[1]));
     }
-    let last = ctx.db.uncounted(|db| db.stream(args[2]).map(|s| s.map_or(StreamId::MIN, value::Stream::last_id)))?;
+    let last =
+        ctx.db.uncounted(|db| db.stream(args[2]).map(|s| s.map_or(StreamId::MIN, value::Stream::last_id)))?;
     let from = match args[4] {
         b"$" => last,
         b"-" => StreamId::MIN,

@@ -207,7 +207,8 @@ const LOOKUPS: &str = "SET a 1|GET a|GET no|EXISTS a no|TTL a|TTL no|TYPE no|MGE
 fn lookups_are_counted_as_redis_counts_them() {
     let servers = [Server::subject(), Server::real()];
     let [mut ours, mut theirs] = [0, 1].map(|i: usize| servers[i].connect());
-    let counted = |client: &mut Client| ["keyspace_hits", "keyspace_misses"].map(|field| client.info_int(field));
+    let counted =
+        |client: &mut Client| ["keyspace_hits", "keyspace_misses"].map(|field| client.info_int(field));
     for command in LOOKUPS.split('|') {
         let grown = [&mut ours, &mut theirs].map(|client| {
             let before = counted(client);
