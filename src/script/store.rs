@@ -72,8 +72,6 @@ pub struct Script {
     /// Decides whether only its declared keys are locked.
     pub conduct: Conduct,
     size: usize,
-    /// It came with SCRIPT LOAD, and stays.
-    loaded: AtomicBool,
     /// The newest script when it was used last, and its own number.
     used: AtomicU64,
     number: u64,
@@ -223,8 +221,8 @@ impl Running {
 #[derive(Debug, Default)]
 struct Scripts {
     by_sha: HashMap<String, Arc<Script>>,
-    /// How many came with EVAL alone.
-    evictable: usize,
+    /// Those that came with EVAL alone; one of SCRIPT LOAD stays.
+    evictable: Vec<Arc<Script>>,
     /// Bytes of all texts.
     bytes: usize,
 }
@@ -285,8 +283,8 @@ impl Store {
         let (flags, body_at) = shebang::of_script(code)?;
         let mut scripts = self.scripts.write();
         if let Some(script) = scripts.by_sha.get(&sha).cloned() {
-            if loaded && !script.loaded.swap(true, Ordering::Relaxed) {
-                scripts.evictable -= 1;
+            if loaded {
+                scripts.stay(&script);
             }
             return Ok(script);
         }
@@ -297,14 +295,16 @@ impl Store {
             flags,
             conduct: Conduct::default(),
             size: code.len(),
-            loaded: AtomicBool::new(loaded),
             used: AtomicU64::new(number),
             number,
         });
         scripts.bytes += script.size;
-        scripts.evictable += usize::from(!loaded);
         scripts.by_sha.insert(sha, Arc::clone(&script));
-        while scripts.evictable > KEPT && scripts.evict() {
+        if !loaded {
+            scripts.evictable.push(Arc::clone(&script));
+        }
+        if scripts.evictable.len() > KEPT {
+            scripts.evict();
             self.evicted.fetch_add(1, Ordering::Relaxed);
             self.removals.fetch_add(1, Ordering::Release);
         }
@@ -366,20 +366,24 @@ impl Store {
 }
 
 impl Scripts {
+    fn stay(&mut self, script: &Arc<Script>) {
+        self.evictable.retain(|evictable| !Arc::ptr_eq(evictable, script));
+    }
+
     fn remove(&mut self, sha: &str) {
         if let Some(script) = self.by_sha.remove(sha) {
             self.bytes -= script.size;
-            self.evictable -= usize::from(!script.loaded.load(Ordering::Relaxed));
+            self.stay(&script);
         }
     }
 
-    /// Drops the one that was used the longest ago. Looks at all: they are few, and a new text is compiled besides.
-    fn evict(&mut self) -> bool {
-        let evictable = self.by_sha.values().filter(|script| !script.loaded.load(Ordering::Relaxed));
-        let oldest = evictable.min_by_key(|script| (script.used.load(Ordering::Relaxed), script.number));
-        let Some(sha) = oldest.map(|script| script.sha.clone()) else { return false };
-        self.remove(&sha);
-        true
+    /// Drops the one that was used the longest ago. Looks at all that may go: a few hundred, and a new text is compiled
+    /// besides.
+    fn evict(&mut self) {
+        let age = |script: &&Arc<Script>| (script.used.load(Ordering::Relaxed), script.number);
+        if let Some(oldest) = self.evictable.iter().min_by_key(age).map(|script| script.sha.clone()) {
+            self.remove(&oldest);
+        }
     }
 }
 

@@ -103,7 +103,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Looks at the machine, at the present time.
+    /// The address that its connections come from (`bind-source-addr`).
     fn bind_source(&self) -> String {
         self.node.upgrade().map_or_else(String::new, |node| node.config.load().bind_source_addr.clone())
     }
