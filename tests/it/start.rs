@@ -6,7 +6,7 @@ use crate::common::{SOON, wait_for};
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// Runs a server that is expected not to start; kills it if it does.
 fn run(program: &Path, args: &[&str], dir: &Path) -> Output {
@@ -160,29 +160,47 @@ fn a_file_of_users_that_cannot_be_read_stops_the_start() {
     fs::remove_dir_all(dir).expect("remove the folder");
 }
 
+/// A server that has ended; its folder holds a file of 20,000 keys.
+fn filled() -> Server {
+    let mut server = Server::subject();
+    server.connect().run("DEBUG POPULATE 20000 key 10");
+    server.connect().ok("SAVE");
+    server.kill();
+    server
+}
+
+/// Starts a server that takes 20 seconds to load that file; its process and port.
+fn load_slowly(program: &Path, filled: &Server, more: &[&str]) -> (Child, u16) {
+    let port = free_port();
+    let child = Command::new(program)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--key-load-delay", "1000"])
+        .args(["--loading-process-events-interval-bytes", "1024"])
+        .args(more)
+        .current_dir(filled.dir())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("start the server");
+    (child, port)
+}
+
+fn connect_soon(port: u16) -> Client {
+    let mut client = None;
+    wait_for("a connection", SOON, || {
+        client = Client::try_connect(port).ok();
+        client.is_some()
+    });
+    client.expect("a connection")
+}
+
 #[test]
 fn a_signal_during_the_load_ends_the_start_and_keeps_the_file() {
-    let mut filled = Server::subject();
-    filled.connect().run("DEBUG POPULATE 20000 key 10");
-    filled.connect().ok("SAVE");
-    filled.kill();
+    let filled = filled();
     let file = fs::read(filled.dir().join("dump.rdb")).expect("the file");
     for ending in ["TERM", "INT", "SHUTDOWN", "SHUTDOWN SAVE"] {
-        let port = free_port();
-        let mut child = Command::new(subject())
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--key-load-delay", "1000"])
-            .args(["--save", "3600 1", "--pidfile", "node.pid", "--unixsocket", "node.sock"])
-            .current_dir(filled.dir())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("start the server");
-        let mut client = None;
-        wait_for("a connection", SOON, || {
-            client = Client::try_connect(port).ok();
-            client.is_some()
-        });
-        let mut client = client.expect("a connection");
+        let more = ["--save", "3600 1", "--pidfile", "node.pid", "--unixsocket", "node.sock"];
+        let (mut child, port) = load_slowly(&subject(), &filled, &more);
+        let mut client = connect_soon(port);
         assert_eq!(client.run("GET key:1").text(), "LOADING Redis is loading the dataset in memory");
         wait_for("it is under way", SOON, || client.info_int("loading_loaded_bytes") > 0);
         assert_eq!(client.info_int("loading_total_bytes"), file.len() as i64);
@@ -274,25 +292,9 @@ fn systemd_is_told_about_the_start_and_the_end() {
 #[test]
 fn config_set_of_what_is_being_loaded_is_refused() {
     for program in [subject(), crate::common::server::real()] {
-        let mut filled = Server::subject();
-        filled.connect().run("DEBUG POPULATE 20000 key 10");
-        filled.connect().ok("SAVE");
-        filled.kill();
-        let port = free_port();
-        let mut child = Command::new(program)
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--key-load-delay", "1000"])
-            .args(["--enable-protected-configs", "yes", "--loading-process-events-interval-bytes", "1024"])
-            .current_dir(filled.dir())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("start the server");
-        let mut client = None;
-        wait_for("a connection", SOON, || {
-            client = Client::try_connect(port).ok();
-            client.is_some()
-        });
-        let mut client = client.expect("a connection");
+        let filled = filled();
+        let (mut child, port) = load_slowly(&program, &filled, &["--enable-protected-configs", "yes"]);
+        let mut client = connect_soon(port);
         wait_for("it is loading", SOON, || client.info("loading") == "1");
         for (command, reply) in [
             ("CONFIG SET appendonly yes", "-LOADING Redis is loading the dataset in memory"),
@@ -315,25 +317,9 @@ fn config_set_of_what_is_being_loaded_is_refused() {
 #[test]
 fn a_node_that_loads_takes_no_part_in_migrate() {
     for program in [subject(), crate::common::server::real()] {
-        let mut filled = Server::subject();
-        filled.connect().run("DEBUG POPULATE 20000 key 10");
-        filled.connect().ok("SAVE");
-        filled.kill();
-        let port = free_port();
-        let mut child = Command::new(program)
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--key-load-delay", "1000"])
-            .args(["--loading-process-events-interval-bytes", "1024"])
-            .current_dir(filled.dir())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("start the server");
-        let mut loads = None;
-        wait_for("a connection", SOON, || {
-            loads = Client::try_connect(port).ok();
-            loads.is_some()
-        });
-        let mut loads = loads.expect("a connection");
+        let filled = filled();
+        let (mut child, port) = load_slowly(&program, &filled, &[]);
+        let mut loads = connect_soon(port);
         wait_for("it is loading", SOON, || loads.info("loading") == "1");
         let source = Server::subject();
         let mut client = source.connect();
