@@ -25,7 +25,7 @@
 //! | 2 | [`value`], [`config`], [`acl`], [`pubsub`], [`script`], [`cluster`], [`repl`], [`sentinel`] | their own subject; the last three are pure state machines |
 //! | 3 | [`keyspace`] | slots, shards, locks, expiry, eviction, scan, snapshot, waiters, the log |
 //! | 4 | [`persist`] | RDB, and the parts of an append-only file |
-//! | 5 | [`command`] | one file a family; specification and handler side by side |
+//! | 5 | [`command`] | what rows say; the families, one file each, row and handler side by side |
 //! | 6 | [`exec`] | the way of a command: admit, lock, call, log, unlock |
 //! | 7 | [`server`] | the only one with sockets, files, clocks, threads |
 //!
@@ -36,7 +36,7 @@
 //! prefetches the memory of their keys, and hands each to [`exec::Executor::execute`]
 //! (`worker::batch`). That asks whether the command may run at all (`exec::admit`) and here (`exec::route`),
 //! locks the key's shard ([`keyspace::locks`]), and calls the handler (`exec::call`, the only place that does):
-//! `set` in [`command::strings`]. The handler calls [`keyspace::Db::set_string`], which finds the entry in a
+//! `set` in [`command::family::strings`]. The handler calls [`keyspace::Db::set_string`], which finds the entry in a
 //! [`keyspace::table::SlotTable`], and says what it did with [`keyspace::Db::changed`]. What the command
 //! recorded goes to the log as one unit before the lock is released; the replies are sent once a round.
 //!
@@ -92,10 +92,10 @@
 //! **How a primary is followed.** [`repl::primary`] decides, `feed` in the same folder drives the connection of one
 //! replica. `full_sync` takes one snapshot for all that wait; `stream` hands the log to the socket.
 //!
-//! **How to add a command.** One edit in one file: a handler and its row in `COMMANDS`, under [`command`], or under
+//! **How to add a command.** One edit in one file: a handler and its row in `COMMANDS`, under [`command::family`], or under
 //! [`server::commands`] if it needs more than the data and the client. Lookup, arity, locks, routing, refusals,
 //! propagation and COMMAND all derive from the row ([`command::spec`]). A new file is named once, in the list of
-//! families beside it ([`command::table`], [`server::commands`]).
+//! families beside it ([`command::family`], [`server::commands`]).
 //!
 //! **How to add a directive.** A field in [`config::settings`] and a row in [`config::table`], which says its form, its
 //! default and what takes effect when it changes.

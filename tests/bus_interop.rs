@@ -14,7 +14,7 @@ use common::{SOON, light, wait_for};
 use keystead::cluster::{
     ClusterState, Config, FailoverMode, NoKeys, NodeId, Now, ReplicationFacts, SlotBitmap, View,
 };
-use keystead::server::control::bus::{Bus, Host};
+use keystead::server::control::bus::{Bus, BusHost};
 
 /// What the bus asked of the node, for tests to look at.
 struct Asked {
@@ -26,7 +26,7 @@ struct Asked {
     pauses: AtomicU64,
 }
 
-impl Host for Asked {
+impl BusHost for Asked {
     fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
         Now { mono: self.started.elapsed().as_millis() as u64 + 1_000_000, unix: unix.as_millis() as i64 }
@@ -104,7 +104,7 @@ impl Ours {
             pauses: AtomicU64::new(0),
         });
         let config = Config { node_timeout_ms: 2000, port, bus_port, ..Config::default() };
-        let host: Arc<dyn Host> = Arc::clone(&asked) as Arc<dyn Host>;
+        let host: Arc<dyn BusHost> = Arc::clone(&asked) as Arc<dyn Host>;
         let (bus, file) = Bus::open(&dir.join("nodes.conf"), config, u64::from(port), host).expect("a bus");
         listener.set_nonblocking(true).expect("a socket");
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -1,48 +1,19 @@
-//! Level 5: commands. One file a family; each row stands beside its handler.
+//! Level 5: commands. Here is what all of them share; the commands stand in [`family`], one file each.
 //!
 //! To add a command: write `fn name(ctx, args) -> Result<Outcome, CommandError>` in its family's file and
 //! a row for it in that file's `COMMANDS`. Nothing else needs to know. Commands that need the node itself
 //! stand in the server's room of commands, in the same form.
 
-pub mod bitmaps;
 pub mod client;
-pub mod connection;
 pub mod ctx;
-pub mod dump;
 pub mod error;
-pub mod expiry;
+pub mod family;
 pub mod gate;
-pub mod geo;
-pub mod hash_expiry;
-pub mod hashes;
 pub mod help;
-pub mod hyperloglog;
-pub mod keys;
-pub mod lcs;
-pub mod list_moves;
-pub mod lists;
-pub mod object;
-mod queues;
-mod random;
 pub mod rights;
-mod scan;
-pub mod server;
-pub mod set_algebra;
-pub mod sets;
-pub mod sort;
-pub mod sorted_set_algebra;
-pub mod sorted_set_pops;
-pub mod sorted_set_ranges;
-pub mod sorted_sets;
 pub mod spec;
-pub mod stream_groups;
-pub mod stream_pending;
-pub mod stream_reads;
-pub mod streams;
-pub mod strings;
 pub mod syntax;
 pub mod table;
-pub mod transactions;
 
 pub use client::Client;
 pub use ctx::{Block, Collections, Ctx, DONE, Outcome, TimeoutReply, Transaction};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::family::FAMILIES;
 use super::gate;
 use super::spec::{Command, Mode};
 use crate::acl::Catalog;
@@ -9,37 +10,6 @@ use crate::acl::category::Categories;
 
 /// Rows of one family after the other.
 pub type Families = [&'static [Command]];
-
-/// The families that need data and the client alone; the node brings its own.
-pub const FAMILIES: &Families = &[
-    super::strings::COMMANDS,
-    super::lcs::COMMANDS,
-    super::bitmaps::COMMANDS,
-    super::hyperloglog::COMMANDS,
-    super::keys::COMMANDS,
-    super::expiry::COMMANDS,
-    super::object::COMMANDS,
-    super::dump::COMMANDS,
-    super::lists::COMMANDS,
-    super::list_moves::COMMANDS,
-    super::sets::COMMANDS,
-    super::set_algebra::COMMANDS,
-    super::hashes::COMMANDS,
-    super::hash_expiry::COMMANDS,
-    super::streams::COMMANDS,
-    super::stream_reads::COMMANDS,
-    super::stream_groups::COMMANDS,
-    super::stream_pending::COMMANDS,
-    super::sorted_sets::COMMANDS,
-    super::sorted_set_ranges::COMMANDS,
-    super::sorted_set_pops::COMMANDS,
-    super::sorted_set_algebra::COMMANDS,
-    super::geo::COMMANDS,
-    super::sort::COMMANDS,
-    super::connection::COMMANDS,
-    super::server::COMMANDS,
-    super::transactions::COMMANDS,
-];
 
 /// A command under the name it goes by.
 #[derive(Debug)]

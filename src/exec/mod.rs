@@ -530,7 +530,8 @@ impl Executor {
 
 /// The shards that a command needs. `None` when its keys cannot be told.
 fn lock_set(shared: &Shared, command: &Command, args: &[&[u8]]) -> Option<LockSet> {
-    let any_key = (command.has(flags::PATTERN_KEYS) && crate::command::sort::reaches_other_slots(args))
+    let any_key = (command.has(flags::PATTERN_KEYS)
+        && crate::command::family::sort::reaches_other_slots(args))
         || (command.has(flags::RUNS_SCRIPT) && !script::keeps_to_its_keys(shared, command, args));
     if any_key || command.has(flags::LOCK_ALL) {
         return Some(LockSet::ALL);

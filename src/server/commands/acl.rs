@@ -16,7 +16,7 @@ use crate::command::{Command, CommandError, CommandTable, Ctx, DONE, Result, int
 use crate::resp::Reply;
 use crate::server::commands::node;
 use crate::server::disk::config_file;
-use crate::server::node::accounts::rules;
+use crate::server::node::logins::rules;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::os_error::words;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::acl::{DEFAULT_USER, User};
 use crate::base::version;
 use crate::command::client::ReplyMode;
-use crate::command::connection::check_name;
+use crate::command::family::connection::check_name;
 use crate::command::spec::{EVERYWHERE, Group::Connection, Mode, behind_option, flags::*};
 use crate::command::{Client, Command, CommandError, Ctx, DONE, Outcome, Result, Transaction, int, is};
 use crate::server::commands::{node, pubsub};

@@ -9,7 +9,7 @@ use crate::base::crc16::key_slot;
 use crate::base::glob;
 use crate::base::num::{parse_f64, parse_i64, parse_memory};
 use crate::base::size_class::size_class;
-use crate::command::object::{encoding_of, references};
+use crate::command::family::object::{encoding_of, references};
 use crate::command::spec::{Group::Server, flags::*};
 use crate::command::{Command, CommandError, Ctx, DONE, Outcome, Result, is, wrong_arguments};
 use crate::config::rewrite::Extent;

@@ -7,7 +7,7 @@ use crate::command::{Client, Ctx, Families};
 use crate::server::node::{Node, unix_ms};
 
 mod acl;
-mod clients;
+mod client_admin;
 mod cluster;
 mod command;
 mod config;
@@ -21,11 +21,11 @@ mod memory;
 pub mod migrate;
 mod modules;
 mod monitor;
-mod persistence;
 mod process;
 pub mod pubsub;
 mod reload;
 mod replication;
+mod saving;
 pub mod scripting;
 pub mod sentinel;
 mod slowlog;
@@ -35,14 +35,14 @@ mod tracking;
 pub const FAMILIES: &Families = &[
     connection::COMMANDS,
     acl::COMMANDS,
-    clients::COMMANDS,
+    client_admin::COMMANDS,
     pubsub::COMMANDS,
     info::COMMANDS,
     config::COMMANDS,
     command::COMMANDS,
     process::COMMANDS,
     debug::COMMANDS,
-    persistence::COMMANDS,
+    saving::COMMANDS,
     replication::COMMANDS,
     cluster::COMMANDS,
     migrate::COMMANDS,
@@ -60,7 +60,7 @@ fn node<'c>(ctx: &Ctx<'c, '_, '_>) -> &'c Arc<Node> {
     ctx.node.downcast_ref().expect("every executor of the server is given its node")
 }
 
-pub use clients::{describe_client, describe_running};
+pub use client_admin::{describe_client, describe_running};
 
 /// What a client leaves behind when its connection closes. `waited`: it was suspended.
 pub fn on_close(node: &Arc<Node>, client: &mut Client, waited: bool) {

@@ -12,8 +12,8 @@ use crate::cluster::{Keys, NodeId, Now, ReplicationFacts, SlotBitmap, View};
 use crate::config::Config;
 use crate::keyspace::Effects;
 use crate::pubsub::Space;
-use crate::server::control::bus::settings::{bus_port, cluster_config};
-use crate::server::control::bus::{Bus, BusError, Host};
+use crate::server::control::bus::cluster_config::{bus_port, cluster_config};
+use crate::server::control::bus::{Bus, BusError, BusHost};
 use crate::server::control::replication;
 use crate::server::control::shard_channels;
 use crate::server::disk::nodes_file::NodesFile;
@@ -119,7 +119,7 @@ impl Way {
     }
 }
 
-impl Host for Way {
+impl BusHost for Way {
     fn session_to(&self, host: &str) -> std::io::Result<Option<Session>> {
         let node = self.node();
         node.tls.towards(node.config.load().tls_cluster, host)

@@ -17,7 +17,7 @@ use crate::resp::reply::Piece;
 use crate::resp::{Progress, Reply};
 use crate::server::net::link::Socket;
 use crate::server::net::tls::{Session, Shake};
-use crate::server::node::clients::{ClientEntry, Clients, Usage};
+use crate::server::node::connected::{ClientEntry, Clients, Usage};
 
 /// Unsent output that no limit counts, as in Redis, whose clients have a buffer of this size.
 pub const FREE_OUTPUT: usize = 16 * 1024;

@@ -25,16 +25,16 @@ use crate::server::disk::aof::Aof;
 use crate::server::disk::rdb_file::SaveState;
 use crate::server::net::mailbox::Mail;
 use crate::server::net::tls::Tls;
-use crate::server::node::accounts::Denials;
-use crate::server::node::clients::Clients;
+use crate::server::node::connected::Clients;
 use crate::server::node::counters::Counters;
 use crate::server::node::latency::LatencyMonitor;
+use crate::server::node::logins::Denials;
 use crate::server::node::monitors::Monitors;
 use crate::server::node::pause::Pauses;
 use crate::server::node::slowlog::SlowLog;
 use crate::server::node::stopped::Stopped;
 use crate::server::node::threads::Threads;
-use crate::server::node::tracking::Trackers;
+use crate::server::node::trackers::Trackers;
 use crate::server::process::limits::OomScore;
 use crate::server::process::logging;
 use crate::server::process::supervise::Supervisor;
@@ -42,18 +42,18 @@ use crate::server::process::title::Title;
 use crate::server::sentinel::Driver;
 use crate::server::shutdown::ShutdownState;
 
-pub mod accounts;
-pub mod clients;
+pub mod connected;
 pub mod counters;
 pub mod expiry;
 pub mod latency;
+pub mod logins;
 pub mod monitors;
 pub mod pause;
 pub mod rates;
 pub mod slowlog;
 pub mod stopped;
 pub mod threads;
-pub mod tracking;
+pub mod trackers;
 
 /// A running node.
 pub struct Node {

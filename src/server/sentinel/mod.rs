@@ -4,13 +4,13 @@
 //! they happen in the order of the steps. None of them waits: links have tasks, the file a thread of its own. What
 //! must not leave before it is on disk is held back by the machine, or waits in [`Driver::command`].
 //!
-//! - `link`: connections
+//! - `watching`: connections
 //! - `file`: **where the configuration is written and fsynced**
 //! - `scripts`: programs of the user
 
 mod file;
-mod link;
 mod scripts;
+mod watching;
 
 use std::collections::HashMap;
 use std::io;
@@ -205,7 +205,7 @@ impl Driver {
                         file.write(generation, lines);
                     }
                 }
-                Action::Connect { link, host, port } => link::open(self, &node, link, host, port),
+                Action::Connect { link, host, port } => watching::open(self, &node, link, host, port),
                 Action::Close(link) => {
                     self.links.lock().remove(&link);
                 }
@@ -218,7 +218,7 @@ impl Driver {
                         let _ = outlet.send(bytes);
                     }
                 }
-                Action::Resolve { host } => link::resolve(self, &node, host),
+                Action::Resolve { host } => watching::resolve(self, &node, host),
                 Action::Publish { channel, payload } => {
                     node.publish(Space::Global, channel.as_bytes(), payload.as_bytes());
                 }

@@ -12,7 +12,7 @@ use crate::exec::{After, Blocked};
 use crate::keyspace::{Hashed, Upcoming, prefetch};
 use crate::resp::{Limits, Parsed, Progress, ProtocolError, Reply, parse};
 use crate::server::net::connection::{Connection, Hold, Wait};
-use crate::server::node::clients::ClientState;
+use crate::server::node::connected::ClientState;
 use crate::server::node::unix_ms;
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::segment::Segment;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::command::client::Role;
 use crate::server::commands;
 use crate::server::net::mailbox::Mail;
-use crate::server::node::clients::ClientEntry;
+use crate::server::node::connected::ClientEntry;
 use crate::server::worker::Worker;
 
 impl Worker {

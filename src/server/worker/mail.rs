@@ -5,8 +5,8 @@ use std::time::Instant;
 use crate::server::commands;
 use crate::server::net::connection::{Connection, FREE_OUTPUT, Hold};
 use crate::server::net::mailbox::Mail;
-use crate::server::node::clients::ClientState;
-use crate::server::node::tracking;
+use crate::server::node::connected::ClientState;
+use crate::server::node::trackers;
 use crate::server::worker::Worker;
 
 impl Worker {
@@ -31,7 +31,7 @@ impl Worker {
                 }
                 Mail::Stale { token, client, keys, redirected } => {
                     if let Some(c) = self.connection(token, client)
-                        && let Some(bytes) = tracking::message(&c.client, keys.as_deref(), redirected)
+                        && let Some(bytes) = trackers::message(&c.client, keys.as_deref(), redirected)
                     {
                         c.queue_message(bytes);
                         listeners.push(token);
@@ -42,7 +42,7 @@ impl Worker {
                         // CLIENT LIST shows it.
                         c.client.version += 1;
                         *c.entry.state.lock() = ClientState::of(&c.client);
-                        if let Some(bytes) = tracking::broken_message(&c.client, redirect) {
+                        if let Some(bytes) = trackers::broken_message(&c.client, redirect) {
                             c.queue_message(bytes);
                             self.flush_now(token);
                         }

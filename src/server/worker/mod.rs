@@ -29,7 +29,7 @@ use crate::server::commands;
 use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream, Wait};
 use crate::server::net::mailbox::{Mail, Mailbox};
-use crate::server::node::clients::Usage;
+use crate::server::node::connected::Usage;
 use crate::server::node::expiry::Round;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;

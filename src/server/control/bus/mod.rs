@@ -2,7 +2,7 @@
 //!
 //! One thread with a tokio runtime runs [`Bus::run`]. Everybody else reaches the state through the
 //! handle: workers that run CLUSTER commands use [`Bus::read`] and [`Bus::admin`], and what the machine
-//! wants of the node goes to a [`Host`].
+//! wants of the node goes to a [`BusHost`].
 //!
 //! All actions, whoever's event caused them, pass through one queue and are carried out one after the
 //! other, so that nothing overtakes a write of nodes.conf that it must wait for. The bus thread carries
@@ -12,8 +12,8 @@
 //! - `nodes_file`: **where nodes.conf is written and fsynced**
 //! - `link`: connections
 
-mod link;
-pub mod settings;
+pub mod cluster_config;
+mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ use crate::cluster::report::LinkInfo;
 use crate::cluster::{
     Action, ClusterState, Config, Event, Level, LinkId, NodeId, Now, ReplicationFacts, SlotBitmap, View,
 };
-use crate::server::control::bus::link::Outlet;
+use crate::server::control::bus::wire::Outlet;
 pub use crate::server::disk::nodes_file::{NodesFile, NodesFileError};
 use crate::server::net::dial;
 use crate::server::net::link::Link;
@@ -50,7 +50,7 @@ const ADMIN_WAIT: Duration = Duration::from_secs(2);
 /// What changes data or role, and may have to wait for shards' locks, is called on threads made for waiting,
 /// so that a stalled shard does not keep the bus from hearing others. The rest is called on the bus thread, or
 /// by a worker that waits for its command's effects.
-pub trait Host: Send + Sync {
+pub trait BusHost: Send + Sync {
     /// Both clocks; the origin of the monotonic one is the host's.
     fn now(&self) -> Now;
     /// Own offset, and when the primary was last heard. Cheap: asked before every event.
@@ -113,7 +113,7 @@ pub struct Bus {
     pub drop_filter: AtomicI64,
     /// `DEBUG CLOSE-CLUSTER-LINK-ON-PACKET-DROP`: the link of a dropped packet is closed.
     pub close_on_drop: AtomicBool,
-    host: Arc<dyn Host>,
+    host: Arc<dyn BusHost>,
     /// Directive `bind-source-addr`: where links come from; empty: wherever the system likes.
     pub source: Mutex<String>,
     /// nodes.conf, once the bus runs. Before [`Bus::inner`] where both are locked.
@@ -144,7 +144,7 @@ impl Bus {
         path: &Path,
         config: Config,
         seed: u64,
-        host: Arc<dyn Host>,
+        host: Arc<dyn BusHost>,
     ) -> Result<(Arc<Self>, NodesFile), BusError> {
         let (file, text) = NodesFile::open(path)?;
         let (rng, now) = (Rng::new(seed), host.now());
@@ -347,9 +347,9 @@ impl Bus {
 
     fn welcome(self: &Arc<Self>, stream: Link) {
         let link = LinkId::inbound(self.next_inbound.fetch_add(1, Ordering::Relaxed));
-        let (peer_ip, local_ip) = link::addresses(&stream);
+        let (peer_ip, local_ip) = wire::addresses(&stream);
         self.step(Event::Accepted { link, peer_ip, local_ip });
-        link::start(self, link, stream);
+        wire::start(self, link, stream);
     }
 
     async fn carry_out(self: Arc<Self>) {
@@ -483,9 +483,9 @@ impl Bus {
             let connecting = async { Link::secured(dial::connect(target, &source).await?, session).await };
             match tokio::time::timeout(timeout, connecting).await {
                 Ok(Ok(stream)) => {
-                    let (peer_ip, local_ip) = link::addresses(&stream);
+                    let (peer_ip, local_ip) = wire::addresses(&stream);
                     // Registered first: the machine answers with the first packet at once.
-                    link::start(&bus, link, stream);
+                    wire::start(&bus, link, stream);
                     if bus.read(|s| s.wants_link(link)) {
                         bus.step(Event::Connected { link, peer_ip, local_ip });
                     } else if let Some(outlet) = bus.links.lock().remove(&link) {

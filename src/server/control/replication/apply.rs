@@ -13,7 +13,7 @@ use crate::command::{Client, gate};
 use crate::exec::Executor;
 use crate::keyspace::UnitInfo;
 use crate::resp::{Limits, Parsed, Reply, parse};
-use crate::server::control::replication::link::Report;
+use crate::server::control::replication::following::Report;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
 use crate::server::worker::NodeHost;

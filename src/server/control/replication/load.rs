@@ -12,7 +12,7 @@ use crate::config::choice::DisklessLoad;
 use crate::keyspace::{Effects, Locked};
 use crate::repl::ReplId;
 use crate::repl::replica::Position;
-use crate::server::control::replication::link::Report;
+use crate::server::control::replication::following::Report;
 use crate::server::disk::file::DiskFile;
 use crate::server::disk::rdb_load;
 use crate::server::node::Node;

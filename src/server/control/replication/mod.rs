@@ -22,13 +22,13 @@
 mod apply;
 pub mod failover;
 mod feed;
+mod following;
 mod full_sync;
 mod info;
-mod link;
+mod link_config;
 mod load;
 mod requests;
 mod role;
-mod settings;
 mod state;
 mod stream;
 mod wait;

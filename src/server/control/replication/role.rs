@@ -9,8 +9,8 @@ use crate::config::compound::PrimaryAddress;
 use crate::keyspace::{LockSet, Locked};
 use crate::repl::failover::Failover;
 use crate::repl::replica::{Position, Replica};
-use crate::server::control::replication::link;
-use crate::server::control::replication::settings;
+use crate::server::control::replication::following;
+use crate::server::control::replication::link_config;
 use crate::server::control::replication::state::{Leaver, State, Upstream};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
@@ -101,7 +101,7 @@ pub(super) fn follow_locked(
     };
     let config = node.config.load();
     let now = node.mono_ms();
-    let mut replica = Replica::new(now, settings::replica(&config, address.clone()), position);
+    let mut replica = Replica::new(now, link_config::replica(&config, address.clone()), position);
     if let Some(former) = former {
         replica = replica.after(now, &former);
     }
@@ -120,7 +120,7 @@ pub(super) fn follow_locked(
         leavers: Vec::new(),
         leave: Arc::default(),
     });
-    let task = crate::server::control::replication::spawn(node, link::drive(Arc::clone(node), ticket));
+    let task = crate::server::control::replication::spawn(node, following::drive(Arc::clone(node), ticket));
     if let Some(upstream) = &mut state.upstream {
         upstream.task = task;
     }

@@ -22,7 +22,7 @@ use crate::resp::Reply;
 use crate::server::control::replication::feed::Order;
 use crate::server::control::replication::stream::Outlet;
 use crate::server::control::replication::wait::Wait;
-use crate::server::control::replication::{failover, full_sync, settings};
+use crate::server::control::replication::{failover, full_sync, link_config};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
 
@@ -122,7 +122,7 @@ impl State {
     /// What happens by time. `locked`: every shard is locked, so that the backlog may be given up.
     pub(super) fn tick(&mut self, node: &Arc<Node>, locked: bool) {
         let (now, config) = (node.mono_ms(), node.config.load());
-        self.primary.set_config(settings::primary(&config));
+        self.primary.set_config(link_config::primary(&config));
         let log = &node.shared.keyspace.log;
         if log.keep() != config.repl_backlog_size {
             log.set_keep(config.repl_backlog_size);
