@@ -104,7 +104,7 @@ impl Ours {
             pauses: AtomicU64::new(0),
         });
         let config = Config { node_timeout_ms: 2000, port, bus_port, ..Config::default() };
-        let host: Arc<dyn BusHost> = Arc::clone(&asked) as Arc<dyn Host>;
+        let host: Arc<dyn BusHost> = Arc::clone(&asked) as Arc<dyn BusHost>;
         let (bus, file) = Bus::open(&dir.join("nodes.conf"), config, u64::from(port), host).expect("a bus");
         listener.set_nonblocking(true).expect("a socket");
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
