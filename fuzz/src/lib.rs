@@ -293,8 +293,8 @@ impl Calls for Same<'_> {
         None
     }
 
-    fn look(&mut self) -> Result<(), Stop> {
-        Ok(())
+    fn look(&mut self) -> Result<u64, Stop> {
+        Ok(0)
     }
 }
 

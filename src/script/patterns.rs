@@ -1,64 +1,324 @@
-//! Lua's matcher of patterns goes down the C stack once for each item of a pattern that repeats or captures, without
-//! a limit: a long enough pattern ends the process (that of Redis, too). Here such patterns are refused, in the words
-//! of later versions of Lua.
+//! `string.find`, `match`, `gmatch` and `gsub` with a matcher of our own: Lua's cannot be stopped where it backtracks
+//! without end, and goes down the C stack once for each item of a pattern without a limit.
+//!
+//! These functions own nothing: they may be left by `longjmp`.
 
-use std::ffi::c_int;
-use std::sync::OnceLock;
+use std::ffi::{CStr, c_int};
+use std::mem::MaybeUninit;
 
 use mlua::{Function, Lua, Table, ffi, lua_State};
 
-/// How deep the matcher may go. A level takes less than 200 bytes of a thread's stack.
-const DEPTH: usize = 1000;
+use super::convert::{push_text, text_at};
+use super::matcher::{Captured, Fault, Matcher};
+use super::watch::{raise_stopped, spend, state_of};
 
-/// The functions whose second argument is a pattern, and Lua's own code for each.
-const NAMES: [&str; 4] = ["find", "match", "gmatch", "gsub"];
-static LUAS: [OnceLock<ffi::lua_CFunction>; 4] = [const { OnceLock::new() }; 4];
-const GUARDS: [ffi::lua_CFunction; 4] = [guarded::<0>, guarded::<1>, guarded::<2>, guarded::<3>];
+const ESCAPE: u8 = b'%';
 
-/// Puts a check of the pattern in front of the functions of the `string` library.
-pub(super) fn guard(lua: &Lua, library: &Table) -> mlua::Result<()> {
-    for (at, name) in NAMES.into_iter().enumerate() {
-        let function: Function = library.raw_get(name)?;
-        // SAFETY: the closure looks at the one value on the stack and leaves one in its place.
-        let guard: Function = unsafe {
-            lua.exec_raw(function, |state| {
-                if let Some(code) = ffi::lua_tocfunction(state, 1) {
-                    LUAS[at].get_or_init(|| code);
-                    ffi::lua_pop(state, 1);
-                    ffi::lua_pushcfunction(state, GUARDS[at]);
-                }
-            })?
-        };
-        library.raw_set(name, guard)?;
+/// Characters that make a text more than itself.
+const SPECIAL: &[u8] = b"^$*+?.([%-";
+
+/// Puts the functions in the place of Lua's.
+pub(super) fn replace(lua: &Lua, library: &Table) -> mlua::Result<()> {
+    let functions: [(&str, ffi::lua_CFunction); 5] =
+        [("find", find), ("match", first_match), ("gmatch", gmatch), ("gfind", gmatch), ("gsub", gsub)];
+    for (name, function) in functions {
+        // SAFETY: the functions keep Lua's protocol of C functions.
+        let function: Function = unsafe { lua.create_c_function(function)? };
+        library.raw_set(name, function)?;
     }
     Ok(())
 }
 
-/// Runs Lua's function `N` of the list in this one's place, so that its errors name it as ever.
-unsafe extern "C-unwind" fn guarded<const N: usize>(state: *mut lua_State) -> c_int {
-    // SAFETY: Lua calls with a valid state. The text stays on the stack while it is looked at, and nothing here needs
-    // to be dropped when an error is raised.
+/// A text argument, or a number as one.
+unsafe fn text_argument<'a>(l: *mut lua_State, at: c_int) -> &'a [u8] {
+    let mut len = 0;
+    // SAFETY: of the caller. The text stays where it is as long as it is on the stack.
     unsafe {
-        if ffi::lua_type(state, 2) == ffi::LUA_TSTRING {
-            let mut len = 0;
-            let text = ffi::lua_tolstring(state, 2, &raw mut len);
-            let pattern = std::slice::from_raw_parts(text.cast::<u8>(), len);
-            if len > DEPTH && deep_items(pattern) > DEPTH {
-                ffi::lua_pushstring(state, c"pattern too complex".as_ptr());
-                ffi::luaL_where(state, 1);
-                ffi::lua_insert(state, -2);
-                ffi::lua_concat(state, 2);
-                ffi::lua_error(state);
+        let text = ffi::luaL_checklstring(l, at, &raw mut len);
+        std::slice::from_raw_parts(text.cast(), len)
+    }
+}
+
+/// A matcher for this interpreter.
+macro_rules! matcher {
+    ($l:expr, $source:expr, $pattern:expr) => {{
+        let state = state_of($l);
+        Matcher::new($source, $pattern, move |steps| state.spend(steps))
+    }};
+}
+
+/// Raises what ended a match.
+unsafe fn raise(l: *mut lua_State, fault: Fault) -> ! {
+    // SAFETY: of the caller, who owns nothing.
+    unsafe {
+        match fault {
+            Fault::Pattern(text) => {
+                ffi::luaL_where(l, 1);
+                ffi::lua_pushstring(l, text.as_ptr());
+                ffi::lua_concat(l, 2);
+                ffi::lua_error(l)
             }
-        }
-        match LUAS[N].get() {
-            Some(code) => code(state),
-            None => 0,
+            Fault::Stopped => raise_stopped(l),
         }
     }
 }
 
-/// Items that may take a level each; what is escaped counts, too.
-fn deep_items(pattern: &[u8]) -> usize {
-    pattern.iter().filter(|c| matches!(c, b'?' | b'*' | b'+' | b'-' | b'(' | b')')).count()
+unsafe extern "C-unwind" fn find(l: *mut lua_State) -> c_int {
+    // SAFETY: Lua calls with a valid state.
+    unsafe { search::<true>(l) }
+}
+
+unsafe extern "C-unwind" fn first_match(l: *mut lua_State) -> c_int {
+    // SAFETY: as in `find`.
+    unsafe { search::<false>(l) }
+}
+
+/// Where the search begins that the third argument tells, counted from 0; negative ones count from the end.
+unsafe fn beginning(l: *mut lua_State, len: usize) -> usize {
+    // SAFETY: of the caller.
+    let told = unsafe { ffi::luaL_optinteger(l, 3, 1) };
+    let from = if told < 0 { told.saturating_add(len as ffi::lua_Integer + 1) } else { told };
+    usize::try_from(from.saturating_sub(1)).unwrap_or(0).min(len)
+}
+
+/// The pattern without the anchor in front.
+fn anchored(pattern: &[u8]) -> (&[u8], bool) {
+    pattern.strip_prefix(b"^").map_or((pattern, false), |rest| (rest, true))
+}
+
+/// The part of a pattern that C sees.
+fn up_to_nul(text: &[u8]) -> &[u8] {
+    &text[..memchr::memchr(0, text).unwrap_or(text.len())]
+}
+
+unsafe fn search<const FIND: bool>(l: *mut lua_State) -> c_int {
+    // SAFETY: of the caller; there is room for LUA_MINSTACK values, and `push_captures` makes more.
+    unsafe {
+        let (source, pattern) = (text_argument(l, 1), text_argument(l, 2));
+        let from = beginning(l, source.len());
+        let is_plain = |pattern: &[u8]| up_to_nul(pattern).iter().all(|c| !SPECIAL.contains(c));
+        if FIND && (ffi::lua_toboolean(l, 4) != 0 || is_plain(pattern)) {
+            spend(l, (source.len() - from) / 64);
+            let Some(found) = memchr::memmem::find(&source[from..], pattern) else {
+                ffi::lua_pushnil(l);
+                return 1;
+            };
+            ffi::lua_pushinteger(l, (from + found + 1) as ffi::lua_Integer);
+            ffi::lua_pushinteger(l, (from + found + pattern.len()) as ffi::lua_Integer);
+            return 2;
+        }
+        let (pattern, is_anchored) = anchored(pattern);
+        let mut matcher = matcher!(l, source, pattern);
+        let last = if is_anchored { from } else { source.len() };
+        for start in from..=last {
+            match matcher.match_at(start) {
+                Ok(None) => {}
+                Ok(Some(end)) if FIND => {
+                    ffi::lua_pushinteger(l, start as ffi::lua_Integer + 1);
+                    ffi::lua_pushinteger(l, end as ffi::lua_Integer);
+                    return push_captures(l, &matcher, matcher.count(), start, end) + 2;
+                }
+                Ok(Some(end)) => return push_captures(l, &matcher, matcher.count().max(1), start, end),
+                Err(fault) => raise(l, fault),
+            }
+        }
+        ffi::lua_pushnil(l);
+        1
+    }
+}
+
+/// Pushes so many captures, and returns their number.
+unsafe fn push_captures<S: FnMut(usize) -> bool>(
+    l: *mut lua_State,
+    matcher: &Matcher<'_, S>,
+    count: usize,
+    start: usize,
+    end: usize,
+) -> c_int {
+    const TEXT: &CStr = c"too many captures";
+    // SAFETY: of the caller.
+    unsafe {
+        ffi::luaL_checkstack_(l, count as c_int, TEXT.as_ptr());
+        for number in 0..count {
+            push_capture(l, matcher, number, start, end);
+        }
+    }
+    count as c_int
+}
+
+unsafe fn push_capture<S: FnMut(usize) -> bool>(
+    l: *mut lua_State,
+    matcher: &Matcher<'_, S>,
+    number: usize,
+    start: usize,
+    end: usize,
+) {
+    // SAFETY: of the caller, who has room for a value.
+    unsafe {
+        match matcher.capture(number, start, end) {
+            Ok(Captured::Text(text)) => push_text(l, text),
+            Ok(Captured::Position(at)) => ffi::lua_pushinteger(l, at as ffi::lua_Integer),
+            Err(fault) => raise(l, fault),
+        }
+    }
+}
+
+/// Upvalues of [`next_match`]: the text, the pattern, and where to go on.
+const SOURCE: c_int = 1;
+const PATTERN: c_int = 2;
+const NEXT: c_int = 3;
+
+unsafe extern "C-unwind" fn gmatch(l: *mut lua_State) -> c_int {
+    // SAFETY: as in `find`.
+    unsafe {
+        text_argument(l, 1);
+        text_argument(l, 2);
+        ffi::lua_settop(l, 2);
+        ffi::lua_pushinteger(l, 0);
+        ffi::lua_pushcclosure(l, next_match, NEXT);
+        1
+    }
+}
+
+unsafe extern "C-unwind" fn next_match(l: *mut lua_State) -> c_int {
+    // SAFETY: as in `find`; the upvalues are of `gmatch`.
+    unsafe {
+        let source = text_at(l, ffi::lua_upvalueindex(SOURCE));
+        let pattern = text_at(l, ffi::lua_upvalueindex(PATTERN));
+        let from = usize::try_from(ffi::lua_tointeger(l, ffi::lua_upvalueindex(NEXT))).unwrap_or(0);
+        let mut matcher = matcher!(l, source, pattern);
+        for start in from..=source.len() {
+            match matcher.match_at(start) {
+                Ok(None) => {}
+                Ok(Some(end)) => {
+                    // Behind a match of nothing the next character is passed over.
+                    let next = end + usize::from(end == start);
+                    ffi::lua_pushinteger(l, next as ffi::lua_Integer);
+                    ffi::lua_replace(l, ffi::lua_upvalueindex(NEXT));
+                    return push_captures(l, &matcher, matcher.count().max(1), start, end);
+                }
+                Err(fault) => raise(l, fault),
+            }
+        }
+        0
+    }
+}
+
+/// What the third argument of `gsub` puts in the place of a match.
+const REPLACEMENT: c_int = 3;
+
+unsafe extern "C-unwind" fn gsub(l: *mut lua_State) -> c_int {
+    const EXPECTED: &CStr = c"string/function/table expected";
+    // SAFETY: as in `find`. The buffer is Lua's, which keeps what is in it on the stack.
+    unsafe {
+        let (source, pattern) = (text_argument(l, 1), text_argument(l, 2));
+        let kind = ffi::lua_type(l, REPLACEMENT);
+        let most = ffi::luaL_optinteger(l, 4, source.len() as ffi::lua_Integer + 1) as c_int;
+        if !matches!(kind, ffi::LUA_TNUMBER | ffi::LUA_TSTRING | ffi::LUA_TFUNCTION | ffi::LUA_TTABLE) {
+            ffi::luaL_argerror(l, REPLACEMENT, EXPECTED.as_ptr());
+        }
+        let (pattern, is_anchored) = anchored(pattern);
+        let mut buffer = MaybeUninit::<ffi::luaL_Buffer>::uninit();
+        let out = buffer.as_mut_ptr();
+        ffi::luaL_buffinit(l, out);
+        let mut matcher = matcher!(l, source, pattern);
+        // What is not replaced is taken over in one piece, from `kept` on.
+        let (mut count, mut at, mut kept) = (0, 0, 0);
+        while count < most {
+            let end = match matcher.match_at(at) {
+                Ok(end) => end,
+                Err(fault) => raise(l, fault),
+            };
+            if let Some(end) = end {
+                count += 1;
+                add(out, &source[kept..at]);
+                add_replacement(l, out, kind, &matcher, source, at, end);
+                kept = end;
+            }
+            match end {
+                Some(end) if end > at => at = end,
+                _ if at < source.len() => at += 1,
+                _ => break,
+            }
+            if is_anchored {
+                break;
+            }
+        }
+        add(out, &source[kept..]);
+        ffi::luaL_pushresult(out);
+        ffi::lua_pushinteger(l, ffi::lua_Integer::from(count as i32));
+        2
+    }
+}
+
+unsafe fn add(out: *mut ffi::luaL_Buffer, text: &[u8]) {
+    // SAFETY: of the caller.
+    unsafe { ffi::luaL_addlstring(out, text.as_ptr().cast(), text.len()) };
+}
+
+unsafe fn add_replacement<S: FnMut(usize) -> bool>(
+    l: *mut lua_State,
+    out: *mut ffi::luaL_Buffer,
+    kind: c_int,
+    matcher: &Matcher<'_, S>,
+    source: &[u8],
+    start: usize,
+    end: usize,
+) {
+    const INVALID: &CStr = c"invalid replacement value (a %s)";
+    // SAFETY: of the caller. A buffer leaves room for LUA_MINSTACK values less its own.
+    unsafe {
+        match kind {
+            ffi::LUA_TFUNCTION => {
+                ffi::lua_pushvalue(l, REPLACEMENT);
+                let count = push_captures(l, matcher, matcher.count().max(1), start, end);
+                ffi::lua_call(l, count, 1);
+            }
+            ffi::LUA_TTABLE => {
+                push_capture(l, matcher, 0, start, end);
+                ffi::lua_gettable(l, REPLACEMENT);
+            }
+            _ => return add_template(l, out, matcher, source, start, end),
+        }
+        if ffi::lua_toboolean(l, -1) == 0 {
+            ffi::lua_settop(l, -2);
+            push_text(l, &source[start..end]);
+        } else if ffi::lua_isstring(l, -1) == 0 {
+            let kind = ffi::lua_typename(l, ffi::lua_type(l, -1));
+            ffi::luaL_error(l, INVALID.as_ptr(), kind);
+        }
+        ffi::luaL_addvalue(out);
+    }
+}
+
+/// A replacement text, in which `%` and a digit stands for a capture.
+unsafe fn add_template<S: FnMut(usize) -> bool>(
+    l: *mut lua_State,
+    out: *mut ffi::luaL_Buffer,
+    matcher: &Matcher<'_, S>,
+    source: &[u8],
+    start: usize,
+    end: usize,
+) {
+    // SAFETY: of the caller. A number that is the template becomes a text on the stack, where it stays.
+    unsafe {
+        let mut len = 0;
+        let text = ffi::lua_tolstring(l, REPLACEMENT, &raw mut len);
+        let mut rest = std::slice::from_raw_parts(text.cast::<u8>(), len);
+        while let Some(at) = memchr::memchr(ESCAPE, rest) {
+            spend(l, 1 + at / 64);
+            add(out, &rest[..at]);
+            // Behind an escape at the end there is Lua's NUL.
+            match rest.get(at + 1).copied().unwrap_or(0) {
+                b'0' => add(out, &source[start..end]),
+                digit @ b'1'..=b'9' => {
+                    push_capture(l, matcher, usize::from(digit - b'1'), start, end);
+                    ffi::luaL_addvalue(out);
+                }
+                other => add(out, &[other]),
+            }
+            rest = rest.get(at + 2..).unwrap_or_default();
+        }
+        add(out, rest);
+    }
 }

@@ -68,7 +68,7 @@ impl Sandbox {
         for name in GLOBALS {
             shared.raw_set(*name, all.raw_get::<Value>(*name)?)?;
         }
-        super::patterns::guard(lua, &shared.raw_get("string")?)?;
+        super::patterns::replace(lua, &shared.raw_get("string")?)?;
         super::basics::guard(lua, &shared)?;
         let os: Table = all.raw_get("os")?;
         let clock = lua.create_table()?;
