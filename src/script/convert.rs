@@ -9,6 +9,7 @@ use std::ffi::c_int;
 use mlua::{ffi, lua_State};
 
 use super::number::{format_g, integer};
+use super::watch;
 use crate::resp::Reply;
 use crate::resp::decode::{DecodeError, Piece, Reader};
 
@@ -68,6 +69,7 @@ unsafe fn write(l: *mut lua_State, at: c_int, reply: &mut Reply, resp3: bool, de
         if depth > DEPTH || ffi::lua_checkstack(l, SLOTS) == 0 {
             return reply.error("ERR reached lua stack limit");
         }
+        watch::spend(l, 8);
         match ffi::lua_type(l, at) {
             ffi::LUA_TSTRING => reply.bulk(text_at(l, at)),
             ffi::LUA_TBOOLEAN if resp3 => reply.bool(ffi::lua_toboolean(l, at) != 0),

@@ -21,6 +21,7 @@ mod entry;
 mod known;
 mod library;
 pub mod libs;
+mod load;
 mod matcher;
 mod number;
 mod patterns;
@@ -122,6 +123,8 @@ struct State {
     steps_left: Cell<usize>,
     looked_at: Cell<u64>,
     was_late: Cell<bool>,
+    /// The script may have set up the collector of garbage.
+    tuned: Cell<bool>,
     /// A function of Lua's is below on the stack, also while `calls` is in use.
     running: Cell<bool>,
     answers: call::Answers,
@@ -309,6 +312,11 @@ impl Engine {
         let result = self.entry.enter(Job::new(function, passed, reply, &state.resp3));
         state.running.set(false);
         state.calls.set(None);
+        if state.tuned.take() {
+            self.lua.gc_restart();
+            self.lua.gc_set_pause(sandbox::PAUSE);
+            self.lua.gc_set_step_multiplier(sandbox::STEP);
+        }
         if self.lua.used_memory() > sandbox::MEMORY / 4 {
             // The next one is not to fail for what this one has left behind. An error leaves much.
             let _ = self.lua.gc_collect();

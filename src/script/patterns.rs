@@ -30,7 +30,10 @@ pub(super) fn replace(lua: &Lua, library: &Table) -> mlua::Result<()> {
 }
 
 /// A text argument, or a number as one.
-unsafe fn text_argument<'a>(l: *mut lua_State, at: c_int) -> &'a [u8] {
+///
+/// # Safety
+/// A valid state, inside a protected call.
+pub(super) unsafe fn text_argument<'a>(l: *mut lua_State, at: c_int) -> &'a [u8] {
     let mut len = 0;
     // SAFETY: of the caller. The text stays where it is as long as it is on the stack.
     unsafe {
@@ -320,5 +323,189 @@ unsafe fn add_template<S: FnMut(usize) -> bool>(
             rest = rest.get(at + 2..).unwrap_or_default();
         }
         add(out, rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use mlua::{Function, Lua, Table};
+
+    use super::super::{State, raise, sandbox, watch};
+    use crate::base::rng::Rng;
+
+    /// An interpreter that knows a state, and its library of texts in which only the functions here are ours.
+    fn interpreter(state: &Rc<State>) -> (Lua, Table) {
+        let lua = sandbox::interpreter().expect("an interpreter");
+        watch::set_state(&lua, state).expect("memory");
+        let ours = lua.create_table().expect("memory");
+        super::replace(&lua, &ours).expect("functions");
+        // Lua's own has no room for many results.
+        lua.globals().raw_set("pcall", raise::pcall(&lua).expect("a function")).expect("memory");
+        (lua, ours)
+    }
+
+    const PIECES: [&[u8]; 44] = [
+        b"a", b"b", b"c", b".", b"%a", b"%d", b"%s", b"%w", b"%x", b"%p", b"%u", b"%z", b"%W", b"%S",
+        b"[ab]", b"[^a]", b"[a-c]", b"[%a_]", b"[^%d]", b"[]]", b"[^]a]", b"[a-]", b"%b()", b"%bab",
+        b"%f[%a]", b"%f[^a]", b"%1", b"%2", b"()", b"%%", b"%.", b"\0", b"$", b"^", b"%", b"[", b"]", b"%f",
+        b"%b", b"%0", b"-", b" ", b"[%]-a]", b"1",
+    ];
+    const SUBJECT: &[u8] = b"aaabbc ()1_.A%\0]-^$";
+
+    /// A pattern that repeats at most four items, so that Lua's own matcher ends.
+    fn pattern(rng: &mut Rng) -> Vec<u8> {
+        let (mut out, mut open, mut repeated) = (Vec::new(), 0, 0);
+        if rng.below(8) == 0 {
+            out.push(b'^');
+        }
+        for _ in 0..rng.below(8) {
+            match rng.below(8) {
+                0 if open < 4 => {
+                    out.push(b'(');
+                    open += 1;
+                    continue;
+                }
+                1 if open > 0 => {
+                    out.push(b')');
+                    open -= 1;
+                    continue;
+                }
+                _ => out.extend_from_slice(PIECES[rng.below(PIECES.len() as u64) as usize]),
+            }
+            if repeated < 4 && rng.below(2) == 0 {
+                out.push(b"*+-?"[rng.below(4) as usize]);
+                repeated += 1;
+            }
+        }
+        // Now and then one stays open.
+        for _ in 0..open {
+            if rng.below(12) > 0 {
+                out.push(b')');
+            }
+        }
+        if rng.below(8) == 0 {
+            out.push(b'$');
+        }
+        out
+    }
+
+    fn subject(rng: &mut Rng) -> Vec<u8> {
+        (0..rng.below(24)).map(|_| SUBJECT[rng.below(SUBJECT.len() as u64) as usize]).collect()
+    }
+
+    /// Each call with Lua's function and with ours: what they return, or raise, is the same.
+    const COMPARE: &str = r"
+        local theirs, ours = ...
+        local pcall, select, type, tostring, concat = pcall, select, type, tostring, table.concat
+        local function shown(...)
+            local all = {}
+            for at = 1, select('#', ...) do
+                local value = select(at, ...)
+                all[at] = type(value) .. ':' .. tostring(value)
+            end
+            return concat(all, ' | ')
+        end
+        local values = {a = 'X', b = 1, [1] = 'first', ab = false}
+        local odd = setmetatable({}, {__index = function(_, key) if key == 'c' then return {} end return key end})
+        local function doubled(first, second) return second and first .. second end
+        local function all(find, subject, pattern)
+            local found = {}
+            for first, second in find(subject, pattern) do
+                found[#found + 1] = shown(first, second)
+                if #found > 100 then return 'no end' end
+            end
+            return concat(found, ' / ')
+        end
+        return function(subject, pattern, template, from)
+            local told = ''
+            local function same(what, a, b)
+                if a ~= b then told = told .. what .. ':\n  ' .. a .. '\n  ' .. b .. '\n' end
+            end
+            local function try(name, ...)
+                same(name, shown(pcall(theirs[name], ...)), shown(pcall(ours[name], ...)))
+            end
+            for _, name in ipairs({'find', 'match'}) do
+                try(name, subject, pattern)
+                try(name, subject, pattern, from)
+                try(name, subject, pattern, from, true)
+            end
+            for _, by in ipairs({template, values, odd, doubled, 7}) do
+                try('gsub', subject, pattern, by)
+                try('gsub', subject, pattern, by, from)
+            end
+            same('gmatch', shown(pcall(all, theirs.gmatch, subject, pattern)),
+                shown(pcall(all, ours.gmatch, subject, pattern)))
+            return told
+        end";
+
+    /// Compares so many random patterns from one seed.
+    fn compare(seed: u64, count: usize) {
+        const TEMPLATES: [&[u8]; 9] = [b"", b"x", b"%0", b"<%1>", b"%2%1", b"%%", b"%", b"%a%9", b"\0%0\0"];
+        let (lua, ours) = interpreter(&Rc::default());
+        let theirs: Table = lua.globals().raw_get("string").expect("a library");
+        let same: Function = lua.load(COMPARE).call((theirs, ours)).expect("good code");
+        let mut rng = Rng::new(seed);
+        for _ in 0..count {
+            let (pattern, subject) = (pattern(&mut rng), subject(&mut rng));
+            let template = TEMPLATES[rng.below(TEMPLATES.len() as u64) as usize];
+            let from = rng.below(60) as i64 - 30;
+            let [s, p, t] =
+                [&subject[..], &pattern, template].map(|text| lua.create_string(text).expect("memory"));
+            let told: String = same.call((s, p, t, from)).expect("no error");
+            assert!(
+                told.is_empty(),
+                "{told} b\"{}\" b\"{}\" b\"{}\" {from}",
+                subject.escape_ascii(),
+                pattern.escape_ascii(),
+                template.escape_ascii()
+            );
+        }
+    }
+
+    /// Twenty calls each of ours and of Lua's.
+    #[test]
+    fn random_patterns_match_as_lua_matches_them() {
+        let count = std::env::var("KEYSTEAD_FUZZ").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+        compare(1, count);
+    }
+
+    /// What random patterns seldom come to.
+    #[test]
+    fn odd_patterns_match_as_lua_matches_them() {
+        let (lua, ours) = interpreter(&Rc::default());
+        let theirs: Table = lua.globals().raw_get("string").expect("a library");
+        let same: Function = lua.load(COMPARE).call((theirs, ours)).expect("good code");
+        let (many, too_many) = ("()".repeat(32), "()".repeat(33));
+        let classes: Vec<String> = "acdlpsuwxzg"
+            .chars()
+            .flat_map(|c| [c, c.to_ascii_uppercase()])
+            .map(|c| format!("[%{c}]+()"))
+            .collect();
+        let patterns =
+            [&many, &too_many, "(a*(.)%w(%s*))", "^^a", "a$$", "%f[\\0]", "(()(()))", "((a)", "a)", "%1(a)"];
+        let every: Vec<u8> = (0..=255).collect();
+        for pattern in patterns.into_iter().chain(classes.iter().map(String::as_str)) {
+            for subject in [&b"aab ab$"[..], b"", &every] {
+                let subject = lua.create_string(subject).expect("memory");
+                let told: String = same.call((subject, pattern, "%1", -3)).expect("no error");
+                assert_eq!(told, "", "{pattern}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_too_complex_before_the_stack_ends() {
+        let (lua, ours) = interpreter(&Rc::default());
+        for (pattern, fits) in [("a?".repeat(900), true), ("a?".repeat(200_000), false)] {
+            let code = "local lib, pattern = ... return pcall(lib.find, ('a'):rep(300000), pattern)";
+            let (found, told): (bool, String) =
+                lua.load(code).call((ours.clone(), pattern)).expect("no more than an error");
+            assert_eq!(
+                (found, told.as_str()),
+                if fits { (true, "1") } else { (false, "pattern too complex") }
+            );
+        }
     }
 }

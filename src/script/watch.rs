@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use mlua::{Lua, ffi, lua_State};
 
+use super::raise::Raise;
 use super::{State, Stop};
 
 /// So many instructions of Lua are run between two looks.
@@ -31,6 +32,11 @@ impl State {
         }
     }
 
+    /// Whether the script is to end.
+    pub fn stops(&self) -> bool {
+        self.stop.get().is_some()
+    }
+
     /// Asks whoever runs the script. True: it is to end.
     pub fn look(&self) -> bool {
         if self.stop.get().is_none() {
@@ -42,7 +48,7 @@ impl State {
                 None => {}
             }
         }
-        let stops = self.stop.get().is_some();
+        let stops = self.stops();
         self.steps_left.set(if stops { 0 } else { STEPS });
         stops
     }
@@ -62,6 +68,46 @@ impl State {
     }
 }
 
+/// Libraries make no text that is longer, in bytes. The interpreter could hardly take it.
+const LONGEST: usize = 512 << 20;
+
+/// Functions return at most so many values at once, as the stack of a C function has room for.
+const RESULTS: usize = 7990;
+
+/// Counts the work of a library's function, which is then stopped as a script is.
+pub(super) struct Toil(Option<Rc<State>>);
+
+impl Toil {
+    /// That of this interpreter; one that knows no state stops nothing.
+    pub fn of(lua: &Lua) -> Self {
+        Self(lua.app_data_ref::<Rc<State>>().map(|state| Rc::clone(&state)))
+    }
+
+    /// Notes so many steps.
+    #[inline]
+    pub fn spend(&self, steps: usize) -> Result<(), Raise> {
+        match &self.0 {
+            Some(state) if state.spend(steps) => Err(Raise::Here("stopped".into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that so many bytes are added to a text.
+    #[inline]
+    pub fn add(&self, out: &[u8], bytes: usize) -> Result<(), Raise> {
+        if out.len().saturating_add(bytes) > LONGEST {
+            return Err(Raise::Here("not enough memory".into()));
+        }
+        self.spend(1 + bytes / 64)
+    }
+
+    /// Notes that a function has so many results. `full`: what it says of too many.
+    #[inline]
+    pub fn results(&self, count: usize, full: &str) -> Result<(), Raise> {
+        if count > RESULTS { Err(Raise::Here(format!("stack overflow ({full})"))) } else { self.spend(1) }
+    }
+}
+
 /// Under this key the registry has the state.
 static STATE: u8 = 0;
 
@@ -69,10 +115,11 @@ fn state_key() -> *mut c_void {
     (&raw const STATE).cast_mut().cast()
 }
 
-/// Tells the interpreter where its state is.
+/// Gives the interpreter its state, which it keeps.
 pub(super) fn set_state(lua: &Lua, state: &Rc<State>) -> mlua::Result<()> {
+    lua.set_app_data(Rc::clone(state));
     let state = Rc::as_ptr(state).cast_mut().cast::<c_void>();
-    // SAFETY: the closure takes away what it pushes. The engine keeps the state for longer than the interpreter.
+    // SAFETY: the closure takes away what it pushes.
     unsafe {
         lua.exec_raw((), |l| {
             ffi::lua_pushlightuserdata(l, state_key());
