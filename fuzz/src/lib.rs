@@ -287,7 +287,7 @@ impl Calls for Same<'_> {
 
     fn log(&mut self, _: u8, _: &str) {}
 
-    fn set_propagated(&mut self, _: bool) {}
+    fn set_propagated(&mut self, _: bool, _: bool) {}
 
     fn allows(&mut self, _: &[&[u8]]) -> Option<bool> {
         None

@@ -51,7 +51,7 @@ use crate::command::spec::{Begin, flags};
 use crate::command::{Client, Command, CommandError, gate};
 use crate::keyspace::board::{Busy, Reason};
 use crate::keyspace::locks::PATIENCE;
-use crate::keyspace::{Hashed, LockSet, Locked};
+use crate::keyspace::{Audience, Hashed, LockSet, Locked};
 use crate::resp::Reply;
 use crate::script::proof::Argument;
 use crate::script::shebang::of_script;
@@ -429,7 +429,8 @@ impl Executor {
             if let Some(running) = &run.running {
                 shared.scripts.end(running);
             }
-            self.script_is_silent = false;
+            self.script_audience = Audience::ALL;
+            self.effects.audience = Audience::ALL;
             (client.db, client.resp3) = (db, resp3);
             reply.set_resp3(resp3);
             engine.tell_memory(&shared.scripts);
@@ -703,8 +704,8 @@ impl Calls for Run<'_, '_> {
         }
     }
 
-    fn set_propagated(&mut self, on: bool) {
-        self.executor.script_is_silent = !on;
+    fn set_propagated(&mut self, files: bool, links: bool) {
+        self.executor.script_audience = Audience { links, files };
     }
 
     fn allows(&mut self, args: &[&[u8]]) -> Option<bool> {

@@ -16,6 +16,9 @@ use crate::resp::decode::{DecodeError, Piece, Reader};
 /// How deep what a script returns may be nested.
 const DEPTH: usize = 400;
 
+/// No reply of a script is longer, in bytes: tables that are in each other could make one without end.
+const LARGEST: usize = super::sandbox::MEMORY;
+
 /// Slots of the stack that a value takes on the way, besides itself.
 const SLOTS: c_int = 6;
 
@@ -70,6 +73,10 @@ unsafe fn write(l: *mut lua_State, at: c_int, reply: &mut Reply, resp3: bool, de
             return reply.error("ERR reached lua stack limit");
         }
         watch::spend(l, 8);
+        if reply.len() > LARGEST {
+            ffi::lua_pushstring(l, c"not enough memory".as_ptr());
+            ffi::lua_error(l);
+        }
         match ffi::lua_type(l, at) {
             ffi::LUA_TSTRING => reply.bulk(text_at(l, at)),
             ffi::LUA_TBOOLEAN if resp3 => reply.bool(ffi::lua_toboolean(l, at) != 0),

@@ -162,7 +162,7 @@ impl Calls for Loading {
         tracing::info!("{text}");
     }
 
-    fn set_propagated(&mut self, _: bool) {}
+    fn set_propagated(&mut self, _: bool, _: bool) {}
 
     fn allows(&mut self, _: &[&[u8]]) -> Option<bool> {
         None

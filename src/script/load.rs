@@ -71,7 +71,11 @@ unsafe extern "C-unwind" fn load_text(l: *mut lua_State) -> c_int {
     }
 }
 
-unsafe extern "C-unwind" fn read_text(l: *mut lua_State, data: *mut c_void, len: *mut usize) -> *const c_char {
+unsafe extern "C-unwind" fn read_text(
+    l: *mut lua_State,
+    data: *mut c_void,
+    len: *mut usize,
+) -> *const c_char {
     // SAFETY: Lua calls with what `load` gave it.
     unsafe {
         let source = &mut *data.cast::<Source<'_>>();
@@ -101,7 +105,11 @@ unsafe extern "C-unwind" fn load_pieces(l: *mut lua_State) -> c_int {
     }
 }
 
-unsafe extern "C-unwind" fn read_piece(l: *mut lua_State, data: *mut c_void, len: *mut usize) -> *const c_char {
+unsafe extern "C-unwind" fn read_piece(
+    l: *mut lua_State,
+    data: *mut c_void,
+    len: *mut usize,
+) -> *const c_char {
     const NO_TEXT: &CStr = c"reader function must return a string";
     const TOO_DEEP: &CStr = c"too many nested functions";
     // SAFETY: as in `read_text`.

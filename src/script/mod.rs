@@ -64,8 +64,8 @@ pub trait Calls {
     /// A line for the log of the server; levels are those of `redis.LOG_*`.
     fn log(&mut self, level: u8, text: &str);
 
-    /// Whether what follows is propagated.
-    fn set_propagated(&mut self, on: bool);
+    /// Whether what follows is propagated to files, and to replicas.
+    fn set_propagated(&mut self, files: bool, links: bool);
 
     /// Whether the user may run this command; `None`: it is none.
     fn allows(&mut self, args: &[&[u8]]) -> Option<bool>;

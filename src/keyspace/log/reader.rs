@@ -8,7 +8,7 @@ use std::task::Waker;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::history::Taken;
+use super::history::{Share, Taken};
 use super::{Log, UnitInfo, UnitKind};
 
 /// What a reader takes of the log.
@@ -16,19 +16,20 @@ use super::{Log, UnitInfo, UnitKind};
 pub enum Takes {
     /// Every byte: a replica.
     Everything,
-    /// Whole units that change data: a file.
+    /// Whole units that change data, as files hold them: a file.
     Data,
     /// Whole units that change data of this slot, or of none or several: whoever receives the slot.
     Slot(u16),
 }
 
 impl Takes {
-    fn wants(self, unit: UnitInfo) -> bool {
-        unit.kind == UnitKind::Data
-            && match self {
-                Self::Everything | Self::Data => true,
-                Self::Slot(slot) => unit.slot.is_none_or(|own| own == slot),
-            }
+    fn share_of(self, unit: UnitInfo) -> Share {
+        match (unit.kind, self) {
+            (UnitKind::LinkOnly, _) => Share::Nothing,
+            (UnitKind::Split, Self::Data) => Share::OfFiles,
+            (_, Self::Slot(slot)) if unit.slot.is_some_and(|own| own != slot) => Share::Nothing,
+            _ => Share::Whole,
+        }
     }
 }
 
@@ -220,7 +221,7 @@ impl Reader {
         let taken = match takes {
             Takes::Everything => history.read(position, max),
             Takes::Data | Takes::Slot(_) => {
-                history.read_units(position, max, until, |unit| takes.wants(unit))
+                history.read_units(position, max, until, |unit| takes.share_of(unit))
             }
         };
         taken.ok_or(Gone::Lost)
