@@ -518,7 +518,8 @@ impl Parser<'_> {
     }
 
     fn value(&mut self, found: Found, depth: i64) -> Result<Value, Raise> {
-        self.toil.spend(8 + (self.at - found.1) / 16)?;
+        // Of a token that is wrong the place is behind what was read.
+        self.toil.spend(8 + self.at.saturating_sub(found.1) / 16)?;
         Ok(match found.0 {
             Token::Text(text) => Value::String(self.lua.create_string(text)?),
             Token::Number(x) => Value::Number(x),

@@ -12,6 +12,9 @@ const NESTING: usize = 16;
 /// No input is read that is nested deeper: reading recurses.
 const READ_DEPTH: usize = 1000;
 
+/// Whole numbers below this, and from its negative on, are written as such.
+const TWO_63: f64 = (1_u64 << 63) as f64;
+
 /// The global table `cmsgpack`.
 pub fn library(lua: &Lua) -> mlua::Result<Table> {
     let table = lua.create_table()?;
@@ -70,13 +73,8 @@ fn write(toil: &Toil, value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<
 }
 
 fn write_number(x: f64, out: &mut Vec<u8>) {
-    if x.fract() == 0.0 && x.abs() < 9.3e18 {
-        if x >= i64::MAX as f64 {
-            out.push(0xcf);
-            out.extend((x as u64).to_be_bytes());
-        } else {
-            write_int(x as i64, out);
-        }
+    if x.fract() == 0.0 && (-TWO_63..TWO_63).contains(&x) {
+        write_int(x as i64, out);
     } else if f64::from(x as f32) == x {
         out.push(0xca);
         out.extend((x as f32).to_be_bytes());
@@ -260,15 +258,15 @@ impl<'a> Reader<'a> {
             0xcb => Value::Number(f64::from_bits(self.unsigned(8)?)),
             0xcc..=0xcf => Value::Number(self.unsigned(1 << (kind - 0xcc))? as f64),
             0xd0..=0xd3 => self.signed(1 << (kind - 0xd0))?,
-            0xc4 | 0xd9 => {
+            0xd9 => {
                 let len = self.len(1)?;
                 self.text(len)?
             }
-            0xc5 | 0xda => {
+            0xda => {
                 let len = self.len(2)?;
                 self.text(len)?
             }
-            0xc6 | 0xdb => {
+            0xdb => {
                 let len = self.len(4)?;
                 self.text(len)?
             }
