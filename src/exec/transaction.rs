@@ -3,11 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use super::call::{Call, Ended, Origin};
-use super::rights::refused_in_exec;
 use super::route::Route;
 use super::track::end_caching;
 use super::{After, Executor, Host, Shared, lock_set};
-use crate::acl::log::Context;
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::client::Multi;
@@ -116,10 +114,7 @@ impl Executor {
             self.run_queue(host, client, &multi, call.now, &mut locked, reply);
         }
         self.show(host, call, client, false);
-        self.commit(client);
-        if !self.effects.ready.is_empty() {
-            self.serve_blocked(host, call.now, &mut locked);
-        }
+        self.conclude(host, client, call.now, &mut locked);
         drop(locked);
         end_caching(client);
         self.unwatch(client);
@@ -141,8 +136,12 @@ impl Executor {
 
     /// Whether writes are paused and the transaction has one.
     fn is_paused_for(&self, client: &Client, plan: &Plan) -> bool {
-        let bits = self.shared.gate.load(Ordering::Relaxed) & plan.needs;
-        !client.role.is_obeyed() && bits & gate::PAUSED_WRITES != 0
+        self.asked_about(client, plan) & gate::PAUSED_WRITES != 0
+    }
+
+    /// The conditions that hold now and concern the queue.
+    fn asked_about(&self, client: &Client, plan: &Plan) -> u32 {
+        self.shared.gate.load(Ordering::Relaxed) & plan.needs & Origin::of(client).asked()
     }
 
     /// Whether the queue may run here and now: what was allowed when it was queued may be refused by now.
@@ -155,13 +154,13 @@ impl Executor {
         asking: bool,
         now: UnixMs,
     ) -> Result<(), CommandError> {
-        if client.role.is_obeyed() {
-            return Ok(());
-        }
-        if let Some(view) = self.view.load().as_deref() {
+        let bits = self.asked_about(client, plan);
+        if bits & gate::CLUSTER != 0
+            && let Some(view) = self.view.load().as_deref()
+        {
             route_of(multi).check(view, client, asking)?;
         }
-        match self.refusal(host, self.shared.gate.load(Ordering::Relaxed) & plan.needs, now) {
+        match self.refusal(host, bits, now) {
             Some(text) => {
                 Err(CommandError::owned(format!("EXECABORT Transaction discarded because of: {text}")))
             }
@@ -213,10 +212,8 @@ impl Executor {
             let call =
                 Call { id: queued.id, command: queued.command, args: &args, key: None, now, brief: false };
             // Rights may have changed since the command was queued, and AUTH may stand before it.
-            if self.is_restricted(client)
-                && let Err((denial, _)) = self.check_rights(host, client, &call, Context::Multi)
-            {
-                self.reject(call.id, &CommandError::owned(refused_in_exec(denial)), reply);
+            if let Err(fail) = self.pass_rights(origin, host, client, &call) {
+                self.reject(call.id, &fail, reply);
                 continue;
             }
             self.stopwatch.start();
