@@ -535,7 +535,7 @@ impl Writer {
             );
             std::process::exit(1);
         }
-        tracing::warn!("CommandError to fsync the AOF file: {}", words(error));
+        tracing::warn!("Fail to fsync the AOF file: {}", words(error));
         self.trouble = Trouble::Sync { covered: false };
         self.refuse_writes(error);
         self.aof().scheduled.store(true, Ordering::Release);
