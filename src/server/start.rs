@@ -303,13 +303,14 @@ fn make_node(
             crash::guard_thread();
             affinity::bind_or_warn("bio-cpulist", &cores);
             for garbage in bin {
+                let objects = garbage.objects();
                 drop(garbage);
-                GARBAGE_WAITING.fetch_sub(1, Ordering::Relaxed);
+                GARBAGE_WAITING.fetch_sub(objects, Ordering::Relaxed);
             }
         })
         .map_err(system("cannot start the thread that frees memory"))?;
-    let discard = Box::new(move |g| {
-        GARBAGE_WAITING.fetch_add(1, Ordering::Relaxed);
+    let discard = Box::new(move |g: Garbage| {
+        GARBAGE_WAITING.fetch_add(g.objects(), Ordering::Relaxed);
         // When the thread is gone the node is ending, and dropping here is as good.
         let _ = garbage.send(g);
     });

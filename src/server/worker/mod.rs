@@ -18,6 +18,7 @@ use crate::command::{Client, gate};
 use crate::config::compound::OutputLimits;
 use crate::exec::upkeep::Room;
 use crate::exec::{Executor, Host};
+use crate::keyspace::Garbage;
 use crate::keyspace::SHARDS;
 use crate::resp::Reply;
 use crate::server::commands;
@@ -53,6 +54,8 @@ pub const FIRST_LISTENER: usize = usize::MAX - 64;
 
 /// What is read from a connection at once.
 const READ_SIZE: usize = 16 * 1024;
+/// A client that took so many bytes is freed by another thread when it goes, so that nobody waits for it.
+const MUCH_TO_FREE: usize = 256 * 1024;
 /// Room for the input of one round.
 const GATHER_SIZE: usize = 1 << 20;
 
@@ -460,5 +463,9 @@ impl Worker {
         }
         self.executor.unwatch(&mut c.client);
         commands::on_close(&self.node, &mut c.client, waited);
+        if c.usage.total >= MUCH_TO_FREE {
+            let left = (c.client.take_multi(), std::mem::take(&mut c.input), std::mem::take(&mut c.output));
+            self.node.shared.keyspace.discard(Garbage::Buffers(Box::new(left)));
+        }
     }
 }
