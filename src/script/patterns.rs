@@ -112,21 +112,19 @@ unsafe fn search<const FIND: bool>(l: *mut lua_State) -> c_int {
         }
         let (pattern, is_anchored) = anchored(pattern);
         let mut matcher = matcher!(l, source, pattern);
-        let last = if is_anchored { from } else { source.len() };
-        for start in from..=last {
-            match matcher.match_at(start) {
-                Ok(None) => {}
-                Ok(Some(end)) if FIND => {
-                    ffi::lua_pushinteger(l, start as ffi::lua_Integer + 1);
-                    ffi::lua_pushinteger(l, end as ffi::lua_Integer);
-                    return push_captures(l, &matcher, matcher.count(), start, end) + 2;
-                }
-                Ok(Some(end)) => return push_captures(l, &matcher, matcher.count().max(1), start, end),
-                Err(fault) => raise(l, fault),
+        match matcher.first(from, if is_anchored { from } else { source.len() }) {
+            Ok(None) => {
+                ffi::lua_pushnil(l);
+                1
             }
+            Ok(Some((start, end))) if FIND => {
+                ffi::lua_pushinteger(l, start as ffi::lua_Integer + 1);
+                ffi::lua_pushinteger(l, end as ffi::lua_Integer);
+                push_captures(l, &matcher, matcher.count(), start, end) + 2
+            }
+            Ok(Some((start, end))) => push_captures(l, &matcher, matcher.count().max(1), start, end),
+            Err(fault) => raise(l, fault),
         }
-        ffi::lua_pushnil(l);
-        1
     }
 }
 
@@ -190,20 +188,17 @@ unsafe extern "C-unwind" fn next_match(l: *mut lua_State) -> c_int {
         let pattern = text_at(l, ffi::lua_upvalueindex(PATTERN));
         let from = usize::try_from(ffi::lua_tointeger(l, ffi::lua_upvalueindex(NEXT))).unwrap_or(0);
         let mut matcher = matcher!(l, source, pattern);
-        for start in from..=source.len() {
-            match matcher.match_at(start) {
-                Ok(None) => {}
-                Ok(Some(end)) => {
-                    // Behind a match of nothing the next character is passed over.
-                    let next = end + usize::from(end == start);
-                    ffi::lua_pushinteger(l, next as ffi::lua_Integer);
-                    ffi::lua_replace(l, ffi::lua_upvalueindex(NEXT));
-                    return push_captures(l, &matcher, matcher.count().max(1), start, end);
-                }
-                Err(fault) => raise(l, fault),
+        match matcher.first(from, source.len()) {
+            Ok(None) => 0,
+            Ok(Some((start, end))) => {
+                // Behind a match of nothing the next character is passed over.
+                let next = end + usize::from(end == start);
+                ffi::lua_pushinteger(l, next as ffi::lua_Integer);
+                ffi::lua_replace(l, ffi::lua_upvalueindex(NEXT));
+                push_captures(l, &matcher, matcher.count().max(1), start, end)
             }
+            Err(fault) => raise(l, fault),
         }
-        0
     }
 }
 

@@ -9,6 +9,9 @@ use super::unit::{UnitInfo, UnitKind, Units};
 /// Appends gather in blocks of this size before a new one is taken.
 pub(super) const BLOCK: usize = 64 * 1024;
 
+/// What links get in the place of a unit that is for files alone: each unit has bytes in the stream.
+pub(super) const FILLER: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+
 /// A run of whole units.
 #[derive(Debug)]
 struct Block {
@@ -157,7 +160,13 @@ impl History {
                         push_run(&mut taken.pieces, &block.bytes, run);
                         break 'blocks;
                     }
-                    let share = share(info);
+                    // A slot's next owner is told of all that changed.
+                    let share = match share(info) {
+                        Share::Whole if for_file.is_some() && &block.bytes[from..to] == FILLER => {
+                            Share::OfFiles
+                        }
+                        share => share,
+                    };
                     if let (Share::OfFiles, Some(bytes)) = (share, for_file) {
                         push_run(&mut taken.pieces, &block.bytes, std::mem::replace(&mut run, to..to));
                         if !bytes.is_empty() {

@@ -26,7 +26,7 @@ mod history;
 mod reader;
 mod unit;
 
-use history::History;
+use history::{FILLER, History};
 use reader::Readers;
 
 pub use history::Taken;
@@ -200,13 +200,12 @@ impl Log {
         inner.db = None;
         let mut bytes = BytesMut::with_capacity(files.len);
         files.write(&mut bytes);
-        // Each unit has a place in the stream of its own.
-        let len = if links.len > 0 { links.len } else { PING.len() };
+        let len = if links.len > 0 { links.len } else { FILLER.len() };
         let out = inner.history.begin_unit(len);
         if links.len > 0 {
             links.write(out);
         } else {
-            out.extend_from_slice(PING);
+            out.extend_from_slice(FILLER);
         }
         inner.history.end_split_unit(slot, len, bytes.freeze());
         self.end_of(inner)
@@ -343,7 +342,6 @@ impl<'a> Parts<'a> {
     }
 }
 
-const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 

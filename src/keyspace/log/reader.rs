@@ -323,6 +323,31 @@ mod tests {
     }
 
     #[test]
+    fn files_hold_something_else_in_the_place_of_a_split_unit() {
+        let log = log();
+        let readers = [Takes::Everything, Takes::Data, Takes::Slot(1), Takes::Slot(2)]
+            .map(|takes| log.register(takes, log.end(), Waker::noop().clone()));
+        unit(&log, 1, "before,");
+        log.append_split_unit(&[(0, &b"link,"[..])], &[(0, &b"file,"[..])], false, Some(1));
+        log.append_split_unit(&[], &[(0, &b"file alone,"[..])], true, Some(1));
+        log.append_split_unit(&[(0, &b"link alone,"[..])], &[], true, Some(1));
+        unit(&log, 2, "after,");
+        let select = "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n";
+        let [multi, exec] = ["*1\r\n$5\r\nMULTI\r\n", "*1\r\n$4\r\nEXEC\r\n"];
+        let ping = "*1\r\n$4\r\nPING\r\n";
+        let links = format!("{select}before,{select}link,{ping}{multi}{select}link alone,{exec}");
+        let told = readers.each_ref().map(text);
+        let moved = links.replace(ping, &format!("{multi}{select}file alone,{exec}"));
+        assert_eq!(told[0], format!("{links}{select}after,"));
+        assert_eq!(
+            told[1],
+            format!("{select}before,{select}file,{multi}{select}file alone,{exec}{select}after,")
+        );
+        assert_eq!(told[2], moved);
+        assert_eq!(told[3], format!("{select}after,"));
+    }
+
+    #[test]
     fn units_are_read_whole_whatever_may_be_taken_at_once() {
         let log = log();
         let file = log.register(Takes::Data, 0, Waker::noop().clone());
