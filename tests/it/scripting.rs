@@ -895,11 +895,11 @@ fn random_scripts_leave_the_node_and_the_sandbox_as_they_were() {
     if subject_is_real() {
         return;
     }
-    let count = std::env::var("KEYSTEAD_FUZZ").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
+    let count = std::env::var("KEYSTEAD_FUZZ").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
     let server = node("1");
     let (mut client, mut other) = (server.connect(), server.connect());
-    other.ok("CONFIG SET busy-reply-threshold 20");
-    client.set_read_timeout(Duration::from_millis(300));
+    other.ok("CONFIG SET busy-reply-threshold 5");
+    client.set_read_timeout(Duration::from_millis(20));
     let clean = other.cmd(&["EVAL", sandbox::PROBE, "0"]).text();
     assert!(clean.contains("environment=true"), "{clean}");
     let mut rng = keystead::base::rng::Rng::new(7);
