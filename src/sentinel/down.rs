@@ -50,6 +50,13 @@ impl Sentinel {
         }
     }
 
+    /// Nobody is there: a connection was refused, or it has been silent for long and there is none. Shortens waits for
+    /// what it would say; whether it is down is judged by silence alone, as one that restarts refuses, too.
+    pub(super) fn is_absent(&self, id: InstanceId) -> bool {
+        let link = self.link(id);
+        !link.commands.up && (link.refused || self.at(id).sdown.is_some())
+    }
+
     /// Offsets that are fresh choose the better replica.
     fn ask_replicas_for_news(&mut self, primary: InstanceId) {
         for replica in self.replicas(primary) {

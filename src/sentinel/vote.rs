@@ -143,14 +143,17 @@ impl Sentinel {
         self.look_at(primary);
     }
 
+    /// Whether another sentinel's vote in an epoch is known.
+    pub(super) fn has_voted(&self, peer: InstanceId, epoch: u64) -> bool {
+        let facts = &self.at(peer).peer;
+        facts.leader.is_some() && facts.leader_epoch == epoch
+    }
+
     /// The votes cast in an epoch, as far as they are known here, our own among them once it is on disk.
     pub(super) fn votes(&self, primary: InstanceId, epoch: u64) -> BTreeMap<String, u32> {
         let mut votes = BTreeMap::new();
-        for peer in self.peers(primary) {
-            let facts = &self.at(peer).peer;
-            if let Some(leader) = facts.leader.as_ref().filter(|_| facts.leader_epoch == epoch) {
-                *votes.entry(leader.clone()).or_default() += 1;
-            }
+        for peer in self.peers(primary).into_iter().filter(|peer| self.has_voted(*peer, epoch)) {
+            *votes.entry(self.at(peer).peer.leader.clone().unwrap_or_default()).or_default() += 1;
         }
         let watch = self.watch(primary);
         if let Some(leader) = &watch.leader

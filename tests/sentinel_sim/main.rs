@@ -5,11 +5,13 @@
 //!
 //! - `world`: processes, network, disks, clocks
 //! - `check`: what must hold at every moment
+//! - `client`: clients that follow the primary, and what they were acknowledged
 //! - `chaos`: what a seed does
 //! - `scenarios`: scripted cases
 
 mod chaos;
 mod check;
+mod client;
 mod scenarios;
 mod world;
 
@@ -22,11 +24,14 @@ fn seeds() {
     let (from, to): (u64, u64) = (from.parse().expect("first seed"), to.parse().expect("end of seeds"));
     let trace = std::env::var("SIM_TRACE").is_ok();
     let (start, mut switches, mut votes, mut failed) = (Instant::now(), 0, 0, Vec::new());
+    let (mut acknowledged, mut lost) = (0, 0);
     for seed in from..to {
         match chaos::run(seed, world::Fault::None, trace) {
             Ok(world) => {
                 switches += world.checker.switches;
                 votes += world.checker.votes_told();
+                acknowledged += world.checker.acknowledged_count();
+                lost += world.lost;
             }
             Err(violation) => {
                 println!("seed {seed}: {violation}");
@@ -35,7 +40,8 @@ fn seeds() {
         }
     }
     println!(
-        "{} seeds in {:.1} s: {switches} failovers, {votes} votes",
+        "{} seeds in {:.1} s: {switches} failovers, {votes} votes, {acknowledged} writes acknowledged, {lost} of them \
+         lost as replication allows",
         to - from,
         start.elapsed().as_secs_f64()
     );
