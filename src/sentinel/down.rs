@@ -50,11 +50,11 @@ impl Sentinel {
         }
     }
 
-    /// Nobody is there: a connection was refused, or it has been silent for long and there is none. Shortens waits for
-    /// what it would say; whether it is down is judged by silence alone, as one that restarts refuses, too.
+    /// Nobody is there, or nobody who answers. Shortens waits for what it would say; whether it is down is judged by
+    /// silence alone, as one that restarts refuses connections, too.
     pub(super) fn is_absent(&self, id: InstanceId) -> bool {
         let link = self.link(id);
-        !link.commands.up && (link.refused || self.at(id).sdown.is_some())
+        self.at(id).sdown.is_some() || (link.refused && !link.commands.up)
     }
 
     /// Offsets that are fresh choose the better replica.

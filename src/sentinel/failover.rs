@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::action::{Action, Level};
 use super::instance::{InstanceId, Question, Reconf};
 use super::state::Sentinel;
+use super::vote::DESYNC_MAX;
 use crate::base::time::MonoMs;
 
 /// After an election that nobody won the next is tried within this time, at random.
@@ -57,7 +58,7 @@ pub struct Failover {
     pub epoch: u64,
     /// When the phase began.
     pub since: MonoMs,
-    /// When the last one of ours began; 0: never.
+    /// When the last one of ours began, and up to a second more; 0: never.
     pub started: MonoMs,
     /// When we last voted for another sentinel's; 0: never.
     pub voted: MonoMs,
@@ -145,8 +146,10 @@ impl Sentinel {
         let (now, epoch) = (self.now, self.current_epoch + 1);
         self.raise_epoch(primary, epoch);
         self.event(Level::Warning, "+try-failover", primary);
+        // Whoever stood against us tries again after the same time: not at the same moment.
+        let started = (now + self.rng.below(DESYNC_MAX)).max(1);
         let failover = &mut self.watch_mut(primary).failover;
-        *failover = Failover { epoch, started: now.max(1), voted: failover.voted, ..Failover::default() };
+        *failover = Failover { epoch, started, voted: failover.voted, ..Failover::default() };
         self.enter(primary, Phase::WaitStart);
     }
 

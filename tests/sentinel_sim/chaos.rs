@@ -13,8 +13,7 @@ const CLIENTS: usize = 2;
 pub fn run(seed: u64, fault: Fault, trace: bool) -> Result<World, String> {
     let guards = if seed.is_multiple_of(3) { 5 } else { 3 };
     let servers = 2 + (seed % 3) as usize;
-    let mut world =
-        World::formed(seed, servers, guards, guards / 2 + 1, fault, trace).with_clients(CLIENTS);
+    let mut world = World::formed(seed, servers, guards, guards / 2 + 1, fault, trace).with_clients(CLIENTS);
     world.hunt = seed.is_multiple_of(2);
     let end = world.now + FAULTY_MS;
     while world.now < end && world.checker.violation.is_none() {
@@ -155,7 +154,10 @@ fn set(world: &mut World, guard: usize) {
         8 => ("auth-user", vec![n.to_string()]),
         _ => {
             let name = if n.is_multiple_of(2) { command.to_owned() } else { format!("{RENAMED}{command}") };
-            ("rename-command", vec![command.to_owned(), name.to_ascii_uppercase().replace("RENAMED", "renamed")])
+            (
+                "rename-command",
+                vec![command.to_owned(), name.to_ascii_uppercase().replace("RENAMED", "renamed")],
+            )
         }
     };
     world.trace(|| format!("*** SENTINEL SET {option} {values:?} at s{guard}"));

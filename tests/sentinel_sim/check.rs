@@ -119,12 +119,14 @@ impl Checker {
         let lost: Vec<_> = self.acknowledged.iter().filter(|(write, _)| !data.contains(write)).collect();
         let count = lost.len();
         let wrong = lost.into_iter().find(|(write, (server, at))| {
-            let accepted = self.primaries.iter().rfind(|(since, ..)| since <= at).map_or(0, |(_, who, _)| *who);
+            let accepted =
+                self.primaries.iter().rfind(|(since, ..)| since <= at).map_or(0, |(_, who, _)| *who);
             accepted == *server
                 && self.primaries.iter().filter(|(since, ..)| since > at).all(|(.., had)| had.contains(write))
         });
         if let Some((write, (server, at))) = wrong {
-            let text = format!("write {write}, which server {server} acknowledged at {at}, is lost for nothing");
+            let text =
+                format!("write {write}, which server {server} acknowledged at {at}, is lost for nothing");
             self.fail(text);
         }
         count

@@ -7,12 +7,13 @@
 //! - `check`: what must hold at every moment
 //! - `client`: clients that follow the primary, and what they were acknowledged
 //! - `chaos`: what a seed does
-//! - `scenarios`: scripted cases
+//! - `scenarios`: scripted cases; `waits`: those of waits that are shorter than Redis's
 
 mod chaos;
 mod check;
 mod client;
 mod scenarios;
+mod waits;
 mod world;
 
 use std::time::Instant;

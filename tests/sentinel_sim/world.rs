@@ -677,7 +677,8 @@ impl World {
             let chosen = payload.split(' ').nth(1).expect("a name").to_owned();
             self.checker.selected(i, &chosen, &state.replica_fields(NAME).unwrap_or_default());
         }
-        if matches!(channel.as_str(), "+sdown" | "+odown" | "+try-failover") && state.tilt_seconds().is_some() {
+        if matches!(channel.as_str(), "+sdown" | "+odown" | "+try-failover") && state.tilt_seconds().is_some()
+        {
             self.checker.fail(format!("s{i} {channel} {payload} while in TILT"));
         }
         self.events.push((self.now, i, channel, payload));
@@ -954,10 +955,7 @@ impl World {
             };
             let primary = self.servers.iter().position(|s| s.ip == ip);
             let reached = primary.is_some_and(|p| {
-                p != i
-                    && self.servers[p].alive
-                    && !self.paused.contains(&p)
-                    && !self.is_blocked(i, p)
+                p != i && self.servers[p].alive && !self.paused.contains(&p) && !self.is_blocked(i, p)
             });
             if let (true, Some(p)) = (reached, primary) {
                 self.take_over(i, p);
