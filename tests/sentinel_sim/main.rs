@@ -20,7 +20,7 @@ use std::time::Instant;
 
 #[test]
 fn seeds() {
-    let range = std::env::var("SENTINEL_SEEDS").unwrap_or_else(|_| "0..300".into());
+    let range = std::env::var("SENTINEL_SEEDS").unwrap_or_else(|_| "0..500".into());
     let (from, to) = range.split_once("..").expect("SENTINEL_SEEDS is A..B");
     let (from, to): (u64, u64) = (from.parse().expect("first seed"), to.parse().expect("end of seeds"));
     let trace = std::env::var("SIM_TRACE").is_ok();
