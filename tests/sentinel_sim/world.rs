@@ -478,7 +478,11 @@ impl World {
 
     /// Whether every sentinel names one server, which is a primary, and every other server follows it.
     pub fn settled(&self) -> Result<usize, String> {
-        let named: Vec<_> = (0..self.guards.len()).map(|i| self.primary_of(i)).collect();
+        let connected = (0..self.guards.len()).filter(|i| !self.is_island(*i));
+        let named: Vec<_> = connected.map(|i| self.primary_of(i)).collect();
+        if named.len() <= self.guards.len() / 2 {
+            return Err("most sentinels know no other".into());
+        }
         let Some(Some(primary)) = named.first().copied() else { return Err("no sentinel".into()) };
         if named.iter().any(|n| *n != Some(primary)) {
             return Err(format!("sentinels name {named:?}"));
@@ -496,7 +500,19 @@ impl World {
     }
 
     pub fn is_known(&self, server: usize) -> bool {
-        (0..self.guards.len()).any(|guard| self.knows(guard, server))
+        (0..self.guards.len()).any(|guard| !self.is_island(guard) && self.knows(guard, server))
+    }
+
+    /// Whether a sentinel and the others have forgotten one another: RESETs on both sides of a cut do that, and nobody
+    /// is left who could bring them together again.
+    fn is_island(&self, guard: usize) -> bool {
+        let lists = |i: usize, ip: &str| {
+            let peers =
+                self.guards[i].state.as_ref().and_then(|s| s.sentinel_fields(NAME).ok()).unwrap_or_default();
+            peers.iter().flatten().any(|(name, value)| *name == "ip" && value == ip)
+        };
+        let others = (0..self.guards.len()).filter(|i| *i != guard);
+        others.into_iter().all(|i| !lists(i, &self.guards[guard].ip) && !lists(guard, &self.guards[i].ip))
     }
 
     /// Whether a sentinel knows a server as a replica, or as the primary.
