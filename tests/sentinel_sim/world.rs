@@ -511,8 +511,9 @@ impl World {
                 self.guards[i].state.as_ref().and_then(|s| s.sentinel_fields(NAME).ok()).unwrap_or_default();
             peers.iter().flatten().any(|(name, value)| *name == "ip" && value == ip)
         };
-        let others = (0..self.guards.len()).filter(|i| *i != guard);
-        others.into_iter().all(|i| !lists(i, &self.guards[guard].ip) && !lists(guard, &self.guards[i].ip))
+        let mut others = (0..self.guards.len()).filter(|i| *i != guard);
+        self.guards.len() > 1
+            && others.all(|i| !lists(i, &self.guards[guard].ip) && !lists(guard, &self.guards[i].ip))
     }
 
     /// Whether a sentinel knows a server as a replica, or as the primary.
