@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::call::Call;
 use super::route::Route;
+use super::script::says_whether_it_writes;
 use super::upkeep::Room;
 use super::{After, Executor, Host};
 use crate::acl::log::Context;
@@ -167,7 +168,10 @@ impl Executor {
             self.reject(call.id, &fail, reply);
             return Err(After::Done);
         }
-        if bits & (gate::PAUSED_ALL | gate::PAUSED_WRITES) != 0 {
+        let waits = bits & gate::PAUSED_ALL != 0
+            || (bits & gate::PAUSED_WRITES != 0
+                && says_whether_it_writes(self.shared, call.command, call.args) != Some(false));
+        if waits {
             client.set_asking(asking);
             return Err(After::Postponed);
         }
@@ -190,7 +194,7 @@ impl Executor {
         if ours && bits & gate::IN_MULTI == 0 {
             return Ok(());
         }
-        let route = Route::of(call.command, call.args);
+        let route = Route::of(self.shared, call.command, call.args);
         let checked = match view {
             Some(view) => route.check(view, client, admitted.asking),
             // Before the node knows of the cluster it serves no key.
@@ -265,7 +269,7 @@ impl Executor {
         }
         let route = match &admitted.route {
             Some(route) => Cow::Borrowed(route),
-            None => Cow::Owned(Route::of(call.command, call.args)),
+            None => Cow::Owned(Route::of(self.shared, call.command, call.args)),
         };
         self.confirm_route(&route, admitted.view, client, admitted.asking, call.now, locked)
             .map_err(|fail| self.send_away(client, call.id, &fail, reply))

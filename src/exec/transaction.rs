@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::call::{Call, Ended, Origin};
 use super::rights::refused_in_exec;
 use super::route::Route;
+use super::script::says_whether_it_writes;
 use super::track::end_caching;
 use super::{After, Executor, Host, Shared, lock_set};
 use crate::acl::log::Context;
@@ -35,18 +36,22 @@ impl Plan {
             if queued.command.has(flags::EACH_SHARD) || queued.command.has(flags::RUNS_SCRIPT) {
                 plan.locks = LockSet::ALL;
             }
-            plan.needs |= gate::needs(queued.command);
+            let mut needs = gate::needs(queued.command);
+            if says_whether_it_writes(shared, queued.command, &args) == Some(false) {
+                needs &= !gate::PAUSED_WRITES;
+            }
+            plan.needs |= needs;
         }
         plan
     }
 }
 
 /// The route of all commands of a queue together.
-fn route_of(multi: &Multi) -> Route<'_> {
+fn route_of<'a>(shared: &Shared, multi: &'a Multi) -> Route<'a> {
     let mut route = Route::default();
     for queued in &multi.queue {
         let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
-        route.add(queued.command, &args);
+        route.add(shared, queued.command, &args);
     }
     route
 }
@@ -159,7 +164,7 @@ impl Executor {
             return Ok(());
         }
         if let Some(view) = self.view.load().as_deref() {
-            route_of(multi).check(view, client, asking)?;
+            route_of(self.shared, multi).check(view, client, asking)?;
         }
         match self.refusal(host, self.shared.gate.load(Ordering::Relaxed) & plan.needs, now) {
             Some(text) => {
@@ -180,7 +185,7 @@ impl Executor {
         if client.role.is_obeyed() || self.view.load().is_none() {
             return Ok(());
         }
-        self.confirm_route(&route_of(multi), None, client, asking, now, locked)
+        self.confirm_route(&route_of(self.shared, multi), None, client, asking, now, locked)
     }
 
     /// Whether a watched key has changed. One whose time has come is deleted now, which counts as a change.
