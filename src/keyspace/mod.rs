@@ -110,8 +110,8 @@ pub struct Stats {
     pub expired_fields: AtomicU64,
     /// Keys deleted because memory was needed.
     pub evicted_keys: AtomicU64,
-    /// Values that were given to the thread that frees memory.
-    pub discarded: AtomicU64,
+    /// Values of lazy deletions that Redis, too, leaves to a thread, as `lazyfreed_objects`.
+    pub lazily_freed: AtomicU64,
     /// Changes since the last save, as `rdb_changes_since_last_save`.
     pub dirty: AtomicU64,
     /// Keys that clients wait for.
@@ -327,11 +327,6 @@ impl Keyspace {
 
     /// Hands over what takes long to drop.
     pub(crate) fn discard(&self, garbage: Garbage) {
-        let objects = match &garbage {
-            Garbage::Value(_) => 1,
-            Garbage::Tables(tables) => tables.iter().map(SlotTable::len).sum(),
-        };
-        self.stats.discarded.fetch_add(objects as u64, Ordering::Relaxed);
         (self.discard)(garbage);
     }
 }
