@@ -4,7 +4,7 @@
 
 use crate::base::num::format_f64;
 use crate::base::time::UnixMs;
-use crate::resp::request::write_command;
+use crate::resp::write_command;
 use crate::value::stream::Group;
 use crate::value::{Hash, Stream, ValueRef};
 
