@@ -154,6 +154,9 @@ impl Executor {
         let refusal = match self.refusal(host, bits, call.now) {
             Some(text) => Some(CommandError::Text(text)),
             None if bits & gate::SUBSCRIBED != 0 => Some(subscribed()),
+            None if bits & gate::MONITORS != 0 => {
+                Some(CommandError::text("ERR Replica can't interact with the keyspace"))
+            }
             None => None,
         };
         if let Some(fail) = refusal {

@@ -100,6 +100,7 @@ impl Executor {
         if multi.aborted {
             self.unwatch(client);
             reply.error("EXECABORT Transaction discarded because of previous errors.");
+            self.show(host, call, client, false);
             self.stats.count_failed(call.id, "EXECABORT");
             self.measure(host, call, client, began, false);
             return After::Done;

@@ -195,6 +195,9 @@ fn a_stream_whose_length_is_off_is_counted_anew() {
     if !subject_is_real() {
         c.expect("XLEN t", ":3");
     }
+    for line in ["Done loading RDB, keys loaded: 2, keys expired: 0.", "DB reloaded by DEBUG RELOAD"] {
+        assert!(server.log().contains(line), "{}", server.log());
+    }
 }
 
 /// It comes by a full synchronisation as well, from a Redis that believes the wrong length.
@@ -222,6 +225,11 @@ fn a_stream_whose_length_is_off_is_counted_anew_by_a_replica() {
     wait_for("the link is up", SOON, || r.info("master_link_status") == "up");
     r.expect("XLEN t", ":2");
     assert!(replica.log().contains("counted anew"), "{}", replica.log());
+    assert!(
+        replica.log().contains("Done loading RDB, keys loaded: 2, keys expired: 0."),
+        "{}",
+        replica.log()
+    );
 }
 
 /// What `set-max-listpack-*` say, which Redis has since 7.2.

@@ -47,7 +47,9 @@ impl How {
 pub fn run(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let how = How::parse(&args[2..])?;
     begin(ctx, "RELOAD", "ERR Error trying to load the RDB dump, check server logs.", move |node| {
-        save_and_load(node, how)
+        save_and_load(node, how)?;
+        tracing::warn!("DB reloaded by DEBUG RELOAD");
+        Ok(())
     })
 }
 
