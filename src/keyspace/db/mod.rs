@@ -336,7 +336,7 @@ impl<'l, 'k> Db<'l, 'k> {
     ) -> std::result::Result<(), E> {
         let located = self.locate(key);
         let entry = located.map(|(h, place)| self.table(h.slot).get(place));
-        let old = entry.and_then(|entry| entry.expire());
+        let old = entry.and_then(EntryRef::expire);
         let bytes = new(entry.map(EntryRef::value))?;
         match located {
             Some((h, place)) => self.overwrite(h, place, old, key, bytes.as_ref(), SetExpire::Keep),
