@@ -49,7 +49,7 @@ impl Digest {
         self.mix(&type_number(value.kind()).to_be_bytes());
         match value {
             ValueRef::String(s) => self.mix(s),
-            ValueRef::List(list) => list.iter().for_each(|item| self.mix_item(item)),
+            ValueRef::List(list) => list.for_each(|item| self.mix_item(item)),
             ValueRef::Set(set) => set.iter().for_each(|item| self.xor(item.text(&mut IntText::new()))),
             ValueRef::SortedSet(set) => {
                 for (member, score) in set {

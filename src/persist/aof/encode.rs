@@ -17,7 +17,7 @@ pub fn encode_entry(out: &mut Vec<u8>, key: &[u8], value: ValueRef<'_>, expire: 
         ValueRef::String(bytes) => put(out, &[b"SET", key, bytes]),
         ValueRef::List(list) => {
             let mut many = Many::new(out, "RPUSH", key, 1);
-            list.iter().for_each(|element| many.push(element.to_vec()));
+            list.for_each(|element| many.push(element.to_vec()));
             many.flush();
         }
         ValueRef::Set(set) => {

@@ -3,7 +3,7 @@
 //! Every form but that of hashes with times of fields (7.4) is one that a Redis 7.0 loads, so a set in listpack
 //! encoding goes out member by member (its own form came with version 11).
 
-use super::sink::{put_integer, put_length, put_string};
+use super::sink::{put_integer, put_length, put_lzf, put_string};
 use super::{opcode, value_type};
 use crate::base::time::UnixMs;
 use crate::encoding::Item;
@@ -137,13 +137,12 @@ fn put_list(out: &mut Vec<u8>, list: &List, compress: bool, part: Part) -> Optio
         if n > part.from && out.len() >= end {
             return Some(n);
         }
+        put_length(out, if node.is_plain() { NODE_PLAIN } else { NODE_PACKED });
         match node {
-            list::Node::Plain(element) => {
-                put_length(out, NODE_PLAIN);
-                put_string(out, element, compress);
-            }
+            list::Node::Plain(element) => put_string(out, element, compress),
+            // Whatever `rdbcompression` says, as in Redis.
+            list::Node::Compressed(block) => put_lzf(out, block.lzf(), block.bytes()),
             list::Node::Packed(block) => {
-                put_length(out, NODE_PACKED);
                 listpack.clear();
                 block.write_to(&mut listpack);
                 put_string(out, &listpack, compress);

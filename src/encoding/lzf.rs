@@ -108,25 +108,36 @@ fn push_match(length: usize, distance: usize, out: &mut Vec<u8>) {
 
 /// Restores exactly `length` bytes. `None` if the stream is damaged or yields another length; a length that
 /// no stream of this size can yield is refused before anything is allocated.
-pub fn decompress(mut input: &[u8], length: usize) -> Option<Vec<u8>> {
+pub fn decompress(input: &[u8], length: usize) -> Option<Vec<u8>> {
     if length > input.len().saturating_mul(MAX_RATIO) {
         return None;
     }
     let mut out = Vec::with_capacity(length);
+    decompress_to(input, length, &mut out).then_some(out)
+}
+
+/// Restores exactly `length` bytes into `out`, which is empty; false as for [`decompress`].
+pub fn decompress_to(mut input: &[u8], length: usize, out: &mut Vec<u8>) -> bool {
     while let Some((&control, rest)) = input.split_first() {
         let control = usize::from(control);
-        if control < MAX_LITERALS {
-            let (run, rest) = rest.split_at_checked(control + 1)?;
-            if run.len() > length - out.len() {
-                return None;
-            }
-            out.extend_from_slice(run);
-            input = rest;
+        let rest = if control < MAX_LITERALS {
+            copy_literals(control + 1, rest, length, out)
         } else {
-            input = copy_match(control, rest, length, &mut out)?;
-        }
+            copy_match(control, rest, length, out)
+        };
+        let Some(rest) = rest else { return false };
+        input = rest;
     }
-    (out.len() == length).then_some(out)
+    out.len() == length
+}
+
+fn copy_literals<'a>(count: usize, rest: &'a [u8], limit: usize, out: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let (run, rest) = rest.split_at_checked(count)?;
+    if run.len() > limit - out.len() {
+        return None;
+    }
+    out.extend_from_slice(run);
+    Some(rest)
 }
 
 fn copy_match<'a>(control: usize, mut rest: &'a [u8], limit: usize, out: &mut Vec<u8>) -> Option<&'a [u8]> {
