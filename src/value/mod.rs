@@ -34,7 +34,7 @@ pub enum Value {
     String(Arc<Vec<u8>>),
     List(Box<List>),
     Set(Box<Set>),
-    Hash(Box<Hash>),
+    Hash(Hash),
     SortedSet(Box<SortedSet>),
     Stream(Box<Stream>),
 }

@@ -1,5 +1,6 @@
 //! DEBUG words that people and suites use, beside a real Redis where it has them.
 
+use crate::common::client::Client;
 use crate::common::server::{Launch, Server};
 use crate::common::{SOON, wait_for};
 
@@ -104,6 +105,79 @@ fn long_elements_stand_alone_from_the_threshold_on() {
     let ours = nodes(Launch::subject());
     assert_eq!(ours, nodes(Launch::real()));
     assert!(ours[0] > ours[1]);
+}
+
+/// What DEBUG OBJECT says about a list behind its access time. Files hold compressed blocks as they are, so without
+/// `rdbcompression` the serialized length tells how many there are, and how small.
+fn list_facts(client: &mut Client, key: &str) -> Vec<String> {
+    let text = client.run(&format!("DEBUG OBJECT {key}")).text();
+    text.split(' ')
+        .filter(|f| f.starts_with("ql_") || f.starts_with("serialized"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn lists_are_compressed_as_in_redis() {
+    let facts = |launch: Launch| {
+        let server = launch.args(&["--list-max-listpack-size", "4", "--rdbcompression", "no"]).start();
+        let mut client = server.connect();
+        let mut seen = Vec::new();
+        let fill = |client: &mut Client, key: &str| {
+            for i in 0..42 {
+                client.run(&format!("RPUSH {key} element-{i:04}-{}-{i:04}", "a".repeat(37)));
+            }
+            list_facts(client, key)
+        };
+        // The depth of a list is what was configured when it became one of several blocks.
+        for depth in ["0", "1", "3", "6", "2147483647"] {
+            client.ok(&format!("CONFIG SET list-compress-depth {depth}"));
+            seen.push(fill(&mut client, &format!("depth:{depth}")));
+        }
+        client.ok("CONFIG SET list-compress-depth 1");
+        seen.push(fill(&mut client, "depth:0"));
+        client.run("COPY depth:1 l");
+        for line in [
+            "LSET l 17 short",
+            "LINSERT l AFTER short between",
+            "LPOP l 9",
+            "RPOP l 9",
+            "LPUSH l 1 2 3 4 5 6 7 8 9",
+            "LTRIM l 3 -6",
+            "DEBUG RELOAD",
+        ] {
+            client.run(line);
+            seen.push(list_facts(&mut client, "l"));
+        }
+        let replies = [
+            "LREM l 1 between",
+            "LRANGE l 0 -1",
+            "LINDEX l 9",
+            "LPOS l short",
+            "LPOS l short RANK -1",
+            "SORT l ALPHA",
+        ]
+        .map(|line| client.run(line).to_string());
+        (seen, replies)
+    };
+    let ours = facts(Launch::subject());
+    assert_eq!(ours, facts(Launch::real()));
+    assert!(ours.0[1] != ours.0[0]);
+}
+
+#[test]
+fn compressing_lists_saves_memory() {
+    let server = Launch::subject().start();
+    let mut client = server.connect();
+    let mut used = |depth: &str| {
+        client.ok(&format!("CONFIG SET list-compress-depth {depth}"));
+        for i in 0..1000 {
+            client.run(&format!("RPUSH depth:{depth} {i}:{}", "some text ".repeat(20)));
+        }
+        client.run(&format!("MEMORY USAGE depth:{depth} SAMPLES 0")).int()
+    };
+    let (open, compressed) = (used("0"), used("1"));
+    assert!(open > 200_000 && compressed * 4 < open, "{open} and {compressed}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn hash<T: AsRef<[u8]>>(pairs: &[(T, T)]) -> Value {
     for (f, v) in pairs {
         hash.set(f.as_ref(), v.as_ref(), &Limits::default());
     }
-    Value::Hash(Box::new(hash))
+    Value::Hash(hash)
 }
 
 fn zset<T: AsRef<[u8]>>(members: &[(T, f64)]) -> Value {
@@ -226,7 +226,7 @@ fn the_parts_of_a_record_make_up_the_record() {
         ("many: set", set(&names)),
         ("many: hash", hash(&names.iter().map(|name| (name, name)).collect::<Vec<_>>())),
         ("many: zset", zset(&names.iter().map(|name| (name, name.len() as f64)).collect::<Vec<_>>())),
-        ("many: timed", Value::Hash(Box::new(timed))),
+        ("many: timed", Value::Hash(timed)),
         ("many: stream", stream(20_000)),
     ]);
     let meta = Meta { expire: Some(1 << 41), idle_s: Some(5), freq: Some(1) };
