@@ -19,10 +19,10 @@ pub fn compress(input: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
     // A table that is small beside the input keeps its clearing cheap.
     match input.len() {
         0..=3 => false,
-        4..=64 => compress_with(input, limit, out, &mut [0u16; 1 << 6]),
-        65..=512 => compress_with(input, limit, out, &mut [0u16; 1 << 8]),
-        513..=8192 => compress_with(input, limit, out, &mut [0u16; 1 << 11]),
-        _ => compress_with(input, limit, out, &mut [0u16; 1 << 13]),
+        4..=64 => compress_with(input, limit, out, &mut [0u16; 1 << 8]),
+        65..=512 => compress_with(input, limit, out, &mut [0u16; 1 << 10]),
+        513..=4096 => compress_with(input, limit, out, &mut [0u16; 1 << 12]),
+        _ => compress_with(input, limit, out, &mut [0u16; 1 << 14]),
     }
 }
 
@@ -43,7 +43,7 @@ fn compress_with<const N: usize>(
         if distance == 0 || distance > MAX_DISTANCE.min(pos) || three_at(input, pos - distance) != Some(here)
         {
             // Longer strides where nothing has matched for a while.
-            pos += 1 + ((pos - literals_from) >> 5);
+            pos += 1 + ((pos - literals_from) >> 6);
             continue;
         }
         let length = match_length(input, pos, distance);
@@ -52,6 +52,12 @@ fn compress_with<const N: usize>(
         if out.len() - start > limit {
             out.truncate(start);
             return false;
+        }
+        // The last places within a match are remembered, too: what follows it often begins there.
+        for behind in [pos + length - 2, pos + length - 1] {
+            if let Some(there) = three_at(input, behind) {
+                table[hash(there) & (N - 1)] = behind as u16;
+            }
         }
         pos += length;
         literals_from = pos;

@@ -28,28 +28,43 @@ use super::locks::{LockSet, Locked};
 use super::table::SlotTable;
 use super::{DbIndex, Keyspace, SLOTS_PER_SHARD, slot_at};
 use crate::base::crc16::SLOTS;
+use crate::value::StreamId;
 use writers::Begun;
 pub(crate) use writers::Saved;
 
 /// Appends a part of an entry in the snapshot's format. Returns where the next one begins, `None` behind the last.
-pub type Encode = dyn Fn(EntryRef<'_>, Part, &mut Vec<u8>) -> Option<usize> + Send + Sync;
+pub type Encode = dyn Fn(EntryRef<'_>, Part, &mut Vec<u8>) -> Option<Position> + Send + Sync;
 
 /// A part of an encoded entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Where it begins; 0 is the beginning of the entry.
-    pub from: usize,
+    /// Where it begins.
+    pub from: Position,
     /// It ends behind the element that makes it so many bytes.
     pub most: usize,
 }
 
 impl Part {
     /// All of it.
-    pub const WHOLE: Self = Self::rest(0);
+    pub const WHOLE: Self = Self { from: Position::START, most: usize::MAX };
+}
 
-    /// All from here on.
-    const fn rest(from: usize) -> Self {
-        Self { from, most: usize::MAX }
+/// A place within an entry, as its encoder counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The number of an element or of a step.
+    pub index: usize,
+    /// Within that, the id of a stream behind which it goes on.
+    pub behind: Option<StreamId>,
+}
+
+impl Position {
+    /// The beginning of the entry.
+    pub const START: Self = Self::at(0);
+
+    /// The beginning of an element or step.
+    pub const fn at(index: usize) -> Self {
+        Self { index, behind: None }
     }
 }
 
@@ -246,7 +261,8 @@ impl Walk {
                     return;
                 }
                 begun = Begun::take(&mut ahead, self.lane, place, entry.as_ref().key()).or_else(|| {
-                    let next = self.save(entry, &*encode, Part { from: 0, most: CHUNK }, out)?;
+                    let next =
+                        self.save(entry, &*encode, Part { from: Position::START, most: CHUNK }, out)?;
                     Some(Begun::new(place, entry.as_ref().key(), next))
                 });
             });
@@ -341,7 +357,7 @@ impl Walk {
     }
 
     /// Encodes a part of an entry that is not on record, and puts it there at its end.
-    fn save(&self, entry: &mut Entry, encode: &Encode, part: Part, out: &mut Vec<u8>) -> Option<usize> {
+    fn save(&self, entry: &mut Entry, encode: &Encode, part: Part, out: &mut Vec<u8>) -> Option<Position> {
         let next = encode(entry.as_ref(), part, out);
         if next.is_none() {
             entry.set_parities(self.with_own(entry.as_ref().parities()));
@@ -391,15 +407,15 @@ mod tests {
     fn encode_by(most: usize) -> Arc<Encode> {
         Arc::new(move |e, part, out| {
             let ValueRef::String(v) = e.value() else { panic!("only strings here") };
-            if part.from == 0 {
+            if part.from == Position::START {
                 out.extend_from_slice(&(e.key().len() as u32).to_le_bytes());
                 out.extend_from_slice(e.key());
                 out.extend_from_slice(&(v.len() as u32).to_le_bytes());
             }
-            let rest = &v[part.from..];
+            let rest = &v[part.from.index..];
             let len = if part.most == usize::MAX { rest.len() } else { rest.len().min(most) };
             out.extend_from_slice(&rest[..len]);
-            (len < rest.len()).then_some(part.from + len)
+            (len < rest.len()).then_some(Position::at(part.from.index + len))
         })
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 
-use super::{CHUNK, Keyspace, LANES, Part, Walk};
+use super::{CHUNK, Keyspace, LANES, Part, Position, Walk};
 use crate::base::crc16::key_slot;
 use crate::keyspace::board::Busy;
 use crate::keyspace::locks::Locked;
@@ -17,7 +17,7 @@ use crate::keyspace::table::Place;
 use crate::keyspace::{DbIndex, SHARDS, shard_of};
 
 /// Bytes that a writer encodes before it lets go of the shard.
-const TURN: usize = 4 * CHUNK;
+const TURN: usize = 2 * CHUNK;
 
 /// What writers and walks have encoded of a shard.
 #[derive(Default)]
@@ -37,13 +37,13 @@ pub(super) struct Begun {
     pub place: usize,
     pub key: Box<[u8]>,
     /// Where it goes on; `None`: all is encoded.
-    pub from: Option<usize>,
+    pub from: Option<Position>,
     /// What was encoded and the walk has not handed out.
     pub encoded: Vec<Vec<u8>>,
 }
 
 impl Begun {
-    pub fn new(place: usize, key: &[u8], from: usize) -> Self {
+    pub fn new(place: usize, key: &[u8], from: Position) -> Self {
         Self { place, key: key.into(), from: Some(from), encoded: Vec::new() }
     }
 
@@ -159,7 +159,10 @@ impl Keyspace {
                 ahead.iter_mut().find(|(of, begun)| *of == lane && begun.is(at, key)).map(|(_, begun)| begun)
             }
         };
-        let from = begun.as_ref().map_or(Some(0), |begun| begun.from).expect("what is encoded is on record");
+        let from = begun
+            .as_ref()
+            .map_or(Some(Position::START), |begun| begun.from)
+            .expect("what is encoded is on record");
         let mut bytes = Vec::new();
         let next = encode.and_then(|encode| encode(entry.as_ref(), Part { from, most }, &mut bytes));
         match (begun, next) {
