@@ -143,6 +143,8 @@ fn differences(
 ) -> Vec<String> {
     let mut out = Vec::new();
     let excepted = |name: &str, part: &str| EXCEPTIONS.iter().any(|(n, p, _)| (*n, *p) == (name, part));
+    let missing = theirs.keys().filter(|name| !ours.contains_key(*name) && !excepted(name, ""));
+    out.extend(missing.map(|name| format!("{name} is missing")));
     for (name, row) in ours {
         let Some(fact) = theirs.get(name) else {
             if !excepted(name, "") {
@@ -153,16 +155,9 @@ fn differences(
         let parts: BTreeSet<&String> = row.keys().chain(fact.keys()).collect();
         for part in parts {
             let (our, their) = (row.get(part), fact.get(part));
-            // A container may lack subcommands that are not there yet, and has none of its own.
-            let (our, their) = match (our, their) {
-                (Some(Value::Array(our)), Some(Value::Array(their))) if part == "subcommands" => {
-                    let strange: Vec<_> = our.iter().filter(|sub| !their.contains(sub)).cloned().collect();
-                    (Some(Value::Array(strange)), Some(json!([])))
-                }
-                (our, their) => (our.cloned(), their.cloned()),
-            };
-            if our != their && !excepted(name, part) {
-                let show = |value: Option<Value>| value.map_or("nothing".into(), |v| v.to_string());
+            // Subcommands have rows of their own, and no order.
+            if part != "subcommands" && our != their && !excepted(name, part) {
+                let show = |value: Option<&Value>| value.map_or("nothing".into(), |v| v.to_string());
                 out.push(format!("{name} {part}:\n  ours   {}\n  theirs {}", show(our), show(their)));
             }
         }

@@ -1,4 +1,5 @@
-//! Keeps the layers: a module of src/ imports only from lines above its own in the table of lib.rs.
+//! Keeps the layers: a module of src/ imports only from lines above its own in the table of lib.rs. So do the rooms of
+//! the server, by the table of server/mod.rs.
 //!
 //! The table itself is read, so that it cannot say one thing while the code does another. Imports are
 //! found as text (`crate::name`), which needs no compiler and sees code of every configuration.
@@ -166,6 +167,83 @@ fn every_module_of_lib_has_a_level_and_a_place_below_what_it_uses() {
     assert!(declared.is_sorted_by_key(|name| levels[*name]), "lib.rs declares lower levels first");
     assert_eq!(levels["base"], 0);
     assert!(levels["server"] > levels["exec"] && levels["exec"] > levels["command"]);
+}
+
+/// The rooms of the server in the order of the table in server/mod.rs; several may stand in a row.
+fn rooms(table: &str) -> Vec<String> {
+    let rows = table.lines().filter_map(|line| line.strip_prefix("//! | [`"));
+    let cells = rows.filter_map(|row| row.split('|').next());
+    cells
+        .flat_map(|cell| cell.split('`').step_by(2).map(str::to_owned))
+        .filter(|room| is_name(room))
+        .collect()
+}
+
+fn is_name(word: &str) -> bool {
+    !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
+/// The room that all others may use, and the files of it that name what it is made of.
+const SHARED: &str = "node";
+const PARTS: [&str; 2] = ["node/mod.rs", "node/threads.rs"];
+
+/// What a file of the server imports from rooms that stand below its own.
+fn trespasses(rooms: &[String], file: &str, source: &str) -> Vec<String> {
+    let own = file.split(['/', '.']).next().unwrap_or_default();
+    let place = |room: &str| rooms.iter().position(|r| r == room);
+    let Some(own_place) = place(own).filter(|_| !PARTS.contains(&file)) else { return Vec::new() };
+    let mut found = Vec::new();
+    for (index, line) in code(source).iter().enumerate() {
+        for (_, path) in
+            line.match_indices("crate::server::").map(|(at, text)| (at, &line[at + text.len()..]))
+        {
+            let names: Vec<&str> = match path.strip_prefix('{') {
+                Some(list) => list.split([',', '}']).map(|part| part.trim()).collect(),
+                None => vec![path],
+            };
+            for name in names {
+                let room = name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+                let is_below = place(room).is_some_and(|other| other > own_place);
+                if room != SHARED && is_below {
+                    found.push(format!("src/server/{file}:{}: {own} imports {room}", index + 1));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn rooms_of_the_server_import_only_from_those_above() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server");
+    let table = fs::read_to_string(root.join("mod.rs")).unwrap();
+    let rooms = rooms(&table);
+    let declared: Vec<&str> =
+        table.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    assert_eq!(rooms, declared, "the table of server/mod.rs and its rooms, in order");
+    let mut found = Vec::new();
+    each_source(&root, &mut |path, source| {
+        let file = path.strip_prefix(&root).unwrap().display().to_string();
+        found.extend(trespasses(&rooms, &file, &source));
+    });
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_planted_import_of_a_room_below_is_found() {
+    let rooms = ["process", "net", "node", "disk", "worker"].map(str::to_owned);
+    for (file, source, count) in [
+        ("disk/aof/mod.rs", "use crate::server::worker::Worker;", 1),
+        ("net/accept.rs", "fn f() {\n    crate::server::disk::read();\n}", 1),
+        ("net/accept.rs", "use crate::server::{disk::file, process, worker};", 2),
+        ("node/pause.rs", "use crate::server::disk::aof::Aof;", 1),
+        ("node/mod.rs", "use crate::server::disk::aof::Aof;", 0),
+        ("disk/aof/mod.rs", "use crate::server::node::Node; // crate::server::worker", 0),
+        ("net/accept.rs", "use crate::server::node::Node;\nuse crate::server::process::crash;", 0),
+    ] {
+        let found = trespasses(&rooms, file, source);
+        assert_eq!(found.len(), count, "{file}: {source}: {found:?}");
+    }
 }
 
 /// The check itself: it must fail when a lower layer imports a higher one or one beside it.

@@ -14,7 +14,7 @@ use keystead::persist::aof::Manifest;
 use keystead::persist::aof::stream::{Commands, Item};
 use keystead::persist::rdb::{self, Options, Reader, Record, payload};
 use keystead::repl::replica::{self, Replica};
-use keystead::resp::request::write_command;
+use keystead::resp::write_command;
 use keystead::resp::{self, Reply};
 use keystead::script::{self, Calls, Ended, Given, Stop, Store, libs};
 use keystead::sentinel::Sentinel;

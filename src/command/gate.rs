@@ -40,6 +40,9 @@ pub const IN_MULTI: u32 = 1 << 18;
 /// The command before was ASKING.
 pub const ASKING: u32 = 1 << 19;
 
+/// Conditions of the node that refuse every write, whoever it comes from.
+pub const STOPS_WRITES: u32 = READ_ONLY | SAVE_FAILED | LOG_FAILED | FEW_REPLICAS;
+
 /// The conditions that concern a command.
 pub const fn needs(c: &Command) -> u32 {
     let mut bits = IN_MULTI | PAUSED_ALL;
@@ -50,7 +53,7 @@ pub const fn needs(c: &Command) -> u32 {
         bits |= STALE;
     }
     if c.has(flags::WRITE) {
-        bits |= READ_ONLY | SAVE_FAILED | LOG_FAILED | FEW_REPLICAS;
+        bits |= STOPS_WRITES;
     }
     if c.has(flags::TELLS_SAVE_FAILED) {
         bits |= SAVE_FAILED | LOG_FAILED;

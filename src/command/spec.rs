@@ -577,6 +577,11 @@ impl Command {
         (self.has(flags::FAST) || self.complexity == "O(1)") && !self.has(flags::BLOCKING)
     }
 
+    /// Whether it runs scripts, or might because they are queued, or is about them.
+    pub fn is_scripted(&self) -> bool {
+        self.group == Group::Scripting || self.has(flags::RUNS_SCRIPT | flags::RUNS_QUEUE)
+    }
+
     /// Positions of all keys in `args`; `None` when they cannot be told because a count is wrong.
     pub fn key_positions(&self, args: &[&[u8]]) -> Option<KeyPositions> {
         let mut out = KeyPositions::new();

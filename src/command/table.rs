@@ -28,6 +28,8 @@ pub struct CommandEntry {
     pub single_key: Option<usize>,
     /// Its calls take about the same short time each.
     pub brief: bool,
+    /// It runs scripts, or might, or is about them.
+    pub scripted: bool,
     /// Ids of the subcommands, in the order of the declaration.
     pub subcommands: Vec<usize>,
 }
@@ -138,6 +140,7 @@ impl CommandTable {
             needs: gate::needs(command),
             single_key: command.single_key(),
             brief: command.is_brief(),
+            scripted: command.is_scripted(),
             subcommands: (id + 1..=id + subcommands.len()).collect(),
         });
         for sub in subcommands {
@@ -149,6 +152,7 @@ impl CommandTable {
                 needs: gate::needs(sub),
                 single_key: sub.single_key(),
                 brief: sub.is_brief(),
+                scripted: sub.is_scripted(),
                 subcommands: Vec::new(),
             });
         }

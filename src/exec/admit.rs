@@ -3,11 +3,10 @@
 
 use std::borrow::Cow;
 
-use super::call::Call;
+use super::call::{Call, Origin};
 use super::route::Route;
 use super::upkeep::Room;
 use super::{After, Executor, Host};
-use crate::acl::log::Context;
 use crate::base::time::UnixMs;
 use crate::cluster::view::View;
 use crate::command::client::{Client, Queued};
@@ -85,18 +84,20 @@ impl Executor {
         bits: u32,
         reply: &mut Reply,
     ) -> Result<Admitted<'a>, After> {
+        let bits = bits & Origin::of(client).asked();
         let mut admitted = Admitted { asking: bits & gate::ASKING != 0, ..Admitted::default() };
-        admitted.clustered = bits & gate::CLUSTER != 0 && !client.role.is_obeyed();
+        admitted.clustered = bits & gate::CLUSTER != 0;
         // ASKING is for one command, whatever becomes of it, or for the transaction that it begins.
         if admitted.asking && bits & gate::IN_MULTI == 0 {
             client.set_asking(false);
         }
         if bits & (gate::RESTRICTED | gate::UNAUTHENTICATED) == gate::RESTRICTED {
-            self.pass_rights(host, client, call, entry, reply)?;
+            self.pass_rights(Origin::Client, host, client, call)
+                .map_err(|fail| self.refuse(client, call, entry, fail, reply))?;
         }
         // A command that belongs to another node is sent there first, and only then refused for what this
         // node is: a primary that became a replica redirects its writers, it does not answer READONLY.
-        let first = if bits & gate::CLUSTER != 0 { gate::UNAUTHENTICATED | LOADS } else { !0 };
+        let first = if admitted.clustered { gate::UNAUTHENTICATED | LOADS } else { !0 };
         if bits & first & !NOT_REFUSING != 0 {
             self.pass_gate(host, client, call, entry, bits & first, admitted.asking, reply)?;
         }
@@ -112,22 +113,18 @@ impl Executor {
         Ok(admitted)
     }
 
-    /// Refuses what the client's user may not do.
-    #[inline]
-    fn pass_rights(
+    /// Answers a command that may not run.
+    fn refuse(
         &mut self,
-        host: &mut dyn Host,
         client: &mut Client,
         call: &Call<'_>,
         entry: &CommandEntry,
+        fail: CommandError,
         reply: &mut Reply,
-    ) -> Result<(), After> {
-        let context = if client.in_multi() { Context::Multi } else { Context::Toplevel };
-        let Err((_, reason)) = self.check_rights(host, client, call, context) else { return Ok(()) };
-        let fail = CommandError::owned(format!("NOPERM {reason}"));
+    ) -> After {
         let fail = self.note_refusal(client, Some(entry.command), fail);
         self.reject(call.id, &fail, reply);
-        Err(After::Done)
+        After::Done
     }
 
     /// Refuses or postpones a command; `bits` are the conditions that concern it.
@@ -143,10 +140,6 @@ impl Executor {
         asking: bool,
         reply: &mut Reply,
     ) -> Result<(), After> {
-        // What our primary or a file brings was accepted once.
-        if client.role.is_obeyed() {
-            return Ok(());
-        }
         if bits & LOADS == LOADS && bits & gate::UNAUTHENTICATED == 0 {
             client.set_asking(asking);
             return Err(After::Postponed);
@@ -163,9 +156,7 @@ impl Executor {
             None => None,
         };
         if let Some(fail) = refusal {
-            let fail = self.note_refusal(client, Some(entry.command), fail);
-            self.reject(call.id, &fail, reply);
-            return Err(After::Done);
+            return Err(self.refuse(client, call, entry, fail, reply));
         }
         if bits & (gate::PAUSED_ALL | gate::PAUSED_WRITES) != 0 {
             client.set_asking(asking);

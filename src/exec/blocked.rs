@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
 use super::{After, Blocked, Executor, Host, lock_set};
-use crate::acl::log::Context;
 use crate::base::time::UnixMs;
 use crate::command::spec::flags;
 use crate::command::{Block, Client, CommandError, Group};
@@ -97,12 +96,9 @@ impl Executor {
         let mut client = waiting_client(waiter);
         let mut reply = Reply::new();
         let call = Call { id, command, args: &args, key: None, now, brief: false };
-        if self.is_restricted(&client)
-            && let Err((_, reason)) = self.check_rights(host, &mut client, &call, Context::Toplevel)
-        {
-            // Its rights have gone while it waited.
+        if let Err(fail) = self.pass_rights(Origin::Unblocked, host, &mut client, &call) {
             reply.set_resp3(client.resp3);
-            self.reject(id, &CommandError::owned(format!("NOPERM {reason}")), &mut reply);
+            self.reject(id, &fail, &mut reply);
             self.unblock(waiter, locked, now);
             return host.deliver(waiter, reply, 0);
         }

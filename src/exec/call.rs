@@ -2,14 +2,14 @@
 //!
 //! What follows from who sent it is decided here and nowhere else:
 //!
-//! | origin | may wait | dead keys | goes to the log | counted |
-//! |---|---|---|---|---|
-//! | client | yes | as the node treats them | on a primary | when it ends |
-//! | transaction | no | as the node treats them | with its EXEC | when it ends |
-//! | script | no | as the node treats them | with its script | when it ends |
-//! | unblocked client | goes on waiting | as the node treats them | on a primary | when it is served |
-//! | stream of the primary | no | are there | as it came, by [`Executor::commit`] | when it ends |
-//! | append-only file | no | are there | no | no |
+//! | origin | the gate asks about | may wait | dead keys | goes to the log | counted |
+//! |---|---|---|---|---|---|
+//! | client | everything | yes | as the node treats them | on a primary | when it ends |
+//! | transaction | rights; EXEC was asked for all of it | no | as the node treats them | with its EXEC | when it ends |
+//! | script | rights, and what stops writes | no | as the node treats them | with its script | when it ends |
+//! | unblocked client | rights | goes on waiting | as the node treats them | on a primary | when it is served |
+//! | stream of the primary | MULTI | no | are there | as it came, by [`Executor::commit`] | when it ends |
+//! | append-only file | MULTI | no | are there | no | no |
 
 use super::stats::CommandStats;
 use super::{After, Executor, Host};
@@ -47,6 +47,18 @@ impl Origin {
             Role::Primary => Self::Primary,
             Role::File => Self::File,
             Role::Normal | Role::Replica => Self::Client,
+        }
+    }
+
+    /// The conditions of the gate that its commands are asked about, of those that concern them.
+    pub fn asked(self) -> u32 {
+        match self {
+            Self::Client => !0,
+            // Rights may go between the queue and EXEC, or while a client waits.
+            Self::Transaction | Self::Unblocked => gate::RESTRICTED,
+            // The script itself was asked about the rest.
+            Self::Script => gate::RESTRICTED | gate::STOPS_WRITES | gate::STALE | gate::MEMORY_LIMIT,
+            Self::Primary | Self::File => gate::IN_MULTI,
         }
     }
 

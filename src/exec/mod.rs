@@ -30,6 +30,7 @@ mod aside;
 mod blocked;
 mod call;
 pub mod histogram;
+pub mod libraries;
 mod notices;
 pub mod observe;
 pub mod parcel;
@@ -430,10 +431,7 @@ impl Executor {
         if matches!(ended, Ended::Script) {
             ended = self.run_script(Origin::of(client), call, host, client, &mut locked, reply);
         }
-        self.commit(client);
-        if !self.effects.ready.is_empty() {
-            self.serve_blocked(host, call.now, &mut locked);
-        }
+        self.conclude(host, client, call.now, &mut locked);
         match ended {
             Ended::Aside(busy) => {
                 if !call.command.has(flags::ALLOW_BUSY) && self.is_busy(busy) {
@@ -495,6 +493,15 @@ impl Executor {
     #[inline]
     fn may_apply(&self, client: &Client) -> bool {
         client.upstream.as_ref().is_none_or(|u| self.shared.keyspace.log.accepts(u.ticket))
+    }
+
+    /// What a command or a transaction did goes to the log, and those who waited for it are served.
+    #[inline(always)]
+    fn conclude(&mut self, host: &mut dyn Host, client: &mut Client, now: UnixMs, locked: &mut Locked<'_>) {
+        self.commit(client);
+        if !self.effects.ready.is_empty() {
+            self.serve_blocked(host, now, locked);
+        }
     }
 
     /// Appends what the command recorded to the log as one unit, while its locks are held.

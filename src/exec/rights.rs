@@ -1,15 +1,15 @@
-//! Whether a user may run a command: asked for every origin that is not obeyed, each time that a command is about to
-//! run. Clients who may do everything never come here: one bit of their conditions says so.
+//! Whether a user may run a command: asked for every origin whose rights the gate asks about, each time that a command
+//! is about to run. Clients who may do everything never come here: one bit of their conditions says so.
 
 use std::sync::atomic::Ordering;
 
-use super::call::Call;
+use super::call::{Call, Origin};
 use super::{Executor, Host};
 use crate::acl::Denial;
 use crate::acl::log::Context;
 use crate::command::rights::Errand;
 use crate::command::table::CommandEntry;
-use crate::command::{Client, gate};
+use crate::command::{Client, CommandError, gate};
 
 /// A command that a user was not allowed to run.
 #[derive(Debug)]
@@ -33,32 +33,40 @@ pub(super) fn are_clear(client: &mut Client, entry: &CommandEntry, id: usize, ar
 }
 
 impl Executor {
-    /// Whether the user of a client has to be asked about.
-    pub(super) fn is_restricted(&self, client: &Client) -> bool {
-        let bits = self.shared.gate.load(Ordering::Relaxed) | client.conditions();
-        bits & gate::RESTRICTED != 0 && !client.role.is_obeyed()
-    }
-
-    /// Whether the user of `client` may make a call. A refusal is noted, and told in words.
-    pub(super) fn check_rights(
+    /// Refuses a call that the user of `client` may not make, in the words for its origin; the refusal is noted.
+    pub(super) fn pass_rights(
         &self,
+        origin: Origin,
         host: &mut dyn Host,
         client: &mut Client,
         call: &Call<'_>,
-        context: Context,
-    ) -> Result<(), (Denial, String)> {
-        if client.role.is_obeyed() {
+    ) -> Result<(), CommandError> {
+        let entry = self.shared.commands.get(call.id);
+        let bits = self.shared.gate.load(Ordering::Relaxed) | client.conditions();
+        if bits & entry.needs & origin.asked() & gate::RESTRICTED == 0 {
             return Ok(());
         }
-        let errand = Errand { id: call.id, entry: self.shared.commands.get(call.id), args: call.args };
+        let errand = Errand { id: call.id, entry, args: call.args };
         let Some(Err(denial)) = client.user().map(|user| user.check(&errand)) else { return Ok(()) };
+        let context = match origin {
+            Origin::Script => Context::Script,
+            Origin::Transaction => Context::Multi,
+            _ if client.in_multi() => Context::Multi,
+            _ => Context::Toplevel,
+        };
         host.denied(&Denied { client, errand, denial, context });
-        Err((denial, errand.reason(denial, client.user_name(), false)))
+        Err(CommandError::owned(match origin {
+            Origin::Transaction => refused_in_exec(denial),
+            Origin::Script => {
+                format!("ERR ACL failure in script: {}", errand.reason(denial, client.user_name(), false))
+            }
+            _ => format!("NOPERM {}", errand.reason(denial, client.user_name(), false)),
+        }))
     }
 }
 
 /// Why a command of a transaction is not run although it was queued.
-pub(super) fn refused_in_exec(denial: Denial) -> String {
+fn refused_in_exec(denial: Denial) -> String {
     let reason = match denial {
         Denial::Command => "no permission to execute the command or subcommand",
         Denial::Key(_) => "no permission to touch the specified keys",

@@ -41,7 +41,6 @@ use super::call::{Call, Ended, Origin};
 use super::route::Route;
 use super::upkeep::Room;
 use super::{After, Executor, Host, Shared, lock_set};
-use crate::acl::log::Context;
 use crate::base::crc16::key_slot;
 use crate::base::num::parse_i64;
 use crate::base::time::UnixMs;
@@ -484,11 +483,11 @@ impl Run<'_, '_> {
         if command.has(flags::NOSCRIPT) && !shared.scripts.may_run_all.load(Ordering::Relaxed) {
             return Some("ERR This Redis command is not allowed from script".into());
         }
-        if !self.of_primary && self.executor.is_restricted(self.client) {
+        if !self.of_primary {
             let call = Call { id, command, args, key: None, now: self.call.now, brief: false };
-            let asked = self.executor.check_rights(self.host, self.client, &call, Context::Script);
-            if let Err((_, reason)) = asked {
-                return Some(format!("ERR ACL failure in script: {reason}"));
+            let asked = self.executor.pass_rights(Origin::Script, self.host, self.client, &call);
+            if let Err(fail) = asked {
+                return Some(fail.to_string());
             }
         }
         let changes = command.has(flags::WRITE) || command.has(flags::MAY_REPLICATE);
@@ -498,7 +497,7 @@ impl Run<'_, '_> {
         if self.of_primary {
             return None;
         }
-        let bits = shared.gate.load(Ordering::Relaxed) & entry.needs;
+        let bits = shared.gate.load(Ordering::Relaxed) & entry.needs & Origin::Script.asked();
         if bits & gate::STALE != 0 {
             return Some("ERR Can not execute the command on a stale replica".into());
         }
@@ -507,8 +506,7 @@ impl Run<'_, '_> {
         if short {
             return Some("OOM command not allowed when used memory > 'maxmemory'.".into());
         }
-        let node = bits & (gate::READ_ONLY | gate::SAVE_FAILED | gate::FEW_REPLICAS);
-        let text = self.executor.refusal(self.host, node, self.call.now);
+        let text = self.executor.refusal(self.host, bits & gate::STOPS_WRITES, self.call.now);
         if let Some(text) = text {
             return Some(text.into());
         }

@@ -3,18 +3,19 @@
 use std::sync::atomic::Ordering;
 
 use super::call::{Call, Ended, Origin};
-use super::rights::refused_in_exec;
 use super::route::Route;
 use super::track::end_caching;
 use super::{After, Executor, Host, Shared, lock_set};
-use crate::acl::log::Context;
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::client::Multi;
 use crate::command::spec::flags;
 use crate::command::{Client, CommandError, Transaction, gate};
-use crate::keyspace::{Db, LockSet, Locked};
+use crate::keyspace::{Db, Garbage, LockSet, Locked};
 use crate::resp::Reply;
+
+/// So many queued commands are freed by another thread: a millisecond's work at least.
+const LONG_QUEUE: usize = 10_000;
 
 /// What the commands of a queue need together.
 #[derive(Default)]
@@ -60,7 +61,6 @@ impl Executor {
         call: &Call<'_>,
         reply: &mut Reply,
     ) -> After {
-        let began = self.stopwatch.began();
         let plan = client.multi().map(|multi| Plan::of(self.shared, multi)).unwrap_or_default();
         if self.is_paused_for(client, &plan) {
             return After::Postponed;
@@ -69,6 +69,29 @@ impl Executor {
         let asking = client.conditions() & gate::ASKING != 0;
         client.set_asking(false);
         reply.set_resp3(client.resp3);
+        let after = self.exec_queue(host, client, call, &plan, &multi, asking, reply);
+        if matches!(after, After::Aside | After::Postponed) {
+            client.resume_multi(multi);
+            client.set_asking(asking);
+        } else {
+            self.drop_queue(multi);
+        }
+        after
+    }
+
+    /// Runs what was queued, unless something speaks against it. The client is put aside or postponed with its queue.
+    #[expect(clippy::too_many_arguments, reason = "all that a transaction is made of")]
+    fn exec_queue(
+        &mut self,
+        host: &mut dyn Host,
+        client: &mut Client,
+        call: &Call<'_>,
+        plan: &Plan,
+        multi: &Multi,
+        asking: bool,
+        reply: &mut Reply,
+    ) -> After {
+        let began = self.stopwatch.began();
         if multi.aborted {
             self.unwatch(client);
             reply.error("EXECABORT Transaction discarded because of previous errors.");
@@ -80,30 +103,25 @@ impl Executor {
         for (_, key) in &client.watched {
             set.add_slot(key_slot(key));
         }
-        if let Err(fail) = self.may_exec(host, client, &multi, &plan, asking, call.now) {
+        if let Err(fail) = self.may_exec(host, client, multi, plan, asking, call.now) {
             self.unwatch(client);
             self.reject(call.id, &fail, reply);
             return After::Done;
         }
-        let Some(mut locked) = self.lock_queue_for(client, &multi, set) else {
+        let Some(mut locked) = self.lock_queue_for(client, multi, set) else {
             if std::mem::take(&mut client.aside.busy) {
                 return self.tell_busy(client, call, reply);
             }
-            client.resume_multi(multi);
-            client.set_asking(asking);
             return After::Aside;
         };
         if !self.may_apply(client) {
             return After::Done;
         }
         // The gate may have closed for a failover meanwhile: see `Executor::look_again`.
-        if self.is_paused_for(client, &plan) {
-            drop(locked);
-            client.resume_multi(multi);
-            client.set_asking(asking);
+        if self.is_paused_for(client, plan) {
             return After::Postponed;
         }
-        if let Err(fail) = self.confirm_exec(client, &multi, asking, call.now, &mut locked) {
+        if let Err(fail) = self.confirm_exec(client, multi, asking, call.now, &mut locked) {
             drop(locked);
             self.unwatch(client);
             self.reject(call.id, &fail, reply);
@@ -113,13 +131,10 @@ impl Executor {
             self.publish_notices(host);
             reply.null_array();
         } else {
-            self.run_queue(host, client, &multi, call.now, &mut locked, reply);
+            self.run_queue(host, client, multi, call.now, &mut locked, reply);
         }
         self.show(host, call, client, false);
-        self.commit(client);
-        if !self.effects.ready.is_empty() {
-            self.serve_blocked(host, call.now, &mut locked);
-        }
+        self.conclude(host, client, call.now, &mut locked);
         drop(locked);
         end_caching(client);
         self.unwatch(client);
@@ -141,8 +156,12 @@ impl Executor {
 
     /// Whether writes are paused and the transaction has one.
     fn is_paused_for(&self, client: &Client, plan: &Plan) -> bool {
-        let bits = self.shared.gate.load(Ordering::Relaxed) & plan.needs;
-        !client.role.is_obeyed() && bits & gate::PAUSED_WRITES != 0
+        self.asked_about(client, plan) & gate::PAUSED_WRITES != 0
+    }
+
+    /// The conditions that hold now and concern the queue.
+    fn asked_about(&self, client: &Client, plan: &Plan) -> u32 {
+        self.shared.gate.load(Ordering::Relaxed) & plan.needs & Origin::of(client).asked()
     }
 
     /// Whether the queue may run here and now: what was allowed when it was queued may be refused by now.
@@ -155,13 +174,13 @@ impl Executor {
         asking: bool,
         now: UnixMs,
     ) -> Result<(), CommandError> {
-        if client.role.is_obeyed() {
-            return Ok(());
-        }
-        if let Some(view) = self.view.load().as_deref() {
+        let bits = self.asked_about(client, plan);
+        if bits & gate::CLUSTER != 0
+            && let Some(view) = self.view.load().as_deref()
+        {
             route_of(multi).check(view, client, asking)?;
         }
-        match self.refusal(host, self.shared.gate.load(Ordering::Relaxed) & plan.needs, now) {
+        match self.refusal(host, bits, now) {
             Some(text) => {
                 Err(CommandError::owned(format!("EXECABORT Transaction discarded because of: {text}")))
             }
@@ -213,10 +232,8 @@ impl Executor {
             let call =
                 Call { id: queued.id, command: queued.command, args: &args, key: None, now, brief: false };
             // Rights may have changed since the command was queued, and AUTH may stand before it.
-            if self.is_restricted(client)
-                && let Err((denial, _)) = self.check_rights(host, client, &call, Context::Multi)
-            {
-                self.reject(call.id, &CommandError::owned(refused_in_exec(denial)), reply);
+            if let Err(fail) = self.pass_rights(origin, host, client, &call) {
+                self.reject(call.id, &fail, reply);
                 continue;
             }
             self.stopwatch.start();
@@ -234,13 +251,22 @@ impl Executor {
         client.version += 1;
     }
 
+    /// A long queue takes so long to free that another thread does it.
+    fn drop_queue(&self, multi: Box<Multi>) {
+        if multi.queue.len() >= LONG_QUEUE {
+            self.shared.keyspace.discard(Garbage::Buffers(multi));
+        }
+    }
+
     /// DISCARD, UNWATCH and RESET, after the command's locks are released.
     pub(super) fn end_transaction(&mut self, client: &mut Client, transaction: Transaction) {
         match transaction {
             Transaction::Exec => {}
             Transaction::Unwatch => self.unwatch(client),
             Transaction::Discard | Transaction::Reset => {
-                client.take_multi();
+                if let Some(multi) = client.take_multi() {
+                    self.drop_queue(multi);
+                }
                 client.set_asking(false);
                 self.unwatch(client);
             }

@@ -93,12 +93,30 @@ pub struct Keyspace {
 }
 
 /// Something that takes long to drop. The server drops it on a thread of its own.
-#[derive(Debug)]
 pub enum Garbage {
     /// A large collection or string.
     Value(crate::value::Value),
     /// The tables of an emptied database.
     Tables(Vec<SlotTable>),
+    /// What a client leaves behind: no data.
+    Buffers(Box<dyn Send>),
+}
+
+impl Garbage {
+    /// The keys or values that it was.
+    pub fn objects(&self) -> usize {
+        match self {
+            Self::Value(_) => 1,
+            Self::Tables(tables) => tables.iter().map(SlotTable::len).sum(),
+            Self::Buffers(_) => 0,
+        }
+    }
+}
+
+impl std::fmt::Debug for Garbage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Garbage").field("objects", &self.objects()).finish_non_exhaustive()
+    }
 }
 
 /// Counters of the keyspace that INFO shows.
@@ -326,12 +344,8 @@ impl Keyspace {
     }
 
     /// Hands over what takes long to drop.
-    pub(crate) fn discard(&self, garbage: Garbage) {
-        let objects = match &garbage {
-            Garbage::Value(_) => 1,
-            Garbage::Tables(tables) => tables.iter().map(SlotTable::len).sum(),
-        };
-        self.stats.discarded.fetch_add(objects as u64, Ordering::Relaxed);
+    pub fn discard(&self, garbage: Garbage) {
+        self.stats.discarded.fetch_add(garbage.objects() as u64, Ordering::Relaxed);
         (self.discard)(garbage);
     }
 }

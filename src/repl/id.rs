@@ -146,6 +146,17 @@ pub(super) enum Coverage {
     Foreign,
 }
 
+/// A point in a history, and the database that the stream has selected there: what a saved file names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedPosition {
+    /// Names the history.
+    pub id: ReplId,
+    /// Bytes of it that the file holds.
+    pub offset: u64,
+    /// The next record of the stream runs there, unless it says SELECT.
+    pub db: u16,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@
 //! | `psync` | may a replica go on from where it was, or must it copy everything? |
 //! | [`primary`] | the replicas of this node: handshake, full synchronisation, acknowledgements, WAIT |
 //! | [`replica`] | the link to our primary: handshake, transfer, stream, reconnection |
+//! | `word` | what is said about the link itself among the commands of the stream |
 //!
 //! The driver owns the sockets, the log and the snapshots. It passes events in and carries out the actions that
 //! come back, in their order. Offsets count the bytes of the replication stream, as `master_repl_offset` does;
@@ -19,9 +20,11 @@ mod id;
 pub mod primary;
 mod psync;
 pub mod replica;
+mod word;
 
-pub use id::{History, ReplId};
+pub use id::{History, ReplId, SavedPosition};
 pub use psync::{Refusal, Request, Verdict, Window, decide};
+pub use word::{FromPrimary, FromReplica};
 
 /// What a primary appends to the stream when it has nothing to say, so that replicas know that it lives.
 pub const PING_RECORD: &[u8] = b"*1\r\n$4\r\nPING\r\n";

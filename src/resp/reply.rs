@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::frame;
 use crate::base::num::{as_integer, format_f64};
 
 /// A reply or a run of replies under construction.
@@ -245,10 +246,7 @@ impl Reply {
     /// A bulk string of any bytes.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
-        self.buf.reserve(bytes.len() + 26);
-        self.head(b'$', bytes.len() as i64);
-        self.buf.extend_from_slice(bytes);
-        self.buf.extend_from_slice(b"\r\n");
+        frame::bulk(&mut self.buf, bytes);
         self.stay_in_bounds();
     }
 
@@ -364,15 +362,7 @@ impl Reply {
     /// A type byte, a number, a line end. Lengths and small integers are nearly always one or two digits.
     #[inline(always)]
     fn head(&mut self, kind: u8, n: i64) {
-        if (0..10).contains(&n) {
-            self.buf.extend_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']);
-        } else if (10..100).contains(&n) {
-            self.buf.extend_from_slice(&[kind, b'0' + (n / 10) as u8, b'0' + (n % 10) as u8, b'\r', b'\n']);
-        } else {
-            self.buf.push(kind);
-            self.buf.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
-            self.buf.extend_from_slice(b"\r\n");
-        }
+        frame::head(&mut self.buf, kind, n);
         self.stay_in_bounds();
     }
 }

@@ -346,25 +346,10 @@ fn single_quoted(rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
-/// Appends a command as a RESP array of bulk strings: the form of requests, of the log and of the AOF.
-pub fn write_command<A: AsRef<[u8]>>(out: &mut Vec<u8>, args: &[A]) {
-    let mut digits = itoa::Buffer::new();
-    out.push(b'*');
-    out.extend_from_slice(digits.format(args.len()).as_bytes());
-    out.extend_from_slice(b"\r\n");
-    for arg in args {
-        let arg = arg.as_ref();
-        out.push(b'$');
-        out.extend_from_slice(digits.format(arg.len()).as_bytes());
-        out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(arg);
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resp::write_command;
 
     const OPEN: Limits = Limits { max_bulk: 512 << 20, authenticated: true };
 

@@ -359,6 +359,17 @@ impl Store {
         self.running.lock().retain(|other| !Arc::ptr_eq(other, running));
     }
 
+    /// Stops all scripts because the node ends: with `force` also those that have written, of which nothing is
+    /// propagated then.
+    pub fn stop_all(&self, force: bool) {
+        if force {
+            self.ending.store(true, Ordering::Release);
+        }
+        for running in self.running() {
+            let _ = running.kill();
+        }
+    }
+
     /// What runs, the oldest first.
     pub fn running(&self) -> Vec<Arc<Running>> {
         self.running.lock().clone()

@@ -22,6 +22,7 @@ use crate::server::commands;
 use crate::server::disk::check;
 use crate::server::disk::config_file;
 use crate::server::disk::rdb_file;
+use crate::server::node::tuning;
 use crate::server::node::{Node, Origin};
 use crate::server::process::affinity;
 use crate::server::process::cli;
@@ -298,7 +299,7 @@ impl Prepared {
         // Threads inherit it: there are none yet.
         affinity::bind_or_warn("server-cpulist", &config.server_cpulist);
         // Each worker has an event queue, a wake-up and a few files of its own.
-        match limits::raise_open_files(config.maxclients, start::own_files(config)) {
+        match limits::raise_open_files(config.maxclients, tuning::own_files(config)) {
             Ok(fitting) => config.maxclients = fitting,
             Err(message) => {
                 warn!("{message}");

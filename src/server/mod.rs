@@ -1,18 +1,21 @@
 //! Level 7: sockets, files, clocks and threads. Everything above decides; this does.
 //!
-//! A room may use those above it:
+//! A room may use those above it, and [`node`], which all share; `tests/layers.rs` keeps this true. Of the rooms below
+//! its own place `node` names nothing but the parts that it is made of.
 //!
 //! | room | holds |
 //! |---|---|
 //! | [`process`] | what any server process needs: command line, log, signals, daemon, limits, crash report |
 //! | [`net`] | sockets: listen, accept, connection, mailbox; TLS; links of the control thread |
-//! | [`disk`] | every file: configuration, RDB, nodes.conf |
-//! | [`node`] | what all threads share |
+//! | [`node`] | what all threads share, and what an executor wants of it |
+//! | [`disk`] | every file: configuration, RDB, append-only file, nodes.conf |
 //! | [`control`] | the tokio thread: cluster bus, replication links, timers |
 //! | [`sentinel`] | watching others: links, the file, scripts of a Sentinel |
+//! | [`shutdown`] | ends the node in order |
 //! | [`commands`] | the commands that need the node, one file a family; INFO |
 //! | [`worker`] | the rounds: gather, parse, prefetch, run, send |
-//! | [`boot`], [`start`], [`shutdown`] | build all of it in order, and end it in order |
+//! | [`start`] | builds the node and its threads in order |
+//! | [`boot`] | from the command line to a node that runs |
 
 // The only level that reads clocks.
 #![allow(clippy::disallowed_methods)]
@@ -21,18 +24,20 @@ pub mod process;
 
 pub mod net;
 
-pub mod disk;
-
 pub mod node;
+
+pub mod disk;
 
 pub mod control;
 
 pub mod sentinel;
 
+pub mod shutdown;
+
 pub mod commands;
 
 pub mod worker;
 
-pub mod boot;
-pub mod shutdown;
 pub mod start;
+
+pub mod boot;

@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 
 use crate::command::gate;
 use crate::resp::Reply;
-use crate::server::commands::scripting;
 use crate::server::disk::{aof, rdb_file};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
@@ -92,7 +91,7 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
     let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
     let wanted = how.save || (!how.nosave && !node.config.load().save.0.is_empty());
     let saves = wanted && !loading;
-    scripting::stop_all(&node.shared.scripts, how.nosave);
+    node.shared.scripts.stop_all(how.nosave);
     stop_writes(node).await;
     if !how.now && lags(node) {
         wait_for_replicas(node).await;

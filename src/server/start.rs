@@ -12,7 +12,6 @@ use mio::{Poll, Waker};
 use tracing::{info, warn};
 
 use crate::acl::User;
-use crate::base::collation::Collation;
 use crate::base::hex::random_id;
 use crate::base::rng::Rng;
 use crate::base::version;
@@ -20,8 +19,7 @@ use crate::command::{CommandTable, gate};
 use crate::config::Config;
 use crate::exec::observe::Observers;
 use crate::exec::{MemoryLimit, Shared};
-use crate::keyspace::lazy::{Cause, Lazy};
-use crate::keyspace::{Garbage, Keyspace, Usage};
+use crate::keyspace::{Garbage, Keyspace};
 use crate::script::Store;
 use crate::sentinel::Sentinel;
 use crate::server::commands;
@@ -36,6 +34,7 @@ use crate::server::net::listen;
 use crate::server::net::mailbox::{Mail, Mailbox};
 use crate::server::net::tls::Tls;
 use crate::server::node::pause::LOADS_UNSEEN_MS;
+use crate::server::node::tuning;
 use crate::server::node::{Node, Origin, unix_ms};
 use crate::server::process::affinity;
 use crate::server::process::crash;
@@ -87,7 +86,7 @@ pub fn serve(
     on_start: impl FnOnce(&Arc<Node>),
     on_ready: impl FnOnce(),
 ) -> Result<(), StartError> {
-    if collation(&config).is_none() {
+    if tuning::collation(&config).is_none() {
         return Err(StartError::Locale);
     }
     let tls = Tls::default();
@@ -110,7 +109,7 @@ pub fn serve(
     warn_about_system(&config);
     let mut seed = Rng::new(seed());
     // One is there for those who come while scripts hang on all the others.
-    let workers = workers(&config) + 1;
+    let workers = tuning::workers(&config) + 1;
     let mut node = make_node(config, renames, users, workers, &mut seed, origin)?;
     node.tls = tls;
     let node = Arc::new(node);
@@ -279,19 +278,6 @@ fn start_workers(
         .map_err(system("cannot start a worker"))
 }
 
-/// How many workers there are: `io-threads`, or as many as there are cores.
-pub fn workers(config: &Config) -> usize {
-    match config.io_threads as usize {
-        0 => thread::available_parallelism().map_or(1, usize::from),
-        n => n,
-    }
-}
-
-/// Descriptors that the server needs for itself beside Redis's reserve: event queues and wakers.
-pub fn own_files(config: &Config) -> u64 {
-    2 * (workers(config) as u64 + 1) + 8
-}
-
 /// A seed that differs from start to start. Nothing secret hangs on it.
 pub fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
@@ -317,13 +303,14 @@ fn make_node(
             crash::guard_thread();
             affinity::bind_or_warn("bio-cpulist", &cores);
             for garbage in bin {
+                let objects = garbage.objects();
                 drop(garbage);
-                GARBAGE_WAITING.fetch_sub(1, Ordering::Relaxed);
+                GARBAGE_WAITING.fetch_sub(objects, Ordering::Relaxed);
             }
         })
         .map_err(system("cannot start the thread that frees memory"))?;
-    let discard = Box::new(move |g| {
-        GARBAGE_WAITING.fetch_add(1, Ordering::Relaxed);
+    let discard = Box::new(move |g: Garbage| {
+        GARBAGE_WAITING.fetch_add(g.objects(), Ordering::Relaxed);
         // When the thread is gone the node is ending, and dropping here is as good.
         let _ = garbage.send(g);
     });
@@ -331,8 +318,8 @@ fn make_node(
     allocator::set_exact(config.maxmemory > 0);
     let keyspace = Keyspace::new(databases, discard);
     keyspace.log.set_keep(config.repl_backlog_size);
-    configure_usage(&keyspace.usage, &config);
-    configure_deletions(&keyspace.lazy, &config);
+    tuning::configure_usage(&keyspace.usage, &config);
+    tuning::configure_deletions(&keyspace.lazy, &config);
     keyspace.events.set(config.notify_keyspace_events);
     let shared = Shared {
         keyspace: Arc::new(keyspace),
@@ -343,12 +330,12 @@ fn make_node(
                 | if config.maxmemory > 0 { gate::MEMORY_LIMIT } else { 0 }
                 | if config.cluster_enabled { gate::CLUSTER } else { 0 },
         ),
-        limits: ArcSwap::from_pointee(limits(&config, rng.next_u64())),
+        limits: ArcSwap::from_pointee(tuning::limits(&config, rng.next_u64())),
         memory: MemoryLimit {
             limit: AtomicU64::new(config.maxmemory),
             policy: AtomicU8::new(config.maxmemory_policy as u8),
             samples: AtomicU32::new(config.maxmemory_samples),
-            most: AtomicU64::new(eviction_batch(&config)),
+            most: AtomicU64::new(tuning::eviction_batch(&config)),
             used: allocator::used,
             being_freed: || GARBAGE_WAITING.load(Ordering::Relaxed),
         },
@@ -361,78 +348,7 @@ fn make_node(
     };
     let run_id = random_id(rng);
     let node = Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin);
-    configure_observers(&node, &node.config.load());
+    tuning::configure_observers(&node, &node.config.load());
     users.into_iter().for_each(|user| node.accounts.put(user));
     Ok(node)
-}
-
-/// From which time on calls are noted, and whether their times are counted in histograms.
-pub fn configure_observers(node: &Node, config: &Config) {
-    node.latency.set_threshold(config.latency_monitor_threshold);
-    let slow =
-        u64::try_from(config.slowlog_log_slower_than).map_or(u64::MAX, |micros| micros.saturating_mul(1000));
-    let late = match config.latency_monitor_threshold {
-        0 => u64::MAX,
-        millis => millis.saturating_mul(1_000_000),
-    };
-    node.shared.keyspace.tracking.set_most(config.tracking_table_max_keys);
-    let observers = &node.shared.observers;
-    observers.long_from.store(slow.min(late), Ordering::Relaxed);
-    observers.histograms.store(config.latency_tracking, Ordering::Relaxed);
-}
-
-/// How many keys one command may evict: a hundred for each step of the tenacity, all at its end.
-pub fn eviction_batch(config: &Config) -> u64 {
-    match config.maxmemory_eviction_tenacity {
-        100.. => u64::MAX,
-        tenacity => u64::from(tenacity) * 100 + 1,
-    }
-}
-
-/// How uses of keys are remembered.
-pub fn configure_usage(usage: &Usage, config: &Config) {
-    let limited = config.maxmemory > 0;
-    usage.configure(config.maxmemory_policy, limited, config.lfu_log_factor, config.lfu_decay_time);
-    usage.set_clock(unix_ms() as u64 / 1000);
-}
-
-/// How deletions are told to replicas.
-pub fn configure_deletions(lazy: &Lazy, config: &Config) {
-    lazy.configure(&[
-        (Cause::User, config.lazyfree_lazy_user_del),
-        (Cause::Expiry, config.lazyfree_lazy_expire),
-        (Cause::Eviction, config.lazyfree_lazy_eviction),
-        (Cause::Server, config.lazyfree_lazy_server_del),
-    ]);
-}
-
-/// The order of `locale-collate`; `None` if the system has no such locale. An environment that names one which
-/// is not installed means the order of bytes.
-pub fn collation(config: &Config) -> Option<Collation> {
-    let name = &config.locale_collate;
-    Collation::of(name).or_else(|| name.is_empty().then(Collation::default))
-}
-
-/// The encoding thresholds of a configuration.
-pub fn limits(config: &Config, hash_seed: u64) -> crate::value::Limits {
-    crate::value::Limits {
-        hash_max_listpack_entries: config.hash_max_listpack_entries as usize,
-        hash_max_listpack_value: config.hash_max_listpack_value as usize,
-        list_max_listpack_size: config.list_max_listpack_size,
-        list_packed_threshold: usize::MAX,
-        list_compress_depth: config.list_compress_depth as usize,
-        set_max_intset_entries: config.set_max_intset_entries as usize,
-        set_max_listpack_entries: config.set_max_listpack_entries as usize,
-        set_max_listpack_value: config.set_max_listpack_value as usize,
-        zset_max_listpack_entries: config.zset_max_listpack_entries as usize,
-        zset_max_listpack_value: config.zset_max_listpack_value as usize,
-        stream_node_max_bytes: config.stream_node_max_bytes as usize,
-        stream_node_max_entries: config.stream_node_max_entries,
-        hll_sparse_max_bytes: config.hll_sparse_max_bytes as usize,
-        compress_payloads: config.rdbcompression,
-        verify_checksums: true,
-        max_string: config.proto_max_bulk_len as usize,
-        collation: collation(config).unwrap_or_default(),
-        hash_seed,
-    }
 }

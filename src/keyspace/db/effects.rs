@@ -3,7 +3,7 @@
 use crate::base::rng::Rng;
 use crate::keyspace::tracking::Stale;
 use crate::keyspace::{DbIndex, Event, Log};
-use crate::resp::request::write_command;
+use crate::resp::write_command;
 
 /// One event that is to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -316,8 +316,11 @@ impl<'l, 'k> Db<'l, 'k> {
         if let SetExpire::At(at) = expire {
             self.note_own(key, Some(at));
         }
-        match self.table(h.slot).find(h.hash, key) {
-            Some(place) => self.overwrite(h, place, key, bytes, expire),
+        match self.table(h.slot).find_entry(h.hash, key) {
+            Some((place, entry)) => {
+                let old = entry.expire();
+                self.overwrite(h, place, old, key, bytes, expire);
+            }
             None => self.add_string(h, key, bytes, expire),
         }
     }
@@ -330,13 +333,14 @@ impl<'l, 'k> Db<'l, 'k> {
         key: &[u8],
         new: impl FnOnce(Option<ValueRef<'_>>) -> std::result::Result<B, E>,
     ) -> std::result::Result<(), E> {
-        match self.locate(key) {
-            Some((h, place)) => {
-                let bytes = new(Some(self.table(h.slot).get(place).value()))?;
-                self.overwrite(h, place, key, bytes.as_ref(), SetExpire::Keep);
-            }
+        let located = self.locate(key);
+        let entry = located.map(|(h, place)| self.table(h.slot).get(place));
+        let old = entry.and_then(|entry| entry.expire());
+        let bytes = new(entry.map(EntryRef::value))?;
+        match located {
+            Some((h, place)) => self.overwrite(h, place, old, key, bytes.as_ref(), SetExpire::Keep),
             // Not `add_string`: a replica may hold the key, dead and hidden.
-            None => self.set_string(key, new(None)?.as_ref(), SetExpire::Keep),
+            None => self.set_string(key, bytes.as_ref(), SetExpire::Keep),
         }
         Ok(())
     }
@@ -346,9 +350,17 @@ impl<'l, 'k> Db<'l, 'k> {
         self.add(h, Entry::new(key, Body::string(bytes), at));
     }
 
+    /// Gives a string other bytes. `old`: the expiry that it has.
     #[inline(always)]
-    fn overwrite(&mut self, h: Hashed, place: Place, key: &[u8], bytes: &[u8], expire: SetExpire) {
-        let old = self.table(h.slot).get(place).expire();
+    fn overwrite(
+        &mut self,
+        h: Hashed,
+        place: Place,
+        old: Option<UnixMs>,
+        key: &[u8],
+        bytes: &[u8],
+        expire: SetExpire,
+    ) {
         if self.is_dead(old) {
             self.expire_now(h, place);
             return self.add_string(h, key, bytes, expire);
@@ -393,8 +405,9 @@ impl<'l, 'k> Db<'l, 'k> {
             return result;
         };
         let entry = self.table(h.slot).get(place);
+        let old = entry.expire();
         let mut bytes = match entry.value() {
-            ValueRef::String(old) if entry.object().is_none() => old.to_vec(),
+            ValueRef::String(bytes) if entry.object().is_none() => bytes.to_vec(),
             _ => match self.open(h, place) {
                 Some(Value::String(shared)) => return change(Arc::make_mut(shared)),
                 _ => unreachable!("the caller has looked at the type"),
@@ -404,7 +417,7 @@ impl<'l, 'k> Db<'l, 'k> {
         if bytes.len() > INLINE_MAX {
             self.replace_string(key, bytes, true);
         } else {
-            self.overwrite(h, place, key, &bytes, SetExpire::Keep);
+            self.overwrite(h, place, old, key, &bytes, SetExpire::Keep);
             self.table_mut(h.slot).get_mut(place).set_raw(true);
         }
         result

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::resp::request::write_command;
+use crate::resp::write_command;
 
 mod history;
 mod reader;

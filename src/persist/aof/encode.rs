@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use crate::base::num::format_f64;
 use crate::base::time::UnixMs;
 use crate::keyspace::snapshot::{Part, Position};
-use crate::resp::request::write_command;
+use crate::resp::write_command;
 use crate::value::{Hash, List, SortedSet, ValueRef};
 
 /// Elements of one command.

@@ -15,7 +15,7 @@ mod transfer;
 
 use super::{Level, ReplId};
 use crate::base::time::MonoMs;
-use crate::resp::request::write_command;
+use crate::resp::write_command;
 use handshake::Handshake;
 use transfer::Transfer;
 

@@ -1,6 +1,5 @@
 //! CLIENT: connections, one's own and others'.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,11 +10,12 @@ use crate::command::spec::{EVERYWHERE, Group::Connection, flags::*};
 use crate::command::{
     Client, Command, CommandError, Ctx, DONE, Result, int, is, timeout_ms, wrong_arguments,
 };
-use crate::server::commands::{age_seconds, node, tracking};
+use crate::server::commands::{node, tracking};
 use crate::server::net::mailbox::Mail;
-use crate::server::node::connected::{ClientEntry, ClientKind, ClientState};
+use crate::server::node::Node;
+use crate::server::node::connected::{ClientEntry, ClientKind};
+use crate::server::node::describe::{age_seconds, describe};
 use crate::server::node::pause::Purpose;
-use crate::server::node::{Node, unix_ms};
 
 pub const COMMANDS: &[Command] = &[Command::container("client", Connection, CLIENT)
     .doc("2.4.0", "", "Commands about connections.")
@@ -446,82 +446,4 @@ fn close(node: &Node, client: &mut Client, entry: &Arc<ClientEntry>) {
     }
     let token = entry.token.load(Ordering::Relaxed);
     node.send(entry.worker, Mail::Kill { token, client: entry.id, after_reply: false });
-}
-
-/// The line of CLIENT LIST of a client, for the log.
-pub fn describe_client(node: &Node, entry: &ClientEntry) -> String {
-    let mut line = String::new();
-    describe(node, None, entry, &mut line);
-    line.truncate(line.trim_end().len());
-    line
-}
-
-/// The line of CLIENT LIST of a client that runs a command at this moment.
-pub fn describe_running(node: &Node, client: &Client, name: &str, args: &[&[u8]]) -> String {
-    let mut line = String::new();
-    if let Some(entry) = node.clients.get(client.id) {
-        // One that is run for a client which waited stands in its own entry only.
-        let own = (!client.addr.is_empty()).then_some((client, name, args));
-        describe(node, own, &entry, &mut line);
-    }
-    line.truncate(line.trim_end().len());
-    line
-}
-
-/// Who asks for a line of CLIENT LIST, and by what: the name of the command and its arguments.
-type Asking<'a> = (&'a Client, &'a str, &'a [&'a [u8]]);
-
-fn describe(node: &Node, asking: Option<Asking<'_>>, entry: &ClientEntry, out: &mut String) {
-    let own = asking.filter(|(client, ..)| client.id == entry.id);
-    let mut usage = *entry.usage.lock();
-    if let Some((_, _, args)) = own {
-        usage.see_running(args);
-    }
-    let state = own.map_or_else(|| entry.state.lock().clone(), |(client, ..)| ClientState::of(client));
-    let blocked = entry.blocked.load(Ordering::Relaxed) || entry.paused.load(Ordering::Relaxed);
-    let flags = match (blocked, state.flags.as_str()) {
-        (true, "N") => "b".to_owned(),
-        (true, flags) => format!("{flags}b"),
-        (false, flags) => flags.to_owned(),
-    };
-    let last_seen = entry.last_seen.load(Ordering::Relaxed);
-    let idle = if own.is_some() { 0 } else { (unix_ms() / 1000 - last_seen).max(0) };
-    let command = match (own, entry.last_command.load(Ordering::Relaxed)) {
-        (Some((_, name, _)), _) => name.to_owned(),
-        (None, id) if id < node.shared.commands.len() => node.shared.commands.get(id).name.clone(),
-        _ => "NULL".to_owned(),
-    };
-    // A String takes everything.
-    let _ = writeln!(
-        out,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={idle} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={command} user={} redir={} resp={} lib-name={} lib-ver={}",
-        entry.id,
-        entry.addr,
-        entry.local_addr,
-        entry.fd,
-        String::from_utf8_lossy(&state.name),
-        age_seconds(entry.created),
-        state.db,
-        state.channels,
-        state.patterns,
-        state.shard_channels,
-        state.multi,
-        state.watched,
-        usage.query,
-        usage.query_free,
-        usage.argv,
-        usage.multi,
-        usage.output,
-        usage.reply_peak,
-        usage.output,
-        usage.pieces,
-        usage.listed,
-        usage.total,
-        if usage.output > 0 { "rw" } else { "r" },
-        state.user,
-        state.redirection,
-        if state.resp3 { 3 } else { 2 },
-        String::from_utf8_lossy(&state.lib_name),
-        String::from_utf8_lossy(&state.lib_ver),
-    );
 }

@@ -15,10 +15,10 @@ use crate::server::control::clustering;
 use crate::server::disk::{aof, config_file, rdb_file};
 use crate::server::net::accept::Kind;
 use crate::server::node::Node;
+use crate::server::node::tuning;
 use crate::server::process::allocator;
 use crate::server::process::os_error::words;
 use crate::server::process::{crash, limits};
-use crate::server::start;
 use crate::value::Limits;
 
 pub const COMMANDS: &[Command] =
@@ -177,7 +177,7 @@ const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
     (Effect::SaveFailure, |node, _| rdb_file::note_failure(node)),
     (Effect::Cluster, clustering::configure),
     (Effect::Encodings, encodings),
-    (Effect::Observers, start::configure_observers),
+    (Effect::Observers, tuning::configure_observers),
     (Effect::Backlog, |node, config| node.shared.keyspace.log.set_keep(config.repl_backlog_size)),
     (Effect::AppendFsync, |node, _| node.aof.wake()),
 ];
@@ -232,7 +232,7 @@ fn take_effect(node: &Node, change: Change) -> Result<(), SetError> {
 }
 
 fn open_files(_: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
-    match limits::raise_open_files(to.maxclients, start::own_files(to)) {
+    match limits::raise_open_files(to.maxclients, tuning::own_files(to)) {
         Ok(n) if n >= to.maxclients => Ok(()),
         Ok(n) => Err(SetError::failed(
             "maxclients",
@@ -249,7 +249,7 @@ fn directory(_: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
 }
 
 fn locale(_: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
-    let known = start::collation(to).is_some();
+    let known = tuning::collation(to).is_some();
     if known { Ok(()) } else { Err(SetError::failed("locale-collate", "Invalid locale name")) }
 }
 
@@ -310,16 +310,16 @@ fn memory(node: &Node, config: &Config) {
     memory.limit.store(config.maxmemory, Ordering::Relaxed);
     memory.policy.store(config.maxmemory_policy as u8, Ordering::Relaxed);
     memory.samples.store(config.maxmemory_samples, Ordering::Relaxed);
-    memory.most.store(start::eviction_batch(config), Ordering::Relaxed);
-    start::configure_usage(&node.shared.keyspace.usage, config);
-    start::configure_deletions(&node.shared.keyspace.lazy, config);
+    memory.most.store(tuning::eviction_batch(config), Ordering::Relaxed);
+    tuning::configure_usage(&node.shared.keyspace.usage, config);
+    tuning::configure_deletions(&node.shared.keyspace.lazy, config);
 }
 
 fn encodings(node: &Node, config: &Config) {
     let before = node.shared.limits.load();
     // What DEBUG has set stays.
     let Limits { verify_checksums, list_packed_threshold, .. } = **before;
-    let limits = start::limits(config, before.hash_seed);
+    let limits = tuning::limits(config, before.hash_seed);
     node.shared.limits.store(Arc::new(Limits { list_packed_threshold, verify_checksums, ..limits }));
 }
 

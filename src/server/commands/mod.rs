@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::command::{Client, Ctx, Families};
-use crate::server::node::{Node, unix_ms};
+use crate::server::node::Node;
 
 mod acl;
 mod client_admin;
@@ -60,8 +60,6 @@ fn node<'c>(ctx: &Ctx<'c, '_, '_>) -> &'c Arc<Node> {
     ctx.node.downcast_ref().expect("every executor of the server is given its node")
 }
 
-pub use client_admin::{describe_client, describe_running};
-
 /// What a client leaves behind when its connection closes. `waited`: it was suspended.
 pub fn on_close(node: &Arc<Node>, client: &mut Client, waited: bool) {
     node.stop_monitoring(client);
@@ -75,9 +73,4 @@ pub fn on_detach(node: &Node, client: &mut Client) {
     node.stop_monitoring(client);
     node.stop_tracking(client);
     pubsub::forget(node, client);
-}
-
-/// Seconds that a connection has existed.
-fn age_seconds(created: crate::base::time::UnixMs) -> u64 {
-    u64::try_from(unix_ms() - created).unwrap_or(0) / 1000
 }

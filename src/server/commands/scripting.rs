@@ -8,6 +8,7 @@ use crate::command::help::help;
 use crate::command::spec::{Group::Scripting, KeySpec, counted, flags::*, key};
 use crate::command::{Command, CommandError, Ctx, DONE, Outcome, Result, is, wrong_arguments};
 use crate::exec::Shared;
+use crate::exec::libraries::{self, engine};
 use crate::exec::script::busy_fail;
 use crate::persist::rdb::functions;
 use crate::resp::Reply;
@@ -169,13 +170,6 @@ fn store<'c>(ctx: &Ctx<'c, '_, '_>) -> &'c Store {
     &node(ctx).shared.scripts
 }
 
-fn engine(store: &Store) -> std::result::Result<std::rc::Rc<script::Engine>, CommandError> {
-    let engine =
-        script::engine().ok_or(CommandError::text("ERR the interpreter for scripts cannot be started"))?;
-    // Asked for meanwhile, on the thread of a script that takes long.
-    if engine.is_running() { Err(busy_fail(store)) } else { Ok(engine) }
-}
-
 fn script_debug(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if is(args[2], "no") {
         ctx.reply.ok();
@@ -267,27 +261,11 @@ fn function_load(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     let store = store(ctx);
     let mut libraries = Libraries::clone(&store.libraries());
-    let name = add_library(store, &mut libraries, code, replace)?;
+    let name = libraries::add(store, &mut libraries, code, replace)?;
     replace_libraries(ctx, libraries);
     ctx.record(args);
     ctx.reply.bulk_str(&name);
     DONE
-}
-
-/// Loads a library, and adds it to `libraries`.
-fn add_library(
-    store: &Store,
-    libraries: &mut Libraries,
-    code: &[u8],
-    replace: bool,
-) -> std::result::Result<String, CommandError> {
-    let (name, body_at) = shebang::of_library(code)?;
-    if !replace && libraries.get(&name).is_some() {
-        return Err(CommandError::owned(format!("ERR Library '{name}' already exists")));
-    }
-    let library = engine(store)?.load(store, name.clone(), code, body_at)?;
-    libraries.add(Arc::new(library), replace).map_err(|text| CommandError::owned(format!("ERR {text}")))?;
-    Ok(name)
 }
 
 /// All shards are locked: what comes later in the log, or in a snapshot, comes later here.
@@ -447,31 +425,9 @@ fn function_stats(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     DONE
 }
 
-/// Loads libraries that a file holds, all in place of those that are there. All shards are locked, or nobody
-/// is served yet.
-pub fn load_all(store: &Store, codes: &[Vec<u8>]) -> std::result::Result<(), String> {
-    let mut libraries = Libraries::default();
-    for code in codes {
-        add_library(store, &mut libraries, code, false).map_err(|fail| fail.to_string())?;
-    }
-    store.set_libraries(libraries);
-    Ok(())
-}
-
 /// Whether a script has run for longer than `busy-reply-threshold`.
 pub fn one_takes_long(shared: &Shared) -> bool {
     let (threshold, now) = (shared.busy_after_ms.load(Ordering::Relaxed), now_ns());
     let takes_long = |running: &Arc<Running>| now.saturating_sub(running.began) / 1_000_000 >= threshold;
     threshold != 0 && shared.scripts.running().iter().any(takes_long)
-}
-
-/// Stops all scripts because the node ends: with `force` also those that have written, of which nothing is
-/// propagated then.
-pub fn stop_all(store: &Store, force: bool) {
-    if force {
-        store.ending.store(true, Ordering::Release);
-    }
-    for running in store.running() {
-        let _ = running.kill();
-    }
 }

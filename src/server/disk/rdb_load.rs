@@ -11,18 +11,17 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::base::time::UnixMs;
+use crate::exec::libraries;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::lazy::Cause;
 use crate::keyspace::{Db, DbIndex, Effects, event};
 use crate::persist::rdb::{self, Entry, Fragment, Piece, Problem, Reader, Record};
-use crate::repl::ReplId;
-use crate::server::commands::scripting;
-use crate::server::control::replication::SavedPosition;
+use crate::repl::{ReplId, SavedPosition};
 use crate::server::disk::rdb_file::{self, delay};
+use crate::server::node::tuning;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::crash;
 use crate::server::process::os_error::words;
-use crate::server::start;
 use crate::value::Limits;
 
 /// Bytes of a piece.
@@ -110,7 +109,7 @@ fn read_records<R: Read>(
     let limits = node.shared.limits.load_full();
     let shared = Shared { node, limits: &limits, same, now: unix_ms(), failed: AtomicBool::new(false) };
     // The calling thread is one of them.
-    let helpers = start::workers(&node.config.load()).saturating_sub(1);
+    let helpers = tuning::workers(&node.config.load()).saturating_sub(1);
     let (jobs, queue) = sync_channel(2 * helpers.max(1));
     let queue = Mutex::new(queue);
     let (cut, mut tallies) = thread::scope(|scope| {
@@ -138,7 +137,7 @@ fn read_records<R: Read>(
         return Err(error);
     }
     let seen = cut?;
-    if let Err(text) = scripting::load_all(&node.shared.scripts, &seen.functions) {
+    if let Err(text) = libraries::load_all(&node.shared.scripts, &seen.functions) {
         tracing::warn!("A function library cannot be loaded: {text}");
         return Err(mistake(reader.offset(), "a function library", "see the log"));
     }

@@ -12,8 +12,8 @@ use crate::command::{Client, gate};
 use crate::config::Config;
 use crate::config::choice::PubsubDefault;
 use crate::exec::rights::Denied;
-use crate::server::commands::describe_running;
 use crate::server::net::mailbox::Mail;
+use crate::server::node::describe::describe_running;
 use crate::server::node::{Node, unix_ms};
 
 /// What was refused: the log of it, and counters for INFO.

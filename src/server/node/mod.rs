@@ -44,7 +44,10 @@ use crate::server::shutdown::ShutdownState;
 
 pub mod connected;
 pub mod counters;
+pub mod describe;
 pub mod expiry;
+pub mod fields;
+pub mod host;
 pub mod latency;
 pub mod logins;
 pub mod monitors;
@@ -54,6 +57,7 @@ pub mod slowlog;
 pub mod stopped;
 pub mod threads;
 pub mod trackers;
+pub mod tuning;
 
 /// A running node.
 pub struct Node {

@@ -25,7 +25,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::base::rng::Rng;
 use crate::base::time::MonoMs;
 use crate::pubsub::Space;
-use crate::resp::request::write_command;
+use crate::resp::write_command;
 use crate::sentinel::settings::Mistake;
 use crate::sentinel::{Action, Event, Level, LinkId, Sentinel};
 use crate::server::node::Node;

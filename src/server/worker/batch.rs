@@ -7,16 +7,18 @@ use std::time::Instant;
 use crate::base::time::UnixMs;
 use crate::command::client::ReplyMode;
 use crate::command::spec::flags;
+use crate::command::table::CommandEntry;
 use crate::command::{Client, CommandError};
 use crate::exec::{After, Blocked};
 use crate::keyspace::{Hashed, Upcoming, prefetch};
 use crate::resp::{Limits, Parsed, Progress, ProtocolError, Reply, parse};
 use crate::server::net::connection::{Connection, Hold, Wait};
 use crate::server::node::connected::ClientState;
+use crate::server::node::host::NodeHost;
 use crate::server::node::unix_ms;
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::segment::Segment;
-use crate::server::worker::{NodeHost, READ_SIZE, Worker};
+use crate::server::worker::{READ_SIZE, Worker};
 
 /// A request that is not complete after so many bytes is looked through piece by piece.
 const LONG_REQUEST: usize = 4 * READ_SIZE;
@@ -31,6 +33,8 @@ pub(super) struct Item {
     /// Where the next request begins in the segment.
     end: usize,
     argv: Range<usize>,
+    /// It may have to wait for the turn of scripts.
+    scripted: bool,
     pub what: What,
 }
 
@@ -152,10 +156,11 @@ impl Worker {
                 let args = &batch.argv[first..];
                 match self.executor.look_up(args) {
                     Ok(id) => {
-                        let hashed = self.announce_keys(id, args, s.db, &mut batch.keys);
+                        let entry = self.executor.shared.commands.get(id);
+                        let hashed = self.announce_keys(entry, args, s.db, &mut batch.keys);
                         s.parsed = end;
                         let (argv, what) = (first..batch.argv.len(), What::Command(id, hashed));
-                        batch.items.push(Item { segment: index, end, argv, what });
+                        batch.items.push(Item { segment: index, end, argv, scripted: entry.scripted, what });
                         return;
                     }
                     Err(fail) => Irregular::Refused(fail),
@@ -183,7 +188,7 @@ impl Worker {
         };
         s.parsed = end;
         let (argv, what) = (first..batch.argv.len(), What::Irregular(Box::new(irregular)));
-        batch.items.push(Item { segment: index, end, argv, what });
+        batch.items.push(Item { segment: index, end, argv, scripted: true, what });
     }
 
     /// Adds the keys of a command to those that the batch will look up. Returns the hash of its key
@@ -191,13 +196,12 @@ impl Worker {
     #[inline(always)]
     pub(super) fn announce_keys(
         &self,
-        id: usize,
+        entry: &CommandEntry,
         args: &[&[u8]],
         db: u16,
         keys: &mut Vec<Upcoming<'static>>,
     ) -> Option<Hashed> {
         let shared = self.executor.shared;
-        let entry = shared.commands.get(id);
         if let Some(at) = entry.single_key {
             let hashed = shared.keyspace.hashed(args.get(at)?);
             if let Some(key) = shared.keyspace.upcoming(db, hashed) {
@@ -232,7 +236,7 @@ impl Worker {
             }
             for (i, item) in items.iter().enumerate() {
                 self.executor.expect_alike(items.get(i + 1).is_some_and(|next| item.is_like(next)));
-                if self.runs_later(item, &batch.argv[item.argv.clone()], &c) {
+                if item.scripted && self.runs_later(item, &c) {
                     self.scripts.wait(s.token);
                     s.stopped = true;
                     break;
@@ -247,6 +251,8 @@ impl Worker {
                 }
             }
             s.reply.end = reply.len();
+            s.authenticated = c.client.is_authenticated();
+            s.db = c.client.db;
             self.connections[s.token] = Some(c);
         }
         self.executor.end_batch();
@@ -388,8 +394,6 @@ impl Worker {
             c.closing = true;
             s.stopped = true;
         }
-        s.authenticated = c.client.is_authenticated();
-        s.db = c.client.db;
         if c.client.version != version {
             *c.entry.state.lock() = ClientState::of(&c.client);
         }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::command::client::Role;
-use crate::server::commands;
 use crate::server::net::mailbox::Mail;
 use crate::server::node::connected::ClientEntry;
+use crate::server::node::describe::describe_client;
 use crate::server::worker::Worker;
 
 impl Worker {
@@ -42,7 +42,7 @@ impl Worker {
             if excess == 0 {
                 return;
             }
-            tracing::info!("Evicting client: {}", commands::describe_client(&node, entry));
+            tracing::info!("Evicting client: {}", describe_client(&node, entry));
             entry.evicted.store(true, Ordering::Relaxed);
             node.clients.evicted.fetch_add(1, Ordering::Relaxed);
             let token = entry.token.load(Ordering::Relaxed);

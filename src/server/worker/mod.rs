@@ -16,21 +16,18 @@ use mio::{Events, Poll, Token};
 use crate::base::time::UnixMs;
 use crate::command::{Client, gate};
 use crate::config::compound::OutputLimits;
-use crate::exec::observe::Seen;
-use crate::exec::rights::Denied;
 use crate::exec::upkeep::Room;
 use crate::exec::{Executor, Host};
+use crate::keyspace::Garbage;
 use crate::keyspace::SHARDS;
-use crate::keyspace::db::Notice;
-use crate::keyspace::tracking::Stale;
-use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
 use crate::server::commands;
 use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream, Wait};
-use crate::server::net::mailbox::{Mail, Mailbox};
+use crate::server::net::mailbox::Mailbox;
 use crate::server::node::connected::Usage;
 use crate::server::node::expiry::Round;
+use crate::server::node::host::NodeHost;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
 
@@ -57,6 +54,8 @@ pub const FIRST_LISTENER: usize = usize::MAX - 64;
 
 /// What is read from a connection at once.
 const READ_SIZE: usize = 16 * 1024;
+/// A client that took so many bytes is freed by another thread when it goes, so that nobody waits for it.
+const MUCH_TO_FREE: usize = 256 * 1024;
 /// Room for the input of one round.
 const GATHER_SIZE: usize = 1 << 20;
 
@@ -118,65 +117,6 @@ pub struct Worker {
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Worker").field("index", &self.index).finish_non_exhaustive()
-    }
-}
-
-/// The executor's way to the rest of the node.
-#[derive(Debug)]
-pub struct NodeHost<'a> {
-    /// The node that the executor belongs to.
-    pub node: &'a Arc<Node>,
-    /// The worker that runs a script, but for the executor that runs it.
-    worker: Option<&'a mut Worker>,
-}
-
-impl<'a> NodeHost<'a> {
-    /// For commands that do not run for long on a worker's thread.
-    pub fn new(node: &'a Arc<Node>) -> Self {
-        Self { node, worker: None }
-    }
-}
-
-impl Host for NodeHost<'_> {
-    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64) {
-        self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply, written_to });
-    }
-
-    fn notify(&mut self, notice: &Notice) {
-        self.node.publish_notice(notice);
-    }
-
-    fn retry(&mut self, waiter: &Arc<Waiter>) {
-        self.node.send(waiter.worker, Mail::Retry { waiter: Arc::clone(waiter) });
-    }
-
-    fn invalidate(&mut self, stale: &[Stale], flushed: bool, writer: u64) {
-        if flushed {
-            self.node.invalidate_all();
-        }
-        self.node.invalidate(stale, writer);
-    }
-
-    fn took_long(&mut self, seen: &Seen<'_>) {
-        self.node.note_long(seen);
-    }
-
-    fn ran(&mut self, seen: &Seen<'_>) {
-        self.node.show_to_monitors(seen);
-    }
-
-    fn denied(&mut self, denied: &Denied<'_>) {
-        self.node.note_denied(denied);
-    }
-
-    fn did(&mut self, event: &'static str, nanos: u64) {
-        self.node.note_event(event, nanos);
-    }
-
-    fn meanwhile(&mut self, long: bool) {
-        if let Some(worker) = &mut self.worker {
-            worker.serve_meanwhile(long);
-        }
     }
 }
 
@@ -523,5 +463,9 @@ impl Worker {
         }
         self.executor.unwatch(&mut c.client);
         commands::on_close(&self.node, &mut c.client, waited);
+        if c.usage.total >= MUCH_TO_FREE {
+            let left = (c.client.take_multi(), std::mem::take(&mut c.input), std::mem::take(&mut c.output));
+            self.node.shared.keyspace.discard(Garbage::Buffers(Box::new(left)));
+        }
     }
 }

@@ -20,9 +20,10 @@ use crate::resp::Reply;
 use crate::server::net::connection::Connection;
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
+use crate::server::node::host::{Meanwhile, NodeHost};
 use crate::server::worker::batch::{Irregular, Item, What};
 use crate::server::worker::deadlines::Kind;
-use crate::server::worker::{NodeHost, READ_SIZE, Worker};
+use crate::server::worker::{READ_SIZE, Worker};
 
 /// Room for what is read meanwhile, at once.
 const ROOM: usize = 4 * READ_SIZE;
@@ -102,29 +103,28 @@ impl Scripts {
 
 impl Worker {
     /// Whether a command runs a script, and has to wait for the turn of scripts.
-    #[inline(always)]
-    pub(super) fn runs_later(&self, item: &Item, args: &[&[u8]], c: &Connection) -> bool {
+    pub(super) fn runs_later(&self, item: &Item, c: &Connection) -> bool {
         let beside = self.scripts.running.is_some();
         // While one takes long others are refused at once.
         if self.scripts.turn || (beside && self.scripts.long) {
             return false;
         }
-        match &item.what {
-            What::Command(id, _) => {
-                let command = self.executor.shared.commands.get(*id).command;
-                command.has(flags::RUNS_SCRIPT)
-                    || (beside && command.group == Group::Scripting && !command.has(flags::ALLOW_BUSY))
-                    || (c.client.in_multi() && ends_with_scripts(args, c))
-            }
+        let id = match &item.what {
+            What::Command(id, _) => Some(*id),
             What::Irregular(irregular) => match &**irregular {
                 Irregular::Inline(words) => {
                     let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-                    let id = self.executor.look_up(&args).ok();
-                    id.is_some_and(|id| self.executor.shared.commands.get(id).command.has(flags::RUNS_SCRIPT))
+                    self.executor.look_up(&args).ok()
                 }
-                Irregular::Refused(_) | Irregular::Broken(_) => false,
+                Irregular::Refused(_) | Irregular::Broken(_) => None,
             },
-        }
+        };
+        id.is_some_and(|id| {
+            let command = self.executor.shared.commands.get(id).command;
+            command.has(flags::RUNS_SCRIPT)
+                || (beside && command.group == Group::Scripting && !command.has(flags::ALLOW_BUSY))
+                || (command.has(flags::RUNS_QUEUE) && has_queued_scripts(c))
+        })
     }
 
     /// Runs what connections have sent from their first script on.
@@ -157,7 +157,7 @@ impl Worker {
         self.scripts.running = Some(token);
         self.scripts.long = false;
         executor.make_room_for_scripts(&mut NodeHost::new(&node), now);
-        let mut host = NodeHost { node: &node, worker: Some(self) };
+        let mut host = NodeHost::with(&node, self);
         let after = executor.execute(&mut host, &mut c.client, id, args, hashed, now, reply);
         self.scripts.spare = Some(std::mem::replace(&mut self.executor, executor));
         self.scripts.node = Some(node);
@@ -178,9 +178,34 @@ impl Worker {
         after
     }
 
-    /// One round for the others while a script runs on.
+    /// The mail that can be read now.
+    pub(super) fn mail_for_now(&mut self) -> Vec<Mail> {
+        let mut mails = self.mailbox.take();
+        match self.scripts.running {
+            Some(token) => {
+                // What the user of the running script may do is looked at when it has ended.
+                let rights = mails.iter().filter_map(|mail| match mail {
+                    Mail::Rights { user } => Some(Mail::Rights { user: user.clone() }),
+                    _ => None,
+                });
+                self.scripts.mail.extend(rights);
+                let (later, now) = mails.into_iter().partition(|mail| mail.awaits(token));
+                self.scripts.mail.extend::<Vec<Mail>>(later);
+                now
+            }
+            None if self.scripts.mail.is_empty() => mails,
+            None => {
+                let mut all = std::mem::take(&mut self.scripts.mail);
+                all.append(&mut mails);
+                all
+            }
+        }
+    }
+}
+
+impl Meanwhile for Worker {
     #[cold]
-    pub(super) fn serve_meanwhile(&mut self, long: bool) {
+    fn serve_meanwhile(&mut self, long: bool) {
         self.scripts.served = true;
         self.scripts.long = long;
         self.scripts.turn = false;
@@ -215,37 +240,9 @@ impl Worker {
         self.hand_over();
         self.release_held();
     }
-
-    /// The mail that can be read now.
-    pub(super) fn mail_for_now(&mut self) -> Vec<Mail> {
-        let mut mails = self.mailbox.take();
-        match self.scripts.running {
-            Some(token) => {
-                // What the user of the running script may do is looked at when it has ended.
-                let rights = mails.iter().filter_map(|mail| match mail {
-                    Mail::Rights { user } => Some(Mail::Rights { user: user.clone() }),
-                    _ => None,
-                });
-                self.scripts.mail.extend(rights);
-                let (later, now) = mails.into_iter().partition(|mail| mail.awaits(token));
-                self.scripts.mail.extend::<Vec<Mail>>(later);
-                now
-            }
-            None if self.scripts.mail.is_empty() => mails,
-            None => {
-                let mut all = std::mem::take(&mut self.scripts.mail);
-                all.append(&mut mails);
-                all
-            }
-        }
-    }
 }
 
-/// Whether a command is the EXEC of a transaction with scripts.
-#[cold]
-fn ends_with_scripts(args: &[&[u8]], c: &Connection) -> bool {
-    let scripted = |multi: &crate::command::client::Multi| {
-        multi.queue.iter().any(|queued| queued.command.has(flags::RUNS_SCRIPT))
-    };
-    args[0].eq_ignore_ascii_case(b"exec") && c.client.multi().is_some_and(scripted)
+fn has_queued_scripts(c: &Connection) -> bool {
+    let multi = c.client.multi();
+    multi.is_some_and(|multi| multi.queue.iter().any(|queued| queued.command.has(flags::RUNS_SCRIPT)))
 }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use super::put;
 use crate::keyspace::snapshot::Position;
-use crate::resp::request::write_command;
+use crate::resp::write_command;
 use crate::value::stream::{Consumer, Group};
 use crate::value::{Stream, StreamId};
 

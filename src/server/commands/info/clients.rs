@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::command::client::Role;
-use crate::server::commands::info::Fields;
+use crate::server::node::fields::Fields;
 use crate::server::node::{Node, unix_ms};
 
 pub fn write(node: &Node, out: &mut Fields) {

@@ -1,7 +1,7 @@
 //! The section of the cluster.
 
-use crate::server::commands::info::Fields;
 use crate::server::node::Node;
+use crate::server::node::fields::Fields;
 
 pub fn write(node: &Node, out: &mut Fields) {
     out.field("cluster_enabled", u8::from(node.config.load().cluster_enabled));

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use crate::config::compound::Percentiles;
 use crate::exec::stats::Errors;
-use crate::server::commands::info::Fields;
 use crate::server::commands::latency::times;
 use crate::server::node::Node;
+use crate::server::node::fields::Fields;
 
 pub fn calls(node: &Node, out: &mut Fields) {
     for id in 0..node.shared.commands.len() {

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::server::commands::info::{Fields, Value};
 use crate::server::node::Node;
+use crate::server::node::fields::{Fields, Value};
 
 /// Ticks a second in /proc/*/stat: fixed for all that Linux shows to programs.
 const TICKS: f64 = 100.0;

@@ -1,6 +1,6 @@
 //! The section of databases.
 
-use crate::server::commands::info::Fields;
+use crate::server::node::fields::Fields;
 use crate::server::node::{Node, unix_ms};
 
 pub fn write(node: &Node, out: &mut Fields) {

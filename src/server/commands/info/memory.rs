@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use crate::command::client::Role;
 use crate::config::choice::Choice;
 use crate::keyspace::Keyspace;
-use crate::server::commands::info::{Fields, Value};
 use crate::server::node::Node;
+use crate::server::node::fields::{Fields, Value, human};
 use crate::server::process::allocator;
 
 /// What memory is taken for, in bytes.
@@ -70,7 +70,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     let of_functions: u64 = libraries.iter().map(|library| library.code.len() as u64).sum();
     out.field("used_memory_lua", vm);
     out.field("used_memory_vm_eval", vm);
-    out.field("used_memory_lua_human", super::human(vm));
+    out.field("used_memory_lua_human", human(vm));
     out.field("used_memory_scripts_eval", of_scripts);
     out.field("number_of_cached_scripts", scripts.script_count());
     out.field("number_of_functions", libraries.function_count());

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::command::gate;
-use crate::server::commands::info::{Fields, Value};
 use crate::server::disk::aof::Aof;
 use crate::server::disk::rdb_file::LoadProgress;
+use crate::server::node::fields::{Fields, Value};
 use crate::server::node::{Node, unix_ms};
 
 pub fn write(node: &Node, out: &mut Fields) {

@@ -1,7 +1,7 @@
 //! The section of replication, and its counters in the section of counters.
 
-use crate::server::commands::info::Fields;
 use crate::server::node::Node;
+use crate::server::node::fields::Fields;
 
 pub fn write(node: &Node, out: &mut Fields) {
     node.replication.write_section(node, out);

@@ -1,7 +1,7 @@
 //! The section of a sentinel.
 
-use crate::server::commands::info::Fields;
 use crate::server::node::Node;
+use crate::server::node::fields::Fields;
 
 pub fn write(node: &Node, out: &mut Fields) {
     let Some(driver) = node.sentinel.get() else { return };

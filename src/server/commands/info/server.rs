@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::base::version;
-use crate::server::commands::info::Fields;
+use crate::server::node::fields::Fields;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::supervise::Supervisor;
 

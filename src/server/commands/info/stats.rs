@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::pubsub::Space;
-use crate::server::commands::info::{Fields, Value};
 use crate::server::node::Node;
+use crate::server::node::fields::{Fields, Value};
 
 pub fn write(node: &Node, out: &mut Fields) {
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

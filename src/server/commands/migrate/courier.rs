@@ -16,10 +16,10 @@ use crate::exec::parcel::Parcel;
 use crate::exec::stats::CommandStats;
 use crate::resp::Reply;
 use crate::server::net::mailbox::Mail;
+use crate::server::node::host::NodeHost;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
 use crate::server::process::crash;
-use crate::server::worker::NodeHost;
 
 /// As long as Redis keeps the connection of a MIGRATE.
 const IDLE: Duration = Duration::from_secs(10);

@@ -18,7 +18,7 @@ use crate::exec::parcel::Parcel;
 use crate::keyspace::board::Reason;
 use crate::keyspace::{Db, event};
 use crate::persist::rdb::{Options, payload};
-use crate::resp::request::write_command;
+use crate::resp::write_command;
 use crate::server::commands::node;
 use crate::server::node::Node;
 

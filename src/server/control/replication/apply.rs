@@ -12,11 +12,12 @@ use crate::command::spec::flags;
 use crate::command::{Client, gate};
 use crate::exec::Executor;
 use crate::keyspace::UnitInfo;
+use crate::repl::FromPrimary;
 use crate::resp::{Limits, Parsed, Reply, parse};
 use crate::server::control::replication::following::Report;
+use crate::server::node::host::NodeHost;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
-use crate::server::worker::NodeHost;
 
 /// Parts of the stream that may wait for this thread.
 const ITEMS_AHEAD: usize = 16;
@@ -195,29 +196,32 @@ impl Applier {
 
     fn apply(&mut self, raw: &[u8], args: &[&[u8]]) {
         self.node.sleep_along();
-        if let [name, what, ..] = args
-            && name.eq_ignore_ascii_case(b"replconf")
-        {
-            self.pass_on(raw, UnitInfo::LINK_ONLY);
-            if what.eq_ignore_ascii_case(b"getack") {
-                let _ = self.reports.send(Report::GetAck);
+        let word = FromPrimary::of(args);
+        match word {
+            FromPrimary::AsksForOffset | FromPrimary::Configures => {}
+            FromPrimary::SignOfLife => self.look_up_and_execute(args),
+            FromPrimary::Command => {
+                if let Some(upstream) = &mut self.client.upstream {
+                    upstream.raw.extend_from_slice(raw);
+                }
+                self.look_up_and_execute(args);
             }
-            return;
         }
-        // A sign of life is for our own replicas, too, and for no file.
-        let ping = args[0].eq_ignore_ascii_case(b"ping");
-        if let Some(upstream) = self.client.upstream.as_mut().filter(|_| !ping) {
-            upstream.raw.extend_from_slice(raw);
-        }
-        match self.executor.look_up(args) {
-            Ok(id) => self.execute(id, args),
-            Err(fail) => self.complain(&fail.to_string(), args),
-        }
-        if ping {
+        if word.is_for_links() {
             self.pass_on(raw, UnitInfo::LINK_ONLY);
         } else if !self.client.in_multi() {
             // A command that changed no data was not appended under its locks.
             self.pass_on(&[], UnitInfo::data(None));
+        }
+        if word == FromPrimary::AsksForOffset {
+            let _ = self.reports.send(Report::GetAck);
+        }
+    }
+
+    fn look_up_and_execute(&mut self, args: &[&[u8]]) {
+        match self.executor.look_up(args) {
+            Ok(id) => self.execute(id, args),
+            Err(fail) => self.complain(&fail.to_string(), args),
         }
     }
 

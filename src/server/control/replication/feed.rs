@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::command::Client;
 use crate::command::client::SyncRequest;
 use crate::repl::primary::LinkId;
-use crate::repl::{Request, Verdict, decide};
+use crate::repl::{FromReplica, Request, Verdict, decide};
 use crate::resp::{Limits, Parsed, parse};
 use crate::server::control::replication::state::Feed;
 use crate::server::control::replication::stream::{Flow, Outlet};
@@ -175,9 +175,8 @@ async fn listen(node: &Arc<Node>, id: LinkId, socket: &Link, mut input: Vec<u8>)
 
 /// One request of a replica. False for what would be answered: answers have no place in the stream.
 fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) -> bool {
-    let is = |word: &[u8], name: &[u8]| word.eq_ignore_ascii_case(name);
-    match words {
-        [name, what, ..] if is(name, b"replconf") && (is(what, b"ack") || is(what, b"getack")) => {
+    match FromReplica::of(words) {
+        FromReplica::Reports => {
             let mut state = node.replication.lock();
             let mut out = Vec::new();
             state.primary.replconf(node.mono_ms(), id, "", &words[1..], &mut out);
@@ -186,11 +185,10 @@ fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) -> bool {
             failover::advance(node, &mut state);
             true
         }
-        // It is being served; to ask again changes nothing.
-        [name, ..] if is(name, b"psync") || is(name, b"sync") => true,
-        [] => true,
-        [name, ..] => {
-            let name = String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
+        FromReplica::Repeats => true,
+        FromReplica::Command => {
+            let name = &words[0][..words[0].len().min(64)];
+            let name = String::from_utf8_lossy(name);
             node.counters.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("Replica generated a reply to command '{name}', disconnecting it");
             false

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use crate::base::time::MonoMs;
 use crate::repl::failover::Failover;
 use crate::resp::Reply;
-use crate::server::commands::info::Fields;
 use crate::server::control::replication::Replication;
 use crate::server::node::Node;
+use crate::server::node::fields::Fields;
 
 /// What the cluster must know of replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

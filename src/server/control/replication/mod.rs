@@ -46,7 +46,7 @@ use crate::base::time::MonoMs;
 use crate::command::gate;
 use crate::keyspace::Effects;
 use crate::repl::primary::RoleEntry;
-use crate::repl::{History, ReplId};
+use crate::repl::{History, ReplId, SavedPosition};
 use crate::server::node::Node;
 use state::State;
 
@@ -81,17 +81,6 @@ impl std::fmt::Debug for Replication {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Replication").finish_non_exhaustive()
     }
-}
-
-/// A point in a history, and the database that the stream has selected there: what a saved file names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SavedPosition {
-    /// Names the history.
-    pub id: ReplId,
-    /// Bytes of it that the file holds.
-    pub offset: u64,
-    /// The next record of the stream runs there, unless it says SELECT.
-    pub db: u16,
 }
 
 impl Replication {

@@ -14,10 +14,10 @@ use crate::exec::Executor;
 use crate::persist::aof::stream::{Commands, Item, Problem};
 use crate::resp::Reply;
 use crate::server::disk::rdb_load;
+use crate::server::node::host::NodeHost;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
 use crate::server::process::os_error::words;
-use crate::server::worker::NodeHost;
 
 /// How many commands are run between two looks at whether to go on.
 const PROGRESS_COMMANDS: u64 = 1024;

@@ -18,7 +18,7 @@ use crate::command::gate;
 use crate::config::choice::AppendFsync;
 use crate::keyspace::log::{Gone, Reader, Taken};
 use crate::persist::aof::timestamp;
-use crate::resp::request::write_command;
+use crate::resp::write_command;
 use crate::server::disk::aof::{Aof, rewrite};
 use crate::server::disk::file::DiskFile;
 use crate::server::node::{Node, unix_ms};
@@ -535,7 +535,7 @@ impl Writer {
             );
             std::process::exit(1);
         }
-        tracing::warn!("CommandError to fsync the AOF file: {}", words(error));
+        tracing::warn!("Fail to fsync the AOF file: {}", words(error));
         self.trouble = Trouble::Sync { covered: false };
         self.refuse_writes(error);
         self.aof().scheduled.store(true, Ordering::Release);

@@ -1,0 +1,82 @@
+//! What an executor wants of its node while it runs commands.
+
+use std::sync::Arc;
+
+use crate::exec::Host;
+use crate::exec::observe::Seen;
+use crate::exec::rights::Denied;
+use crate::keyspace::db::Notice;
+use crate::keyspace::tracking::Stale;
+use crate::keyspace::watch::Waiter;
+use crate::resp::Reply;
+use crate::server::net::mailbox::Mail;
+use crate::server::node::Node;
+
+/// Serves others while a script runs.
+pub trait Meanwhile {
+    /// One round for them. `long`: those who need what the script holds are to be told.
+    fn serve_meanwhile(&mut self, long: bool);
+}
+
+/// The executor's way to the rest of the node.
+pub struct NodeHost<'a> {
+    /// The node that the executor belongs to.
+    pub node: &'a Arc<Node>,
+    /// Whoever has others to serve while a script runs long.
+    beside: Option<&'a mut dyn Meanwhile>,
+}
+
+impl<'a> NodeHost<'a> {
+    /// For commands that do not run for long on a worker's thread.
+    pub fn new(node: &'a Arc<Node>) -> Self {
+        Self { node, beside: None }
+    }
+
+    /// For a script, beside which others are served.
+    pub fn with(node: &'a Arc<Node>, beside: &'a mut dyn Meanwhile) -> Self {
+        Self { node, beside: Some(beside) }
+    }
+}
+
+impl Host for NodeHost<'_> {
+    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64) {
+        self.node.send(waiter.worker, Mail::Unblocked { waiter: Arc::clone(waiter), reply, written_to });
+    }
+
+    fn notify(&mut self, notice: &Notice) {
+        self.node.publish_notice(notice);
+    }
+
+    fn retry(&mut self, waiter: &Arc<Waiter>) {
+        self.node.send(waiter.worker, Mail::Retry { waiter: Arc::clone(waiter) });
+    }
+
+    fn invalidate(&mut self, stale: &[Stale], flushed: bool, writer: u64) {
+        if flushed {
+            self.node.invalidate_all();
+        }
+        self.node.invalidate(stale, writer);
+    }
+
+    fn took_long(&mut self, seen: &Seen<'_>) {
+        self.node.note_long(seen);
+    }
+
+    fn ran(&mut self, seen: &Seen<'_>) {
+        self.node.show_to_monitors(seen);
+    }
+
+    fn denied(&mut self, denied: &Denied<'_>) {
+        self.node.note_denied(denied);
+    }
+
+    fn did(&mut self, event: &'static str, nanos: u64) {
+        self.node.note_event(event, nanos);
+    }
+
+    fn meanwhile(&mut self, long: bool) {
+        if let Some(beside) = &mut self.beside {
+            beside.serve_meanwhile(long);
+        }
+    }
+}
