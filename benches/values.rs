@@ -224,7 +224,7 @@ fn lists(limits: &Limits) {
     bytes("list: 1 M of 10 bytes", N, before);
     let mut rng = Rng::new(1);
     time("list: get", N / 100, || {
-        (0..N / 100).for_each(|_| _ = black_box(l.get_with(rng.below(N) as usize, |i| i.len())))
+        (0..N / 100).for_each(|_| _ = black_box(l.get_with(rng.below(N) as usize, |i| i.len())));
     });
     for n in [100, 600] {
         time(&format!("list: range of {n} at the head, each element"), N, || {

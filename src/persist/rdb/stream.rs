@@ -73,14 +73,14 @@ struct Groups<'a> {
 
 impl Groups<'_> {
     fn put(&mut self, name: &[u8], group: &Group) -> Result<(), Position> {
-        if let Some(behind) = self.next_step()? {
-            if behind.is_none() {
+        if let Some(from) = self.next_step()? {
+            if from == Bound::Unbounded {
                 put_string(self.out, name, self.compress);
                 put_id(self.out, group.last_id);
                 put_length(self.out, group.entries_read.unwrap_or(UNKNOWN));
                 put_length(self.out, group.pending().len() as u64);
             }
-            for (id, pending) in group.pending().range((after(behind), Bound::Unbounded)) {
+            for (id, pending) in group.pending().range((from, Bound::Unbounded)) {
                 self.out.extend_from_slice(&id.to_bytes());
                 self.out.extend_from_slice(&pending.delivered_ms.to_le_bytes());
                 put_length(self.out, pending.deliveries);
@@ -92,27 +92,27 @@ impl Groups<'_> {
     }
 
     fn put_consumer(&mut self, consumer: &Consumer) -> Result<(), Position> {
-        let Some(behind) = self.next_step()? else { return Ok(()) };
-        if behind.is_none() {
+        let Some(from) = self.next_step()? else { return Ok(()) };
+        if from == Bound::Unbounded {
             put_string(self.out, &consumer.name, self.compress);
             self.out.extend_from_slice(&consumer.seen_ms.to_le_bytes());
             put_length(self.out, consumer.pending().len() as u64);
         }
-        for id in consumer.pending().range((after(behind), Bound::Unbounded)) {
+        for id in consumer.pending().range((from, Bound::Unbounded)) {
             self.out.extend_from_slice(&id.to_bytes());
             self.end_behind(*id)?;
         }
         Ok(())
     }
 
-    /// The id behind which the next step goes on; `None` if an earlier part has written it.
-    fn next_step(&mut self) -> Result<Option<Option<StreamId>>, Position> {
+    /// The ids with which the next step goes on; `None` if an earlier part has written it.
+    fn next_step(&mut self) -> Result<Option<Bound<StreamId>>, Position> {
         self.step += 1;
         match self.step.cmp(&self.from.index) {
             Ordering::Less => Ok(None),
-            Ordering::Equal => Ok(Some(self.from.behind)),
+            Ordering::Equal => Ok(Some(self.from.behind.map_or(Bound::Unbounded, Bound::Excluded))),
             Ordering::Greater if self.out.len() >= self.end => Err(Position::at(self.step)),
-            Ordering::Greater => Ok(Some(None)),
+            Ordering::Greater => Ok(Some(Bound::Unbounded)),
         }
     }
 
@@ -120,10 +120,6 @@ impl Groups<'_> {
         let place = Position { index: self.step, behind: Some(id) };
         if self.out.len() >= self.end { Err(place) } else { Ok(()) }
     }
-}
-
-fn after(id: Option<StreamId>) -> Bound<StreamId> {
-    id.map_or(Bound::Unbounded, Bound::Excluded)
 }
 
 /// Blocks keep the sizes that they came with, whatever the limits are here.

@@ -216,13 +216,13 @@ impl List {
     /// The head.
     #[inline]
     pub fn front(&self) -> Option<Item<'_>> {
-        self.end_block(|blocks| blocks.front())?.iter().next()
+        self.end_block(VecDeque::front)?.iter().next()
     }
 
     /// The tail.
     #[inline]
     pub fn back(&self) -> Option<Item<'_>> {
-        self.end_block(|blocks| blocks.back())?.iter().next_back()
+        self.end_block(VecDeque::back)?.iter().next_back()
     }
 
     #[inline]

@@ -36,15 +36,15 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// The id behind which the next step goes on; `None` if an earlier part has written it.
-    fn next(&mut self) -> Result<Option<Option<StreamId>>, Position> {
+    /// The ids with which the next step goes on; `None` if an earlier part has written it.
+    fn next(&mut self) -> Result<Option<Bound<StreamId>>, Position> {
         let step = self.step;
         self.step += 1;
         match step.cmp(&self.from.index) {
             Ordering::Less => Ok(None),
-            Ordering::Equal => Ok(Some(self.from.behind)),
+            Ordering::Equal => Ok(Some(self.from.behind.map_or(Bound::Unbounded, Bound::Excluded))),
             Ordering::Greater if self.out.len() >= self.end => Err(Position::at(step)),
-            Ordering::Greater => Ok(Some(None)),
+            Ordering::Greater => Ok(Some(Bound::Unbounded)),
         }
     }
 
@@ -54,13 +54,13 @@ impl Steps<'_> {
     }
 
     fn entries(&mut self, stream: &Stream) -> Result<(), Position> {
-        let Some(behind) = self.next()? else { return Ok(()) };
-        let start = match behind {
-            None => StreamId::MIN,
-            Some(id) => match id.next() {
+        let start = match self.next()? {
+            None => return Ok(()),
+            Some(Bound::Excluded(id)) => match id.next() {
                 Some(next) => next,
                 None => return Ok(()),
             },
+            Some(_) => StreamId::MIN,
         };
         for entry in stream.range(start, StreamId::MAX) {
             let mut args: Vec<Vec<u8>> = vec![b"XADD".to_vec(), self.key.to_vec(), text(&entry.id)];
@@ -100,11 +100,10 @@ impl Steps<'_> {
     }
 
     fn consumer(&mut self, name: &[u8], group: &Group, consumer: &Consumer) -> Result<(), Position> {
-        let Some(behind) = self.next()? else { return Ok(()) };
+        let Some(from) = self.next()? else { return Ok(()) };
         if consumer.pending().is_empty() {
             put(self.out, &[b"XGROUP", b"CREATECONSUMER", self.key, name, &consumer.name]);
         }
-        let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
         for id in consumer.pending().range((from, Bound::Unbounded)) {
             let Some(pending) = group.pending().get(id) else { continue };
             let (entry, time) = (text(id), text(&pending.delivered_ms));
