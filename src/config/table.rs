@@ -200,7 +200,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("lazyfree-lazy-expire", "no", Bool(at!(lazyfree_lazy_expire))).moves(&[MemoryLimit]),
     here("lazyfree-lazy-server-del", "no", Bool(at!(lazyfree_lazy_server_del))).moves(&[MemoryLimit]),
     here("lazyfree-lazy-user-del", "no", Bool(at!(lazyfree_lazy_user_del))).moves(&[MemoryLimit]),
-    none("lazyfree-lazy-user-flush", "no", Bool(at!(lazyfree_lazy_user_flush))),
+    here("lazyfree-lazy-user-flush", "no", Bool(at!(lazyfree_lazy_user_flush))).moves(&[MemoryLimit]),
     here("lfu-log-factor", "10", Int(0, INT_MAX, at!(lfu_log_factor))).moves(&[MemoryLimit]),
     here("lfu-decay-time", "1", Int(0, INT_MAX, at!(lfu_decay_time))).moves(&[MemoryLimit]),
     none("activerehashing", "yes", Bool(at!(activerehashing))),

@@ -120,6 +120,24 @@ fn named_by(command: &Command) -> (bool, bool, bool) {
     (name.starts_with("fcall"), name.starts_with("evalsha"), name.ends_with("_ro"))
 }
 
+/// Whether the script that a command runs says in its first line that it writes, or that it does not; `None` if it says
+/// nothing, or for other commands. What it says stands above what the command may do.
+pub(super) fn says_whether_it_writes(shared: &Shared, command: &Command, args: &[&[u8]]) -> Option<bool> {
+    if !command.has(flags::RUNS_SCRIPT) {
+        return None;
+    }
+    let name = *args.get(1)?;
+    let (of_function, by_sha, _) = named_by(command);
+    let said = if of_function {
+        shared.scripts.libraries().function(name)?.1.flags
+    } else if by_sha {
+        shared.scripts.script(name)?.flags
+    } else {
+        of_script(name).ok()?.0
+    };
+    (!said.has(Flags::SILENT)).then(|| !said.has(Flags::NO_WRITES))
+}
+
 /// Whether the script that a command runs needs no locks but those of its declared keys, as far as is known.
 pub(super) fn keeps_to_its_keys(shared: &Shared, command: &Command, args: &[&[u8]]) -> bool {
     let Some(name) = args.get(1) else { return true };
@@ -519,7 +537,7 @@ impl Run<'_, '_> {
             return None;
         }
         let view = self.executor.view.load().as_deref()?;
-        let route = Route::of(command, args);
+        let route = Route::of(self.executor.shared, command, args);
         let slot = route.slot()?;
         if let Err(fail) = route.check(view, self.client, false) {
             let text = fail.to_string();

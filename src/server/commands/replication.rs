@@ -101,7 +101,9 @@ fn replicaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn failover(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if ctx.clustered {
-        return Err(CommandError::text("ERR FAILOVER not allowed in cluster mode."));
+        return Err(CommandError::text(
+            "ERR FAILOVER not allowed in cluster mode. Use CLUSTER FAILOVER command instead.",
+        ));
     }
     let node = node(ctx);
     if matches!(&args[1..], [word] if is(word, "abort")) {

@@ -148,6 +148,7 @@ fn read_records<R: Read>(
     Ok(sum_up(node, &tallies, &seen))
 }
 
+/// Adds up what the threads have done, and says it in the words that tools wait for.
 fn sum_up(node: &Node, tallies: &[Tally], seen: &Seen) -> Loaded {
     let mut loaded = Loaded { replication: seen.position(), ..Loaded::default() };
     loaded.deletions.log_wanted = loaded.replication.is_some();
@@ -158,6 +159,7 @@ fn sum_up(node: &Node, tallies: &[Tally], seen: &Seen) -> Loaded {
             loaded.deletions.record(*db, &[node.shared.keyspace.lazy.command(Cause::Expiry), key]);
         }
     }
+    tracing::info!("Done loading RDB, keys loaded: {}, keys expired: {}.", loaded.keys, loaded.expired);
     loaded
 }
 
@@ -405,11 +407,6 @@ pub fn load_at_start(node: &Node) -> Result<Option<Loaded>, String> {
         Ok(loaded) => {
             node.save.loaded_keys.store(loaded.keys, Ordering::Relaxed);
             node.save.load_expired.store(loaded.expired, Ordering::Relaxed);
-            tracing::info!(
-                "Done loading RDB, keys loaded: {}, keys expired: {}.",
-                loaded.keys,
-                loaded.expired
-            );
             tracing::info!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64());
             Ok(Some(loaded))
         }

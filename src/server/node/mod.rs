@@ -319,7 +319,7 @@ impl Node {
             &keys.expired_keys,
             &keys.expired_fields,
             &keys.evicted_keys,
-            &keys.discarded,
+            &keys.lazily_freed,
             &self.save.saves,
             &self.aof.delayed_fsync,
             &self.aof.rewrites,

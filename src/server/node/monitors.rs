@@ -29,8 +29,8 @@ impl Node {
     /// Shows all commands to `client` from now on.
     pub fn monitor(&self, client: &mut Client) {
         let mut monitors = self.monitors.0.lock();
-        if !client.monitors {
-            client.monitors = true;
+        if !client.monitors() {
+            client.set_monitors(true);
             client.version += 1;
             monitors.push(Place { client: client.id, worker: client.worker, token: client.token });
         }
@@ -39,7 +39,8 @@ impl Node {
 
     /// Shows `client` no more commands.
     pub fn stop_monitoring(&self, client: &mut Client) {
-        if std::mem::take(&mut client.monitors) {
+        if client.monitors() {
+            client.set_monitors(false);
             client.version += 1;
             let mut monitors = self.monitors.0.lock();
             monitors.retain(|place| place.client != client.id);

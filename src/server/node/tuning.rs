@@ -53,13 +53,14 @@ pub fn configure_usage(usage: &Usage, config: &Config) {
     usage.set_clock(unix_ms() as u64 / 1000);
 }
 
-/// How deletions are told to replicas.
+/// Which deletions are lazy.
 pub fn configure_deletions(lazy: &Lazy, config: &Config) {
     lazy.configure(&[
         (Cause::User, config.lazyfree_lazy_user_del),
         (Cause::Expiry, config.lazyfree_lazy_expire),
         (Cause::Eviction, config.lazyfree_lazy_eviction),
         (Cause::Server, config.lazyfree_lazy_server_del),
+        (Cause::Flush, config.lazyfree_lazy_user_flush),
     ]);
 }
 

@@ -23,7 +23,7 @@ impl Worker {
                 Mail::Push { token, client, bytes } => {
                     if let Some(c) = self.connection(token, client)
                         // A RESP2 client that has just left its last channel would take a message for a reply.
-                        && (c.client.resp3 || c.client.subscriptions() > 0 || c.client.monitors)
+                        && (c.client.resp3 || c.client.subscriptions() > 0 || c.client.monitors())
                     {
                         c.queue_message(bytes);
                         listeners.push(token);

@@ -99,10 +99,8 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("mem_aof_buffer", if node.aof.is_on() { node.aof.behind.load(Ordering::Relaxed) } else { 0 });
     out.field("mem_allocator", "jemalloc-5.3.0");
     out.field("active_defrag_running", 0);
-    let pending = (node.shared.memory.being_freed)() as u64;
-    let discarded = node.shared.keyspace.stats.discarded.load(Ordering::Relaxed);
-    out.field("lazyfree_pending_objects", pending);
-    out.field("lazyfreed_objects", discarded.saturating_sub(pending));
+    out.field("lazyfree_pending_objects", (node.shared.memory.being_freed)());
+    out.field("lazyfreed_objects", node.shared.keyspace.stats.lazily_freed.load(Ordering::Relaxed));
 }
 
 /// Bytes of the tables that find the keys, as far as they are fixed: one header a slot of each
