@@ -233,7 +233,7 @@ pub static DIRECTIVES: &[Directive] = &[
     here("hash-max-listpack-entries", "512", Int(0, LONG_MAX, at!(hash_max_listpack_entries))).alias("hash-max-ziplist-entries").moves(&[Encodings]),
     here("hash-max-listpack-value", "64", Memory(0, LONG_MAX, at!(hash_max_listpack_value))).alias("hash-max-ziplist-value").moves(&[Encodings]),
     here("list-max-listpack-size", "-2", Int(INT_MIN, INT_MAX, at!(list_max_listpack_size))).alias("list-max-ziplist-size").moves(&[Encodings]),
-    none("list-compress-depth", "0", Int(0, INT_MAX, at!(list_compress_depth))).moves(&[Encodings]),
+    here("list-compress-depth", "0", Int(0, INT_MAX, at!(list_compress_depth))).moves(&[Encodings]),
     here("set-max-intset-entries", "512", Int(0, LONG_MAX, at!(set_max_intset_entries))).moves(&[Encodings]),
     here("set-max-listpack-entries", "128", Int(0, LONG_MAX, at!(set_max_listpack_entries))).moves(&[Encodings]),
     here("set-max-listpack-value", "64", Memory(0, LONG_MAX, at!(set_max_listpack_value))).moves(&[Encodings]),

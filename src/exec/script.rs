@@ -626,13 +626,19 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Whether none of the keys that a command writes to is under way to another node.
+    /// Whether none of the keys that a command writes to is under way to another node. A script that has not written
+    /// begins again later if one is, or is large and wanted by a snapshot.
     fn pass_keys_under_way(&mut self, command: &Command, args: &[&[u8]]) -> Result<bool, Stop> {
-        if !command.has(flags::WRITE) || !self.executor.shared.keyspace.board.has_keys_under_way() {
+        if !command.has(flags::WRITE) || !self.executor.shared.keyspace.board.writers_look_first() {
             return Ok(true);
         }
-        let keys = command.key_positions(args).unwrap_or_default();
-        match self.locked.under_way(keys.iter().map(|at| args[*at])) {
+        let positions = command.key_positions(args).unwrap_or_default();
+        let keys = positions.iter().map(|at| args[*at]);
+        let mut busy = self.locked.under_way(keys.clone());
+        if !self.wrote {
+            busy = busy.or_else(|| self.locked.save_ahead(self.client.db, keys));
+        }
+        match busy {
             None => Ok(true),
             Some(busy) if !self.wrote => {
                 self.held_up = Some(busy);

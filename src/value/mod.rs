@@ -34,7 +34,7 @@ pub enum Value {
     String(Arc<Vec<u8>>),
     List(Box<List>),
     Set(Box<Set>),
-    Hash(Box<Hash>),
+    Hash(Hash),
     SortedSet(Box<SortedSet>),
     Stream(Box<Stream>),
 }
@@ -159,6 +159,8 @@ pub struct Limits {
     pub list_max_listpack_size: i32,
     /// Bytes of a list's element that is a node by itself. No directive: DEBUG sets it.
     pub list_packed_threshold: usize,
+    /// Blocks at either end of a list that are never compressed; 0: none is compressed.
+    pub list_compress_depth: usize,
     /// Members of a set that is an intset.
     pub set_max_intset_entries: usize,
     /// Members of a set that is a listpack.
@@ -195,6 +197,7 @@ impl Default for Limits {
             hash_max_listpack_value: 64,
             list_max_listpack_size: -2,
             list_packed_threshold: usize::MAX,
+            list_compress_depth: 0,
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,

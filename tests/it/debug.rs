@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use crate::common::client::Client;
 use crate::common::server::{Launch, Server, fresh_dir, subject_is_real};
 use crate::common::{SOON, wait_for};
 
@@ -106,6 +107,85 @@ fn long_elements_stand_alone_from_the_threshold_on() {
     let ours = nodes(Launch::subject());
     assert_eq!(ours, nodes(Launch::real()));
     assert!(ours[0] > ours[1]);
+}
+
+/// What DEBUG OBJECT says about the nodes of a list, and its serialized length. Files hold compressed blocks as they
+/// are, so without `rdbcompression` that length tells how many there are, and how small.
+fn list_facts(client: &mut Client, key: &str) -> (Vec<String>, i64) {
+    let text = client.run(&format!("DEBUG OBJECT {key}")).text();
+    let length = text.split(' ').find_map(|field| field.strip_prefix("serializedlength:"));
+    let nodes = text.split(' ').filter(|field| field.starts_with("ql_")).map(str::to_owned).collect();
+    (nodes, length.expect("the length").parse().expect("a number"))
+}
+
+#[test]
+fn lists_are_compressed_as_in_redis() {
+    let facts = |launch: Launch| {
+        let server = launch.args(&["--list-max-listpack-size", "4", "--rdbcompression", "no"]).start();
+        let mut client = server.connect();
+        let mut seen = Vec::new();
+        let fill = |client: &mut Client, key: &str| {
+            for i in 0..42 {
+                client.run(&format!("RPUSH {key} element-{i:04}-{}-{i:04}", "a".repeat(37)));
+            }
+            list_facts(client, key)
+        };
+        // The depth of a list is what was configured when it became one of several blocks.
+        for depth in ["0", "1", "3", "6", "2147483647"] {
+            client.ok(&format!("CONFIG SET list-compress-depth {depth}"));
+            seen.push(fill(&mut client, &format!("depth:{depth}")));
+        }
+        client.ok("CONFIG SET list-compress-depth 1");
+        seen.push(fill(&mut client, "depth:0"));
+        client.run("COPY depth:1 l");
+        for line in [
+            "LSET l 17 short",
+            "LINSERT l AFTER short between",
+            "LPOP l 9",
+            "RPOP l 9",
+            "LPUSH l 1 2 3 4 5 6 7 8 9",
+            "LTRIM l 3 -6",
+            "DEBUG RELOAD",
+        ] {
+            client.run(line);
+            seen.push(list_facts(&mut client, "l"));
+        }
+        let replies = [
+            "LREM l 1 between",
+            "LRANGE l 0 -1",
+            "LINDEX l 9",
+            "LPOS l short",
+            "LPOS l short RANK -1",
+            "SORT l ALPHA",
+        ]
+        .map(|line| client.run(line).to_string());
+        (seen, replies)
+    };
+    let ((ours, replies), (theirs, expected)) = (facts(Launch::subject()), facts(Launch::real()));
+    assert_eq!(replies, expected);
+    assert_eq!(ours.len(), theirs.len());
+    for ((nodes, length), (their_nodes, their_length)) in ours.iter().zip(&theirs) {
+        assert_eq!(nodes, their_nodes);
+        // LZF leaves a choice of matches: a block more or less would make 150 bytes.
+        let difference = (length - their_length).abs();
+        assert!(difference <= their_length / 50, "{length} and {their_length} for {nodes:?}");
+    }
+    assert!(ours[1].1 < ours[2].1 && ours[2].1 < ours[0].1 && ours[3].1 == ours[0].1);
+}
+
+#[test]
+fn compressing_lists_saves_memory() {
+    let server = Launch::subject().start();
+    let mut client = server.connect();
+    let mut used = |depth: &str| {
+        client.ok(&format!("CONFIG SET list-compress-depth {depth}"));
+        for i in 0..1000 {
+            client.run(&format!("RPUSH depth:{depth} {i}:{}", "some text ".repeat(20)));
+        }
+        client.run(&format!("MEMORY USAGE depth:{depth} SAMPLES 0")).int()
+    };
+    let (open, compressed) = (used("0"), used("1"));
+    assert!(open > 200_000 && compressed * 4 < open, "{open} and {compressed}");
 }
 
 #[test]

@@ -458,7 +458,11 @@ fn listpack(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return Err(CommandError::text("ERR Not a listpack encoded object."));
     }
     let entries: Vec<String> = match value {
-        ValueRef::List(list) => list.iter().map(shown).collect(),
+        ValueRef::List(list) => {
+            let mut entries = Vec::new();
+            list.for_each(|item| entries.push(shown(item)));
+            entries
+        }
         ValueRef::Set(set) => set.iter().map(shown).collect(),
         ValueRef::Hash(hash) => hash.iter().flat_map(|(field, value)| [shown(field), shown(value)]).collect(),
         ValueRef::SortedSet(set) => {
@@ -491,10 +495,12 @@ fn quicklist(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     println!("{{quicklist of {} entries in {} nodes}}", list.len(), list.nodes().len());
     for (index, node) in list.nodes().enumerate() {
-        match node {
-            list::Node::Plain(bytes) => println!("{{node {index}, plain, {} bytes}}", bytes.len()),
-            list::Node::Packed(packed) => println!("{{node {index}, listpack, {} bytes}}", packed.len()),
-        }
+        let form = if node.is_plain() { "plain" } else { "listpack" };
+        let compressed = match node {
+            list::Node::Compressed(c) => format!(", {} bytes compressed", c.lzf().len()),
+            _ => String::new(),
+        };
+        println!("{{node {index}, {form}, {} bytes{compressed}}}", node.bytes());
     }
     ctx.reply.simple("Quicklist structure printed on stdout");
     DONE
@@ -520,19 +526,14 @@ fn object(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         && list.encoding_name() == "quicklist"
     {
         let nodes = list.nodes().len();
-        let bytes: usize = list
-            .nodes()
-            .map(|node| match node {
-                list::Node::Plain(bytes) => bytes.len(),
-                list::Node::Packed(packed) => packed.len(),
-            })
-            .sum();
+        let bytes: usize = list.nodes().map(|node| node.bytes()).sum();
         // A String takes everything.
         let _ = write!(
             text,
-            " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:0 ql_uncompressed_size:{bytes}",
+            " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{bytes}",
             list.len() as f64 / nodes as f64,
             config.list_max_listpack_size,
+            u8::from(list.compresses()),
         );
     }
     ctx.reply.simple(&text);

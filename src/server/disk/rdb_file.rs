@@ -192,10 +192,12 @@ fn encoder(node: &Node, config: &Config, form: Form, done: &Arc<AtomicU64>) -> A
     let ks = Arc::clone(&node.shared.keyspace);
     let done = Arc::clone(done);
     if form == Form::Commands {
-        return Arc::new(move |entry, _, out: &mut Vec<u8>| {
-            done.fetch_add(1, Ordering::Relaxed);
-            aof::encode::encode_entry(out, entry.key(), entry.value(), entry.expire());
-            None
+        return Arc::new(move |entry, part, out: &mut Vec<u8>| {
+            let next = aof::encode::encode_part(out, entry.key(), entry.value(), entry.expire(), part);
+            if next.is_none() {
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+            next
         });
     }
     Arc::new(move |entry, part, out: &mut Vec<u8>| {

@@ -78,6 +78,7 @@ pub fn limits(config: &Config, hash_seed: u64) -> Limits {
         hash_max_listpack_value: config.hash_max_listpack_value as usize,
         list_max_listpack_size: config.list_max_listpack_size,
         list_packed_threshold: usize::MAX,
+        list_compress_depth: config.list_compress_depth as usize,
         set_max_intset_entries: config.set_max_intset_entries as usize,
         set_max_listpack_entries: config.set_max_listpack_entries as usize,
         set_max_listpack_value: config.set_max_listpack_value as usize,
