@@ -1,14 +1,12 @@
 //! Intersection, union and difference of sets.
 
-use hashbrown::HashSet;
-
+use super::members::{Asked, Member, Members};
 use crate::command::ctx::{Collections, Ctx, DONE};
 use crate::command::spec::{Command, Group::Set, counted, flags::*, key, one, range};
 use crate::command::{CommandError, Result, at_least_one, bulk_item, is};
 use crate::encoding::Item;
 use crate::encoding::item::IntText;
 use crate::keyspace::{Db, Event, event};
-use crate::value::set::Packed;
 use crate::value::{self, Value, ValueRef};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -215,50 +213,6 @@ fn intersect<'a>(sets: &[Option<&'a value::Set>], mut f: impl FnMut(Item<'a>) ->
     for member in smallest.iter() {
         if others.iter().all(|other| other.has(member)) && !f(member) {
             return;
-        }
-    }
-}
-
-/// A member by what it says, however its set keeps it.
-#[derive(PartialEq, Eq, Hash)]
-enum Member<'a> {
-    Int(i64),
-    Text(&'a [u8]),
-}
-
-type Members<'a> = HashSet<Member<'a>, foldhash::quality::RandomState>;
-
-impl<'a> Member<'a> {
-    fn of(item: Item<'a>) -> Self {
-        match (item.as_int(), item) {
-            (Some(n), _) | (None, Item::Int(n)) => Self::Int(n),
-            (None, Item::Bytes(text)) => Self::Text(text),
-        }
-    }
-}
-
-/// A set that is asked for members of another one.
-enum Asked<'a> {
-    Itself(&'a value::Set),
-    /// A listpack is searched from end to end each time: an index pays from a few questions on.
-    Index(Members<'a>),
-}
-
-impl<'a> Asked<'a> {
-    /// `questions`: how many members it may be asked for.
-    fn of(set: &'a value::Set, questions: usize) -> Self {
-        match set.packed() {
-            Some(Packed::Listpack(_)) if questions > 4 && set.len() > 4 => {
-                Self::Index(set.iter().map(Member::of).collect())
-            }
-            _ => Self::Itself(set),
-        }
-    }
-
-    fn has(&self, member: Item<'_>) -> bool {
-        match self {
-            Self::Itself(set) => set.contains(member.text(&mut IntText::new())),
-            Self::Index(members) => members.contains(&Member::of(member)),
         }
     }
 }
