@@ -23,6 +23,8 @@ use keystead::value::{Limits, Value};
 use mlua::{Lua, MultiValue, Table};
 use std::sync::{LazyLock, OnceLock};
 
+pub mod sandbox;
+
 /// A target by the name of its corpus.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -45,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     ("cjson", cjson),
     ("cmsgpack", cmsgpack),
     ("struct", structs),
+    ("sandbox", sandbox_holds),
 ];
 
 fn unverified() -> Limits {
@@ -287,14 +290,14 @@ impl Calls for Same<'_> {
 
     fn log(&mut self, _: u8, _: &str) {}
 
-    fn set_propagated(&mut self, _: bool) {}
+    fn set_propagated(&mut self, _: bool, _: bool) {}
 
     fn allows(&mut self, _: &[&[u8]]) -> Option<bool> {
         None
     }
 
-    fn look(&mut self) -> Result<(), Stop> {
-        Ok(())
+    fn look(&mut self) -> Result<u64, Stop> {
+        Ok(0)
     }
 }
 
@@ -339,4 +342,72 @@ pub fn structs(data: &[u8]) {
         pcall(lib.size, format)
         pcall(function() return lib.pack(format, lib.unpack(format, data)) end)";
     run(libs::structs::library, script, &[format, bytes]).expect("nothing is raised");
+}
+
+/// A random program ends when it is told to, takes no more memory than it may, and leaves nothing for the next one.
+pub fn sandbox_holds(data: &[u8]) {
+    thread_local! {
+        // Functions are those of the interpreter of this thread.
+        static CLEAN: Vec<u8> = answer(sandbox::PROBE);
+    }
+    let code = sandbox::Program::of(&data[..data.len().min(300)], true);
+    answer(&code);
+    CLEAN.with(|clean| {
+        assert!(clean.starts_with(b"$"), "{}", String::from_utf8_lossy(clean));
+        let now = answer(sandbox::PROBE);
+        assert!(
+            now == *clean,
+            "{code}\n{}\n{}",
+            String::from_utf8_lossy(clean),
+            String::from_utf8_lossy(&now)
+        );
+    });
+}
+
+/// The reply to a script that is soon told to end; nothing to what is no script.
+fn answer(code: &str) -> Vec<u8> {
+    static STORE: LazyLock<Store> = LazyLock::new(Store::default);
+    let engine = script::engine().expect("an interpreter");
+    let Ok(known) = engine.keep(&STORE, code.as_bytes(), false) else { return Vec::new() };
+    let mut reply = Reply::new();
+    let given = Given { keys: &[b"key"], args: &[b"1"] };
+    let ended = engine.run_script(&known, given, &mut Hasty(100), &mut reply);
+    match ended {
+        Ok(Ended::Returned | Ended::ReturnedError(_)) => {
+            assert!(
+                matches!(resp::decode::decode(reply.bytes()), Ok(Some((_, len))) if len == reply.len()),
+                "{code}"
+            );
+        }
+        Ok(Ended::Failed(failure)) => assert!(!failure.text.is_empty()),
+        Ok(Ended::Again) => panic!("nobody asked for that"),
+        // A text that is too deep for the compiler, for instance.
+        Err(text) => assert!(text.starts_with("ERR Error compiling"), "{text}"),
+    }
+    engine.tell_memory(&STORE);
+    assert!(STORE.interpreters.load(std::sync::atomic::Ordering::Relaxed) < 2 << 30);
+    reply.into_bytes()
+}
+
+/// Lets a script go on for so many looks.
+struct Hasty(u32);
+
+impl Calls for Hasty {
+    fn call(&mut self, args: &[&[u8]], _: bool, reply: &mut Reply) -> Result<(), Stop> {
+        reply.bulk(args[0]);
+        Ok(())
+    }
+
+    fn log(&mut self, _: u8, _: &str) {}
+
+    fn set_propagated(&mut self, _: bool, _: bool) {}
+
+    fn allows(&mut self, _: &[&[u8]]) -> Option<bool> {
+        Some(true)
+    }
+
+    fn look(&mut self) -> Result<u64, Stop> {
+        self.0 = self.0.checked_sub(1).ok_or(Stop::Killed)?;
+        Ok(0)
+    }
 }

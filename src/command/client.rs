@@ -133,8 +133,6 @@ pub struct Aside {
     pub tries: u32,
     /// A script that takes long holds what it needs: it is told so.
     pub busy: bool,
-    /// It waits for scripts, however long they take.
-    pub waits_out: bool,
 }
 
 /// The conditions of a client, kept as one word that the gate tests, and what MULTI has queued.

@@ -2,18 +2,20 @@
 //! aside. What has no client to wait for it is done later.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::call::Call;
-use super::{Executor, lock_set};
+use super::{After, Executor, Host, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
-use crate::command::Client;
 use crate::command::client::Aside;
 use crate::command::spec::flags;
+use crate::command::{Client, CommandError};
 use crate::keyspace::board::{Busy, Waiting};
 use crate::keyspace::db::Expiring;
 use crate::keyspace::watch::{Dirty, Waiter};
 use crate::keyspace::{Db, DbIndex, LockSet, Locked};
+use crate::resp::Reply;
 
 /// What an executor could not do because a shard was held. Later is early enough: nobody looks at the watch any
 /// more, and the waiter is claimed.
@@ -44,7 +46,6 @@ impl Executor {
             // A command whose keys cannot be found will refuse its arguments.
             _ => {
                 let set = lock_set(self.shared, call.command, call.args).unwrap_or(LockSet::NONE);
-                client.aside.waits_out = call.command.has(flags::ALLOW_BUSY);
                 self.lock_set_for(client, set)
             }
         }
@@ -102,7 +103,7 @@ impl Executor {
         if client.role.is_obeyed() {
             return Some(ks.lock(set));
         }
-        if !client.aside.waits_out && self.is_busy(busy) {
+        if self.is_busy(busy) {
             client.aside = Aside { busy: true, ..Aside::default() };
             return None;
         }
@@ -113,6 +114,37 @@ impl Executor {
             }
         }
         None
+    }
+
+    /// WATCH, beside a script that holds the keys: it is answered, as in Redis, and all count as changed, because
+    /// nobody hears of what the script does to them. (It is the one command with keys that a busy node answers.)
+    #[cold]
+    pub(super) fn watch_unseen(
+        &mut self,
+        host: &mut dyn Host,
+        client: &mut Client,
+        call: &Call<'_>,
+        reply: &mut Reply,
+    ) -> After {
+        let began = self.stopwatch.began();
+        client.aside = Aside::default();
+        reply.set_resp3(client.resp3);
+        if client.in_multi() {
+            self.fail(call.id, &CommandError::text("ERR WATCH inside MULTI is not allowed"), reply);
+        } else {
+            client.dirty.get_or_insert_default().store(true, Ordering::Release);
+            for key in &call.args[1..] {
+                let watched = (client.db, key.to_vec());
+                if !client.watched.contains(&watched) {
+                    client.watched.push(watched);
+                    client.version += 1;
+                }
+            }
+            reply.ok();
+        }
+        self.measure(host, call, client, began, false);
+        self.show(host, call, client, false);
+        After::Done
     }
 
     #[cold]

@@ -19,7 +19,7 @@ use crate::command::spec::flags;
 use crate::command::{Block, Client, Command, CommandError, Ctx, Outcome, Transaction, gate};
 use crate::keyspace::board::Busy;
 use crate::keyspace::db::Expiring;
-use crate::keyspace::{Db, Hashed, Locked};
+use crate::keyspace::{Audience, Db, Hashed, Locked};
 use crate::resp::Reply;
 
 use std::sync::atomic::Ordering;
@@ -198,10 +198,10 @@ impl Executor {
         let obeyed = origin.is_obeyed() || client.role == Role::Primary;
         let expiring = if obeyed { Expiring::Ignore } else { shared.expiring() };
         // A replica's log is its primary's stream and nothing else.
-        self.effects.log_wanted = shared.keyspace.log.is_wanted()
-            && !replica
-            && !obeyed
-            && (origin != Origin::Script || !self.script_is_silent);
+        let audience = if origin == Origin::Script { self.script_audience } else { Audience::ALL };
+        self.effects.audience = audience;
+        self.effects.log_wanted =
+            shared.keyspace.log.is_wanted() && !replica && !obeyed && (audience.links || audience.files);
         self.effects.recorded = false;
         self.effects.writer = client.id;
         if call.command.has(flags::READS_COUNTERS) {
@@ -270,7 +270,7 @@ impl Executor {
 
     /// Answers a command that was called with an error.
     #[cold]
-    fn fail(&mut self, id: usize, fail: &CommandError, reply: &mut Reply) {
+    pub(super) fn fail(&mut self, id: usize, fail: &CommandError, reply: &mut Reply) {
         let text = fail.to_string();
         reply.error(&text);
         self.stats.count_failed(id, &text);

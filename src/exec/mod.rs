@@ -20,7 +20,7 @@ use crate::keyspace::board::Busy;
 use crate::keyspace::db::{Expiring, Notice};
 use crate::keyspace::tracking::Stale;
 use crate::keyspace::watch::Waiter;
-use crate::keyspace::{Db, Effects, Hashed, Keyspace, LockSet, Locked, UnitInfo};
+use crate::keyspace::{Audience, Db, Effects, Hashed, Keyspace, LockSet, Locked, UnitInfo};
 use crate::resp::Reply;
 use crate::script::Store;
 use crate::value::Limits;
@@ -205,8 +205,8 @@ pub struct Executor {
     stopwatch: Stopwatch,
     /// What could not be done because a shard was held; see [`Executor::do_chores`].
     chores: Vec<aside::Chore>,
-    /// What the script that runs does now is not propagated (`redis.set_repl`).
-    script_is_silent: bool,
+    /// To whom is propagated what the script that runs does now (`redis.set_repl`).
+    script_audience: Audience,
     /// Memory was above its limit, and nothing could go, when the last script was to run.
     lacks_memory: bool,
 }
@@ -238,7 +238,7 @@ impl Executor {
             view: Cache::new(&shared.view),
             stopwatch: Stopwatch::new(clock),
             chores: Vec::new(),
-            script_is_silent: false,
+            script_audience: Audience::ALL,
             lacks_memory: false,
         }
     }
@@ -388,7 +388,7 @@ impl Executor {
     ) -> After {
         match self.lock_for(client, call, busy) {
             Some(locked) => self.run(host, client, call, entry, admitted, locked, reply),
-            None => self.wait_for_locks(client, call, admitted, reply),
+            None => self.wait_for_locks(host, client, call, admitted, reply),
         }
     }
 
@@ -396,13 +396,18 @@ impl Executor {
     #[cold]
     fn wait_for_locks(
         &mut self,
+        host: &mut dyn Host,
         client: &mut Client,
         call: &Call<'_>,
         admitted: &Admitted<'_>,
         reply: &mut Reply,
     ) -> After {
         if std::mem::take(&mut client.aside.busy) {
-            return self.tell_busy(client, call, reply);
+            return if call.command.has(flags::ALLOW_BUSY) {
+                self.watch_unseen(host, client, call, reply)
+            } else {
+                self.tell_busy(client, call, reply)
+            };
         }
         client.set_asking(admitted.asking);
         After::Aside
@@ -422,7 +427,7 @@ impl Executor {
         reply: &mut Reply,
     ) -> After {
         if !self.may_write(client, call, &mut locked) {
-            return self.wait_for_locks(client, call, admitted, reply);
+            return self.wait_for_locks(host, client, call, admitted, reply);
         }
         if let Err(after) = self.look_again(client, call, entry, admitted, &mut locked, reply) {
             return after;

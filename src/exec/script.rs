@@ -27,7 +27,7 @@
 //!
 //! Once a script has run for `busy-reply-threshold` it declares its locks as long
 //! ([`Locked::declare_long`]): who needs one of them is told -BUSY, and everybody else goes on. SCRIPT KILL
-//! is heard at every look, that is every few thousand instructions. At each look after some milliseconds the worker whose
+//! is heard at every look ([`Calls::look`]), which functions that take long have, too. At each look after some milliseconds the worker whose
 //! thread it is serves its other clients ([`Host::meanwhile`]): nobody is to suffer for where its connection is.
 
 use std::rc::Rc;
@@ -50,7 +50,7 @@ use crate::command::spec::{Begin, flags};
 use crate::command::{Client, Command, CommandError, gate};
 use crate::keyspace::board::{Busy, Reason};
 use crate::keyspace::locks::PATIENCE;
-use crate::keyspace::{Hashed, LockSet, Locked};
+use crate::keyspace::{Audience, Hashed, LockSet, Locked};
 use crate::resp::Reply;
 use crate::script::proof::Argument;
 use crate::script::shebang::of_script;
@@ -61,6 +61,8 @@ use crate::script::{
 
 /// A script that has run for so long can be seen and killed, in milliseconds.
 const SHOWN_AFTER: u64 = 5;
+/// From one look at what goes on around a script to the next, in nanoseconds.
+const BETWEEN_LOOKS: u64 = 50_000;
 /// How often a script that waits with locks in hand looks again.
 const PAUSE: Duration = Duration::from_micros(50);
 
@@ -230,6 +232,8 @@ struct Run<'r, 'l> {
     claim: Option<Claim>,
     /// Nanoseconds on the stopwatch of the executor.
     began: u64,
+    /// Until it has run for so many nanoseconds there is nothing to look at.
+    look_again: u64,
     running: Option<Arc<Running>>,
     long: bool,
 }
@@ -422,6 +426,7 @@ impl Executor {
                 may_stray,
                 claim: None,
                 began,
+                look_again: SHOWN_AFTER * 1_000_000,
                 running: None,
                 long: false,
             };
@@ -441,7 +446,8 @@ impl Executor {
             if let Some(running) = &run.running {
                 shared.scripts.end(running);
             }
-            self.script_is_silent = false;
+            self.script_audience = Audience::ALL;
+            self.effects.audience = Audience::ALL;
             (client.db, client.resp3) = (db, resp3);
             reply.set_resp3(resp3);
             engine.tell_memory(&shared.scripts);
@@ -720,8 +726,8 @@ impl Calls for Run<'_, '_> {
         }
     }
 
-    fn set_propagated(&mut self, on: bool) {
-        self.executor.script_is_silent = !on;
+    fn set_propagated(&mut self, files: bool, links: bool) {
+        self.executor.script_audience = Audience { links, files };
     }
 
     fn allows(&mut self, args: &[&[u8]]) -> Option<bool> {
@@ -734,11 +740,13 @@ impl Calls for Run<'_, '_> {
         Some(self.of_primary || self.client.user().is_none_or(|user| user.check(&errand).is_ok()))
     }
 
-    fn look(&mut self) -> Result<(), Stop> {
-        let elapsed = self.executor.stopwatch.now().saturating_sub(self.began) / 1_000_000;
-        if elapsed < SHOWN_AFTER {
-            return Ok(());
+    fn look(&mut self) -> Result<u64, Stop> {
+        let nanos = self.executor.stopwatch.now().saturating_sub(self.began);
+        if nanos < self.look_again {
+            return Ok(nanos);
         }
+        self.look_again = nanos + BETWEEN_LOOKS;
+        let elapsed = nanos / 1_000_000;
         if self.running.is_none() {
             self.show();
         }
@@ -757,6 +765,6 @@ impl Calls for Run<'_, '_> {
             self.locked.declare_long(Reason::Script, since);
         }
         self.host.meanwhile(self.long);
-        Ok(())
+        Ok(nanos)
     }
 }

@@ -35,7 +35,7 @@ pub mod tracking;
 pub mod usage;
 pub mod watch;
 
-pub use db::{Db, Effects};
+pub use db::{Audience, Db, Effects};
 pub use entry::{Entry, EntryRef};
 pub use event::Event;
 pub use locks::{LockSet, Locked};

@@ -7,13 +7,13 @@
 //! buffer that is in [`Answers`].
 
 use std::cell::RefCell;
-use std::ffi::{CStr, c_int};
+use std::ffi::c_int;
 use std::rc::Rc;
 
 use mlua::{Function, Lua, ffi, lua_State};
 use smallvec::SmallVec;
 
-use super::{State, convert, number};
+use super::{State, convert, number, watch};
 use crate::resp::Reply;
 
 /// Words that a command has at most without more memory being asked for.
@@ -59,11 +59,7 @@ unsafe extern "C-unwind" fn call<const RAISES: bool>(l: *mut lua_State) -> c_int
                 convert::push_error(l, text.as_bytes(), false);
                 true
             }
-            Ran::Stopped => {
-                const TEXT: &CStr = c"stopped";
-                ffi::lua_pushstring(l, TEXT.as_ptr());
-                ffi::lua_error(l)
-            }
+            Ran::Stopped => watch::raise_stopped(l),
         };
         if failed && RAISES {
             ffi::lua_error(l);
@@ -122,7 +118,7 @@ unsafe fn run(l: *mut lua_State, state: &State) -> Ran {
     match ended {
         Some(Ok(())) => Ran::Answered(place),
         Some(Err(stop)) => {
-            state.stop.set(Some(stop));
+            state.end(stop);
             Ran::Stopped
         }
         None => Ran::Refused("ERR redis.call/pcall can only be called inside a script invocation"),

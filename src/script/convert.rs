@@ -9,11 +9,15 @@ use std::ffi::c_int;
 use mlua::{ffi, lua_State};
 
 use super::number::{format_g, integer};
+use super::watch;
 use crate::resp::Reply;
 use crate::resp::decode::{DecodeError, Piece, Reader};
 
 /// How deep what a script returns may be nested.
 const DEPTH: usize = 400;
+
+/// No reply of a script is longer, in bytes: tables that are in each other could make one without end.
+const LARGEST: usize = super::sandbox::MEMORY;
 
 /// Slots of the stack that a value takes on the way, besides itself.
 const SLOTS: c_int = 6;
@@ -67,6 +71,11 @@ unsafe fn write(l: *mut lua_State, at: c_int, reply: &mut Reply, resp3: bool, de
     unsafe {
         if depth > DEPTH || ffi::lua_checkstack(l, SLOTS) == 0 {
             return reply.error("ERR reached lua stack limit");
+        }
+        watch::spend(l, 8);
+        if reply.len() > LARGEST {
+            ffi::lua_pushstring(l, c"not enough memory".as_ptr());
+            ffi::lua_error(l);
         }
         match ffi::lua_type(l, at) {
             ffi::LUA_TSTRING => reply.bulk(text_at(l, at)),

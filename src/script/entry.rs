@@ -10,7 +10,7 @@ use std::ffi::c_int;
 use mlua::{Lua, RegistryKey, Table, ffi, lua_State};
 
 use super::convert::{push_field, push_text, text_at, write_value};
-use super::{COUNTED, Given, KILLED, Stop, raise};
+use super::{COUNTED, Given, KILLED, Stop, raise, watch};
 use crate::resp::Reply;
 
 /// What a function is given.
@@ -82,6 +82,7 @@ impl Entry {
         // LUA_MINSTACK values; nothing here raises an error outside of the protected call.
         unsafe {
             let top = ffi::lua_gettop(l);
+            watch::begin(l);
             ffi::lua_rawgeti_(l, ffi::LUA_REGISTRYINDEX, self.enter.id());
             ffi::lua_pushlightuserdata(l, (&raw mut job).cast());
             let status = ffi::lua_pcall(l, 1, 0, 0);

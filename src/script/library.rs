@@ -162,7 +162,7 @@ impl Calls for Loading {
         tracing::info!("{text}");
     }
 
-    fn set_propagated(&mut self, _: bool) {}
+    fn set_propagated(&mut self, _: bool, _: bool) {}
 
     fn allows(&mut self, _: &[&[u8]]) -> Option<bool> {
         None
@@ -172,8 +172,9 @@ impl Calls for Loading {
         clippy::disallowed_methods,
         reason = "nobody who could tell the time waits for a library that loads"
     )]
-    fn look(&mut self) -> Result<(), Stop> {
-        if self.0.elapsed() > LOAD_TIME { Err(Stop::TooLong) } else { Ok(()) }
+    fn look(&mut self) -> Result<u64, Stop> {
+        let elapsed = self.0.elapsed();
+        if elapsed > LOAD_TIME { Err(Stop::TooLong) } else { Ok(elapsed.as_nanos() as u64) }
     }
 }
 

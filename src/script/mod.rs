@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use mlua::{HookTriggers, Lua, RegistryKey, Table, VmState};
+use mlua::{Lua, RegistryKey, Table};
 
 use crate::resp::Reply;
 
@@ -21,6 +21,8 @@ mod entry;
 mod known;
 mod library;
 pub mod libs;
+mod load;
+mod matcher;
 mod number;
 mod patterns;
 pub mod proof;
@@ -31,6 +33,7 @@ pub mod shebang;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use entry::{Entry, Job, Passed, Result as Entered};
 use known::Kept;
@@ -38,9 +41,6 @@ pub use known::Known;
 use sandbox::Sandbox;
 pub use shebang::Flags;
 pub use store::{Function, Libraries, Library, Running, Script, Store, sha1_hex};
-
-/// So many instructions of Lua are run between two looks at the time.
-const INSTRUCTIONS_PER_LOOK: u32 = 10_000;
 
 /// By so many bytes the memory of an interpreter changes before all are told.
 const TOLD_FROM: u64 = 16 * 1024;
@@ -64,14 +64,14 @@ pub trait Calls {
     /// A line for the log of the server; levels are those of `redis.LOG_*`.
     fn log(&mut self, level: u8, text: &str);
 
-    /// Whether what follows is propagated.
-    fn set_propagated(&mut self, on: bool);
+    /// Whether what follows is propagated to files, and to replicas.
+    fn set_propagated(&mut self, files: bool, links: bool);
 
     /// Whether the user may run this command; `None`: it is none.
     fn allows(&mut self, args: &[&[u8]]) -> Option<bool>;
 
-    /// Is called every now and then.
-    fn look(&mut self) -> Result<(), Stop>;
+    /// Is called every now and then. Returns how long the run has taken so far, in nanoseconds.
+    fn look(&mut self) -> Result<u64, Stop>;
 }
 
 /// What a script is given.
@@ -118,6 +118,13 @@ struct State {
     calls: Cell<Option<NonNull<dyn Calls>>>,
     resp3: Cell<bool>,
     stop: Cell<Option<Stop>>,
+    /// See [`watch`]: steps that functions may take before the next look, when the last one was in nanoseconds of the
+    /// run, and whether it was late.
+    steps_left: Cell<usize>,
+    looked_at: Cell<u64>,
+    was_late: Cell<bool>,
+    /// The script may have set up the collector of garbage.
+    tuned: Cell<bool>,
     /// A function of Lua's is below on the stack, also while `calls` is in use.
     running: Cell<bool>,
     answers: call::Answers,
@@ -173,6 +180,7 @@ impl Engine {
         let lua = sandbox::interpreter()?;
         let sandbox = Sandbox::new(&lua)?;
         let state = Rc::<State>::default();
+        watch::set_state(&lua, &state)?;
         for (name, library) in [
             ("bit", libs::bit::library(&lua)?),
             ("cjson", libs::cjson::library(&lua)?),
@@ -185,7 +193,6 @@ impl Engine {
         let load_api = library::load_api(&lua, &sandbox.shared.raw_get("redis")?)?;
         sandbox.close(&lua)?;
         let run_api = sandbox.shared.raw_get("redis")?;
-        look_every(&lua, &state, INSTRUCTIONS_PER_LOOK)?;
         let entry = Entry::new(&lua, &sandbox.eval_own)?;
         Ok(Self {
             lua,
@@ -293,7 +300,7 @@ impl Engine {
         reply: Option<&mut Reply>,
     ) -> (Entered, Option<Stop>) {
         let state = &self.state;
-        state.stop.set(None);
+        state.restart();
         state.resp3.set(false);
         state.answers.free_all();
         let calls = NonNull::from(calls);
@@ -305,16 +312,16 @@ impl Engine {
         let result = self.entry.enter(Job::new(function, passed, reply, &state.resp3));
         state.running.set(false);
         state.calls.set(None);
+        if state.tuned.take() {
+            self.lua.gc_restart();
+            self.lua.gc_set_pause(sandbox::PAUSE);
+            self.lua.gc_set_step_multiplier(sandbox::STEP);
+        }
         if self.lua.used_memory() > sandbox::MEMORY / 4 {
             // The next one is not to fail for what this one has left behind. An error leaves much.
             let _ = self.lua.gc_collect();
         }
-        let stop = state.stop.take();
-        if stop.is_some() {
-            // Otherwise there would be one look an instruction for ever.
-            let _ = look_every(&self.lua, state, INSTRUCTIONS_PER_LOOK);
-        }
-        (result, stop)
+        (result, state.stop.take())
     }
 
     /// Adds what this interpreter has allocated to what all have.
@@ -328,31 +335,7 @@ impl Engine {
     }
 }
 
-/// Looks every so many instructions whether the script is to be stopped.
-fn look_every(lua: &Lua, state: &Rc<State>, instructions: u32) -> mlua::Result<()> {
-    let state = Rc::clone(state);
-    lua.set_global_hook(HookTriggers::new().every_nth_instruction(instructions), move |lua, _| {
-        if state.stop.get().is_none()
-            && let Some(Err(stop)) = state.with(|calls| calls.look())
-        {
-            state.stop.set(Some(stop));
-        }
-        if state.stop.get().is_none() {
-            return Ok(VmState::Continue);
-        }
-        // The script may catch the error: it gets the next one at once.
-        if instructions > 1 {
-            look_every(lua, &state, 1)?;
-        }
-        Err(stopped())
-    })
-}
-
 /// The field of an error table that says that the error is counted.
 const COUNTED: &str = "ignore_error_stats_update";
 
 const KILLED: &str = "ERR Script killed by user with SCRIPT KILL...";
-
-fn stopped() -> mlua::Error {
-    mlua::Error::runtime("stopped")
-}

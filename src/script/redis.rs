@@ -13,6 +13,9 @@ use super::{State, number};
 const VERSION: (u32, u32, u32) = (7, 4, 1);
 
 const LEVELS: [(&str, u8); 4] = [("LOG_DEBUG", 0), ("LOG_VERBOSE", 1), ("LOG_NOTICE", 2), ("LOG_WARNING", 3)];
+/// Bits of who is told of changes.
+const AOF: i64 = 1;
+const REPLICA: i64 = 2;
 const TARGETS: [(&str, u8); 5] =
     [("REPL_NONE", 0), ("REPL_AOF", 1), ("REPL_SLAVE", 2), ("REPL_REPLICA", 2), ("REPL_ALL", 3)];
 
@@ -118,6 +121,9 @@ fn sha1hex(_: &State, lua: &Lua, args: MultiValue) -> Answer {
     one(lua, sha1_hex(&text))
 }
 
+/// Bytes of a text that `redis.log` looks at.
+const LONGEST_LINE: usize = 1024;
+
 fn log(state: &State, lua: &Lua, args: MultiValue) -> Answer {
     if args.len() < 2 {
         return Err(plain(lua, "ERR redis.log() requires two arguments or more."));
@@ -129,10 +135,16 @@ fn log(state: &State, lua: &Lua, args: MultiValue) -> Answer {
     };
     let level = u8::try_from(level).ok().filter(|level| *level <= 3);
     let Some(level) = level else { return Err(plain(lua, "ERR Invalid log level.")) };
-    let mut texts = Vec::new();
+    let (mut texts, mut len) = (Vec::new(), 0);
     for value in args.iter().skip(1) {
+        // Redis cuts a line after 1 KiB.
+        if len > LONGEST_LINE {
+            break;
+        }
         if let Some(text) = lua.coerce_string(value.clone())? {
-            texts.push(text.to_string_lossy());
+            let text = text.as_bytes();
+            len += text.len();
+            texts.push(String::from_utf8_lossy(&text[..text.len().min(LONGEST_LINE)]).into_owned());
         }
     }
     state.with(|calls| calls.log(level, &texts.join(" ")));
@@ -166,7 +178,6 @@ fn set_repl(state: &State, lua: &Lua, args: MultiValue) -> Answer {
         let text = "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.";
         return Err(plain(lua, text));
     };
-    // Files and replicas are told by one log: what only one of them is to see, both do.
-    state.with(|calls| calls.set_propagated(targets != 0));
+    state.with(|calls| calls.set_propagated(targets & AOF != 0, targets & REPLICA != 0));
     Ok(MultiValue::new())
 }

@@ -37,6 +37,10 @@ const GLOBALS: &[&str] = &[
 /// What an interpreter may allocate, in bytes.
 pub const MEMORY: usize = 1 << 30;
 
+/// How Lua sets up the collector of garbage by itself.
+pub const PAUSE: std::ffi::c_int = 200;
+pub const STEP: std::ffi::c_int = 200;
+
 pub const READ_ONLY: &str = "Attempt to modify a readonly table";
 
 /// The environments of scripts in one interpreter.
@@ -68,7 +72,7 @@ impl Sandbox {
         for name in GLOBALS {
             shared.raw_set(*name, all.raw_get::<Value>(*name)?)?;
         }
-        super::patterns::guard(lua, &shared.raw_get("string")?)?;
+        super::patterns::replace(lua, &shared.raw_get("string")?)?;
         super::basics::guard(lua, &shared)?;
         let os: Table = all.raw_get("os")?;
         let clock = lua.create_table()?;
@@ -88,10 +92,7 @@ impl Sandbox {
         let (eval, eval_own) = globals(lua, &shared)?;
         let (functions, functions_own) = globals(lua, &shared)?;
         lua.set_globals(eval.clone())?;
-        let env = eval.clone();
-        shared.raw_set("loadstring", raise::function(lua, move |lua, args| load_text(lua, &env, &args))?)?;
-        let env = eval.clone();
-        shared.raw_set("load", raise::function(lua, move |lua, args| load_pieces(lua, &env, &args))?)?;
+        super::load::replace(lua, &shared)?;
         let missing = raise::function(lua, missing_global)?;
         let of_shared = lua.create_table()?;
         of_shared.raw_set("__index", missing)?;
@@ -163,44 +164,4 @@ pub fn guard(lua: &Lua, table: &Table, more: Option<&Table>) -> mlua::Result<Tab
 pub fn missing_global(_: &Lua, args: MultiValue) -> Answer {
     let name = args.get(1).and_then(|name| name.to_string().ok()).unwrap_or_default();
     Err(Raise::Here(format!("Script attempted to access nonexistent global variable '{name}'")))
-}
-
-/// `loadstring`: source only, because compiled code can do anything.
-fn load_text(lua: &Lua, env: &Table, args: &MultiValue) -> Answer {
-    let Some(Value::String(code)) = args.front() else {
-        let got = args.front().map_or("no value", Value::type_name);
-        return Err(raise::bad_argument(1, "loadstring", &format!("string expected, got {got}")));
-    };
-    compile(lua, env, &code.as_bytes(), args.get(1))
-}
-
-fn load_pieces(lua: &Lua, env: &Table, args: &MultiValue) -> Answer {
-    let Some(Value::Function(next)) = args.front() else {
-        let got = args.front().map_or("no value", Value::type_name);
-        return Err(raise::bad_argument(1, "load", &format!("function expected, got {got}")));
-    };
-    let mut code = Vec::new();
-    while let Value::String(piece) = next.call::<Value>(())? {
-        if piece.as_bytes().is_empty() {
-            break;
-        }
-        code.extend_from_slice(&piece.as_bytes());
-    }
-    compile(lua, env, &code, args.get(1))
-}
-
-fn compile(lua: &Lua, env: &Table, code: &[u8], name: Option<&Value>) -> Answer {
-    let name = match name {
-        Some(Value::String(name)) => name.to_string_lossy(),
-        _ => String::from_utf8_lossy(code).into_owned(),
-    };
-    let name = name.replace('\0', " ");
-    let chunk = lua.load(code).set_name(name).set_mode(mlua::ChunkMode::Text).set_environment(env.clone());
-    match chunk.into_function() {
-        Ok(function) => one(lua, function),
-        Err(mlua::Error::SyntaxError { message, .. }) => {
-            Ok(MultiValue::from_iter([Value::Nil, Value::String(lua.create_string(message)?)]))
-        }
-        Err(e) => Err(e.into()),
-    }
 }

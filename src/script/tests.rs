@@ -88,14 +88,14 @@ impl Calls for Same<'_> {
 
     fn log(&mut self, _level: u8, _text: &str) {}
 
-    fn set_propagated(&mut self, _on: bool) {}
+    fn set_propagated(&mut self, _: bool, _: bool) {}
 
     fn allows(&mut self, _args: &[&[u8]]) -> Option<bool> {
         None
     }
 
-    fn look(&mut self) -> Result<(), Stop> {
-        Ok(())
+    fn look(&mut self) -> Result<u64, Stop> {
+        Ok(0)
     }
 }
 

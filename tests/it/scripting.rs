@@ -8,6 +8,9 @@ use crate::common::client::Client;
 use crate::common::server::{Launch, Server, subject_is_real};
 use crate::common::{SOON, wait_for};
 
+#[path = "../../fuzz/src/sandbox.rs"]
+mod sandbox;
+
 fn node(workers: &str) -> Server {
     if subject_is_real() {
         Server::subject()
@@ -281,7 +284,7 @@ fn no_script_ends_the_process() {
         let deep = "string.rep('a', 200000)";
         fails(&format!("return string.find({deep}, string.rep('a?', 200000) .. 'b')"), "pattern too complex");
         fails(&format!("return {deep}:match(string.rep('a-', 200000) .. 'b')"), "pattern too complex");
-        fails(&format!("return string.gsub({deep}, string.rep('(a)', 200000), '')"), "pattern too complex");
+        fails(&format!("return string.gsub({deep}, string.rep('(a)', 200000), '')"), "too many captures");
         fails(
             &format!("for w in string.gmatch({deep}, string.rep('a*', 200000)) do end"),
             "pattern too complex",
@@ -660,4 +663,259 @@ fn a_replica_with_a_hanging_script_keeps_its_place() {
     p.expect("WAIT 1 10000", ":1");
     r.expect("GET held", "\"2\"");
     assert_eq!(p.info("sync_full"), "1");
+}
+
+/// What functions of the interpreter do by themselves, without an instruction of Lua's between, is stopped, too.
+#[test]
+fn a_script_is_stopped_in_the_middle_of_a_function() {
+    // A real Redis hangs for ever, or ends.
+    if subject_is_real() {
+        return;
+    }
+    let server = node("1");
+    server.connect().ok("CONFIG SET busy-reply-threshold 20");
+    let mut hanging = server.connect();
+    for code in [
+        "return string.find(('a'):rep(40), ('a*'):rep(20) .. 'b')",
+        "return ('a'):rep(40):match(('(a*)'):rep(20) .. 'b')",
+        "for word in ('a'):rep(40):gmatch(('a-'):rep(20) .. 'b') do end",
+        "return ('a'):rep(40):gsub(('a?'):rep(40) .. ('a*'):rep(20) .. 'b', '')",
+        "while true do pcall(string.find, ('a'):rep(40), ('a*'):rep(20) .. 'b') end",
+        "while true do table.insert({}, -2147483648, 1) end",
+        "return load(function() return ' ' end)",
+        "local t = {} for i = 1, 100 do t = {t, t} end return t",
+        "local t = {} for i = 1, 100 do t = {t, t} end return cjson.encode(t)",
+        "local t = {} for i = 1, 15 do local of = {} for at = 1, 30 do of[at] = t end t = of end return cmsgpack.pack(t)",
+        "local t = {} for i = 1, 2000000 do t[i] = i end while true do table.foreachi(t, rawlen or type) end",
+        "local t = {} for i = 1, 1000000 do t[i] = i % 7 end while true do table.sort(t) table.sort(t, rawequal) end",
+    ] {
+        hanging.send(&["EVAL", code, "0"]);
+        answered(&server, "SCRIPT KILL", "+OK");
+        let killed = hanging.read().to_string();
+        assert!(killed.starts_with("-ERR Script killed by user with SCRIPT KILL..."), "{code}: {killed}");
+        hanging.expect("PING", "+PONG");
+    }
+    hanging.expect(
+        "EVAL \"return {('ab'):rep(3), #('x'):rep(5000), ('hello'):find('l+')}\" 0",
+        r#"["ababab", :5000, :3, :4]"#,
+    );
+}
+
+/// What could fill the memory of the process, beside that of the interpreter, ends in an error.
+#[test]
+fn a_text_that_grows_without_end_is_an_error() {
+    if subject_is_real() {
+        return;
+    }
+    let server = node("1");
+    let mut client = server.connect();
+    client.set_read_timeout(6 * SOON);
+    let many = "local s, t = ('x'):rep(10000000), {} for i = 1, 200 do t[i] = s end ";
+    for (code, why) in [
+        ("return cjson.encode(t)", "not enough memory"),
+        ("return cmsgpack.pack(t)", "not enough memory"),
+        ("return struct.pack(('s'):rep(200), unpack(t))", "not enough memory"),
+        ("return t", "not enough memory"),
+        ("return cmsgpack.unpack(('\\1'):rep(1000000))", "stack overflow (too many return values at once"),
+        ("return struct.unpack(('b'):rep(1000000), s)", "stack overflow (too many results)"),
+        ("return s:rep(1000000)", "not enough memory"),
+    ] {
+        let told = client.cmd(&["EVAL", &format!("{many}{code}"), "0"]).to_string();
+        assert!(told.starts_with('-') && told.contains(why), "{code}: {:.200}", told);
+        client.expect("PING", "+PONG");
+    }
+}
+
+/// WATCH is answered beside a script that hangs; its key counts as changed, because nobody sees what becomes of it.
+#[test]
+fn a_key_is_watched_beside_a_script_that_hangs() {
+    let server = node("1");
+    server.connect().ok("CONFIG SET busy-reply-threshold 20");
+    let (mut hanging, mut client, mut other) = (server.connect(), server.connect(), server.connect());
+    client.ok("SET k 1");
+    other.ok("WATCH free");
+    hanging.send(&crate::common::client::words(ENDLESS));
+    answered(
+        &server,
+        "GET k",
+        "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+    );
+    client.ok("WATCH k other");
+    client.expect("WATCH", "-ERR wrong number of arguments for 'watch' command");
+    other.ok("UNWATCH");
+    client.ok("SCRIPT KILL");
+    assert!(hanging.read().to_string().starts_with("-ERR Script killed by user"));
+    client.ok("MULTI");
+    client.expect("GET k", "+QUEUED");
+    client.expect("EXEC", if subject_is_real() { "[\"1\"]" } else { "nil-array" });
+    client.ok("WATCH k");
+    client.ok("MULTI");
+    client.expect("GET k", "+QUEUED");
+    client.expect("EXEC", "[\"1\"]");
+}
+
+/// Keys that SETs in the increments of a server's AOF name, in their order.
+fn keys_of_increments(server: &Server) -> Vec<String> {
+    let folder = server.dir().join("appendonlydir");
+    let files = std::fs::read_dir(folder).expect("a folder of increments");
+    let mut names: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    names.retain(|name| name.to_string_lossy().contains(".incr."));
+    names.sort();
+    let bytes: Vec<u8> = names.iter().flat_map(|name| std::fs::read(name).expect("an increment")).collect();
+    let (mut at, mut keys) = (0, Vec::new());
+    // A command is an array of bulks, as a reply is.
+    while let Some((command, len)) = crate::common::client::decode(&bytes[at..]) {
+        at += len;
+        if command.items()[0].text().eq_ignore_ascii_case("set") {
+            keys.push(command.items()[1].text());
+        }
+    }
+    assert_eq!(at, bytes.len());
+    keys
+}
+
+/// Each target of `redis.set_repl`, alone and mixed in one script: what a file and a replica get of it, which is of
+/// Redis 7.0.15. Both servers are asked.
+#[test]
+fn set_repl_tells_files_and_replicas_apart() {
+    let code = "redis.call('SET', 'all:1:' .. ARGV[1], 1)
+        redis.set_repl(redis.REPL_AOF) redis.call('SET', 'aof:' .. ARGV[1], 1)
+        redis.set_repl(redis.REPL_REPLICA) redis.call('SET', 'replica:' .. ARGV[1], 1)
+        redis.set_repl(redis.REPL_NONE) redis.call('SET', 'none:' .. ARGV[1], 1)
+        redis.set_repl(redis.REPL_ALL) redis.call('SET', 'all:2:' .. ARGV[1], 1)";
+    let settings =
+        ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--repl-diskless-sync-delay", "0"];
+    for launch in [Launch::subject(), Launch::real()] {
+        let primary = launch.args(&settings).start();
+        // One of the other kind reads the stream, and one of ours what that passes on.
+        let (replica, second) = (Launch::real().args(&["--save", ""]).start(), Launch::subject().start());
+        let (mut p, mut r, mut s) = (primary.connect(), replica.connect(), second.connect());
+        r.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+        s.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+        for client in [&mut r, &mut s] {
+            wait_for("the link", SOON, || client.info("master_link_status") == "up");
+        }
+        let mut expected = Vec::new();
+        for (at, target) in ["NONE", "AOF", "REPLICA", "ALL"].into_iter().enumerate() {
+            // A database of its own, so that each reader must be told of it.
+            p.ok(&format!("SELECT {}", at % 2));
+            let one = format!("redis.set_repl(redis.REPL_{target}) redis.call('SET', 'alone:{target}', 1)");
+            p.cmd(&["EVAL", &one, "0"]);
+            p.ok(&format!("SET after:{target} 1"));
+            p.cmd(&["EVAL", code, "0", target]);
+            p.ok(&format!("SET last:{target} 1"));
+            if matches!(target, "AOF" | "ALL") {
+                expected.push(format!("alone:{target}"));
+            }
+            expected.push(format!("after:{target}"));
+            expected.extend(["all:1", "aof", "all:2", "last"].map(|key| format!("{key}:{target}")));
+        }
+        p.expect("WAIT 2 20000", ":2");
+        wait_for("the file", SOON, || keys_of_increments(&primary) == expected);
+        let replicated: Vec<String> = expected
+            .iter()
+            .filter(|key| !key.starts_with("aof:") && *key != "alone:AOF")
+            .cloned()
+            .chain(["NONE", "AOF", "REPLICA", "ALL"].map(|target| format!("replica:{target}")))
+            .chain(["alone:REPLICA".to_owned()])
+            .collect();
+        for client in [&mut r, &mut s] {
+            let mut found = Vec::new();
+            for db in 0..2 {
+                client.ok(&format!("SELECT {db}"));
+                found.extend(client.run("KEYS *").items().iter().map(|key| key.text()));
+            }
+            let mut wanted = replicated.clone();
+            found.sort();
+            wanted.sort();
+            assert_eq!(found, wanted);
+        }
+    }
+}
+
+/// Texts reach the log at their levels, and what cannot be a level is refused.
+#[test]
+fn redis_log_writes_to_the_log() {
+    let server = Launch::subject().args(&["--loglevel", "notice"]).start();
+    let mut client = server.connect();
+    client.cmd(&[
+        "EVAL",
+        "redis.log(redis.LOG_DEBUG, 'a debug') redis.log(redis.LOG_WARNING, 'a warning', 7)",
+        "0",
+    ]);
+    client.cmd(&["EVAL", "redis.log(redis.LOG_NOTICE, ('n'):rep(200))", "0"]);
+    wait_for("the line", SOON, || server.log().contains(&"n".repeat(200)));
+    assert!(server.log().contains("a warning 7") && !server.log().contains("a debug"));
+}
+
+/// Figures about scripts in INFO follow what there is.
+#[test]
+fn info_counts_scripts_functions_and_their_memory() {
+    let server = node("1");
+    let mut client = server.connect();
+    for field in ["number_of_functions", "number_of_libraries", "number_of_cached_scripts"] {
+        assert_eq!(client.info(field), "0", "{field}");
+    }
+    let library = |name: &str| {
+        let pad = "-".repeat(100_000);
+        format!(
+            "#!lua name={name}\n redis.register_function('{name}1', function() end) redis.register_function('{name}2', function() end) --{pad}"
+        )
+    };
+    let (before, of_scripts) =
+        (client.info_int("used_memory_functions"), client.info_int("used_memory_scripts"));
+    for name in ["one", "two"] {
+        client.cmd(&["FUNCTION", "LOAD", &library(name)]);
+    }
+    assert_eq!(client.info("number_of_functions"), "4");
+    assert_eq!(client.info("number_of_libraries"), "2");
+    assert!(client.info_int("used_memory_functions") >= before + 200_000);
+    client.cmd(&["FUNCTION", "DELETE", "one"]);
+    assert_eq!(client.info("number_of_functions"), "2");
+    client.cmd(&["EVAL", &format!("return 1 --{}", "-".repeat(300_000)), "0"]);
+    assert_eq!(client.info("number_of_cached_scripts"), "1");
+    assert!(client.info_int("used_memory_scripts") >= of_scripts + 300_000);
+    let code = "local t = {} for i = 1, 50 do t[i] = ('x'):rep(100000) .. i end return #t";
+    let before = client.info_int("used_memory_vm_eval");
+    client.expect(&format!("EVAL \"{code}\" 0"), ":50");
+    let after = client.info_int("used_memory_vm_eval");
+    assert!(after > before, "{before} {after}");
+    assert!(client.info_int("used_memory_vm_total") >= after);
+    client.cmd(&["FUNCTION", "FLUSH"]);
+    client.cmd(&["SCRIPT", "FLUSH"]);
+    for field in ["number_of_functions", "number_of_libraries", "number_of_cached_scripts"] {
+        assert_eq!(client.info(field), "0", "{field}");
+    }
+}
+
+/// Random programs over all that scripts can reach: the node answers behind each, and the next script finds what the
+/// first one found.
+#[test]
+fn random_scripts_leave_the_node_and_the_sandbox_as_they_were() {
+    if subject_is_real() {
+        return;
+    }
+    let count = std::env::var("KEYSTEAD_FUZZ").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
+    let server = node("1");
+    let (mut client, mut other) = (server.connect(), server.connect());
+    other.ok("CONFIG SET busy-reply-threshold 5");
+    client.set_read_timeout(Duration::from_millis(20));
+    let clean = other.cmd(&["EVAL", sandbox::PROBE, "0"]).text();
+    assert!(clean.contains("environment=true"), "{clean}");
+    let mut rng = keystead::base::rng::Rng::new(7);
+    for _ in 0..count {
+        let bytes: Vec<u8> = (0..rng.below(200)).map(|_| rng.next_u64() as u8).collect();
+        let code = sandbox::Program::of(&bytes, true);
+        // It writes nothing, so that it can be killed.
+        client.send(&["EVAL_RO", &code, "1", "key", "1"]);
+        let begun = std::time::Instant::now();
+        while let Err(error) = client.try_read() {
+            assert!(begun.elapsed() < 3 * SOON, "{error}: {code}");
+            other.run("SCRIPT KILL");
+        }
+        other.expect("PING", "+PONG");
+        let now = other.cmd(&["EVAL", sandbox::PROBE, "0"]).text();
+        assert!(now == clean, "{code}\n{clean}\n{now}");
+    }
+    assert!(server.resident() < 3 << 30, "{}", server.resident());
 }

@@ -16,14 +16,38 @@ pub struct Notice {
     pub key: Box<[u8]>,
 }
 
+/// For whom records are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Audience {
+    /// Links to replicas.
+    pub links: bool,
+    /// Files.
+    pub files: bool,
+}
+
+impl Audience {
+    /// Nearly always.
+    pub const ALL: Self = Self { links: true, files: true };
+}
+
+impl Default for Audience {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
 /// What running a command brought about besides its reply. Reused from command to command.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Whether somebody reads the log.
     pub log_wanted: bool,
-    /// RESP records for the log, and the database of each run of them.
+    /// For whom the records are that come next.
+    pub audience: Audience,
+    /// RESP records for the log; of each run of them the database, the end, and for whom it is.
     records: Vec<u8>,
-    runs: Vec<(DbIndex, usize)>,
+    runs: Vec<(DbIndex, usize, Audience)>,
+    /// Some are not for all.
+    split: bool,
     slots: Slots,
     /// Records since the last append.
     count: usize,
@@ -84,9 +108,11 @@ impl Effects {
     }
 
     fn close_run(&mut self, db: DbIndex) {
+        let audience = self.audience;
+        self.split |= audience != Audience::ALL;
         match self.runs.last_mut() {
-            Some((last, end)) if *last == db => *end = self.records.len(),
-            _ => self.runs.push((db, self.records.len())),
+            Some((last, end, of)) if *last == db && *of == audience => *end = self.records.len(),
+            _ => self.runs.push((db, self.records.len(), audience)),
         }
     }
 
@@ -113,22 +139,31 @@ impl Effects {
     /// Appends what is recorded to the log as one unit, and forgets it: the one door to the log for what this
     /// node's own writers change. `together`: several records stand between MULTI and EXEC.
     pub fn append_to(&mut self, log: &Log, together: bool) -> u64 {
-        let (slot, mut from) = (self.take_slot(), 0);
-        let runs: smallvec::SmallVec<[(DbIndex, &[u8]); 4]> = self
-            .runs
-            .iter()
-            .map(|&(db, end)| (db, &self.records[std::mem::replace(&mut from, end)..end]))
-            .collect();
-        let end = log.append_unit(&runs, together && self.count > 1, slot);
-        drop(runs);
+        let (slot, wrapped) = (self.take_slot(), together && self.count > 1);
+        let end = if self.split {
+            let (links, files) = (self.runs_for(|to| to.links), self.runs_for(|to| to.files));
+            log.append_split_unit(&links, &files, wrapped, slot)
+        } else {
+            log.append_unit(&self.runs_for(|_| true), wrapped, slot)
+        };
         self.discard_records();
         end
+    }
+
+    /// The runs that are for some, each with its database.
+    fn runs_for(&self, is_for: impl Fn(Audience) -> bool) -> smallvec::SmallVec<[(DbIndex, &[u8]); 4]> {
+        let mut from = 0;
+        let runs = self.runs.iter().filter_map(|&(db, end, audience)| {
+            let records = &self.records[std::mem::replace(&mut from, end)..end];
+            is_for(audience).then_some((db, records))
+        });
+        runs.collect()
     }
 
     /// Forgets what was recorded for the log: no unit comes of it.
     pub fn discard_records(&mut self) {
         self.records.clear();
         self.runs.clear();
-        (self.count, self.slots) = (0, Slots::None);
+        (self.count, self.slots, self.split) = (0, Slots::None, false);
     }
 }

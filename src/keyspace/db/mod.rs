@@ -31,7 +31,7 @@ mod swap;
 mod walk;
 mod watchers;
 
-pub use effects::{Effects, Notice};
+pub use effects::{Audience, Effects, Notice};
 
 /// What happens to a key whose time has come when a command meets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,10 +4,13 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::unit::{UnitInfo, Units};
+use super::unit::{UnitInfo, UnitKind, Units};
 
 /// Appends gather in blocks of this size before a new one is taken.
 pub(super) const BLOCK: usize = 64 * 1024;
+
+/// What links get in the place of a unit that is for files alone: each unit has bytes in the stream.
+pub(super) const FILLER: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// A run of whole units.
 #[derive(Debug)]
@@ -26,6 +29,15 @@ pub(super) struct History {
     /// What was appended since the last read, not yet shared with readers.
     tail: BytesMut,
     tail_units: Units,
+}
+
+/// What a reader wants of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    Nothing,
+    Whole,
+    /// What files hold in its place.
+    OfFiles,
 }
 
 /// What a reader took.
@@ -56,6 +68,12 @@ impl History {
     pub(super) fn end_unit(&mut self, info: UnitInfo, len: usize) {
         self.tail_units.push(info, len as u64);
         self.end += len as u64;
+    }
+
+    /// As [`History::end_unit`], for one in whose place files hold `for_files`.
+    pub(super) fn end_split_unit(&mut self, slot: Option<u16>, len: usize, for_files: Bytes) {
+        self.tail_units.push_for_files(for_files);
+        self.end_unit(UnitInfo::split(slot), len);
     }
 
     /// Turns the tail into a block; what is left of its allocation goes on as the tail.
@@ -117,14 +135,14 @@ impl History {
         Some(taken)
     }
 
-    /// The units from `offset` on, where one begins, for which `wanted` is true; it looks at about `max` bytes, and
+    /// The units from `offset` on, where one begins, of which `share` says that they are wanted; it looks at about `max` bytes, and
     /// not beyond `until`, where one ends. Neighbours come as one piece. `None` when `offset` is not kept.
     pub(super) fn read_units(
         &mut self,
         offset: u64,
         max: usize,
         until: u64,
-        wanted: impl Fn(UnitInfo) -> bool,
+        share: impl Fn(UnitInfo) -> Share,
     ) -> Option<Taken> {
         if !self.covers(offset) {
             return None;
@@ -133,14 +151,29 @@ impl History {
         let mut taken = Taken { pieces: Vec::new(), end: offset };
         'blocks: for (mut at, block) in self.blocks_from(offset) {
             let (mut from, mut run) = (0, 0..0);
+            let mut for_files = block.units.for_files().iter();
             for (len, info) in block.units.iter() {
                 let to = from + len as usize;
+                let for_file = if info.kind == UnitKind::Split { for_files.next() } else { None };
                 if at >= offset {
                     if taken.end - offset >= max as u64 || taken.end >= until {
                         push_run(&mut taken.pieces, &block.bytes, run);
                         break 'blocks;
                     }
-                    if wanted(info) {
+                    // A slot's next owner is told of all that changed.
+                    let share = match share(info) {
+                        Share::Whole if for_file.is_some() && &block.bytes[from..to] == FILLER => {
+                            Share::OfFiles
+                        }
+                        share => share,
+                    };
+                    if let (Share::OfFiles, Some(bytes)) = (share, for_file) {
+                        push_run(&mut taken.pieces, &block.bytes, std::mem::replace(&mut run, to..to));
+                        if !bytes.is_empty() {
+                            taken.pieces.push(bytes.clone());
+                        }
+                    }
+                    if share == Share::Whole {
                         if run.end != from || run.is_empty() {
                             push_run(
                                 &mut taken.pieces,

@@ -17,6 +17,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bytes::BytesMut;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::resp::write_command;
@@ -25,7 +26,7 @@ mod history;
 mod reader;
 mod unit;
 
-use history::History;
+use history::{FILLER, History};
 use reader::Readers;
 
 pub use history::Taken;
@@ -176,27 +177,38 @@ impl Log {
             // The log changed hands between the look at `wanted` and the lock.
             return inner.history.end;
         }
-        let (mut selects, mut len, mut db) = (smallvec::SmallVec::<[_; 4]>::new(), 0, inner.db);
-        for (index, records) in runs {
-            let select = (db != Some(*index)).then(|| select(*index));
-            len += select.as_ref().map_or(0, smallvec::SmallVec::len) + records.len();
-            db = Some(*index);
-            selects.push(select);
+        let parts = Parts::new(runs, wrapped, inner.db);
+        parts.write(inner.history.begin_unit(parts.len));
+        inner.db = parts.db;
+        self.end_unit(inner, UnitInfo::data(slot), parts.len)
+    }
+
+    /// As [`Log::append_unit`], for records of which links to replicas get these, and files those.
+    pub(in crate::keyspace) fn append_split_unit(
+        &self,
+        for_links: &[(u16, &[u8])],
+        for_files: &[(u16, &[u8])],
+        wrapped: bool,
+        slot: Option<u16>,
+    ) -> u64 {
+        let mut inner = self.inner.lock();
+        if !self.is_wanted() {
+            return inner.history.end;
         }
-        len += if wrapped { MULTI.len() + EXEC.len() } else { 0 };
+        // Neither knows what the other has selected.
+        let (links, files) = (Parts::new(for_links, wrapped, None), Parts::new(for_files, wrapped, None));
+        inner.db = None;
+        let mut bytes = BytesMut::with_capacity(files.len);
+        files.write(&mut bytes);
+        let len = if links.len > 0 { links.len } else { FILLER.len() };
         let out = inner.history.begin_unit(len);
-        if wrapped {
-            out.extend_from_slice(MULTI);
+        if links.len > 0 {
+            links.write(out);
+        } else {
+            out.extend_from_slice(FILLER);
         }
-        for ((_, records), select) in runs.iter().zip(&selects) {
-            out.extend_from_slice(select.as_deref().unwrap_or_default());
-            out.extend_from_slice(records);
-        }
-        if wrapped {
-            out.extend_from_slice(EXEC);
-        }
-        inner.db = db;
-        self.end_unit(inner, UnitInfo::data(slot), len)
+        inner.history.end_split_unit(slot, len, bytes.freeze());
+        self.end_of(inner)
     }
 
     /// Appends a unit for links to replicas alone. Nothing while another node is followed: its own come.
@@ -212,6 +224,12 @@ impl Log {
     #[inline]
     fn end_unit(&self, mut inner: MutexGuard<'_, Inner>, info: UnitInfo, len: usize) -> u64 {
         inner.history.end_unit(info, len);
+        self.end_of(inner)
+    }
+
+    /// A unit is complete.
+    #[inline]
+    fn end_of(&self, mut inner: MutexGuard<'_, Inner>) -> u64 {
         self.trim(&mut inner);
         let end = inner.history.end;
         self.end.store(end, Ordering::Release);
@@ -280,6 +298,46 @@ impl Log {
         let floor = inner.history.end.saturating_sub(keep);
         if inner.history.may_trim(floor) {
             inner.history.trim(floor.min(self.readers.needed_from()));
+        }
+    }
+}
+
+/// The bytes of a unit that changes data.
+struct Parts<'a> {
+    runs: &'a [(u16, &'a [u8])],
+    /// In front of each run, if the database changes there.
+    selects: smallvec::SmallVec<[Option<smallvec::SmallVec<[u8; 32]>>; 4]>,
+    wrapped: bool,
+    /// Bytes of all.
+    len: usize,
+    /// The database that is selected behind it.
+    db: Option<u16>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(runs: &'a [(u16, &'a [u8])], wrapped: bool, mut db: Option<u16>) -> Self {
+        let (mut selects, mut len) = (smallvec::SmallVec::<[_; 4]>::new(), 0);
+        for (index, records) in runs {
+            let select = (db != Some(*index)).then(|| select(*index));
+            len += select.as_ref().map_or(0, smallvec::SmallVec::len) + records.len();
+            db = Some(*index);
+            selects.push(select);
+        }
+        let wrapped = wrapped && len > 0;
+        len += if wrapped { MULTI.len() + EXEC.len() } else { 0 };
+        Self { runs, selects, wrapped, len, db }
+    }
+
+    fn write(&self, out: &mut BytesMut) {
+        if self.wrapped {
+            out.extend_from_slice(MULTI);
+        }
+        for ((_, records), select) in self.runs.iter().zip(&self.selects) {
+            out.extend_from_slice(select.as_deref().unwrap_or_default());
+            out.extend_from_slice(records);
+        }
+        if self.wrapped {
+            out.extend_from_slice(EXEC);
         }
     }
 }

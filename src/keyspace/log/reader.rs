@@ -8,7 +8,7 @@ use std::task::Waker;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::history::Taken;
+use super::history::{Share, Taken};
 use super::{Log, UnitInfo, UnitKind};
 
 /// What a reader takes of the log.
@@ -16,19 +16,20 @@ use super::{Log, UnitInfo, UnitKind};
 pub enum Takes {
     /// Every byte: a replica.
     Everything,
-    /// Whole units that change data: a file.
+    /// Whole units that change data, as files hold them: a file.
     Data,
     /// Whole units that change data of this slot, or of none or several: whoever receives the slot.
     Slot(u16),
 }
 
 impl Takes {
-    fn wants(self, unit: UnitInfo) -> bool {
-        unit.kind == UnitKind::Data
-            && match self {
-                Self::Everything | Self::Data => true,
-                Self::Slot(slot) => unit.slot.is_none_or(|own| own == slot),
-            }
+    fn share_of(self, unit: UnitInfo) -> Share {
+        match (unit.kind, self) {
+            (UnitKind::LinkOnly, _) => Share::Nothing,
+            (UnitKind::Split, Self::Data) => Share::OfFiles,
+            (_, Self::Slot(slot)) if unit.slot.is_some_and(|own| own != slot) => Share::Nothing,
+            _ => Share::Whole,
+        }
     }
 }
 
@@ -220,7 +221,7 @@ impl Reader {
         let taken = match takes {
             Takes::Everything => history.read(position, max),
             Takes::Data | Takes::Slot(_) => {
-                history.read_units(position, max, until, |unit| takes.wants(unit))
+                history.read_units(position, max, until, |unit| takes.share_of(unit))
             }
         };
         taken.ok_or(Gone::Lost)
@@ -319,6 +320,31 @@ mod tests {
         assert_eq!(text(&file), format!("{select}<a><b><c><all>"));
         assert_eq!(text(&slot), format!("{select}<a><c><all>"));
         assert_eq!((file.position(), text(&file)), (log.end(), String::new()));
+    }
+
+    #[test]
+    fn files_hold_something_else_in_the_place_of_a_split_unit() {
+        let log = log();
+        let readers = [Takes::Everything, Takes::Data, Takes::Slot(1), Takes::Slot(2)]
+            .map(|takes| log.register(takes, log.end(), Waker::noop().clone()));
+        unit(&log, 1, "before,");
+        log.append_split_unit(&[(0, &b"link,"[..])], &[(0, &b"file,"[..])], false, Some(1));
+        log.append_split_unit(&[], &[(0, &b"file alone,"[..])], true, Some(1));
+        log.append_split_unit(&[(0, &b"link alone,"[..])], &[], true, Some(1));
+        unit(&log, 2, "after,");
+        let select = "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n";
+        let [multi, exec] = ["*1\r\n$5\r\nMULTI\r\n", "*1\r\n$4\r\nEXEC\r\n"];
+        let ping = "*1\r\n$4\r\nPING\r\n";
+        let links = format!("{select}before,{select}link,{ping}{multi}{select}link alone,{exec}");
+        let told = readers.each_ref().map(text);
+        let moved = links.replace(ping, &format!("{multi}{select}file alone,{exec}"));
+        assert_eq!(told[0], format!("{links}{select}after,"));
+        assert_eq!(
+            told[1],
+            format!("{select}before,{select}file,{multi}{select}file alone,{exec}{select}after,")
+        );
+        assert_eq!(told[2], moved);
+        assert_eq!(told[3], format!("{select}after,"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use mlua::{Lua, MultiValue, Table, Value};
 use super::{define, number, text};
 use crate::script::number::format_g;
 use crate::script::raise::{Answer, Raise, bad_argument, one};
+use crate::script::watch::Toil;
 
 /// What scripts can set.
 #[derive(Clone, Debug)]
@@ -35,6 +36,9 @@ enum Invalid {
 
 /// No value is read or written that is nested deeper, whatever a script sets: both recurse.
 const MOST_DEPTH: i64 = 1500;
+
+/// Bytes of a text that are written between two looks.
+const PIECE: usize = 64 * 1024;
 
 impl Default for Config {
     fn default() -> Self {
@@ -159,7 +163,7 @@ fn encode(lua: &Lua, config: &Config, args: &MultiValue) -> Answer {
         return Err(bad_argument(1, "encode", "expected 1 argument"));
     };
     let mut out = Vec::new();
-    write(config, value, 0, &mut out)?;
+    write(config, &Toil::of(lua), value, 0, &mut out)?;
     one(lua, lua.create_string(out)?)
 }
 
@@ -167,15 +171,16 @@ fn refuse(kind: &str, why: &str) -> Raise {
     Raise::Here(format!("Cannot serialise {kind}: {why}"))
 }
 
-fn write(config: &Config, value: &Value, depth: i64, out: &mut Vec<u8>) -> Result<(), Raise> {
+fn write(config: &Config, toil: &Toil, value: &Value, depth: i64, out: &mut Vec<u8>) -> Result<(), Raise> {
+    toil.add(out, 0)?;
     match value {
-        Value::String(text) => write_text(&text.as_bytes(), out),
+        Value::String(text) => write_text(toil, &text.as_bytes(), out)?,
         Value::Number(x) => write_number(config, *x, out)?,
         Value::Integer(n) => write_number(config, *n as f64, out)?,
         Value::Boolean(yes) => out.extend_from_slice(if *yes { b"true" } else { b"false" }),
         Value::Nil => out.extend_from_slice(b"null"),
         Value::LightUserData(p) if p.0.is_null() => out.extend_from_slice(b"null"),
-        Value::Table(table) => write_table(config, table, depth + 1, out)?,
+        Value::Table(table) => write_table(config, toil, table, depth + 1, out)?,
         other => return Err(refuse(super::type_of(Some(other)), "type not supported")),
     }
     Ok(())
@@ -205,8 +210,17 @@ fn write_number(config: &Config, x: f64, out: &mut Vec<u8>) -> Result<(), Raise>
     Ok(())
 }
 
-fn write_text(text: &[u8], out: &mut Vec<u8>) {
+fn write_text(toil: &Toil, text: &[u8], out: &mut Vec<u8>) -> Result<(), Raise> {
     out.push(b'"');
+    for piece in text.chunks(PIECE) {
+        toil.add(out, piece.len())?;
+        write_piece(piece, out);
+    }
+    out.push(b'"');
+    Ok(())
+}
+
+fn write_piece(text: &[u8], out: &mut Vec<u8>) {
     for b in text {
         match b {
             b'"' => out.extend_from_slice(b"\\\""),
@@ -221,20 +235,25 @@ fn write_text(text: &[u8], out: &mut Vec<u8>) {
             _ => out.push(*b),
         }
     }
-    out.push(b'"');
 }
 
-fn write_table(config: &Config, table: &Table, depth: i64, out: &mut Vec<u8>) -> Result<(), Raise> {
+fn write_table(
+    config: &Config,
+    toil: &Toil,
+    table: &Table,
+    depth: i64,
+    out: &mut Vec<u8>,
+) -> Result<(), Raise> {
     if depth > config.encode_depth.min(MOST_DEPTH) {
         return Err(Raise::Here(format!("Cannot serialise, excessive nesting ({depth})")));
     }
-    if let Some(len) = array_len(config, table)? {
+    if let Some(len) = array_len(config, toil, table)? {
         out.push(b'[');
         for at in 1..=len {
             if at > 1 {
                 out.push(b',');
             }
-            write(config, &table.raw_get::<Value>(at)?, depth, out)?;
+            write(config, toil, &table.raw_get::<Value>(at)?, depth, out)?;
         }
         out.push(b']');
         return Ok(());
@@ -246,16 +265,16 @@ fn write_table(config: &Config, table: &Table, depth: i64, out: &mut Vec<u8>) ->
             out.push(b',');
         }
         match name {
-            Value::String(name) => write_text(&name.as_bytes(), out),
+            Value::String(name) => write_text(toil, &name.as_bytes(), out)?,
             Value::Number(_) | Value::Integer(_) => {
                 out.push(b'"');
-                write(config, &name, depth, out)?;
+                write(config, toil, &name, depth, out)?;
                 out.push(b'"');
             }
             _ => return Err(refuse("table", "table key must be a number or string")),
         }
         out.push(b':');
-        write(config, &value, depth, out)?;
+        write(config, toil, &value, depth, out)?;
     }
     out.push(b'}');
     Ok(())
@@ -263,9 +282,10 @@ fn write_table(config: &Config, table: &Table, depth: i64, out: &mut Vec<u8>) ->
 
 /// The length of a table that is an array: it has items, at whole numbers from 1 on and at no others, and
 /// most of them are there.
-fn array_len(config: &Config, table: &Table) -> Result<Option<i64>, Raise> {
+fn array_len(config: &Config, toil: &Toil, table: &Table) -> Result<Option<i64>, Raise> {
     let (mut most, mut items) = (0i64, 0i64);
     for pair in table.pairs::<Value, Value>() {
+        toil.spend(8)?;
         let at = match pair?.0 {
             Value::Integer(n) => n as f64,
             Value::Number(x) => x,
@@ -296,7 +316,7 @@ fn decode(lua: &Lua, config: &Config, args: &MultiValue) -> Answer {
     if source.len() > 1 && (source[0] == 0 || source[1] == 0) {
         return Err(Raise::Here("JSON parser does not support UTF-16 or UTF-32".into()));
     }
-    let mut parser = Parser { lua, config, input: &source, at: 0 };
+    let mut parser = Parser { lua, config, toil: Toil::of(lua), input: &source, at: 0 };
     let token = parser.next()?;
     let value = parser.value(token, 0)?;
     match parser.next()? {
@@ -350,6 +370,7 @@ fn unexpected(wanted: &str, (token, at): &Found) -> Raise {
 struct Parser<'a> {
     lua: &'a Lua,
     config: &'a Config,
+    toil: Toil,
     input: &'a [u8],
     at: usize,
 }
@@ -497,6 +518,8 @@ impl Parser<'_> {
     }
 
     fn value(&mut self, found: Found, depth: i64) -> Result<Value, Raise> {
+        // Of a token that is wrong the place is behind what was read.
+        self.toil.spend(8 + self.at.saturating_sub(found.1) / 16)?;
         Ok(match found.0 {
             Token::Text(text) => Value::String(self.lua.create_string(text)?),
             Token::Number(x) => Value::Number(x),

@@ -5,11 +5,15 @@ use mlua::{Lua, MultiValue, Table, Value};
 
 use super::{define, number, text};
 use crate::script::raise::{Answer, Raise, bad_argument, one};
+use crate::script::watch::Toil;
 
 /// Tables nested deeper are written as nil.
 const NESTING: usize = 16;
 /// No input is read that is nested deeper: reading recurses.
 const READ_DEPTH: usize = 1000;
+
+/// Whole numbers below this, and from its negative on, are written as such.
+const TWO_63: f64 = (1_u64 << 63) as f64;
 
 /// The global table `cmsgpack`.
 pub fn library(lua: &Lua) -> mlua::Result<Table> {
@@ -45,33 +49,32 @@ fn pack(lua: &Lua, args: MultiValue) -> Answer {
     if args.is_empty() {
         return Err(bad_argument(0, "pack", "MessagePack pack needs input."));
     }
-    let mut out = Vec::new();
+    let (toil, mut out) = (Toil::of(lua), Vec::new());
     for value in &args {
-        write(value, 0, &mut out)?;
+        write(&toil, value, 0, &mut out)?;
     }
     one(lua, lua.create_string(out)?)
 }
 
-fn write(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), Raise> {
+fn write(toil: &Toil, value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), Raise> {
+    toil.add(out, 0)?;
     match value {
-        Value::String(text) => write_text(&text.as_bytes(), out),
+        Value::String(text) => {
+            toil.add(out, text.as_bytes().len())?;
+            write_text(&text.as_bytes(), out);
+        }
         Value::Boolean(yes) => out.push(if *yes { 0xc3 } else { 0xc2 }),
         Value::Number(x) => write_number(*x, out),
         Value::Integer(n) => write_int(*n, out),
-        Value::Table(table) if depth < NESTING => write_table(table, depth, out)?,
+        Value::Table(table) if depth < NESTING => write_table(toil, table, depth, out)?,
         _ => out.push(0xc0),
     }
     Ok(())
 }
 
 fn write_number(x: f64, out: &mut Vec<u8>) {
-    if x.fract() == 0.0 && x.abs() < 9.3e18 {
-        if x >= i64::MAX as f64 {
-            out.push(0xcf);
-            out.extend((x as u64).to_be_bytes());
-        } else {
-            write_int(x as i64, out);
-        }
+    if x.fract() == 0.0 && (-TWO_63..TWO_63).contains(&x) {
+        write_int(x as i64, out);
     } else if f64::from(x as f32) == x {
         out.push(0xca);
         out.extend((x as f32).to_be_bytes());
@@ -144,30 +147,37 @@ fn write_len(len: usize, forms: [u8; 3], out: &mut Vec<u8>) {
     }
 }
 
-fn write_table(table: &Table, depth: usize, out: &mut Vec<u8>) -> Result<(), Raise> {
-    let pairs: Vec<(Value, Value)> = table.pairs().collect::<mlua::Result<_>>()?;
-    let place = |name: &Value| match name {
-        Value::Integer(n) => Some(*n as f64),
-        Value::Number(x) => Some(*x),
-        _ => None,
-    };
-    let most = pairs.iter().try_fold(0.0f64, |most, (name, _)| {
-        place(name).filter(|x| *x > 0.0 && x.fract() == 0.0).map(|x| most.max(x))
-    });
-    if most == Some(pairs.len() as f64) {
-        write_len(pairs.len(), [0x90, 0xdc, 0xdd], out);
-        for at in 1..=pairs.len() {
-            write(&table.raw_get::<Value>(at)?, depth + 1, out)?;
+fn write_table(toil: &Toil, table: &Table, depth: usize, out: &mut Vec<u8>) -> Result<(), Raise> {
+    // Looked at twice: a copy of a large table would be larger than it is.
+    let (mut count, mut most) = (0, Some(0.0f64));
+    for pair in table.pairs::<Value, Value>() {
+        toil.spend(8)?;
+        let place = match pair?.0 {
+            Value::Integer(n) => Some(n as f64),
+            Value::Number(x) => Some(x),
+            _ => None,
+        };
+        let place = place.filter(|x| *x > 0.0 && x.fract() == 0.0);
+        most = most.and_then(|most| Some(most.max(place?)));
+        count += 1;
+    }
+    if most == Some(count as f64) {
+        write_len(count, [0x90, 0xdc, 0xdd], out);
+        for at in 1..=count {
+            write(toil, &table.raw_get::<Value>(at)?, depth + 1, out)?;
         }
         return Ok(());
     }
-    write_len(pairs.len(), [0x80, 0xde, 0xdf], out);
-    for (name, value) in &pairs {
-        write(name, depth + 1, out)?;
-        write(value, depth + 1, out)?;
+    write_len(count, [0x80, 0xde, 0xdf], out);
+    for pair in table.pairs::<Value, Value>() {
+        let (name, value) = pair?;
+        write(toil, &name, depth + 1, out)?;
+        write(toil, &value, depth + 1, out)?;
     }
     Ok(())
 }
+
+const FULL: &str = "too many return values at once; use unpack_one or unpack_limit instead.";
 
 /// What a negative offset or limit is told. Redis names the length of the input as the limit.
 fn negative(from: i64, len: usize) -> Raise {
@@ -183,9 +193,10 @@ fn unpack(lua: &Lua, args: &MultiValue, limit: usize, from: i64, name: &str) -> 
         return Err(if from < 0 { negative(from, input.len()) } else { Raise::Here(why) });
     };
     let all = limit == usize::MAX;
-    let mut reader = Reader { lua, input: &input, at: start };
+    let mut reader = Reader { lua, toil: Toil::of(lua), input: &input, at: start };
     let mut values = MultiValue::new();
     while reader.at < input.len() && values.len() < limit {
+        reader.toil.results(values.len(), FULL)?;
         values.push_back(reader.value(0)?);
     }
     if !all {
@@ -197,6 +208,7 @@ fn unpack(lua: &Lua, args: &MultiValue, limit: usize, from: i64, name: &str) -> 
 
 struct Reader<'a> {
     lua: &'a Lua,
+    toil: Toil,
     input: &'a [u8],
     at: usize,
 }
@@ -231,6 +243,7 @@ impl<'a> Reader<'a> {
         if depth > READ_DEPTH {
             return Err(Raise::Here("Bad data format in input.".into()));
         }
+        self.toil.spend(8)?;
         let kind = self.take(1)?[0];
         Ok(match kind {
             0..=0x7f => Value::Number(f64::from(kind)),
@@ -245,15 +258,15 @@ impl<'a> Reader<'a> {
             0xcb => Value::Number(f64::from_bits(self.unsigned(8)?)),
             0xcc..=0xcf => Value::Number(self.unsigned(1 << (kind - 0xcc))? as f64),
             0xd0..=0xd3 => self.signed(1 << (kind - 0xd0))?,
-            0xc4 | 0xd9 => {
+            0xd9 => {
                 let len = self.len(1)?;
                 self.text(len)?
             }
-            0xc5 | 0xda => {
+            0xda => {
                 let len = self.len(2)?;
                 self.text(len)?
             }
-            0xc6 | 0xdb => {
+            0xdb => {
                 let len = self.len(4)?;
                 self.text(len)?
             }

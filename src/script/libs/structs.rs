@@ -5,6 +5,7 @@ use mlua::{Lua, MultiValue, Table, Value};
 
 use super::{define, number, text};
 use crate::script::raise::{Answer, Raise, bad_argument, one};
+use crate::script::watch::Toil;
 
 /// The largest integer, and what alignment `!` means by itself, in bytes.
 const MAX_INT: usize = 32;
@@ -121,8 +122,9 @@ impl<'a> Format<'a> {
 fn pack(lua: &Lua, args: MultiValue) -> Answer {
     let layout = text(lua, &args, 1, "pack")?.as_bytes().to_vec();
     let mut format = Format::new(&layout, "pack");
-    let (mut out, mut at) = (Vec::new(), 2);
+    let (toil, mut out, mut at) = (Toil::of(lua), Vec::new(), 2);
     while let Some((_, kind, size)) = format.next()? {
+        toil.add(&out, 0)?;
         let fill = format.padding(kind, size, out.len());
         out.resize(out.len() + fill, 0);
         match kind {
@@ -152,6 +154,7 @@ fn pack(lua: &Lua, args: MultiValue) -> Answer {
                 if bytes.len() < size {
                     return Err(bad_argument(at + 1, "pack", "string too short"));
                 }
+                toil.add(&out, size)?;
                 out.extend_from_slice(&bytes[..size]);
                 if kind == Kind::Text {
                     out.push(0);
@@ -198,8 +201,9 @@ fn unpack(lua: &Lua, args: MultiValue) -> Answer {
     let mut at = from as usize - 1;
     let short = || bad_argument(2, "unpack", "data string too short");
     let mut format = Format::new(&layout, "unpack");
-    let mut values = MultiValue::new();
+    let (toil, mut values) = (Toil::of(lua), MultiValue::new());
     while let Some((_, kind, size)) = format.next()? {
+        toil.results(values.len(), "too many results")?;
         at = at.saturating_add(format.padding(kind, size, at));
         let fixed =
             |size: usize| -> Result<&[u8], Raise> { data.get(at..at.saturating_add(size)).ok_or_else(short) };
@@ -268,8 +272,9 @@ fn float_of(bytes: &[u8], little: bool) -> f64 {
 fn size(lua: &Lua, args: MultiValue) -> Answer {
     let layout = text(lua, &args, 1, "size")?.as_bytes().to_vec();
     let mut format = Format::new(&layout, "size");
-    let mut total = 0usize;
+    let (toil, mut total) = (Toil::of(lua), 0usize);
     while let Some((option, kind, size)) = format.next()? {
+        toil.spend(1)?;
         total = total.saturating_add(format.padding(kind, size, total));
         if kind == Kind::Text || (kind == Kind::Chars && size == 0) {
             let name = if kind == Kind::Text { "s" } else { "c0" };

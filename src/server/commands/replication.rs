@@ -46,11 +46,9 @@ pub const COMMANDS: &[Command] = &[
     Command::new("psync", -3, Server, psync)
         .flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT | LOCK_ALL)
         .doc("2.8.0", "replicationid offset", "Asks for the stream, from a point in a history on."),
-    Command::new("sync", 1, Server, sync).flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT).doc(
-        "1.0.0",
-        "",
-        "Asks for all data and the stream that follows them.",
-    ),
+    Command::new("sync", 1, Server, sync)
+        .flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT | LOCK_ALL)
+        .doc("1.0.0", "", "Asks for all data and the stream that follows them."),
     Command::new("wait", 3, Generic, wait)
         .complexity("O(1)")
         .flags(BLOCKING)
