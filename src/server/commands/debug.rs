@@ -243,13 +243,16 @@ fn sleep(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// the thread of `worker`.
 fn stop_all(node: &Node, worker: usize, time: Duration) {
     let Some(until) = Instant::now().checked_add(time) else { return };
-    for other in (0..node.threads.workers.get().map_or(0, Vec::len)).filter(|w| *w != worker) {
+    for other in (0..node.life.threads.workers.get().map_or(0, Vec::len)).filter(|w| *w != worker) {
         node.send(other, Mail::Sleep(until));
     }
-    for runtime in node.threads.runtimes.lock().iter() {
+    for runtime in node.life.threads.runtimes.lock().iter() {
         runtime.spawn(async move { sleep_until(until) });
     }
-    node.stopped.until_ms.store(node.mono_ms().saturating_add(time.as_millis() as u64), Ordering::Release);
+    node.life
+        .stopped
+        .until_ms
+        .store(node.mono_ms().saturating_add(time.as_millis() as u64), Ordering::Release);
     sleep_until(until);
 }
 
@@ -300,7 +303,7 @@ fn segfault(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn set_active_expire(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    node(ctx).stopped.expiry.store(!is_on(args[2]), Ordering::Relaxed);
+    node(ctx).life.stopped.expiry.store(!is_on(args[2]), Ordering::Relaxed);
     ctx.reply.ok();
     DONE
 }
@@ -340,7 +343,7 @@ fn digest_all(db: &mut Db<'_, '_>) -> Digest {
 }
 
 fn change_repl_id(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    node(ctx).replication.change_id();
+    node(ctx).peers.replication.change_id();
     ctx.reply.ok();
     DONE
 }
@@ -368,20 +371,20 @@ fn is_on(word: &[u8]) -> bool {
 
 fn aof_flush_sleep(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let us = u64::try_from(crate::command::int(args[2])?).unwrap_or(0);
-    node(ctx).aof.flush_sleep_us.store(us, Ordering::Relaxed);
+    node(ctx).files.aof.flush_sleep_us.store(us, Ordering::Relaxed);
     ctx.reply.ok();
     DONE
 }
 
 fn pause_cron(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    node(ctx).stopped.cron.store(is_on(args[2]), Ordering::Relaxed);
+    node(ctx).life.stopped.cron.store(is_on(args[2]), Ordering::Relaxed);
     ctx.reply.ok();
     DONE
 }
 
 fn drop_filter(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let kind = crate::command::int(args[2])?;
-    if let Some(bus) = node(ctx).bus.get() {
+    if let Some(bus) = node(ctx).peers.bus.get() {
         bus.drop_filter.store(kind, Ordering::Relaxed);
     }
     ctx.reply.ok();
@@ -389,7 +392,7 @@ fn drop_filter(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn close_on_drop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    if let Some(bus) = node(ctx).bus.get() {
+    if let Some(bus) = node(ctx).peers.bus.get() {
         bus.close_on_drop.store(is_on(args[2]), Ordering::Relaxed);
     }
     ctx.reply.ok();
@@ -586,9 +589,9 @@ fn reply_buffer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             word if is(word, "reset") => REPLY_PEAK_MS,
             word => u64::try_from(crate::command::int(word)?).map_err(|_| CommandError::NotInteger)?,
         };
-        node.reply_peak_ms.store(time, Ordering::Relaxed);
+        node.people.reply_peak_ms.store(time, Ordering::Relaxed);
     } else if is(args[2], "resizing") {
-        node.reply_resizing.store(is_on(args[3]), Ordering::Relaxed);
+        node.people.reply_resizing.store(is_on(args[3]), Ordering::Relaxed);
     } else {
         return Err(wrong_arguments("DEBUG", args[1]));
     }
@@ -645,7 +648,7 @@ fn client_eviction(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     if config.maxmemory_clients.bytes(config.maxmemory) == 0 {
         return Err(CommandError::text("ERR maxmemory-clients is disabled."));
     }
-    let totals: Vec<usize> = node.clients.all().iter().map(|entry| entry.usage.lock().total).collect();
+    let totals: Vec<usize> = node.people.clients.all().iter().map(|entry| entry.usage.lock().total).collect();
     let mut text = String::new();
     for step in FIRST..=LAST + 1 {
         let low = if step == FIRST { 0usize } else { 1 << (step - 1) };

@@ -57,7 +57,7 @@ pub fn run(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 pub fn load_aof(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let failed = "ERR Error trying to load the AOF files, check server logs.";
     begin(ctx, "LOADAOF", failed, |node| {
-        let is_on = node.aof.is_on();
+        let is_on = node.files.aof.is_on();
         if is_on && !aof::flush(node) {
             return Err("the append-only file cannot be put on the disk".into());
         }

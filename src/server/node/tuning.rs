@@ -25,7 +25,7 @@ pub fn own_files(config: &Config) -> u64 {
 
 /// From which time on calls are noted, and whether their times are counted in histograms.
 pub fn configure_observers(node: &Node, config: &Config) {
-    node.latency.set_threshold(config.latency_monitor_threshold);
+    node.records.latency.set_threshold(config.latency_monitor_threshold);
     let slow =
         u64::try_from(config.slowlog_log_slower_than).map_or(u64::MAX, |micros| micros.saturating_mul(1000));
     let late = match config.latency_monitor_threshold {
