@@ -223,11 +223,15 @@ fn lists(limits: &Limits) {
     });
     bytes("list: 1 M of 10 bytes", N, before);
     let mut rng = Rng::new(1);
-    time("list: get", N / 100, || (0..N / 100).for_each(|_| _ = black_box(l.get(rng.below(N) as usize))));
+    time("list: get", N / 100, || {
+        (0..N / 100).for_each(|_| _ = black_box(l.get_with(rng.below(N) as usize, |i| i.len())));
+    });
     for n in [100, 600] {
         time(&format!("list: range of {n} at the head, each element"), N, || {
             (0..N / n).for_each(|_| {
-                assert_eq!(l.range(0..n as usize).map(|i| i.len()).sum::<usize>(), 10 * n as usize);
+                let mut bytes = 0;
+                l.for_each_in(0..n as usize, |i| bytes += i.len());
+                assert_eq!(bytes, 10 * n as usize);
             });
         });
     }

@@ -111,6 +111,20 @@ fn an_increment_has_the_bytes_that_redis_writes() {
             "SADD s x",
             "INCR n",
             "EXEC",
+            // One write, or none, is no transaction.
+            "MULTI",
+            "SET one 1",
+            "GET one",
+            "EXEC",
+            "MULTI",
+            "DEL nosuch",
+            "EXEC",
+            "SORT l ALPHA STORE sorted",
+            "SMOVE s t x",
+            "GETDEL one",
+            "COPY l m",
+            "BITOP NOT n2 n",
+            "PFMERGE p",
             "SELECT 0",
         ];
         client.pipeline(&lines);

@@ -157,7 +157,7 @@ fn differences(
             let (our, their) = (row.get(part), fact.get(part));
             // Subcommands have rows of their own, and no order.
             if part != "subcommands" && our != their && !excepted(name, part) {
-                let show = |value: Option<&Value>| value.map_or("nothing".into(), |v| v.to_string());
+                let show = |value: Option<&Value>| value.map_or("nothing".into(), ToString::to_string);
                 out.push(format!("{name} {part}:\n  ours   {}\n  theirs {}", show(our), show(their)));
             }
         }

@@ -198,7 +198,7 @@ fn trespasses(rooms: &[String], file: &str, source: &str) -> Vec<String> {
             line.match_indices("crate::server::").map(|(at, text)| (at, &line[at + text.len()..]))
         {
             let names: Vec<&str> = match path.strip_prefix('{') {
-                Some(list) => list.split([',', '}']).map(|part| part.trim()).collect(),
+                Some(list) => list.split([',', '}']).map(str::trim).collect(),
                 None => vec![path],
             };
             for name in names {

@@ -240,6 +240,7 @@ fn full_encodings_go_there_and_back() {
         set_max_intset_entries: 0,
         set_max_listpack_entries: 0,
         list_max_listpack_size: 1,
+        list_compress_depth: 1,
         ..Limits::default()
     };
     there_and_back(&settings, &limits, Options { compress: false }, false);

@@ -147,7 +147,8 @@ fn wait_until_formed(guards: &[Guard]) {
 
 fn guards(programs: &[Program], port: u16) -> Vec<Guard> {
     let lines = "sentinel failover-timeout mymaster 20000\n";
-    let all: Vec<Guard> = programs.iter().map(|p| Guard::start(*p, port, 2, lines)).collect();
+    let quorum = programs.len() as u32 / 2 + 1;
+    let all: Vec<Guard> = programs.iter().map(|p| Guard::start(*p, port, quorum, lines)).collect();
     wait_until_formed(&all);
     all
 }
@@ -215,6 +216,32 @@ fn either_kind_is_elected_by_votes_of_the_other() {
         assert!(guards[0].log().contains("+elected-leader"), "{}", guards[0].log());
         assert!(guards[1..].iter().any(|guard| guard.log().contains(&vote)), "{}", guards[1].log());
     }
+}
+
+/// Five of both kinds, of which three must agree: the primary goes with two of them, one of each kind.
+#[test]
+fn five_sentinels_of_both_kinds_survive_the_loss_of_two() {
+    let _alone = light();
+    let mut servers = nodes(Program::Ours);
+    let old = servers[0].port.to_string();
+    let programs = [Program::Ours, Program::Real, Program::Ours, Program::Real, Program::Ours];
+    let mut guards = guards(&programs, servers[0].port);
+    let quorum = guards[0].connect().run("SENTINEL CKQUORUM mymaster").to_string();
+    assert!(quorum.starts_with("+OK 5 usable Sentinels"), "{quorum}");
+    guards[0].kill();
+    guards[1].kill();
+    servers[0].kill();
+    for guard in &guards[2..] {
+        wait_for("every sentinel names another primary", FAILOVER, || guard.primary() != old);
+    }
+    let new = guards[2].primary();
+    guards[0].launch();
+    guards[1].launch();
+    servers[0].start_again();
+    for guard in &guards {
+        wait_for("they agree", FAILOVER, || guard.primary() == new);
+    }
+    wait_for("the old primary follows", FAILOVER, || follows(&servers[0], &new));
 }
 
 /// Whether a server is a replica of the one on this port. Connections may be closed while that changes.
@@ -676,6 +703,103 @@ fn scripts_get_their_arguments_and_are_tried_again() {
         client.run("SENTINEL PENDING-SCRIPTS").items().is_empty()
     });
     let _ = fs::remove_dir_all(&dir);
+}
+
+/// Whoever follows another's failover calls its script, too. It gets none of our descriptors, and is killed when it does
+/// not end.
+#[test]
+fn a_script_gets_no_descriptors_and_is_killed_when_it_does_not_end() {
+    let _alone = light();
+    let servers = nodes(Program::Ours);
+    let old = servers[0].port.to_string();
+    let dir = fresh_dir();
+    let notes = dir.join("notes");
+    let body = "{ echo \"$*\"; for fd in /proc/$$/fd/*; do readlink $fd; done; echo end; } >> NOTES\nexec sleep 1000";
+    let path = script(&dir, "reconfig", &body.replace("NOTES", &notes.display().to_string()));
+    let observed = format!("sentinel client-reconfig-script mymaster {path}\n");
+    let all = ["", &observed].map(|lines| Guard::start(Program::Ours, servers[0].port, 2, lines));
+    wait_until_formed(&all);
+    let mut client = all[1].connect();
+    client.ok("SENTINEL DEBUG script-max-runtime 500");
+    let mut subscriber = all[1].connect();
+    subscriber.run("SUBSCRIBE -script-timeout");
+    wait_for("a replica is good enough", FAILOVER, || {
+        all[0].connect().run("SENTINEL FAILOVER mymaster").to_string() == "+OK"
+    });
+    let told = subscriber.read().items()[2].text();
+    let pid = told.strip_prefix(&format!("{path} ")).unwrap_or_else(|| panic!("{told}"));
+    assert!(pid.parse::<u32>().is_ok_and(|pid| pid > 1), "{told}");
+    // Killed by a signal: it is tried again later.
+    wait_for("it is scheduled again", FAILOVER, || {
+        let queue = client.run("SENTINEL PENDING-SCRIPTS");
+        let [script] = queue.items() else { return false };
+        field(script, "flags") == "scheduled"
+            && field(script, "retry-num") == "1"
+            && field(script, "pid") == "0"
+    });
+    let text = fs::read_to_string(&notes).expect("it ran");
+    let mut lines = text.lines();
+    let want = format!("mymaster observer start 127.0.0.1 {old} 127.0.0.1 {}", all[1].primary());
+    assert_eq!(lines.next(), Some(want.as_str()));
+    // What this process was started with may be open, too, but nothing that the sentinel opened.
+    let open: Vec<&str> = lines.take_while(|line| *line != "end").collect();
+    assert!(open.contains(&"/dev/null"), "{text}");
+    let folder = all[1].dir.display().to_string();
+    let ours =
+        |to: &&&str| to.starts_with("socket:") || to.starts_with("anon_inode:") || to.starts_with(&folder);
+    assert_eq!(open.iter().find(ours), None, "{text}");
+    let _ = fs::remove_dir_all(&dir);
+}
+
+/// The primary is killed and comes back; then the primary is forgotten.
+fn events_of_a_failover(program: Program) -> std::collections::BTreeSet<String> {
+    let mut servers = nodes(Program::Ours);
+    let old = servers[0].port;
+    let guard = Guard::start(program, old, 1, "sentinel failover-timeout mymaster 20000\n");
+    let mut client = guard.connect();
+    // What returns is repaired after four of these, and its role is seen with the next INFO.
+    client.ok("SENTINEL DEBUG publish-period 500 info-period 500");
+    wait_until_formed(std::slice::from_ref(&guard));
+    let mut subscriber = guard.connect();
+    subscriber.run("PSUBSCRIBE *");
+    servers[0].kill();
+    let mut events = std::collections::BTreeSet::new();
+    let mut until = |channel: &str, text: &str| loop {
+        let message = subscriber.read();
+        let words = message.items();
+        events.insert(format!("{} {}", words[2].text(), shape(&words[3].text())));
+        if words[2].text() == channel && words[3].text().contains(text) {
+            return;
+        }
+    };
+    until("+switch-master", "");
+    until("+sdown", &format!(":{old} "));
+    servers[0].start_again();
+    until("-sdown", &format!(":{old} "));
+    until("+convert-to-slave", &format!(":{old} "));
+    until("+role-change", &format!(":{old} "));
+    client.run("SENTINEL RESET mymaster");
+    until("+slave", "");
+    until("+slave", "");
+    client.ok("SENTINEL SET mymaster quorum 2");
+    until("+set", "quorum");
+    client.ok("SENTINEL REMOVE mymaster");
+    until("-monitor", "");
+    events
+}
+
+/// A whole failover and what follows, as a subscriber sees it: both kinds tell the same events with the same words.
+#[test]
+fn a_failover_is_told_as_redis_sentinel_tells_it() {
+    let _alone = light();
+    let told = std::thread::scope(|scope| {
+        let both = [Program::Ours, Program::Real];
+        both.map(|program| scope.spawn(move || events_of_a_failover(program)))
+            .map(|t| t.join().expect("no failure"))
+    });
+    let differ: Vec<&String> = told[0].symmetric_difference(&told[1]).collect();
+    assert!(differ.is_empty(), "{differ:#?}\n{told:#?}");
+    assert!(told[0].len() > 25, "{told:#?}");
 }
 
 #[test]

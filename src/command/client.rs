@@ -189,8 +189,6 @@ pub struct Client {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH: what it reads looks no more recently used than before.
     pub no_touch: bool,
-    /// MONITOR: it is shown every command.
-    pub monitors: bool,
     /// CLIENT TRACKING.
     pub tracks: Option<Box<Tracks>>,
     /// What the gate looks at before each command.
@@ -252,6 +250,16 @@ impl Client {
     /// AUTH, HELLO AUTH and RESET decide it.
     pub fn set_authenticated(&mut self, authenticated: bool) {
         self.set(gate::UNAUTHENTICATED, !authenticated);
+    }
+
+    /// It is shown all commands (MONITOR).
+    pub fn monitors(&self) -> bool {
+        self.has(gate::MONITORS)
+    }
+
+    /// MONITOR begins it, RESET and the end of the connection end it.
+    pub fn set_monitors(&mut self, monitors: bool) {
+        self.set(gate::MONITORS, monitors);
     }
 
     /// Is this user from now on.
@@ -342,7 +350,7 @@ impl Client {
                 out.push(letter);
             }
         };
-        add(self.monitors, 'O');
+        add(self.monitors(), 'O');
         add(self.role == Role::Replica, 'S');
         add(self.role == Role::Primary, 'M');
         add(self.subscriptions() > 0, 'P');

@@ -266,7 +266,7 @@ macro_rules! collection {
 
         #[inline]
         fn $create(&mut self, key: &[u8]) -> Result<&mut $kind, CommandError> {
-            match self.write_or_insert(key, || Value::$kind(Box::default())) {
+            match self.write_or_insert(key, || Value::$kind(Default::default())) {
                 Some(Value::$kind(v)) => Ok(v),
                 _ => Err(CommandError::WrongType),
             }

@@ -35,6 +35,8 @@ pub const SUBSCRIBED: u32 = 1 << 17;
 /// The user may not do everything. Of the node: a user's rights were changed, and not every client's word says so
 /// yet.
 pub const RESTRICTED: u32 = 1 << 20;
+/// The client monitors: to Redis it is a kind of replica, which must leave keys alone.
+pub const MONITORS: u32 = 1 << 21;
 /// Commands are queued until EXEC.
 pub const IN_MULTI: u32 = 1 << 18;
 /// The command before was ASKING.
@@ -60,6 +62,9 @@ pub const fn needs(c: &Command) -> u32 {
     }
     if c.flags & (flags::WRITE | flags::MAY_REPLICATE) != 0 {
         bits |= PAUSED_WRITES;
+    }
+    if c.flags & (flags::READONLY | flags::WRITE | flags::MAY_REPLICATE) != 0 {
+        bits |= MONITORS;
     }
     if c.has(flags::DENYOOM) {
         bits |= MEMORY_LIMIT;

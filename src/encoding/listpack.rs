@@ -8,7 +8,8 @@ use super::framed::{Frame, Framed};
 use super::{Item, Malformed, entry};
 use entry::{END, Encoded};
 
-const HEADER: usize = 6;
+/// Bytes of a listpack before its entries.
+pub const HEADER: usize = 6;
 /// Bytes of a listpack beside its entries.
 pub const OVERHEAD: usize = HEADER + 1;
 const COUNT_UNKNOWN: u16 = u16::MAX;

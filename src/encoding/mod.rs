@@ -7,6 +7,7 @@ pub mod framed;
 pub mod intset;
 pub mod item;
 pub mod listpack;
+pub mod lzf;
 pub mod ziplist;
 
 pub use intset::IntSet;

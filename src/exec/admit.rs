@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::call::{Call, Origin};
 use super::route::Route;
+use super::script::says_whether_it_writes;
 use super::upkeep::Room;
 use super::{After, Executor, Host};
 use crate::base::time::UnixMs;
@@ -153,12 +154,18 @@ impl Executor {
         let refusal = match self.refusal(host, bits, call.now) {
             Some(text) => Some(CommandError::Text(text)),
             None if bits & gate::SUBSCRIBED != 0 => Some(subscribed()),
+            None if bits & gate::MONITORS != 0 => {
+                Some(CommandError::text("ERR Replica can't interact with the keyspace"))
+            }
             None => None,
         };
         if let Some(fail) = refusal {
             return Err(self.refuse(client, call, entry, fail, reply));
         }
-        if bits & (gate::PAUSED_ALL | gate::PAUSED_WRITES) != 0 {
+        let waits = bits & gate::PAUSED_ALL != 0
+            || (bits & gate::PAUSED_WRITES != 0
+                && says_whether_it_writes(self.shared, call.command, call.args) != Some(false));
+        if waits {
             client.set_asking(asking);
             return Err(After::Postponed);
         }
@@ -181,7 +188,7 @@ impl Executor {
         if ours && bits & gate::IN_MULTI == 0 {
             return Ok(());
         }
-        let route = Route::of(call.command, call.args);
+        let route = Route::of(self.shared, call.command, call.args);
         let checked = match view {
             Some(view) => route.check(view, client, admitted.asking),
             // Before the node knows of the cluster it serves no key.
@@ -256,7 +263,7 @@ impl Executor {
         }
         let route = match &admitted.route {
             Some(route) => Cow::Borrowed(route),
-            None => Cow::Owned(Route::of(call.command, call.args)),
+            None => Cow::Owned(Route::of(self.shared, call.command, call.args)),
         };
         self.confirm_route(&route, admitted.view, client, admitted.asking, call.now, locked)
             .map_err(|fail| self.send_away(client, call.id, &fail, reply))

@@ -51,10 +51,11 @@ impl Executor {
         }
     }
 
-    /// False: the command would write to a key that is under way, and the client was put aside.
+    /// False: the command would write to a key that is under way or that a snapshot wants first, and the client was put
+    /// aside.
     #[inline(always)]
     pub(super) fn may_write(&self, client: &mut Client, call: &Call<'_>, locked: &mut Locked<'_>) -> bool {
-        if self.shared.keyspace.board.has_keys_under_way() && call.command.has(flags::WRITE) {
+        if self.shared.keyspace.board.writers_look_first() && call.command.has(flags::WRITE) {
             let keys = call.command.key_positions(call.args).unwrap_or_default();
             let keys = keys.iter().map(|at| call.args[*at]);
             return self.pass_keys_under_way(client, locked, keys);
@@ -63,15 +64,20 @@ impl Executor {
         true
     }
 
-    /// False: one of the keys is under way, and the client, who would write to it, was put aside. Our
-    /// primary's stream goes on in any case.
+    /// False: one of the keys is under way, or large and wanted by a snapshot, and the client, who would write to it,
+    /// was put aside. Our primary's stream goes on in any case.
     pub(super) fn pass_keys_under_way<'a>(
         &self,
         client: &mut Client,
         locked: &mut Locked<'_>,
-        keys: impl Iterator<Item = &'a [u8]>,
+        keys: impl Iterator<Item = &'a [u8]> + Clone,
     ) -> bool {
-        match locked.under_way(keys).filter(|_| !client.role.is_obeyed()) {
+        let busy = if client.role.is_obeyed() {
+            None
+        } else {
+            locked.under_way(keys.clone()).or_else(|| locked.save_ahead(client.db, keys))
+        };
+        match busy {
             Some(busy) => !self.put_aside(client, busy),
             None => {
                 client.aside = Aside::default();

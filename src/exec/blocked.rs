@@ -49,7 +49,7 @@ impl Executor {
     pub fn still_serves(&mut self, client: &Client, argv: &[&[u8]]) -> Result<(), CommandError> {
         let Some(id) = self.shared.commands.find(argv[0]) else { return Ok(()) };
         let Some(view) = self.view.load().as_deref() else { return Ok(()) };
-        Route::of(self.shared.commands.get(id).command, argv).check(view, client, true)
+        Route::of(self.shared, self.shared.commands.get(id).command, argv).check(view, client, true)
     }
 
     /// Counts the command of a client whose wait ended without what it waited for: by time, or with an error.

@@ -486,7 +486,9 @@ impl Executor {
         }
         // A failover waits for writes that passed the gate before it closed: they take the locks that it
         // took in between, and stop here.
-        if self.shared.gate.load(Ordering::Relaxed) & entry.needs & gate::PAUSED_WRITES != 0 {
+        if self.shared.gate.load(Ordering::Relaxed) & entry.needs & gate::PAUSED_WRITES != 0
+            && script::says_whether_it_writes(self.shared, call.command, call.args) != Some(false)
+        {
             client.set_asking(admitted.asking);
             return Err(After::Postponed);
         }

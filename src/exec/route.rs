@@ -3,6 +3,8 @@
 
 use smallvec::SmallVec;
 
+use super::Shared;
+use super::script::says_whether_it_writes;
 use crate::base::crc16::key_slot;
 use crate::cluster::view::View;
 use crate::command::spec::{KeyPositions, flags};
@@ -26,14 +28,14 @@ pub(super) struct Route<'a> {
 
 impl<'a> Route<'a> {
     /// The route of one command.
-    pub fn of(command: &Command, args: &[&'a [u8]]) -> Self {
+    pub fn of(shared: &Shared, command: &Command, args: &[&'a [u8]]) -> Self {
         let mut route = Self::default();
-        route.add(command, args);
+        route.add(shared, command, args);
         route
     }
 
     /// Takes a command into account.
-    pub fn add(&mut self, command: &Command, args: &[&'a [u8]]) {
+    pub fn add(&mut self, shared: &Shared, command: &Command, args: &[&'a [u8]]) {
         let mut positions = KeyPositions::new();
         for spec in command.keys {
             if spec.positions(args, &mut positions) && spec.flags & crate::command::spec::key::NOT_KEY != 0 {
@@ -45,7 +47,8 @@ impl<'a> Route<'a> {
             self.crosses |= *self.slot.get_or_insert(slot) != slot;
             self.keys.push(args[at]);
         }
-        self.writes |= command.has(flags::WRITE) || command.has(flags::MAY_REPLICATE);
+        self.writes |=
+            says_whether_it_writes(shared, command, args).unwrap_or_else(|| command.has(flags::WRITE));
         self.asking |= command.has(flags::ASKING);
         self.anywhere |= command.has(flags::ANYWHERE);
     }

@@ -122,6 +122,24 @@ fn named_by(command: &Command) -> (bool, bool, bool) {
     (name.starts_with("fcall"), name.starts_with("evalsha"), name.ends_with("_ro"))
 }
 
+/// Whether the script that a command runs says in its first line that it writes, or that it does not; `None` if it says
+/// nothing, or for other commands. What it says stands above what the command may do.
+pub(super) fn says_whether_it_writes(shared: &Shared, command: &Command, args: &[&[u8]]) -> Option<bool> {
+    if !command.has(flags::RUNS_SCRIPT) {
+        return None;
+    }
+    let name = *args.get(1)?;
+    let (of_function, by_sha, _) = named_by(command);
+    let said = if of_function {
+        shared.scripts.libraries().function(name)?.1.flags
+    } else if by_sha {
+        shared.scripts.script(name)?.flags
+    } else {
+        of_script(name).ok()?.0
+    };
+    (!said.has(Flags::SILENT)).then(|| !said.has(Flags::NO_WRITES))
+}
+
 /// Whether the script that a command runs needs no locks but those of its declared keys, as far as is known.
 pub(super) fn keeps_to_its_keys(shared: &Shared, command: &Command, args: &[&[u8]]) -> bool {
     let Some(name) = args.get(1) else { return true };
@@ -525,7 +543,7 @@ impl Run<'_, '_> {
             return None;
         }
         let view = self.executor.view.load().as_deref()?;
-        let route = Route::of(command, args);
+        let route = Route::of(self.executor.shared, command, args);
         let slot = route.slot()?;
         if let Err(fail) = route.check(view, self.client, false) {
             let text = fail.to_string();
@@ -614,13 +632,19 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Whether none of the keys that a command writes to is under way to another node.
+    /// Whether none of the keys that a command writes to is under way to another node. A script that has not written
+    /// begins again later if one is, or is large and wanted by a snapshot.
     fn pass_keys_under_way(&mut self, command: &Command, args: &[&[u8]]) -> Result<bool, Stop> {
-        if !command.has(flags::WRITE) || !self.executor.shared.keyspace.board.has_keys_under_way() {
+        if !command.has(flags::WRITE) || !self.executor.shared.keyspace.board.writers_look_first() {
             return Ok(true);
         }
-        let keys = command.key_positions(args).unwrap_or_default();
-        match self.locked.under_way(keys.iter().map(|at| args[*at])) {
+        let positions = command.key_positions(args).unwrap_or_default();
+        let keys = positions.iter().map(|at| args[*at]);
+        let mut busy = self.locked.under_way(keys.clone());
+        if !self.wrote {
+            busy = busy.or_else(|| self.locked.save_ahead(self.client.db, keys));
+        }
+        match busy {
             None => Ok(true),
             Some(busy) if !self.wrote => {
                 self.held_up = Some(busy);

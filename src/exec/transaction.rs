@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
+use super::script::says_whether_it_writes;
 use super::track::end_caching;
 use super::{After, Executor, Host, Shared, lock_set};
 use crate::base::crc16::key_slot;
@@ -36,18 +37,22 @@ impl Plan {
             if queued.command.has(flags::EACH_SHARD) || queued.command.has(flags::RUNS_SCRIPT) {
                 plan.locks = LockSet::ALL;
             }
-            plan.needs |= gate::needs(queued.command);
+            let mut needs = gate::needs(queued.command);
+            if says_whether_it_writes(shared, queued.command, &args) == Some(false) {
+                needs &= !gate::PAUSED_WRITES;
+            }
+            plan.needs |= needs;
         }
         plan
     }
 }
 
 /// The route of all commands of a queue together.
-fn route_of(multi: &Multi) -> Route<'_> {
+fn route_of<'a>(shared: &Shared, multi: &'a Multi) -> Route<'a> {
     let mut route = Route::default();
     for queued in &multi.queue {
         let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
-        route.add(queued.command, &args);
+        route.add(shared, queued.command, &args);
     }
     route
 }
@@ -95,6 +100,7 @@ impl Executor {
         if multi.aborted {
             self.unwatch(client);
             reply.error("EXECABORT Transaction discarded because of previous errors.");
+            self.show(host, call, client, false);
             self.stats.count_failed(call.id, "EXECABORT");
             self.measure(host, call, client, began, false);
             return After::Done;
@@ -178,7 +184,7 @@ impl Executor {
         if bits & gate::CLUSTER != 0
             && let Some(view) = self.view.load().as_deref()
         {
-            route_of(multi).check(view, client, asking)?;
+            route_of(self.shared, multi).check(view, client, asking)?;
         }
         match self.refusal(host, bits, now) {
             Some(text) => {
@@ -199,7 +205,7 @@ impl Executor {
         if client.role.is_obeyed() || self.view.load().is_none() {
             return Ok(());
         }
-        self.confirm_route(&route_of(multi), None, client, asking, now, locked)
+        self.confirm_route(&route_of(self.shared, multi), None, client, asking, now, locked)
     }
 
     /// Whether a watched key has changed. One whose time has come is deleted now, which counts as a change.

@@ -64,8 +64,9 @@ type Wake = Box<dyn Fn(Waiting) + Send + Sync>;
 #[derive(Default)]
 pub struct Board {
     lists: Mutex<Lists>,
-    /// Keys under way in all shards. Changes under the lock of the key's shard.
-    under_way: AtomicUsize,
+    /// Reasons for writers to look at their keys first: keys under way in all shards, which change under the lock of
+    /// the key's shard, and snapshots.
+    reasons: AtomicUsize,
     wake: OnceLock<Wake>,
 }
 
@@ -109,22 +110,33 @@ impl Board {
         self.lists.lock().waiting.len()
     }
 
-    /// Whether any key is on its way to another node, so that commands must look for theirs.
+    /// Whether commands must look at the keys that they would write to: some may be on their way to another node, or
+    /// wanted by a snapshot.
     #[inline(always)]
-    pub fn has_keys_under_way(&self) -> bool {
-        self.under_way.load(Ordering::Relaxed) != 0
+    pub fn writers_look_first(&self) -> bool {
+        self.reasons.load(Ordering::Relaxed) != 0
     }
 
     /// Counts keys that are sent off; returns the number of their parcel.
     pub(super) fn send_off(&self, keys: usize) -> u64 {
-        self.under_way.fetch_add(keys, Ordering::Relaxed);
+        self.reasons.fetch_add(keys, Ordering::Relaxed);
         let mut lists = self.lists.lock();
         lists.last += 1;
         lists.last
     }
 
+    /// A snapshot begins.
+    pub(super) fn begin_looking(&self) {
+        self.reasons.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has ended.
+    pub(super) fn end_looking(&self) {
+        self.reasons.fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(super) fn arrive(&self, keys: usize) {
-        self.under_way.fetch_sub(keys, Ordering::Relaxed);
+        self.reasons.fetch_sub(keys, Ordering::Relaxed);
     }
 
     /// Notes a holder; returns the number of its entry.

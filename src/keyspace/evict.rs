@@ -45,7 +45,7 @@ impl Keyspace {
         };
         // Keys may have gone between the choice of the shard and its lock.
         if let Some(victim) = victim {
-            db.remove(&victim);
+            db.delete(&victim, Cause::Eviction);
             db.changed(&victim, event::EVICTED);
             db.record_deletion(Cause::Eviction, &victim);
             self.stats.evicted_keys.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! Which deletions replicas are told as UNLINK, and which as DEL: the `lazyfree-lazy-*` directives. Here
-//! large values are freed in the background in any case; a Redis that reads the stream is told what to do.
+//! Which deletions are lazy: UNLINK, and what the `lazyfree-lazy-*` directives name. Here large values are freed in the
+//! background in any case; a lazy deletion is counted (`lazyfreed_objects`), and told to replicas as UNLINK.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -12,11 +12,15 @@ pub enum Cause {
     Expiry,
     /// Memory was needed.
     Eviction,
-    /// A command left nothing of it.
+    /// A command left nothing of it, or put something else in its place.
     Server,
+    /// A client asked for it by UNLINK.
+    Unlink,
+    /// FLUSHALL or FLUSHDB without ASYNC or SYNC.
+    Flush,
 }
 
-/// The causes whose deletions are told as UNLINK.
+/// The causes whose deletions are lazy.
 #[derive(Debug, Default)]
 pub struct Lazy(AtomicU8);
 
@@ -28,8 +32,13 @@ impl Lazy {
         self.0.store(bits, Ordering::Relaxed);
     }
 
+    /// Whether deletions of this cause are lazy.
+    pub fn is_lazy(&self, cause: Cause) -> bool {
+        cause == Cause::Unlink || self.0.load(Ordering::Relaxed) >> (cause as u8) & 1 == 1
+    }
+
     /// The command that replicas are sent for a deletion.
     pub fn command(&self, cause: Cause) -> &'static [u8] {
-        if self.0.load(Ordering::Relaxed) >> (cause as u8) & 1 == 1 { b"UNLINK" } else { b"DEL" }
+        if self.is_lazy(cause) { b"UNLINK" } else { b"DEL" }
     }
 }

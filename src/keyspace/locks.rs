@@ -478,7 +478,7 @@ impl<'k> Locked<'k> {
 
     /// Lets writers of keys go on that are not here any more: those of a database that `gone` accepts.
     pub(super) fn forget_under_way(&mut self, shard: usize, db: DbIndex, gone: impl Fn(&[u8]) -> bool) {
-        if self.ks.board.has_keys_under_way() {
+        if self.ks.board.writers_look_first() {
             self.end_marks(shard, |mark| mark.db == db && gone(&mark.key));
         }
     }
@@ -500,7 +500,15 @@ impl<'k> Locked<'k> {
     /// matter, because some commands write to another one too. Keys whose shard is not locked are passed over.
     #[inline(always)]
     pub fn under_way<'a>(&mut self, keys: impl IntoIterator<Item = &'a [u8]>) -> Option<Busy> {
-        if self.ks.board.has_keys_under_way() { self.find_under_way(keys.into_iter()) } else { None }
+        if self.ks.board.writers_look_first() { self.find_under_way(keys.into_iter()) } else { None }
+    }
+
+    /// Whether one of these keys of a database is large and wanted by a snapshot: then a part of it has been encoded,
+    /// and who would write to it comes again once these locks were free.
+    #[inline(always)]
+    pub fn save_ahead<'a>(&mut self, db: DbIndex, keys: impl IntoIterator<Item = &'a [u8]>) -> Option<Busy> {
+        let ks = self.ks;
+        if ks.board.writers_look_first() { ks.save_ahead(self, db, keys.into_iter()) } else { None }
     }
 
     #[cold]

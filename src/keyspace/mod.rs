@@ -128,8 +128,8 @@ pub struct Stats {
     pub expired_fields: AtomicU64,
     /// Keys deleted because memory was needed.
     pub evicted_keys: AtomicU64,
-    /// Values that were given to the thread that frees memory.
-    pub discarded: AtomicU64,
+    /// Values of lazy deletions that Redis, too, leaves to a thread, as `lazyfreed_objects`.
+    pub lazily_freed: AtomicU64,
     /// Changes since the last save, as `rdb_changes_since_last_save`.
     pub dirty: AtomicU64,
     /// Keys that clients wait for.
@@ -345,7 +345,6 @@ impl Keyspace {
 
     /// Hands over what takes long to drop.
     pub fn discard(&self, garbage: Garbage) {
-        self.stats.discarded.fetch_add(garbage.objects() as u64, Ordering::Relaxed);
         (self.discard)(garbage);
     }
 }

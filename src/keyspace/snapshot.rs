@@ -5,8 +5,8 @@
 //! with a short lock each. A writer about to change an entry that the walk has not reached first
 //! encodes it as it was, into a buffer beside the slot, which the walk collects when it comes by.
 //! So a writer pays for the entry that it changes, once, and the memory that a snapshot takes is
-//! what changed while it ran. A large entry is written part by part, and its shard is free in between; whoever
-//! changes it meanwhile first encodes what is still to come.
+//! what changed while it ran. A large entry is written part by part, and its shard is free in between, also by
+//! a writer ([`writers`]).
 //!
 //! Several snapshots may run at once, each in a lane of its own. A lane has a parity, which turns when a snapshot
 //! begins in it. Every entry and every table carries one bit a lane: equal to the lane's parity where that snapshot
@@ -16,37 +16,55 @@
 //! to do. The walk marks every table of every database, also the empty ones; a database that comes into being begins
 //! with the parities of the time.
 
+mod writers;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::entry::{Entry, EntryRef};
 use super::locks::{LockSet, Locked};
-use super::table::{Place, SlotTable};
+use super::table::SlotTable;
 use super::{DbIndex, Keyspace, SLOTS_PER_SHARD, slot_at};
 use crate::base::crc16::SLOTS;
+use crate::value::StreamId;
+use writers::Begun;
+pub(crate) use writers::Saved;
 
 /// Appends a part of an entry in the snapshot's format. Returns where the next one begins, `None` behind the last.
-pub type Encode = dyn Fn(EntryRef<'_>, Part, &mut Vec<u8>) -> Option<usize> + Send + Sync;
+pub type Encode = dyn Fn(EntryRef<'_>, Part, &mut Vec<u8>) -> Option<Position> + Send + Sync;
 
 /// A part of an encoded entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Where it begins; 0 is the beginning of the entry.
-    pub from: usize,
+    /// Where it begins.
+    pub from: Position,
     /// It ends behind the element that makes it so many bytes.
     pub most: usize,
 }
 
 impl Part {
     /// All of it.
-    pub const WHOLE: Self = Self::rest(0);
+    pub const WHOLE: Self = Self { from: Position::START, most: usize::MAX };
+}
 
-    /// All from here on.
-    const fn rest(from: usize) -> Self {
-        Self { from, most: usize::MAX }
+/// A place within an entry, as its encoder counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The number of an element or of a step.
+    pub index: usize,
+    /// Within that, the id of a stream behind which it goes on.
+    pub behind: Option<StreamId>,
+}
+
+impl Position {
+    /// The beginning of the entry.
+    pub const START: Self = Self::at(0);
+
+    /// The beginning of an element or step.
+    pub const fn at(index: usize) -> Self {
+        Self { index, behind: None }
     }
 }
 
@@ -56,27 +74,6 @@ const CHUNK: usize = 64 * 1024;
 /// Snapshots that may run at once: for a data file, for the append-only file and for replicas. Entries have room for
 /// so many bits.
 const LANES: usize = 3;
-
-/// What writers and walks have encoded of a shard.
-#[derive(Default)]
-pub(crate) struct Saved {
-    /// Entries that a walk has not reached, by its lane, the place of their database and the slot.
-    entries: HashMap<(usize, usize, u16), Vec<u8>>,
-    /// What each lane's walk is about to write, if it has let go of the lock inside it.
-    begun: [Option<Begun>; LANES],
-}
-
-/// A large entry of which a walk has written the beginning. It is not on record, so that a writer who is about to
-/// change it comes to [`Keyspace::preserve`].
-struct Begun {
-    /// Of its database.
-    place: usize,
-    key: Box<[u8]>,
-    /// Where the walk goes on.
-    from: usize,
-    /// All from there on, as it was before somebody changed the entry.
-    rest: Option<Vec<u8>>,
-}
 
 /// What walks and writers share.
 #[derive(Default)]
@@ -89,6 +86,8 @@ pub(crate) struct Shared {
 struct Lane {
     running: AtomicBool,
     encode: RwLock<Option<Arc<Encode>>>,
+    /// A writer has encoded a part of something.
+    ahead: AtomicBool,
 }
 
 /// A table that was flushed before walks reached it.
@@ -116,6 +115,7 @@ impl Keyspace {
         let lanes = &self.snapshot.lanes;
         let lane = lanes.iter().position(|lane| !lane.running.swap(true, Ordering::AcqRel))?;
         *lanes[lane].encode.write() = Some(encode);
+        self.board.begin_looking();
         self.parities.fetch_xor(1 << lane, Ordering::Relaxed);
         let databases = (0..self.databases() as DbIndex)
             .filter_map(|db| Some((db, self.existing_tables(db)?)))
@@ -133,38 +133,6 @@ impl Keyspace {
     #[inline]
     pub(super) fn parities(&self) -> u32 {
         self.parities.load(Ordering::Relaxed)
-    }
-
-    /// Saves the entry as it is for the snapshots that still need it. The caller has found
-    /// that the table is not on record.
-    #[cold]
-    pub(super) fn preserve(&self, locked: &mut Locked<'_>, db: DbIndex, slot: u16, place: Place) {
-        let tables = self.tables(db);
-        let parities = self.parities();
-        let entry = locked.table_mut(tables, slot).get_mut(place);
-        let wanted = entry.as_ref().parities() ^ parities;
-        if wanted == 0 {
-            return;
-        }
-        entry.set_parities(parities);
-        for (lane, shared) in self.snapshot.lanes.iter().enumerate() {
-            if wanted & 1 << lane == 0 {
-                continue;
-            }
-            let Some(encode) = shared.encode.read().clone() else { continue };
-            let (at, shard) = (self.place(db), super::shard_of(slot));
-            let mut begun = locked.side_mut(shard).saved.begun[lane].take();
-            let entry = locked.table(tables, slot).get(place);
-            let this = begun.as_mut().filter(|begun| begun.place == at && *begun.key == *entry.key());
-            let mut bytes = Vec::new();
-            encode(entry, Part::rest(this.as_ref().map_or(0, |begun| begun.from)), &mut bytes);
-            let saved = &mut locked.side_mut(shard).saved;
-            match this {
-                Some(begun) => begun.rest = Some(bytes),
-                None => saved.entries.entry((lane, at, slot)).or_default().extend_from_slice(&bytes),
-            }
-            saved.begun[lane] = begun;
-        }
     }
 
     /// Sets aside a table that is about to be dropped, if a snapshot under way still needs it.
@@ -237,23 +205,29 @@ impl Walk {
     }
 
     /// Encodes some of the slot under the cursor, or of the next of its shard that is not empty, and moves on.
+    /// What writers have encoded is handed out when the lock is free again: it may be much.
     fn visit(&mut self, place: usize, out: &mut Vec<u8>) {
+        let mut written = Vec::new();
+        let mut encoded = Vec::new();
+        self.visit_locked(place, &mut written, &mut encoded);
+        for bytes in written.into_iter().chain([encoded]) {
+            append(bytes, out);
+        }
+    }
+
+    /// `written`: by writers; what is encoded here comes behind it.
+    fn visit_locked(&mut self, place: usize, written: &mut Vec<Vec<u8>>, encoded: &mut Vec<u8>) {
         let shard = self.at.table / SLOTS_PER_SHARD;
-        let ks = &*self.ks;
+        let ks = Arc::clone(&self.ks);
         let mut locked = ks.lock_shard(shard);
         if let Some(begun) = locked.side_mut(shard).saved.begun[self.lane].take() {
-            let more = self.go_on(&mut locked, begun, out);
+            let more = self.go_on(&mut locked, begun, written, encoded);
             locked.side_mut(shard).saved.begun[self.lane] = more;
             return;
         }
         let slot = loop {
             let slot = slot_at(self.at.table);
-            let saved = &mut locked.side_mut(shard).saved.entries;
-            if !saved.is_empty()
-                && let Some(saved) = saved.remove(&(self.lane, place, slot))
-            {
-                out.extend_from_slice(&saved);
-            }
+            locked.side_mut(shard).saved.collect(self.lane, place, slot, written);
             let mut table = locked.table_mut(ks.tables_at(place), slot);
             if !table.is_empty() {
                 break slot;
@@ -265,22 +239,38 @@ impl Walk {
                 return;
             }
         };
-        let encode = self.encode();
+        let begun = self.encode_slot(&mut locked, place, slot, encoded);
+        locked.side_mut(shard).saved.begun[self.lane] = begun;
+    }
+
+    /// Encodes some of a slot. Returns the entry at which it stopped because that is large.
+    fn encode_slot(
+        &mut self,
+        locked: &mut Locked<'_>,
+        place: usize,
+        slot: u16,
+        out: &mut Vec<u8>,
+    ) -> Option<Begun> {
+        let (ks, encode) = (Arc::clone(&self.ks), self.encode());
+        let mut ahead = std::mem::take(&mut locked.side_mut(super::shard_of(slot)).saved.ahead);
         let mut table = locked.table_mut(ks.tables_at(place), slot);
-        let (begin, mut position, mut begun) = (out.len(), Some(self.at.position), None);
+        let (mut position, mut begun) = (Some(self.at.position), None);
         while let Some(at) = position {
             position = table.scan_mut(at, &mut |entry| {
-                if begun.is_none() {
-                    let next = self.save(entry, &*encode, Part { from: 0, most: CHUNK }, out);
-                    let key = || entry.as_ref().key().into();
-                    begun = next.map(|from| Begun { place, key: key(), from, rest: None });
+                if begun.is_some() || !self.wants(entry) {
+                    return;
                 }
+                begun = Begun::take(&mut ahead, self.lane, place, entry.as_ref().key()).or_else(|| {
+                    let next =
+                        self.save(entry, &*encode, Part { from: Position::START, most: CHUNK }, out)?;
+                    Some(Begun::new(place, entry.as_ref().key(), next))
+                });
             });
             if begun.is_some() {
                 // The others that stand there come when it is done.
                 position = Some(at);
             }
-            if begun.is_some() || out.len() - begin >= CHUNK {
+            if begun.is_some() || out.len() >= CHUNK {
                 break;
             }
         }
@@ -292,31 +282,35 @@ impl Walk {
                 self.at = Cursor { table: self.at.table + 1, position: 0, ..self.at };
             }
         }
-        locked.side_mut(shard).saved.begun[self.lane] = begun;
+        locked.side_mut(super::shard_of(slot)).saved.ahead = ahead;
+        begun
     }
 
     /// Encodes more of a large entry; `None` when that was the end of it.
-    fn go_on(&self, locked: &mut Locked<'_>, begun: Begun, out: &mut Vec<u8>) -> Option<Begun> {
-        if let Some(rest) = begun.rest {
-            out.extend_from_slice(&rest);
-            return None;
-        }
+    fn go_on(
+        &self,
+        locked: &mut Locked<'_>,
+        mut begun: Begun,
+        written: &mut Vec<Vec<u8>>,
+        encoded: &mut Vec<u8>,
+    ) -> Option<Begun> {
+        written.append(&mut begun.encoded);
         let (ks, encode) = (&*self.ks, self.encode());
-        let (h, part) = (ks.hashed(&begun.key), Part { from: begun.from, most: CHUNK });
+        let (h, part) = (ks.hashed(&begun.key), Part { from: begun.from?, most: CHUNK });
         let wanted = |entry: EntryRef<'_>| entry.parities() != self.with_own(entry.parities());
         let find = |table: &SlotTable| table.find_by(h.hash, |e| e.key() == &*begun.key && wanted(e));
         let table = locked.table_mut(ks.tables_at(begun.place), h.slot);
         let next = if let Some(at) = find(&table) {
-            self.save(table.get_mut(at), &*encode, part, out)
+            self.save(table.get_mut(at), &*encode, part, encoded)
         } else {
             // Whoever flushes looks at no entry.
             let mut frozen = ks.snapshot.frozen.lock();
             let mut tables = frozen.iter_mut().filter(|frozen| frozen.place == begun.place);
             let found = tables.find_map(|frozen| Some((find(&frozen.table)?, &mut frozen.table)));
             let (at, table) = found.expect("who changes an entry saves what a walk still needs of it");
-            self.save(table.exclusive().get_mut(at), &*encode, part, out)
+            self.save(table.exclusive().get_mut(at), &*encode, part, encoded)
         };
-        next.map(|from| Begun { from, ..begun })
+        next.map(|from| Begun { from: Some(from), ..begun })
     }
 
     /// The same, of tables that were flushed meanwhile.
@@ -330,7 +324,9 @@ impl Walk {
             let mut position = Some(0);
             while let Some(at) = position {
                 position = frozen.table.exclusive().scan_mut(at, &mut |entry| {
-                    self.save(entry, &*encode, Part::WHOLE, out);
+                    if self.wants(entry) {
+                        self.save(entry, &*encode, Part::WHOLE, out);
+                    }
                 });
             }
             frozen.wanted &= !bit;
@@ -354,18 +350,28 @@ impl Walk {
         (parities & !bit) | (self.ks.parities() & bit)
     }
 
+    /// Whether an entry is not on record.
+    fn wants(&self, entry: &Entry) -> bool {
+        let parities = entry.as_ref().parities();
+        parities != self.with_own(parities)
+    }
+
     /// Encodes a part of an entry that is not on record, and puts it there at its end.
-    fn save(&self, entry: &mut Entry, encode: &Encode, part: Part, out: &mut Vec<u8>) -> Option<usize> {
-        let before = entry.as_ref().parities();
-        let after = self.with_own(before);
-        if before == after {
-            return None;
-        }
+    fn save(&self, entry: &mut Entry, encode: &Encode, part: Part, out: &mut Vec<u8>) -> Option<Position> {
         let next = encode(entry.as_ref(), part, out);
         if next.is_none() {
-            entry.set_parities(after);
+            entry.set_parities(self.with_own(entry.as_ref().parities()));
         }
         next
+    }
+}
+
+/// Without a copy where that is possible.
+fn append(bytes: Vec<u8>, out: &mut Vec<u8>) {
+    if out.is_empty() {
+        *out = bytes;
+    } else {
+        out.extend_from_slice(&bytes);
     }
 }
 
@@ -376,8 +382,12 @@ impl Drop for Walk {
         while self.next_chunk(&mut scratch).is_some() {
             scratch.clear();
         }
+        self.ks.board.end_looking();
         let lane = &self.ks.snapshot.lanes[self.lane];
         *lane.encode.write() = None;
+        if lane.ahead.swap(false, Ordering::Relaxed) {
+            self.forget_ahead();
+        }
         lane.running.store(false, Ordering::Release);
     }
 }
@@ -397,15 +407,15 @@ mod tests {
     fn encode_by(most: usize) -> Arc<Encode> {
         Arc::new(move |e, part, out| {
             let ValueRef::String(v) = e.value() else { panic!("only strings here") };
-            if part.from == 0 {
+            if part.from == Position::START {
                 out.extend_from_slice(&(e.key().len() as u32).to_le_bytes());
                 out.extend_from_slice(e.key());
                 out.extend_from_slice(&(v.len() as u32).to_le_bytes());
             }
-            let rest = &v[part.from..];
+            let rest = &v[part.from.index..];
             let len = if part.most == usize::MAX { rest.len() } else { rest.len().min(most) };
             out.extend_from_slice(&rest[..len]);
-            (len < rest.len()).then_some(part.from + len)
+            (len < rest.len()).then_some(Position::at(part.from.index + len))
         })
     }
 
@@ -522,6 +532,61 @@ mod tests {
             assert!(got == want, "{:?}", got.keys());
             assert!(parts > 4, "{parts}");
             ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
+        }
+    }
+
+    /// A writer who looks first encodes a large entry turn by turn, from wherever the walk is with it, and whatever
+    /// becomes of the entry between two turns: every snapshot under way gets it as it was, once.
+    #[test]
+    fn a_writer_saves_a_large_entry_turn_by_turn() {
+        let large = |n: u8| (vec![b'a' + n; 2], vec![n; (1 << 20) + 9 * CHUNK]);
+        let ahead = |ks: &Keyspace, key: &[u8]| ks.lock_slot(ks.hashed(key).slot).save_ahead(0, [key]);
+        let changes: [fn(&Keyspace, &[u8]); 3] = [
+            |ks, key| set(ks, key, b"other"),
+            |ks, key| {
+                delete(ks, key);
+                set(ks, key, b"a new one");
+            },
+            |ks, _| {
+                ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
+                set(ks, b"aa", b"another of the same name");
+            },
+        ];
+        for (at, change) in changes.iter().enumerate() {
+            for (walked, turns) in [(0, 0), (0, 1), (0, 1000), (2, 0), (2, 3), (2, 1000), (20, 1)] {
+                let ks = Arc::new(Keyspace::new(1, Box::new(drop)));
+                let mut want = Picture::new();
+                for (key, value) in (0..3).map(large) {
+                    set(&ks, &key, &value);
+                    want.insert(key, value);
+                }
+                let begin = || ks.begin_snapshot(&ks.lock_all(), encode_by(CHUNK)).unwrap();
+                let mut walks = [(begin(), vec![]), (begin(), vec![])];
+                (0..walked).for_each(|_| _ = walks[0].0.next_chunk(&mut walks[0].1));
+                for key in want.keys() {
+                    let taken = (0..turns).take_while(|_| ahead(&ks, key).is_some()).count();
+                    assert!(taken == turns || taken > 10 && taken < 100, "{taken}");
+                    if turns == 1000 {
+                        set(&ks, key, b"at once");
+                    }
+                }
+                want.keys().for_each(|key| change(&ks, key));
+                for (walk, out) in &mut walks {
+                    while walk.next_chunk(out).is_some() {}
+                    let mut got = Picture::new();
+                    decode(out, &mut got);
+                    assert!(got == want, "change {at} behind {walked} and {turns}");
+                }
+                drop(walks);
+                assert!(ahead(&ks, b"aa").is_none() && !ks.board.writers_look_first());
+                assert!(
+                    (0..super::super::SHARDS).all(|shard| ks
+                        .lock_shard(shard)
+                        .side_mut(shard)
+                        .saved
+                        .is_empty())
+                );
+            }
         }
     }
 

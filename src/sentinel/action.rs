@@ -140,7 +140,7 @@ pub struct Timing {
     pub default_down_after: MonoMs,
     /// `failover-timeout` of primaries that come without one.
     pub default_failover_timeout: MonoMs,
-    /// A longer gap between two ticks, or the clock going back, begins TILT.
+    /// A longer gap between two ticks begins TILT: the process stood still, or the clock leapt.
     pub tilt_trigger: MonoMs,
     /// How long TILT lasts after the last such gap.
     pub tilt_period: MonoMs,

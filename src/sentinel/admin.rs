@@ -41,6 +41,8 @@ impl Sentinel {
             return Err("ERR Duplicate master name.".into());
         }
         let id = self.add_primary(name, Address::new(host, port), quorum as u32);
+        // It may have been watched before: the votes cast then bind.
+        self.watch_mut(id).leader_epoch = self.current_epoch;
         self.event_with(Level::Warning, "+monitor", id, &format!("quorum {quorum}"));
         self.remember();
         Ok(())

@@ -50,6 +50,13 @@ impl Sentinel {
         }
     }
 
+    /// Nobody is there, or nobody who answers. Shortens waits for what it would say; whether it is down is judged by
+    /// silence alone, as one that restarts refuses connections, too.
+    pub(super) fn is_absent(&self, id: InstanceId) -> bool {
+        let link = self.link(id);
+        self.at(id).sdown.is_some() || (link.refused && !link.commands.up)
+    }
+
     /// Offsets that are fresh choose the better replica.
     fn ask_replicas_for_news(&mut self, primary: InstanceId) {
         for replica in self.replicas(primary) {

@@ -1,8 +1,11 @@
 //! A failover and its phases.
 
+use std::collections::BTreeMap;
+
 use super::action::{Action, Level};
 use super::instance::{InstanceId, Question, Reconf};
 use super::state::Sentinel;
+use super::vote::DESYNC_MAX;
 use crate::base::time::MonoMs;
 
 /// After an election that nobody won the next is tried within this time, at random.
@@ -55,7 +58,7 @@ pub struct Failover {
     pub epoch: u64,
     /// When the phase began.
     pub since: MonoMs,
-    /// When the last one of ours began; 0: never.
+    /// When the last one of ours began, and up to a second more; 0: never.
     pub started: MonoMs,
     /// When we last voted for another sentinel's; 0: never.
     pub voted: MonoMs,
@@ -143,8 +146,10 @@ impl Sentinel {
         let (now, epoch) = (self.now, self.current_epoch + 1);
         self.raise_epoch(primary, epoch);
         self.event(Level::Warning, "+try-failover", primary);
+        // Whoever stood against us tries again after the same time: not at the same moment.
+        let started = (now + self.rng.below(DESYNC_MAX)).max(1);
         let failover = &mut self.watch_mut(primary).failover;
-        *failover = Failover { epoch, started: now.max(1), voted: failover.voted, ..Failover::default() };
+        *failover = Failover { epoch, started, voted: failover.voted, ..Failover::default() };
         self.enter(primary, Phase::WaitStart);
     }
 
@@ -195,11 +200,7 @@ impl Sentinel {
             self.event(Level::Warning, "+failover-state-select-slave", primary);
             return;
         }
-        let all = self.watch(primary).sentinels.len() as u32 + 1;
-        let cast: u32 = votes.values().sum();
-        let won = votes.values().any(|count| *count >= needed);
-        // Nobody is left whose vote could make a leader of anybody.
-        let split = cast == all && !won;
+        let split = self.is_split(primary, &votes);
         let waited = self.now.saturating_sub(self.watch(primary).failover.since);
         let limit = self.timing.election_timeout.min(self.watch(primary).failover_timeout);
         if split || waited > limit {
@@ -210,6 +211,16 @@ impl Sentinel {
                 self.watch_mut(primary).failover.hurry = Some(Hurry::Split { retry });
             }
         }
+    }
+
+    /// Nobody won, and nobody is left whose vote could make a leader: all have voted but those who are not there. Only
+    /// where a majority is there; a minority would call elections without end.
+    fn is_split(&self, primary: InstanceId, votes: &BTreeMap<String, u32>) -> bool {
+        let (epoch, needed) = (self.watch(primary).failover.epoch, self.votes_needed(primary));
+        let (peers, cast) = (self.peers(primary), votes.values().sum::<u32>());
+        let absent = peers.iter().filter(|id| !self.has_voted(**id, epoch) && self.is_absent(**id)).count();
+        let present = peers.len() as u32 + 1 - absent as u32;
+        cast == present && present >= needed && votes.values().all(|count| *count < needed)
     }
 
     fn select(&mut self, primary: InstanceId) {
@@ -239,7 +250,18 @@ impl Sentinel {
         }
     }
 
+    /// The chosen one was told. If it is gone another takes its place: nobody was told of the first one yet, and should
+    /// it come back as a primary it is made to follow like any other that was not promoted.
     fn wait_for_promotion(&mut self, primary: InstanceId) {
+        let Some(chosen) = self.watch(primary).failover.promoted else { return };
+        if self.is_absent(chosen) && self.select_replica(primary).is_some() {
+            self.log(Level::Warning, format!("{} is gone before it was promoted", self.describe(chosen)));
+            self.at_mut(chosen).replica.promoted = false;
+            self.watch_mut(primary).failover.promoted = None;
+            self.enter(primary, Phase::SelectReplica);
+            self.event(Level::Warning, "+failover-state-select-slave", primary);
+            return;
+        }
         self.abort_if_stuck(primary);
     }
 
@@ -285,8 +307,9 @@ impl Sentinel {
             |s: &Self, id: &InstanceId| matches!(s.at(*id).replica.reconf, Reconf::Sent | Reconf::InProgress);
         for id in &replicas {
             let facts = &self.at(*id).replica;
-            if facts.reconf == Reconf::Sent && now.saturating_sub(facts.reconf_sent) > timeout {
-                // It does not do as told: it is repaired later.
+            let late = facts.reconf == Reconf::Sent && now.saturating_sub(facts.reconf_sent) > timeout;
+            if late || (busy(self, id) && self.is_absent(*id)) {
+                // It does not do as told, or is gone: it is repaired later.
                 self.event(Level::Notice, "-slave-reconf-sent-timeout", *id);
                 self.at_mut(*id).replica.reconf = Reconf::Done;
             }

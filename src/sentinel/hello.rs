@@ -76,7 +76,8 @@ impl Sentinel {
         self.raise_epoch(primary, hello.current_epoch);
         if let Some(peer) = peer {
             self.at_mut(peer).peer.hello = self.now;
-            if hello.config_epoch > self.watch(primary).config_epoch {
+            let newer = hello.config_epoch > self.watch(primary).config_epoch;
+            if newer && self.can_be_reached(&hello.primary) {
                 self.hear_newer_config(primary, peer, &hello);
             }
         }
@@ -97,6 +98,10 @@ impl Sentinel {
         self.switch_to(primary, hello.primary.clone());
     }
 
+    fn can_be_reached(&self, address: &Address) -> bool {
+        address.port != 0 && self.accepts_host(&address.host)
+    }
+
     /// The sentinel of a hello; `None` while its address cannot be used.
     fn hear_of_sentinel(
         &mut self,
@@ -104,6 +109,10 @@ impl Sentinel {
         run_id: &str,
         address: &Address,
     ) -> Option<InstanceId> {
+        // One that is known and says nonsense stays where it was.
+        if !self.can_be_reached(address) {
+            return None;
+        }
         let known = self.watch(primary).sentinels.get(run_id).copied();
         if let Some(id) = known {
             if self.same(&self.at(id).address, address) {
@@ -115,9 +124,6 @@ impl Sentinel {
             let more = format!("ip {} port {} for {run_id}", self.announced(&address.host), address.port);
             self.event_with(Level::Notice, "+sentinel-address-switch", primary, &more);
             return Some(id);
-        }
-        if address.port == 0 || !self.accepts_host(&address.host) {
-            return None;
         }
         // Whoever had this address is somewhere else now, or gone.
         let usurped: Vec<_> =

@@ -255,6 +255,8 @@ pub struct Link {
     pub last_pong: MonoMs,
     /// When connecting was last tried.
     pub tried: Option<MonoMs>,
+    /// The last attempt to connect was refused or failed otherwise: nobody is there.
+    pub refused: bool,
     /// Our own address on it; empty while unknown.
     pub local_ip: String,
 }
@@ -310,6 +312,7 @@ impl Link {
             last_ok: now,
             last_pong: now,
             tried: None,
+            refused: false,
             local_ip: String::new(),
         }
     }

@@ -102,7 +102,17 @@ impl Sentinel {
         }
     }
 
-    pub(super) fn closed(&mut self, number: LinkId) {
+    /// The other side ended it, or did not take it.
+    pub(super) fn ended(&mut self, number: LinkId) {
+        if let Some(&(ix, Channel::Commands)) = self.connections.get(&number)
+            && let Some(link) = self.links.get_mut(&ix)
+        {
+            link.refused = !link.commands.up;
+        }
+        self.closed(number);
+    }
+
+    fn closed(&mut self, number: LinkId) {
         let Some((ix, channel)) = self.connections.remove(&number) else { return };
         let Some(link) = self.links.get_mut(&ix) else { return };
         let was = std::mem::take(link.channel(channel));
@@ -125,6 +135,7 @@ impl Sentinel {
         let connection = link.channel(channel);
         connection.up = true;
         (connection.since, connection.last_activity) = (now, now);
+        link.refused &= channel != Channel::Commands;
         let (host, user) = (link.address.host.clone(), link.users.first().copied());
         if host.parse::<std::net::IpAddr>().is_err() {
             self.resolved(host, Some(peer_ip));

@@ -102,11 +102,11 @@ impl Sentinel {
 
     /// Takes one event in; what is to be done comes out, in order.
     pub fn step(&mut self, now: MonoMs, event: Event) -> Vec<Action> {
-        self.now = now;
+        self.advance(now);
         match event {
             Event::Tick => self.tick(),
             Event::Connected { link, peer_ip, local_ip } => self.connected(link, peer_ip, local_ip),
-            Event::Closed { link } => self.closed(link),
+            Event::Closed { link } => self.ended(link),
             Event::Reply { link, reply } => self.reply(link, reply),
             Event::Resolved { host, ip } => self.resolved(host, ip),
             Event::Persisted { generation, done } => self.persisted(generation, done),
@@ -119,8 +119,15 @@ impl Sentinel {
     /// An administrator's command or a client's, at its time. Its actions are in
     /// [`take_actions`](Self::take_actions).
     pub fn at_time(&mut self, now: MonoMs) -> &mut Self {
-        self.now = now;
+        self.advance(now);
         self
+    }
+
+    /// Whatever comes first after a standstill finds it, not only a tick: an answer that waited in a socket must not
+    /// decide anything before.
+    fn advance(&mut self, now: MonoMs) {
+        self.now = now;
+        self.watch_for_stalls(self.last_tick.map_or(0, |last| now.saturating_sub(last)));
     }
 
     /// What the last call wants done.
@@ -155,9 +162,7 @@ impl Sentinel {
     }
 
     fn tick(&mut self) {
-        let since_last = self.last_tick.map_or(0, |last| self.now.saturating_sub(last));
         self.last_tick = Some(self.now);
-        self.watch_for_stalls(since_last);
         for primary in self.primary_ids() {
             for id in self.group(primary) {
                 // The primary may have been switched meanwhile.

@@ -273,6 +273,42 @@ fn hellos_that_are_none_change_nothing() {
     assert_eq!(s.sentinel_fields("m").map(|f| f.len()), Ok(1));
 }
 
+/// A sentinel whose `announce-ip` is empty, or a name where none is allowed: it stays where it was, and so does the
+/// primary. A file with such an address could not be read again.
+#[test]
+fn a_hello_without_an_address_moves_nobody() {
+    let mut s = read(WATCH);
+    let good = format!("10.0.1.1,26379,{},0,m,10.0.0.1,6379,0", id('a'));
+    s.hear_hello(&good);
+    s.take_actions();
+    for bad in [
+        good.replace("10.0.1.1", ""),
+        good.replace("10.0.1.1", "some.host"),
+        good.replace("26379", "0"),
+        good.replace("10.0.0.1,6379,0", ",6380,7"),
+        good.replace("10.0.0.1,6379,0", "some.host,6380,7"),
+        good.replace("10.0.0.1,6379,0", "10.0.0.2,0,7"),
+    ] {
+        let before = s.lines();
+        s.hear_hello(&bad);
+        assert_eq!(s.lines(), before, "{bad}");
+    }
+    s.hear_hello(&good.replace("10.0.0.1,6379,0", "10.0.0.2,6380,7"));
+    assert_eq!(s.address_by_name("m"), Some(("10.0.0.2".into(), 6380)));
+}
+
+/// SENTINEL MONITOR takes port 0, as Redis does; the file that it leaves is read again.
+#[test]
+fn what_monitor_takes_is_read_again() {
+    let mut s = read(WATCH);
+    for (name, port) in [("none", "0"), ("last", "65535"), ("two words", "1")] {
+        s.monitor(name, "127.0.0.1", port, "1").expect("it is taken");
+    }
+    let lines: Vec<_> = s.lines().into_iter().filter(|l| l.needed).map(|l| l.words).collect();
+    let (again, warnings) = Sentinel::read(&lines, 26379, Rng::new(1), START).expect("its own lines");
+    assert_eq!((again.lines(), warnings.len()), (s.lines(), 0));
+}
+
 #[test]
 fn set_is_all_or_nothing() {
     let mut s = read(WATCH);

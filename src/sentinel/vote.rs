@@ -8,7 +8,7 @@ use super::state::Sentinel;
 use crate::base::time::MonoMs;
 use crate::resp::decode::Value;
 
-/// Whoever voted for another waits a random part of this longer than usual before it stands itself.
+/// Whoever stood or voted for another waits a random part of this longer than usual before it stands again.
 pub(super) const DESYNC_MAX: MonoMs = 1000;
 /// What others said of a primary is forgotten after so many asking periods.
 const STALE_ANSWER: MonoMs = 5;
@@ -26,8 +26,7 @@ impl Sentinel {
     /// Another sentinel asks about a primary and, if `candidate` is given, for our vote. The answer is
     /// [`answer`](Self::answer), to be asked for once the actions of this are carried out.
     pub fn hear_question(&mut self, ip: &str, port: u16, epoch: u64, candidate: Option<&str>) {
-        let Some(primary) = self.primary_at(ip, port) else { return };
-        if let Some(candidate) = candidate {
+        if let (Some((primary, _)), Some(candidate)) = (self.primary_at(ip, port), candidate) {
             self.cast(primary, epoch, candidate);
         }
     }
@@ -35,8 +34,8 @@ impl Sentinel {
     /// What we say of the primary at an address. A vote that is not on disk is not told.
     pub fn answer(&self, ip: &str, port: u16, wants_vote: bool) -> Answer {
         let mut answer = Answer { down: false, leader: None, leader_epoch: 0 };
-        let Some(primary) = self.primary_at(ip, port) else { return answer };
-        answer.down = self.tilt.is_none() && self.at(primary).sdown.is_some();
+        let Some((primary, asked)) = self.primary_at(ip, port) else { return answer };
+        answer.down = self.tilt.is_none() && self.at(asked).sdown.is_some();
         let watch = self.watch(primary);
         if wants_vote && self.is_saved(watch.vote_generation) {
             answer.leader.clone_from(&watch.leader);
@@ -45,9 +44,16 @@ impl Sentinel {
         answer
     }
 
-    fn primary_at(&self, ip: &str, port: u16) -> Option<InstanceId> {
+    /// The primary at an address, and who is there: itself, or the replica that our failover has promoted already. The
+    /// others take that one for the primary; if it dies while its replicas still move they need our vote.
+    fn primary_at(&self, ip: &str, port: u16) -> Option<(InstanceId, InstanceId)> {
         let address = super::instance::Address::new(ip, port);
-        self.primary_ids().into_iter().find(|id| self.same(&self.at(*id).address, &address))
+        self.primary_ids().into_iter().find_map(|primary| {
+            let failover = &self.watch(primary).failover;
+            let promoted = failover.promoted.filter(|_| failover.is_promoted());
+            let mut here = std::iter::once(primary).chain(promoted);
+            Some((primary, here.find(|id| self.same(&self.at(*id).address, &address))?))
+        })
     }
 
     /// Epochs only grow. `primary`: whose failover, or hello, brought the new one.
@@ -143,14 +149,17 @@ impl Sentinel {
         self.look_at(primary);
     }
 
+    /// Whether another sentinel's vote in an epoch is known.
+    pub(super) fn has_voted(&self, peer: InstanceId, epoch: u64) -> bool {
+        let facts = &self.at(peer).peer;
+        facts.leader.is_some() && facts.leader_epoch == epoch
+    }
+
     /// The votes cast in an epoch, as far as they are known here, our own among them once it is on disk.
     pub(super) fn votes(&self, primary: InstanceId, epoch: u64) -> BTreeMap<String, u32> {
         let mut votes = BTreeMap::new();
-        for peer in self.peers(primary) {
-            let facts = &self.at(peer).peer;
-            if let Some(leader) = facts.leader.as_ref().filter(|_| facts.leader_epoch == epoch) {
-                *votes.entry(leader.clone()).or_default() += 1;
-            }
+        for peer in self.peers(primary).into_iter().filter(|peer| self.has_voted(*peer, epoch)) {
+            *votes.entry(self.at(peer).peer.leader.clone().unwrap_or_default()).or_default() += 1;
         }
         let watch = self.watch(primary);
         if let Some(leader) = &watch.leader

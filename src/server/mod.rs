@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`process`] | what any server process needs: command line, log, signals, daemon, limits, crash report |
 //! | [`net`] | sockets: listen, accept, connection, mailbox; TLS; links of the control thread |
-//! | [`node`] | what all threads share, and what an executor wants of it |
+//! | [`node`] | what all threads share, by what it is about: people, records, peers, files, its life; what an executor wants of it |
 //! | [`disk`] | every file: configuration, RDB, append-only file, nodes.conf |
 //! | [`control`] | the tokio thread: cluster bus, replication links, timers |
 //! | [`sentinel`] | watching others: links, the file, scripts of a Sentinel |

@@ -63,7 +63,7 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// Begins to end the node. `client` waits for the outcome: it is answered only if there is an error.
 pub fn begin(node: &Arc<Node>, how: Shutdown, client: Option<(usize, usize, u64)>) {
-    let mut state = node.shutdown.inner.lock();
+    let mut state = node.life.shutdown.inner.lock();
     state.waiting.extend(client);
     if state.under_way {
         return;
@@ -72,15 +72,15 @@ pub fn begin(node: &Arc<Node>, how: Shutdown, client: Option<(usize, usize, u64)
     state.aborted = false;
     drop(state);
     let on_control = Arc::clone(node);
-    if let Some(control) = node.threads.control.get() {
+    if let Some(control) = node.life.threads.control.get() {
         control.spawn(async move { run(&on_control, how).await });
     }
 }
 
 /// SHUTDOWN ABORT. False when there is nothing to abort, or no more.
 pub fn abort(node: &Node) -> bool {
-    let mut state = node.shutdown.inner.lock();
-    let possible = state.under_way && !node.shutdown.begun.load(Ordering::Acquire);
+    let mut state = node.life.shutdown.inner.lock();
+    let possible = state.under_way && !node.life.shutdown.begun.load(Ordering::Acquire);
     state.aborted |= possible;
     possible
 }
@@ -97,7 +97,7 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
         wait_for_replicas(node).await;
     }
     report_replicas(node);
-    if node.aof.is_beginning() {
+    if node.files.aof.is_beginning() {
         if !how.force {
             tracing::warn!("Writing initial AOF, can't exit.");
             return give_up(node);
@@ -106,7 +106,7 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
     }
     // The first one goes on if the end was refused: who asks again must not find it begun anew.
     aof::give_up_rewrite(node);
-    let called_off = || node.shutdown.inner.lock().aborted;
+    let called_off = || node.life.shutdown.inner.lock().aborted;
     if saves && !called_off() {
         tracing::info!("Saving the final RDB snapshot before exiting.");
         if !save(node).await {
@@ -122,15 +122,15 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
         tracing::warn!("Errors trying to shut down the server. Check the logs for more information.");
         return give_up(node);
     }
-    let state = node.shutdown.inner.lock();
+    let state = node.life.shutdown.inner.lock();
     if state.aborted {
         drop(state);
         tracing::warn!("Shutdown manually aborted.");
         return give_up(node);
     }
-    node.shutdown.begun.store(true, Ordering::Release);
+    node.life.shutdown.begun.store(true, Ordering::Release);
     drop(state);
-    if let Some(acceptor) = node.threads.acceptor.get() {
+    if let Some(acceptor) = node.life.threads.acceptor.get() {
         acceptor.wake();
     }
     node.send_all(|| Mail::Shutdown);
@@ -138,7 +138,7 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
 
 /// Puts the append-only file on the disk. False when that failed.
 async fn complete_aof(node: &Arc<Node>) -> bool {
-    if !node.aof.is_on() {
+    if !node.files.aof.is_on() {
         return true;
     }
     tracing::info!("Calling fsync() on the AOF file.");
@@ -176,13 +176,13 @@ async fn save(node: &Arc<Node>) -> bool {
 }
 
 fn lags(node: &Node) -> bool {
-    let (replicas, end) = node.replication.followers(node);
+    let (replicas, end) = node.peers.replication.followers(node);
     replicas.iter().any(|(_, offset)| *offset < end)
 }
 
 /// Says which replicas have everything; tools read it.
 fn report_replicas(node: &Node) {
-    let (replicas, end) = node.replication.followers(node);
+    let (replicas, end) = node.peers.replication.followers(node);
     let lagging: Vec<_> = replicas.iter().filter(|(_, offset)| *offset < end).collect();
     for (address, offset) in &lagging {
         tracing::info!("Lagging replica {address} reported offset {} behind master", end - offset);
@@ -201,9 +201,9 @@ async fn wait_for_replicas(node: &Node) {
     let seconds = u64::from(node.config.load().shutdown_timeout);
     tracing::info!("Waiting for replicas before shutting down.");
     let deadline = Instant::now() + Duration::from_secs(seconds);
-    node.shutdown.inner.lock().deadline = Some(deadline);
+    node.life.shutdown.inner.lock().deadline = Some(deadline);
     while lags(node) && Instant::now() < deadline {
-        if node.shutdown.inner.lock().aborted {
+        if node.life.shutdown.inner.lock().aborted {
             return;
         }
         tokio::time::sleep(LOOK).await;
@@ -214,7 +214,7 @@ async fn wait_for_replicas(node: &Node) {
 fn give_up(node: &Node) {
     node.unpause_clients(Purpose::Shutdown);
     node.shared.scripts.ending.store(false, Ordering::Release);
-    let mut state = node.shutdown.inner.lock();
+    let mut state = node.life.shutdown.inner.lock();
     state.under_way = false;
     state.deadline = None;
     for (worker, token, client) in state.waiting.drain(..) {

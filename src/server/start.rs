@@ -111,7 +111,7 @@ pub fn serve(
     // One is there for those who come while scripts hang on all the others.
     let workers = tuning::workers(&config) + 1;
     let mut node = make_node(config, renames, users, workers, &mut seed, origin)?;
-    node.tls = tls;
+    node.peers.tls = tls;
     let node = Arc::new(node);
     node.show_title(&node.config.load());
     info!("Running mode={}, port={}.", node.mode_name(), node.config.load().shown_port());
@@ -120,7 +120,7 @@ pub fn serve(
         AcceptLoop::new(&node, plain, secured, unix).map_err(system("cannot accept connections"))?;
     let mut threads = start_workers(&node, workers, &mut seed)?;
     threads.push(Control::start(&node).map_err(system("cannot start the control thread"))?);
-    node.counters.memory_at_start.store(allocator::used(), Ordering::Relaxed);
+    node.records.counters.memory_at_start.store(allocator::used(), Ordering::Relaxed);
     show_logo(&node);
     info!("Server initialized");
     let is_sentinel = sentinel.is_some();
@@ -144,7 +144,7 @@ pub fn serve(
     on_start(&node);
     let served = if is_sentinel { Ok(()) } else { fill(&node, &mut seed) };
     drop(filled);
-    if served.is_ok() && !node.shutdown.begun.load(Ordering::Acquire) {
+    if served.is_ok() && !node.life.shutdown.begun.load(Ordering::Acquire) {
         if has_tcp {
             info!("Ready to accept connections tcp");
         }
@@ -174,7 +174,7 @@ pub fn serve(
 /// Begins to watch others, instead of serving data.
 fn watch(node: &Arc<Node>, sentinel: Sentinel) -> Result<(), StartError> {
     node.shared.set_gate(gate::LOADING, false);
-    let file = node.origin.config_file.clone().unwrap_or_default();
+    let file = node.life.origin.config_file.clone().unwrap_or_default();
     Driver::start(node, sentinel, file)
         .map_err(system("cannot start the thread that writes the configuration"))
 }
@@ -183,7 +183,7 @@ fn watch(node: &Arc<Node>, sentinel: Sentinel) -> Result<(), StartError> {
 fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     let has_aof = aof::load_at_start(node).map_err(StartError::Data)?;
     let loaded = if has_aof { None } else { rdb_load::load_at_start(node).map_err(StartError::Data)? };
-    if node.shutdown.begun.load(Ordering::Acquire) {
+    if node.life.shutdown.begun.load(Ordering::Acquire) {
         return Ok(());
     }
     aof::start(node).map_err(StartError::Data)?;
@@ -204,7 +204,7 @@ fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
 /// The banner, for people and for tools that wait for it: asked for, or on a terminal.
 fn show_logo(node: &Node) {
     let config = node.config.load();
-    let Some(log) = &node.origin.log else { return };
+    let Some(log) = &node.life.origin.log else { return };
     let on_terminal = log.file().is_none() && io::stdout().is_terminal();
     if !(config.always_show_logo || on_terminal) {
         return;
@@ -261,7 +261,7 @@ fn start_workers(
         mailboxes.push(Arc::new(Mailbox::new(waker)));
         polls.push(poll);
     }
-    assert!(node.threads.workers.set(mailboxes.clone()).is_ok(), "workers are set once");
+    assert!(node.life.threads.workers.set(mailboxes.clone()).is_ok(), "workers are set once");
     let woken = mailboxes.clone();
     node.shared.keyspace.board.wake_by(Box::new(move |who| {
         woken[who.worker].send(Mail::Free { token: who.token, client: who.client });
@@ -349,6 +349,6 @@ fn make_node(
     let run_id = random_id(rng);
     let node = Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin);
     tuning::configure_observers(&node, &node.config.load());
-    users.into_iter().for_each(|user| node.accounts.put(user));
+    users.into_iter().for_each(|user| node.people.accounts.put(user));
     Ok(node)
 }

@@ -49,7 +49,7 @@ impl Digest {
         self.mix(&type_number(value.kind()).to_be_bytes());
         match value {
             ValueRef::String(s) => self.mix(s),
-            ValueRef::List(list) => list.iter().for_each(|item| self.mix_item(item)),
+            ValueRef::List(list) => list.for_each(|item| self.mix_item(item)),
             ValueRef::Set(set) => set.iter().for_each(|item| self.xor(item.text(&mut IntText::new()))),
             ValueRef::SortedSet(set) => {
                 for (member, score) in set {
@@ -188,7 +188,7 @@ mod tests {
             ("ints", Value::Set(Box::new(ints)), "3f29aef9686ab7640c6e79734f56219f6f27dcac"),
             ("mixed", Value::Set(Box::new(mixed)), "da8febe0eef810e442dfab4099e326584070379a"),
             ("z", Value::SortedSet(Box::new(zset)), "732b173c24e4614aebc8bece0879c0a5ac8086b5"),
-            ("h", Value::Hash(Box::new(hash)), "9fb7f07927e700efb2c2ff2c7f9791eb02fd25ed"),
+            ("h", Value::Hash(hash), "9fb7f07927e700efb2c2ff2c7f9791eb02fd25ed"),
             ("s", Value::Stream(Box::new(stream)), "8e859514b364c9e0e7bc26345bfc00e7e34efa7a"),
         ]
     }

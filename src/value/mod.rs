@@ -34,7 +34,7 @@ pub enum Value {
     String(Arc<Vec<u8>>),
     List(Box<List>),
     Set(Box<Set>),
-    Hash(Box<Hash>),
+    Hash(Hash),
     SortedSet(Box<SortedSet>),
     Stream(Box<Stream>),
 }
@@ -159,6 +159,8 @@ pub struct Limits {
     pub list_max_listpack_size: i32,
     /// Bytes of a list's element that is a node by itself. No directive: DEBUG sets it.
     pub list_packed_threshold: usize,
+    /// Blocks at either end of a list that are never compressed; 0: none is compressed.
+    pub list_compress_depth: usize,
     /// Members of a set that is an intset.
     pub set_max_intset_entries: usize,
     /// Members of a set that is a listpack.
@@ -195,6 +197,7 @@ impl Default for Limits {
             hash_max_listpack_value: 64,
             list_max_listpack_size: -2,
             list_packed_threshold: usize::MAX,
+            list_compress_depth: 0,
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,
@@ -213,6 +216,24 @@ impl Default for Limits {
 }
 
 impl Value {
+    /// Whether Redis leaves freeing this to a thread where a deletion is lazy, by what it counts of each type: nodes of a
+    /// list, elements of a table, about two nodes of the tree for each listpack of a stream. What is packed is one piece.
+    pub fn is_freed_lazily(&self) -> bool {
+        let pieces = match self {
+            Value::String(_) => 1,
+            Value::List(v) => v.nodes().len(),
+            Value::Set(v) if v.encoding_name() == "hashtable" => v.len(),
+            Value::Hash(v) if v.encoding_name() == "hashtable" => v.len(),
+            Value::SortedSet(v) if v.encoding_name() == "skiplist" => v.len(),
+            Value::Set(_) | Value::Hash(_) | Value::SortedSet(_) => 1,
+            Value::Stream(v) => {
+                let pending = v.groups.values().next().map_or(0, |group| group.pending().len());
+                2 * v.nodes().len() + v.groups.len() * (1 + pending)
+            }
+        };
+        pieces > LAZY_PIECES
+    }
+
     /// Whether dropping this takes so long that it is done on another thread.
     pub fn is_heavy(&self) -> bool {
         match self {
@@ -225,6 +246,9 @@ impl Value {
         }
     }
 }
+
+/// Redis frees up to so many pieces at once.
+const LAZY_PIECES: usize = 64;
 
 /// Elements that take about as long to free as handing them over.
 const MANY: usize = 4096;

@@ -2,7 +2,7 @@
 
     python tests/clients/run.py NAME...
 
-NAME is a client (ioredis, node-redis, redis-rs) or a program (bullmq). Each is started with the variable RIG, which
+NAME is a client (ioredis, node-redis, redis-rs, go-redis) or a program (bullmq). Each is started with the variable RIG, which
 tells the ports and processes that it may use, and prints one line a test and the counts. What it kills is started
 again before the next one.
 
@@ -21,12 +21,17 @@ NODE = os.environ.get("NODE", "node")
 # What node needs is installed here: see scripts/test.
 MODULES = os.path.join(TARGET, "node", "node_modules")
 RUST_TARGET = os.path.join(TARGET, "clients-rust")
-CLIENTS = ("ioredis", "node-redis", "redis-rs")
+GO_CHECKS = os.path.join(TARGET, "clients-go")
+# Where Debian's packages put the sources of libraries.
+GO_LIBRARIES = "/usr/share/gocode"
+CLIENTS = ("ioredis", "node-redis", "redis-rs", "go-redis")
 
 
 def command(name):
     if name == "redis-rs":
         return [os.path.join(RUST_TARGET, "debug", "keystead-client-checks")]
+    if name == "go-redis":
+        return [GO_CHECKS]
     return [NODE, os.path.join(HERE, "node", f"{name}.js")]
 
 
@@ -35,11 +40,18 @@ def build_rust():
                             "--manifest-path", os.path.join(HERE, "rust", "Cargo.toml")]) == 0
 
 
+def build_go():
+    env = dict(os.environ, GO111MODULE="off", GOPATH=GO_LIBRARIES, GOFLAGS="")
+    return subprocess.call(["go", "build", "-o", GO_CHECKS, os.path.join(HERE, "go", "main.go")], env=env) == 0
+
+
 def main():
     names = [name for name in sys.argv[1:] if not name.startswith("-")] or list(CLIENTS)
     filters = [arg[1:] for arg in sys.argv[1:] if arg.startswith("-")]
     if "redis-rs" in names and not build_rust():
         sys.exit("the checks with the redis crate cannot be built")
+    if "go-redis" in names and not build_go():
+        sys.exit("the checks with go-redis cannot be built")
     rig, failed = Rig(), False
     try:
         node, cluster = rig.node(), Cluster(rig)

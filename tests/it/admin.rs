@@ -1,7 +1,7 @@
 //! The server as a process: start, log, INFO, configuration files, signals, exit codes.
 
-use crate::common::client::Reply;
-use crate::common::server::{Launch, Server, fresh_dir, subject};
+use crate::common::client::{Client, Reply};
+use crate::common::server::{Launch, Server, free_port, fresh_dir, real, subject};
 use crate::common::{SOON, wait_for};
 use std::fs;
 use std::process::{Command, Stdio};
@@ -522,4 +522,48 @@ fn the_banner_says_the_mode_and_goes_where_the_log_goes() {
     let server = Launch::subject().cluster().start();
     let line = format!("Running mode=cluster, port={}.", server.port);
     assert!(server.log().contains(&line), "{}", server.log());
+}
+
+#[test]
+fn the_end_says_how_many_replicas_are_in_sync() {
+    for launch in [Launch::subject(), Launch::real()] {
+        let mut server = launch.clone().args(&["--repl-diskless-sync-delay", "0"]).start();
+        let _replica =
+            Launch::subject().args(&["--replicaof", &format!("127.0.0.1 {}", server.port)]).start();
+        wait_for("the replica follows", SOON, || server.connect().info("slave0").contains("online"));
+        let _ = server.connect().try_run("SHUTDOWN NOSAVE");
+        server.wait_exit();
+        let log = server.log();
+        assert!(log.contains("1 of 1 replicas are in sync when shutting down."), "{log}");
+        // Without any there is nothing to say.
+        let mut alone = launch.start();
+        let _ = alone.connect().try_run("SHUTDOWN NOSAVE");
+        alone.wait_exit();
+        assert!(!alone.log().contains("in sync"), "{}", alone.log());
+    }
+}
+
+/// A terminal gets it unasked. `script` gives the server one, and shows what is written to it.
+#[test]
+fn a_terminal_gets_the_banner_unasked() {
+    for (program, port) in [(subject(), free_port()), (real(), free_port())] {
+        let command = format!("exec {} --port {port} --save ''", program.display());
+        let script = Command::new("script")
+            .args(["-qfec", &command, "/dev/null"])
+            .current_dir(fresh_dir())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("run script");
+        wait_for("it answers", SOON, || {
+            Client::try_connect(port).is_ok_and(|mut client| client.try_run("PING").is_ok())
+        });
+        let pid = Client::connect(port).info("process_id");
+        let _ = Client::connect(port).try_run("SHUTDOWN NOSAVE");
+        let shown = script.wait_with_output().expect("its end");
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let before = shown.split("Server initialized").next().unwrap_or_default();
+        assert!(before.contains(&format!("PID: {pid}")), "{shown}");
+        assert!(before.contains(&format!("Port: {port}")), "{shown}");
+    }
 }

@@ -207,3 +207,20 @@ fn a_blocking_command_is_counted_when_it_ends() {
     assert_eq!((count(&mut judge, "calls"), count(&mut judge, "failed_calls")), (5, 2));
     assert_eq!(count(&mut judge, "rejected_calls"), 1);
 }
+
+#[test]
+fn a_blocked_command_that_fails_when_it_is_served_is_counted_so() {
+    let server = Server::subject();
+    let (mut judge, mut client) = (server.connect(), server.connect());
+    judge.ok("CONFIG RESETSTAT");
+    send(&mut client, "BLMOVE source target LEFT RIGHT 0");
+    blocked(&mut judge, 1);
+    judge.ok("SET target text");
+    judge.expect("RPUSH source v", ":1");
+    let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value";
+    assert_eq!(client.read().to_string(), wrong);
+    let stats = judge.run("INFO commandstats").text();
+    let line = stats.lines().find(|line| line.starts_with("cmdstat_blmove:calls=1,")).unwrap_or(&stats);
+    assert!(line.ends_with("rejected_calls=0,failed_calls=1"), "{line}");
+    judge.expect("LRANGE source 0 -1", "[\"v\"]");
+}

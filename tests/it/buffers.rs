@@ -164,9 +164,11 @@ fn the_buffers_of_each_client_are_shown() {
     let own = judge.run("CLIENT INFO").text();
     assert!(own.contains(" qbuf=26 ") && own.contains(" argv-mem=10 "), "{own}");
     // Input without its end.
+    let used = judge.info_int("used_memory");
     let (_half, id) = half_sent(&server, 1_000_000);
     wait_for("the input is there", SOON, || number(&mut judge, id, "qbuf") >= 999_900);
     assert!(number(&mut judge, id, "tot-mem") >= 999_900);
+    wait_for("memory counts it, too", SOON, || judge.info_int("used_memory") > used + 900_000);
     assert!(judge.info_int("client_recent_max_input_buffer") >= 999_900);
     // What MULTI has queued.
     let mut client = server.connect();

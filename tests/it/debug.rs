@@ -1,6 +1,9 @@
 //! DEBUG words that people and suites use, beside a real Redis where it has them.
 
-use crate::common::server::{Launch, Server};
+use std::io::Read;
+
+use crate::common::client::Client;
+use crate::common::server::{Launch, Server, fresh_dir, subject_is_real};
 use crate::common::{SOON, wait_for};
 
 #[test]
@@ -106,6 +109,85 @@ fn long_elements_stand_alone_from_the_threshold_on() {
     assert!(ours[0] > ours[1]);
 }
 
+/// What DEBUG OBJECT says about the nodes of a list, and its serialized length. Files hold compressed blocks as they
+/// are, so without `rdbcompression` that length tells how many there are, and how small.
+fn list_facts(client: &mut Client, key: &str) -> (Vec<String>, i64) {
+    let text = client.run(&format!("DEBUG OBJECT {key}")).text();
+    let length = text.split(' ').find_map(|field| field.strip_prefix("serializedlength:"));
+    let nodes = text.split(' ').filter(|field| field.starts_with("ql_")).map(str::to_owned).collect();
+    (nodes, length.expect("the length").parse().expect("a number"))
+}
+
+#[test]
+fn lists_are_compressed_as_in_redis() {
+    let facts = |launch: Launch| {
+        let server = launch.args(&["--list-max-listpack-size", "4", "--rdbcompression", "no"]).start();
+        let mut client = server.connect();
+        let mut seen = Vec::new();
+        let fill = |client: &mut Client, key: &str| {
+            for i in 0..42 {
+                client.run(&format!("RPUSH {key} element-{i:04}-{}-{i:04}", "a".repeat(37)));
+            }
+            list_facts(client, key)
+        };
+        // The depth of a list is what was configured when it became one of several blocks.
+        for depth in ["0", "1", "3", "6", "2147483647"] {
+            client.ok(&format!("CONFIG SET list-compress-depth {depth}"));
+            seen.push(fill(&mut client, &format!("depth:{depth}")));
+        }
+        client.ok("CONFIG SET list-compress-depth 1");
+        seen.push(fill(&mut client, "depth:0"));
+        client.run("COPY depth:1 l");
+        for line in [
+            "LSET l 17 short",
+            "LINSERT l AFTER short between",
+            "LPOP l 9",
+            "RPOP l 9",
+            "LPUSH l 1 2 3 4 5 6 7 8 9",
+            "LTRIM l 3 -6",
+            "DEBUG RELOAD",
+        ] {
+            client.run(line);
+            seen.push(list_facts(&mut client, "l"));
+        }
+        let replies = [
+            "LREM l 1 between",
+            "LRANGE l 0 -1",
+            "LINDEX l 9",
+            "LPOS l short",
+            "LPOS l short RANK -1",
+            "SORT l ALPHA",
+        ]
+        .map(|line| client.run(line).to_string());
+        (seen, replies)
+    };
+    let ((ours, replies), (theirs, expected)) = (facts(Launch::subject()), facts(Launch::real()));
+    assert_eq!(replies, expected);
+    assert_eq!(ours.len(), theirs.len());
+    for ((nodes, length), (their_nodes, their_length)) in ours.iter().zip(&theirs) {
+        assert_eq!(nodes, their_nodes);
+        // LZF leaves a choice of matches: a block more or less would make 150 bytes.
+        let difference = (length - their_length).abs();
+        assert!(difference <= their_length / 50, "{length} and {their_length} for {nodes:?}");
+    }
+    assert!(ours[1].1 < ours[2].1 && ours[2].1 < ours[0].1 && ours[3].1 == ours[0].1);
+}
+
+#[test]
+fn compressing_lists_saves_memory() {
+    let server = Launch::subject().start();
+    let mut client = server.connect();
+    let mut used = |depth: &str| {
+        client.ok(&format!("CONFIG SET list-compress-depth {depth}"));
+        for i in 0..1000 {
+            client.run(&format!("RPUSH depth:{depth} {i}:{}", "some text ".repeat(20)));
+        }
+        client.run(&format!("MEMORY USAGE depth:{depth} SAMPLES 0")).int()
+    };
+    let (open, compressed) = (used("0"), used("1"));
+    assert!(open > 200_000 && compressed * 4 < open, "{open} and {compressed}");
+}
+
 #[test]
 fn scripts_may_be_allowed_everything() {
     for launch in [Launch::subject(), Launch::real()] {
@@ -164,4 +246,81 @@ fn clients_are_shown_by_what_they_take() {
         client.expect("DEBUG SDSLEN l", "-ERR Not an sds encoded string.");
         client.expect("DEBUG STRINGMATCH-TEST", "+Apparently Redis did not crash: test passed");
     }
+}
+
+#[test]
+fn words_do_what_they_say() {
+    let described = |launch: Launch| {
+        let server = launch.args(&["--list-max-listpack-size", "10"]).start();
+        let mut client = server.connect();
+        client.ok("DEBUG LOG 'a line of mine'");
+        wait_for("it is logged", SOON, || server.log().contains("DEBUG LOG: a line of mine"));
+        client.run("HSET h field 77777");
+        client.pipeline(&(0..600).map(|i| format!("RPUSH l e{i:020}")).collect::<Vec<_>>());
+        client.ok("SET n 12");
+        ["h", "l", "n"].map(|key| {
+            let text = client.run(&format!("DEBUG OBJECT {key}")).text();
+            // Of addresses, clocks and what compression makes of it only the names.
+            let told = |field: &str| ["encoding:", "refcount:", "ql_"].iter().any(|p| field.starts_with(p));
+            let name = |field: &str| field.split(':').next().unwrap_or_default().to_owned();
+            text.split(' ').map(|f| if told(f) { f.to_owned() } else { name(f) }).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(described(Launch::subject()), described(Launch::real()));
+    if subject_is_real() {
+        return;
+    }
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.run("HSET h field 77777");
+    client.expect("DEBUG LISTPACK h", "+Listpack structure printed on stdout");
+    wait_for("it is printed", SOON, || {
+        server.log().contains("string \"field\"") && server.log().contains("integer 77777")
+    });
+    client.ok("DEBUG PAUSE-CRON 1");
+    client.ok("SET dead v PX 1");
+    client.ok("SET timer v PX 300");
+    wait_for("time passes", SOON, || client.run("EXISTS timer").int() == 0);
+    client.expect("DBSIZE", ":2");
+    client.ok("DEBUG PAUSE-CRON 0");
+    wait_for("the clock goes on", SOON, || client.run("DBSIZE").int() == 1);
+    assert!(client.run("DEBUG MALLCTL arenas.narenas").int() > 0);
+    assert!(client.run("DEBUG MALLCTL nosuch").text().starts_with("ERR "));
+}
+
+/// Every directive is written then, not only those that the file names or that differ.
+#[test]
+fn a_rewrite_may_be_made_to_state_everything() {
+    let dir = fresh_dir();
+    let file = dir.join("own.conf");
+    std::fs::write(&file, "maxmemory 50mb\n").expect("write the file");
+    let server = Launch::subject().file(&file).start();
+    let mut client = server.connect();
+    let stated =
+        || std::fs::read_to_string(&file).expect("the file").contains("\nhash-max-listpack-entries ");
+    client.ok("CONFIG REWRITE");
+    assert!(!stated());
+    client.ok("DEBUG CONFIG-REWRITE-FORCE-ALL");
+    assert!(stated());
+    std::fs::remove_dir_all(dir).expect("remove the directory");
+}
+
+/// The attribute stands before the reply that it belongs to. There is none in RESP2, for which 7.4 refuses it.
+#[test]
+fn an_attribute_is_shown_to_who_speaks_resp3() {
+    let shown = |server: Server| {
+        let mut client = server.connect();
+        client.run("HELLO 3");
+        client.send_raw(b"DEBUG PROTOCOL attrib\r\nECHO end\r\n");
+        let mut raw = Vec::new();
+        while !raw.ends_with(b"$3\r\nend\r\n") {
+            let mut chunk = [0; 1000];
+            let read = client.stream().read(&mut chunk).expect("a reply");
+            raw.extend_from_slice(&chunk[..read]);
+        }
+        String::from_utf8(raw).expect("text")
+    };
+    let ours = shown(Server::subject());
+    assert!(ours.starts_with("|1\r\n$14\r\nkey-popularity\r\n"), "{ours}");
+    assert_eq!(ours, shown(Server::real()));
 }

@@ -43,6 +43,37 @@ fn a_scan_deletes_the_dead_keys_that_it_meets() {
     assert_eq!(c.info("expired_keys"), "50");
 }
 
+/// Neighbours: RANDOMKEY deletes as SCAN does, KEYS only hides, and on a replica none of them deletes.
+#[test]
+fn randomkey_deletes_the_dead_keys_that_it_meets_and_a_replica_none() {
+    for server in [Server::subject(), Server::real()] {
+        let replica = Server::subject();
+        let (mut c, mut r) = (server.connect(), replica.connect());
+        r.ok(&format!("REPLICAOF 127.0.0.1 {}", server.port));
+        wait_for("the link is up", SOON, || r.info("master_link_status") == "up");
+        for (at, walk) in ["RANDOMKEY", "SCAN 0 COUNT 1000"].into_iter().enumerate() {
+            c.ok("FLUSHALL");
+            c.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+            c.ok("SET stays v");
+            c.pipeline(&(0..20).map(|i| format!("SET dead:{i} v PX 300")).collect::<Vec<_>>());
+            wait_for("the replica has them", SOON, || r.run("DBSIZE").int() == 21);
+            wait_for("they have died", SOON, || r.run("EXISTS dead:19").int() == 0);
+            for look in ["KEYS *", "SCAN 0 COUNT 1000", "RANDOMKEY"] {
+                assert!(!r.run(look).to_string().contains("dead"), "{look}");
+            }
+            r.expect("DBSIZE", ":21");
+            assert_eq!(c.run("KEYS *").items().len(), 1);
+            c.expect("DBSIZE", ":21");
+            wait_for("the primary has met all of them", SOON, || {
+                c.run(walk);
+                c.run("DBSIZE").int() == 1
+            });
+            assert_eq!(c.info_int("expired_keys"), 20 * (at as i64 + 1), "{walk}");
+            wait_for("and says so", SOON, || r.run("DBSIZE").int() == 1);
+        }
+    }
+}
+
 /// A replica that goes on where the primary's file stops has the keys still that ended meanwhile.
 #[test]
 fn a_primary_tells_which_keys_ended_before_it_loaded_them() {

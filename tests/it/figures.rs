@@ -201,7 +201,8 @@ const LOOKUPS: &str = "SET a 1|GET a|GET no|EXISTS a no|TTL a|TTL no|TYPE no|MGE
     ZADD z 1 a|ZRANK no a|ZUNION 2 z no|ZUNIONSTORE d 2 z no|XADD x 1-1 f v|XREAD STREAMS x no 0 0|DEL a no|\
     EXPIRE no 1|RENAME no m|COPY no mm|DUMP no|TOUCH z no|SORT no|BITCOUNT no|PFCOUNT no|GEODIST no a b|SCAN 0|\
     RANDOMKEY|XCLAIM x g c 0 1-1|HINCRBY h c 1|HINCRBY h2 c 1|HINCRBYFLOAT h c 1|XGROUP CREATE no g 0|\
-    XGROUP CREATE x g 0|XGROUP SETID x g 0|OBJECT ENCODING h|OBJECT ENCODING no|OBJECT REFCOUNT h|OBJECT IDLETIME h";
+    XGROUP CREATE x g 0|XGROUP SETID x g 0|OBJECT ENCODING h|OBJECT ENCODING no|OBJECT REFCOUNT h|OBJECT IDLETIME h|\
+    XAUTOCLAIM no g c 0 0|XAUTOCLAIM x g c 0 0|XCLAIM x g c 0 1-1|XCLAIM no g c 0 1-1|XPENDING x g|XACK x g 1-1";
 
 #[test]
 fn lookups_are_counted_as_redis_counts_them() {
@@ -217,5 +218,77 @@ fn lookups_are_counted_as_redis_counts_them() {
             [after[0] - before[0], after[1] - before[1]]
         });
         assert_eq!(grown[0], grown[1], "{command}");
+    }
+}
+
+/// The members, fields or elements of a value that is large in the eyes of Redis.
+fn large(key: &str, kind: &str) -> String {
+    let parts = 0..1_000;
+    match kind {
+        "set" => format!("SADD {key} {}", parts.map(|i| format!("m{i}")).collect::<Vec<_>>().join(" ")),
+        "hash" => format!("HSET {key} {}", parts.map(|i| format!("f{i} v")).collect::<Vec<_>>().join(" ")),
+        "zset" => format!("ZADD {key} {}", parts.map(|i| format!("{i} m{i}")).collect::<Vec<_>>().join(" ")),
+        "list" => format!("RPUSH {key} {}", vec!["x".repeat(8_200); 100].join(" ")),
+        "packed list" => {
+            format!("RPUSH {key} {}", parts.map(|i| i.to_string()).collect::<Vec<_>>().join(" "))
+        }
+        "ints" => format!("SADD {key} {}", (0..300).map(|i| i.to_string()).collect::<Vec<_>>().join(" ")),
+        "string" => format!("SET {key} {}", "x".repeat(2 << 20)),
+        _ => panic!("{kind}"),
+    }
+}
+
+const KINDS: [&str; 7] = ["set", "hash", "zset", "list", "packed list", "ints", "string"];
+
+/// A lazy deletion counts if Redis leaves it to a thread: by its size as Redis measures it, and by the directives.
+#[test]
+fn what_is_freed_lazily_is_counted_as_redis_counts_it() {
+    let servers = [Server::subject(), Server::real()];
+    let mut clients = [0, 1].map(|i: usize| servers[i].connect());
+    let mut same = |before: &[String], command: &str| {
+        let grown = clients.each_mut().map(|client| {
+            client.ok("FLUSHALL SYNC");
+            for line in before {
+                let reply = client.run(line).to_string();
+                assert!(!reply.starts_with('-'), "{reply}");
+            }
+            wait_for("what went before is freed", SOON, || client.info("lazyfree_pending_objects") == "0");
+            let counted = client.info_int("lazyfreed_objects");
+            command.split('|').for_each(|command| drop(client.run(command)));
+            wait_for("it is freed", SOON, || client.info("lazyfree_pending_objects") == "0");
+            client.info_int("lazyfreed_objects") - counted
+        });
+        assert_eq!(grown[0], grown[1], "{command} after {:.60}", before.last().map_or("", String::as_str));
+        grown[0]
+    };
+    same(&["DEBUG SET-ACTIVE-EXPIRE 0".to_owned()], "FLUSHALL");
+    let few = ["DEBUG POPULATE 500".to_owned()];
+    for (command, counts) in
+        [("FLUSHALL", 0), ("FLUSHALL SYNC", 0), ("FLUSHDB SYNC", 0), ("FLUSHDB ASYNC", 500)]
+    {
+        assert_eq!(same(&few, command), counts, "{command}");
+    }
+    for kind in KINDS {
+        same(&[large("k", kind)], "UNLINK k");
+        same(&[large("k", kind)], "DEL k");
+    }
+    let over = |line: &str| [large("k", "set"), line.to_owned()];
+    for yes in [
+        "proto-max-bulk-len 512mb",
+        "lazyfree-lazy-user-del yes",
+        "lazyfree-lazy-user-flush yes",
+        "lazyfree-lazy-server-del yes",
+        "lazyfree-lazy-expire yes",
+    ] {
+        same(&[format!("CONFIG SET {yes}")], "FLUSHDB");
+        same(&few, "FLUSHALL");
+        same(&few, "FLUSHALL SYNC");
+        same(&[large("k", "set")], "DEL k");
+        same(&[large("k", "set")], "SET k v");
+        same(&[large("k", "set")], "EXPIRE k -1");
+        same(&[large("k", "hash")], "SINTERSTORE k nosuch");
+        same(&over("SET other v"), "RENAME other k");
+        // Nobody but the command that meets it is to delete it.
+        same(&over("PEXPIRE k 1"), "DEBUG SLEEP 0.01|GET k");
     }
 }

@@ -195,4 +195,67 @@ fn a_stream_whose_length_is_off_is_counted_anew() {
     if !subject_is_real() {
         c.expect("XLEN t", ":3");
     }
+    for line in ["Done loading RDB, keys loaded: 2, keys expired: 0.", "DB reloaded by DEBUG RELOAD"] {
+        assert!(server.log().contains(line), "{}", server.log());
+    }
+}
+
+/// It comes by a full synchronisation as well, from a Redis that believes the wrong length.
+#[test]
+fn a_stream_whose_length_is_off_is_counted_anew_by_a_replica() {
+    if subject_is_real() {
+        return;
+    }
+    let (primary, replica) = (Server::real(), Server::subject());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    for id in 1..=3 {
+        p.run(&format!("XADD s {id}-0 f v"));
+    }
+    p.expect("XDEL s 2-0", ":1");
+    let Reply::Bulk(mut dump) = p.run("DUMP s") else { panic!("no dump") };
+    let at = memchr::memmem::find(&dump, b"\xff\x02\x03\x00").expect("the number of entries");
+    dump[at + 1] = 3;
+    let end = dump.len() - 8;
+    let checksum = crc64(&dump[..end]);
+    dump[end..].copy_from_slice(&checksum.to_le_bytes());
+    let restore: [&[u8]; 4] = [b"RESTORE", b"t", b"0", &dump];
+    assert_eq!(p.cmd(&restore).to_string(), "+OK");
+    p.expect("XLEN t", ":3");
+    r.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+    wait_for("the link is up", SOON, || r.info("master_link_status") == "up");
+    r.expect("XLEN t", ":2");
+    assert!(replica.log().contains("counted anew"), "{}", replica.log());
+    assert!(
+        replica.log().contains("Done loading RDB, keys loaded: 2, keys expired: 0."),
+        "{}",
+        replica.log()
+    );
+}
+
+/// What `set-max-listpack-*` say, which Redis has since 7.2.
+#[test]
+fn small_sets_are_packed_up_to_both_limits() {
+    if subject_is_real() {
+        return;
+    }
+    let server = Server::subject();
+    let mut c = server.connect();
+    c.ok("CONFIG SET set-max-listpack-entries 3 set-max-listpack-value 5");
+    for (add, encoding) in [
+        ("SADD few a b c", "listpack"),
+        ("SADD many a b c d", "hashtable"),
+        ("SADD short 12345 x", "listpack"),
+        ("SADD long 123456 x", "hashtable"),
+        ("SADD ints 1 2 3 4", "intset"),
+        ("SADD ints x", "hashtable"),
+    ] {
+        c.run(add);
+        let key = add.split(' ').nth(1).expect("a key");
+        assert_eq!(c.run(&format!("OBJECT ENCODING {key}")).text(), encoding, "{add}");
+    }
+    // A set that has grown does not shrink back.
+    c.expect("SREM many a b", ":2");
+    c.expect("OBJECT ENCODING many", "\"hashtable\"");
+    c.expect("SADD few d", ":1");
+    c.expect("OBJECT ENCODING few", "\"hashtable\"");
 }

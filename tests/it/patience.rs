@@ -365,3 +365,33 @@ fn keys_of_two_million_stops_no_other_worker() {
         );
     });
 }
+
+/// Who holds all shards for long stops every client; another program stops one or two, so the least of the longest
+/// waits counts.
+#[test]
+fn random_keys_and_a_flush_in_the_background_stop_no_other_worker() {
+    if subject_is_real() {
+        return;
+    }
+    let _alone = heavy();
+    let server = node();
+    let mut judge = server.connect();
+    judge.set_read_timeout(Duration::from_secs(120));
+    judge.ok("DEBUG POPULATE 500000");
+    let (port, stop) = (server.port, AtomicBool::new(false));
+    let measured = std::thread::scope(|scope| {
+        let others: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| latencies(port, &["GET other", "SET other 2"], &stop))).collect();
+        for _ in 0..1000 {
+            assert!(!judge.run("RANDOMKEY").text().is_empty());
+            assert!(judge.run("DBSIZE").int() >= 500_000);
+        }
+        judge.ok("FLUSHALL ASYNC");
+        wait_for("all is freed", SOON, || judge.info("lazyfree_pending_objects") == "0");
+        stop.store(true, Ordering::Relaxed);
+        let ends = others.into_iter().map(|other| *other.join().expect("a client").last().expect("a time"));
+        ends.collect::<Vec<_>>()
+    });
+    let least = measured.iter().min().expect("four clients");
+    assert!(*least < Duration::from_secs(1), "every client waited for {least:?} at least");
+}

@@ -1,5 +1,6 @@
 //! RDB files: written, loaded, exchanged with a real Redis, damaged, interrupted.
 
+use crate::common::client::Client;
 use crate::common::server::{Launch, Server};
 use crate::common::{SOON, heavy, wait_for};
 use crate::workload::{Load, digest, every_type};
@@ -55,6 +56,62 @@ fn bgsave_does_the_same_beside_the_clients() {
     assert_eq!(client.info_int("rdb_changes_since_last_save"), 0);
     server.restart();
     assert_eq!(digest(&mut server.connect()), before);
+}
+
+/// The first writer of a large key that a save has not reached encodes it turn by turn, and is put aside in between:
+/// whichever way it comes, it writes after that, and the file holds the key as it was.
+#[test]
+fn large_keys_are_written_while_a_save_wants_them() {
+    if crate::common::server::subject_is_real() {
+        return;
+    }
+    for (command, running) in
+        [("BGSAVE", "rdb_bgsave_in_progress"), ("BGREWRITEAOF", "aof_rewrite_in_progress")]
+    {
+        let args = ["--appendonly", "yes", "--aof-use-rdb-preamble", "no", "--rdb-key-save-delay", "500"];
+        let mut server = Launch::subject().args(&args).start();
+        let mut client = server.connect();
+        fill_large(&mut client);
+        client.run("DEBUG POPULATE 1000 small 10");
+        let before = (digest(&mut client), client.run("XPENDING stream g").to_string());
+        client.run(command);
+        wait_for("it runs", SOON, || client.info(running) == "1");
+        client.expect("HSET hash f7 new", ":0");
+        client.expect("EVAL \"return redis.call('SADD', KEYS[1], 'new')\" 1 set", ":1");
+        client.ok("MULTI");
+        client.run("ZADD zset 1 new");
+        client.run("RPUSH list new");
+        client.expect("EXEC", "[:1, :20001]");
+        client.expect("XACK stream g 1-1", ":1");
+        let after = digest(&mut client);
+        wait_for("it ends", SOON, || client.info(running) == "0");
+        assert_eq!(client.info("rdb_last_bgsave_status") + &client.info("aof_last_bgrewrite_status"), "okok");
+        let (log, want) = match command {
+            "BGSAVE" => ("no", before),
+            _ => ("yes", (after, client.run("XPENDING stream g").to_string())),
+        };
+        let _ = client.try_run("SHUTDOWN NOSAVE");
+        server.wait_exit();
+        server.start_again_with(&["--appendonly", log]);
+        let mut client = server.connect();
+        let now = (digest(&mut client), client.run("XPENDING stream g").to_string());
+        assert_eq!(now, want, "{command}");
+    }
+}
+
+/// A collection of 20,000 elements of each type.
+fn fill_large(client: &mut Client) {
+    for i in 0..200 {
+        let numbers = (i * 100 + 1..=i * 100 + 100).map(|n| n.to_string());
+        let each = |form: fn(&str) -> String| numbers.clone().map(|n| form(&n)).collect::<Vec<_>>().join(" ");
+        client.run(&format!("HSET hash {}", each(|n| format!("f{n} {}", "v".repeat(60)))));
+        client.run(&format!("SADD set {}", each(|n| format!("{n}-{}", "m".repeat(60)))));
+        client.run(&format!("ZADD zset {}", each(|n| format!("{n} {n}-{}", "m".repeat(60)))));
+        client.run(&format!("RPUSH list {}", each(|n| format!("{n}-{}", "e".repeat(60)))));
+        client.pipeline(&numbers.map(|n| format!("XADD stream {n}-1 field value")).collect::<Vec<_>>());
+    }
+    client.run("XGROUP CREATE stream g 0");
+    client.run("XREADGROUP GROUP g c COUNT 20000 STREAMS stream >");
 }
 
 #[test]

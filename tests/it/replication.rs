@@ -581,6 +581,68 @@ fn writes_are_refused_the_moment_a_replica_is_gone() {
     p.expect("SET k v", "-NOREPLICAS Not enough good replicas to write.");
 }
 
+/// Two neighbours: a replica that goes by itself, and a transaction that was queued while it was there.
+#[test]
+fn a_queued_transaction_is_refused_when_the_replica_is_gone() {
+    for primary in [Server::subject(), Server::real()] {
+        let replica = Server::subject();
+        let (mut p, mut r) = (primary.connect(), replica.connect());
+        follow(&mut r, primary.port);
+        converge(&mut p, &mut r);
+        p.ok("CONFIG SET min-replicas-to-write 1");
+        wait_for("the replica is counted", SOON, || p.info("min_slaves_good_slaves") == "1");
+        p.ok("SET k v");
+        p.ok("MULTI");
+        p.expect("SET k w", "+QUEUED");
+        let mut judge = primary.connect();
+        r.ok("REPLICAOF NO ONE");
+        wait_for("the replica is gone", SOON, || judge.info("connected_slaves") == "0");
+        p.expect(
+            "EXEC",
+            "-EXECABORT Transaction discarded because of: NOREPLICAS Not enough good replicas to write.",
+        );
+        p.expect("SET k w", "-NOREPLICAS Not enough good replicas to write.");
+        p.expect("GET k", "\"v\"");
+        // Who needs none writes on.
+        p.ok("CONFIG SET min-replicas-to-write 0");
+        p.ok("SET k w");
+    }
+}
+
+/// What the command of a blocked client wrote when it was served counts for the WAIT behind it.
+#[test]
+fn wait_behind_a_blocked_command_waits_for_what_it_wrote() {
+    let (primary, replica) = (Server::subject(), Server::real());
+    let (mut p, mut r, mut popper) = (primary.connect(), replica.connect(), primary.connect());
+    let proxy = Proxy::to(primary.port);
+    follow(&mut r, proxy.port);
+    converge(&mut p, &mut r);
+    popper.send(&["BLPOP", "list", "0"]);
+    wait_for("it is blocked", SOON, || p.info_int("blocked_clients") == 1);
+    proxy.stall(true);
+    p.expect("RPUSH list v", ":1");
+    assert_eq!(popper.read().to_string(), "[\"list\", \"v\"]");
+    popper.expect("WAIT 1 300", ":0");
+    proxy.stall(false);
+    popper.expect("WAIT 1 20000", ":1");
+}
+
+#[test]
+fn commands_of_the_primary_are_counted() {
+    let (primary, replica) = (Server::subject(), Server::subject());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    follow(&mut r, primary.port);
+    converge(&mut p, &mut r);
+    r.ok("CONFIG RESETSTAT");
+    p.ok("SET k v");
+    p.expect("LPUSH l element", ":1");
+    converge(&mut p, &mut r);
+    let stats = r.run("INFO commandstats").text();
+    for name in ["set", "lpush"] {
+        assert!(stats.contains(&format!("cmdstat_{name}:calls=1,")), "{stats}");
+    }
+}
+
 #[test]
 fn a_replica_may_ask_for_functions_alone() {
     let primary = Server::subject();

@@ -23,6 +23,25 @@ fn known(node: &Server, count: usize) -> bool {
     info.contains("cluster_state:ok") && info.contains(&format!("cluster_known_nodes:{count}\r\n"))
 }
 
+/// What follows from there being one database alone.
+#[test]
+fn a_cluster_has_one_database() {
+    let node = Launch::subject().cluster().args(&["--databases", "4"]).start();
+    let mut c = node.connect();
+    c.ok("CLUSTER ADDSLOTSRANGE 0 16383");
+    wait_for("it serves", SOON, || c.run("CLUSTER INFO").text().contains("cluster_state:ok"));
+    c.ok("SELECT 0");
+    c.expect("SELECT 1", "-ERR SELECT is not allowed in cluster mode");
+    c.ok("SET k v");
+    c.expect("MOVE k 1", "-ERR MOVE is not allowed in cluster mode");
+    c.expect("SWAPDB 0 1", "-ERR SWAPDB is not allowed in cluster mode");
+    assert!(c.info("db0").starts_with("keys=1,"));
+    if !subject_is_real() {
+        c.expect("CONFIG GET databases", "[\"databases\", \"1\"]");
+        c.expect("COPY k {k}2 DB 1", "-ERR DB index is out of range");
+    }
+}
+
 /// Two primaries, each with half of the slots, and as many empty ones as are asked for.
 fn cluster(others: usize) -> Vec<Server> {
     let nodes: Vec<Server> = (0..2 + others).map(|_| node()).collect();
@@ -341,4 +360,58 @@ fn a_file_whose_shards_disagree_is_healed_with_a_line_for_each_replica() {
     node.start_again();
     wait_for("it follows", LONG, || node.log()[before..].contains("Connecting to MASTER"));
     assert!(!node.log()[before..].contains("was in shard"));
+}
+
+/// Who said READONLY is served by a replica, unless the command writes. Scripts that say whether they write are taken
+/// by their word, the others are looked at command by command.
+#[test]
+fn a_replica_serves_those_who_accept_it_what_writes_nothing() {
+    for launch in [Launch::subject(), Launch::real()] {
+        let (primary, replica) = (launch.clone().cluster().start(), launch.cluster().start());
+        let (mut p, mut r) = (primary.connect(), replica.connect());
+        p.ok("CLUSTER ADDSLOTSRANGE 0 16383");
+        p.ok(&format!("CLUSTER MEET 127.0.0.1 {}", replica.port));
+        wait_for("both know each other", LONG, || known(&primary, 2) && known(&replica, 2));
+        let said = "#!lua name=l\nredis.register_function('w', function() return 1 end)\n\
+            redis.register_function{function_name='r', callback=function() return 2 end, flags={'no-writes'}}";
+        p.cmd(&["FUNCTION", "LOAD", said]);
+        wait_for("it follows", LONG, || {
+            r.run(&format!("CLUSTER REPLICATE {}", id(&primary))).to_string() == "+OK"
+        });
+        wait_for("the link is up", LONG, || r.info("master_link_status") == "up");
+        r.ok("READONLY");
+        wait_for("it serves", LONG, || r.run("GET k").to_string() == "nil");
+        let quiet = "#!lua flags=no-writes\nreturn 1";
+        let served: &[&[&str]] = &[
+            &["EVAL", "return redis.call('GET', KEYS[1])", "1", "k"],
+            &["EVAL", quiet, "1", "k"],
+            &["EVAL_RO", "return 1", "1", "k"],
+            &["FCALL", "r", "1", "k"],
+            &["FCALL_RO", "r", "1", "k"],
+            &["PFCOUNT", "k"],
+            &["PUBLISH", "k", "x"],
+            &["SPUBLISH", "k", "x"],
+        ];
+        for command in served {
+            let reply = r.cmd(command).to_string();
+            assert!(!reply.starts_with('-'), "{command:?}: {reply}");
+            r.ok("MULTI");
+            r.expect("GET k", "+QUEUED");
+            assert_eq!(r.cmd(command).to_string(), "+QUEUED", "{command:?}");
+            assert_eq!(r.run("EXEC").items().len(), 2, "{command:?}");
+        }
+        let elsewhere: &[&[&str]] = &[
+            &["EVAL", "#!lua\nreturn 1", "1", "k"],
+            &["FCALL", "w", "1", "k"],
+            &["FCALL_RO", "w", "1", "k"],
+            &["SORT", "k"],
+            &["PFADD", "k"],
+        ];
+        for command in elsewhere {
+            let reply = r.cmd(command).to_string();
+            assert!(reply.starts_with("-MOVED "), "{command:?}: {reply}");
+        }
+        let write = r.cmd(&["EVAL", "return redis.call('SET', KEYS[1], '1')", "1", "k"]).to_string();
+        assert!(write.starts_with("-READONLY "), "{write}");
+    }
 }

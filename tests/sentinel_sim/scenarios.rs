@@ -7,7 +7,7 @@ fn formed(seed: u64) -> World {
 }
 
 /// Runs until all sentinels name another server than `old`; how long that took.
-fn until_switched(world: &mut World, old: usize, limit: u64) -> u64 {
+pub fn until_switched(world: &mut World, old: usize, limit: u64) -> u64 {
     let start = world.now;
     let all = |w: &World| (0..w.guards.len()).all(|i| w.primary_of(i).is_none_or(|p| p != old));
     assert!(world.run_until(limit, all), "not switched within {limit} ms: {:?}", world.events);
@@ -250,4 +250,83 @@ fn replicas_are_moved_so_many_at_a_time_and_none_is_awaited_for_ever() {
         assert_eq!(world.told("+slave-reconf-sent-be"), 2 - sent);
         assert_eq!(world.primary_of(0), Some(1));
     }
+}
+
+/// Clients that ask sentinels write again soon after the primary died, and find all that was replicated.
+#[test]
+fn clients_find_the_new_primary_and_miss_only_what_was_not_replicated() {
+    let mut waits = Vec::new();
+    for seed in 0..30 {
+        let mut world = formed(seed).with_clients(3);
+        world.run_for(5000);
+        let before = world.servers[0].data.clone();
+        // Replicas fetch what is new every 100 ms.
+        world.run_for(150);
+        world.crash_server(0);
+        let start = world.now;
+        assert!(world.run_until(5000, |w| {
+            w.clients.iter().all(|c| c.acked.is_some_and(|(at, by)| at > start && by != 0))
+        }));
+        waits.push(world.now - start);
+        let new = world.primary_of(0).expect("it runs");
+        assert!(before.len() > 50 && before.iter().all(|write| world.servers[new].data.contains(write)));
+    }
+    waits.sort_unstable();
+    // A second of silence, the election, and a client's own pause.
+    assert!(waits[waits.len() - 1] <= 2500, "{waits:?}");
+}
+
+/// A clock that leaps by hours stops the judging for a while, not the watching; the others go on meanwhile.
+#[test]
+fn a_clock_that_leaps_stops_nothing_for_long() {
+    for leap in [3000, 3_600_000, 48 * 3_600_000] {
+        let mut world = formed(19);
+        world.leap(0, leap);
+        world.run_for(500);
+        assert_eq!(world.told("+tilt"), 1);
+        world.crash_server(0);
+        until_switched(&mut world, 0, 5000);
+        assert!(world.run_until(40_000, |w| w.told("-tilt") == 1), "{:?}", world.events);
+        world.start_server(0);
+        assert!(world.run_until(60_000, |w| w.settled().is_ok()), "{:?}", world.settled());
+        // It judges again like the others.
+        let (old, others) = (world.settled().expect("just seen"), [1, 2]);
+        world.crash_guard(others[0]);
+        world.crash_server(old);
+        until_switched(&mut world, old, 15_000);
+    }
+}
+
+/// What is told before the first tick after a standstill decides nothing either.
+#[test]
+fn an_answer_that_waited_while_the_process_stood_still_decides_nothing() {
+    let mut world = formed(20);
+    let process = world.guard(0);
+    world.pause(process);
+    world.crash_server(0);
+    assert!(world.run_until(5000, |w| [1, 2].into_iter().all(|i| w.primary_of(i) != Some(0))));
+    world.run_for(5000);
+    world.resume(process);
+    world.run_for(20_000);
+    let judged = |e: &&(u64, usize, String, String)| {
+        e.1 == 0 && matches!(e.2.as_str(), "+sdown" | "+odown" | "+try-failover")
+    };
+    assert_eq!(world.events.iter().filter(judged).count(), 0, "{:?}", world.events);
+    assert_ne!(world.primary_of(0), Some(0), "it follows what it hears");
+}
+
+/// Whoever is made to watch a primary anew keeps to the votes that it cast.
+#[test]
+fn a_vote_binds_also_after_remove_and_monitor() {
+    let mut world = formed(21);
+    world.crash_server(0);
+    assert!(world.run_until(5000, |w| w.told("+elected-leader") == 1));
+    let epoch = world.guards[0].state.as_ref().expect("it runs").current_epoch();
+    let voter = world.events.iter().find(|e| e.2 == "+vote-for-leader").expect("votes were cast").1;
+    world.unwatch(voter);
+    world.watch_as(voter, (voter + 1) % 3, 2);
+    let stranger = "b".repeat(40);
+    let votes = world.told("+vote-for-leader");
+    world.admin(voter, |s| s.hear_question("10.0.0.1", 6379, epoch, Some(&stranger)));
+    assert_eq!(world.told("+vote-for-leader"), votes, "a second vote in epoch {epoch}");
 }

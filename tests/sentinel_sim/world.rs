@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use keystead::base::rng::Rng;
 use keystead::resp::decode::Value;
 use keystead::sentinel::settings::Line;
-use keystead::sentinel::{Action, Event, LinkId, Sentinel};
+use keystead::sentinel::{Action, Event, LinkId, ScriptEnd, Sentinel};
 
 use crate::check::Checker;
+use crate::client::{Client, Letter};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
@@ -27,6 +28,10 @@ pub struct Server {
     pub run_id: String,
     pub offset: u64,
     pub priority: u32,
+    /// The writes that it has, in order.
+    pub data: Vec<u64>,
+    /// How many of them it had when it last became a primary.
+    promoted_with: usize,
     /// Since when its link to its primary is down.
     link_down: Option<u64>,
     subscribers: BTreeSet<usize>,
@@ -63,14 +68,14 @@ struct Conn {
 }
 
 #[derive(Clone)]
-enum Packet {
+pub enum Packet {
     Opened,
     Request(Vec<String>),
     Reply(Value),
     Close,
 }
 
-enum Happening {
+pub enum Happening {
     Tick(usize, u32),
     Dial {
         from: Process,
@@ -88,6 +93,19 @@ enum Happening {
     CrashGuard(usize, u32),
     StartGuard(usize),
     Replicate,
+    ScriptEnds {
+        guard: usize,
+        incarnation: u32,
+        script: u64,
+        end: ScriptEnd,
+    },
+    ClientTurn(usize),
+    ClientGivesUp(usize, u64),
+    Letter {
+        from: Process,
+        to: Process,
+        letter: Letter,
+    },
 }
 
 pub struct World {
@@ -95,12 +113,14 @@ pub struct World {
     pub rng: Rng,
     pub servers: Vec<Server>,
     pub guards: Vec<Guard>,
+    pub clients: Vec<Client>,
     pub checker: Checker,
     pub trace: bool,
     pub latency_ms: u64,
-    pub quorum: usize,
     /// Voters are killed right after their votes.
     pub hunt: bool,
+    /// Acknowledged writes that the primary did not have in the end.
+    pub lost: usize,
     pub events: Vec<(u64, usize, String, String)>,
     fault: Fault,
     paused: BTreeSet<Process>,
@@ -110,14 +130,17 @@ pub struct World {
     queue: BinaryHeap<Reverse<Scheduled>>,
     pending: BTreeMap<u64, Happening>,
     seq: u64,
-    boots: u64,
 }
 
 type Scheduled = (u64, u64);
 
 pub const NAME: &str = "mymaster";
+/// What each sentinel has in its file, as SENTINEL SET takes it.
+pub const ORDINARY: [&str; 4] = ["down-after-milliseconds", "1000", "failover-timeout", "10000"];
 const PORT: u16 = 6379;
 const GUARD_PORT: u16 = 26379;
+/// What `rename-command` puts before a name here.
+pub const RENAMED: &str = "renamed-";
 
 impl World {
     pub fn new(seed: u64, servers: usize, guards: usize, quorum: usize, fault: Fault, trace: bool) -> Self {
@@ -126,11 +149,12 @@ impl World {
             rng: Rng::new(seed),
             servers: Vec::new(),
             guards: Vec::new(),
+            clients: Vec::new(),
             checker: Checker::default(),
             trace,
             latency_ms: 3,
-            quorum,
             hunt: false,
+            lost: 0,
             events: Vec::new(),
             fault,
             paused: BTreeSet::new(),
@@ -140,7 +164,6 @@ impl World {
             queue: BinaryHeap::new(),
             pending: BTreeMap::new(),
             seq: 0,
-            boots: 0,
         };
         for i in 0..servers {
             let run_id = world.fresh_id();
@@ -151,6 +174,8 @@ impl World {
                 run_id,
                 offset: 0,
                 priority: 100,
+                data: Vec::new(),
+                promoted_with: 0,
                 link_down: None,
                 subscribers: BTreeSet::new(),
             });
@@ -160,6 +185,7 @@ impl World {
                 "monitor mymaster 10.0.0.1 6379 Q",
                 "down-after-milliseconds mymaster 1000",
                 "failover-timeout mymaster 10000",
+                "deny-scripts-reconfig no",
             ];
             let disk = lines
                 .iter()
@@ -221,7 +247,13 @@ impl World {
         }
     }
 
-    fn at(&mut self, at: u64, what: Happening) {
+    /// Names a request or a write; never used again.
+    pub fn number(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    pub fn at(&mut self, at: u64, what: Happening) {
         self.seq += 1;
         self.queue.push(Reverse((at.max(self.now), self.seq)));
         self.pending.insert(self.seq, what);
@@ -273,12 +305,17 @@ impl World {
     }
 
     fn processes(&self) -> usize {
-        self.servers.len() + self.guards.len()
+        self.servers.len() + self.guards.len() + self.clients.len()
     }
 
     /// Stops one way from `a` to `b`; what is sent arrives when it is open again.
     pub fn block(&mut self, a: Process, b: Process) {
         self.blocked.insert((a, b));
+    }
+
+    /// Whether the way between two is closed in either direction.
+    pub fn is_blocked(&self, a: Process, b: Process) -> bool {
+        self.blocked.contains(&(a, b)) || self.blocked.contains(&(b, a))
     }
 
     /// Cuts a group off from all others, both ways.
@@ -378,12 +415,22 @@ impl World {
             inbox.clear();
         }
         self.paused.remove(&process);
+        if process < self.servers.len() {
+            self.cut_clients(process);
+        }
         for conn in 0..self.conns.len() {
             let ends = [self.conns[conn].from, self.conns[conn].to];
             if self.conns[conn].open && ends.contains(&process) {
                 self.hang_up(conn, usize::from(ends[0] == process));
             }
         }
+    }
+
+    /// Its clock leaps: the machine was suspended.
+    pub fn leap(&mut self, i: usize, ms: u64) {
+        self.trace(|| format!("*** the clock of s{i} leaps by {ms} ms"));
+        self.guards[i].origin += ms;
+        self.schedule(i);
     }
 
     /// An administrator's command to a sentinel.
@@ -397,6 +444,32 @@ impl World {
         Some(result)
     }
 
+    /// A number that SENTINEL MASTER of a sentinel shows; `None`: it is down, or watches nobody.
+    pub fn number_of(&self, i: usize, field: &str) -> Option<u64> {
+        let fields = self.guards[i].state.as_ref()?.primary_fields(NAME).ok()?;
+        fields.iter().find(|(name, _)| *name == field)?.1.parse().ok()
+    }
+
+    /// SENTINEL REMOVE.
+    pub fn unwatch(&mut self, i: usize) {
+        self.trace(|| format!("*** s{i} is to watch nobody"));
+        let _ = self.admin(i, |s| s.remove(NAME));
+        self.checker.restarted(i);
+    }
+
+    /// SENTINEL MONITOR with what another sentinel names, as an administrator would find it out.
+    pub fn watch_as(&mut self, i: usize, other: usize, quorum: usize) {
+        let Some((ip, port)) = self.guards[other].state.as_ref().and_then(|s| s.address_by_name(NAME)) else {
+            return;
+        };
+        self.trace(|| format!("*** s{i} is to watch {ip}"));
+        self.admin(i, |s| {
+            if s.monitor(NAME, &ip, &port.to_string(), &quorum.to_string()).is_ok() {
+                s.set(NAME, &ORDINARY).expect("good values");
+            }
+        });
+    }
+
     /// The address that a sentinel gives to clients, as an index of a server.
     pub fn primary_of(&self, i: usize) -> Option<usize> {
         let (ip, _) = self.guards[i].state.as_ref()?.address_by_name(NAME)?;
@@ -405,7 +478,11 @@ impl World {
 
     /// Whether every sentinel names one server, which is a primary, and every other server follows it.
     pub fn settled(&self) -> Result<usize, String> {
-        let named: Vec<_> = (0..self.guards.len()).map(|i| self.primary_of(i)).collect();
+        let connected = (0..self.guards.len()).filter(|i| !self.is_island(*i));
+        let named: Vec<_> = connected.map(|i| self.primary_of(i)).collect();
+        if named.len() <= self.guards.len() / 2 {
+            return Err("most sentinels know no other".into());
+        }
         let Some(Some(primary)) = named.first().copied() else { return Err("no sentinel".into()) };
         if named.iter().any(|n| *n != Some(primary)) {
             return Err(format!("sentinels name {named:?}"));
@@ -415,12 +492,28 @@ impl World {
             let right =
                 if i == primary { server.follows.is_none() } else { server.follows.as_ref() == Some(ip) };
             // An administrator's RESET forgets who is down; nobody can repair what nobody knows.
-            let known = (0..self.guards.len()).any(|g| self.knows(g, i));
-            if (!right && known) || !server.alive {
+            if (!right && self.is_known(i)) || !server.alive {
                 return Err(format!("server {i} follows {:?}, the primary is {primary}", server.follows));
             }
         }
         Ok(primary)
+    }
+
+    pub fn is_known(&self, server: usize) -> bool {
+        (0..self.guards.len()).any(|guard| !self.is_island(guard) && self.knows(guard, server))
+    }
+
+    /// Whether a sentinel and the others have forgotten one another: RESETs on both sides of a cut do that, and nobody
+    /// is left who could bring them together again.
+    fn is_island(&self, guard: usize) -> bool {
+        let lists = |i: usize, ip: &str| {
+            let peers =
+                self.guards[i].state.as_ref().and_then(|s| s.sentinel_fields(NAME).ok()).unwrap_or_default();
+            peers.iter().flatten().any(|(name, value)| *name == "ip" && value == ip)
+        };
+        let mut others = (0..self.guards.len()).filter(|i| *i != guard);
+        self.guards.len() > 1
+            && others.all(|i| !lists(i, &self.guards[guard].ip) && !lists(guard, &self.guards[i].ip))
     }
 
     /// Whether a sentinel knows a server as a replica, or as the primary.
@@ -446,6 +539,7 @@ impl World {
                 let conn = &self.conns[*conn];
                 Some(if *way == 0 { conn.to } else { conn.from })
             }
+            Happening::Letter { to, .. } => Some(*to),
             _ => None,
         };
         if let Some(process) = concerned.filter(|p| self.paused.contains(p)) {
@@ -479,6 +573,14 @@ impl World {
                 }
             }
             Happening::StartGuard(i) => self.start_guard(i),
+            Happening::ScriptEnds { guard, incarnation, script, end } => {
+                if self.guards[guard].incarnation == incarnation {
+                    self.step(guard, Event::ScriptEnded { script, end });
+                }
+            }
+            Happening::ClientTurn(c) => self.client_turn(c),
+            Happening::ClientGivesUp(c, number) => self.client_gives_up(c, number),
+            Happening::Letter { from, to, letter } => self.deliver(from, to, letter),
         }
     }
 
@@ -505,7 +607,7 @@ impl World {
     fn schedule(&mut self, i: usize) {
         let guard = &self.guards[i];
         let Some(state) = &guard.state else { return };
-        let due = state.next_tick() - guard.origin;
+        let due = state.next_tick().saturating_sub(guard.origin);
         if guard.tick_at <= self.now || due < guard.tick_at {
             let incarnation = guard.incarnation;
             self.guards[i].tick_at = due.max(self.now + 1);
@@ -551,11 +653,21 @@ impl World {
                 }
                 Action::Publish { channel, payload } => self.published(i, channel, payload),
                 Action::Log { .. } | Action::Resolve { .. } => {}
-                Action::RunScript { .. } | Action::KillScript { .. } | Action::Crash => {
-                    panic!("nobody asked for scripts or crashes")
+                Action::RunScript { script, .. } => self.run_script(i, script),
+                Action::KillScript { script } => {
+                    let end = ScriptEnd::Signal(9);
+                    self.at(self.now, Happening::ScriptEnds { guard: i, incarnation, script, end });
                 }
+                Action::Crash => panic!("nobody asked for crashes"),
             }
         }
+    }
+
+    /// Scripts fail as often as not, and some never end by themselves.
+    fn run_script(&mut self, i: usize, script: u64) {
+        let (incarnation, end) = (self.guards[i].incarnation, ScriptEnd::Exit(self.rng.below(3) as i32));
+        let at = self.now + self.rng.below(100_000);
+        self.at(at, Happening::ScriptEnds { guard: i, incarnation, script, end });
     }
 
     fn published(&mut self, i: usize, channel: String, payload: String) {
@@ -567,10 +679,24 @@ impl World {
         if channel == "+elected-leader" && !forced {
             let (id, epoch) = (state.my_id().to_owned(), state.current_epoch());
             let voters = state.sentinel_fields(NAME).map_or(0, |s| s.len()) + 1;
-            self.checker.elected(i, epoch, &id, voters, self.quorum);
+            let quorum = self.number_of(i, "quorum").expect("it watches") as usize;
+            self.checker.elected(i, epoch, &id, voters, quorum);
         }
         if channel == "+promoted-slave" {
             self.checker.switches += 1;
+            let ip = payload.split(' ').nth(2).expect("an address");
+            if let Some(at) = self.servers.iter().position(|s| s.ip == ip) {
+                let server = &self.servers[at];
+                self.checker.accepted(self.now, at, &server.data[..server.promoted_with]);
+            }
+        }
+        if channel == "+selected-slave" {
+            let chosen = payload.split(' ').nth(1).expect("a name").to_owned();
+            self.checker.selected(i, &chosen, &state.replica_fields(NAME).unwrap_or_default());
+        }
+        if matches!(channel.as_str(), "+sdown" | "+odown" | "+try-failover") && state.tilt_seconds().is_some()
+        {
+            self.checker.fail(format!("s{i} {channel} {payload} while in TILT"));
         }
         self.events.push((self.now, i, channel, payload));
     }
@@ -589,7 +715,7 @@ impl World {
         }
     }
 
-    fn alive(&self, process: Process) -> bool {
+    pub fn is_alive(&self, process: Process) -> bool {
         match self.servers.get(process) {
             Some(server) => server.alive,
             None => self.guards[process - self.servers.len()].state.is_some(),
@@ -615,10 +741,10 @@ impl World {
             .or_else(|| self.guards.iter().position(|g| g.ip == ip).map(|g| self.guard(g)));
         // Nobody answers from an address that is not there, nor through a wall.
         let Some(to) = to else { return };
-        if self.blocked.contains(&(from, to)) || self.blocked.contains(&(to, from)) {
+        if self.is_blocked(from, to) {
             return;
         }
-        if !self.alive(to) {
+        if !self.is_alive(to) {
             if self.paused.contains(&from) {
                 return;
             }
@@ -684,7 +810,7 @@ impl World {
             return;
         }
         let Packet::Request(words) = packet else { return };
-        if !self.conns[conn].open || !self.alive(to) || self.incarnation(to) != incarnations[1] {
+        if !self.conns[conn].open || !self.is_alive(to) || self.incarnation(to) != incarnations[1] {
             return;
         }
         if to < self.servers.len() {
@@ -701,7 +827,8 @@ impl World {
     fn serve(&mut self, i: usize, conn: usize, words: &[String]) {
         let simple = |text: &str| Value::Simple(text.into());
         let bulk = |text: &str| Value::Bulk(text.as_bytes().to_vec());
-        let reply = match words[0].as_str() {
+        // `rename-command` of some sentinel; the others call it as ever.
+        let reply = match words[0].strip_prefix(RENAMED).unwrap_or(&words[0]) {
             "PING" => simple("PONG"),
             "INFO" => bulk(&self.info(i)),
             "SUBSCRIBE" => {
@@ -742,7 +869,25 @@ impl World {
         if target.is_some() && server.follows != target {
             server.link_down = Some(now);
         }
+        if target.is_none() && server.follows.is_some() {
+            server.promoted_with = server.data.len();
+        }
         server.follows = target;
+        self.cut_clients(i);
+    }
+
+    /// A replica takes over what it lacks, and drops what its primary does not have.
+    fn take_over(&mut self, i: usize, primary: usize) {
+        let data = std::mem::take(&mut self.servers[i].data);
+        let theirs = &self.servers[primary].data;
+        // Numbers are given once, so one that is in the same place means that all before it are, too.
+        let same = data.last().is_none_or(|last| theirs.get(data.len() - 1) == Some(last));
+        let keep = if same { data.len() } else { 0 };
+        let news = theirs[keep..].to_vec();
+        let mut data = data;
+        data.truncate(keep);
+        data.extend(news);
+        self.servers[i].data = data;
     }
 
     fn info(&self, i: usize) -> String {
@@ -817,7 +962,6 @@ impl World {
 
     /// Primaries get writes, replicas that reach their primary have its data.
     fn replicate(&mut self) {
-        self.boots += 1;
         for i in 0..self.servers.len() {
             if !self.servers[i].alive || self.paused.contains(&i) {
                 continue;
@@ -828,13 +972,10 @@ impl World {
             };
             let primary = self.servers.iter().position(|s| s.ip == ip);
             let reached = primary.is_some_and(|p| {
-                p != i
-                    && self.servers[p].alive
-                    && !self.paused.contains(&p)
-                    && !self.blocked.contains(&(i, p))
-                    && !self.blocked.contains(&(p, i))
+                p != i && self.servers[p].alive && !self.paused.contains(&p) && !self.is_blocked(i, p)
             });
             if let (true, Some(p)) = (reached, primary) {
+                self.take_over(i, p);
                 self.servers[i].offset = self.servers[p].offset;
                 self.servers[i].link_down = None;
             } else if self.servers[i].link_down.is_none() {

@@ -172,7 +172,7 @@ fn set_expiry(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], unit: Unit, from: UnixM
     // A moment that has passed deletes the key, and the event is `del` (page of EXPIRE).
     // Only a primary deletes; a replica waits to be told.
     if at <= ctx.db.now && ctx.db.expiring() == Expiring::Delete {
-        ctx.db.remove(key);
+        ctx.db.delete(key, Cause::Expiry);
         ctx.db.record_deletion(Cause::Expiry, key);
         ctx.db.changed(key, event::DEL);
     } else {

@@ -8,6 +8,7 @@ use crate::command::ctx::{Ctx, DONE};
 use crate::command::spec::{Command, Group, Group::Generic, flags::*, key, one, range};
 use crate::command::{CommandError, Outcome, Result, is, small_int};
 use crate::encoding::Item;
+use crate::keyspace::lazy::Cause;
 use crate::keyspace::{Db, event};
 use crate::value::{Value, ValueRef};
 
@@ -96,20 +97,23 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 fn del(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    delete(ctx, &args[1..], Cause::User)
+}
+
+fn unlink(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    delete(ctx, &args[1..], Cause::Unlink)
+}
+
+fn delete(ctx: &mut Ctx<'_, '_, '_>, keys: &[&[u8]], cause: Cause) -> Result {
     let mut deleted = 0;
-    for key in &args[1..] {
-        if ctx.db.remove(key) {
+    for key in keys {
+        if ctx.db.delete(key, cause) {
             ctx.db.changed(key, event::DEL);
             deleted += 1;
         }
     }
     ctx.reply.int(deleted);
     DONE
-}
-
-/// The same as DEL here: a large value is freed on a thread of its own whichever of the two deletes it.
-fn unlink(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    del(ctx, args)
 }
 
 /// Does not count as a use of the keys, so it does not keep them from eviction. A key that is named twice counts

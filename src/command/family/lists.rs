@@ -1,5 +1,7 @@
 //! The list family: all that concerns one list and never waits. See [`super::list_moves`] for the rest.
 
+use std::ops::ControlFlow;
+
 use super::queues::QueueEnd;
 use crate::command::ctx::{Collections, Ctx, DONE};
 use crate::command::spec::{Command, Group::List, flags::*, key, one};
@@ -278,9 +280,9 @@ fn lindex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         ctx.reply.null();
         return DONE;
     };
-    match index_in(int(args[2])?, list.len()).and_then(|at| list.get(at)) {
-        Some(item) => bulk_item(ctx.reply, item),
-        None => ctx.reply.null(),
+    let at = index_in(int(args[2])?, list.len());
+    if at.and_then(|at| list.get_with(at, |item| bulk_item(ctx.reply, item))).is_none() {
+        ctx.reply.null();
     }
     DONE
 }
@@ -343,9 +345,7 @@ fn lrange(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     };
     let range = clamp_range(start, stop, list.len());
     ctx.reply.array(range.len());
-    for item in list.range(range) {
-        bulk_item(ctx.reply, item);
-    }
+    list.for_each_in(range, |item| bulk_item(ctx.reply, item));
     DONE
 }
 
@@ -399,15 +399,8 @@ fn lpos(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         Some(0) => usize::MAX,
         Some(n) => n,
     };
-    let most = if most == 0 { usize::MAX } else { most };
-    let skip = usize::try_from(rank.unsigned_abs() - 1).unwrap_or(usize::MAX);
-    let hit = |(_, item): &(usize, crate::encoding::Item<'_>)| item.is(args[2]);
-    let place = |(at, _): (usize, _)| at;
-    let found: Vec<usize> = if rank > 0 {
-        list.iter().enumerate().take(most).filter(hit).skip(skip).take(wanted).map(place).collect()
-    } else {
-        list.iter().enumerate().rev().take(most).filter(hit).skip(skip).take(wanted).map(place).collect()
-    };
+    let most = if most == 0 { usize::MAX } else { most }.min(list.len());
+    let found = places(list, args[2], rank, most, wanted);
     if count.is_some() {
         ctx.reply.array(found.len());
         for at in found {
@@ -420,6 +413,28 @@ fn lpos(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
     }
     DONE
+}
+
+/// The indices of up to `wanted` elements that equal `element`, from the match number `rank` on. Of up to `most`
+/// elements, from the tail if the rank is negative.
+fn places(list: &value::List, element: &[u8], rank: i64, most: usize, wanted: usize) -> Vec<usize> {
+    let (mut to_skip, mut seen, mut found) = (rank.unsigned_abs() - 1, 0, Vec::new());
+    let len = list.len();
+    let look = |item: Item<'_>| {
+        seen += 1;
+        match item.is(element) {
+            true if to_skip > 0 => to_skip -= 1,
+            true => found.push(if rank > 0 { seen - 1 } else { len - seen }),
+            false => {}
+        }
+        if found.len() < wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    if rank > 0 {
+        list.walk(0..most, look);
+    } else {
+        list.walk_back(len - most..len, look);
+    }
+    found
 }
 
 /// A signed rank: its smallest value has no counterpart.

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod lcs;
 pub mod list_moves;
 pub mod lists;
+mod members;
 pub mod object;
 mod queues;
 mod random;

@@ -4,6 +4,7 @@ use crate::acl::category;
 use crate::command::ctx::{Ctx, DONE};
 use crate::command::spec::{Command, Group::Server, flags::*};
 use crate::command::{CommandError, Result, is};
+use crate::keyspace::lazy::Cause;
 
 pub(super) const COMMANDS: &[Command] = &[
     Command::new("dbsize", 1, Server, dbsize)
@@ -26,32 +27,33 @@ fn dbsize(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     DONE
 }
 
-/// ASYNC and SYNC make no difference here: values are always dropped on a thread of their own.
-fn check_flush_mode(args: &[&[u8]]) -> Result<()> {
+/// Whether what goes counts as freed lazily. Beyond that ASYNC and SYNC make no difference here: values are always
+/// dropped on a thread of their own.
+fn flushes_lazily(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<bool> {
     match &args[1..] {
-        [] => Ok(()),
-        [mode] if is(mode, "async") || is(mode, "sync") => Ok(()),
+        [] => Ok(ctx.db.keyspace().lazy.is_lazy(Cause::Flush)),
+        [mode] if is(mode, "async") => Ok(true),
+        [mode] if is(mode, "sync") => Ok(false),
         _ => Err(CommandError::Syntax),
     }
 }
 
 fn flushdb(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    check_flush_mode(args)?;
     let index = ctx.db.index();
     flush(ctx, index..=index, args)
 }
 
 /// FLUSHALL, as far as it concerns the data.
 pub fn flush_all(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    check_flush_mode(args)?;
     let last = ctx.db.keyspace().databases() as u16 - 1;
     flush(ctx, 0..=last, args)
 }
 
 fn flush(ctx: &mut Ctx<'_, '_, '_>, databases: std::ops::RangeInclusive<u16>, args: &[&[u8]]) -> Result {
+    let lazily = flushes_lazily(ctx, args)?;
     let mut deleted = 0;
     for index in databases {
-        deleted += ctx.db.flush(index);
+        deleted += ctx.db.flush(index, lazily);
     }
     ctx.db.effects.dirty += deleted as u64;
     // Recorded even where nothing was deleted: a replica may still hold keys that have expired here.

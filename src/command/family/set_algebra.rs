@@ -1,11 +1,13 @@
 //! Intersection, union and difference of sets.
 
+use super::members::{Asked, Member, Members};
 use crate::command::ctx::{Collections, Ctx, DONE};
 use crate::command::spec::{Command, Group::Set, counted, flags::*, key, one, range};
 use crate::command::{CommandError, Result, at_least_one, bulk_item, is};
+use crate::encoding::Item;
 use crate::encoding::item::IntText;
 use crate::keyspace::{Db, Event, event};
-use crate::value::{self, Limits, Value, ValueRef};
+use crate::value::{self, Value, ValueRef};
 
 pub(super) const COMMANDS: &[Command] = &[
     Command::new("sinter", -2, Set, sinter)
@@ -96,16 +98,19 @@ fn sdiffstore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn answer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], operation: Operation) -> Result {
     check(ctx, &args[1..])?;
-    let result = combine(&sets(ctx.db, &args[1..]), operation, ctx.limits);
+    let result = combine(&sets(ctx.db, &args[1..]), operation);
     ctx.reply.set(result.len());
-    result.iter().for_each(|member| bulk_item(ctx.reply, member));
+    result.into_iter().for_each(|member| bulk_item(ctx.reply, member));
     DONE
 }
 
 /// What the destination held is replaced, whatever its type; an empty result deletes it (page of SINTERSTORE).
 fn store(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], operation: Operation) -> Result {
     check(ctx, &args[2..])?;
-    let result = combine(&sets(ctx.db, &args[2..]), operation, ctx.limits);
+    let mut result = value::Set::new();
+    for member in combine(&sets(ctx.db, &args[2..]), operation) {
+        result.add(member.text(&mut IntText::new()), ctx.limits);
+    }
     let len = result.len();
     if len > 0 {
         ctx.db.insert(args[1], Value::Set(Box::new(result)), None);
@@ -172,44 +177,41 @@ fn sets<'a>(db: &'a Db<'_, '_>, keys: &[&[u8]]) -> Vec<Option<&'a value::Set>> {
         .collect()
 }
 
-fn combine(sets: &[Option<&value::Set>], operation: Operation, limits: &Limits) -> value::Set {
-    let mut result = value::Set::new();
-    let mut buf = IntText::new();
+/// The members that result, each once.
+fn combine<'a>(sets: &[Option<&'a value::Set>], operation: Operation) -> Vec<Item<'a>> {
+    let mut result = Vec::new();
     match operation {
         Operation::Intersection => intersect(sets, |member| {
-            result.add(member, limits);
+            result.push(member);
             true
         }),
         Operation::Union => {
-            for set in sets.iter().flatten() {
-                set.iter().for_each(|member| {
-                    result.add(member.text(&mut IntText::new()), limits);
-                });
+            let mut seen = Members::default();
+            for member in sets.iter().flatten().flat_map(|set| set.iter()) {
+                if seen.insert(Member::of(member)) {
+                    result.push(member);
+                }
             }
         }
         Operation::Difference => {
             let Some((Some(first), others)) = sets.split_first() else { return result };
-            for member in first.iter() {
-                let member = member.text(&mut buf);
-                if !others.iter().flatten().any(|other| other.contains(member)) {
-                    result.add(member, limits);
-                }
-            }
+            let others: Vec<Asked<'_>> =
+                others.iter().flatten().map(|other| Asked::of(other, first.len())).collect();
+            result.extend(first.iter().filter(|member| !others.iter().any(|other| other.has(*member))));
         }
     }
     result
 }
 
 /// Shows the members that all sets have to `f`, which says whether to go on.
-fn intersect(sets: &[Option<&value::Set>], mut f: impl FnMut(&[u8]) -> bool) {
+fn intersect<'a>(sets: &[Option<&'a value::Set>], mut f: impl FnMut(Item<'a>) -> bool) {
     let Some(mut sets) = sets.iter().copied().collect::<Option<Vec<&value::Set>>>() else { return };
     // The smallest is gone through, and the others are asked, small ones first.
     sets.sort_by_key(|set| set.len());
     let Some((smallest, others)) = sets.split_first() else { return };
-    let mut buf = IntText::new();
+    let others: Vec<Asked<'_>> = others.iter().map(|other| Asked::of(other, smallest.len())).collect();
     for member in smallest.iter() {
-        let member = member.text(&mut buf);
-        if others.iter().all(|other| other.contains(member)) && !f(member) {
+        if others.iter().all(|other| other.has(member)) && !f(member) {
             return;
         }
     }

@@ -197,7 +197,11 @@ fn elements(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], options: &mut Options<'_>) ->
     let backwards = options.keeps_order() && options.descending;
     let mut elements: Vec<Vec<u8>> = match ctx.db.read(key) {
         None => Vec::new(),
-        Some(ValueRef::List(list)) => list.iter().map(|item| item.to_vec()).collect(),
+        Some(ValueRef::List(list)) => {
+            let mut elements = Vec::with_capacity(list.len());
+            list.for_each(|item| elements.push(item.to_vec()));
+            elements
+        }
         Some(ValueRef::SortedSet(set)) => set.iter().map(|(member, _)| member.to_vec()).collect(),
         Some(ValueRef::Set(set)) => {
             // A set has no order that a replica would share, so what is stored of it is sorted anyway.

@@ -235,7 +235,7 @@ fn getset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// Replicas are told the deletion alone: what the client reads concerns nobody else.
 fn getdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if reply_string(ctx, args[1])? {
-        ctx.db.remove(args[1]);
+        ctx.db.delete(args[1], Cause::User);
         ctx.db.changed(args[1], event::DEL);
         ctx.db.record_deletion(Cause::User, args[1]);
     }
@@ -251,7 +251,7 @@ fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     // The expiry is read last: for a missing key, or one of another type, a wrong one is not noticed.
     match o.expire(ctx)? {
         SetExpire::At(at) if at < ctx.db.now => {
-            ctx.db.remove(key);
+            ctx.db.delete(key, Cause::Expiry);
             ctx.db.record_deletion(Cause::Expiry, key);
             ctx.db.changed(key, event::DEL);
         }

@@ -194,7 +194,8 @@ impl<'l, 'k> Db<'l, 'k> {
     #[cold]
     fn expire_now(&mut self, h: Hashed, place: Place) {
         let key = self.table(h.slot).get(place).key().to_vec();
-        self.take_place(h, place);
+        let entry = self.take_place(h, place);
+        self.dispose(entry, Cause::Expiry);
         self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
         self.effects.note_slot(h.slot);
         self.effects.record(self.index, &[self.ks.lazy.command(Cause::Expiry), &key]);
@@ -335,7 +336,7 @@ impl<'l, 'k> Db<'l, 'k> {
     ) -> std::result::Result<(), E> {
         let located = self.locate(key);
         let entry = located.map(|(h, place)| self.table(h.slot).get(place));
-        let old = entry.and_then(|entry| entry.expire());
+        let old = entry.and_then(EntryRef::expire);
         let bytes = new(entry.map(EntryRef::value))?;
         match located {
             Some((h, place)) => self.overwrite(h, place, old, key, bytes.as_ref(), SetExpire::Keep),
@@ -527,7 +528,7 @@ impl<'l, 'k> Db<'l, 'k> {
         let fields = entry.as_ref().next_field_time();
         let old = self.table_mut(h.slot).replace(place, entry);
         self.note_fields(h, old.as_ref().next_field_time(), fields);
-        self.dispose(old);
+        self.dispose(old, Cause::Server);
         self.note_expire(h, old_expire, expire);
     }
 
@@ -552,11 +553,16 @@ impl<'l, 'k> Db<'l, 'k> {
         }
     }
 
-    /// Deletes a key. False when it was not there (or dead).
+    /// Deletes a key that something else takes the place of, or that is used up. False when it was not there (or dead).
     pub fn remove(&mut self, key: &[u8]) -> bool {
+        self.delete(key, Cause::Server)
+    }
+
+    /// Deletes a key for this cause. False when it was not there (or dead).
+    pub fn delete(&mut self, key: &[u8], cause: Cause) -> bool {
         let Some((h, place)) = self.locate(key) else { return false };
         let entry = self.take_place(h, place);
-        self.dispose(entry);
+        self.dispose(entry, cause);
         true
     }
 
@@ -586,8 +592,12 @@ impl<'l, 'k> Db<'l, 'k> {
 
     /// Drops an entry here, or on another thread when that would take long.
     #[inline]
-    fn dispose(&self, entry: Entry) {
-        if entry.as_ref().object().is_some_and(Value::is_heavy) {
+    fn dispose(&self, entry: Entry, cause: Cause) {
+        let Some(value) = entry.as_ref().object() else { return };
+        if self.ks.lazy.is_lazy(cause) && value.is_freed_lazily() {
+            self.ks.stats.lazily_freed.fetch_add(1, Ordering::Relaxed);
+        }
+        if value.is_heavy() {
             self.ks.discard(Garbage::Value(entry.into_value()));
         }
     }
@@ -608,10 +618,15 @@ impl<'l, 'k> Db<'l, 'k> {
         true
     }
 
-    /// Empties a database. Every shard must be locked. Returns how many keys there were.
-    pub fn flush(&mut self, index: DbIndex) -> usize {
+    /// Empties a database. Every shard must be locked. Returns how many keys there were. `lazily`: they count as freed
+    /// lazily.
+    pub fn flush(&mut self, index: DbIndex, lazily: bool) -> usize {
         self.effects.flushed |= self.ks.tracking.is_on();
-        self.ks.flush(self.locked, index, self.effects)
+        let keys = self.ks.flush(self.locked, index, self.effects);
+        if lazily {
+            self.ks.stats.lazily_freed.fetch_add(keys as u64, Ordering::Relaxed);
+        }
+        keys
     }
 
     /// Records a command in the log in place of the one that runs.

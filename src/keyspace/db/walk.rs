@@ -140,7 +140,7 @@ impl Db<'_, '_> {
         }
     }
 
-    /// A uniformly random key that is alive, if one is found within some tries. See
+    /// A uniformly random key that is alive, if one is found within some tries; dead ones that it meets are deleted. See
     /// [`in_shard`](Self::in_shard) for `tries`.
     pub fn random_key(&mut self, rng: &mut Rng, tries: u32) -> Result<Option<Vec<u8>>, Busy> {
         let (mut dead, mut busy) = (None, None);
@@ -153,6 +153,9 @@ impl Db<'_, '_> {
             });
             match drawn {
                 Ok(Some((key, false))) => return Ok(Some(key)),
+                Ok(Some((key, true))) if self.expiring == Expiring::Delete => {
+                    self.effects.dead.push((self.index, key));
+                }
                 Ok(Some((key, true))) => dead = Some(key),
                 // It went between the draw and the lock.
                 Ok(None) => {}
@@ -162,7 +165,7 @@ impl Db<'_, '_> {
             }
         }
         // Nearly everything is dead. A replica shows a dead key rather than none, as Redis does.
-        Ok(dead.filter(|_| self.expiring == Expiring::Hide))
+        Ok(dead)
     }
 
     /// The shard of the `nth` key, and how many keys of that shard are before it.

@@ -3,11 +3,11 @@
 //! Every form but that of hashes with times of fields (7.4) is one that a Redis 7.0 loads, so a set in listpack
 //! encoding goes out member by member (its own form came with version 11).
 
-use super::sink::{put_integer, put_length, put_string};
+use super::sink::{put_integer, put_length, put_lzf, put_string};
 use super::{opcode, value_type};
 use crate::base::time::UnixMs;
 use crate::encoding::Item;
-use crate::keyspace::snapshot::Part;
+use crate::keyspace::snapshot::{Part, Position};
 use crate::value::set::Packed;
 use crate::value::timed::Timed;
 use crate::value::{Hash, List, Set, SortedSet, ValueRef, list};
@@ -45,7 +45,7 @@ pub fn encode_entry(out: &mut Vec<u8>, key: &[u8], value: ValueRef<'_>, meta: &M
 
 /// Appends a part of the record of one key. Returns where the next one begins, `None` behind the last. The parts
 /// make up the record if the value stays as it is, wherever in memory. Strings and what stands in one listpack are
-/// one part, and so are the groups of a stream.
+/// one part.
 #[inline]
 pub fn encode_part(
     out: &mut Vec<u8>,
@@ -54,8 +54,8 @@ pub fn encode_part(
     meta: &Meta,
     options: Options,
     part: Part,
-) -> Option<usize> {
-    if part.from == 0 {
+) -> Option<Position> {
+    if part.from == Position::START {
         put_head(out, key, value, meta, options);
     }
     put_value(out, value, options, part)
@@ -108,42 +108,45 @@ pub(super) fn put_value(
     value: ValueRef<'_>,
     options: Options,
     part: Part,
-) -> Option<usize> {
-    let compress = options.compress;
-    match value {
+) -> Option<Position> {
+    let (compress, from) = (options.compress, part.from.index);
+    let end = out.len().saturating_add(part.most);
+    let next = match value {
         ValueRef::String(bytes) => {
             put_string(out, bytes, compress);
             None
         }
-        ValueRef::List(list) => put_list(out, list, compress, part),
-        ValueRef::Set(set) => put_set(out, set, compress, part),
-        ValueRef::Hash(hash) => put_hash(out, hash, compress, part),
-        ValueRef::SortedSet(zset) => put_sorted_set(out, zset, compress, part),
-        ValueRef::Stream(stream) => super::stream::put(out, stream, compress, part),
-    }
+        ValueRef::List(list) => put_list(out, list, compress, from, end),
+        ValueRef::Set(set) => put_set(out, set, compress, from, end),
+        ValueRef::Hash(hash) => put_hash(out, hash, compress, from, end),
+        ValueRef::SortedSet(zset) => put_sorted_set(out, zset, compress, from, end),
+        ValueRef::Stream(stream) => return super::stream::put(out, stream, compress, part.from, end),
+    };
+    next.map(Position::at)
 }
 
 /// Marks of the two kinds of list nodes.
 pub(super) const NODE_PLAIN: u64 = 1;
 pub(super) const NODE_PACKED: u64 = 2;
 
-fn put_list(out: &mut Vec<u8>, list: &List, compress: bool, part: Part) -> Option<usize> {
-    let (nodes, end) = (list.nodes(), out.len().saturating_add(part.most));
-    if part.from == 0 {
+// All of these write from the element or step `from` on, and end behind the one that brings them to `end` bytes.
+
+fn put_list(out: &mut Vec<u8>, list: &List, compress: bool, from: usize, end: usize) -> Option<usize> {
+    let nodes = list.nodes();
+    if from == 0 {
         put_length(out, nodes.len() as u64);
     }
     let mut listpack = Vec::new();
-    for (n, node) in nodes.enumerate().skip(part.from) {
-        if n > part.from && out.len() >= end {
+    for (n, node) in nodes.enumerate().skip(from) {
+        if n > from && out.len() >= end {
             return Some(n);
         }
+        put_length(out, if node.is_plain() { NODE_PLAIN } else { NODE_PACKED });
         match node {
-            list::Node::Plain(element) => {
-                put_length(out, NODE_PLAIN);
-                put_string(out, element, compress);
-            }
+            list::Node::Plain(element) => put_string(out, element, compress),
+            // Whatever `rdbcompression` says, as in Redis.
+            list::Node::Compressed(block) => put_lzf(out, block.lzf(), block.bytes()),
             list::Node::Packed(block) => {
-                put_length(out, NODE_PACKED);
                 listpack.clear();
                 block.write_to(&mut listpack);
                 put_string(out, &listpack, compress);
@@ -153,12 +156,12 @@ fn put_list(out: &mut Vec<u8>, list: &List, compress: bool, part: Part) -> Optio
     None
 }
 
-fn put_set(out: &mut Vec<u8>, set: &Set, compress: bool, part: Part) -> Option<usize> {
+fn put_set(out: &mut Vec<u8>, set: &Set, compress: bool, from: usize, end: usize) -> Option<usize> {
     if let Some(Packed::IntSet(ints)) = set.packed() {
         put_string(out, ints.as_bytes(), compress);
         return None;
     }
-    let (end, mut at) = (out.len().saturating_add(part.most), part.from);
+    let mut at = from;
     if at == 0 {
         put_length(out, set.len() as u64);
     }
@@ -170,12 +173,12 @@ fn put_set(out: &mut Vec<u8>, set: &Set, compress: bool, part: Part) -> Option<u
     }
 }
 
-fn put_hash(out: &mut Vec<u8>, hash: &Hash, compress: bool, part: Part) -> Option<usize> {
+fn put_hash(out: &mut Vec<u8>, hash: &Hash, compress: bool, from: usize, end: usize) -> Option<usize> {
     if let Some(pairs) = hash.packed() {
         put_string(out, pairs.as_bytes(), compress);
         return None;
     }
-    let (end, mut at) = (out.len().saturating_add(part.most), part.from);
+    let mut at = from;
     let first = hash.next_time();
     if at == 0 {
         if let Some(first) = first {
@@ -203,18 +206,23 @@ fn put_hash(out: &mut Vec<u8>, hash: &Hash, compress: bool, part: Part) -> Optio
 }
 
 /// From the highest score down, as Redis does: its loader then always inserts at the head.
-fn put_sorted_set(out: &mut Vec<u8>, zset: &SortedSet, compress: bool, part: Part) -> Option<usize> {
+fn put_sorted_set(
+    out: &mut Vec<u8>,
+    zset: &SortedSet,
+    compress: bool,
+    from: usize,
+    end: usize,
+) -> Option<usize> {
     if let Some(pairs) = zset.packed() {
         put_string(out, pairs.as_bytes(), compress);
         return None;
     }
-    let end = out.len().saturating_add(part.most);
-    if part.from == 0 {
+    if from == 0 {
         put_length(out, zset.len() as u64);
     }
-    for (n, (member, score)) in zset.range(0..zset.len() - part.from).rev().enumerate() {
+    for (n, (member, score)) in zset.range(0..zset.len() - from).rev().enumerate() {
         if n > 0 && out.len() >= end {
-            return Some(part.from + n);
+            return Some(from + n);
         }
         put_item(out, member, compress);
         out.extend_from_slice(&score.to_le_bytes());

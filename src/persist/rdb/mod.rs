@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `source` | bytes that come in: lengths, strings, offset, running checksum |
 //! | `sink` | the same primitives on the way out |
-//! | `lzf`, `checksum` | compression of strings, CRC-64 |
+//! | `checksum` | CRC-64 |
 //! | `encode`, `decode`, `stream` | the body of a value |
 //! | [`Writer`], [`Reader`] | a file as a whole |
 //! | `pieces` | a file cut into pieces, for threads that load side by side |
@@ -23,7 +23,6 @@ mod decode;
 mod encode;
 mod error;
 pub mod functions;
-mod lzf;
 pub mod payload;
 mod pieces;
 mod reader;

@@ -4,8 +4,8 @@
 //! big-endian. `11` in the upper bits marks a string in a special form: an integer of 1, 2 or 4 bytes
 //! (little-endian), or LZF.
 
-use super::lzf;
 use crate::base::num::parse_i64;
+use crate::encoding::lzf;
 
 pub(super) const LENGTH_32: u8 = 0x80;
 pub(super) const LENGTH_64: u8 = 0x81;
@@ -78,6 +78,18 @@ fn put_small_integer(out: &mut Vec<u8>, n: i64) -> bool {
     true
 }
 
+/// A string of so many bytes in its LZF form.
+pub(super) fn put_lzf(out: &mut Vec<u8>, lzf: &[u8], bytes: usize) {
+    put_lzf_head(out, lzf.len(), bytes);
+    out.extend_from_slice(lzf);
+}
+
+fn put_lzf_head(out: &mut Vec<u8>, compressed: usize, bytes: usize) {
+    out.push(STRING_LZF);
+    put_length(out, compressed as u64);
+    put_length(out, bytes as u64);
+}
+
 /// LZF if it saves at least four bytes, which its second length may cost.
 fn put_compressed(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     // The compressed length stands before the data, so room for the longest head is kept and closed up.
@@ -90,9 +102,7 @@ fn put_compressed(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     }
     let compressed = out.len() - start - HEAD;
     let mut head = Vec::with_capacity(HEAD);
-    head.push(STRING_LZF);
-    put_length(&mut head, compressed as u64);
-    put_length(&mut head, bytes.len() as u64);
+    put_lzf_head(&mut head, compressed, bytes.len());
     out[start..start + head.len()].copy_from_slice(&head);
     out.copy_within(start + HEAD.., start + head.len());
     out.truncate(start + head.len() + compressed);

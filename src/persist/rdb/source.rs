@@ -6,7 +6,8 @@ use std::io::{self, Read};
 
 use super::checksum::Crc64;
 use super::error::{Error, Problem, Result};
-use super::{lzf, sink};
+use super::sink;
+use crate::encoding::lzf;
 
 /// How much of a long string is asked for at a time.
 const GROWTH: usize = 1 << 20;

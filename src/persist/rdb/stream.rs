@@ -4,16 +4,18 @@
 //! which repeat the ids of theirs. Version 2 added the counters behind the last id and `entries_read`;
 //! version 3 the time when a consumer last got an entry. Version 2 is written, all three are read.
 
+use std::cmp::Ordering;
 use std::io::Read;
+use std::ops::Bound;
 
 use super::decode::listpack;
-use super::error::Result;
+use super::error;
 use super::sink::{put_length, put_string};
 use super::source::Source;
 use super::value_type::{STREAM_LISTPACKS, STREAM_LISTPACKS_3};
 use crate::base::time::UnixMs;
-use crate::keyspace::snapshot::Part;
-use crate::value::stream::{Group, Pending};
+use crate::keyspace::snapshot::Position;
+use crate::value::stream::{Consumer, Group, Pending};
 use crate::value::{Stream, StreamId};
 
 /// `entries_read` of a group where it is not known.
@@ -21,30 +23,37 @@ const UNKNOWN: u64 = u64::MAX;
 /// The time of something that never happened.
 const NEVER: i64 = -1;
 
-/// A part of the nodes, the last one with all that stands behind them; see [`super::encode_part`].
-pub(super) fn put(out: &mut Vec<u8>, stream: &Stream, compress: bool, part: Part) -> Option<usize> {
-    let (nodes, end) = (stream.nodes(), out.len().saturating_add(part.most));
-    if part.from == 0 {
+/// A part of a stream, up to `end` bytes of `out`; see [`super::encode_part`]. The steps are the nodes, the counters,
+/// then of each group its pending entries and each of its consumers; within these it goes on behind an id.
+pub(super) fn put(
+    out: &mut Vec<u8>,
+    stream: &Stream,
+    compress: bool,
+    from: Position,
+    end: usize,
+) -> Option<Position> {
+    let nodes = stream.nodes();
+    let counters = nodes.len();
+    if from == Position::START {
         put_length(out, nodes.len() as u64);
     }
-    for (n, (first, listpack)) in nodes.enumerate().skip(part.from) {
-        if n > part.from && out.len() >= end {
-            return Some(n);
+    for (n, (first, listpack)) in nodes.enumerate().skip(from.index) {
+        if n > from.index && out.len() >= end {
+            return Some(Position::at(n));
         }
         put_string(out, &first.to_bytes(), false);
         put_string(out, listpack.as_bytes(), compress);
     }
-    put_length(out, stream.len());
-    put_id(out, stream.last_id());
-    put_id(out, stream.first_id());
-    put_id(out, stream.max_deleted_id());
-    put_length(out, stream.entries_added());
-    put_length(out, stream.groups.len() as u64);
-    for (name, group) in &stream.groups {
-        put_string(out, name, compress);
-        put_group(out, group, compress);
+    if from.index <= counters {
+        put_length(out, stream.len());
+        put_id(out, stream.last_id());
+        put_id(out, stream.first_id());
+        put_id(out, stream.max_deleted_id());
+        put_length(out, stream.entries_added());
+        put_length(out, stream.groups.len() as u64);
     }
-    None
+    let mut groups = Groups { out, compress, from, end, step: counters };
+    stream.groups.iter().try_for_each(|(name, group)| groups.put(name, group)).err()
 }
 
 fn put_id(out: &mut Vec<u8>, id: StreamId) {
@@ -52,29 +61,69 @@ fn put_id(out: &mut Vec<u8>, id: StreamId) {
     put_length(out, id.seq);
 }
 
-fn put_group(out: &mut Vec<u8>, group: &Group, compress: bool) {
-    put_id(out, group.last_id);
-    put_length(out, group.entries_read.unwrap_or(UNKNOWN));
-    put_length(out, group.pending().len() as u64);
-    for (id, pending) in group.pending() {
-        out.extend_from_slice(&id.to_bytes());
-        out.extend_from_slice(&pending.delivered_ms.to_le_bytes());
-        put_length(out, pending.deliveries);
-    }
-    let consumers = group.consumers();
-    put_length(out, consumers.len() as u64);
-    for (_, consumer) in consumers {
-        put_string(out, &consumer.name, compress);
-        out.extend_from_slice(&consumer.seen_ms.to_le_bytes());
-        put_length(out, consumer.pending().len() as u64);
-        for id in consumer.pending() {
-            out.extend_from_slice(&id.to_bytes());
+/// What is written of the groups of a stream. Its methods end with where the next part begins.
+struct Groups<'a> {
+    out: &'a mut Vec<u8>,
+    compress: bool,
+    from: Position,
+    end: usize,
+    /// The one that was looked at last.
+    step: usize,
+}
+
+impl Groups<'_> {
+    fn put(&mut self, name: &[u8], group: &Group) -> Result<(), Position> {
+        if let Some(from) = self.next_step()? {
+            if from == Bound::Unbounded {
+                put_string(self.out, name, self.compress);
+                put_id(self.out, group.last_id);
+                put_length(self.out, group.entries_read.unwrap_or(UNKNOWN));
+                put_length(self.out, group.pending().len() as u64);
+            }
+            for (id, pending) in group.pending().range((from, Bound::Unbounded)) {
+                self.out.extend_from_slice(&id.to_bytes());
+                self.out.extend_from_slice(&pending.delivered_ms.to_le_bytes());
+                put_length(self.out, pending.deliveries);
+                self.end_behind(*id)?;
+            }
+            put_length(self.out, group.consumers().len() as u64);
         }
+        group.consumers().try_for_each(|(_, consumer)| self.put_consumer(consumer))
+    }
+
+    fn put_consumer(&mut self, consumer: &Consumer) -> Result<(), Position> {
+        let Some(from) = self.next_step()? else { return Ok(()) };
+        if from == Bound::Unbounded {
+            put_string(self.out, &consumer.name, self.compress);
+            self.out.extend_from_slice(&consumer.seen_ms.to_le_bytes());
+            put_length(self.out, consumer.pending().len() as u64);
+        }
+        for id in consumer.pending().range((from, Bound::Unbounded)) {
+            self.out.extend_from_slice(&id.to_bytes());
+            self.end_behind(*id)?;
+        }
+        Ok(())
+    }
+
+    /// The ids with which the next step goes on; `None` if an earlier part has written it.
+    fn next_step(&mut self) -> Result<Option<Bound<StreamId>>, Position> {
+        self.step += 1;
+        match self.step.cmp(&self.from.index) {
+            Ordering::Less => Ok(None),
+            Ordering::Equal => Ok(Some(self.from.behind.map_or(Bound::Unbounded, Bound::Excluded))),
+            Ordering::Greater if self.out.len() >= self.end => Err(Position::at(self.step)),
+            Ordering::Greater => Ok(Some(Bound::Unbounded)),
+        }
+    }
+
+    fn end_behind(&self, id: StreamId) -> Result<(), Position> {
+        let place = Position { index: self.step, behind: Some(id) };
+        if self.out.len() >= self.end { Err(place) } else { Ok(()) }
     }
 }
 
 /// Blocks keep the sizes that they came with, whatever the limits are here.
-pub(super) fn read<R: Read>(source: &mut Source<R>, code: u8) -> Result<Stream> {
+pub(super) fn read<R: Read>(source: &mut Source<R>, code: u8) -> error::Result<Stream> {
     let mut stream = Stream::new();
     for _ in 0..source.length("the number of nodes of a stream")? {
         read_node(source, &mut stream)?;
@@ -95,7 +144,7 @@ pub(super) fn read<R: Read>(source: &mut Source<R>, code: u8) -> Result<Stream> 
     Ok(stream)
 }
 
-fn read_node<R: Read>(source: &mut Source<R>, stream: &mut Stream) -> Result<()> {
+fn read_node<R: Read>(source: &mut Source<R>, stream: &mut Stream) -> error::Result<()> {
     let id = source.string("the id of a stream node")?;
     let Ok(id) = <[u8; 16]>::try_from(id) else {
         return source.malformed("the id of a stream node", "it does not have 16 bytes");
@@ -107,7 +156,7 @@ fn read_node<R: Read>(source: &mut Source<R>, stream: &mut Stream) -> Result<()>
     Ok(())
 }
 
-fn read_counters<R: Read>(source: &mut Source<R>, code: u8, stream: &mut Stream) -> Result<()> {
+fn read_counters<R: Read>(source: &mut Source<R>, code: u8, stream: &mut Stream) -> error::Result<()> {
     let last_id = read_id(source, "the last id of a stream")?;
     if stream.iter().next_back().is_some_and(|last| last.id > last_id) {
         return source.malformed("the last id of a stream", "an entry is beyond it");
@@ -123,15 +172,15 @@ fn read_counters<R: Read>(source: &mut Source<R>, code: u8, stream: &mut Stream)
     Ok(())
 }
 
-fn read_id<R: Read>(source: &mut Source<R>, what: &'static str) -> Result<StreamId> {
+fn read_id<R: Read>(source: &mut Source<R>, what: &'static str) -> error::Result<StreamId> {
     Ok(StreamId { ms: source.length(what)?, seq: source.length(what)? })
 }
 
-fn raw_id<R: Read>(source: &mut Source<R>, what: &'static str) -> Result<StreamId> {
+fn raw_id<R: Read>(source: &mut Source<R>, what: &'static str) -> error::Result<StreamId> {
     Ok(StreamId::from_bytes(source.array(what)?))
 }
 
-fn time<R: Read>(source: &mut Source<R>, what: &'static str) -> Result<UnixMs> {
+fn time<R: Read>(source: &mut Source<R>, what: &'static str) -> error::Result<UnixMs> {
     Ok(i64::from_le_bytes(source.array(what)?))
 }
 
@@ -142,7 +191,7 @@ struct Unclaimed {
     deliveries: u64,
 }
 
-fn read_group<R: Read>(source: &mut Source<R>, code: u8) -> Result<Group> {
+fn read_group<R: Read>(source: &mut Source<R>, code: u8) -> error::Result<Group> {
     let last_id = read_id(source, "the last id of a group")?;
     let mut entries_read = None;
     if code > STREAM_LISTPACKS {
@@ -161,7 +210,7 @@ fn read_group<R: Read>(source: &mut Source<R>, code: u8) -> Result<Group> {
 }
 
 /// The pending entries of a group, in ascending order.
-fn read_pending<R: Read>(source: &mut Source<R>) -> Result<Vec<Unclaimed>> {
+fn read_pending<R: Read>(source: &mut Source<R>) -> error::Result<Vec<Unclaimed>> {
     let mut pending: Vec<Unclaimed> = Vec::new();
     for _ in 0..source.length("the number of pending entries of a group")? {
         let entry = Unclaimed {
@@ -182,7 +231,7 @@ fn read_consumer<R: Read>(
     code: u8,
     group: &mut Group,
     pending: &[Unclaimed],
-) -> Result<()> {
+) -> error::Result<()> {
     let name = source.string("the name of a consumer")?;
     let seen_ms = time(source, "the time when a consumer was seen")?;
     let active_ms = if code >= STREAM_LISTPACKS_3 {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::rng::Rng;
-use crate::keyspace::snapshot::Part;
+use crate::keyspace::snapshot::{Part, Position};
 use crate::value::digest::Digest;
 use crate::value::stream::Pending;
 use crate::value::{Hash, Limits, List, Set, SortedSet, Stream, StreamId, Value};
@@ -37,7 +37,7 @@ fn hash<T: AsRef<[u8]>>(pairs: &[(T, T)]) -> Value {
     for (f, v) in pairs {
         hash.set(f.as_ref(), v.as_ref(), &Limits::default());
     }
-    Value::Hash(Box::new(hash))
+    Value::Hash(hash)
 }
 
 fn zset<T: AsRef<[u8]>>(members: &[(T, f64)]) -> Value {
@@ -66,6 +66,21 @@ fn stream(entries: u64) -> Value {
     }
     s.groups.insert(b"workers"[..].into(), group);
     s.groups.insert(b"idle"[..].into(), crate::value::stream::Group::new(StreamId::MIN, None));
+    Value::Stream(Box::new(s))
+}
+
+/// A stream of two groups with so many entries pending for two consumers each.
+fn pending(entries: u64) -> Value {
+    let mut s = Stream::new();
+    for name in ["g1", "g2"] {
+        let mut group = crate::value::stream::Group::new(StreamId::new(entries, 0), None);
+        let consumers = ["a", "b"].map(|name| group.add_consumer(name.as_bytes(), 77).unwrap());
+        for i in 1..=entries {
+            let consumer = consumers[i as usize % 2];
+            group.assign(StreamId::new(i, 0), Pending { consumer, delivered_ms: 88, deliveries: i });
+        }
+        s.groups.insert(name.as_bytes().into(), group);
+    }
     Value::Stream(Box::new(s))
 }
 
@@ -226,15 +241,16 @@ fn the_parts_of_a_record_make_up_the_record() {
         ("many: set", set(&names)),
         ("many: hash", hash(&names.iter().map(|name| (name, name)).collect::<Vec<_>>())),
         ("many: zset", zset(&names.iter().map(|name| (name, name.len() as f64)).collect::<Vec<_>>())),
-        ("many: timed", Value::Hash(Box::new(timed))),
+        ("many: timed", Value::Hash(timed)),
         ("many: stream", stream(20_000)),
+        ("many: pending", pending(5000)),
     ]);
     let meta = Meta { expire: Some(1 << 41), idle_s: Some(5), freq: Some(1) };
     for (name, value) in values {
         let mut whole = vec![];
         encode_entry(&mut whole, name.as_bytes(), value.as_ref(), &meta, Options::default());
         for most in [1, 100, 4096] {
-            let (mut out, mut from, mut parts, mut longest) = (vec![], Some(0), 0, 0);
+            let (mut out, mut from, mut parts, mut longest) = (vec![], Some(Position::START), 0, 0);
             while let Some(at) = from {
                 let (begin, part) = (out.len(), Part { from: at, most });
                 from =

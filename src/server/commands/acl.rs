@@ -117,21 +117,21 @@ fn whoami(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn users(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    let users = node(ctx).accounts.all();
+    let users = node(ctx).people.accounts.all();
     ctx.reply.array(users.len());
     users.iter().for_each(|user| ctx.reply.bulk_str(&user.name));
     DONE
 }
 
 fn list(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    let users = node(ctx).accounts.all();
+    let users = node(ctx).people.accounts.all();
     ctx.reply.array(users.len());
     users.iter().for_each(|user| ctx.reply.bulk(&user.line()));
     DONE
 }
 
 fn getuser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let user = node(ctx).accounts.get(args[2]);
+    let user = node(ctx).people.accounts.get(args[2]);
     let reply = &mut *ctx.reply;
     let Some(user) = user else {
         reply.null();
@@ -174,7 +174,7 @@ fn setuser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     })?;
     let _one_at_a_time = node.config_change.lock();
     let rules = rules(node, &node.config.load());
-    let known = node.accounts.get(args[2]);
+    let known = node.people.accounts.get(args[2]);
     let mut user = known.map_or_else(|| rules.new_user(name), |user| User::clone(&user));
     for word in &words {
         rules.apply(&mut user, word).map_err(|error| {
@@ -183,7 +183,7 @@ fn setuser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         })?;
     }
     let name = Arc::clone(&user.name);
-    node.accounts.put(user);
+    node.people.accounts.put(user);
     node.rights_changed(Some(name));
     ctx.reply.ok();
     DONE
@@ -197,7 +197,7 @@ fn deluser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         if *name == DEFAULT_USER.as_bytes() {
             return Err(CommandError::text("ERR The 'default' user cannot be removed"));
         }
-        if node.accounts.remove(name, &node.shared.commands) {
+        if node.people.accounts.remove(name, &node.shared.commands) {
             deleted += 1;
             node.rights_changed(Some(String::from_utf8_lossy(name).into()));
         }
@@ -242,7 +242,7 @@ fn dryrun(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let missing = |what: &str, name: &[u8]| {
         CommandError::owned(format!("ERR {what} '{}' not found", String::from_utf8_lossy(name)))
     };
-    let user = node(ctx).accounts.get(args[2]).ok_or_else(|| missing("User", args[2]))?;
+    let user = node(ctx).people.accounts.get(args[2]).ok_or_else(|| missing("User", args[2]))?;
     let words = &args[3..];
     let id = find_command(ctx.commands, words).ok_or_else(|| missing("Command", words[0]))?;
     let entry = ctx.commands.get(id);
@@ -299,7 +299,7 @@ fn load(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let _one_at_a_time = node.config_change.lock();
     let read = read_users(node, &config.aclfile);
     let users = read.map_err(|error| CommandError::owned(format!("ERR {error}")))?;
-    node.accounts.replace(users, &node.shared.commands);
+    node.people.accounts.replace(users, &node.shared.commands);
     node.rights_changed(None);
     node.close_links_of_deleted_users();
     if ctx.client.user().is_some_and(|user| user.deleted) {
@@ -322,7 +322,7 @@ fn save(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
         return Err(NO_FILE);
     }
     let _one_at_a_time = node.config_change.lock();
-    let users = node.accounts.all();
+    let users = node.people.accounts.all();
     let text = file::write(users.iter().map(AsRef::as_ref));
     config_file::replace(Path::new(&config.aclfile), &text).map_err(|error| {
         tracing::warn!("Writing ACL file '{}': {}", config.aclfile, words(&error));
@@ -339,14 +339,14 @@ fn log(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let count = match &args[2..] {
         [] => 10,
         [word] if is(word, "reset") => {
-            node.denials.truncate(0);
+            node.people.denials.truncate(0);
             ctx.reply.ok();
             return DONE;
         }
         [count] => usize::try_from(int(count)?).unwrap_or(0),
         _ => return Err(wrong_arguments("ACL", args[1])),
     };
-    let entries = node.denials.newest(count);
+    let entries = node.people.denials.newest(count);
     ctx.reply.array(entries.len());
     let now = unix_ms();
     for entry in &entries {

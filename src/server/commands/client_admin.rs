@@ -236,7 +236,7 @@ fn reply(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn info(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let node = node(ctx);
     let mut text = String::new();
-    if let Some(entry) = node.clients.get(ctx.client.id) {
+    if let Some(entry) = node.people.clients.get(ctx.client.id) {
         describe(node, Some((ctx.client, "client|info", args)), &entry, &mut text);
     }
     ctx.reply.verbatim("txt", &text);
@@ -278,8 +278,8 @@ fn list(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let filter = ListFilter::parse(&args[2..])?;
     let node = node(ctx);
     let entries = match &filter {
-        ListFilter::Ids(ids) => ids.iter().filter_map(|id| node.clients.get(*id)).collect(),
-        _ => node.clients.all(),
+        ListFilter::Ids(ids) => ids.iter().filter_map(|id| node.people.clients.get(*id)).collect(),
+        _ => node.people.clients.all(),
     };
     let mut text = String::new();
     for entry in &entries {
@@ -340,7 +340,7 @@ impl<'a> KillFilter<'a> {
         } else if is(option, "laddr") {
             self.local_address = Some(value);
         } else if is(option, "user") {
-            if node.accounts.get(value).is_none() {
+            if node.people.accounts.get(value).is_none() {
                 return Err(CommandError::owned(format!(
                     "ERR No such user '{}'",
                     String::from_utf8_lossy(value)
@@ -364,14 +364,14 @@ impl<'a> KillFilter<'a> {
 fn kill(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let node = node(ctx);
     if let [_, _, address] = args {
-        let found = node.clients.all().into_iter().find(|e| e.addr.as_bytes() == *address);
+        let found = node.people.clients.all().into_iter().find(|e| e.addr.as_bytes() == *address);
         close(node, ctx.client, &found.ok_or(CommandError::text("ERR No such client"))?);
         ctx.reply.ok();
         return DONE;
     }
     let filter = KillFilter::parse(node, &args[2..])?;
     let mut killed = 0;
-    for entry in &node.clients.all() {
+    for entry in &node.people.clients.all() {
         if is_meant(ctx.client, entry, &filter) {
             close(node, ctx.client, entry);
             killed += 1;
@@ -413,7 +413,7 @@ fn unblock(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let id = u64::try_from(int(args[2])?).unwrap_or(0);
     let node = node(ctx);
     // Whoever lowers the flag is the one that unblocked the client.
-    let unblocked = node.clients.get(id).filter(|e| e.blocked.swap(false, Ordering::AcqRel));
+    let unblocked = node.people.clients.get(id).filter(|e| e.blocked.swap(false, Ordering::AcqRel));
     if let Some(entry) = &unblocked {
         let token = entry.token.load(Ordering::Relaxed);
         node.send(entry.worker, Mail::Unblock { token, client: id, with_error });

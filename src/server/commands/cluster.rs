@@ -184,7 +184,7 @@ const DISABLED: CommandError = CommandError::text("ERR This instance has cluster
 
 /// The bus; without one, that is the answer, whatever the arguments are.
 fn bus<'c>(ctx: &Ctx<'c, '_, '_>) -> Result<Door<'c>> {
-    let bus = node(ctx).bus.get().ok_or(DISABLED)?;
+    let bus = node(ctx).peers.bus.get().ok_or(DISABLED)?;
     Ok(bus.door(ctx.client.executing.is_some()))
 }
 

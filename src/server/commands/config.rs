@@ -119,6 +119,7 @@ fn config_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> command::Result {
 /// Writes the configuration to the file that it came from.
 pub(super) fn rewrite_file(node: &Node, extent: Extent) -> Result<(), CommandError> {
     let path = node
+        .life
         .origin
         .config_file
         .as_ref()
@@ -127,7 +128,7 @@ pub(super) fn rewrite_file(node: &Node, extent: Extent) -> Result<(), CommandErr
     let written = config_file::read_or_empty(path).and_then(|old| {
         let config = node.told_config();
         // With a file of users they stand there.
-        let users = config.aclfile.is_empty().then(|| node.accounts.all());
+        let users = config.aclfile.is_empty().then(|| node.people.accounts.all());
         let users: Option<Vec<_>> = users.map(|users| users.iter().map(|user| user.declaration()).collect());
         config_file::replace(path, &config::rewrite::rewrite(&old, &config, users.as_deref(), extent))
     });
@@ -165,7 +166,7 @@ const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
     (Effect::Title, Node::show_title),
     (Effect::Password, |node, config| node.set_default_password(&config.requirepass.0)),
     (Effect::AclLog, |node, config| {
-        node.denials.truncate(usize::try_from(config.acllog_max_len).unwrap_or(usize::MAX));
+        node.people.denials.truncate(usize::try_from(config.acllog_max_len).unwrap_or(usize::MAX));
     }),
     (Effect::CrashReport, |_, config| crash::configure(config.crash_log_enabled, config.use_exit_on_panic)),
     (Effect::Memory, memory),
@@ -179,7 +180,7 @@ const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
     (Effect::Encodings, encodings),
     (Effect::Observers, tuning::configure_observers),
     (Effect::Backlog, |node, config| node.shared.keyspace.log.set_keep(config.repl_backlog_size)),
-    (Effect::AppendFsync, |node, _| node.aof.wake()),
+    (Effect::AppendFsync, |node, _| node.files.aof.wake()),
 ];
 
 /// The value of a directive as CONFIG GET shows it.
@@ -254,7 +255,7 @@ fn locale(_: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
 }
 
 fn oom_score(node: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
-    node.origin.oom_score.lock().apply(to, node.is_replica()).map_err(|e| {
+    node.life.origin.oom_score.lock().apply(to, node.is_replica()).map_err(|e| {
         tracing::warn!("Unable to write oom_score_adj: {}", words(&e));
         SetError::failed(
             "oom-score-adj",
@@ -264,7 +265,7 @@ fn oom_score(node: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
 }
 
 fn tls(node: &Node, from: &Config, to: &Config) -> Result<(), SetError> {
-    node.tls.configure(to).map_err(|e| {
+    node.peers.tls.configure(to).map_err(|e| {
         tracing::warn!("{e}");
         // Which of several is to blame the log says.
         let moved = |row: &&Directive| row.moves.contains(&Effect::Tls) && row.show(from) != row.show(to);
@@ -274,7 +275,7 @@ fn tls(node: &Node, from: &Config, to: &Config) -> Result<(), SetError> {
 }
 
 fn listen(node: &Node, kind: Kind, from: &Config, to: &Config) -> Result<(), SetError> {
-    let Some(acceptor) = node.threads.acceptor.get() else { return Ok(()) };
+    let Some(acceptor) = node.life.threads.acceptor.get() else { return Ok(()) };
     acceptor.listen_anew(kind, from, to).map_err(|e| {
         tracing::warn!("{e}");
         let name = match kind {
@@ -298,7 +299,7 @@ fn append_only(node: &Node, _: &Config, to: &Config) -> Result<(), SetError> {
 }
 
 fn log(node: &Node, config: &Config) {
-    if let Some(log) = &node.origin.log {
+    if let Some(log) = &node.life.origin.log {
         log.set_level(config.loglevel);
         log.set_format(config.log_format);
     }

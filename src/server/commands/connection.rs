@@ -59,14 +59,14 @@ fn authenticate(
     args: &[&[u8]],
     credentials: &Credentials<'_>,
 ) -> Result<()> {
-    if credentials.user.is_none() && node.accounts.default_user().nopass {
+    if credentials.user.is_none() && node.people.accounts.default_user().nopass {
         return Err(NO_PASSWORD);
     }
     let name = credentials.user.unwrap_or(DEFAULT_USER.as_bytes());
-    let user = node.accounts.get(name);
+    let user = node.people.accounts.get(name);
     // Somebody who is not known costs the time that somebody takes who is.
     let user = user.unwrap_or_else(|| Arc::new(User::deleted("", &node.shared.commands)));
-    let admitted = user.admits(credentials.password).then(|| node.accounts.log_in(name)).flatten();
+    let admitted = user.admits(credentials.password).then(|| node.people.accounts.log_in(name)).flatten();
     let Some(login) = admitted else {
         node.note_failed_login(client, args, name);
         return Err(WRONG);
@@ -150,7 +150,7 @@ fn hello(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     client.version += 1;
     let reply = &mut *ctx.reply;
     reply.set_resp3(client.resp3);
-    let is_sentinel = node.origin.mode == Mode::Sentinel;
+    let is_sentinel = node.life.origin.mode == Mode::Sentinel;
     reply.map(if is_sentinel { 6 } else { 7 });
     reply.bulk(b"server");
     reply.bulk(b"redis");

@@ -243,13 +243,16 @@ fn sleep(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// the thread of `worker`.
 fn stop_all(node: &Node, worker: usize, time: Duration) {
     let Some(until) = Instant::now().checked_add(time) else { return };
-    for other in (0..node.threads.workers.get().map_or(0, Vec::len)).filter(|w| *w != worker) {
+    for other in (0..node.life.threads.workers.get().map_or(0, Vec::len)).filter(|w| *w != worker) {
         node.send(other, Mail::Sleep(until));
     }
-    for runtime in node.threads.runtimes.lock().iter() {
+    for runtime in node.life.threads.runtimes.lock().iter() {
         runtime.spawn(async move { sleep_until(until) });
     }
-    node.stopped.until_ms.store(node.mono_ms().saturating_add(time.as_millis() as u64), Ordering::Release);
+    node.life
+        .stopped
+        .until_ms
+        .store(node.mono_ms().saturating_add(time.as_millis() as u64), Ordering::Release);
     sleep_until(until);
 }
 
@@ -300,7 +303,7 @@ fn segfault(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn set_active_expire(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    node(ctx).stopped.expiry.store(!is_on(args[2]), Ordering::Relaxed);
+    node(ctx).life.stopped.expiry.store(!is_on(args[2]), Ordering::Relaxed);
     ctx.reply.ok();
     DONE
 }
@@ -340,7 +343,7 @@ fn digest_all(db: &mut Db<'_, '_>) -> Digest {
 }
 
 fn change_repl_id(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    node(ctx).replication.change_id();
+    node(ctx).peers.replication.change_id();
     ctx.reply.ok();
     DONE
 }
@@ -368,20 +371,20 @@ fn is_on(word: &[u8]) -> bool {
 
 fn aof_flush_sleep(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let us = u64::try_from(crate::command::int(args[2])?).unwrap_or(0);
-    node(ctx).aof.flush_sleep_us.store(us, Ordering::Relaxed);
+    node(ctx).files.aof.flush_sleep_us.store(us, Ordering::Relaxed);
     ctx.reply.ok();
     DONE
 }
 
 fn pause_cron(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    node(ctx).stopped.cron.store(is_on(args[2]), Ordering::Relaxed);
+    node(ctx).life.stopped.cron.store(is_on(args[2]), Ordering::Relaxed);
     ctx.reply.ok();
     DONE
 }
 
 fn drop_filter(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let kind = crate::command::int(args[2])?;
-    if let Some(bus) = node(ctx).bus.get() {
+    if let Some(bus) = node(ctx).peers.bus.get() {
         bus.drop_filter.store(kind, Ordering::Relaxed);
     }
     ctx.reply.ok();
@@ -389,7 +392,7 @@ fn drop_filter(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn close_on_drop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    if let Some(bus) = node(ctx).bus.get() {
+    if let Some(bus) = node(ctx).peers.bus.get() {
         bus.close_on_drop.store(is_on(args[2]), Ordering::Relaxed);
     }
     ctx.reply.ok();
@@ -458,7 +461,11 @@ fn listpack(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return Err(CommandError::text("ERR Not a listpack encoded object."));
     }
     let entries: Vec<String> = match value {
-        ValueRef::List(list) => list.iter().map(shown).collect(),
+        ValueRef::List(list) => {
+            let mut entries = Vec::new();
+            list.for_each(|item| entries.push(shown(item)));
+            entries
+        }
         ValueRef::Set(set) => set.iter().map(shown).collect(),
         ValueRef::Hash(hash) => hash.iter().flat_map(|(field, value)| [shown(field), shown(value)]).collect(),
         ValueRef::SortedSet(set) => {
@@ -491,10 +498,12 @@ fn quicklist(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     println!("{{quicklist of {} entries in {} nodes}}", list.len(), list.nodes().len());
     for (index, node) in list.nodes().enumerate() {
-        match node {
-            list::Node::Plain(bytes) => println!("{{node {index}, plain, {} bytes}}", bytes.len()),
-            list::Node::Packed(packed) => println!("{{node {index}, listpack, {} bytes}}", packed.len()),
-        }
+        let form = if node.is_plain() { "plain" } else { "listpack" };
+        let compressed = match node {
+            list::Node::Compressed(c) => format!(", {} bytes compressed", c.lzf().len()),
+            _ => String::new(),
+        };
+        println!("{{node {index}, {form}, {} bytes{compressed}}}", node.bytes());
     }
     ctx.reply.simple("Quicklist structure printed on stdout");
     DONE
@@ -520,19 +529,14 @@ fn object(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         && list.encoding_name() == "quicklist"
     {
         let nodes = list.nodes().len();
-        let bytes: usize = list
-            .nodes()
-            .map(|node| match node {
-                list::Node::Plain(bytes) => bytes.len(),
-                list::Node::Packed(packed) => packed.len(),
-            })
-            .sum();
+        let bytes: usize = list.nodes().map(|node| node.bytes()).sum();
         // A String takes everything.
         let _ = write!(
             text,
-            " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:0 ql_uncompressed_size:{bytes}",
+            " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{bytes}",
             list.len() as f64 / nodes as f64,
             config.list_max_listpack_size,
+            u8::from(list.compresses()),
         );
     }
     ctx.reply.simple(&text);
@@ -585,9 +589,9 @@ fn reply_buffer(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             word if is(word, "reset") => REPLY_PEAK_MS,
             word => u64::try_from(crate::command::int(word)?).map_err(|_| CommandError::NotInteger)?,
         };
-        node.reply_peak_ms.store(time, Ordering::Relaxed);
+        node.people.reply_peak_ms.store(time, Ordering::Relaxed);
     } else if is(args[2], "resizing") {
-        node.reply_resizing.store(is_on(args[3]), Ordering::Relaxed);
+        node.people.reply_resizing.store(is_on(args[3]), Ordering::Relaxed);
     } else {
         return Err(wrong_arguments("DEBUG", args[1]));
     }
@@ -644,7 +648,7 @@ fn client_eviction(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     if config.maxmemory_clients.bytes(config.maxmemory) == 0 {
         return Err(CommandError::text("ERR maxmemory-clients is disabled."));
     }
-    let totals: Vec<usize> = node.clients.all().iter().map(|entry| entry.usage.lock().total).collect();
+    let totals: Vec<usize> = node.people.clients.all().iter().map(|entry| entry.usage.lock().total).collect();
     let mut text = String::new();
     for step in FIRST..=LAST + 1 {
         let low = if step == FIRST { 0usize } else { 1 << (step - 1) };

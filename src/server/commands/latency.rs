@@ -63,7 +63,7 @@ fn latency_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn latest(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    let events = node(ctx).latency.all();
+    let events = node(ctx).records.latency.all();
     ctx.reply.array(events.len());
     for (name, series) in &events {
         let Some(last) = series.samples.back() else { continue };
@@ -77,7 +77,8 @@ fn latest(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn history(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let samples = node(ctx).latency.get(args[2]).map(|(_, series)| series.samples).unwrap_or_default();
+    let samples =
+        node(ctx).records.latency.get(args[2]).map(|(_, series)| series.samples).unwrap_or_default();
     ctx.reply.array(samples.len());
     for sample in &samples {
         ctx.reply.array(2);
@@ -88,7 +89,7 @@ fn history(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn reset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let monitor = &node(ctx).latency;
+    let monitor = &node(ctx).records.latency;
     let forgotten = match &args[2..] {
         [] => monitor.reset(None),
         events => events.iter().map(|event| monitor.reset(Some(event))).sum(),
@@ -98,7 +99,7 @@ fn reset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn graph(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let Some((name, series)) = node(ctx).latency.get(args[2]) else {
+    let Some((name, series)) = node(ctx).records.latency.get(args[2]) else {
         let event = String::from_utf8_lossy(args[2]);
         return Err(CommandError::owned(format!("ERR No samples available for event '{event}'")));
     };
@@ -166,7 +167,7 @@ fn advice(event: &str) -> &'static str {
 fn doctor(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let node = node(ctx);
     let threshold = node.config.load().latency_monitor_threshold;
-    let events = node.latency.all();
+    let events = node.records.latency.all();
     ctx.reply.verbatim("txt", &diagnosis(threshold, &events));
     DONE
 }
@@ -198,7 +199,7 @@ fn diagnosis(threshold: u64, events: &[(&'static str, Series)]) -> String {
 /// The times of a command's calls on all threads; `None` without any.
 pub fn times(node: &Node, id: usize) -> Option<Sum> {
     let mut sum = None;
-    for stats in &node.counters.commands {
+    for stats in &node.records.counters.commands {
         stats.add_times(id, &mut sum);
     }
     sum.filter(|sum| sum.calls() > 0)

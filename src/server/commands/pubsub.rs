@@ -119,7 +119,7 @@ fn subscribe_in(ctx: &mut Ctx<'_, '_, '_>, space: Space, channels: &[&[u8]]) -> 
     let verb = if space == Space::Global { "subscribe" } else { "ssubscribe" };
     for channel in channels {
         if own(client, space).insert(channel.to_vec()) {
-            node.pubsub.subscribe(space, channel, &who);
+            node.people.pubsub.subscribe(space, channel, &who);
             if space == Space::Shard {
                 shard_channels::subscribed(node, client, channel);
             }
@@ -140,7 +140,7 @@ fn unsubscribe_in(ctx: &mut Ctx<'_, '_, '_>, space: Space, channels: &[&[u8]]) -
     }
     for channel in channels {
         if own(client, space).remove(&channel) {
-            node.pubsub.unsubscribe(space, &channel, client.id);
+            node.people.pubsub.unsubscribe(space, &channel, client.id);
         }
         confirm(ctx.reply, verb, Some(&channel), count(client, space));
     }
@@ -154,7 +154,7 @@ fn psubscribe(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let who = subscriber(client);
     for pattern in &args[1..] {
         if client.patterns.insert(pattern.to_vec()) {
-            node.pubsub.subscribe_pattern(pattern, &who);
+            node.people.pubsub.subscribe_pattern(pattern, &who);
         }
         confirm(ctx.reply, "psubscribe", Some(pattern), count(client, Space::Global));
     }
@@ -171,7 +171,7 @@ fn punsubscribe(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     for pattern in patterns {
         if client.patterns.remove(&pattern) {
-            node.pubsub.unsubscribe_pattern(&pattern, client.id);
+            node.people.pubsub.unsubscribe_pattern(&pattern, client.id);
         }
         confirm(ctx.reply, "punsubscribe", Some(&pattern), count(client, Space::Global));
     }
@@ -196,7 +196,7 @@ fn send(ctx: &mut Ctx<'_, '_, '_>, space: Space, args: &[&[u8]]) -> Result {
     }
     let node = node(ctx);
     let receivers = node.publish(space, args[1], args[2]);
-    if let Some(bus) = node.bus.get() {
+    if let Some(bus) = node.peers.bus.get() {
         bus.post(|s, now| s.publish(now, args[1], args[2], space == Space::Shard));
     }
     ctx.reply.int(receivers as i64);
@@ -215,7 +215,7 @@ fn list(ctx: &mut Ctx<'_, '_, '_>, space: Space, args: &[&[u8]]) -> Result {
     if args.len() > 3 {
         return Err(wrong_arguments("PUBSUB", args[1]));
     }
-    let names = node(ctx).pubsub.channels(space, args.get(2).copied());
+    let names = node(ctx).people.pubsub.channels(space, args.get(2).copied());
     ctx.reply.array(names.len());
     for name in names {
         ctx.reply.bulk(&name);
@@ -236,13 +236,13 @@ fn subscribers(ctx: &mut Ctx<'_, '_, '_>, space: Space, channels: &[&[u8]]) -> R
     ctx.reply.array(channels.len() * 2);
     for channel in channels {
         ctx.reply.bulk(channel);
-        ctx.reply.int(node.pubsub.listeners(space, channel) as i64);
+        ctx.reply.int(node.people.pubsub.listeners(space, channel) as i64);
     }
     DONE
 }
 
 fn numpat(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    ctx.reply.int(node(ctx).pubsub.pattern_count() as i64);
+    ctx.reply.int(node(ctx).people.pubsub.pattern_count() as i64);
     DONE
 }
 
@@ -292,7 +292,7 @@ pub fn leave(node: &Node, client: &mut Client, channel: &[u8]) -> Option<Arc<[u8
     if !client.shard_channels.remove(channel) {
         return None;
     }
-    node.pubsub.unsubscribe(Space::Shard, channel, client.id);
+    node.people.pubsub.unsubscribe(Space::Shard, channel, client.id);
     let mut message = Reply::new();
     message.set_resp3(client.resp3);
     confirm(&mut message, "sunsubscribe", Some(channel), client.shard_channels.len());
@@ -319,13 +319,13 @@ pub fn may_go_on(client: &mut Client) -> bool {
 /// Gives up all subscriptions without a word (RESET, a closed connection).
 pub fn forget(node: &Node, client: &mut Client) {
     for channel in std::mem::take(&mut client.channels) {
-        node.pubsub.unsubscribe(Space::Global, &channel, client.id);
+        node.people.pubsub.unsubscribe(Space::Global, &channel, client.id);
     }
     for channel in std::mem::take(&mut client.shard_channels) {
-        node.pubsub.unsubscribe(Space::Shard, &channel, client.id);
+        node.people.pubsub.unsubscribe(Space::Shard, &channel, client.id);
     }
     for pattern in std::mem::take(&mut client.patterns) {
-        node.pubsub.unsubscribe_pattern(&pattern, client.id);
+        node.people.pubsub.unsubscribe_pattern(&pattern, client.id);
     }
     client.subscriber = None;
     client.settle_subscribed();

@@ -47,21 +47,24 @@ impl How {
 pub fn run(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let how = How::parse(&args[2..])?;
     begin(ctx, "RELOAD", "ERR Error trying to load the RDB dump, check server logs.", move |node| {
-        save_and_load(node, how)
+        save_and_load(node, how)?;
+        tracing::warn!("DB reloaded by DEBUG RELOAD");
+        Ok(())
     })
 }
 
 /// DEBUG LOADAOF.
 pub fn load_aof(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    if !node(ctx).aof.is_on() {
-        return Err(CommandError::text("ERR DEBUG LOADAOF needs appendonly yes"));
-    }
     let failed = "ERR Error trying to load the AOF files, check server logs.";
     begin(ctx, "LOADAOF", failed, |node| {
-        if !aof::flush(node) {
+        let is_on = node.files.aof.is_on();
+        if is_on && !aof::flush(node) {
             return Err("the append-only file cannot be put on the disk".into());
         }
         empty(node);
+        if !is_on {
+            return Err("there is no append-only file: appendonly is off".into());
+        }
         aof::load_again(node)?;
         tracing::warn!("Append Only File loaded by DEBUG LOADAOF");
         Ok(())

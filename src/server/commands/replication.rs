@@ -75,7 +75,7 @@ fn replicaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if ctx.clustered {
         return Err(CommandError::text("ERR REPLICAOF not allowed in cluster mode."));
     }
-    if node(ctx).replication.is_failing_over() {
+    if node(ctx).peers.replication.is_failing_over() {
         return Err(CommandError::text("ERR REPLICAOF not allowed while failing over."));
     }
     let address = if is(args[1], "no") && is(args[2], "one") {
@@ -99,7 +99,9 @@ fn replicaof(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn failover(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if ctx.clustered {
-        return Err(CommandError::text("ERR FAILOVER not allowed in cluster mode."));
+        return Err(CommandError::text(
+            "ERR FAILOVER not allowed in cluster mode. Use CLUSTER FAILOVER command instead.",
+        ));
     }
     let node = node(ctx);
     if matches!(&args[1..], [word] if is(word, "abort")) {
@@ -172,10 +174,10 @@ fn become_replica(ctx: &mut Ctx<'_, '_, '_>, request: SyncRequest) -> Result {
     if client.role != Role::Normal {
         return DONE;
     }
-    if node.replication.is_failing_over() {
+    if node.peers.replication.is_failing_over() {
         return Err(CommandError::text("NOMASTERLINK Can't SYNC while failing over"));
     }
-    if !node.replication.has_data() {
+    if !node.peers.replication.has_data() {
         return Err(CommandError::text("NOMASTERLINK Can't SYNC while not connected with my master"));
     }
     client.sync = Some(request);

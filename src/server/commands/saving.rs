@@ -48,7 +48,7 @@ const FAILED: CommandError = CommandError::text("ERR");
 /// The client waits, and nobody else does.
 fn save(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let node = node(ctx);
-    if node.save.is_running() {
+    if node.files.save.is_running() {
         return Err(RUNNING);
     }
     let (worker, token, client) = (ctx.client.worker, ctx.client.token, ctx.client.id);
@@ -70,7 +70,7 @@ fn bgsave(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         _ => return Err(CommandError::Syntax),
     };
     let node = node(ctx);
-    if node.save.is_running() {
+    if node.files.save.is_running() {
         return Err(RUNNING);
     }
     if node.shared.keyspace.is_snapshot_running() {
@@ -79,7 +79,7 @@ fn bgsave(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
                 "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
             ));
         }
-        node.save.scheduled.store(true, Ordering::Release);
+        node.files.save.scheduled.store(true, Ordering::Release);
         ctx.reply.simple("Background saving scheduled");
         return DONE;
     }
@@ -102,7 +102,7 @@ fn bgrewriteaof(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn lastsave(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    ctx.reply.int(node(ctx).save.last_save_s.load(Ordering::Acquire));
+    ctx.reply.int(node(ctx).files.save.last_save_s.load(Ordering::Acquire));
     DONE
 }
 

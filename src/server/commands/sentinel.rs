@@ -150,7 +150,7 @@ const HELP: [(&str, &str); 21] = [
 ];
 
 fn driver<'c>(ctx: &Ctx<'c, '_, '_>) -> std::result::Result<&'c Arc<Driver>, CommandError> {
-    node(ctx).sentinel.get().ok_or(CommandError::text("LOADING this sentinel is starting"))
+    node(ctx).peers.sentinel.get().ok_or(CommandError::text("LOADING this sentinel is starting"))
 }
 
 fn text(arg: &[u8]) -> std::result::Result<&str, CommandError> {

@@ -43,7 +43,7 @@ fn get(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             .ok_or(CommandError::text("ERR count should be greater than or equal to -1"))?,
         _ => return Err(wrong_arguments("SLOWLOG", args[1])),
     };
-    let entries = node(ctx).slowlog.newest(usize::try_from(count).unwrap_or(usize::MAX));
+    let entries = node(ctx).records.slowlog.newest(usize::try_from(count).unwrap_or(usize::MAX));
     let reply = &mut *ctx.reply;
     reply.array(entries.len());
     for entry in &entries {
@@ -60,12 +60,12 @@ fn get(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn len(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    ctx.reply.int(node(ctx).slowlog.len() as i64);
+    ctx.reply.int(node(ctx).records.slowlog.len() as i64);
     DONE
 }
 
 fn reset(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    node(ctx).slowlog.reset();
+    node(ctx).records.slowlog.reset();
     ctx.reply.ok();
     DONE
 }

@@ -32,7 +32,7 @@ impl Options {
                         ));
                     }
                     options.redirect = u64::try_from(int(id)?).unwrap_or(0);
-                    if node.clients.get(options.redirect).is_none() {
+                    if node.people.clients.get(options.redirect).is_none() {
                         return Err(CommandError::text(
                             "ERR The client ID you want redirect to does not exist",
                         ));

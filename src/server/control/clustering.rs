@@ -58,7 +58,7 @@ pub fn open(node: &Arc<Node>, seed: u64) -> Result<Member, ClusterError> {
     let (bus, file) = Bus::open(Path::new(&config.cluster_config_file), cluster_config(&config), seed, host)?;
     bus.link_buffer_limit.store(config.cluster_link_sendbuf_limit as usize, Ordering::Relaxed);
     bus.source.lock().clone_from(&config.bind_source_addr);
-    assert!(node.bus.set(Arc::clone(&bus)).is_ok(), "the bus is opened once");
+    assert!(node.peers.bus.set(Arc::clone(&bus)).is_ok(), "the bus is opened once");
     bus.post(|s, now| s.claim_data(now, &Loaded(node)));
     Ok(Member { bus, file, listeners })
 }
@@ -68,7 +68,7 @@ pub fn start(node: &Arc<Node>, member: Member) -> Result<(), ClusterError> {
     let Member { bus, file, listeners } = member;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ClusterError::Thread)?;
-    node.threads.runtimes.lock().push(runtime.handle().clone());
+    node.life.threads.runtimes.lock().push(runtime.handle().clone());
     let thread = std::thread::Builder::new().name("bus".into());
     let watched = Arc::downgrade(node);
     thread
@@ -76,7 +76,7 @@ pub fn start(node: &Arc<Node>, member: Member) -> Result<(), ClusterError> {
             crate::server::process::crash::guard_thread();
             runtime.block_on(async {
                 tokio::spawn(Arc::clone(&bus).run(file, listeners));
-                while watched.upgrade().is_some_and(|n| !n.shutdown.begun.load(Ordering::Acquire)) {
+                while watched.upgrade().is_some_and(|n| !n.life.shutdown.begun.load(Ordering::Acquire)) {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             });
@@ -88,7 +88,7 @@ pub fn start(node: &Arc<Node>, member: Member) -> Result<(), ClusterError> {
 
 /// Hands changed directives to the bus.
 pub fn configure(node: &Node, config: &Config) {
-    if let Some(bus) = node.bus.get() {
+    if let Some(bus) = node.peers.bus.get() {
         bus.link_buffer_limit.store(config.cluster_link_sendbuf_limit as usize, Ordering::Relaxed);
         bus.source.lock().clone_from(&config.bind_source_addr);
         bus.post(|s, now| s.set_config(now, cluster_config(config)));
@@ -122,12 +122,12 @@ impl Way {
 impl BusHost for Way {
     fn session_to(&self, host: &str) -> std::io::Result<Option<Session>> {
         let node = self.node();
-        node.tls.towards(node.config.load().tls_cluster, host)
+        node.peers.tls.towards(node.config.load().tls_cluster, host)
     }
 
     fn session_of_peer(&self) -> std::io::Result<Option<Session>> {
         let node = self.node();
-        node.tls.of_peer(node.config.load().tls_cluster)
+        node.peers.tls.of_peer(node.config.load().tls_cluster)
     }
 
     fn now(&self) -> Now {
@@ -136,7 +136,7 @@ impl BusHost for Way {
 
     fn replication(&self) -> ReplicationFacts {
         let node = self.node();
-        let facts = node.replication.facts(&node);
+        let facts = node.peers.replication.facts(&node);
         ReplicationFacts { offset: facts.offset, last_io: facts.last_io }
     }
 

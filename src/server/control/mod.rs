@@ -37,8 +37,8 @@ impl Control {
     pub fn start(node: &Arc<Node>) -> io::Result<thread::JoinHandle<()>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let control = Self { handle: runtime.handle().clone() };
-        node.threads.runtimes.lock().push(runtime.handle().clone());
-        assert!(node.threads.control.set(control).is_ok(), "there is one control thread");
+        node.life.threads.runtimes.lock().push(runtime.handle().clone());
+        assert!(node.life.threads.control.set(control).is_ok(), "there is one control thread");
         let node = Arc::clone(node);
         thread::Builder::new().name("control".into()).spawn(move || {
             crate::server::process::crash::guard_thread();
@@ -65,7 +65,7 @@ impl Control {
 
 async fn clockwork(node: &Arc<Node>) {
     tokio::spawn(watch_certificates(Arc::clone(node)));
-    while !node.shutdown.begun.load(Ordering::Acquire) {
+    while !node.life.shutdown.begun.load(Ordering::Acquire) {
         tick(node);
         let every = Duration::from_millis(1000 / u64::from(node.config.load().hz.clamp(1, 500)));
         tokio::time::sleep(every.min(LONGEST_TICK)).await;
@@ -80,7 +80,7 @@ async fn watch_certificates(node: Arc<Node>) {
         let look = move || {
             // Whoever changes the configuration now reads the files himself.
             if let Some(_one_at_a_time) = node.config_change.try_lock() {
-                node.tls.look(&node.config.load(), SystemTime::now());
+                node.peers.tls.look(&node.config.load(), SystemTime::now());
             }
         };
         if tokio::task::spawn_blocking(look).await.is_err() {
@@ -93,22 +93,22 @@ async fn watch_certificates(node: Arc<Node>) {
 /// What happens `hz` times a second.
 fn tick(node: &Arc<Node>) {
     node.end_pause_in_time();
-    if node.stopped.cron.load(Ordering::Relaxed) {
+    if node.life.stopped.cron.load(Ordering::Relaxed) {
         return;
     }
     node.shared.keyspace.usage.set_clock(unix_ms() as u64 / 1000);
-    node.counters.memory_peak.fetch_max(allocator::used(), Ordering::Relaxed);
+    node.records.counters.memory_peak.fetch_max(allocator::used(), Ordering::Relaxed);
     rdb_file::cron(node);
     aof::cron(node);
     let now = node.mono_ms();
-    let commands = node.counters.commands.iter().map(|s| s.calls()).sum();
-    let mut rates = node.counters.rates.lock();
+    let commands = node.records.counters.commands.iter().map(|s| s.calls()).sum();
+    let mut rates = node.records.counters.rates.lock();
     rates.commands.sample(now, commands);
-    rates.command_nanos.sample(now, node.counters.commands.iter().map(|s| s.nanos()).sum());
-    rates.input_bytes.sample(now, node.counters.net.input_bytes.load(Ordering::Relaxed));
-    rates.output_bytes.sample(now, node.counters.net.output_bytes.load(Ordering::Relaxed));
-    rates.rounds.sample(now, node.counters.net.rounds.load(Ordering::Relaxed));
-    let (from_primary, to_replicas) = node.replication.traffic();
+    rates.command_nanos.sample(now, node.records.counters.commands.iter().map(|s| s.nanos()).sum());
+    rates.input_bytes.sample(now, node.records.counters.net.input_bytes.load(Ordering::Relaxed));
+    rates.output_bytes.sample(now, node.records.counters.net.output_bytes.load(Ordering::Relaxed));
+    rates.rounds.sample(now, node.records.counters.net.rounds.load(Ordering::Relaxed));
+    let (from_primary, to_replicas) = node.peers.replication.traffic();
     rates.repl_input_bytes.sample(now, from_primary);
     rates.repl_output_bytes.sample(now, to_replicas);
 }

@@ -15,13 +15,13 @@ use crate::server::node::Node;
 
 /// Ends subscriptions whose slots are another's now. `before` and `now`: the views that follow each other.
 pub fn follow_slots(node: &Node, before: Option<&View>, now: &View) {
-    for channel in node.pubsub.channels(Space::Shard, None) {
+    for channel in node.people.pubsub.channels(Space::Shard, None) {
         let slot = key_slot(&channel);
         if is_heard(now, slot) && before.is_none_or(|before| owner(before, slot) == owner(now, slot)) {
             continue;
         }
         let channel: Arc<[u8]> = channel.into();
-        for who in node.pubsub.subscribers(Space::Shard, &channel) {
+        for who in node.people.pubsub.subscribers(Space::Shard, &channel) {
             let (token, client, channel) = (who.token, who.client, Arc::clone(&channel));
             node.send(who.worker, Mail::ChannelLeft { token, client, channel });
         }

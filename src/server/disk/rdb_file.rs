@@ -174,8 +174,8 @@ pub fn begin_as(node: &Node, locked: &Locked<'_>, form: Form) -> Option<Dump> {
     let ks = &node.shared.keyspace;
     let done = Arc::<AtomicU64>::default();
     let walk = ks.begin_snapshot(locked, encoder(node, &config, form, &done))?;
-    node.save.keys_done.store(Arc::clone(&done));
-    node.save.keys_total.store(walk.keys() as u64, Ordering::Relaxed);
+    node.files.save.keys_done.store(Arc::clone(&done));
+    node.files.save.keys_total.store(walk.keys() as u64, Ordering::Relaxed);
     Some(Dump {
         form,
         walk: Some(walk),
@@ -192,10 +192,12 @@ fn encoder(node: &Node, config: &Config, form: Form, done: &Arc<AtomicU64>) -> A
     let ks = Arc::clone(&node.shared.keyspace);
     let done = Arc::clone(done);
     if form == Form::Commands {
-        return Arc::new(move |entry, _, out: &mut Vec<u8>| {
-            done.fetch_add(1, Ordering::Relaxed);
-            aof::encode::encode_entry(out, entry.key(), entry.value(), entry.expire());
-            None
+        return Arc::new(move |entry, part, out: &mut Vec<u8>| {
+            let next = aof::encode::encode_part(out, entry.key(), entry.value(), entry.expire(), part);
+            if next.is_none() {
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+            next
         });
     }
     Arc::new(move |entry, part, out: &mut Vec<u8>| {
@@ -217,8 +219,8 @@ pub fn without_keys(node: &Node) -> Dump {
         walk: None,
         libraries: node.shared.scripts.libraries(),
         dirty: 0,
-        number: node.save.dumps.fetch_add(1, Ordering::Relaxed),
-        replication: node.replication.saved_position(node),
+        number: node.files.save.dumps.fetch_add(1, Ordering::Relaxed),
+        replication: node.peers.replication.saved_position(node),
         done: Arc::default(),
         pause: 0,
     }
@@ -403,7 +405,7 @@ pub fn save_now(node: &Node) -> bool {
 
 /// Begins a dump for the data file, of which one is written at a time.
 fn begin_save(node: &Node, locked: &Locked<'_>) -> Option<Dump> {
-    let state = &node.save;
+    let state = &node.files.save;
     if state.is_running() {
         return None;
     }
@@ -443,8 +445,8 @@ pub fn save_aside(
         Ok(_) => true,
         Err(e) => {
             tracing::warn!("Can't save in background: {}", words(&e));
-            node.save.running_since_ms.store(0, Ordering::Release);
-            node.save.last_ok.store(false, Ordering::Release);
+            node.files.save.running_since_ms.store(0, Ordering::Release);
+            node.files.save.last_ok.store(false, Ordering::Release);
             false
         }
     }
@@ -455,7 +457,7 @@ const GIVEN_UP: io::ErrorKind = io::ErrorKind::Interrupted;
 
 /// Saves as SAVE and BGSAVE do, unless the save is given up.
 fn run_save(node: &Node, dump: Dump) -> io::Result<()> {
-    let state = &node.save;
+    let state = &node.files.save;
     let started = Instant::now();
     state.last_try_s.store(unix_ms() / 1000, Ordering::Relaxed);
     let result = save_to_file(node, dump, || {
@@ -469,7 +471,7 @@ fn run_save(node: &Node, dump: Dump) -> io::Result<()> {
 
 /// Writes the data file, and notes how that ended. `go_on`: see [`write_file`].
 fn save_to_file<G>(node: &Node, dump: Dump, go_on: impl Fn() -> io::Result<G>) -> io::Result<()> {
-    let (config, state, dirty) = (node.config.load_full(), &node.save, dump.dirty);
+    let (config, state, dirty) = (node.config.load_full(), &node.files.save, dump.dirty);
     let result = write_file(node, dump, &config, go_on);
     match &result {
         Ok(()) => {
@@ -491,8 +493,8 @@ fn save_to_file<G>(node: &Node, dump: Dump, go_on: impl Fn() -> io::Result<G>) -
 /// FLUSHALL has emptied everything; all shards are locked. A save under way would bring back what is gone, so it
 /// is given up; and where saves are configured, the file shows at once that there is nothing.
 pub fn after_flush(node: &Node) {
-    if node.save.is_running() {
-        *node.save.given_up.lock() = true;
+    if node.files.save.is_running() {
+        *node.files.save.given_up.lock() = true;
     }
     if !node.config.load().save.0.is_empty() {
         let dirty = node.shared.keyspace.stats.dirty.load(Ordering::Relaxed);
@@ -506,13 +508,13 @@ pub fn note_failure(node: &Node) {
     let config = node.config.load();
     let refuse = config.stop_writes_on_bgsave_error
         && !config.save.0.is_empty()
-        && !node.save.last_ok.load(Ordering::Acquire);
+        && !node.files.save.last_ok.load(Ordering::Acquire);
     node.shared.set_gate(gate::SAVE_FAILED, refuse);
 }
 
 /// Ten times a second: begins the saves that save points and BGSAVE SCHEDULE ask for.
 pub fn cron(node: &Arc<Node>) {
-    let (config, state) = (node.config.load_full(), &node.save);
+    let (config, state) = (node.config.load_full(), &node.files.save);
     let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
     if loading || state.is_running() {
         return;

@@ -52,7 +52,7 @@ pub fn load<R: Read>(
     keep_on: &dyn Fn() -> bool,
 ) -> Result<Loaded, rdb::Error> {
     let mut reader = open(node, input)?;
-    node.save.loading.begin(total.unwrap_or(0));
+    node.files.save.loading.begin(total.unwrap_or(0));
     load_records(node, &mut reader, false, keep_on)
 }
 
@@ -73,7 +73,7 @@ pub fn load_over<R: Read>(
     same: Same,
 ) -> Result<Loaded, rdb::Error> {
     let mut reader = open(node, input)?;
-    node.save.loading.begin(total.unwrap_or(0));
+    node.files.save.loading.begin(total.unwrap_or(0));
     read_records(node, &mut reader, false, same, &|| true)
 }
 
@@ -148,6 +148,7 @@ fn read_records<R: Read>(
     Ok(sum_up(node, &tallies, &seen))
 }
 
+/// Adds up what the threads have done, and says it in the words that tools wait for.
 fn sum_up(node: &Node, tallies: &[Tally], seen: &Seen) -> Loaded {
     let mut loaded = Loaded { replication: seen.position(), ..Loaded::default() };
     loaded.deletions.log_wanted = loaded.replication.is_some();
@@ -158,6 +159,7 @@ fn sum_up(node: &Node, tallies: &[Tally], seen: &Seen) -> Loaded {
             loaded.deletions.record(*db, &[node.shared.keyspace.lazy.command(Cause::Expiry), key]);
         }
     }
+    tracing::info!("Done loading RDB, keys loaded: {}, keys expired: {}.", loaded.keys, loaded.expired);
     loaded
 }
 
@@ -259,7 +261,7 @@ impl Cutter<'_> {
                 }
             }
             rest(pause, before..keys);
-            node.save.loading.reached(reader.offset());
+            node.files.save.loading.reached(reader.offset());
             node.sleep_along();
             if !keep_on() {
                 break;
@@ -396,20 +398,15 @@ pub fn load_at_start(node: &Node) -> Result<Option<Loaded>, String> {
     };
     let started = Instant::now();
     let total = file.metadata().ok().map(|m| m.len());
-    let result = load(node, file, total, &|| !node.shutdown.begun.load(Ordering::Acquire));
-    if node.shutdown.begun.load(Ordering::Acquire) {
+    let result = load(node, file, total, &|| !node.life.shutdown.begun.load(Ordering::Acquire));
+    if node.life.shutdown.begun.load(Ordering::Acquire) {
         // The gate stays closed: a part of the data is not to be seen, nor saved.
         return Ok(None);
     }
     match result {
         Ok(loaded) => {
-            node.save.loaded_keys.store(loaded.keys, Ordering::Relaxed);
-            node.save.load_expired.store(loaded.expired, Ordering::Relaxed);
-            tracing::info!(
-                "Done loading RDB, keys loaded: {}, keys expired: {}.",
-                loaded.keys,
-                loaded.expired
-            );
+            node.files.save.loaded_keys.store(loaded.keys, Ordering::Relaxed);
+            node.files.save.load_expired.store(loaded.expired, Ordering::Relaxed);
             tracing::info!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64());
             Ok(Some(loaded))
         }

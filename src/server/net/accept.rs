@@ -150,7 +150,7 @@ impl AcceptLoop {
         let acceptor = Arc::new(Acceptor { waker, registry, tcp: Mutex::default(), tls: Mutex::default() });
         *acceptor.tcp.lock() = acceptor.open(Kind::Tcp, tcp);
         *acceptor.tls.lock() = acceptor.open(Kind::Tls, tls);
-        assert!(node.threads.acceptor.set(Arc::clone(&acceptor)).is_ok(), "there is one acceptor");
+        assert!(node.life.threads.acceptor.set(Arc::clone(&acceptor)).is_ok(), "there is one acceptor");
         let mut unix = unix.map(UnixListener::from_std);
         if let Some(listener) = &mut unix {
             poll.registry().register(listener, UNIX, Interest::READABLE)?;
@@ -163,7 +163,7 @@ impl AcceptLoop {
         let mut events = Events::with_capacity(64);
         // Whether more connections wait than were taken at once.
         let mut more = false;
-        while !node.shutdown.begun.load(Ordering::Acquire) {
+        while !node.life.shutdown.begun.load(Ordering::Acquire) {
             // Now and then without an event: a listener that ran out of descriptors is tried again.
             let wait = if more { Duration::ZERO } else { Duration::from_millis(500) };
             match self.poll.poll(&mut events, Some(wait)) {
@@ -193,7 +193,7 @@ impl AcceptLoop {
                             TcpKeepalive::new().with_time(every).with_interval(every / 3).with_retries(3);
                         let _ = SockRef::from(&stream.as_fd()).set_tcp_keepalive(&keepalive);
                     }
-                    let guarded = config.protected_mode && node.accounts.default_user().nopass;
+                    let guarded = config.protected_mode && node.people.accounts.default_user().nopass;
                     let refusal =
                         if guarded && !peer.ip().to_canonical().is_loopback() { Some(DENIED) } else { None };
                     tracing::debug!("Accepted {peer}");
@@ -246,7 +246,7 @@ fn wrap(node: &Node, kind: Kind, stream: TcpStream) -> Option<Stream> {
         return Some(Stream::Tcp(stream));
     }
     // There is none when TLS was just turned off.
-    match node.tls.context()?.accept() {
+    match node.peers.tls.context()?.accept() {
         Ok(session) => Some(Stream::Tls(Box::new(Secured { tcp: stream, session }))),
         Err(e) => {
             tracing::warn!("Error accepting a client connection: {e}");
@@ -264,14 +264,14 @@ fn admit(
     refusal: Option<&'static str>,
     next_worker: &mut usize,
 ) {
-    node.clients.accepted.fetch_add(1, Ordering::Relaxed);
+    node.people.clients.accepted.fetch_add(1, Ordering::Relaxed);
     let max = node.config.load().maxclients as usize;
     let is_tls = matches!(stream, Stream::Tls(_));
     // Who speaks TLS can be told why only after his handshake, for which he must have a place.
     let at_once = refusal.filter(|_| !is_tls);
-    let at_once = at_once.or_else(|| (!node.clients.reserve(max)).then_some(FULL));
+    let at_once = at_once.or_else(|| (!node.people.clients.reserve(max)).then_some(FULL));
     if at_once.or(refusal).is_some() {
-        node.clients.rejected.fetch_add(1, Ordering::Relaxed);
+        node.people.clients.rejected.fetch_add(1, Ordering::Relaxed);
     }
     if let Some(text) = at_once {
         // Best effort: a client that does not read loses the explanation.
@@ -284,7 +284,7 @@ fn admit(
 
 /// The worker that is next, unless a script keeps it busy. The last one is for when that is so of all others.
 fn choose_worker(node: &Node, next: &mut usize) -> usize {
-    let spare = node.threads.workers.get().map_or(1, |workers| workers.len() - 1);
+    let spare = node.life.threads.workers.get().map_or(1, |workers| workers.len() - 1);
     let running = node.shared.scripts.running();
     for _ in 0..spare {
         let worker = *next;

@@ -24,7 +24,7 @@ pub fn describe_client(node: &Node, entry: &ClientEntry) -> String {
 /// The line of CLIENT LIST of a client that runs a command at this moment.
 pub fn describe_running(node: &Node, client: &Client, name: &str, args: &[&[u8]]) -> String {
     let mut line = String::new();
-    if let Some(entry) = node.clients.get(client.id) {
+    if let Some(entry) = node.people.clients.get(client.id) {
         // One that is run for a client which waited stands in its own entry only.
         let own = (!client.addr.is_empty()).then_some((client, name, args));
         describe(node, own, &entry, &mut line);

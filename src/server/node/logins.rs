@@ -76,14 +76,14 @@ pub fn rules<'n>(node: &'n Node, config: &Config) -> Rules<'n> {
 impl Node {
     /// Makes a client the default user, as a new connection is.
     pub fn log_in_as_default(&self, client: &mut Client) {
-        let open = self.accounts.default_user().admits_everybody();
-        client.log_in(Some(self.accounts.log_in_as_default()), open);
+        let open = self.people.accounts.default_user().admits_everybody();
+        client.log_in(Some(self.people.accounts.log_in_as_default()), open);
     }
 
     /// Brings a client's conditions up to date after a change of its user.
     pub fn settle_client(&self, client: &mut Client) {
         client.settle_rights();
-        if !client.is_authenticated() && self.accounts.default_user().admits_everybody() {
+        if !client.is_authenticated() && self.people.accounts.default_user().admits_everybody() {
             client.set_authenticated(true);
         }
     }
@@ -93,7 +93,7 @@ impl Node {
     pub fn told_config(&self) -> Arc<Config> {
         let config = self.config.load_full();
         let password = &config.requirepass.0;
-        if password.is_empty() || self.accounts.default_user().has_password(password) {
+        if password.is_empty() || self.people.accounts.default_user().has_password(password) {
             return config;
         }
         let mut told = Config::clone(&config);
@@ -103,41 +103,41 @@ impl Node {
 
     /// Gives the default user this password alone, or none (`requirepass`).
     pub fn set_default_password(&self, password: &[u8]) {
-        let mut user = self.accounts.default_user().as_ref().clone();
+        let mut user = self.people.accounts.default_user().as_ref().clone();
         user.set_only_password(password);
-        self.accounts.put(user);
+        self.people.accounts.put(user);
         self.rights_changed(Some("default".into()));
     }
 
     /// To be called after each change of a user, or of all. No command that begins later runs under former rights:
     /// until each worker has looked at its clients, all commands are checked.
     pub fn rights_changed(&self, user: Option<Arc<str>>) {
-        let workers = self.threads.workers.get().map_or(0, Vec::len);
+        let workers = self.life.threads.workers.get().map_or(0, Vec::len);
         {
-            let mut pending = self.rights_pending.lock();
+            let mut pending = self.people.rights_pending.lock();
             *pending += workers;
             self.shared.set_gate(gate::RESTRICTED, *pending > 0);
         }
         self.send_all(|| Mail::Rights { user: user.clone() });
-        if let Some(sentinel) = self.sentinel.get()
+        if let Some(sentinel) = self.peers.sentinel.get()
             && self.config.load().aclfile.is_empty()
         {
-            sentinel.write_users(self.accounts.all().iter().map(|user| user.declaration()).collect());
+            sentinel.write_users(self.people.accounts.all().iter().map(|user| user.declaration()).collect());
         }
     }
 
     /// A worker has looked at its clients after one change.
     pub fn rights_settled(&self) {
-        let mut pending = self.rights_pending.lock();
+        let mut pending = self.people.rights_pending.lock();
         *pending -= 1;
         self.shared.set_gate(gate::RESTRICTED, *pending > 0);
     }
 
     /// Connections that have become a replica's belong to no worker.
     pub fn close_links_of_deleted_users(self: &Arc<Self>) {
-        for entry in self.clients.all().iter().filter(|entry| entry.role == Role::Replica) {
-            if self.accounts.get(entry.state.lock().user.as_bytes()).is_none() {
-                self.replication.kill(self, entry.id);
+        for entry in self.people.clients.all().iter().filter(|entry| entry.role == Role::Replica) {
+            if self.people.accounts.get(entry.state.lock().user.as_bytes()).is_none() {
+                self.peers.replication.kill(self, entry.id);
             }
         }
     }
@@ -170,10 +170,10 @@ impl Node {
 
     /// `client`: its line of CLIENT LIST.
     fn note_refusal(&self, refusal: Refusal, client: impl FnOnce() -> String) {
-        self.denials.counter(refusal.reason).fetch_add(1, Ordering::Relaxed);
+        self.people.denials.counter(refusal.reason).fetch_add(1, Ordering::Relaxed);
         let max = usize::try_from(self.config.load().acllog_max_len).unwrap_or(usize::MAX);
         if max > 0 {
-            self.denials.log.lock().note(refusal, client(), unix_ms(), max);
+            self.people.denials.log.lock().note(refusal, client(), unix_ms(), max);
         }
     }
 }

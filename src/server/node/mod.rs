@@ -67,6 +67,23 @@ pub struct Node {
     pub config: ArcSwap<Config>,
     /// Held while the configuration changes.
     pub config_change: Mutex<()>,
+    /// Who is connected.
+    pub people: People,
+    /// What the node remembers of what it did.
+    pub records: Records,
+    /// The other servers it deals with.
+    pub peers: Peers,
+    /// What it keeps on disk.
+    pub files: Files,
+    /// How it was started, runs and ends.
+    pub life: Life,
+}
+
+/// When the longest reply of a client is forgotten, unless DEBUG REPLYBUFFER says otherwise.
+pub const REPLY_PEAK_MS: u64 = 5000;
+
+/// The clients of a node: who they are, what they may do, and what they listen to.
+pub struct People {
     /// Everybody who is connected.
     pub clients: Clients,
     /// The users of ACL, and who is logged in as whom.
@@ -77,53 +94,66 @@ pub struct Node {
     pub rights_pending: Mutex<usize>,
     /// Who listens to which channels.
     pub pubsub: Registry,
-    /// SLOWLOG.
-    pub slowlog: SlowLog,
-    /// LATENCY HISTORY and LATENCY LATEST.
-    pub latency: LatencyMonitor,
-    /// Milliseconds after which the longest reply of a client is forgotten (DEBUG REPLYBUFFER).
-    pub reply_peak_ms: AtomicU64,
-    /// Workers give back what a long reply took (DEBUG REPLYBUFFER).
-    pub reply_resizing: AtomicBool,
     /// Clients that said MONITOR.
     pub monitors: Monitors,
     /// Clients that said CLIENT TRACKING ON.
     pub trackers: Trackers,
-    /// Threads that carry keys to other nodes for MIGRATE.
-    pub couriers: Couriers,
-    /// The ways to its threads.
-    pub threads: Threads,
-    /// What it counts of itself, for INFO.
+    /// Milliseconds after which the longest reply of a client is forgotten (DEBUG REPLYBUFFER).
+    pub reply_peak_ms: AtomicU64,
+    /// Workers give back what a long reply took (DEBUG REPLYBUFFER).
+    pub reply_resizing: AtomicBool,
+}
+
+/// What the node counts and notes of itself.
+pub struct Records {
+    /// For INFO.
     pub counters: Counters,
-    /// Certificates and keys in use.
-    pub tls: Tls,
-    /// 40 hexadecimal digits, drawn at the start.
-    pub run_id: String,
-    started: Instant,
-    /// When it started, Unix milliseconds.
-    pub started_unix_ms: UnixMs,
-    /// A shutdown under way.
-    pub shutdown: ShutdownState,
-    /// What DEBUG has stopped.
-    pub stopped: Stopped,
-    /// CLIENT PAUSE and others, each of its purpose.
-    pub pauses: Mutex<Pauses>,
-    /// Snapshots to the RDB file.
-    pub save: SaveState,
-    /// The append-only file.
-    pub aof: Aof,
+    /// SLOWLOG.
+    pub slowlog: SlowLog,
+    /// LATENCY HISTORY and LATENCY LATEST.
+    pub latency: LatencyMonitor,
+}
+
+/// Other servers, and how they are reached.
+pub struct Peers {
     /// Whom it follows, and who follows it.
     pub replication: Replication,
     /// The cluster bus; not set outside cluster mode.
     pub bus: OnceLock<Arc<Bus>>,
     /// What watches others, in a sentinel.
     pub sentinel: OnceLock<Arc<Driver>>,
-    /// What it was started with.
-    pub origin: Origin,
+    /// Threads that carry keys to other nodes for MIGRATE.
+    pub couriers: Couriers,
+    /// Certificates and keys in use.
+    pub tls: Tls,
 }
 
-/// When the longest reply of a client is forgotten, unless DEBUG REPLYBUFFER says otherwise.
-pub const REPLY_PEAK_MS: u64 = 5000;
+/// What is kept on disk.
+pub struct Files {
+    /// Snapshots to the RDB file.
+    pub save: SaveState,
+    /// The append-only file.
+    pub aof: Aof,
+}
+
+/// A node from its start to its end.
+pub struct Life {
+    /// 40 hexadecimal digits, drawn at the start.
+    pub run_id: String,
+    started: Instant,
+    /// When it started, Unix milliseconds.
+    pub started_unix_ms: UnixMs,
+    /// What it was started with.
+    pub origin: Origin,
+    /// The ways to its threads.
+    pub threads: Threads,
+    /// CLIENT PAUSE and others, each of its purpose.
+    pub pauses: Mutex<Pauses>,
+    /// What DEBUG has stopped.
+    pub stopped: Stopped,
+    /// A shutdown under way.
+    pub shutdown: ShutdownState,
+}
 
 /// What the node was started with.
 #[derive(Default)]
@@ -146,7 +176,7 @@ pub struct Origin {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("run_id", &self.run_id).finish_non_exhaustive()
+        f.debug_struct("Node").field("run_id", &self.life.run_id).finish_non_exhaustive()
     }
 }
 
@@ -164,56 +194,63 @@ impl Node {
             shared,
             config: ArcSwap::from_pointee(config),
             config_change: Mutex::default(),
-            clients: Clients::default(),
-            accounts: Accounts::new(User::unprotected(&shared.commands)),
-            denials: Denials::default(),
-            rights_pending: Mutex::default(),
-            pubsub: Registry::default(),
-            slowlog: SlowLog::default(),
-            latency: LatencyMonitor::default(),
-            reply_peak_ms: AtomicU64::new(REPLY_PEAK_MS),
-            reply_resizing: AtomicBool::new(true),
-            monitors: Monitors::default(),
-            trackers: Trackers::default(),
-            couriers: Couriers::default(),
-            threads: Threads::default(),
-            counters: Counters::new(executors, shared.commands.len()),
-            tls: Tls::default(),
-            run_id,
-            started: Instant::now(),
-            started_unix_ms: unix_ms(),
-            shutdown: ShutdownState::default(),
-            stopped: Stopped::default(),
-            pauses: Mutex::default(),
-            save: SaveState::new(unix_ms()),
-            aof: Aof::default(),
-            replication: Replication::new(seed),
-            bus: OnceLock::new(),
-            sentinel: OnceLock::new(),
-            origin,
+            people: People {
+                clients: Clients::default(),
+                accounts: Accounts::new(User::unprotected(&shared.commands)),
+                denials: Denials::default(),
+                rights_pending: Mutex::default(),
+                pubsub: Registry::default(),
+                monitors: Monitors::default(),
+                trackers: Trackers::default(),
+                reply_peak_ms: AtomicU64::new(REPLY_PEAK_MS),
+                reply_resizing: AtomicBool::new(true),
+            },
+            records: Records {
+                counters: Counters::new(executors, shared.commands.len()),
+                slowlog: SlowLog::default(),
+                latency: LatencyMonitor::default(),
+            },
+            peers: Peers {
+                replication: Replication::new(seed),
+                bus: OnceLock::new(),
+                sentinel: OnceLock::new(),
+                couriers: Couriers::default(),
+                tls: Tls::default(),
+            },
+            files: Files { save: SaveState::new(unix_ms()), aof: Aof::default() },
+            life: Life {
+                run_id,
+                started: Instant::now(),
+                started_unix_ms: unix_ms(),
+                origin,
+                threads: Threads::default(),
+                pauses: Mutex::default(),
+                stopped: Stopped::default(),
+                shutdown: ShutdownState::default(),
+            },
         }
     }
 
     /// Shows in ps what the node is and where it listens.
     pub fn show_title(&self, config: &Config) {
-        let Some(title) = &self.origin.title else { return };
+        let Some(title) = &self.life.origin.title else { return };
         let mode = match self.mode_name() {
             "standalone" => String::new(),
             special => format!("[{special}]"),
         };
         let file =
-            self.origin.config_file.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
+            self.life.origin.config_file.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
         title.show(config, &mode, &file);
     }
 
     /// Tells the latency monitor how long something took that the node did by itself.
     pub fn note_event(&self, event: &'static str, nanos: u64) {
-        self.latency.note(event, nanos, unix_ms() / 1000);
+        self.records.latency.note(event, nanos, unix_ms() / 1000);
     }
 
     /// What the node is, as HELLO and INFO call it.
     pub fn mode_name(&self) -> &'static str {
-        match self.origin.mode {
+        match self.life.origin.mode {
             Mode::Sentinel => "sentinel",
             Mode::Data if self.config.load().cluster_enabled => "cluster",
             Mode::Data => "standalone",
@@ -222,13 +259,13 @@ impl Node {
 
     /// Milliseconds since the node started, on the monotonic clock.
     pub fn mono_ms(&self) -> MonoMs {
-        self.started.elapsed().as_millis() as MonoMs
+        self.life.started.elapsed().as_millis() as MonoMs
     }
 
     /// Holds a thread that is neither a worker nor a runtime's while DEBUG SLEEP lasts.
     #[inline]
     pub fn sleep_along(&self) {
-        let until = self.stopped.until_ms.load(Ordering::Acquire);
+        let until = self.life.stopped.until_ms.load(Ordering::Acquire);
         if until > 0 {
             std::thread::sleep(Duration::from_millis(until.saturating_sub(self.mono_ms())));
         }
@@ -236,14 +273,14 @@ impl Node {
 
     /// Whether dead keys are deleted in the background (`DEBUG SET-ACTIVE-EXPIRE`, CLIENT PAUSE).
     pub fn active_expire(&self) -> bool {
-        !self.stopped.expiry.load(Ordering::Relaxed)
-            && !self.stopped.cron.load(Ordering::Relaxed)
+        !self.life.stopped.expiry.load(Ordering::Relaxed)
+            && !self.life.stopped.cron.load(Ordering::Relaxed)
             && self.shared.gate.load(Ordering::Relaxed) & gate::PAUSED_WRITES == 0
     }
 
     /// Has blocked clients sent away whose slot has left.
     pub fn redirect_blocked(&self) {
-        if self.clients.blocked.load(Ordering::Relaxed) > 0 {
+        if self.people.clients.blocked.load(Ordering::Relaxed) > 0 {
             self.send_all(|| Mail::SlotsChanged);
         }
     }
@@ -255,18 +292,18 @@ impl Node {
 
     /// Sends a message to the worker of this number.
     pub fn send(&self, worker: usize, mail: Mail) {
-        self.threads.send(worker, mail);
+        self.life.threads.send(worker, mail);
     }
 
     /// Sends a message to every worker.
     pub fn send_all(&self, mail: impl Fn() -> Mail) {
-        self.threads.send_all(mail);
+        self.life.threads.send_all(mail);
     }
 
     /// Publishes a message to this node's listeners; returns how many there are. Also for messages
     /// that came from our primary or over the cluster bus.
     pub fn publish(&self, space: Space, channel: &[u8], message: &[u8]) -> usize {
-        self.pubsub.publish(space, channel, message, |who, bytes| {
+        self.people.pubsub.publish(space, channel, message, |who, bytes| {
             self.send(who.worker, Mail::Push { token: who.token, client: who.client, bytes });
         })
     }
@@ -289,7 +326,7 @@ impl Node {
     pub fn note_long(&self, seen: &Seen<'_>) {
         let time = unix_ms() / 1000;
         let event = if seen.command.has(flags::FAST) { "fast-command" } else { "command" };
-        self.latency.note(event, seen.nanos, time);
+        self.records.latency.note(event, seen.nanos, time);
         let config = self.config.load();
         let concerned =
             u64::try_from(config.slowlog_log_slower_than).is_ok_and(|from| seen.nanos / 1000 >= from);
@@ -297,7 +334,7 @@ impl Node {
             return;
         }
         // A client that was blocked is known by its number alone.
-        let (addr, name) = match self.clients.get(seen.client.id) {
+        let (addr, name) = match self.people.clients.get(seen.client.id) {
             // What a script calls is nobody's, as in Redis.
             _ if seen.scripted => Default::default(),
             Some(entry) if seen.client.addr.is_empty() => {
@@ -305,34 +342,34 @@ impl Node {
             }
             _ => (seen.client.addr.clone(), seen.client.name.clone()),
         };
-        self.slowlog.add(seen, time, addr, name, config.slowlog_max_len as usize);
+        self.records.slowlog.add(seen, time, addr, name, config.slowlog_max_len as usize);
     }
 
     /// CONFIG RESETSTAT.
     pub fn reset_stats(&self) {
-        self.counters.reset();
+        self.records.counters.reset();
         let keys = &self.shared.keyspace.stats;
         for counter in [
-            &self.clients.accepted,
-            &self.clients.rejected,
-            &self.clients.evicted,
+            &self.people.clients.accepted,
+            &self.people.clients.rejected,
+            &self.people.clients.evicted,
             &keys.expired_keys,
             &keys.expired_fields,
             &keys.evicted_keys,
-            &keys.discarded,
-            &self.save.saves,
-            &self.aof.delayed_fsync,
-            &self.aof.rewrites,
+            &keys.lazily_freed,
+            &self.files.save.saves,
+            &self.files.aof.delayed_fsync,
+            &self.files.aof.rewrites,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
-        self.denials.reset_counters();
-        self.replication.reset_stats();
+        self.people.denials.reset_counters();
+        self.peers.replication.reset_stats();
     }
 
     /// Brings the gate's conditions that follow from the configuration and the role up to date.
     pub fn settle_gate(&self) {
-        self.replication.settle(self);
+        self.peers.replication.settle(self);
     }
 }
 

@@ -28,9 +28,9 @@ pub struct Monitors(Mutex<Vec<Place>>);
 impl Node {
     /// Shows all commands to `client` from now on.
     pub fn monitor(&self, client: &mut Client) {
-        let mut monitors = self.monitors.0.lock();
-        if !client.monitors {
-            client.monitors = true;
+        let mut monitors = self.people.monitors.0.lock();
+        if !client.monitors() {
+            client.set_monitors(true);
             client.version += 1;
             monitors.push(Place { client: client.id, worker: client.worker, token: client.token });
         }
@@ -39,9 +39,10 @@ impl Node {
 
     /// Shows `client` no more commands.
     pub fn stop_monitoring(&self, client: &mut Client) {
-        if std::mem::take(&mut client.monitors) {
+        if client.monitors() {
+            client.set_monitors(false);
             client.version += 1;
-            let mut monitors = self.monitors.0.lock();
+            let mut monitors = self.people.monitors.0.lock();
             monitors.retain(|place| place.client != client.id);
             self.shared.observers.monitored.store(!monitors.is_empty(), Ordering::Relaxed);
         }
@@ -49,7 +50,7 @@ impl Node {
 
     /// Shows a command to all monitors. They hear of all commands in one order.
     pub fn show_to_monitors(&self, seen: &Seen<'_>) {
-        let monitors = self.monitors.0.lock();
+        let monitors = self.people.monitors.0.lock();
         let bytes: Arc<[u8]> = line(seen).into();
         for place in monitors.iter() {
             let (token, client) = (place.token, place.client);

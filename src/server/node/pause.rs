@@ -53,7 +53,7 @@ impl Node {
     /// Pauses clients' writes, or all their commands, for a while. A pause under way is never
     /// shortened or weakened by another of its purpose.
     pub fn pause_clients(&self, purpose: Purpose, for_ms: u64, all: bool) {
-        let mut pauses = self.pauses.lock();
+        let mut pauses = self.life.pauses.lock();
         let mut pause = Pause { until: self.mono_ms().saturating_add(for_ms), all };
         let slot = &mut pauses.0[purpose as usize];
         if let Some(former) = slot {
@@ -84,7 +84,7 @@ impl Node {
     pub fn end_pause_in_time(self: &Arc<Self>) {
         let now = self.mono_ms();
         let is_over = |pause: &Pause| now >= pause.until;
-        if self.pauses.lock().active().any(is_over) {
+        if self.life.pauses.lock().active().any(is_over) {
             self.end_pauses(|pauses| {
                 for slot in &mut pauses.0 {
                     *slot = slot.filter(|pause| !is_over(pause));
@@ -95,7 +95,7 @@ impl Node {
 
     /// Clients that were held try again, whatever is still paused: that holds them anew.
     fn end_pauses(&self, end: impl FnOnce(&mut Pauses)) {
-        let mut pauses = self.pauses.lock();
+        let mut pauses = self.life.pauses.lock();
         end(&mut pauses);
         pauses.settle(self);
         drop(pauses);

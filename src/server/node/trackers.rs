@@ -65,7 +65,7 @@ type Keys = Option<Arc<[Box<[u8]>]>>;
 impl Node {
     /// Enters a client that tracks, as its [`Client::tracks`] says; or, when it does not, forgets it.
     pub fn settle_tracking(&self, client: &Client) {
-        let mut inner = self.trackers.0.write();
+        let mut inner = self.people.trackers.0.write();
         inner.forget(client.id);
         if let Some(tracks) = &client.tracks {
             for prefix in &tracks.prefixes {
@@ -96,7 +96,7 @@ impl Node {
     /// Tells trackers that what they have read of these keys is not true any more. `writer`: the client whose
     /// command changed them, or 0. To be called under the locks of the keys.
     pub fn invalidate(&self, stale: &[Stale], writer: u64) {
-        let inner = self.trackers.0.read();
+        let inner = self.people.trackers.0.read();
         for one in stale {
             let mut keys = None;
             for id in &one.readers {
@@ -131,7 +131,7 @@ impl Node {
             return;
         }
         tracking.clear();
-        for (id, tracker) in &self.trackers.0.read().trackers {
+        for (id, tracker) in &self.people.trackers.0.read().trackers {
             self.tell(*id, tracker, None);
         }
     }
@@ -140,7 +140,7 @@ impl Node {
         let (token, redirect) = (tracker.token, tracker.redirect);
         if redirect == 0 {
             self.send(tracker.worker, Mail::Stale { token, client: id, keys, redirected: false });
-        } else if let Some(other) = self.clients.get(redirect) {
+        } else if let Some(other) = self.people.clients.get(redirect) {
             let token = other.token.load(Ordering::Relaxed);
             self.send(other.worker, Mail::Stale { token, client: redirect, keys, redirected: true });
         } else if !tracker.broken.swap(true, Ordering::Relaxed) {

@@ -25,7 +25,7 @@ pub fn own_files(config: &Config) -> u64 {
 
 /// From which time on calls are noted, and whether their times are counted in histograms.
 pub fn configure_observers(node: &Node, config: &Config) {
-    node.latency.set_threshold(config.latency_monitor_threshold);
+    node.records.latency.set_threshold(config.latency_monitor_threshold);
     let slow =
         u64::try_from(config.slowlog_log_slower_than).map_or(u64::MAX, |micros| micros.saturating_mul(1000));
     let late = match config.latency_monitor_threshold {
@@ -53,13 +53,14 @@ pub fn configure_usage(usage: &Usage, config: &Config) {
     usage.set_clock(unix_ms() as u64 / 1000);
 }
 
-/// How deletions are told to replicas.
+/// Which deletions are lazy.
 pub fn configure_deletions(lazy: &Lazy, config: &Config) {
     lazy.configure(&[
         (Cause::User, config.lazyfree_lazy_user_del),
         (Cause::Expiry, config.lazyfree_lazy_expire),
         (Cause::Eviction, config.lazyfree_lazy_eviction),
         (Cause::Server, config.lazyfree_lazy_server_del),
+        (Cause::Flush, config.lazyfree_lazy_user_flush),
     ]);
 }
 
@@ -77,6 +78,7 @@ pub fn limits(config: &Config, hash_seed: u64) -> Limits {
         hash_max_listpack_value: config.hash_max_listpack_value as usize,
         list_max_listpack_size: config.list_max_listpack_size,
         list_packed_threshold: usize::MAX,
+        list_compress_depth: config.list_compress_depth as usize,
         set_max_intset_entries: config.set_max_intset_entries as usize,
         set_max_listpack_entries: config.set_max_listpack_entries as usize,
         set_max_listpack_value: config.set_max_listpack_value as usize,

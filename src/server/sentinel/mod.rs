@@ -96,8 +96,8 @@ impl Driver {
         let writer = file::Writer::start(file, Arc::downgrade(&driver))?;
         assert!(driver.file.set(writer).is_ok(), "it is started once");
         driver.command(Sentinel::begin);
-        assert!(node.sentinel.set(Arc::clone(&driver)).is_ok(), "there is one sentinel");
-        if let Some(control) = node.threads.control.get() {
+        assert!(node.peers.sentinel.set(Arc::clone(&driver)).is_ok(), "there is one sentinel");
+        if let Some(control) = node.life.threads.control.get() {
             control.spawn(driver.keep_time());
         }
         Ok(())

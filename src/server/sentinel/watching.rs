@@ -22,8 +22,8 @@ pub(super) fn open(driver: &Arc<Driver>, node: &Node, link: LinkId, host: String
     let (outlet, inlet) = mpsc::unbounded_channel();
     driver.links.lock().insert(link, outlet);
     let driver = Arc::clone(driver);
-    let Some(control) = node.threads.control.get() else { return };
-    let session = node.tls.towards(node.config.load().tls_replication, &host);
+    let Some(control) = node.life.threads.control.get() else { return };
+    let session = node.peers.tls.towards(node.config.load().tls_replication, &host);
     control.spawn(async move {
         if let Err(e) = serve(&driver, link, (host, port), session, inlet).await {
             tracing::trace!("link {}: {e}", link.0);
@@ -96,7 +96,7 @@ fn take_replies(driver: &Arc<Driver>, link: LinkId, received: &mut Vec<u8>) -> i
 /// Looks a name up on behalf of the machine.
 pub(super) fn resolve(driver: &Arc<Driver>, node: &Node, host: String) {
     let driver = Arc::clone(driver);
-    let Some(control) = node.threads.control.get() else { return };
+    let Some(control) = node.life.threads.control.get() else { return };
     control.spawn(async move {
         let found = tokio::net::lookup_host((host.as_str(), 0)).await.ok().and_then(|mut f| f.next());
         let ip = found.map(|a| a.ip().to_canonical().to_string());

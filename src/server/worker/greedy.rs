@@ -15,7 +15,7 @@ impl Worker {
     pub(super) fn evict_clients(&mut self) {
         let config = self.node.config.load();
         let limit = config.maxmemory_clients.bytes(config.maxmemory) as usize;
-        let memory = self.node.clients.memory();
+        let memory = self.node.people.clients.memory();
         if limit > 0 && memory > limit && memory != self.spared_at {
             drop(config);
             self.close_greediest(limit);
@@ -26,10 +26,10 @@ impl Worker {
     fn close_greediest(&mut self, limit: usize) {
         let node = Arc::clone(&self.node);
         // One worker looks for all.
-        let Some(_turn) = node.clients.evicting.try_lock() else { return };
-        let all = node.clients.all();
+        let Some(_turn) = node.people.clients.evicting.try_lock() else { return };
+        let all = node.people.clients.all();
         // Looked at behind the list: who is gone from the one is gone from the other, and nobody goes in its place.
-        let memory = node.clients.memory();
+        let memory = node.people.clients.memory();
         let size = |entry: &Arc<ClientEntry>| entry.usage.lock().total;
         let leaving = |entry: &&Arc<ClientEntry>| entry.evicted.load(Ordering::Relaxed);
         let going: usize = all.iter().filter(leaving).map(size).sum();
@@ -44,7 +44,7 @@ impl Worker {
             }
             tracing::info!("Evicting client: {}", describe_client(&node, entry));
             entry.evicted.store(true, Ordering::Relaxed);
-            node.clients.evicted.fetch_add(1, Ordering::Relaxed);
+            node.people.clients.evicted.fetch_add(1, Ordering::Relaxed);
             let token = entry.token.load(Ordering::Relaxed);
             node.send(entry.worker, Mail::Kill { token, client: entry.id, after_reply: false });
             excess = excess.saturating_sub(size);

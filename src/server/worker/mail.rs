@@ -23,7 +23,7 @@ impl Worker {
                 Mail::Push { token, client, bytes } => {
                     if let Some(c) = self.connection(token, client)
                         // A RESP2 client that has just left its last channel would take a message for a reply.
-                        && (c.client.resp3 || c.client.subscriptions() > 0 || c.client.monitors)
+                        && (c.client.resp3 || c.client.subscriptions() > 0 || c.client.monitors())
                     {
                         c.queue_message(bytes);
                         listeners.push(token);
@@ -85,7 +85,7 @@ impl Worker {
                             self.close(token);
                         }
                     } else {
-                        self.node.replication.kill(&self.node, client);
+                        self.node.peers.replication.kill(&self.node, client);
                     }
                 }
                 Mail::Rights { user } => self.settle_rights(user.as_deref()),
@@ -161,7 +161,7 @@ impl Worker {
         if c.flush(passed).is_err() || (c.closing && c.output.is_empty()) {
             self.close(token);
         } else {
-            c.note_usage(&self.node.clients, self.last_second);
+            c.note_usage(&self.node.people.clients, self.last_second);
             if !c.output.is_empty() {
                 self.check_output(token);
                 self.note_held(token, passed);

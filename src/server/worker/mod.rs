@@ -125,7 +125,7 @@ impl Worker {
     pub fn new(index: usize, node: Arc<Node>, poll: Poll, mailbox: Arc<Mailbox>, seed: u64) -> Self {
         let executor = |seed| {
             let node_of_commands = Box::new(Arc::clone(&node));
-            let stats = Arc::clone(&node.counters.commands[index]);
+            let stats = Arc::clone(&node.records.counters.commands[index]);
             Box::new(Executor::new(node.shared, node_of_commands, stats, seed, now_ns))
         };
         let (executor, spare) = (executor(seed), executor(seed.rotate_left(32)));
@@ -171,7 +171,7 @@ impl Worker {
         while !self.stopped {
             let timeout = if self.ready.is_empty() { self.idle_timeout() } else { Duration::ZERO };
             let readable = self.wait_for_events(&mut events, timeout);
-            self.node.counters.net.rounds.fetch_add(1, Ordering::Relaxed);
+            self.node.records.counters.net.rounds.fetch_add(1, Ordering::Relaxed);
             self.reload_limits();
             self.executor.refresh();
             self.executor.publish_counts();
@@ -300,12 +300,12 @@ impl Worker {
     /// Evicts keys while memory is above its limit, also when nobody writes.
     fn evict_some(&mut self, now: UnixMs) {
         if self.node.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT == 0 {
-            self.node.counters.exceeded.note(false, self.node.mono_ms());
+            self.node.records.counters.exceeded.note(false, self.node.mono_ms());
             return;
         }
         let room = self.executor.make_room(&mut NodeHost::new(&self.node), now);
         self.evicting = room == Room::Soon;
-        self.node.counters.exceeded.note(room != Room::Enough, self.node.mono_ms());
+        self.node.records.counters.exceeded.note(room != Room::Enough, self.node.mono_ms());
     }
 
     /// This worker's part of active expiry: its share of the shards, each with a bounded number of
@@ -315,7 +315,7 @@ impl Worker {
             return;
         }
         let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
-        let workers = self.node.threads.workers.get().map_or(1, Vec::len);
+        let workers = self.node.life.threads.workers.get().map_or(1, Vec::len);
         let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
         let (began, mut dead, mut capped) = (now_ns(), 0, false);
         for _ in 0..SHARDS_PER_PERIOD {
@@ -338,7 +338,7 @@ impl Worker {
         let keyspace = &self.node.shared.keyspace;
         let all: usize = (0..keyspace.databases() as u16).map(|db| keyspace.volatile_len(db)).sum();
         let volatile = all * SHARDS_PER_PERIOD / SHARDS + dead;
-        self.node.counters.expiry.note(Round { nanos, dead, volatile, capped });
+        self.node.records.counters.expiry.note(Round { nanos, dead, volatile, capped });
     }
 
     /// Closes a client that was silent for longer than `timeout` seconds, or sets the time to look again.
@@ -348,7 +348,7 @@ impl Worker {
         let waits = c.hold.is_some() || c.client.subscriptions() > 0;
         if self.idle_limit == 0 {
             self.deadlines.set(token, Kind::Idle, None);
-        } else if idle > self.idle_limit && !waits && !self.node.stopped.cron.load(Ordering::Relaxed) {
+        } else if idle > self.idle_limit && !waits && !self.node.life.stopped.cron.load(Ordering::Relaxed) {
             self.close(token);
         } else {
             let left = if waits { self.idle_limit } else { self.idle_limit.saturating_sub(idle) };
@@ -365,12 +365,12 @@ impl Worker {
         if let Err(e) = stream.register(self.poll.registry(), Token(token)) {
             tracing::warn!("Error registering fd event for the new client: {e}");
             self.free.push(token);
-            self.node.clients.release();
+            self.node.people.clients.release();
             return;
         }
         let fd = stream.fd();
         let mut client = Client {
-            id: self.node.clients.next_id(),
+            id: self.node.people.clients.next_id(),
             worker: self.index,
             token,
             tls: matches!(stream, Stream::Tls(_)),
@@ -381,7 +381,7 @@ impl Worker {
             ..Client::default()
         };
         self.node.log_in_as_default(&mut client);
-        let entry = self.node.clients.add(&client, fd);
+        let entry = self.node.people.clients.add(&client, fd);
         self.connections[token] = Some(Box::new(Connection {
             stream,
             client,
@@ -406,7 +406,7 @@ impl Worker {
                 c.queue_message(text.as_bytes().into());
                 c.closing = true;
             }
-            c.note_usage(&self.node.clients, self.last_second);
+            c.note_usage(&self.node.people.clients, self.last_second);
         }
         self.close_if_idle(token);
         self.expect_handshake(token);
@@ -421,10 +421,10 @@ impl Worker {
         self.free_place(token);
         self.executor.unwatch(&mut c.client);
         commands::on_detach(&self.node, &mut c.client);
-        self.node.clients.count_memory(c.usage.total, 0);
+        self.node.people.clients.count_memory(c.usage.total, 0);
         c.client.token = usize::MAX;
         // Under its new role, in the place of the former entry.
-        self.node.clients.add(&c.client, c.stream.fd());
+        self.node.people.clients.add(&c.client, c.stream.fd());
         let Connection { stream, mut client, input, output, .. } = *c;
         let node = Arc::clone(&self.node);
         // It locks all shards, and a worker must not sleep for them.
@@ -450,10 +450,10 @@ impl Worker {
         c.stream.deregister(self.poll.registry());
         self.free_place(token);
         // In this order: see `close_greediest`.
-        self.node.clients.count_memory(c.usage.total, 0);
-        self.node.clients.remove(c.client.id);
+        self.node.people.clients.count_memory(c.usage.total, 0);
+        self.node.people.clients.remove(c.client.id);
         let hold = c.hold.take();
-        if let Some(counter) = hold.as_ref().and_then(|hold| hold.counter(&self.node.clients)) {
+        if let Some(counter) = hold.as_ref().and_then(|hold| hold.counter(&self.node.people.clients)) {
             counter.fetch_sub(1, Ordering::Relaxed);
         }
         let waited = matches!(hold, Some(Hold::Host { .. }));

@@ -138,7 +138,7 @@ impl Worker {
                         c.client.id,
                         c.client.addr
                     );
-                    self.node.counters.net.query_limit_closed.fetch_add(1, Ordering::Relaxed);
+                    self.node.records.counters.net.query_limit_closed.fetch_add(1, Ordering::Relaxed);
                     self.close(token);
                 }
                 Ok(n) => {
@@ -151,7 +151,7 @@ impl Worker {
                         if !large {
                             c.input.extend_from_slice(&gathered[used + kept..used + kept + n]);
                         }
-                        c.note_usage(&self.node.clients, self.last_second);
+                        c.note_usage(&self.node.people.clients, self.last_second);
                         continue;
                     }
                     if !large
@@ -175,8 +175,8 @@ impl Worker {
             }
         }
         if input_bytes > 0 {
-            self.node.counters.net.reads.fetch_add(segments.len() as u64, Ordering::Relaxed);
-            self.node.counters.net.input_bytes.fetch_add(input_bytes, Ordering::Relaxed);
+            self.node.records.counters.net.reads.fetch_add(segments.len() as u64, Ordering::Relaxed);
+            self.node.records.counters.net.input_bytes.fetch_add(input_bytes, Ordering::Relaxed);
         }
         taken
     }
@@ -187,7 +187,7 @@ impl Worker {
         let log = self.log_state();
         let reply = std::mem::take(&mut self.reply);
         let second = self.last_second;
-        let peak_seconds = self.node.reply_peak_ms.load(Ordering::Relaxed) / 1000;
+        let peak_seconds = self.node.people.reply_peak_ms.load(Ordering::Relaxed) / 1000;
         let (mut output_bytes, mut writes) = (0, 0);
         for s in segments {
             let Some(c) = self.connections[s.token].as_mut() else { continue };
@@ -218,7 +218,7 @@ impl Worker {
                     c.reply_peak = (s.reply.len(), second);
                 }
             }
-            c.note_usage(&self.node.clients, second);
+            c.note_usage(&self.node.people.clients, second);
             if failed || (c.closing && c.output.is_empty()) {
                 self.close(s.token);
             } else if c.client.sync.is_some() {
@@ -229,19 +229,19 @@ impl Worker {
             }
         }
         if output_bytes > 0 {
-            self.node.counters.net.writes.fetch_add(writes, Ordering::Relaxed);
-            self.node.counters.net.output_bytes.fetch_add(output_bytes, Ordering::Relaxed);
+            self.node.records.counters.net.writes.fetch_add(writes, Ordering::Relaxed);
+            self.node.records.counters.net.output_bytes.fetch_add(output_bytes, Ordering::Relaxed);
         }
         self.keep_reply_buffer(reply);
     }
 
     /// Keeps the buffer for the next round, and counts when it had to grow or is given back in part.
     fn keep_reply_buffer(&mut self, mut reply: Reply) {
-        let net = &self.node.counters.net;
+        let net = &self.node.records.counters.net;
         if reply.capacity() > self.reply_capacity {
             net.reply_expands.fetch_add(1, Ordering::Relaxed);
         }
-        if self.node.reply_resizing.load(Ordering::Relaxed) {
+        if self.node.people.reply_resizing.load(Ordering::Relaxed) {
             net.reply_shrinks.fetch_add(u64::from(reply.recycle()), Ordering::Relaxed);
         } else {
             reply.clear();
@@ -263,7 +263,7 @@ impl Worker {
         if c.flush(self.node.shared.keyspace.log.passed()).is_err() || (c.closing && c.output.is_empty()) {
             self.close(token);
         } else {
-            c.note_usage(&self.node.clients, self.last_second);
+            c.note_usage(&self.node.people.clients, self.last_second);
         }
     }
 
@@ -312,7 +312,7 @@ impl Worker {
             c.client.id,
             c.client.addr
         );
-        self.node.counters.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
+        self.node.records.counters.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
         self.close(token);
     }
 }

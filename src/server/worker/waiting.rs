@@ -18,7 +18,7 @@ impl Worker {
     /// Lets a connection run nothing until `hold` ends.
     pub(super) fn hold(&mut self, c: &mut Connection, hold: Hold) {
         self.held.insert(c.client.token);
-        if let Some(counter) = hold.counter(&self.node.clients) {
+        if let Some(counter) = hold.counter(&self.node.people.clients) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         c.entry.blocked.store(hold.is_blocked(), Ordering::Release);
@@ -43,7 +43,7 @@ impl Worker {
         let hold = c.hold.take()?;
         c.entry.blocked.store(false, Ordering::Release);
         c.entry.paused.store(false, Ordering::Relaxed);
-        if let Some(counter) = hold.counter(&self.node.clients) {
+        if let Some(counter) = hold.counter(&self.node.people.clients) {
             counter.fetch_sub(1, Ordering::Relaxed);
         }
         self.held.remove(&token);

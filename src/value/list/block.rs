@@ -24,6 +24,13 @@ impl Block {
         Self { buf, start: 0, end: entries.len() as u32, count: lp.len() as u32 }
     }
 
+    /// The entries of a listpack of `count` that somebody has written out.
+    pub fn of_image(mut image: Vec<u8>, count: u32) -> Self {
+        let (start, end) = (listpack::HEADER as u32, image.len() as u32 - 1);
+        image.resize(size_class(image.len()), 0);
+        Self { buf: image.into_boxed_slice(), start, end, count }
+    }
+
     #[inline]
     pub fn count(&self) -> usize {
         self.count as usize

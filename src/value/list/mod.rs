@@ -1,7 +1,10 @@
 //! List values: one block of packed entries, or a deque of them.
 
 mod block;
-mod iter;
+mod bound;
+mod many;
+mod stored;
+mod walk;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,8 +14,9 @@ use crate::encoding::entry::Encoded;
 use crate::encoding::item::IntText;
 use crate::encoding::{Item, Listpack, listpack};
 use block::Block;
-use iter::Blocks;
-pub use iter::Iter;
+use bound::Bound;
+use many::Many;
+use stored::{Compressed, Stored, View};
 
 /// A list: elements in order, cheap to change at both ends.
 #[derive(Clone, Default)]
@@ -32,52 +36,6 @@ impl Default for Repr {
     }
 }
 
-/// No block is empty, unless there is only one.
-#[derive(Clone)]
-struct Many {
-    blocks: VecDeque<Block>,
-    len: usize,
-    bound: Bound,
-}
-
-/// How large a block may grow.
-#[derive(Clone, Copy)]
-struct Bound {
-    bytes: usize,
-    count: usize,
-    /// Bytes of an entry that stands in a block by itself.
-    alone: usize,
-}
-
-impl Bound {
-    /// Reads `list-max-listpack-size`.
-    fn of(limits: &Limits) -> Self {
-        let alone = limits.list_packed_threshold;
-        match limits.list_max_listpack_size {
-            // Blocks limited by count are limited to the default size as well, as in Redis.
-            n @ 0.. => Self { bytes: 8192, count: (n as usize).max(1), alone },
-            n => {
-                let bytes = 4096 << n.saturating_neg().min(5).saturating_sub(1);
-                Self { bytes, count: usize::MAX, alone }
-            }
-        }
-    }
-
-    /// Whether a block is one entry that stands by itself.
-    fn is_alone(self, block: &Block) -> bool {
-        block.count() == 1 && block.entries().len() >= self.alone
-    }
-
-    /// Whether a block may take so many bytes and entries more.
-    #[inline]
-    fn allows(self, block: &Block, bytes: usize, count: usize) -> bool {
-        block.listpack_bytes() + bytes <= self.bytes
-            && block.count() + count <= self.count
-            && bytes < self.alone
-            && !self.is_alone(block)
-    }
-}
-
 /// Where LINSERT puts an element relative to its pivot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -94,6 +52,50 @@ pub enum Node<'a> {
     Plain(&'a [u8]),
     /// Some elements.
     Packed(PackedNode<'a>),
+    /// Either of them, as it is compressed in memory.
+    Compressed(CompressedNode<'a>),
+}
+
+impl Node<'_> {
+    /// Bytes of the element or the listpack.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Node::Plain(element) => element.len(),
+            Node::Packed(packed) => packed.len(),
+            Node::Compressed(compressed) => compressed.bytes(),
+        }
+    }
+
+    /// Whether this is a large element without a listpack around it.
+    pub fn is_plain(&self) -> bool {
+        match self {
+            Node::Plain(_) => true,
+            Node::Packed(_) => false,
+            Node::Compressed(compressed) => compressed.0.is_alone(),
+        }
+    }
+}
+
+/// A block that is compressed in memory.
+#[derive(Clone, Copy)]
+pub struct CompressedNode<'a>(&'a Compressed);
+
+impl CompressedNode<'_> {
+    /// Bytes of what is compressed.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    /// The compressed form.
+    pub fn lzf(&self) -> &[u8] {
+        self.0.lzf()
+    }
+}
+
+impl std::fmt::Debug for CompressedNode<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} elements in {} bytes of LZF", self.0.count(), self.0.lzf().len())
+    }
 }
 
 /// A block of elements that is written as a listpack.
@@ -150,13 +152,7 @@ impl List {
         let encoded = Encoded::text(value);
         match self.grow(value, limits) {
             Repr::One(block) => block.push_back(&encoded),
-            Repr::Many(many) => {
-                if !many.blocks.back().is_some_and(|b| many.bound.allows(b, encoded.len(), 1)) {
-                    many.blocks.push_back(Block::default());
-                }
-                many.blocks.back_mut().expect("just made sure").push_back(&encoded);
-                many.len += 1;
-            }
+            Repr::Many(many) => many.push_back(&encoded),
         }
     }
 
@@ -166,13 +162,7 @@ impl List {
         let encoded = Encoded::text(value);
         match self.grow(value, limits) {
             Repr::One(block) => block.push_front(&encoded),
-            Repr::Many(many) => {
-                if !many.blocks.front().is_some_and(|b| many.bound.allows(b, encoded.len(), 1)) {
-                    many.blocks.push_front(Block::default());
-                }
-                many.blocks.front_mut().expect("just made sure").push_front(&encoded);
-                many.len += 1;
-            }
+            Repr::Many(many) => many.push_front(&encoded),
         }
     }
 
@@ -183,57 +173,84 @@ impl List {
         // A single block is one whatever it holds, until it is too large.
         let single = Bound { alone: usize::MAX, ..bound };
         match &mut self.0 {
-            Repr::One(block) if !single.allows(block, value.len(), 1) => self.make_many(bound),
+            Repr::One(block) if !single.allows(View::Open(block), value.len(), 1) => self.make_many(limits),
             Repr::One(_) => {}
             Repr::Many(many) => many.bound = bound,
         }
         &mut self.0
     }
 
-    fn make_many(&mut self, bound: Bound) {
+    fn make_many(&mut self, limits: &Limits) {
         if let Repr::One(block) = &mut self.0 {
             let block = std::mem::take(block);
             let len = block.count();
-            let blocks = if len == 0 { VecDeque::new() } else { VecDeque::from([block]) };
-            self.0 = Repr::Many(Box::new(Many { blocks, len, bound }));
+            let blocks = if len == 0 { VecDeque::new() } else { VecDeque::from([Stored::Open(block)]) };
+            let (bound, depth) = (Bound::of(limits), limits.list_compress_depth);
+            self.0 = Repr::Many(Box::new(Many { blocks, len, bound, depth }));
         }
     }
 
     /// After a removal: back to one block if that is well below the bound, as in Redis 7.2.
+    #[inline]
     fn shrink(&mut self) {
         match &mut self.0 {
             Repr::One(block) => block.shrink(),
-            Repr::Many(many) if many.blocks.len() <= 1 => {
-                let Bound { bytes, count, .. } = many.bound;
-                let half = Bound { bytes: bytes / 2, count: count / 2, alone: usize::MAX };
-                let block = many.blocks.front_mut().map(std::mem::take).unwrap_or_default();
-                if half.allows(&block, 0, 0) {
-                    self.0 = Repr::One(block);
-                } else if let Some(front) = many.blocks.front_mut() {
-                    *front = block;
-                }
-            }
+            Repr::Many(many) if many.blocks.len() <= 1 => self.shrink_to_one(),
             Repr::Many(_) => {}
+        }
+    }
+
+    fn shrink_to_one(&mut self) {
+        let Repr::Many(many) = &mut self.0 else { return };
+        let Bound { bytes, count, .. } = many.bound;
+        let half = Bound { bytes: bytes / 2, count: count / 2, alone: usize::MAX };
+        match many.blocks.front_mut().map(Stored::open) {
+            None => self.0 = Repr::default(),
+            Some(block) if half.allows(View::Open(block), 0, 0) => {
+                self.0 = Repr::One(std::mem::take(block));
+            }
+            Some(_) => {}
         }
     }
 
     /// The head.
     #[inline]
     pub fn front(&self) -> Option<Item<'_>> {
-        self.blocks().next()?.iter().next()
+        self.end_block(VecDeque::front)?.iter().next()
     }
 
     /// The tail.
     #[inline]
     pub fn back(&self) -> Option<Item<'_>> {
-        self.blocks().next_back()?.iter().next_back()
+        self.end_block(VecDeque::back)?.iter().next_back()
     }
 
-    fn blocks(&self) -> impl DoubleEndedIterator<Item = &Block> + ExactSizeIterator + Clone {
+    #[inline]
+    fn end_block(&self, end: impl FnOnce(&VecDeque<Stored>) -> Option<&Stored>) -> Option<&Block> {
         match &self.0 {
-            Repr::One(block) if block.count() == 0 => Blocks::One([].iter()),
-            Repr::One(block) => Blocks::One(std::slice::from_ref(block).iter()),
-            Repr::Many(many) => Blocks::Many(many.blocks.iter()),
+            Repr::One(block) => Some(block),
+            Repr::Many(many) => match end(&many.blocks)? {
+                Stored::Open(block) => Some(block),
+                Stored::Compressed(_) => unreachable!("the blocks at both ends are open"),
+            },
+        }
+    }
+
+    fn blocks(&self) -> impl ExactSizeIterator<Item = View<'_>> {
+        (0..self.block_count()).map(|number| self.view(number).expect("a number of a block"))
+    }
+
+    fn block_count(&self) -> usize {
+        match &self.0 {
+            Repr::One(block) => usize::from(block.count() > 0),
+            Repr::Many(many) => many.blocks.len(),
+        }
+    }
+
+    fn view(&self, number: usize) -> Option<View<'_>> {
+        match &self.0 {
+            Repr::One(block) => (number == 0).then_some(View::Open(block)),
+            Repr::Many(many) => many.blocks.get(number).map(Stored::view),
         }
     }
 
@@ -242,22 +259,10 @@ impl List {
     pub fn pop_front_with<R>(&mut self, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         let result = f(self.front()?);
         match &mut self.0 {
-            Repr::One(block) => {
-                block.pop_front();
-                block.shrink();
-            }
-            Repr::Many(many) => {
-                many.len -= 1;
-                let block = many.blocks.front_mut()?;
-                block.pop_front();
-                if block.count() == 0 {
-                    many.blocks.pop_front();
-                    self.shrink();
-                } else if many.blocks.len() == 1 {
-                    self.shrink();
-                }
-            }
+            Repr::One(block) => block.pop_front(),
+            Repr::Many(many) => many.pop_front(),
         }
+        self.shrink();
         Some(result)
     }
 
@@ -266,22 +271,10 @@ impl List {
     pub fn pop_back_with<R>(&mut self, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         let result = f(self.back()?);
         match &mut self.0 {
-            Repr::One(block) => {
-                block.pop_back();
-                block.shrink();
-            }
-            Repr::Many(many) => {
-                many.len -= 1;
-                let block = many.blocks.back_mut()?;
-                block.pop_back();
-                if block.count() == 0 {
-                    many.blocks.pop_back();
-                    self.shrink();
-                } else if many.blocks.len() == 1 {
-                    self.shrink();
-                }
-            }
+            Repr::One(block) => block.pop_back(),
+            Repr::Many(many) => many.pop_back(),
         }
+        self.shrink();
         Some(result)
     }
 
@@ -295,11 +288,12 @@ impl List {
         self.pop_back_with(|i| i.to_vec())
     }
 
-    /// The element at `index`, counted from 0.
-    pub fn get(&self, index: usize) -> Option<Item<'_>> {
+    /// Shows `f` the element at `index`, counted from 0.
+    pub fn get_with<R>(&self, index: usize, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         let (number, within) = self.locate(index)?;
-        let block = self.block(number)?;
-        Some(block.get(block.seek(within)))
+        let mut room = None;
+        let block = self.view(number)?.read(&mut room);
+        Some(f(block.get(block.seek(within))))
     }
 
     /// The block that holds `index`, and the index within it.
@@ -332,49 +326,31 @@ impl List {
         None
     }
 
-    fn block(&self, number: usize) -> Option<&Block> {
-        match &self.0 {
-            Repr::One(block) => (number == 0).then_some(block),
-            Repr::Many(many) => many.blocks.get(number),
-        }
-    }
-
     /// Replaces the element at `index`; false if there is none.
     pub fn set(&mut self, index: usize, value: &[u8], limits: &Limits) -> bool {
         let Some((number, within)) = self.locate(index) else { return false };
         let encoded = Encoded::text(value);
-        let bound = Bound::of(limits);
-        let fits = |block: &Block, old: usize| {
-            block.count() == 1 || block.listpack_bytes() - old + encoded.len() <= bound.bytes
-        };
         if let Repr::One(block) = &mut self.0 {
             let pos = block.seek(within);
             let old = block.entry_bytes(pos);
-            if block.listpack_bytes() - old + encoded.len() <= bound.bytes {
+            if block.listpack_bytes() - old + encoded.len() <= Bound::of(limits).bytes {
                 block.splice(pos, old, &encoded);
                 return true;
             }
-            self.make_many(bound);
+            self.make_many(limits);
         }
         let Repr::Many(many) = &mut self.0 else { unreachable!("converted above") };
-        let block = &mut many.blocks[number];
-        let pos = block.seek(within);
-        let old = block.entry_bytes(pos);
-        if fits(block, old) {
-            block.splice(pos, old, &encoded);
-        } else {
-            block.remove_all(&[pos]);
-            many.len -= 1;
-            many.insert_at(number, within, &encoded);
-        }
+        many.set(number, within, &encoded);
         true
     }
 
     /// Inserts beside the first element equal to `pivot`; false if there is none.
     pub fn insert(&mut self, side: Side, pivot: &[u8], value: &[u8], limits: &Limits) -> bool {
         let wanted = Encoded::text(pivot);
-        let found =
-            self.blocks().enumerate().find_map(|(n, b)| b.find_all(&wanted).next().map(|pos| (n, pos)));
+        let found = self.blocks().enumerate().find_map(|(number, view)| {
+            let pos = view.read(&mut None).find_all(&wanted).next()?;
+            Some((number, pos))
+        });
         let Some((number, pos)) = found else { return false };
         let encoded = Encoded::text(value);
         match self.grow(value, limits) {
@@ -383,7 +359,7 @@ impl List {
                 block.splice(pos + after, 0, &encoded);
             }
             Repr::Many(many) => {
-                let block = &many.blocks[number];
+                let block = many.blocks[number].open();
                 let index = block.index_of(pos) + usize::from(side == Side::After);
                 many.insert_at(number, index, &encoded);
             }
@@ -399,11 +375,13 @@ impl List {
             0 => usize::MAX,
             n => usize::try_from(n.unsigned_abs()).unwrap_or(usize::MAX),
         };
-        let mut gone = 0;
-        let mut from_block = |block: &mut Block| {
+        // The positions in one block that go.
+        let mut chosen = |view: View<'_>| {
             if left == 0 {
-                return;
+                return Vec::new();
             }
+            let mut room = None;
+            let block = view.read(&mut room);
             let mut positions: Vec<usize> = block.find_all(&wanted).collect();
             if positions.len() > left {
                 if count < 0 {
@@ -412,22 +390,32 @@ impl List {
                     positions.truncate(left);
                 }
             }
-            block.remove_all(&positions);
             left -= positions.len();
-            gone += positions.len();
+            positions
         };
+        let mut gone = 0;
         match &mut self.0 {
-            Repr::One(block) => from_block(block),
+            Repr::One(block) => {
+                let positions = chosen(View::Open(block));
+                block.remove_all(&positions);
+                gone = positions.len();
+            }
             Repr::Many(many) => {
+                let mut from_block = |stored: &mut Stored| {
+                    let positions = chosen(stored.view());
+                    if !positions.is_empty() {
+                        stored.open().remove_all(&positions);
+                        gone += positions.len();
+                    }
+                };
                 if count >= 0 {
                     many.blocks.iter_mut().for_each(from_block);
                 } else {
-                    many.blocks.iter_mut().rev().for_each(from_block);
+                    many.blocks.iter_mut().rev().for_each(&mut from_block);
                 }
                 many.len -= gone;
                 if gone > 0 {
-                    many.blocks.retain(|b| b.count() > 0);
-                    many.join_small();
+                    many.tidy();
                 }
             }
         }
@@ -448,30 +436,24 @@ impl List {
         self.shrink();
     }
 
-    /// The elements from head to tail.
-    pub fn iter(&self) -> Iter<'_> {
-        self.range(0..self.len())
-    }
-
-    /// The elements of `range`, a range within `0..len`; `.rev()` for the other direction.
-    pub fn range(&self, range: Range<usize>) -> Iter<'_> {
-        assert!(range.start <= range.end && range.end <= self.len(), "ranges are clamped by the caller");
-        Iter::new(self, range)
-    }
-
     /// The blocks in order, as RDB writes them.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = Node<'_>> + '_ {
         let bound = match &self.0 {
-            Repr::One(_) => None,
-            Repr::Many(many) => Some(many.bound),
+            Repr::One(_) => Bound::NONE,
+            Repr::Many(many) => many.bound,
         };
-        let alone = move |block: &Block| {
-            block.count() == 1 && block.listpack_bytes() > 8192 || bound.is_some_and(|b| b.is_alone(block))
-        };
-        self.blocks().map(move |block| match block.iter().next() {
-            Some(Item::Bytes(b)) if alone(block) => Node::Plain(b),
-            _ => Node::Packed(PackedNode(block)),
+        self.blocks().map(move |view| match view {
+            View::Compressed(compressed) => Node::Compressed(CompressedNode(compressed)),
+            View::Open(block) => match bound.plain(block) {
+                Some(element) => Node::Plain(element),
+                None => Node::Packed(PackedNode(block)),
+            },
         })
+    }
+
+    /// Whether blocks far from the ends are compressed.
+    pub fn compresses(&self) -> bool {
+        matches!(&self.0, Repr::Many(many) if many.depth > 0)
     }
 
     /// Appends all elements of a listpack (a node read from a file).
@@ -491,12 +473,12 @@ impl List {
                 *block = Block::of(listpack);
                 return;
             }
-            self.make_many(bound);
+            self.make_many(limits);
         }
         let Repr::Many(many) = &mut self.0 else { unreachable!("converted above") };
         many.bound = bound;
         many.len += count;
-        many.blocks.push_back(Block::of(listpack));
+        many.add_back(Block::of(listpack));
     }
 
     /// As OBJECT ENCODING shows it.
@@ -512,101 +494,20 @@ impl List {
         match &self.0 {
             Repr::One(block) => block.memory_bytes(),
             Repr::Many(many) => {
-                let blocks: usize = many.blocks.iter().map(Block::memory_bytes).sum();
-                size_of::<Many>() + many.blocks.capacity() * size_of::<Block>() + blocks
+                let blocks: usize = many.blocks.iter().map(|stored| stored.view().memory_bytes()).sum();
+                size_of::<Many>() + many.blocks.capacity() * size_of::<Stored>() + blocks
             }
         }
-    }
-}
-
-impl Many {
-    /// Inserts before the entry `index` of a block, or after its last; splits the block if it is full.
-    fn insert_at(&mut self, number: usize, index: usize, value: &Encoded<'_>) {
-        self.len += 1;
-        let bytes = value.len();
-        let block = &mut self.blocks[number];
-        if block.count() == 0 || self.bound.allows(block, bytes, 1) {
-            let pos = block.seek(index);
-            block.splice(pos, 0, value);
-            return;
-        }
-        let right = block.split_off(index);
-        if right.count() > 0 {
-            self.blocks.insert(number + 1, right);
-        }
-        // Between the two now: at the end of the left one, at the start of the right one, or by itself.
-        let left = &mut self.blocks[number];
-        if left.count() > 0 && self.bound.allows(left, bytes, 1) {
-            left.push_back(value);
-            return;
-        }
-        let after = number + usize::from(left.count() > 0);
-        match self.blocks.get_mut(after) {
-            Some(right) if right.count() == 0 || self.bound.allows(right, bytes, 1) => {
-                right.push_front(value);
-            }
-            _ => {
-                let mut block = Block::default();
-                block.push_back(value);
-                self.blocks.insert(after, block);
-            }
-        }
-    }
-
-    /// Joins neighbours that fit one block.
-    fn join_small(&mut self) {
-        let mut joined: VecDeque<Block> = VecDeque::with_capacity(self.blocks.len());
-        for mut block in self.blocks.drain(..) {
-            match joined.back_mut() {
-                Some(last) if self.bound.allows(last, block.entries().len(), block.count()) => {
-                    last.append(&block);
-                }
-                _ => {
-                    block.shrink();
-                    joined.push_back(block);
-                }
-            }
-        }
-        self.blocks = joined;
-    }
-
-    fn trim(&mut self, keep: Range<usize>) {
-        let mut beyond = self.len - keep.end;
-        while let Some(block) = self.blocks.back_mut().filter(|_| beyond > 0) {
-            let n = block.count();
-            if n > beyond {
-                block.truncate(n - beyond);
-                break;
-            }
-            beyond -= n;
-            self.blocks.pop_back();
-        }
-        let mut before = keep.start.min(keep.end);
-        while let Some(block) = self.blocks.front_mut().filter(|_| before > 0) {
-            let n = block.count();
-            if n > before {
-                block.drop_front(before);
-                break;
-            }
-            before -= n;
-            self.blocks.pop_front();
-        }
-        self.len = keep.len();
-    }
-}
-
-impl<'a> IntoIterator for &'a List {
-    type Item = Item<'a>;
-    type IntoIter = Iter<'a>;
-
-    fn into_iter(self) -> Iter<'a> {
-        self.iter()
     }
 }
 
 impl std::fmt::Debug for List {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
+        let mut shown = f.debug_list();
+        self.for_each(|item| {
+            shown.entry(&item);
+        });
+        shown.finish()
     }
 }
 

@@ -1,9 +1,8 @@
+use std::ops::ControlFlow;
+
 use super::*;
 use crate::base::rng::Rng;
-
-fn owned<'a>(items: impl Iterator<Item = Item<'a>>) -> Vec<Vec<u8>> {
-    items.map(|i| i.to_vec()).collect()
-}
+use crate::encoding::lzf;
 
 fn value(rng: &mut Rng) -> Vec<u8> {
     match rng.below(8) {
@@ -14,22 +13,48 @@ fn value(rng: &mut Rng) -> Vec<u8> {
     }
 }
 
-/// No block empty or beyond the bound, and the counts right.
+/// The elements of a range by both ways of reading, which must agree.
+fn range(list: &List, range: Range<usize>) -> Vec<Vec<u8>> {
+    let (mut forth, mut back) = (Vec::new(), Vec::new());
+    list.for_each_in(range.clone(), |item| forth.push(item.to_vec()));
+    list.walk_back(range, |item| {
+        back.push(item.to_vec());
+        ControlFlow::Continue(())
+    });
+    back.reverse();
+    assert_eq!(forth, back);
+    forth
+}
+
+fn all(list: &List) -> VecDeque<Vec<u8>> {
+    range(list, 0..list.len()).into()
+}
+
+/// No block empty or beyond the bound, the counts right, and those blocks compressed that should be.
 fn check(list: &List, limits: &Limits) {
-    let bound = Bound::of(limits);
-    assert_eq!(list.blocks().map(Block::count).sum::<usize>(), list.len());
-    for block in list.blocks() {
+    let (bound, depth, n) = (Bound::of(limits), limits.list_compress_depth, list.blocks().len());
+    assert_eq!(list.blocks().map(View::count).sum::<usize>(), list.len());
+    for (number, view) in list.blocks().enumerate() {
+        let mut room = None;
+        let block = view.read(&mut room);
         assert!(block.count() > 0);
-        assert!(block.count() == 1 || bound.allows(block, 0, 0));
-        assert_eq!(block.iter().count(), block.count());
+        assert!(block.count() == 1 || bound.allows(view, 0, 0));
+        assert_eq!(block.iter().count(), view.count());
+        let inner = depth > 0 && number.min(n - 1 - number) >= depth;
+        let mut again = Stored::Open(block.clone());
+        again.compress(|block| bound.plain(block));
+        let worth = matches!(again, Stored::Compressed(_));
+        assert_eq!(matches!(view, View::Compressed(_)), inner && worth, "block {number} of {n}");
     }
 }
 
 #[test]
 fn behaves_as_a_deque_at_every_block_size() {
     let rounds = if cfg!(miri) { 200 } else { 6000 };
-    for (seed, size) in (0u64..).zip([-1, -2, -5, 1, 3, 100]) {
-        let limits = Limits { list_max_listpack_size: size, ..Limits::default() };
+    let shapes =
+        [(-1, 0), (-2, 0), (-5, 0), (1, 0), (3, 0), (100, 0), (1, 1), (3, 2), (3, 500), (100, 1), (-1, 3)];
+    for (seed, (list_max_listpack_size, list_compress_depth)) in (0u64..).zip(shapes) {
+        let limits = Limits { list_max_listpack_size, list_compress_depth, ..Limits::default() };
         let mut rng = Rng::new(seed);
         let (mut list, mut model) = (List::new(), VecDeque::<Vec<u8>>::new());
         for round in 0..rounds {
@@ -81,51 +106,103 @@ fn behaves_as_a_deque_at_every_block_size() {
                     model.truncate(end);
                     model.drain(..at);
                 }
-                _ => assert_eq!(list.get(at).map(|i| i.to_vec()), model.get(at).cloned()),
+                _ => assert_eq!(list.get_with(at, |i| i.to_vec()), model.get(at).cloned()),
             }
             assert_eq!(list.len(), model.len());
             assert_eq!(list.front().map(|i| i.to_vec()).as_ref(), model.front());
             assert_eq!(list.back().map(|i| i.to_vec()).as_ref(), model.back());
             if round % (rounds / 40) == 0 {
                 check(&list, &limits);
-                assert_eq!(VecDeque::from(owned(list.iter())), model);
-                let (a, b) = (rng.below(model.len() as u64 + 1) as usize, model.len());
-                assert_eq!(
-                    owned(list.range(a..b).rev()),
-                    owned(list.range(a..b)).into_iter().rev().collect::<Vec<_>>()
-                );
+                assert_eq!(all(&list), model);
+                let from = rng.below(model.len() as u64 + 1) as usize;
+                let to = from + rng.below((model.len() - from) as u64 + 1) as usize;
+                assert!(model.range(from..to).eq(&range(&list, from..to)));
                 let mut copy = List::new();
                 for node in list.nodes() {
-                    match node {
-                        Node::Plain(b) => copy.push_back(b, &limits),
-                        Node::Packed(packed) => {
-                            let mut bytes = Vec::new();
-                            packed.write_to(&mut bytes);
-                            assert_eq!(bytes.len(), packed.len());
-                            copy.append_listpack(&Listpack::from_bytes(&bytes).unwrap(), &limits);
-                        }
-                    }
+                    append(&mut copy, node, &limits);
                 }
-                assert_eq!(VecDeque::from(owned(copy.iter())), model);
+                assert_eq!(all(&copy), model);
                 check(&copy, &limits);
             }
         }
     }
 }
 
+/// As a file that is loaded.
+fn append(list: &mut List, node: Node<'_>, limits: &Limits) {
+    let unpacked = match node {
+        Node::Compressed(c) => lzf::decompress(c.lzf(), c.bytes()).expect("well formed"),
+        Node::Plain(element) => element.to_vec(),
+        Node::Packed(packed) => {
+            let mut bytes = Vec::new();
+            packed.write_to(&mut bytes);
+            bytes
+        }
+    };
+    assert_eq!(unpacked.len(), node.bytes());
+    if node.is_plain() {
+        list.push_back(&unpacked, limits);
+    } else {
+        list.append_listpack(&Listpack::from_bytes(&unpacked).unwrap(), limits);
+    }
+}
+
 #[test]
-fn iterates_from_both_ends_to_the_middle() {
+fn a_walk_ends_when_told_to() {
     let limits = Limits { list_max_listpack_size: 7, ..Limits::default() };
     let mut list = List::new();
     for n in 0..100 {
         list.push_back(n.to_string().as_bytes(), &limits);
     }
-    let mut both = list.range(5..95);
-    for n in 0..45 {
-        assert_eq!(both.next(), Some(Item::Int(5 + n)));
-        assert_eq!(both.next_back(), Some(Item::Int(94 - n)));
+    let mut seen = Vec::new();
+    let mut three = |item: Item<'_>| {
+        seen.push(item.to_vec());
+        if seen.len() % 3 == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    list.walk(5..95, &mut three);
+    list.walk_back(5..95, &mut three);
+    assert_eq!(
+        seen,
+        [b"5", b"6", b"7"]
+            .map(|b| b.to_vec())
+            .into_iter()
+            .chain([b"94", b"93", b"92"].map(|b| b.to_vec()))
+            .collect::<Vec<_>>()
+    );
+}
+
+/// The rules of quicklist: blocks of less than 48 bytes, and those that would not save more than eight, are
+/// left as they are.
+#[test]
+fn only_blocks_that_gain_by_it_are_compressed() {
+    let limits = Limits { list_max_listpack_size: 1, list_compress_depth: 1, ..Limits::default() };
+    // A listpack of one element of n < 64 bytes takes n + 9; of four times the same 13 and a run, n + 9 - k.
+    for (element, compressed) in [
+        (vec![b'a'; 38], false),
+        (vec![b'a'; 39], true),
+        ((0..60).collect(), false),
+        ([(0..60).collect(), vec![b'a'; 12]].concat(), false),
+        ([(0..60).collect(), vec![b'a'; 40]].concat(), true),
+    ] {
+        let mut list = List::new();
+        (0..3).for_each(|_| list.push_back(&element, &limits));
+        let nodes: Vec<_> = list.nodes().collect();
+        assert!(matches!(nodes[..], [Node::Packed(_), _, Node::Packed(_)]));
+        assert_eq!(matches!(nodes[1], Node::Compressed(_)), compressed, "{element:?}");
     }
-    assert_eq!((both.next(), both.next_back()), (None, None));
+}
+
+#[test]
+fn compressed_blocks_take_less_memory() {
+    let fill = |list_compress_depth| {
+        let limits = Limits { list_compress_depth, ..Limits::default() };
+        let mut list = List::new();
+        for n in 0..20_000 {
+            list.push_back(format!("{{\"job\": {n}, \"state\": \"waiting\"}}").as_bytes(), &limits);
+        }
+        list.memory_bytes()
+    };
+    assert!(fill(1) * 3 < fill(0), "{} and {}", fill(1), fill(0));
 }
 
 #[test]

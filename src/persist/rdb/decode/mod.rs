@@ -50,7 +50,7 @@ pub(super) fn value<R: Read>(source: &mut Source<R>, code: u8, limits: &Limits) 
         value_type::HASH | value_type::HASH_ZIPMAP | value_type::HASH_ZIPLIST | value_type::HASH_LISTPACK => {
             let hash = hash(source, code, limits)?;
             non_empty(source, hash.is_empty())?;
-            Value::Hash(Box::new(hash))
+            Value::Hash(hash)
         }
         value_type::HASH_METADATA
         | value_type::HASH_METADATA_PRE_GA
@@ -58,7 +58,7 @@ pub(super) fn value<R: Read>(source: &mut Source<R>, code: u8, limits: &Limits) 
         | value_type::HASH_LISTPACK_EX_PRE_GA => {
             let hash = timed_hash(source, code, limits)?;
             non_empty(source, hash.is_empty())?;
-            Value::Hash(Box::new(hash))
+            Value::Hash(hash)
         }
         value_type::STREAM_LISTPACKS | value_type::STREAM_LISTPACKS_2 | value_type::STREAM_LISTPACKS_3 => {
             Value::Stream(Box::new(stream::read(source, code)?))

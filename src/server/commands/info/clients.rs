@@ -7,8 +7,8 @@ use crate::server::node::fields::Fields;
 use crate::server::node::{Node, unix_ms};
 
 pub fn write(node: &Node, out: &mut Fields) {
-    let all = node.clients.all();
-    let (mut input, mut output) = node.clients.recent_buffers(unix_ms() as u64 / 1000);
+    let all = node.people.clients.all();
+    let (mut input, mut output) = node.people.clients.recent_buffers(unix_ms() as u64 / 1000);
     let (mut pubsub, mut watching, mut watched) = (0, 0, 0);
     let (mut replicas, mut timed) = (0, 0);
     for entry in &all {
@@ -28,9 +28,9 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("maxclients", node.config.load().maxclients);
     out.field("client_recent_max_input_buffer", input);
     out.field("client_recent_max_output_buffer", output);
-    let held = [&node.clients.blocked, &node.clients.paused].map(|n| n.load(Ordering::Relaxed));
+    let held = [&node.people.clients.blocked, &node.people.clients.paused].map(|n| n.load(Ordering::Relaxed));
     out.field("blocked_clients", held.iter().sum::<usize>());
-    out.field("tracking_clients", node.trackers.len());
+    out.field("tracking_clients", node.people.trackers.len());
     out.field("pubsub_clients", pubsub);
     out.field("watching_clients", watching);
     out.field("clients_in_timeout_table", timed);

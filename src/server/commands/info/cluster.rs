@@ -9,5 +9,5 @@ pub fn write(node: &Node, out: &mut Fields) {
 
 /// Links of the bus.
 pub fn connections(node: &Node) -> usize {
-    node.bus.get().map_or(0, |bus| bus.link_infos().len())
+    node.peers.bus.get().map_or(0, |bus| bus.link_infos().len())
 }

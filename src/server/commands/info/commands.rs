@@ -11,7 +11,7 @@ use crate::server::node::fields::Fields;
 pub fn calls(node: &Node, out: &mut Fields) {
     for id in 0..node.shared.commands.len() {
         let (mut calls, mut nanos, mut rejected, mut failed) = (0, 0, 0, 0);
-        for stats in &node.counters.commands {
+        for stats in &node.records.counters.commands {
             let counter = &stats.commands[id];
             calls += counter.calls.load(Ordering::Relaxed);
             nanos += counter.nanos.load(Ordering::Relaxed);
@@ -48,7 +48,7 @@ pub fn latencies(node: &Node, out: &mut Fields) {
 }
 
 pub fn errors(node: &Node, out: &mut Fields) {
-    for (code, count) in Errors::of(node.counters.commands.iter().map(|stats| &**stats)) {
+    for (code, count) in Errors::of(node.records.counters.commands.iter().map(|stats| &**stats)) {
         out.field(format_args!("errorstat_{code}"), format_args!("count={count}"));
     }
 }

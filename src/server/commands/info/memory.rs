@@ -33,10 +33,10 @@ impl Sizes {
     /// As it is now; raises the peak where it is passed.
     pub fn of(node: &Node) -> Self {
         let used = allocator::used();
-        let peak = node.counters.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
-        let at_start = node.counters.memory_at_start.load(Ordering::Relaxed);
+        let peak = node.records.counters.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
+        let at_start = node.records.counters.memory_at_start.load(Ordering::Relaxed);
         let backlog = node.shared.keyspace.log.len();
-        let clients = node.clients.memory() as u64;
+        let clients = node.people.clients.memory() as u64;
         let overhead = (at_start + backlog + clients + key_tables(&node.shared.keyspace)).min(used);
         Self { used, peak, resident: resident(), at_start, backlog, clients, overhead }
     }
@@ -92,17 +92,18 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("mem_not_counted_for_evict", node.shared.keyspace.log.beyond_backlog());
     out.field("mem_replication_backlog", backlog);
     out.field("mem_total_replication_buffers", backlog);
-    let replicas = node.clients.all().into_iter().filter(|entry| entry.role == Role::Replica);
+    let replicas = node.people.clients.all().into_iter().filter(|entry| entry.role == Role::Replica);
     out.field("mem_clients_slaves", replicas.map(|entry| entry.usage.lock().total).sum::<usize>());
     out.field("mem_clients_normal", clients);
-    out.field("mem_cluster_links", node.bus.get().map_or(0, |bus| bus.queued()));
-    out.field("mem_aof_buffer", if node.aof.is_on() { node.aof.behind.load(Ordering::Relaxed) } else { 0 });
+    out.field("mem_cluster_links", node.peers.bus.get().map_or(0, |bus| bus.queued()));
+    out.field(
+        "mem_aof_buffer",
+        if node.files.aof.is_on() { node.files.aof.behind.load(Ordering::Relaxed) } else { 0 },
+    );
     out.field("mem_allocator", "jemalloc-5.3.0");
     out.field("active_defrag_running", 0);
-    let pending = (node.shared.memory.being_freed)() as u64;
-    let discarded = node.shared.keyspace.stats.discarded.load(Ordering::Relaxed);
-    out.field("lazyfree_pending_objects", pending);
-    out.field("lazyfreed_objects", discarded.saturating_sub(pending));
+    out.field("lazyfree_pending_objects", (node.shared.memory.being_freed)());
+    out.field("lazyfreed_objects", node.shared.keyspace.stats.lazily_freed.load(Ordering::Relaxed));
 }
 
 /// Bytes of the tables that find the keys, as far as they are fixed: one header a slot of each

@@ -99,7 +99,7 @@ pub fn sections(node: &Node, names: &[String]) -> Vec<(&'static str, Fields)> {
         (section.write)(node, &mut fields);
         (section.title, fields)
     };
-    let all = if node.origin.mode == Mode::Sentinel { SENTINEL_SECTIONS } else { SECTIONS };
+    let all = if node.life.origin.mode == Mode::Sentinel { SENTINEL_SECTIONS } else { SECTIONS };
     all.iter().filter(wanted).map(filled).collect()
 }
 

@@ -15,8 +15,10 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("current_cow_peak", 0);
     out.field("current_cow_size", 0);
     out.field("current_cow_size_age", 0);
-    let (done, total) =
-        (node.save.keys_done.load().load(Ordering::Relaxed), node.save.keys_total.load(Ordering::Relaxed));
+    let (done, total) = (
+        node.files.save.keys_done.load().load(Ordering::Relaxed),
+        node.files.save.keys_total.load(Ordering::Relaxed),
+    );
     out.field(
         "current_fork_perc",
         Value::Decimal(if total == 0 { 0.0 } else { done as f64 * 100.0 / total as f64 }, 2),
@@ -24,7 +26,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("current_save_keys_processed", done);
     out.field("current_save_keys_total", total);
     out.field("rdb_changes_since_last_save", node.shared.keyspace.stats.dirty.load(Ordering::Relaxed));
-    let save = &node.save;
+    let save = &node.files.save;
     let running_since = save.running_since_ms.load(Ordering::Relaxed);
     let running_s = if running_since == 0 { -1 } else { (unix_ms() - running_since) / 1000 };
     out.field("rdb_bgsave_in_progress", u8::from(save.is_running()));
@@ -36,14 +38,14 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("rdb_last_cow_size", 0);
     out.field("rdb_last_load_keys_expired", save.load_expired.load(Ordering::Relaxed));
     out.field("rdb_last_load_keys_loaded", save.loaded_keys.load(Ordering::Relaxed));
-    write_aof(&node.aof, out);
+    write_aof(&node.files.aof, out);
     out.field("module_fork_in_progress", 0);
     out.field("module_fork_last_cow_size", 0);
-    if node.aof.is_on() {
-        write_aof_sizes(&node.aof, out);
+    if node.files.aof.is_on() {
+        write_aof_sizes(&node.files.aof, out);
     }
     if gates & gate::LOADING != 0 {
-        write_loading(&node.save.loading, out);
+        write_loading(&node.files.save.loading, out);
     }
 }
 

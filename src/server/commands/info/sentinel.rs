@@ -4,7 +4,7 @@ use crate::server::node::Node;
 use crate::server::node::fields::Fields;
 
 pub fn write(node: &Node, out: &mut Fields) {
-    let Some(driver) = node.sentinel.get() else { return };
+    let Some(driver) = node.peers.sentinel.get() else { return };
     driver.read(|s| {
         let (tilt, simulated) = (s.tilt_seconds(), s.simulated());
         let primaries = s.summaries();

@@ -10,7 +10,7 @@ use crate::server::process::supervise::Supervisor;
 
 pub fn write(node: &Node, out: &mut Fields) {
     let config = node.config.load();
-    let uptime = u64::try_from(unix_ms() - node.started_unix_ms).unwrap_or(0) / 1000;
+    let uptime = u64::try_from(unix_ms() - node.life.started_unix_ms).unwrap_or(0) / 1000;
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
     out.field("redis_version", version::REDIS);
     out.field("keystead_version", version::KEYSTEAD);
@@ -25,30 +25,30 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("atomicvar_api", "rust-std");
     out.field("gcc_version", "0.0.0");
     out.field("process_id", std::process::id());
-    let supervised = match node.origin.supervisor {
+    let supervised = match node.life.origin.supervisor {
         Supervisor::None => "no",
         Supervisor::Systemd(_) => "systemd",
         Supervisor::Upstart => "upstart",
     };
     out.field("process_supervised", supervised);
-    out.field("run_id", &node.run_id);
+    out.field("run_id", &node.life.run_id);
     out.field("tcp_port", config.shown_port());
     out.field("server_time_usec", micros);
     out.field("uptime_in_seconds", uptime);
     out.field("uptime_in_days", uptime / 86_400);
-    if let Some(ms) = node.shutdown.remaining_ms() {
+    if let Some(ms) = node.life.shutdown.remaining_ms() {
         out.field("shutdown_in_milliseconds", ms);
     }
     out.field("hz", config.hz);
     out.field("configured_hz", config.hz);
     out.field("lru_clock", (unix_ms() / 1000) & 0xff_ffff);
-    out.field("executable", node.origin.executable.display().to_string());
-    let file = node.origin.config_file.as_ref().map_or(String::new(), |f| f.display().to_string());
+    out.field("executable", node.life.origin.executable.display().to_string());
+    let file = node.life.origin.config_file.as_ref().map_or(String::new(), |f| f.display().to_string());
     out.field("config_file", file);
-    let workers = node.threads.workers.get().map_or(1, Vec::len);
+    let workers = node.life.threads.workers.get().map_or(1, Vec::len);
     out.field("io_threads_active", u8::from(workers > 1));
     out.field("worker_threads", workers);
-    if let Some(tls) = node.tls.context() {
+    if let Some(tls) = node.peers.tls.context() {
         out.field("tls_cert_expire_time", tls.expires);
     }
     let binds: Vec<String> = config.bind.0.iter().map(|b| format!("bind={b}")).collect();

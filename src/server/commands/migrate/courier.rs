@@ -93,7 +93,7 @@ fn run(node: &Arc<Node>, target: Target, jobs: Receiver<Box<Job>>) {
             Ok(job) => job,
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
-                let mut by_target = node.couriers.by_target.lock();
+                let mut by_target = node.peers.couriers.by_target.lock();
                 // Who has just found this courier has sent before it let go of the list.
                 let Ok(job) = jobs.try_recv() else {
                     by_target.remove(&target);
@@ -129,7 +129,7 @@ fn finish(node: &Arc<Node>, executor: &mut Executor, job: Job, answers: Answers)
         Ok(()) => reply.ok(),
         Err(text) => {
             reply.error(&text);
-            node.counters.commands[job.worker].count_error(&text);
+            node.records.counters.commands[job.worker].count_error(&text);
         }
     }
     node.send(job.worker, Mail::Resume { token: job.token, client: job.client, reply, written_to });

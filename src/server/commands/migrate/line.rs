@@ -78,7 +78,7 @@ impl<'a> Line<'a> {
 
     pub fn close(&mut self) {
         if self.stream.take().is_some() {
-            self.node.couriers.sockets.fetch_sub(1, Ordering::Relaxed);
+            self.node.peers.couriers.sockets.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -104,7 +104,7 @@ impl<'a> Line<'a> {
                 io::ErrorKind::ConnectionRefused => (Trouble::Write, e.kind()),
                 kind => (Trouble::Connect, kind),
             })?);
-            self.node.couriers.sockets.fetch_add(1, Ordering::Relaxed);
+            self.node.peers.couriers.sockets.fetch_add(1, Ordering::Relaxed);
         }
         let Some(stream) = &mut self.stream else { return Ok(()) };
         let send = |stream: &mut Wire| {
@@ -116,7 +116,7 @@ impl<'a> Line<'a> {
     }
 
     fn connect(&self, order: &Order) -> io::Result<Wire> {
-        let session = self.node.tls.towards(self.node.config.load().tls_cluster, &order.host)?;
+        let session = self.node.peers.tls.towards(self.node.config.load().tls_cluster, &order.host)?;
         let target =
             (order.host.as_str(), order.port).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
         let mut socket = TcpStream::connect_timeout(&target, order.timeout)?;

@@ -159,7 +159,7 @@ fn migrate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     });
     let client = &*ctx.client;
     let job = Job { order, parcel, worker: client.worker, token: client.token, client: client.id };
-    let Err(job) = node.couriers.send(node, Box::new(job)) else { return Ok(Outcome::Suspended) };
+    let Err(job) = node.peers.couriers.send(node, Box::new(job)) else { return Ok(Outcome::Suspended) };
     if let Some(parcel) = job.parcel {
         ctx.db.locked().let_through(parcel.number, &parcel.keys);
     }
@@ -169,7 +169,7 @@ fn migrate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// Encodes the keys that there are.
 fn pack(node: &Node, m: &Migrate, db: &mut Db<'_, '_>) -> (Order, Vec<Vec<u8>>) {
     let options = Options { compress: node.config.load().rdbcompression };
-    let name: &[u8] = if node.bus.get().is_some() { b"RESTORE-ASKING" } else { b"RESTORE" };
+    let name: &[u8] = if node.peers.bus.get().is_some() { b"RESTORE-ASKING" } else { b"RESTORE" };
     let (mut bytes, mut head, mut keys) = (Vec::new(), 1, Vec::new());
     if let Some((user, password)) = &m.auth {
         let mut words: Vec<&[u8]> = vec![b"AUTH"];

@@ -94,11 +94,11 @@ struct Applier {
 
 impl Applier {
     fn new(node: Arc<Node>, ticket: u64, reports: UnboundedSender<Report>) -> Self {
-        let stats = node.counters.commands.last().expect("a node has executors");
+        let stats = node.records.counters.commands.last().expect("a node has executors");
         let executor =
             Executor::new(node.shared, Box::new(Arc::clone(&node)), Arc::clone(stats), ticket, now_ns);
         let mut client = Client {
-            id: node.clients.next_id(),
+            id: node.people.clients.next_id(),
             // No connection of a worker has this place: whoever looks for one there asks replication.
             worker: 0,
             token: usize::MAX,
@@ -134,19 +134,19 @@ impl Applier {
 
     /// Shows the primary among the clients, now that its stream is followed.
     fn list(&mut self) {
-        let mut state = self.node.replication.lock();
+        let mut state = self.node.peers.replication.lock();
         let ticket = self.client.upstream.as_ref().map_or(0, |u| u.ticket);
         let Some(upstream) = state.upstream.as_mut().filter(|u| u.ticket == ticket) else { return };
         let config = upstream.replica.config();
         self.client.addr = format!("{}:{}", config.host, config.port);
-        if upstream.client.replace(self.client.id).is_none() && self.node.clients.reserve(usize::MAX) {
-            self.node.clients.add(&self.client, -1);
+        if upstream.client.replace(self.client.id).is_none() && self.node.people.clients.reserve(usize::MAX) {
+            self.node.people.clients.add(&self.client, -1);
         }
     }
 
     fn unlist(&mut self) {
-        self.node.clients.remove(self.client.id);
-        let mut state = self.node.replication.lock();
+        self.node.people.clients.remove(self.client.id);
+        let mut state = self.node.peers.replication.lock();
         if let Some(upstream) = state.upstream.as_mut().filter(|u| u.client == Some(self.client.id)) {
             upstream.client = None;
         }
@@ -260,7 +260,7 @@ impl Applier {
 
     /// A command that the primary ran and we cannot: the data may differ from now on.
     fn complain(&self, error: &str, args: &[&[u8]]) {
-        self.node.counters.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
+        self.node.records.counters.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
         let name = String::from_utf8_lossy(args[0]).into_owned();
         // Behind its first word an error may quote what a client sent.
         let hidden = self.node.config.load().hide_user_data_from_log;

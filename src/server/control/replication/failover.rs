@@ -16,7 +16,7 @@ const FOREVER_MS: u64 = u64::MAX / 2;
 /// FAILOVER. Every shard is locked: whatever is in the log now is all that there will be.
 pub fn begin(node: &Node, order: Order, locked: &Locked<'_>) -> Result<(), CommandError> {
     role::assert_all(locked);
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     if state.failover.is_some() {
         return Err(CommandError::text("ERR FAILOVER already in progress."));
     }
@@ -32,7 +32,7 @@ pub fn begin(node: &Node, order: Order, locked: &Locked<'_>) -> Result<(), Comma
 
 /// FAILOVER ABORT. Every shard is locked.
 pub fn abort(node: &Arc<Node>, locked: &Locked<'_>) -> Result<(), CommandError> {
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     if state.failover.is_none() {
         return Err(CommandError::text("ERR No failover in progress."));
     }
@@ -60,7 +60,7 @@ pub(super) fn advance(node: &Arc<Node>, state: &mut State) {
     let node = Arc::clone(node);
     tokio::task::spawn_blocking(move || {
         let locked = node.shared.keyspace.lock_all();
-        let mut state = node.replication.lock();
+        let mut state = node.peers.replication.lock();
         state.failover_steps = false;
         take_step(&node, &locked, &mut state);
     });
@@ -81,14 +81,14 @@ fn take_step(node: &Arc<Node>, locked: &Locked<'_>, state: &mut State) {
 
 /// Our former replica is our primary now.
 pub(super) fn succeeded(node: &Node) {
-    node.replication.lock().failover = None;
+    node.peers.replication.lock().failover = None;
     node.unpause_clients(Purpose::Failover);
 }
 
 /// Our former replica stays what it was, and so do we. The caller holds no lock.
 pub(super) fn refused(node: &Arc<Node>) {
     let locked = node.shared.keyspace.lock_all();
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     if state.failover.as_ref().is_some_and(Failover::is_in_progress) {
         abort_locked(node, &locked, &mut state, "Failover target rejected psync request");
     }
@@ -101,7 +101,7 @@ pub fn take_over(
     id: &[u8],
     locked: &Locked<'_>,
 ) -> Result<(), CommandError> {
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     tracing::warn!("Failover request received for replid {}.", id.escape_ascii());
     if state.upstream.is_none() {
         return Err(CommandError::text("ERR PSYNC FAILOVER can't be sent to a master."));

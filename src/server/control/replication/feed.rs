@@ -49,7 +49,7 @@ pub fn take_over(node: &Arc<Node>, client: &mut Client, socket: Socket, input: V
         let _ = orders.send(Order::Bytes(output));
     }
     let id = client.id;
-    let outlet = node.threads.control.get().and_then(|control| {
+    let outlet = node.life.threads.control.get().and_then(|control| {
         let _runtime = control.handle().enter();
         match socket.adopt(node.config.load().repl_disable_tcp_nodelay) {
             Ok(link) => Some(Outlet::new(node, link)),
@@ -60,14 +60,14 @@ pub fn take_over(node: &Arc<Node>, client: &mut Client, socket: Socket, input: V
         }
     });
     let Some(outlet) = outlet else {
-        node.clients.remove(id);
-        let mut state = node.replication.lock();
+        node.people.clients.remove(id);
+        let mut state = node.peers.replication.lock();
         let mut out = Vec::new();
         state.primary.closed(node.mono_ms(), id, &mut out);
         return state.carry_out(node, out);
     };
     let locked = node.shared.keyspace.lock_all();
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     state
         .feeds
         .insert(id, Feed { orders, outlet: Arc::clone(&outlet), task: None, over_soft_limit_since: None });
@@ -86,7 +86,7 @@ pub fn take_over(node: &Arc<Node>, client: &mut Client, socket: Socket, input: V
         feed.task = task;
     }
     let (now, window, ip) = (node.mono_ms(), state.window(node), peer_ip(&client.addr));
-    let (state, counters) = (&mut *state, &node.replication);
+    let (state, counters) = (&mut *state, &node.peers.replication);
     let mut out = Vec::new();
     match &request {
         SyncRequest::Sync => {
@@ -133,14 +133,14 @@ async fn serve(
             }
         }
     }
-    node.replication.lock().forget(&node, id);
+    node.peers.replication.lock().forget(&node, id);
 }
 
 /// Reads acknowledgements until the connection ends or the peer speaks nonsense.
 async fn listen(node: &Arc<Node>, id: LinkId, socket: &Link, mut input: Vec<u8>) {
     let limits = Limits { max_bulk: MAX_REQUEST, authenticated: true };
     let mut chunk = [0; 4096];
-    let entry = node.clients.get(id);
+    let entry = node.people.clients.get(id);
     loop {
         let mut at = 0;
         let mut argv: Vec<&[u8]> = Vec::new();
@@ -151,7 +151,7 @@ async fn listen(node: &Arc<Node>, id: LinkId, socket: &Link, mut input: Vec<u8>)
                 Ok(Parsed::Inline(words))
                     if hear(node, id, &words.iter().map(Vec::as_slice).collect::<Vec<_>>()) => {}
                 Ok(Parsed::Command | Parsed::Inline(_)) => return,
-                Ok(Parsed::Empty) => node.replication.lock().primary.newline(node.mono_ms(), id),
+                Ok(Parsed::Empty) => node.peers.replication.lock().primary.newline(node.mono_ms(), id),
                 Ok(Parsed::Incomplete { .. }) => break,
                 Err(e) => {
                     tracing::warn!("A replica sent what is no request ({e}): closing the link.");
@@ -177,7 +177,7 @@ async fn listen(node: &Arc<Node>, id: LinkId, socket: &Link, mut input: Vec<u8>)
 fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) -> bool {
     match FromReplica::of(words) {
         FromReplica::Reports => {
-            let mut state = node.replication.lock();
+            let mut state = node.peers.replication.lock();
             let mut out = Vec::new();
             state.primary.replconf(node.mono_ms(), id, "", &words[1..], &mut out);
             state.carry_out(node, out);
@@ -189,7 +189,7 @@ fn hear(node: &Arc<Node>, id: LinkId, words: &[&[u8]]) -> bool {
         FromReplica::Command => {
             let name = &words[0][..words[0].len().min(64)];
             let name = String::from_utf8_lossy(name);
-            node.counters.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
+            node.records.counters.net.unexpected_errors.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("Replica generated a reply to command '{name}', disconnecting it");
             false
         }
@@ -219,7 +219,7 @@ async fn talk(
                 if !send_rdb(node, outlet, pieces).await? {
                     return Ok(());
                 }
-                let mut state = node.replication.lock();
+                let mut state = node.peers.replication.lock();
                 let mut out = Vec::new();
                 state.primary.rdb_sent(node.mono_ms(), id, &mut out);
                 state.carry_out(node, out);
@@ -281,7 +281,7 @@ async fn send(node: &Arc<Node>, outlet: &Outlet, mut bytes: &[u8]) -> io::Result
         match socket.try_write(&[io::IoSlice::new(bytes)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => {
-                node.replication.output_bytes.fetch_add(n as u64, Ordering::Relaxed);
+                node.peers.replication.output_bytes.fetch_add(n as u64, Ordering::Relaxed);
                 bytes = &bytes[n..];
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}

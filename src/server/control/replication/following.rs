@@ -96,8 +96,15 @@ pub(super) async fn drive(node: Arc<Node>, ticket: u64) {
         replaced: false,
         leaving: false,
     };
-    let leave =
-        link.node.replication.lock().upstream.as_ref().map(|u| Arc::clone(&u.leave)).unwrap_or_default();
+    let leave = link
+        .node
+        .peers
+        .replication
+        .lock()
+        .upstream
+        .as_ref()
+        .map(|u| Arc::clone(&u.leave))
+        .unwrap_or_default();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut buffer = vec![0; READ_SIZE];
@@ -185,7 +192,7 @@ impl Link {
         let (now, mut out) = (node.mono_ms(), Vec::new());
         let mut cut = false;
         {
-            let mut state = node.replication.lock();
+            let mut state = node.peers.replication.lock();
             let Some(upstream) = state.upstream.as_mut().filter(|u| u.ticket == self.ticket) else {
                 self.replaced = true;
                 return;
@@ -201,7 +208,7 @@ impl Link {
             }
             replica.step(now, if cut { Event::Closed("it was killed") } else { event }, &mut out);
             if replica.is_up() && matches!(event, Event::Bytes(_) | Event::Loaded(_)) {
-                node.replication.heard_primary(now);
+                node.peers.replication.heard_primary(now);
             }
             state.settle(&node);
         }
@@ -276,7 +283,7 @@ impl Link {
         // Waits for all shards, which this thread must not.
         let done = tokio::task::spawn_blocking(move || {
             let _locked = node.shared.keyspace.lock_all();
-            let mut state = node.replication.lock();
+            let mut state = node.peers.replication.lock();
             if state.upstream.as_ref().is_none_or(|u| u.ticket != ticket) {
                 return;
             }
@@ -309,7 +316,7 @@ impl Link {
         match result.and_then(|()| connection.try_read(buffer)) {
             Ok(0) => self.closed("the connection was closed").await,
             Ok(n) => {
-                self.node.replication.input_bytes.fetch_add(n as u64, Ordering::Relaxed);
+                self.node.peers.replication.input_bytes.fetch_add(n as u64, Ordering::Relaxed);
                 self.step(Event::Bytes(&buffer[..n])).await;
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -340,7 +347,7 @@ impl Link {
         match report {
             Report::GetAck => {
                 let node = Arc::clone(&self.node);
-                let mut state = node.replication.lock();
+                let mut state = node.peers.replication.lock();
                 if let Some(upstream) = state.upstream.as_mut().filter(|u| u.ticket == self.ticket) {
                     upstream.replica.applied(node.shared.keyspace.log.end());
                     upstream.replica.set_synced(node.shared.keyspace.log.synced());
@@ -357,7 +364,7 @@ impl Link {
             Report::Drained if self.wants_connection => {
                 self.wants_connection = false;
                 let (address, config) = (self.address(), self.node.config.load());
-                let session = self.node.tls.towards(config.tls_replication, &address.0);
+                let session = self.node.peers.tls.towards(config.tls_replication, &address.0);
                 let source = config.bind_source_addr.clone();
                 self.connecting = Some(Box::pin(connect(address, source, session)));
             }
@@ -385,7 +392,7 @@ impl Link {
     }
 
     fn address(&self) -> (String, u16) {
-        let state = self.node.replication.lock();
+        let state = self.node.peers.replication.lock();
         state.upstream.as_ref().map_or_else(Default::default, |u| {
             let config = u.replica.config();
             (config.host.clone(), config.port)

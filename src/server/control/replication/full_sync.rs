@@ -60,7 +60,7 @@ fn with_machine<R>(
     node: &Arc<Node>,
     f: impl FnOnce(&mut State, &mut Vec<crate::repl::primary::Action>) -> R,
 ) -> R {
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     let mut out = Vec::new();
     let result = f(&mut state, &mut out);
     state.carry_out(node, out);

@@ -81,7 +81,7 @@ impl Replication {
 /// The reply to ROLE.
 pub fn role(node: &Node, reply: &mut Reply) {
     let end = node.shared.keyspace.log.end();
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     if let Some(upstream) = &mut state.upstream {
         let replica = &mut upstream.replica;
         replica.applied(end);

@@ -76,10 +76,10 @@ fn replace(
     input: impl Read,
     length: Option<u64>,
 ) -> Result<(), String> {
-    let _one_at_a_time = node.replication.loading.lock();
+    let _one_at_a_time = node.peers.replication.loading.lock();
     {
         let mut locked = node.shared.keyspace.lock_all();
-        let mut state = node.replication.lock();
+        let mut state = node.peers.replication.lock();
         if state.upstream.as_ref().is_none_or(|u| u.ticket != ticket) {
             return Err("another primary is followed now".into());
         }
@@ -93,7 +93,7 @@ fn replace(
     let input = WhileFollowed { node, ticket, input };
     let result = rdb_load::load(node, input, length, &|| true);
     let mut locked = node.shared.keyspace.lock_all();
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     let followed = state.upstream.as_ref().is_some_and(|u| u.ticket == ticket);
     let outcome = match result {
         Ok(loaded) if followed => {
@@ -103,7 +103,7 @@ fn replace(
             state.history.adopt(position.id);
             log.restart_at(position.offset, loaded.replication.map(|r| r.db));
             state.stream_kept = true;
-            node.aof.data_replaced();
+            node.files.aof.data_replaced();
             Ok(())
         }
         Ok(_) => Ok(()),

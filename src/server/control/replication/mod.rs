@@ -191,7 +191,7 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
     let primary = if config.cluster_enabled { None } else { config.replicaof.0.clone() };
     {
         let locked = node.shared.keyspace.lock_all();
-        let mut state = node.replication.lock();
+        let mut state = node.peers.replication.lock();
         if let Some(at) = file {
             if primary.is_some() {
                 state.history.adopt(at.id);
@@ -228,7 +228,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     // Without the thread the node is not running, or no more.
-    Some(node.threads.control.get()?.spawn(task).abort_handle())
+    Some(node.life.threads.control.get()?.spawn(task).abort_handle())
 }
 
 async fn clock(node: Arc<Node>) {
@@ -236,14 +236,14 @@ async fn clock(node: Arc<Node>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for n in 0u64.. {
         ticks.tick().await;
-        if node.shutdown.begun.load(Ordering::Acquire) {
+        if node.life.shutdown.begun.load(Ordering::Acquire) {
             return;
         }
-        if node.stopped.cron.load(Ordering::Relaxed) {
+        if node.life.stopped.cron.load(Ordering::Relaxed) {
             continue;
         }
         let idle = {
-            let mut state = node.replication.lock();
+            let mut state = node.peers.replication.lock();
             // Without shard locks the backlog cannot be given up: the machine is told of none.
             state.tick(&node, false);
             state.stream_kept && state.primary.connected() == 0
@@ -254,7 +254,7 @@ async fn clock(node: Arc<Node>) {
             let node = Arc::clone(&node);
             tokio::task::spawn_blocking(move || {
                 let _locked = node.shared.keyspace.lock_all();
-                node.replication.lock().tick(&node, true);
+                node.peers.replication.lock().tick(&node, true);
             });
         }
     }

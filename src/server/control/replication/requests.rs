@@ -13,7 +13,7 @@ use crate::server::node::Node;
 /// REPLCONF, its words from the first option on. False when there is no answer.
 pub fn replconf(node: &Arc<Node>, client: &mut Client, words: &[&[u8]]) -> Result<bool, CommandError> {
     client.introduced = true;
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     let mut out = Vec::new();
     let answer = state.primary.replconf(node.mono_ms(), client.id, peer_ip(&client.addr), words, &mut out);
     state.carry_out(node, out);
@@ -43,7 +43,7 @@ pub fn change_role(
     locked: &mut Locked<'_>,
     may_wait: bool,
 ) -> Change {
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     let user = format!("id={} addr={}", client.id, client.addr);
     let Some((host, port)) = address else {
         let leaver = Leaver::Client(client.worker, client.token, client.id, user.clone());
@@ -71,7 +71,7 @@ pub fn on_close(node: &Arc<Node>, client: &Client, waited: bool) {
     if !client.introduced && !waited {
         return;
     }
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     let mut out = Vec::new();
     state.primary.closed(node.mono_ms(), client.id, &mut out);
     state.carry_out(node, out);

@@ -21,7 +21,7 @@ use crate::server::process::os_error::words;
 /// Nothing changes if the node follows it already. The caller holds no lock.
 pub fn follow(node: &Arc<Node>, address: (String, u16)) {
     let locked = node.shared.keyspace.lock_all();
-    follow_locked(node, &locked, &mut node.replication.lock(), address, true);
+    follow_locked(node, &locked, &mut node.peers.replication.lock(), address, true);
 }
 
 /// How long a promotion waits for what has arrived of the stream to be applied.
@@ -31,12 +31,12 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// may wait.
 pub fn promote(node: &Arc<Node>) {
     let (sender, told) = std::sync::mpsc::channel();
-    let waits = leave(&mut node.replication.lock(), Leaver::Thread(sender));
+    let waits = leave(&mut node.peers.replication.lock(), Leaver::Thread(sender));
     if waits && told.recv_timeout(PATIENCE).is_ok() {
         return;
     }
     let locked = node.shared.keyspace.lock_all();
-    promote_locked(node, &locked, &mut node.replication.lock());
+    promote_locked(node, &locked, &mut node.peers.replication.lock());
 }
 
 /// Has the link to our primary end, and the node become a primary once everything that came over it is applied:
@@ -51,7 +51,7 @@ pub(super) fn leave(state: &mut State, leaver: Leaver) -> bool {
 /// Everything that has arrived is applied: the node becomes a primary. The caller holds no lock.
 pub(super) fn left(node: &Arc<Node>, ticket: u64) {
     let locked = node.shared.keyspace.lock_all();
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     if state.upstream.as_ref().is_some_and(|u| u.ticket == ticket) {
         promote_locked(node, &locked, &mut state);
     }
@@ -110,7 +110,7 @@ pub(super) fn follow_locked(
     }
     let ticket = log.follow();
     node.shared.is_replica.store(true, Ordering::Release);
-    node.replication.last_io.store(0, Ordering::Relaxed);
+    node.peers.replication.last_io.store(0, Ordering::Relaxed);
     state.upstream = Some(Upstream {
         replica,
         ticket,
@@ -160,10 +160,12 @@ pub(super) fn promote_locked(node: &Arc<Node>, locked: &Locked<'_>, state: &mut 
 
 /// Shows the role in log lines, and to the system when memory runs out.
 fn show(node: &Node, role: logging::Role) {
-    if let Some(log) = &node.origin.log {
+    if let Some(log) = &node.life.origin.log {
         log.set_role(role);
     }
-    if let Err(e) = node.origin.oom_score.lock().apply(&node.config.load(), role == logging::Role::Replica) {
+    if let Err(e) =
+        node.life.origin.oom_score.lock().apply(&node.config.load(), role == logging::Role::Replica)
+    {
         tracing::warn!("Unable to write oom_score_adj: {}", words(&e));
     }
 }

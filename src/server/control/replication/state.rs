@@ -194,7 +194,7 @@ impl State {
     pub(super) fn forget(&mut self, node: &Arc<Node>, id: LinkId) -> Option<Feed> {
         let feed = self.feeds.remove(&id)?;
         feed.outlet.end();
-        node.clients.remove(id);
+        node.people.clients.remove(id);
         let mut out = Vec::new();
         self.primary.closed(node.mono_ms(), id, &mut out);
         self.carry_out(node, out);
@@ -249,7 +249,7 @@ impl State {
             }
         }
         for (id, waits) in slow {
-            node.counters.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
+            node.records.counters.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
                 "Client id={id} (replica, {waits} bytes behind) scheduled to be closed ASAP for overcoming of output buffer limits."
             );
@@ -262,7 +262,7 @@ impl State {
         let config = node.config.load();
         let is_replica = self.upstream.is_some();
         let up = self.upstream.as_ref().is_some_and(|u| u.replica.is_up());
-        node.replication.link_up.store(up, Ordering::Release);
+        node.peers.replication.link_up.store(up, Ordering::Release);
         for feed in self.feeds.values() {
             feed.outlet.set_awaited(self.awaits_replicas(node));
         }

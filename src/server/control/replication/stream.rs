@@ -86,7 +86,7 @@ impl Outlet {
         Arc::new(Self {
             socket,
             log: Arc::clone(&node.shared.keyspace.log),
-            sent: Arc::clone(&node.replication.output_bytes),
+            sent: Arc::clone(&node.peers.replication.output_bytes),
             state: Mutex::default(),
             attention: Notify::new(),
         })

@@ -77,7 +77,7 @@ pub fn begin(
     may_wait: bool,
     reply: &mut Reply,
 ) -> Result<Waiting, CommandError> {
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     if state.upstream.is_some() {
         return Err(CommandError::text(match goal.local {
             None => {
@@ -88,7 +88,7 @@ pub fn begin(
             }
         }));
     }
-    if goal.local == Some(true) && !node.aof.is_on() {
+    if goal.local == Some(true) && !node.files.aof.is_on() {
         return Err(CommandError::text(
             "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         ));
@@ -113,7 +113,7 @@ pub fn begin(
         let node = Arc::clone(node);
         crate::server::control::replication::spawn(&Arc::clone(&node), async move {
             tokio::time::sleep(timeout).await;
-            let mut state = node.replication.lock();
+            let mut state = node.peers.replication.lock();
             if let Some(at) = state.waits.iter().position(|w| w.number == number) {
                 let wait = state.waits.swap_remove(at);
                 answer(&node, &state, &wait);
@@ -140,7 +140,7 @@ fn answer(node: &Node, state: &State, wait: &Wait) {
 
 /// Ends a client's wait before its time, with what there is. `None`: it does not wait, or its answer is on its way.
 pub fn stop(node: &Node, client: u64) -> Option<Reply> {
-    let mut state = node.replication.lock();
+    let mut state = node.peers.replication.lock();
     let at = state.waits.iter().position(|w| w.client == client)?;
     let wait = state.waits.swap_remove(at);
     let mut reply = Reply::new();

@@ -29,7 +29,7 @@ pub(super) fn load(node: &Arc<Node>, folder: &Folder, keep_on: &dyn Fn() -> bool
         return Ok(false);
     }
     let (base, increments) = folder.sizes();
-    node.save.loading.begin(base + increments);
+    node.files.save.loading.begin(base + increments);
     let parts: Vec<_> = folder.manifest.parts().collect();
     for (n, part) in parts.iter().enumerate() {
         let started = Instant::now();
@@ -38,7 +38,7 @@ pub(super) fn load(node: &Arc<Node>, folder: &Folder, keep_on: &dyn Fn() -> bool
         if !keep_on() {
             break;
         }
-        node.save.loading.next_file(size);
+        node.files.save.loading.next_file(size);
         if size > 0 {
             tracing::info!(
                 "DB loaded from {} file {}: {:.3} seconds",
@@ -94,7 +94,7 @@ fn load_part(
         }
         count += 1;
         if count.is_multiple_of(PROGRESS_COMMANDS) {
-            node.save.loading.reached(commands.offset());
+            node.files.save.loading.reached(commands.offset());
             node.sleep_along();
             if !keep_on() {
                 return Ok(size);
@@ -162,7 +162,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(node: &'a Arc<Node>) -> Self {
-        let stats = Arc::clone(node.counters.commands.last().expect("a node has executors"));
+        let stats = Arc::clone(node.records.counters.commands.last().expect("a node has executors"));
         let mut executor = Executor::new(node.shared, Box::new(Arc::clone(node)), stats, 0, now_ns);
         executor.refresh();
         let mut client = Client {

@@ -174,14 +174,14 @@ pub fn load_at_start(node: &Arc<Node>) -> Result<bool, String> {
     let config = node.config.load_full();
     let mut folder = Folder::open(&config)?;
     if !config.appendonly {
-        *node.aof.folder.lock() = folder;
+        *node.files.aof.folder.lock() = folder;
         return Ok(false);
     }
     folder.upgrade()?;
     let started = Instant::now();
-    let keep_on = || !node.shutdown.begun.load(Ordering::Acquire);
+    let keep_on = || !node.life.shutdown.begun.load(Ordering::Acquire);
     let loaded = load::load(node, &folder, &keep_on)?;
-    *node.aof.folder.lock() = folder;
+    *node.files.aof.folder.lock() = folder;
     if loaded && keep_on() {
         tracing::info!("DB loaded from append only file: {:.3} seconds", started.elapsed().as_secs_f64());
     }
@@ -190,13 +190,13 @@ pub fn load_at_start(node: &Arc<Node>) -> Result<bool, String> {
 
 /// Reads the files again; they are on the disk, and the gate is closed. The error is for the log.
 pub fn load_again(node: &Arc<Node>) -> Result<(), String> {
-    let folder = node.aof.folder.lock().clone();
+    let folder = node.files.aof.folder.lock().clone();
     load::load(node, &folder, &|| true).map(drop)
 }
 
 /// Starts the writer, and begins to write where that is configured. No client is served yet.
 pub fn start(node: &Arc<Node>) -> Result<(), String> {
-    let aof = &node.aof;
+    let aof = &node.files.aof;
     let bell =
         writer::start(node).map_err(|e| format!("cannot start the thread of the AOF: {}", words(&e)))?;
     // They are set once.
@@ -228,7 +228,7 @@ pub fn start(node: &Arc<Node>) -> Result<(), String> {
 /// The increment to go on with. Where there is nothing at all, the data become a base first.
 fn open_files(node: &Arc<Node>) -> io::Result<DiskFile> {
     let config = node.config.load();
-    let mut folder = node.aof.folder.lock();
+    let mut folder = node.files.aof.folder.lock();
     if folder.manifest.is_empty() {
         let rdb = config.aof_use_rdb_preamble;
         let form = if rdb { Form::AofBase } else { Form::Commands };
@@ -252,7 +252,7 @@ fn open_files(node: &Arc<Node>) -> io::Result<DiskFile> {
 
 /// CONFIG SET appendonly. The error is for the log.
 pub fn turn(node: &Node, on: bool) -> Result<(), String> {
-    let aof = &node.aof;
+    let aof = &node.files.aof;
     if on == aof.is_on() {
         return Ok(());
     }
@@ -281,10 +281,10 @@ pub fn turn(node: &Node, on: bool) -> Result<(), String> {
     aof.scheduled.store(true, Ordering::Release);
     // It locks all shards, for which a worker must not sleep.
     let begun = thread::Builder::new().name("aof-start".into()).spawn(move || {
-        if node.aof.is_on() && node.aof.scheduled.swap(false, Ordering::AcqRel) {
+        if node.files.aof.is_on() && node.files.aof.scheduled.swap(false, Ordering::AcqRel) {
             rewrite::begin_anew(&node);
         }
-        node.aof.starting.store(false, Ordering::Release);
+        node.files.aof.starting.store(false, Ordering::Release);
     });
     begun.map(drop).map_err(|e| {
         aof.on.store(false, Ordering::Release);
@@ -307,12 +307,12 @@ pub enum Rewriting {
 
 /// BGREWRITEAOF. All shards are locked.
 pub fn rewrite(node: &Arc<Node>, locked: &Locked<'_>) -> Rewriting {
-    if node.aof.is_rewriting() {
+    if node.files.aof.is_rewriting() {
         Rewriting::Running
     } else if rewrite::begin(node, locked) {
         Rewriting::Started
     } else {
-        node.aof.scheduled.store(true, Ordering::Release);
+        node.files.aof.scheduled.store(true, Ordering::Release);
         Rewriting::Scheduled
     }
 }
@@ -324,18 +324,18 @@ pub fn cron(node: &Arc<Node>) {
 
 /// Writes what there is and puts it on the disk. The caller holds no lock. False: that failed.
 pub fn flush(node: &Node) -> bool {
-    if !node.aof.is_on() {
+    if !node.files.aof.is_on() {
         return true;
     }
     let (done, outcome) = channel();
-    node.aof.order(Order::Flush(done));
+    node.files.aof.order(Order::Flush(done));
     outcome.recv().unwrap_or(false)
 }
 
 /// Ends a rewrite under way: the node ends.
 pub fn give_up_rewrite(node: &Node) {
-    if node.aof.is_rewriting() {
+    if node.files.aof.is_rewriting() {
         tracing::warn!("There is a child rewriting the AOF. Killing it!");
-        node.aof.give_up.store(true, Ordering::Release);
+        node.files.aof.give_up.store(true, Ordering::Release);
     }
 }

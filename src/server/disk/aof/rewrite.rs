@@ -44,7 +44,7 @@ pub(super) struct BackOff {
 
 /// Begins to rewrite on a thread of its own. All shards are locked. False: another snapshot is under way.
 pub(super) fn begin(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
-    let (aof, config) = (&node.aof, node.config.load());
+    let (aof, config) = (&node.files.aof, node.config.load());
     if aof.is_rewriting() {
         return false;
     }
@@ -80,7 +80,7 @@ pub(super) fn begin(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
         }
         Err(e) => {
             tracing::warn!("Can't rewrite append only file in background: {}", words(&e));
-            node.aof.rewriting_since_ms.store(0, Ordering::Release);
+            node.files.aof.rewriting_since_ms.store(0, Ordering::Release);
             false
         }
     }
@@ -88,18 +88,18 @@ pub(super) fn begin(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
 
 /// The files that are there are worthless: begins a base and a first increment as soon as that is possible.
 pub(super) fn begin_anew(node: &Arc<Node>) {
-    node.aof.whole.store(false, Ordering::Release);
-    node.aof.give_up.store(true, Ordering::Release);
+    node.files.aof.whole.store(false, Ordering::Release);
+    node.files.aof.give_up.store(true, Ordering::Release);
     if !begin(node, &node.shared.keyspace.lock_all()) {
         tracing::info!(
             "AOF was enabled but there is already another background operation. An AOF background was scheduled to start when possible."
         );
-        node.aof.scheduled.store(true, Ordering::Release);
+        node.files.aof.scheduled.store(true, Ordering::Release);
     }
 }
 
 fn run(node: &Arc<Node>, dump: Dump, form: Form, after: After) {
-    let aof = &node.aof;
+    let aof = &node.files.aof;
     let started = Instant::now();
     let first = matches!(after, After::First(..));
     let result = rewrite(node, dump, form, after);
@@ -135,7 +135,7 @@ fn run(node: &Arc<Node>, dump: Dump, form: Form, after: After) {
 
 /// Writes the base and puts it in its place. Returns its bytes.
 fn rewrite(node: &Arc<Node>, dump: Dump, form: Form, after: After) -> io::Result<u64> {
-    let (aof, config) = (&node.aof, node.config.load_full());
+    let (aof, config) = (&node.files.aof, node.config.load_full());
     let go_on = || if aof.give_up.load(Ordering::Acquire) { Err(given_up()) } else { Ok(()) };
     let (first, cut) = match after {
         After::Base => (false, None),
@@ -185,7 +185,7 @@ impl Drop for Temporary {
 
 /// Ten times a second: begins the rewrites that are scheduled or that growth asks for.
 pub(super) fn cron(node: &Arc<Node>) {
-    let (aof, config) = (&node.aof, node.config.load_full());
+    let (aof, config) = (&node.files.aof, node.config.load_full());
     let loading = node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0;
     if loading || aof.is_rewriting() {
         return;

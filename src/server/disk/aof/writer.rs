@@ -177,11 +177,11 @@ pub(super) fn start(node: &Arc<Node>) -> io::Result<Arc<Bell>> {
 
 impl Writer {
     fn aof(&self) -> &Aof {
-        &self.node.aof
+        &self.node.files.aof
     }
 
     fn run(mut self) {
-        while !self.node.shutdown.begun.load(Ordering::Acquire) {
+        while !self.node.life.shutdown.begun.load(Ordering::Acquire) {
             self.node.sleep_along();
             while let Some(order) = self.next_order() {
                 self.obey(order);
@@ -385,7 +385,7 @@ impl Writer {
     /// what lies between would go with it when it is deleted. Such an order is there before anything behind its
     /// place is in the log, because it is given with every shard locked.
     fn hear_of_cuts(&mut self, end: u64) -> bool {
-        let mut orders = self.node.aof.orders.lock();
+        let mut orders = self.node.files.aof.orders.lock();
         let other = |order: &Order| matches!(order, Order::Begin { .. } | Order::End | Order::Abandon);
         let ours = orders.iter().position(other).unwrap_or(orders.len());
         let cuts: Vec<Order> =
@@ -434,13 +434,13 @@ impl Writer {
         let Some(target) = &mut self.target else { return };
         let Some((_, db, done)) = target.cuts.pop_front() else { return };
         let next = if may {
-            self.node.aof.folder.lock().begin_increment()
+            self.node.files.aof.folder.lock().begin_increment()
         } else {
             Err(io::Error::other("the increment before cannot be put on the disk"))
         };
         let result = next.map(|(name, file)| {
             tracing::info!("Creating AOF incr file {name} on background rewrite");
-            self.node.aof.other_size.fetch_add(target.size, Ordering::Relaxed);
+            self.node.files.aof.other_size.fetch_add(target.size, Ordering::Relaxed);
             target.release();
             (target.file, target.size, target.select) = (Arc::new(file), 0, db);
             (target.reserved, target.unsynced, target.stamp) = (0, false, 0);
@@ -521,7 +521,7 @@ impl Writer {
         let Some(target) = &self.target else { return };
         if target.whole && self.node.shared.keyspace.log.synced().is_none_or(|synced| synced < position) {
             target.reader.set_synced(position);
-            self.node.replication.log_synced(&self.node);
+            self.node.peers.replication.log_synced(&self.node);
         }
     }
 

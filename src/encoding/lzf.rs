@@ -19,10 +19,10 @@ pub fn compress(input: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
     // A table that is small beside the input keeps its clearing cheap.
     match input.len() {
         0..=3 => false,
-        4..=64 => compress_with(input, limit, out, &mut [0u16; 1 << 6]),
-        65..=512 => compress_with(input, limit, out, &mut [0u16; 1 << 8]),
-        513..=8192 => compress_with(input, limit, out, &mut [0u16; 1 << 11]),
-        _ => compress_with(input, limit, out, &mut [0u16; 1 << 13]),
+        4..=64 => compress_with(input, limit, out, &mut [0u16; 1 << 8]),
+        65..=512 => compress_with(input, limit, out, &mut [0u16; 1 << 10]),
+        513..=4096 => compress_with(input, limit, out, &mut [0u16; 1 << 12]),
+        _ => compress_with(input, limit, out, &mut [0u16; 1 << 14]),
     }
 }
 
@@ -43,7 +43,7 @@ fn compress_with<const N: usize>(
         if distance == 0 || distance > MAX_DISTANCE.min(pos) || three_at(input, pos - distance) != Some(here)
         {
             // Longer strides where nothing has matched for a while.
-            pos += 1 + ((pos - literals_from) >> 5);
+            pos += 1 + ((pos - literals_from) >> 6);
             continue;
         }
         let length = match_length(input, pos, distance);
@@ -52,6 +52,12 @@ fn compress_with<const N: usize>(
         if out.len() - start > limit {
             out.truncate(start);
             return false;
+        }
+        // The last places within a match are remembered, too: what follows it often begins there.
+        for behind in [pos + length - 2, pos + length - 1] {
+            if let Some(there) = three_at(input, behind) {
+                table[hash(there) & (N - 1)] = behind as u16;
+            }
         }
         pos += length;
         literals_from = pos;
@@ -108,25 +114,36 @@ fn push_match(length: usize, distance: usize, out: &mut Vec<u8>) {
 
 /// Restores exactly `length` bytes. `None` if the stream is damaged or yields another length; a length that
 /// no stream of this size can yield is refused before anything is allocated.
-pub fn decompress(mut input: &[u8], length: usize) -> Option<Vec<u8>> {
+pub fn decompress(input: &[u8], length: usize) -> Option<Vec<u8>> {
     if length > input.len().saturating_mul(MAX_RATIO) {
         return None;
     }
     let mut out = Vec::with_capacity(length);
+    decompress_to(input, length, &mut out).then_some(out)
+}
+
+/// Restores exactly `length` bytes into `out`, which is empty; false as for [`decompress`].
+pub fn decompress_to(mut input: &[u8], length: usize, out: &mut Vec<u8>) -> bool {
     while let Some((&control, rest)) = input.split_first() {
         let control = usize::from(control);
-        if control < MAX_LITERALS {
-            let (run, rest) = rest.split_at_checked(control + 1)?;
-            if run.len() > length - out.len() {
-                return None;
-            }
-            out.extend_from_slice(run);
-            input = rest;
+        let rest = if control < MAX_LITERALS {
+            copy_literals(control + 1, rest, length, out)
         } else {
-            input = copy_match(control, rest, length, &mut out)?;
-        }
+            copy_match(control, rest, length, out)
+        };
+        let Some(rest) = rest else { return false };
+        input = rest;
     }
-    (out.len() == length).then_some(out)
+    out.len() == length
+}
+
+fn copy_literals<'a>(count: usize, rest: &'a [u8], limit: usize, out: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let (run, rest) = rest.split_at_checked(count)?;
+    if run.len() > limit - out.len() {
+        return None;
+    }
+    out.extend_from_slice(run);
+    Some(rest)
 }
 
 fn copy_match<'a>(control: usize, mut rest: &'a [u8], limit: usize, out: &mut Vec<u8>) -> Option<&'a [u8]> {
