@@ -244,7 +244,7 @@ unsafe extern "C-unwind" fn gsub(l: *mut lua_State) -> c_int {
         }
         add(out, &source[kept..]);
         ffi::luaL_pushresult(out);
-        ffi::lua_pushinteger(l, ffi::lua_Integer::from(count as i32));
+        ffi::lua_pushinteger(l, ffi::lua_Integer::from(count));
         2
     }
 }

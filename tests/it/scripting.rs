@@ -721,7 +721,7 @@ fn a_text_that_grows_without_end_is_an_error() {
         ("return s:rep(1000000)", "not enough memory"),
     ] {
         let told = client.cmd(&["EVAL", &format!("{many}{code}"), "0"]).to_string();
-        assert!(told.starts_with('-') && told.contains(why), "{code}: {:.200}", told);
+        assert!(told.starts_with('-') && told.contains(why), "{code}: {told:.200}");
         client.expect("PING", "+PONG");
     }
 }
@@ -823,7 +823,7 @@ fn set_repl_tells_files_and_replicas_apart() {
             let mut found = Vec::new();
             for db in 0..2 {
                 client.ok(&format!("SELECT {db}"));
-                found.extend(client.run("KEYS *").items().iter().map(|key| key.text()));
+                found.extend(client.run("KEYS *").items().iter().map(super::common::client::Reply::text));
             }
             let mut wanted = replicated.clone();
             found.sort();
