@@ -91,7 +91,8 @@ pub fn configure(node: &Node, config: &Config) {
     if let Some(bus) = node.peers.bus.get() {
         bus.link_buffer_limit.store(config.cluster_link_sendbuf_limit as usize, Ordering::Relaxed);
         bus.source.lock().clone_from(&config.bind_source_addr);
-        bus.post(|s, now| s.set_config(now, cluster_config(config)));
+        // The reply to CONFIG SET says that it is so; it may stand in a transaction, which holds locks.
+        bus.door(true).admin(|s, now| s.set_config(now, cluster_config(config)));
     }
 }
 

@@ -232,7 +232,7 @@ impl Bus {
         dropped
     }
 
-    /// As [`admin`](Self::admin) without waiting: for PUBLISH, and for changes of the configuration.
+    /// As [`admin`](Self::admin) without waiting: for PUBLISH.
     pub fn post<R>(&self, call: impl FnOnce(&mut ClusterState, Now) -> R) -> R {
         let result = self.change(call).0;
         self.queued.notify_one();
