@@ -317,6 +317,12 @@ impl Link {
         }
     }
 
+    /// It is judged from now on as if it were new.
+    pub fn judge_anew(&mut self, now: MonoMs) {
+        (self.last_ok, self.last_pong) = (now, now);
+        self.ping_waits = self.ping_waits.map(|_| now);
+    }
+
     /// For how long nothing has shown that it lives.
     pub fn silence(&self, now: MonoMs) -> MonoMs {
         match self.ping_waits {

@@ -261,7 +261,12 @@ impl Sentinel {
             }
         }
         self.restart_watch(primary);
+        // The switch has cut connections at all sentinels together: with what was silent before counted in, all of them
+        // could find the new primary down at once.
+        let now = self.now;
+        self.link_mut(primary).judge_anew(now);
         for id in self.replicas(primary) {
+            self.link_mut(id).judge_anew(now);
             self.event(Level::Notice, "+slave", id);
         }
         self.remember();

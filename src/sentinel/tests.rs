@@ -1,7 +1,7 @@
 //! The rules that a scripted case of the simulator does not show by itself.
 
 use super::action::{Action, Event, ScriptEnd};
-use super::instance::{InstanceId, Role};
+use super::instance::{Address, InstanceId, Role};
 use super::settings::Line;
 use super::state::Sentinel;
 use crate::base::rng::Rng;
@@ -368,6 +368,25 @@ fn a_primary_that_restarted_and_does_not_serve_is_down_after_its_time() {
             s.link_mut(primary).last_ok = now;
             s.at_time(now).judge_alone(primary);
             assert_eq!(s.at(primary).sdown.is_some(), period > 0 && now > START + period, "{period} {now}");
+        }
+    }
+}
+
+/// A promotion cuts the connections of all sentinels together. One that was last heard of a whole ping ago is not down
+/// for that: the new group is judged from the switch on.
+#[test]
+fn nobody_is_down_at_once_after_a_switch() {
+    let mut s = read(&format!("{WATCH}\ndown-after-milliseconds m 1000"));
+    let primary = s.primary_ids()[0];
+    for id in s.group(primary) {
+        let link = s.link_mut(id);
+        (link.last_ok, link.ping_waits) = (START, None);
+    }
+    s.at_time(START + 990).switch_to(primary, Address::new("10.0.0.2", 6379));
+    for (after, down) in [(20, false), (1000, false), (1001, true)] {
+        for id in std::iter::once(primary).chain(s.replicas(primary)) {
+            s.at_time(START + 990 + after).judge_alone(id);
+            assert_eq!(s.at(id).sdown.is_some(), down, "{after}");
         }
     }
 }
