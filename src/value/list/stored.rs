@@ -82,10 +82,12 @@ impl Compressed {
         if plain.len() < LEAST_BYTES {
             return None;
         }
+        // Larger ones, which `proto-max-bulk-len` may allow, stay as they are.
+        let bytes = u32::try_from(plain.len()).ok()?;
         let mut lzf = Vec::new();
         lzf::compress(plain, plain.len() - LEAST_SAVING - 1, &mut lzf).then(|| Self {
             lzf: lzf.into_boxed_slice(),
-            bytes: plain.len() as u32,
+            bytes,
             count: if alone.is_some() { 0 } else { block.count() as u32 },
         })
     }
