@@ -130,17 +130,19 @@ mod tests {
             let member = |n: usize| match n % 4 {
                 0 => format!("{}", n as i64 - 50),
                 1 => format!("a-long-head-{n:04}-and-a-long-tail"),
-                2 => "x".repeat(n + 1),
+                2 if n < 64 => "x".repeat(n),
                 _ => format!("{n}_"),
             };
             for n in 0..len {
-                // The limit of bytes a member would make it a table.
-                let text = member(n);
-                if text.len() <= 64 {
-                    set.add(text.as_bytes(), &limits);
-                }
+                set.add(member(n).as_bytes(), &limits);
             }
+            assert_eq!((set.len(), set.encoding_name()), (len, "listpack"));
             let asked = Asked::of(&set, 100);
+            match &asked {
+                Asked::Itself(_) => assert_eq!(len, 3),
+                Asked::Few(_) => assert!(len <= FEW),
+                Asked::Many(_) => assert!(len > FEW),
+            }
             for n in 0..2 * len {
                 let text = member(n);
                 assert_eq!(
