@@ -29,6 +29,34 @@ pub(super) struct History {
     /// What was appended since the last read, not yet shared with readers.
     tail: BytesMut,
     tail_units: Units,
+    for_files: ForFiles,
+}
+
+/// What files hold in the place of split units, by the offset of each. It is no part of the stream: it goes as soon as
+/// all files have it, however long the backlog keeps the unit.
+#[derive(Debug, Default)]
+struct ForFiles {
+    texts: VecDeque<(u64, Bytes)>,
+    bytes: u64,
+}
+
+impl ForFiles {
+    fn push(&mut self, offset: u64, text: Bytes) {
+        self.bytes += text.len() as u64;
+        self.texts.push_back((offset, text));
+    }
+
+    /// Of the unit at this offset.
+    fn at(&self, offset: u64) -> Option<&Bytes> {
+        let found = self.texts.binary_search_by_key(&offset, |(at, _)| *at).ok()?;
+        Some(&self.texts[found].1)
+    }
+
+    fn trim(&mut self, floor: u64) {
+        while let Some((_, text)) = self.texts.pop_front_if(|(at, _)| *at < floor) {
+            self.bytes -= text.len() as u64;
+        }
+    }
 }
 
 /// What a reader wants of a unit.
@@ -72,8 +100,18 @@ impl History {
 
     /// As [`History::end_unit`], for one in whose place files hold `for_files`.
     pub(super) fn end_split_unit(&mut self, slot: Option<u16>, len: usize, for_files: Bytes) {
-        self.tail_units.push_for_files(for_files);
+        self.for_files.push(self.end, for_files);
         self.end_unit(UnitInfo::split(slot), len);
+    }
+
+    /// Bytes that files wait for, beside the stream.
+    pub(super) fn bytes_for_files(&self) -> u64 {
+        self.for_files.bytes
+    }
+
+    /// Forgets what files have: all before `floor`.
+    pub(super) fn trim_for_files(&mut self, floor: u64) {
+        self.for_files.trim(floor);
     }
 
     /// Turns the tail into a block; what is left of its allocation goes on as the tail.
@@ -135,7 +173,7 @@ impl History {
         Some(taken)
     }
 
-    /// The units from `offset` on, where one begins, of which `share` says that they are wanted; it looks at about `max` bytes, and
+    /// Of the units from `offset` on, where one begins, what `share` says of each; it looks at about `max` bytes, and
     /// not beyond `until`, where one ends. Neighbours come as one piece. `None` when `offset` is not kept.
     pub(super) fn read_units(
         &mut self,
@@ -151,15 +189,14 @@ impl History {
         let mut taken = Taken { pieces: Vec::new(), end: offset };
         'blocks: for (mut at, block) in self.blocks_from(offset) {
             let (mut from, mut run) = (0, 0..0);
-            let mut for_files = block.units.for_files().iter();
             for (len, info) in block.units.iter() {
                 let to = from + len as usize;
-                let for_file = if info.kind == UnitKind::Split { for_files.next() } else { None };
                 if at >= offset {
                     if taken.end - offset >= max as u64 || taken.end >= until {
                         push_run(&mut taken.pieces, &block.bytes, run);
                         break 'blocks;
                     }
+                    let for_file = if info.kind == UnitKind::Split { self.for_files.at(at) } else { None };
                     // A slot's next owner is told of all that changed.
                     let share = match share(info) {
                         Share::Whole if for_file.is_some() && &block.bytes[from..to] == FILLER => {

@@ -279,7 +279,7 @@ impl Log {
     pub fn beyond_backlog(&self) -> u64 {
         let inner = self.inner.lock();
         let kept = inner.history.end - inner.history.start;
-        kept.saturating_sub(if inner.backlog { inner.keep } else { 0 })
+        kept.saturating_sub(if inner.backlog { inner.keep } else { 0 }) + inner.history.bytes_for_files()
     }
 
     /// Whether nothing is kept.
@@ -298,6 +298,9 @@ impl Log {
         let floor = inner.history.end.saturating_sub(keep);
         if inner.history.may_trim(floor) {
             inner.history.trim(floor.min(self.readers.needed_from()));
+        }
+        if inner.history.bytes_for_files() > 0 {
+            inner.history.trim_for_files(self.readers.needed_by_files_from());
         }
     }
 }

@@ -85,6 +85,14 @@ impl Readers {
         self.seats.load().iter().map(|seat| seat.position.load(Ordering::Acquire)).min().unwrap_or(u64::MAX)
     }
 
+    /// The same of those that take units; a new one begins at the end of the log.
+    pub(super) fn needed_by_files_from(&self) -> u64 {
+        let seats = self.seats.load();
+        let takes_units = |seat: &&Arc<Seat>| seat.takes != Takes::Everything;
+        let positions = seats.iter().filter(takes_units).map(|seat| seat.position.load(Ordering::Acquire));
+        positions.min().unwrap_or(u64::MAX)
+    }
+
     /// Puts all readers at the beginning of another history. [`Readers::pass`] and [`Readers::ring`] come next.
     pub(super) fn rebase(&self, offset: u64) {
         for seat in self.seats.load().iter() {
@@ -345,6 +353,31 @@ mod tests {
         );
         assert_eq!(told[2], moved);
         assert_eq!(told[3], format!("{select}after,"));
+    }
+
+    /// What is for files alone is not of the backlog, which could keep it for ever: it goes when all files have it.
+    #[test]
+    fn what_is_for_files_goes_when_they_have_it() {
+        let log = Arc::new(Log::new(1 << 20));
+        log.set_backlog(true);
+        log.lead();
+        let link = log.register(Takes::Everything, 0, Waker::noop().clone());
+        let split = || log.append_split_unit(&[], &[(0, &[b'x'; 1000][..])], false, None);
+        split();
+        assert_eq!(log.beyond_backlog(), 0, "nobody writes files");
+        let files = [0, 1].map(|_| log.register(Takes::Data, log.end(), Waker::noop().clone()));
+        for _ in 0..100 {
+            split();
+        }
+        assert!(log.beyond_backlog() > 100 * 1000);
+        assert_eq!(text(&files[0]).matches('x').count(), 100 * 1000);
+        split();
+        assert!(log.beyond_backlog() > 101 * 1000, "one of them is behind");
+        assert_eq!(text(&files[1]).matches('x').count(), 101 * 1000);
+        assert_eq!(text(&files[0]).matches('x').count(), 1000);
+        split();
+        assert!(log.beyond_backlog() < 2000);
+        assert_eq!(text(&link), "*1\r\n$4\r\nPING\r\n".repeat(103));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Units: what the log is cut into. A unit is a command, or MULTI to EXEC, with the SELECT that it needs in
 //! front; it is read whole or not at all by whoever keeps data.
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 /// Whom a unit is for.
@@ -60,17 +59,13 @@ const _: () = assert!(size_of::<Entry>() == 6);
 
 /// The units of one block, in their order.
 #[derive(Debug, Default)]
-pub(super) struct Units {
-    entries: SmallVec<[Entry; 4]>,
-    /// What files hold in the place of units that are split, in their order.
-    for_files: Vec<Bytes>,
-}
+pub(super) struct Units(SmallVec<[Entry; 4]>);
 
 impl Units {
     #[inline]
     pub(super) fn push(&mut self, info: UnitInfo, mut len: u64) {
         while len > u64::from(u32::MAX) {
-            self.entries.push(Entry { len: u32::MAX, tag: GOES_ON });
+            self.0.push(Entry { len: u32::MAX, tag: GOES_ON });
             len -= u64::from(u32::MAX);
         }
         let tag = match info.kind {
@@ -78,22 +73,12 @@ impl Units {
             UnitKind::Data => info.slot.unwrap_or(NO_SLOT),
             UnitKind::Split => SPLIT | info.slot.unwrap_or(NO_SLOT),
         };
-        self.entries.push(Entry { len: len as u32, tag });
-    }
-
-    /// What files hold in the place of the unit that comes next, which is split.
-    pub(super) fn push_for_files(&mut self, bytes: Bytes) {
-        self.for_files.push(bytes);
-    }
-
-    /// See [`Units::push_for_files`].
-    pub(super) fn for_files(&self) -> &[Bytes] {
-        &self.for_files
+        self.0.push(Entry { len: len as u32, tag });
     }
 
     /// Each unit's length in bytes and what is known of it.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, UnitInfo)> + '_ {
-        let mut entries = self.entries.iter();
+        let mut entries = self.0.iter();
         std::iter::from_fn(move || {
             let mut len = 0;
             loop {
