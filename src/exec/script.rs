@@ -27,8 +27,9 @@
 //!
 //! Once a script has run for `busy-reply-threshold` it declares its locks as long
 //! ([`Locked::declare_long`]): who needs one of them is told -BUSY, and everybody else goes on. SCRIPT KILL
-//! is heard at every look ([`Calls::look`]), which functions that take long have, too. At each look after some milliseconds the worker whose
-//! thread it is serves its other clients ([`Host::meanwhile`]): nobody is to suffer for where its connection is.
+//! is heard at every look ([`Calls::look`]), which functions that take long have, too. At each look after some
+//! milliseconds the worker whose thread it is serves its other clients ([`Host::meanwhile`]): nobody is to suffer for
+//! where its connection is.
 
 use std::rc::Rc;
 use std::sync::Arc;
