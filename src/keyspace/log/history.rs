@@ -53,8 +53,11 @@ impl ForFiles {
     }
 
     fn trim(&mut self, floor: u64) {
-        while let Some((_, text)) = self.texts.pop_front_if(|(at, _)| *at < floor) {
+        while let Some((at, text)) = self.texts.front()
+            && *at < floor
+        {
             self.bytes -= text.len() as u64;
+            self.texts.pop_front();
         }
     }
 }
