@@ -50,6 +50,11 @@ impl Origin {
         }
     }
 
+    /// Whether its commands are parts of something that is told of as a whole.
+    fn is_part(self) -> bool {
+        matches!(self, Self::Transaction | Self::Script | Self::Unblocked)
+    }
+
     /// The conditions of the gate that its commands are asked about, of those that concern them.
     pub fn asked(self) -> u32 {
         match self {
@@ -232,7 +237,7 @@ impl Executor {
             Ok(Outcome::Done) => Ended::Now(After::Done),
             Ok(Outcome::Block(block)) => {
                 // A reader of a group has made its consumer.
-                self.publish_notices(host);
+                self.publish_notices(host, origin.is_part());
                 if origin != Origin::Unblocked {
                     self.show(host, call, client, origin == Origin::Script);
                 }
@@ -258,7 +263,7 @@ impl Executor {
         if client.tracks.is_some() {
             self.track(call, client);
         }
-        self.publish_notices(host);
+        self.publish_notices(host, origin.is_part());
         if !matches!(ended, Ended::Now(After::Postponed)) && origin != Origin::File {
             self.measure(host, call, client, began, origin == Origin::Script);
         }

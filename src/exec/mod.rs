@@ -18,7 +18,7 @@ use crate::command::table::CommandEntry;
 use crate::command::{Client, Command, CommandError, CommandTable, TimeoutReply, gate};
 use crate::keyspace::board::Busy;
 use crate::keyspace::db::{Expiring, Notice};
-use crate::keyspace::tracking::Stale;
+use crate::keyspace::tracking::{Changed, Stale};
 use crate::keyspace::watch::Waiter;
 use crate::keyspace::{Audience, Db, Effects, Hashed, Keyspace, LockSet, Locked, UnitInfo};
 use crate::resp::Reply;
@@ -142,6 +142,9 @@ pub trait Host {
     /// Tells those who track keys that these are stale: all, if `flushed`. `writer`: the client whose command
     /// changed them, or 0. Must take no shard lock.
     fn invalidate(&mut self, stale: &[Stale], flushed: bool, writer: u64);
+
+    /// Tells those who hear of all keys that these have changed. Must take no shard lock.
+    fn broadcast(&mut self, changed: &[Changed]);
 
     /// Shows a call that took at least [`Observers::long_from`].
     fn took_long(&mut self, seen: &Seen<'_>);

@@ -285,6 +285,7 @@ impl Executor {
                 self.stats.count_error(&failure.text);
             }
         }
+        self.publish_notices(host, origin == Origin::Transaction);
         self.measure(host, call, client, began, false);
         Ended::Now(After::Done)
     }
@@ -690,6 +691,7 @@ impl Calls for Run<'_, '_> {
             Err(_) => return refuse(self, reply, "ERR Unknown Redis command called from script"),
         };
         if let Some(text) = self.refusal(id, args) {
+            self.executor.stats.reject(id);
             return refuse(self, reply, &text);
         }
         let shared = self.executor.shared;

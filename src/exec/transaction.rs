@@ -134,11 +134,11 @@ impl Executor {
             return After::Done;
         }
         if self.is_dirty(client, call.now, &mut locked) {
-            self.publish_notices(host);
             reply.null_array();
         } else {
             self.run_queue(host, client, multi, call.now, &mut locked, reply);
         }
+        self.publish_notices(host, false);
         self.show(host, call, client, false);
         self.conclude(host, client, call.now, &mut locked);
         drop(locked);

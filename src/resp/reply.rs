@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::frame;
+use crate::base::lossless;
 use crate::base::num::{as_integer, format_f64};
 
 /// A reply or a run of replies under construction.
@@ -228,13 +229,7 @@ impl Reply {
     /// An error; `text` starts with its code. Line ends inside become spaces, as the protocol demands.
     #[cold]
     pub fn error(&mut self, text: &str) {
-        self.buf.push(b'-');
-        self.buf.extend(
-            text.trim_end_matches(['\r', '\n'])
-                .bytes()
-                .map(|b| if b == b'\r' || b == b'\n' { b' ' } else { b }),
-        );
-        self.buf.extend_from_slice(b"\r\n");
+        self.line(b'-', &lossless::bytes(text.trim_end_matches(['\r', '\n'])));
     }
 
     /// An integer.

@@ -284,6 +284,8 @@ fn xreadgroup(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let mut found = Reply::new();
     found.set_resp3(ctx.reply.is_resp3());
     let mut streams = 0;
+    // Redis looks each up again to read it.
+    ctx.db.effects.hits += read.streams as u64;
     for ((key, _), from) in read.pairs(args).zip(from) {
         if read_group(ctx, &mut found, key, &group, from, read.count)? {
             streams += 1;

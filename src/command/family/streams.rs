@@ -4,7 +4,7 @@
 use super::stream_reads::show_entry;
 use crate::command::ctx::{Collections, Ctx, DONE};
 use crate::command::spec::{Command, Group::Stream, flags::*, key, one};
-use crate::command::{CommandError, Result, int, is, trim_start, wrong_arguments};
+use crate::command::{CommandError, Result, int, is, shown, trim_start, wrong_arguments};
 use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::stream::Trim;
@@ -334,6 +334,7 @@ fn xtrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let kept = Kept::of(stream);
     if removed > 0 {
         ctx.db.changed(args[1], event::XTRIM);
+        ctx.db.count_elements(removed as usize);
         kept.record(ctx, args, Some(&trim), None);
     }
     ctx.reply.int(removed as i64);
@@ -356,6 +357,7 @@ fn xdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let removed = ids.into_iter().filter(|id| stream.remove(*id)).count();
     if removed > 0 {
         ctx.db.changed(args[1], event::XDEL);
+        ctx.db.count_elements(removed);
     }
     ctx.reply.int(removed as i64);
     DONE
@@ -475,8 +477,8 @@ fn consumers(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let group = stream.groups.get(args[3]).ok_or_else(|| {
         CommandError::owned(format!(
             "NOGROUP No such consumer group '{}' for key name '{}'",
-            String::from_utf8_lossy(args[3]),
-            String::from_utf8_lossy(args[2])
+            shown(args[3]),
+            shown(args[2])
         ))
     })?;
     super::stream_groups::show_consumers(ctx.reply, group, now);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Db, Notice};
-use crate::keyspace::tracking::Stale;
+use crate::keyspace::tracking::{Changed, Stale};
 use crate::keyspace::watch::{Dirty, Waiter, Watchers};
 use crate::keyspace::{Event, event, shard_of};
 
@@ -39,9 +39,13 @@ impl Db<'_, '_> {
     #[cold]
     fn tell_trackers(&mut self, slot: u16, key: &[u8], event: Event) {
         let readers = self.ks.tracking.take(slot, key);
-        if !readers.is_empty() || self.ks.tracking.broadcasts() {
-            let by_command = event != event::EXPIRED && event != event::EVICTED;
+        let by_command = event != event::EXPIRED && event != event::EVICTED;
+        if !readers.is_empty() {
             self.effects.stale.push(Stale { key: key.into(), readers, by_command });
+        }
+        if self.ks.tracking.broadcasts() {
+            let writer = if by_command { self.effects.writer } else { 0 };
+            self.effects.broadcast.push(Changed { key: key.into(), writer });
         }
     }
 

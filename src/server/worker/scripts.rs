@@ -53,6 +53,11 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
+    /// Whether no mail waits for a script's end.
+    pub(super) fn has_no_mail(&self) -> bool {
+        self.running.is_none() && self.mail.is_empty()
+    }
+
     pub fn new(spare: Box<Executor>, node: Arc<Node>) -> Self {
         Self {
             waiting: VecDeque::new(),
