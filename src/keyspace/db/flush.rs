@@ -91,7 +91,7 @@ impl Keyspace {
         let mut db = Db::new(locked, db, 0, Expiring::Ignore, effects);
         for key in concerned {
             if gone(&key) && db.exists(&key) {
-                db.changed(&key, event);
+                db.lost(&key, event);
             }
         }
     }

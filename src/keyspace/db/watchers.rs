@@ -28,6 +28,13 @@ impl Db<'_, '_> {
         self.notify(key, event);
     }
 
+    /// As [`Db::changed`], for a key that goes with all of its database or slot: who tracks keys hears of them together.
+    pub fn lost(&mut self, key: &[u8], event: Event) {
+        let slot = self.hashed(key).slot;
+        self.effects.note_slot(slot);
+        self.tell_watchers(shard_of(slot), key, event);
+    }
+
     /// Names a further event of a change that went through [`Db::changed`], or an event that is no change.
     #[inline(always)]
     pub fn notify(&mut self, key: &[u8], event: Event) {

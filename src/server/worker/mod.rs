@@ -239,7 +239,6 @@ impl Worker {
         let taken = self.gather(gathered, tokens, &mut segments);
         self.read_news();
         self.run_segments(gathered, &mut segments);
-        self.executor.publish_counts();
         self.send(gathered, &mut segments);
         segments.clear();
         self.segments = segments;
