@@ -184,8 +184,9 @@ impl Executor {
         plan: &Plan,
         asking: bool,
     ) -> Result<(), CommandError> {
+        let bits = self.asked_about(client, plan);
         match self.view.load().as_deref() {
-            Some(view) if self.asked_about(client, plan) & gate::CLUSTER != 0 => {
+            Some(view) if bits & gate::CLUSTER != 0 => {
                 route_of(self.shared, multi).check(view, client, asking)
             }
             _ => Ok(()),
