@@ -455,7 +455,9 @@ impl<'l, 'k> Db<'l, 'k> {
                     return self.add(h, entry);
                 }
                 self.before_change(h, place);
-                self.swap_entry(h, place, entry, old, self.access);
+                // A key that is overwritten keeps how often it was used.
+                let access = self.used(h, place);
+                self.swap_entry(h, place, entry, old, access);
             }
         }
     }
