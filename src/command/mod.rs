@@ -116,7 +116,12 @@ pub fn wrong_arguments(container: &str, word: &[u8]) -> CommandError {
 
 /// An argument inside the text of an error: up to a NUL, where it ends for Redis.
 pub fn shown(arg: &[u8]) -> Cow<'_, str> {
-    lossless::text(arg.split(|b| *b == 0).next().unwrap_or_default())
+    lossless::text(up_to_nul(arg))
+}
+
+/// An argument as far as C reads it.
+pub fn up_to_nul(arg: &[u8]) -> &[u8] {
+    arg.split(|b| *b == 0).next().unwrap_or_default()
 }
 
 /// What follows leading white space as C counts it.

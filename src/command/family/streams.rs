@@ -4,7 +4,7 @@
 use super::stream_reads::show_entry;
 use crate::command::ctx::{Collections, Ctx, DONE};
 use crate::command::spec::{Command, Group::Stream, flags::*, key, one};
-use crate::command::{CommandError, Result, int, is, shown, trim_start, wrong_arguments};
+use crate::command::{CommandError, Result, int, is, shown, trim_start, up_to_nul, wrong_arguments};
 use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::stream::Trim;
@@ -91,8 +91,15 @@ const INFO: &[Command] = &[
 const INVALID_ID: CommandError =
     CommandError::text("ERR Invalid stream ID specified as stream command argument");
 
+/// Redis copies an id into 128 bytes to read it.
+const LONGEST_ID: usize = 127;
+
 /// An id with both parts or only the first, for which the second is `default_seq`.
 pub(super) fn id(arg: &[u8], default_seq: u64) -> Result<StreamId> {
+    if arg.len() > LONGEST_ID {
+        return Err(INVALID_ID);
+    }
+    let arg = up_to_nul(arg);
     let (ms, seq) = match memchr::memchr(b'-', arg) {
         Some(dash) => (number(&arg[..dash]), number(&arg[dash + 1..])),
         None => (number(arg), Some(default_seq)),
