@@ -209,7 +209,7 @@ fn a_listener_that_never_reads_is_cut_off_at_its_limit() {
 /// A server of one worker in which a string of a megabyte stands, to be counted.
 fn one_worker() -> Server {
     let server = Launch::subject().args(&["--io-threads", "1"]).start();
-    server.connect().ok("SETRANGE bits 1000000 x");
+    server.connect().expect("SETRANGE bits 1000000 x", ":1000001");
     server
 }
 
