@@ -112,6 +112,16 @@ def deep_queue(port, _):
         stream.close()
 
 
+def deep_transactions(port, _):
+    """MULTI, 20,000 commands, EXEC."""
+    client = Client(port)
+    queue = b"MULTI\r\n" + b"SET k 0123456789012345678901234567890123456789\r\n" * 20_000 + b"EXEC\r\n"
+    while True:
+        client.socket.sendall(queue)
+        for _ in range(20_002):
+            client.read()
+
+
 def giant_rules(port, _):
     """Users with 20,000 rules."""
     words = ["ACL", "SETUSER", "u", "reset"]
@@ -156,7 +166,7 @@ def stopped_handshakes(_, tls_port):
 
 
 ATTACKS = [slow_loris, half_requests, huge_lengths, requests_without_reading, requests_in_bulk, connections,
-           deaf_listener, deep_queue, giant_rules, endless_lines, wrong_protocol, stopped_handshakes]
+           deaf_listener, deep_queue, deep_transactions, giant_rules, endless_lines, wrong_protocol, stopped_handshakes]
 
 
 def begin(attack, core, *ports):
