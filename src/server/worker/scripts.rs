@@ -247,5 +247,7 @@ impl Meanwhile for Worker {
 /// Whether what MULTI has queued is long, or runs scripts.
 fn may_take_long(c: &Connection) -> bool {
     let multi = c.client.multi();
-    multi.is_some_and(|multi| multi.is_long() || multi.queue.iter().any(|queued| queued.command.has(flags::RUNS_SCRIPT)))
+    multi.is_some_and(|multi| {
+        multi.is_long() || multi.queue.iter().any(|queued| queued.command.has(flags::RUNS_SCRIPT))
+    })
 }

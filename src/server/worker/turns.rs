@@ -61,7 +61,9 @@ impl Worker {
         let began = now_ns();
         while !self.turns.is_empty() {
             for _ in 0..AT_ONCE {
-                if let Some(Mail::Accepted { stream, peer, local, refusal }) = self.turns.newcomers.pop_front() {
+                if let Some(Mail::Accepted { stream, peer, local, refusal }) =
+                    self.turns.newcomers.pop_front()
+                {
                     self.adopt(stream, peer, local, refusal);
                 }
             }
@@ -70,7 +72,9 @@ impl Worker {
             while from < tokens.len() {
                 from += self.round(gathered, &tokens[from..]);
             }
-            if now_ns().wrapping_sub(began) >= TURN_NS || (tokens.is_empty() && self.turns.newcomers.is_empty()) {
+            if now_ns().wrapping_sub(began) >= TURN_NS
+                || (tokens.is_empty() && self.turns.newcomers.is_empty())
+            {
                 return;
             }
         }
