@@ -82,21 +82,24 @@ impl Worker {
 
     fn next_in_line(&mut self) -> SmallVec<[usize; AT_ONCE]> {
         let mut next = SmallVec::new();
-        let mut running = None;
+        let mut waiting: SmallVec<[usize; AT_ONCE]> = SmallVec::new();
+        let mut shakes = self.shakes_left;
         while next.len() < AT_ONCE
             && let Some(token) = self.turns.line.pop_front()
         {
-            if self.scripts.runs_at(token) {
-                running = Some(token);
+            let shaking = self.is_handshaking(token);
+            if self.scripts.runs_at(token) || (shaking && shakes == 0) {
+                waiting.push(token);
             } else if let Some(c) = self.connections[token].as_mut()
                 // Of one that is gone its place may be another's, who is in line for himself or not at all.
                 && std::mem::take(&mut c.in_line)
             {
+                shakes -= u32::from(shaking);
                 next.push(token);
             }
         }
-        // Its place is empty while it runs a script; it stays in line.
-        self.turns.line.extend(running);
+        // Whose script runs has no place now, and handshakes are rationed: they stay in line, and nobody waits for them.
+        self.turns.line.extend(waiting);
         next
     }
 }
