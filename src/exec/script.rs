@@ -509,7 +509,7 @@ impl Run<'_, '_> {
             return Some("ERR This Redis command is not allowed from script".into());
         }
         if !self.of_primary {
-            let call = Call { id, command, args, key: None, now: self.call.now, brief: false };
+            let call = Call { id, command, args, keys: &[], now: self.call.now, brief: false };
             let asked = self.executor.pass_rights(Origin::Script, self.host, self.client, &call);
             if let Err(fail) = asked {
                 return Some(fail.to_string());
@@ -707,7 +707,7 @@ impl Calls for Run<'_, '_> {
             }
             self.wrote = true;
         }
-        let call = Call { id, command, args, key, now: self.call.now, brief: false };
+        let call = Call { id, command, args, keys: key.as_slice(), now: self.call.now, brief: false };
         self.client.resp3 = resp3;
         self.executor.stopwatch.start();
         let ended = self.executor.call(Origin::Script, &call, self.host, self.client, self.locked, reply);
