@@ -40,6 +40,10 @@
 //! [`keyspace::table::SlotTable`], and says what it did with [`keyspace::Db::changed`]. What the command
 //! recorded goes to the log as one unit before the lock is released; the replies are sent once a round.
 //!
+//! **Who goes first.** Who sent a few whole requests and reads the answers; who costs more goes behind, a tenth of a
+//! millisecond at a time (`worker::turns`). Scripts and long transactions run last, and serve the others from within
+//! (`worker::scripts`).
+//!
 //! **What if the lock is not free.** The client is put aside (`exec::aside`): its worker writes it on the board
 //! ([`keyspace::board`]) and goes on with the others; whoever unlocks the shard has it woken, and its command
 //! starts again. MIGRATE holds no lock while it talks to the other node: readers go on, who would write to one of

@@ -34,6 +34,13 @@ pub struct Multi {
     pub bytes: usize,
 }
 
+impl Multi {
+    /// Whether so much is queued that others should be served while it runs.
+    pub fn is_long(&self) -> bool {
+        self.queue.len() >= 512
+    }
+}
+
 /// Which of the keys that it reads a tracking client keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Caching {

@@ -63,7 +63,7 @@ use crate::script::{
 /// A script that has run for so long can be seen and killed, in milliseconds.
 const SHOWN_AFTER: u64 = 5;
 /// From one look at what goes on around a script to the next, in nanoseconds.
-const BETWEEN_LOOKS: u64 = 50_000;
+pub(super) const BETWEEN_LOOKS: u64 = 50_000;
 /// How often a script that waits with locks in hand looks again.
 const PAUSE: Duration = Duration::from_micros(50);
 

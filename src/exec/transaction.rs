@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
-use super::script::says_whether_it_writes;
+use super::script::{BETWEEN_LOOKS, says_whether_it_writes};
 use super::track::end_caching;
 use super::{After, Executor, Host, Shared, lock_set};
 use crate::base::crc16::key_slot;
@@ -12,11 +12,14 @@ use crate::base::time::UnixMs;
 use crate::command::client::Multi;
 use crate::command::spec::flags;
 use crate::command::{Client, CommandError, Transaction, gate};
+use crate::keyspace::board::Reason;
 use crate::keyspace::{Db, Garbage, LockSet, Locked};
 use crate::resp::Reply;
 
 /// So many queued commands are freed by another thread: a millisecond's work at least.
 const LONG_QUEUE: usize = 10_000;
+/// A queue of so many is planned in pieces, between which others are served.
+const PLANNED_AT_ONCE: usize = 256;
 
 /// What the commands of a queue need together.
 #[derive(Default)]
@@ -27,9 +30,12 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(shared: &Shared, multi: &Multi) -> Self {
+    fn of(shared: &Shared, multi: &Multi, host: &mut dyn Host) -> Self {
         let mut plan = Self::default();
-        for queued in &multi.queue {
+        for (i, queued) in multi.queue.iter().enumerate() {
+            if i > 0 && i % PLANNED_AT_ONCE == 0 {
+                host.meanwhile(false);
+            }
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             // A command whose keys cannot be found will refuse its arguments.
             plan.locks = plan.locks.union(lock_set(shared, queued.command, &args).unwrap_or(LockSet::NONE));
@@ -66,7 +72,7 @@ impl Executor {
         call: &Call<'_>,
         reply: &mut Reply,
     ) -> After {
-        let plan = client.multi().map(|multi| Plan::of(self.shared, multi)).unwrap_or_default();
+        let plan = client.multi().map(|multi| Plan::of(self.shared, multi, host)).unwrap_or_default();
         if self.is_paused_for(client, &plan) {
             return After::Postponed;
         }
@@ -249,7 +255,16 @@ impl Executor {
         };
         reply.array(multi.queue.len());
         client.executing = Some(multi.queue.len());
+        let mut look_again = self.stopwatch.now() + BETWEEN_LOOKS;
         for queued in &multi.queue {
+            if multi.is_long() && self.stopwatch.now() >= look_again {
+                // Who is served meanwhile must not sleep for these locks.
+                if !locked.is_declared() {
+                    locked.declare_long(Reason::Command("exec"), now);
+                }
+                host.meanwhile(false);
+                look_again = self.stopwatch.now() + BETWEEN_LOOKS;
+            }
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             let call =
                 Call { id: queued.id, command: queued.command, args: &args, keys: &[], now, brief: false };

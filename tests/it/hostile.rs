@@ -206,9 +206,111 @@ fn a_listener_that_never_reads_is_cut_off_at_its_limit() {
     bounded(&server, before, 40 * MB);
 }
 
+/// A server of one worker in which a string of a megabyte stands, to be counted.
+fn one_worker() -> Server {
+    let server = Launch::subject().args(&["--io-threads", "1"]).start();
+    server.connect().expect("SETRANGE bits 1000000 x", ":1000001");
+    server
+}
+
+/// Lets the server find all at once what is sent by `send`.
+fn at_once(server: &Server, send: impl FnOnce()) {
+    server.signal("STOP");
+    send();
+    server.signal("CONT");
+}
+
+#[test]
+fn one_who_asks_for_much_runs_little_of_it_before_others() {
+    let server = one_worker();
+    let (mut greedy, mut other) = (server.connect(), server.connect());
+    for client in [&mut greedy, &mut other] {
+        client.expect("PING", "+PONG");
+    }
+    at_once(&server, || {
+        greedy.send_raw(&b"INCR ran\r\nBITCOUNT bits\r\n".repeat(400));
+        other.send_raw(b"GET ran\r\n");
+    });
+    let ran: i64 = other.read().text().parse().unwrap_or(0);
+    assert!(ran <= 100, "{ran} of 400 ran before");
+    for n in 1..=400 {
+        assert_eq!((greedy.read().int(), greedy.read().int()), (n, 4));
+    }
+}
+
+#[test]
+fn many_who_ask_byte_by_byte_go_behind_who_does_not() {
+    let server = one_worker();
+    let mut other = server.connect();
+    other.expect("PING", "+PONG");
+    let mut loris: Vec<Client> = (0..300).map(|_| server.connect()).collect();
+    loris.iter_mut().for_each(|client| client.send_raw(b"INC"));
+    let begun = |line: &str| line.contains(" qbuf=3 ");
+    wait_for("their first bytes are there", SOON, || {
+        other.run("CLIENT LIST").text().lines().filter(|line| begun(line)).count() == 300
+    });
+    at_once(&server, || {
+        loris.iter_mut().for_each(|client| client.send_raw(b"R ran\r\n"));
+        other.send_raw(b"GET ran\r\n");
+    });
+    let ran: i64 = other.read().text().parse().unwrap_or(0);
+    assert!(ran <= 50, "{ran} of 300 ran before");
+    let mut answers: Vec<i64> = loris.iter_mut().map(|client| client.read().int()).collect();
+    answers.sort_unstable();
+    assert!(answers.into_iter().eq(1..=300), "each of them is served in the end");
+}
+
+#[test]
+fn others_are_served_while_a_deep_queue_is_run() {
+    const DEPTH: usize = 5_000;
+    let server = one_worker();
+    let (mut deep, mut other) = (server.connect(), server.connect());
+    other.ok("SET elsewhere v");
+    deep.ok("MULTI");
+    deep.send_raw(&b"BITCOUNT bits\r\n".repeat(DEPTH));
+    (0..DEPTH).for_each(|_| assert_eq!(deep.read().text(), "QUEUED"));
+    deep.send_raw(b"EXEC\r\nPING\r\n");
+    deep.stream().set_nonblocking(true).expect("a socket that does not wait");
+    let mut answered = 0;
+    while deep.stream().peek(&mut [0]).is_err() {
+        other.expect("GET elsewhere", "\"v\"");
+        answered += 1;
+    }
+    assert!(answered > 10, "{answered} answers to another");
+    deep.stream().set_nonblocking(false).expect("a socket that waits");
+    assert_eq!(deep.read().items().iter().filter(|count| count.int() == 4).count(), DEPTH);
+    assert_eq!(deep.read().text(), "PONG");
+}
+
+/// A megabyte that the system takes at once is sent in pieces, all of them in the end.
+#[test]
+fn long_replies_arrive_whole_whatever_is_sent_at_once() {
+    let server = one_worker();
+    let mut client = server.connect();
+    let long = "0123456789abcdef".repeat(200_000);
+    assert_eq!(client.cmd(&["SET", "long", &long]).text(), "OK");
+    client.send_raw(&b"GET long\r\nPING\r\n".repeat(10));
+    for _ in 0..10 {
+        assert_eq!((client.read().text() == long, client.read().text()), (true, "PONG".to_owned()));
+    }
+}
+
 #[test]
 fn browsers_are_sent_away() {
+    let _alone = heavy();
     let server = Server::subject();
+    let before = server.resident();
+    beside_another(&server, || {
+        for _ in 0..50 {
+            send_as_browsers(&server);
+        }
+    });
+    server.connect().expect("EXISTS victim", ":0");
+    assert!(server.log().contains("Possible SECURITY ATTACK detected"), "{}", server.log());
+    bounded(&server, before, 40 * MB);
+}
+
+fn send_as_browsers(server: &Server) {
     for request in [
         "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 14\r\n\r\nSET victim 1\r\n",
         "GET / HTTP/1.1\r\nHost: localhost\r\n\r\nSET victim 1\r\n",
@@ -222,8 +324,6 @@ fn browsers_are_sent_away() {
         let _ = stream.read_to_end(&mut answer);
         assert!(!String::from_utf8_lossy(&answer).contains("+OK"), "{request}");
     }
-    server.connect().expect("EXISTS victim", ":0");
-    assert!(server.log().contains("Possible SECURITY ATTACK detected"), "{}", server.log());
 }
 
 #[test]

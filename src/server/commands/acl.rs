@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use crate::acl::log::Entry;
 use crate::acl::rule::merge_selectors;
@@ -13,11 +14,12 @@ use crate::command::help::help;
 use crate::command::rights::Errand;
 use crate::command::spec::{EVERYWHERE, Group::Server, KeyPositions, flags::*};
 use crate::command::{
-    Command, CommandError, CommandTable, Ctx, DONE, Result, int, is, shown, wrong_arguments,
+    Client, Command, CommandError, CommandTable, Ctx, DONE, Outcome, Result, int, is, shown, wrong_arguments,
 };
 use crate::resp::Reply;
 use crate::server::commands::node;
 use crate::server::disk::config_file;
+use crate::server::net::mailbox::Mail;
 use crate::server::node::logins::rules;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::os_error::words;
@@ -26,6 +28,9 @@ pub const COMMANDS: &[Command] =
     &[Command::container("acl", Server, ACL).doc("6.0.0", "", "Commands about users.").modes(EVERYWHERE)];
 
 const ANYBODY: Flags = NOSCRIPT | LOADING | STALE;
+/// Rules that are so many take a millisecond.
+const MANY_WORDS: usize = 1_000;
+
 const ADMINISTER: Flags = ADMIN | NOSCRIPT | LOADING | STALE;
 const ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
 
@@ -168,6 +173,34 @@ fn describe_selector(selector: &Selector, reply: &mut Reply) {
 
 fn setuser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let node = node(ctx);
+    if args.len() >= MANY_WORDS && ctx.client.executing.is_none() && set_user_aside(node, ctx.client, args) {
+        return Ok(Outcome::Suspended);
+    }
+    set_user(node, args)?;
+    ctx.reply.ok();
+    DONE
+}
+
+/// Lets another thread apply rules that are so many that others would wait for them. False when none can be had.
+fn set_user_aside(node: &Arc<Node>, client: &Client, args: &[&[u8]]) -> bool {
+    let (node, worker, token, id) = (Arc::clone(node), client.worker, client.token, client.id);
+    let text = args.concat();
+    let lengths: Vec<usize> = args.iter().map(|word| word.len()).collect();
+    let body = move || {
+        let mut rest = text.as_slice();
+        let words: Vec<&[u8]> = lengths.iter().filter_map(|length| rest.split_off(..*length)).collect();
+        let mut reply = Reply::new();
+        match set_user(&node, &words) {
+            Ok(()) => reply.ok(),
+            Err(fail) => reply.error(&fail.to_string()),
+        }
+        node.send(worker, Mail::Resume { token, client: id, reply, written_to: 0 });
+    };
+    thread::Builder::new().name("rules".into()).spawn(body).is_ok()
+}
+
+/// What ACL SETUSER does, of a whole command.
+fn set_user(node: &Arc<Node>, args: &[&[u8]]) -> std::result::Result<(), CommandError> {
     let name = file::user_name(args[2])
         .ok_or(CommandError::text("ERR Usernames can't contain spaces or null characters"))?;
     let words = merge_selectors(&args[3..]).map_err(|begin| {
@@ -187,8 +220,7 @@ fn setuser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let name = Arc::clone(&user.name);
     node.people.accounts.put(user);
     node.rights_changed(Some(name));
-    ctx.reply.ok();
-    DONE
+    Ok(())
 }
 
 fn deluser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

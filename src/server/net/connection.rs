@@ -22,6 +22,9 @@ use crate::server::node::connected::{ClientEntry, Clients, Usage};
 /// Unsent output that no limit counts, as in Redis, whose clients have a buffer of this size.
 pub const FREE_OUTPUT: usize = 16 * 1024;
 
+/// What is sent of queued output at once: to copy megabytes into the system takes longer than others should wait.
+const SEND_SIZE: usize = 256 * 1024;
+
 /// What carries a client's bytes.
 #[derive(Debug)]
 pub enum Stream {
@@ -355,6 +358,14 @@ pub struct Connection {
     pub more_to_read: bool,
     /// The peer has said all that it will say: what is read last is the end, of which no event tells again.
     pub read_closed: bool,
+    /// It goes behind the others: see `worker::turns`.
+    pub behind: bool,
+    /// It waits there for its turn.
+    pub in_line: bool,
+    /// Its input holds requests that it may run at its next turn, before more is read.
+    pub unrun: bool,
+    /// The socket may take more of its output although no event will say so.
+    pub more_to_send: bool,
     /// The longest reply of the last seconds, and the second of it.
     pub reply_peak: (usize, u64),
     /// What the node was last told of the memory that it takes.
@@ -433,7 +444,7 @@ impl Connection {
     #[inline]
     pub fn send_segment(&mut self, reply: &Reply, from: usize, to: usize, log: &LogState) -> io::Result<()> {
         let not_before = log.barrier(&self.client);
-        if !self.output.is_empty() || !reply.is_plain() || not_before > 0 {
+        if !self.output.is_empty() || !reply.is_plain() || not_before > 0 || to - from > SEND_SIZE {
             self.queue_segment(reply, from, to, not_before);
             return self.flush(log.passed);
         }
@@ -453,19 +464,35 @@ impl Connection {
     }
 
     /// Sends what is queued, up to what must wait for more of the log than is passed, until the socket takes no
-    /// more.
+    /// more, or it was enough for now ([`Connection::more_to_send`]).
     pub fn flush(&mut self, passed: u64) -> io::Result<()> {
+        let mut left = SEND_SIZE;
+        self.more_to_send = false;
         while !self.output.is_empty() && self.output.held_until(passed).is_none() {
             let mut slices: smallvec::SmallVec<[IoSlice<'_>; 16]> = smallvec::SmallVec::new();
             let free = self.output.chunks.iter().take_while(|chunk| chunk.not_before <= passed);
+            let mut room = SEND_SIZE;
             for (i, chunk) in free.take(16).enumerate() {
-                slices.push(IoSlice::new(&chunk.bytes()[if i == 0 { self.output.sent } else { 0 }..]));
+                if room == 0 {
+                    break;
+                }
+                let unsent = &chunk.bytes()[if i == 0 { self.output.sent } else { 0 }..];
+                let now = &unsent[..unsent.len().min(room)];
+                room -= now.len();
+                slices.push(IoSlice::new(now));
             }
             let written = self.stream.write_vectored(&mut slices);
             drop(slices);
             match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => self.output.advance(n),
+                Ok(n) => {
+                    self.output.advance(n);
+                    left = left.saturating_sub(n);
+                    if left == 0 {
+                        self.more_to_send = !self.output.is_empty();
+                        return Ok(());
+                    }
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
@@ -498,6 +525,10 @@ mod tests {
             over_soft_limit_since: None,
             more_to_read: false,
             read_closed: false,
+            behind: false,
+            in_line: false,
+            unrun: false,
+            more_to_send: false,
             reply_peak: (0, 0),
             usage: Usage::default(),
         };

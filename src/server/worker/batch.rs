@@ -16,8 +16,10 @@ use crate::server::net::connection::{Connection, Hold, Wait};
 use crate::server::node::connected::ClientState;
 use crate::server::node::host::NodeHost;
 use crate::server::node::unix_ms;
+use crate::server::process::clock::now_ns;
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::segment::Segment;
+use crate::server::worker::turns::TURN_NS;
 use crate::server::worker::{READ_SIZE, Worker};
 
 /// A request that is not complete after so many bytes is looked through piece by piece.
@@ -97,6 +99,7 @@ impl Worker {
         let now = unix_ms();
         let mut batch = std::mem::take(&mut self.batch).emptied();
         let mut at = 0;
+        let (mut began, mut turn_of) = (now_ns(), 0);
         // Inputs are read while the segments' other fields change. Few segments have their own.
         let owned: Vec<(usize, Vec<u8>)> =
             segments.iter_mut().enumerate().filter_map(|(i, s)| Some((i, s.own.take()?))).collect();
@@ -137,6 +140,13 @@ impl Worker {
             }
             prefetch(&batch.upcoming);
             self.run_batch(&batch, segments, now);
+            let last = batch.items.last().map_or(0, |item| item.segment);
+            let time = now_ns();
+            if last != turn_of {
+                (began, turn_of) = (time, last);
+            } else if time.wrapping_sub(began) > TURN_NS && segments[last].ends_turn() {
+                at = last + 1;
+            }
         }
         self.batch = batch.emptied();
         for (i, own) in owned {

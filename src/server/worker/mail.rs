@@ -36,7 +36,7 @@ impl Worker {
                 self.flush_all(&mut listeners);
             }
             match mail {
-                Mail::Accepted { stream, peer, local, refusal } => self.adopt(stream, peer, local, refusal),
+                Mail::Accepted { .. } => self.turns.expect(mail),
                 Mail::Push { token, client, bytes } => {
                     if let Some(c) = self.connection(token, client)
                         // A RESP2 client that has just left its last channel would take a message for a reply.
@@ -124,7 +124,8 @@ impl Worker {
                 Mail::Shutdown => {
                     for token in 0..self.connections.len() {
                         if let Some(c) = self.connections[token].as_mut() {
-                            let _ = c.flush(self.node.shared.keyspace.log.passed());
+                            let passed = self.node.shared.keyspace.log.passed();
+                            while c.flush(passed).is_ok() && c.more_to_send {}
                         }
                         self.close(token);
                     }
@@ -182,6 +183,7 @@ impl Worker {
             if !c.output.is_empty() {
                 self.check_output(token);
                 self.note_held(token, passed);
+                self.go_on_sending(token);
             }
         }
     }

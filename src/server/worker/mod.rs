@@ -39,6 +39,7 @@ mod mail;
 mod scripts;
 mod segment;
 mod shaking;
+mod turns;
 mod waiting;
 
 use batch::Batch;
@@ -46,6 +47,7 @@ use deadlines::{Deadlines, Kind};
 use held::Held;
 use scripts::Scripts;
 use segment::Segment;
+use turns::Turns;
 
 /// The token of the mailbox's waker; listeners and connections count from 0 and up.
 pub const WAKER: Token = Token(usize::MAX);
@@ -85,6 +87,7 @@ pub struct Worker {
     deadlines: Deadlines,
     /// Tokens that may have more to read than the last read took.
     ready: Vec<usize>,
+    turns: Turns,
     reply: Reply,
     /// Bytes that it took at the end of the last round.
     reply_capacity: usize,
@@ -142,6 +145,7 @@ impl Worker {
             held: BTreeSet::new(),
             deadlines: Deadlines::default(),
             ready: Vec::new(),
+            turns: Turns::default(),
             reply: Reply::new(),
             reply_capacity: 0,
             gathered: vec![0; GATHER_SIZE],
@@ -169,7 +173,8 @@ impl Worker {
         let mut events = Events::with_capacity(1024);
         let mut gathered = std::mem::take(&mut self.gathered);
         while !self.stopped {
-            let timeout = if self.ready.is_empty() { self.idle_timeout() } else { Duration::ZERO };
+            let rests = self.ready.is_empty() && self.turns.is_empty();
+            let timeout = if rests { self.idle_timeout() } else { Duration::ZERO };
             let readable = self.wait_for_events(&mut events, timeout);
             self.node.records.counters.net.rounds.fetch_add(1, Ordering::Relaxed);
             self.reload_limits();
@@ -180,6 +185,7 @@ impl Worker {
                 from += self.round(&mut gathered, &readable[from..]);
             }
             self.read_mail();
+            self.serve_those_behind(&mut gathered);
             self.run_scripts();
             self.on_time();
             self.evict_clients();
@@ -188,7 +194,7 @@ impl Worker {
         }
     }
 
-    /// Which connections have something to read; those that can be written to have been by then.
+    /// Which connections have something to read and go first; those that can be written to have been by then.
     fn wait_for_events(&mut self, events: &mut Events, timeout: Duration) -> Vec<usize> {
         if let Err(e) = self.poll.poll(events, Some(timeout))
             && e.kind() != ErrorKind::Interrupted
@@ -207,7 +213,7 @@ impl Worker {
             }
             if event.is_read_closed() {
                 match self.connections.get_mut(token).and_then(Option::as_mut) {
-                    Some(c) => c.read_closed = true,
+                    Some(c) => (c.read_closed, c.behind) = (true, true),
                     None => self.scripts.note_closed(token),
                 }
             }
@@ -221,6 +227,7 @@ impl Worker {
             readable.sort_unstable();
             readable.dedup();
         }
+        self.line_up(&mut readable);
         readable
     }
 
@@ -398,6 +405,10 @@ impl Worker {
             over_soft_limit_since: None,
             more_to_read: false,
             read_closed: false,
+            behind: true,
+            in_line: false,
+            unrun: false,
+            more_to_send: false,
             reply_peak: (0, self.last_second),
             usage: Usage::default(),
         }));

@@ -1,4 +1,5 @@
-//! Scripts have turns of their own, at the end of a round, one connection after the other.
+//! Scripts, and transactions of many commands, have turns of their own, at the end of a round, one connection after
+//! the other.
 //!
 //! By then everybody else of the round is answered, so that nobody's input or replies are in the hands of the frames
 //! below a script that takes long. While it does, the worker goes on serving the others from within it
@@ -128,7 +129,7 @@ impl Worker {
             let command = self.executor.shared.commands.get(id).command;
             command.has(flags::RUNS_SCRIPT)
                 || (beside && command.group == Group::Scripting && !command.has(flags::ALLOW_BUSY))
-                || (command.has(flags::RUNS_QUEUE) && has_queued_scripts(c))
+                || (command.has(flags::RUNS_QUEUE) && may_take_long(c))
         })
     }
 
@@ -218,12 +219,13 @@ impl Meanwhile for Worker {
         let mut readable = self.wait_for_events(&mut events, Duration::ZERO);
         readable.retain(|token| !self.scripts.runs_at(*token));
         self.executor.refresh();
-        if !readable.is_empty() {
+        if !readable.is_empty() || !self.turns.is_empty() {
             let mut gathered = vec![0; ROOM];
             let mut from = 0;
             while from < readable.len() {
                 from += self.round(&mut gathered, &readable[from..]);
             }
+            self.serve_those_behind(&mut gathered);
         }
         self.read_mail();
         // Some of them may want something else.
@@ -247,7 +249,10 @@ impl Meanwhile for Worker {
     }
 }
 
-fn has_queued_scripts(c: &Connection) -> bool {
+/// Whether what MULTI has queued is long, or runs scripts.
+fn may_take_long(c: &Connection) -> bool {
     let multi = c.client.multi();
-    multi.is_some_and(|multi| multi.queue.iter().any(|queued| queued.command.has(flags::RUNS_SCRIPT)))
+    multi.is_some_and(|multi| {
+        multi.is_long() || multi.queue.iter().any(|queued| queued.command.has(flags::RUNS_SCRIPT))
+    })
 }

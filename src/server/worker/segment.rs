@@ -29,6 +29,10 @@ pub(super) struct Segment {
     /// How far it was run: where input goes back to the connection from.
     pub consumed: usize,
     pub need: usize,
+    /// There was more to read than was read.
+    pub full: bool,
+    /// It has run commands for long enough; what it has parsed no further runs at its next turn.
+    pub unrun: bool,
     /// The connection runs nothing more in this round.
     pub stopped: bool,
     pub exhausted: bool,
@@ -55,6 +59,8 @@ impl Segment {
             progress: c.progress.filter(|_| has_own),
             consumed: 0,
             need: 0,
+            full: false,
+            unrun: false,
             stopped: false,
             exhausted: false,
             authenticated: c.client.is_authenticated(),
@@ -65,6 +71,13 @@ impl Segment {
             last_command: usize::MAX,
             again: None,
         }
+    }
+
+    /// Lets what is not parsed yet wait for the connection's next turn; false when nothing is left that could run.
+    pub fn ends_turn(&mut self) -> bool {
+        self.unrun = !self.stopped && !self.exhausted;
+        self.stopped |= self.unrun;
+        self.unrun
     }
 
     pub fn input<'a>(&'a self, gathered: &'a [u8]) -> &'a [u8] {
@@ -100,10 +113,22 @@ impl Worker {
                 taken += 1;
                 continue;
             }
+            if self.connections.get(token).and_then(Option::as_ref).is_some_and(|c| c.more_to_send) {
+                self.flush_now(token);
+            }
             let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut) else {
                 taken += 1;
                 continue;
             };
+            if c.unrun && c.hold.is_none() {
+                c.unrun = false;
+                let own = std::mem::take(&mut c.input);
+                segments.push(Segment::new(token, 0..0, Some(own), c));
+                // What has come since is read behind it.
+                self.ready.push(token);
+                taken += 1;
+                continue;
+            }
             let kept = c.input.len();
             let large = kept > 0 && kept.max(c.need) > READ_SIZE;
             if !large && used + kept + READ_SIZE > gathered.len() {
@@ -144,7 +169,9 @@ impl Worker {
                 Ok(n) => {
                     input_bytes += n as u64;
                     c.more_to_read = false;
-                    if c.stream.may_have_more(n, room) || c.read_closed {
+                    let full = c.stream.may_have_more(n, room) || c.read_closed;
+                    if full {
+                        c.behind = true;
                         self.ready.push(token);
                     }
                     if c.hold.is_some() {
@@ -167,7 +194,9 @@ impl Worker {
                         c.input = Vec::new();
                         used = range.end;
                     }
-                    segments.push(Segment::new(token, range, own, c));
+                    let mut segment = Segment::new(token, range, own, c);
+                    segment.full = full;
+                    segments.push(segment);
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                 Err(e) if e.kind() == ErrorKind::Interrupted => self.ready.push(token),
@@ -204,6 +233,7 @@ impl Worker {
                 // Progress counts from the start of the request, so the input must begin there.
                 c.progress = s.progress.filter(|_| s.consumed == s.parsed);
             }
+            c.unrun = s.unrun;
             c.last_seen = second;
             c.entry.last_seen.store(second as i64, Ordering::Relaxed);
             c.entry.last_command.store(s.last_command, Ordering::Relaxed);
@@ -219,6 +249,11 @@ impl Worker {
                 if s.reply.len() > c.reply_peak.0 || second.saturating_sub(c.reply_peak.1) > peak_seconds {
                     c.reply_peak = (s.reply.len(), second);
                 }
+            }
+            let unread = !c.output.is_empty() && c.output.held_until(log.passed).is_none();
+            c.behind = s.full || s.unrun || unread || !c.input.is_empty();
+            if c.more_to_send || c.unrun {
+                self.ready.push(s.token);
             }
             c.note_usage(&self.node.people.clients, second);
             if failed || (c.closing && c.output.is_empty()) {
@@ -266,6 +301,17 @@ impl Worker {
             self.close(token);
         } else {
             c.note_usage(&self.node.people.clients, self.last_second);
+            self.go_on_sending(token);
+        }
+    }
+
+    /// Lets a connection that was sent enough for now be sent more at its next turn.
+    pub(super) fn go_on_sending(&mut self, token: usize) {
+        if let Some(c) = self.connections[token].as_mut()
+            && c.more_to_send
+        {
+            c.behind = true;
+            self.ready.push(token);
         }
     }
 

@@ -82,6 +82,7 @@ impl Worker {
         if c.more_to_read {
             self.ready.push(token);
         }
+        c.unrun = false;
         if c.input.is_empty() {
             return;
         }

@@ -1,0 +1,105 @@
+//! Who goes first. Most connections send a few whole requests, read what they are answered, and are served in the round
+//! that finds them. Those that cost more go behind all others: who sends more than is read at once, or requests piece
+//! by piece, does not read, has just come, or goes. Of these a worker serves some at a time, in the order in which they
+//! came, and looks after the others again before it goes on: one connection, or a thousand, may ask for as
+//! much as they like, and others hardly wait for it.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use crate::server::net::mailbox::Mail;
+use crate::server::process::clock::now_ns;
+use crate::server::worker::Worker;
+
+/// How long those behind are served before the others are looked after again, in nanoseconds. A connection that has
+/// run commands for so long in one round goes on behind, too.
+pub(super) const TURN_NS: u64 = 100_000;
+/// How many of those behind are served at once.
+const AT_ONCE: usize = 4;
+
+/// Who waits for his turn.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// Places of connections; each of them knows that it is here ([`Connection::in_line`]).
+    ///
+    /// [`Connection::in_line`]: crate::server::net::connection::Connection
+    line: VecDeque<usize>,
+    /// Connections that were accepted and have no place yet.
+    newcomers: VecDeque<Mail>,
+}
+
+impl Turns {
+    pub fn is_empty(&self) -> bool {
+        self.line.is_empty() && self.newcomers.is_empty()
+    }
+
+    pub fn expect(&mut self, newcomer: Mail) {
+        self.newcomers.push_back(newcomer);
+    }
+}
+
+impl Worker {
+    /// Lets those wait for their turn that go behind; who is left goes first.
+    pub(super) fn line_up(&mut self, readable: &mut Vec<usize>) {
+        readable.retain(|token| match self.connections.get_mut(*token).and_then(Option::as_mut) {
+            Some(c) if c.behind => {
+                if !std::mem::replace(&mut c.in_line, true) {
+                    self.turns.line.push_back(*token);
+                }
+                false
+            }
+            _ => true,
+        });
+    }
+
+    /// Serves some of those who go behind, for a limited time, and takes on some of those who have just come.
+    pub(super) fn serve_those_behind(&mut self, gathered: &mut [u8]) {
+        if self.turns.is_empty() {
+            return;
+        }
+        let began = now_ns();
+        while !self.turns.is_empty() {
+            for _ in 0..AT_ONCE {
+                if let Some(Mail::Accepted { stream, peer, local, refusal }) =
+                    self.turns.newcomers.pop_front()
+                {
+                    self.adopt(stream, peer, local, refusal);
+                }
+            }
+            let tokens = self.next_in_line();
+            let mut from = 0;
+            while from < tokens.len() {
+                from += self.round(gathered, &tokens[from..]);
+            }
+            if now_ns().wrapping_sub(began) >= TURN_NS
+                || (tokens.is_empty() && self.turns.newcomers.is_empty())
+            {
+                return;
+            }
+        }
+    }
+
+    fn next_in_line(&mut self) -> SmallVec<[usize; AT_ONCE]> {
+        let mut next = SmallVec::new();
+        let mut waiting: SmallVec<[usize; AT_ONCE]> = SmallVec::new();
+        let mut shakes = self.shakes_left;
+        while next.len() < AT_ONCE
+            && let Some(token) = self.turns.line.pop_front()
+        {
+            let shaking = self.is_handshaking(token);
+            if self.scripts.runs_at(token) || (shaking && shakes == 0) {
+                waiting.push(token);
+            } else if let Some(c) = self.connections[token].as_mut()
+                // Of one that is gone its place may be another's, who is in line for himself or not at all.
+                && std::mem::take(&mut c.in_line)
+            {
+                shakes -= u32::from(shaking);
+                next.push(token);
+            }
+        }
+        // Whose script runs has no place now, and handshakes are rationed: they stay in line, and nobody waits for them.
+        self.turns.line.extend(waiting);
+        next
+    }
+}
