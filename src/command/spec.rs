@@ -3,6 +3,8 @@
 //! Source of flags, key specifications and tips: the documentation of COMMAND, "Command key
 //! specifications" and "Command tips".
 
+use std::ops::RangeInclusive;
+
 use smallvec::SmallVec;
 
 use super::ctx::Handler;
@@ -300,6 +302,15 @@ pub struct KeySpec {
     pub notes: &'static str,
 }
 
+/// The key of calls that have just one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SoleKey {
+    /// Where it stands.
+    pub at: usize,
+    /// With so many words, the name included, there is no other.
+    pub words: RangeInclusive<usize>,
+}
+
 /// Positions of key arguments.
 pub type KeyPositions = SmallVec<[usize; 8]>;
 
@@ -559,17 +570,26 @@ impl Command {
         }
     }
 
-    /// The common case: exactly one key, and where.
-    #[inline]
-    pub const fn single_key(&self) -> Option<usize> {
-        match self.keys {
-            [KeySpec { begin: Begin::Index(at), find: Find::Range { last: 0, .. }, flags, .. }]
-                if *flags & key::NOT_KEY == 0 =>
-            {
-                Some(*at)
-            }
-            _ => None,
+    /// The common case: calls with exactly one key.
+    pub const fn sole_key(&self) -> Option<SoleKey> {
+        let [KeySpec { begin: Begin::Index(at), find: Find::Range { last, step, limit }, flags, .. }] =
+            self.keys
+        else {
+            return None;
+        };
+        if *flags & key::NOT_KEY != 0 {
+            return None;
         }
+        let (from, to) = match *last {
+            0 => (*at + 1, usize::MAX),
+            // One of several that may be: DEL of one key, MSET of one.
+            last @ ..0 if *limit <= 1 => {
+                let from = *at + last.unsigned_abs() as usize;
+                (from, from + *step - 1)
+            }
+            _ => return None,
+        };
+        Some(SoleKey { at: *at, words: RangeInclusive::new(from, to) })
     }
 
     /// Whether its calls take about the same short time each: what Redis calls fast, and SET.
@@ -737,6 +757,43 @@ mod tests {
         assert_eq!(keys(range(1, 1, 1, key::RW), "rename a b"), [1, 2]);
         assert_eq!(keys(counted(2, key::RO), "zunionstore d 2 a b weights 1 2"), [3, 4]);
         assert_eq!(keys(counted(1, key::RO), "zunion 5 a"), [] as [usize; 0]);
+    }
+
+    #[test]
+    fn a_sole_key_is_the_only_one_that_the_specification_finds() {
+        let run: Handler = crate::command::ctx::container;
+        let bare = || Command::new("c", -2, Group::Generic, run);
+        const ROWS: [&[KeySpec]; 6] = [
+            &[one(1, key::RO)],
+            &[one(2, key::RO)],
+            &[range(1, -1, 1, key::RO)],
+            &[range(1, -1, 2, key::OW)],
+            &[range(1, -2, 1, key::RW)],
+            &[range(1, 1, 1, key::RW)],
+        ];
+        for specs in ROWS {
+            let command = bare().keys(specs);
+            let (mut sole, mut several) = (0, 0);
+            for words in 1..8 {
+                let args = vec![&b"x"[..]; words];
+                let found = command.key_positions(&args).unwrap();
+                match command.sole_key() {
+                    Some(key) if key.words.contains(&words) => {
+                        assert_eq!(found.to_vec(), [key.at], "{specs:?} {words}");
+                        sole += 1;
+                    }
+                    Some(_) => {
+                        assert_ne!(found.len(), 1, "{specs:?} {words}");
+                        several += 1;
+                    }
+                    None => assert!(matches!(specs[0].find, Find::Range { last: 1, .. })),
+                }
+            }
+            assert!(command.sole_key().is_none() || sole > 0 && several > 0);
+        }
+        const NONE: [&[KeySpec]; 3] =
+            [&[], &[range(1, -1, 1, key::NOT_KEY)], &[one(1, key::RO), range(2, -1, 1, key::RO)]];
+        NONE.iter().for_each(|specs| assert_eq!(bare().keys(specs).sole_key(), None));
     }
 
     #[test]

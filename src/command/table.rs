@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::family::FAMILIES;
 use super::gate;
-use super::spec::{Command, Mode};
+use super::spec::{Command, Mode, SoleKey};
 use crate::acl::Catalog;
 use crate::acl::category::Categories;
 
@@ -24,14 +24,22 @@ pub struct CommandEntry {
     pub command: &'static Command,
     /// Conditions under which the command must be looked at before it runs (see [`super::gate`]).
     pub needs: u32,
-    /// Where its key stands, if there is exactly one.
-    pub single_key: Option<usize>,
+    /// The key of those of its calls that have exactly one.
+    pub sole_key: Option<SoleKey>,
     /// Its calls take about the same short time each.
     pub brief: bool,
     /// It runs scripts, or might, or is about them.
     pub scripted: bool,
     /// Ids of the subcommands, in the order of the declaration.
     pub subcommands: Vec<usize>,
+}
+
+impl CommandEntry {
+    /// Where the key of a call with so many words stands, if it has exactly one.
+    #[inline(always)]
+    pub fn single_key(&self, words: usize) -> Option<usize> {
+        self.sole_key.as_ref().filter(|key| key.words.contains(&words)).map(|key| key.at)
+    }
 }
 
 /// Index of commands by name, without case.
@@ -138,7 +146,7 @@ impl CommandTable {
             name,
             command,
             needs: gate::needs(command),
-            single_key: command.single_key(),
+            sole_key: command.sole_key(),
             brief: command.is_brief(),
             scripted: command.is_scripted(),
             subcommands: (id + 1..=id + subcommands.len()).collect(),
@@ -150,7 +158,7 @@ impl CommandTable {
                 removed,
                 command: sub,
                 needs: gate::needs(sub),
-                single_key: sub.single_key(),
+                sole_key: sub.sole_key(),
                 brief: sub.is_brief(),
                 scripted: sub.is_scripted(),
                 subcommands: Vec::new(),

@@ -408,7 +408,8 @@ mod tests {
     #[test]
     fn ten_short_fields_fit_a_smaller_class() {
         let mut lp = Dense::new();
-        (0..10).for_each(|n| lp.push_back_two(format!("field{n}").as_bytes(), format!("value{n}").as_bytes()));
+        (0..10)
+            .for_each(|n| lp.push_back_two(format!("field{n}").as_bytes(), format!("value{n}").as_bytes()));
         assert_eq!((lp.to_listpack().len(), lp.bytes().len(), lp.memory_bytes()), (167, 146, 160));
     }
 

@@ -80,8 +80,8 @@ fn one(b: &[u8]) -> Option<(Item<'_>, usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encoding::entry::BARE;
     use crate::base::rng::Rng;
+    use crate::encoding::entry::BARE;
 
     /// `RPUSH l one 2 -3 300 70000 5000000000` and a 70-byte string, as Redis 6 wrote it.
     fn sample() -> Vec<u8> {

@@ -329,7 +329,7 @@ impl Executor {
     }
 
     /// Runs one command for `client`: admit, lock, look again, call, log, unlock. `hashed` is the hash of its
-    /// single key, if the caller has it.
+    /// single key, if it has one ([`CommandEntry::single_key`]) and the caller has the hash.
     #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[inline]
     pub fn execute(
@@ -348,7 +348,7 @@ impl Executor {
             id,
             command: entry.command,
             args,
-            key: hashed.zip(entry.single_key).and_then(|(h, at)| Some((*args.get(at)?, h))),
+            key: hashed.zip(entry.sole_key.as_ref()).map(|(h, key)| (args[key.at], h)),
             now,
             brief: entry.brief && args.len() <= BRIEF_WORDS,
         };

@@ -695,7 +695,7 @@ impl Calls for Run<'_, '_> {
         let shared = self.executor.shared;
         let entry = shared.commands.get(id);
         let command = entry.command;
-        let key = entry.single_key.and_then(|at| args.get(at)).map(|key| (*key, shared.keyspace.hashed(key)));
+        let key = entry.single_key(args.len()).map(|at| (args[at], shared.keyspace.hashed(args[at])));
         self.lock(command, args, key.map(|(_, hashed)| hashed))?;
         if !self.pass_keys_under_way(command, args)? {
             return refuse(self, reply, "TRYAGAIN Script came to a key that is being migrated");

@@ -202,8 +202,8 @@ impl Worker {
         keys: &mut Vec<Upcoming<'static>>,
     ) -> Option<Hashed> {
         let shared = self.executor.shared;
-        if let Some(at) = entry.single_key {
-            let hashed = shared.keyspace.hashed(args.get(at)?);
+        if let Some(at) = entry.single_key(args.len()) {
+            let hashed = shared.keyspace.hashed(args[at]);
             if let Some(key) = shared.keyspace.upcoming(db, hashed) {
                 keys.push(key);
             }

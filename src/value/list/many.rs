@@ -24,7 +24,9 @@ impl Many {
     pub fn push_back(&mut self, value: &Encoded<'_>) {
         self.len += 1;
         match self.blocks.back_mut() {
-            Some(last) if self.bound.allows(last.view(), value.size::<BACKED>(), 1) => last.open().push_back(value),
+            Some(last) if self.bound.allows(last.view(), value.size::<BACKED>(), 1) => {
+                last.open().push_back(value)
+            }
             _ => {
                 let mut block = Block::default();
                 block.push_back(value);
@@ -37,7 +39,9 @@ impl Many {
     pub fn push_front(&mut self, value: &Encoded<'_>) {
         self.len += 1;
         match self.blocks.front_mut() {
-            Some(first) if self.bound.allows(first.view(), value.size::<BACKED>(), 1) => first.open().push_front(value),
+            Some(first) if self.bound.allows(first.view(), value.size::<BACKED>(), 1) => {
+                first.open().push_front(value)
+            }
             _ => {
                 let mut block = Block::default();
                 block.push_front(value);

@@ -290,7 +290,9 @@ impl SortedSet {
         match &self.0 {
             Repr::Packed(lp) => {
                 let mut buf = IntText::new();
-                packed::from(lp, 0).take_while(|(member, score)| before(*score, member.text(&mut buf))).count()
+                packed::from(lp, 0)
+                    .take_while(|(member, score)| before(*score, member.text(&mut buf)))
+                    .count()
             }
             Repr::Full(full) => full.tree.count_while(|key| before(key.score, key.text())),
         }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::base::num::{format_f64, parse_f64};
-use crate::encoding::item::IntText;
 use crate::encoding::entry::BARE;
+use crate::encoding::item::IntText;
 use crate::encoding::{Dense, Item, listpack};
 
 /// The number that a score element of a checked listpack spells.

@@ -244,10 +244,7 @@ pub(super) fn listpack<R: Read, const BACK: bool>(
     Packed::from_listpack(&bytes).map_err(|bad| damaged(source, what, bad))
 }
 
-fn ziplist<R: Read, const BACK: bool>(
-    source: &mut Source<R>,
-    what: &'static str,
-) -> Result<Packed<BACK>> {
+fn ziplist<R: Read, const BACK: bool>(source: &mut Source<R>, what: &'static str) -> Result<Packed<BACK>> {
     let bytes = source.string(what)?;
     ziplist::to_listpack(&bytes).map_err(|bad| damaged(source, what, bad))
 }

@@ -226,8 +226,8 @@ impl Applier {
     }
 
     fn execute(&mut self, id: usize, args: &[&[u8]]) {
-        let key = self.node.shared.commands.get(id).single_key.and_then(|at| args.get(at));
-        let hashed = key.map(|key| self.node.shared.keyspace.hashed(key));
+        let key = self.node.shared.commands.get(id).single_key(args.len());
+        let hashed = key.map(|at| self.node.shared.keyspace.hashed(args[at]));
         self.check_disk(id);
         let mut host = NodeHost::new(&self.node);
         self.reply.clear();

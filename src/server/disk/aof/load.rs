@@ -181,8 +181,8 @@ impl<'a> Run<'a> {
             let shown = argv[0][..argv[0].len().min(64)].escape_ascii().to_string();
             return Err(format!("Unknown command '{shown}' reading the append only file {name}"));
         };
-        let key = self.node.shared.commands.get(id).single_key.and_then(|at| argv.get(at));
-        let hashed = key.map(|key| self.node.shared.keyspace.hashed(key));
+        let key = self.node.shared.commands.get(id).single_key(argv.len());
+        let hashed = key.map(|at| self.node.shared.keyspace.hashed(argv[at]));
         self.reply.clear();
         let mut host = NodeHost::new(self.node);
         self.executor.execute(&mut host, &mut self.client, id, argv, hashed, unix_ms(), &mut self.reply);
