@@ -199,9 +199,13 @@ pub fn len_before(bytes: &[u8]) -> usize {
 /// Bytes before the backlen of the entry that `bytes` starts with; `None` where it is cut off or is the end mark.
 #[inline]
 fn content_len(bytes: &[u8]) -> Option<usize> {
-    Some(match *bytes.first()? {
+    let first = *bytes.first()?;
+    // Short strings and small integers are nearly all there is.
+    if first & 0xc0 == 0x80 {
+        return Some(1 + usize::from(first & 0x3f));
+    }
+    Some(match first {
         0..=0x7f => 1,
-        b @ 0x80..=0xbf => 1 + usize::from(b & 0x3f),
         0xc0..=0xdf => 2,
         b @ 0xe0..=0xef => 2 + (usize::from(b & 0x0f) << 8) + usize::from(*bytes.get(1)?),
         0xf0 => 5 + u32::from_le_bytes(bytes.get(1..5)?.try_into().ok()?) as usize,

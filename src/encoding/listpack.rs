@@ -324,6 +324,20 @@ impl<'a, const BACK: bool> Iterator for Iter<'a, BACK> {
         self.bytes = &self.bytes[len..];
         Some(item)
     }
+
+    /// Passes over `n` entries without decoding them.
+    #[inline]
+    fn nth(&mut self, n: usize) -> Option<Item<'a>> {
+        let mut left = self.bytes;
+        for _ in 0..n {
+            if left.is_empty() {
+                break;
+            }
+            left = &left[entry::len_at::<BACK>(left)..];
+        }
+        self.bytes = left;
+        self.next()
+    }
 }
 
 impl DoubleEndedIterator for Iter<'_> {

@@ -488,7 +488,8 @@ impl DoubleEndedIterator for Iter<'_> {
         self.left.next_back()?;
         let walk = self.back.get_or_insert_with(|| match &self.set.0 {
             Repr::Packed(lp) => {
-                let members: Vec<_> = packed::from(lp, left.start).take(left.len()).collect();
+                let mut members = Vec::with_capacity(left.len());
+                members.extend(packed::from(lp, left.start).take(left.len()));
                 Walk::Packed(members.into_iter())
             }
             Repr::Full(full) => Walk::Full(Cursor::backward(&full.tree, left.end)),
