@@ -37,7 +37,7 @@ impl Demand for Errand<'_> {
 
     #[inline]
     fn single_key(&self) -> Option<usize> {
-        self.entry.single_key(self.args.len())
+        self.entry.single_key.filter(|at| *at < self.args.len())
     }
 
     fn access_of_single_key(&self) -> Access {

@@ -3,8 +3,6 @@
 //! Source of flags, key specifications and tips: the documentation of COMMAND, "Command key
 //! specifications" and "Command tips".
 
-use std::ops::RangeInclusive;
-
 use smallvec::SmallVec;
 
 use super::ctx::Handler;
@@ -302,15 +300,6 @@ pub struct KeySpec {
     pub notes: &'static str,
 }
 
-/// The key of calls that have just one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SoleKey {
-    /// Where it stands.
-    pub at: usize,
-    /// With so many words, the name included, there is no other.
-    pub words: RangeInclusive<usize>,
-}
-
 /// Positions of key arguments.
 pub type KeyPositions = SmallVec<[usize; 8]>;
 
@@ -560,36 +549,34 @@ impl Command {
         self.flags & flag != 0
     }
 
-    /// Whether `words` arguments, the name included, are as many as declared.
-    #[inline]
-    pub const fn accepts(&self, words: usize) -> bool {
-        if self.arity >= 0 {
-            words == self.arity as usize
-        } else {
-            words >= self.arity.unsigned_abs() as usize
-        }
+    /// How many words a call has at least and at most, the name included.
+    pub const fn words(&self) -> (usize, usize) {
+        let declared = self.arity.unsigned_abs() as usize;
+        (declared, if self.arity >= 0 { declared } else { usize::MAX })
     }
 
-    /// The common case: calls with exactly one key.
-    pub const fn sole_key(&self) -> Option<SoleKey> {
-        let [KeySpec { begin: Begin::Index(at), find: Find::Range { last, step, limit }, flags, .. }] =
-            self.keys
-        else {
-            return None;
-        };
-        if *flags & key::NOT_KEY != 0 {
-            return None;
-        }
-        let (from, to) = match *last {
-            0 => (*at + 1, usize::MAX),
-            // One of several that may be: DEL of one key, MSET of one.
-            last @ ..0 if *limit <= 1 => {
-                let from = *at + last.unsigned_abs() as usize;
-                (from, from + *step - 1)
+    /// Whether `words` arguments, the name included, are as many as declared.
+    pub const fn accepts(&self, words: usize) -> bool {
+        let (least, most) = self.words();
+        least <= words && words <= most
+    }
+
+    /// Whether no call of it needs more shards than those of its keys.
+    pub const fn keeps_to_keys(&self) -> bool {
+        !self.has(flags::LOCK_ALL | flags::PATTERN_KEYS | flags::RUNS_SCRIPT)
+    }
+
+    /// The common case: exactly one key, and where.
+    #[inline]
+    pub const fn single_key(&self) -> Option<usize> {
+        match self.keys {
+            [KeySpec { begin: Begin::Index(at), find: Find::Range { last: 0, .. }, flags, .. }]
+                if *flags & key::NOT_KEY == 0 =>
+            {
+                Some(*at)
             }
-            _ => return None,
-        };
-        Some(SoleKey { at: *at, words: RangeInclusive::new(from, to) })
+            _ => None,
+        }
     }
 
     /// Whether its calls take about the same short time each: what Redis calls fast, and SET.
@@ -757,43 +744,6 @@ mod tests {
         assert_eq!(keys(range(1, 1, 1, key::RW), "rename a b"), [1, 2]);
         assert_eq!(keys(counted(2, key::RO), "zunionstore d 2 a b weights 1 2"), [3, 4]);
         assert_eq!(keys(counted(1, key::RO), "zunion 5 a"), [] as [usize; 0]);
-    }
-
-    #[test]
-    fn a_sole_key_is_the_only_one_that_the_specification_finds() {
-        let run: Handler = crate::command::ctx::container;
-        let bare = || Command::new("c", -2, Group::Generic, run);
-        const ROWS: [&[KeySpec]; 6] = [
-            &[one(1, key::RO)],
-            &[one(2, key::RO)],
-            &[range(1, -1, 1, key::RO)],
-            &[range(1, -1, 2, key::OW)],
-            &[range(1, -2, 1, key::RW)],
-            &[range(1, 1, 1, key::RW)],
-        ];
-        for specs in ROWS {
-            let command = bare().keys(specs);
-            let (mut sole, mut several) = (0, 0);
-            for words in 1..8 {
-                let args = vec![&b"x"[..]; words];
-                let found = command.key_positions(&args).unwrap();
-                match command.sole_key() {
-                    Some(key) if key.words.contains(&words) => {
-                        assert_eq!(found.to_vec(), [key.at], "{specs:?} {words}");
-                        sole += 1;
-                    }
-                    Some(_) => {
-                        assert_ne!(found.len(), 1, "{specs:?} {words}");
-                        several += 1;
-                    }
-                    None => assert!(matches!(specs[0].find, Find::Range { last: 1, .. })),
-                }
-            }
-            assert!(command.sole_key().is_none() || sole > 0 && several > 0);
-        }
-        const NONE: [&[KeySpec]; 3] =
-            [&[], &[range(1, -1, 1, key::NOT_KEY)], &[one(1, key::RO), range(2, -1, 1, key::RO)]];
-        NONE.iter().for_each(|specs| assert_eq!(bare().keys(specs).sole_key(), None));
     }
 
     #[test]

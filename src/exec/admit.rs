@@ -172,7 +172,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Finds out whose slot the keys are in. The common case is one key in a slot that is ours and stays.
+    /// Finds out whose slot the keys are in. The common case are keys in a slot that is ours and stays.
     #[inline]
     fn find_route<'a>(
         &mut self,
@@ -184,7 +184,12 @@ impl Executor {
     ) -> Result<(), After> {
         let view = self.view.load().as_deref();
         admitted.view = view.map(std::ptr::from_ref);
-        let ours = matches!((view, call.key), (Some(view), Some((_, h))) if view.serves(h.slot));
+        let ours = match (view, call.keys) {
+            (Some(view), [(_, h), more @ ..]) => {
+                view.serves(h.slot) && more.iter().all(|(_, other)| other.slot == h.slot)
+            }
+            _ => false,
+        };
         if ours && bits & gate::IN_MULTI == 0 {
             return Ok(());
         }

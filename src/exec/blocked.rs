@@ -95,7 +95,7 @@ impl Executor {
         }
         let mut client = waiting_client(waiter);
         let mut reply = Reply::new();
-        let call = Call { id, command, args: &args, key: None, now, brief: false };
+        let call = Call { id, command, args: &args, keys: &[], now, brief: false };
         if let Err(fail) = self.pass_rights(Origin::Unblocked, host, &mut client, &call) {
             reply.set_resp3(client.resp3);
             self.reject(id, &fail, &mut reply);

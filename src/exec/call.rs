@@ -19,7 +19,7 @@ use crate::command::spec::flags;
 use crate::command::{Block, Client, Command, CommandError, Ctx, Outcome, Transaction, gate};
 use crate::keyspace::board::Busy;
 use crate::keyspace::db::Expiring;
-use crate::keyspace::{Audience, Db, Hashed, Locked};
+use crate::keyspace::{Audience, Db, Known, Locked};
 use crate::resp::Reply;
 
 use std::sync::atomic::Ordering;
@@ -78,8 +78,10 @@ pub(super) struct Call<'a> {
     pub id: usize,
     pub command: &'static Command,
     pub args: &'a [&'a [u8]],
-    /// Its key with the hash, if it has exactly one key and somebody knows the hash already.
-    pub key: Option<(&'a [u8], Hashed)>,
+    /// All its keys with their hashes, if somebody knows them already; see [`CommandEntry::keeps_to_keys`].
+    ///
+    /// [`CommandEntry::keeps_to_keys`]: crate::command::table::CommandEntry::keeps_to_keys
+    pub keys: &'a [Known<'a>],
     pub now: UnixMs,
     /// So short that several in a row may be timed together.
     pub brief: bool,
@@ -211,9 +213,7 @@ impl Executor {
         reply.set_resp3(client.resp3);
         let mark = reply.len();
         let mut db = Db::new(locked, client.db, call.now, expiring, &mut self.effects);
-        if let Some((key, hashed)) = call.key {
-            db.set_hint(key, hashed);
-        }
+        db.set_hints(call.keys);
         db.set_touch(!client.no_touch);
         let mut ctx = Ctx {
             db: &mut db,

@@ -509,7 +509,7 @@ impl Run<'_, '_> {
             return Some("ERR This Redis command is not allowed from script".into());
         }
         if !self.of_primary {
-            let call = Call { id, command, args, key: None, now: self.call.now, brief: false };
+            let call = Call { id, command, args, keys: &[], now: self.call.now, brief: false };
             let asked = self.executor.pass_rights(Origin::Script, self.host, self.client, &call);
             if let Err(fail) = asked {
                 return Some(fail.to_string());
@@ -695,7 +695,7 @@ impl Calls for Run<'_, '_> {
         let shared = self.executor.shared;
         let entry = shared.commands.get(id);
         let command = entry.command;
-        let key = entry.single_key(args.len()).map(|at| (args[at], shared.keyspace.hashed(args[at])));
+        let key = entry.single_key.and_then(|at| args.get(at)).map(|key| (*key, shared.keyspace.hashed(key)));
         self.lock(command, args, key.map(|(_, hashed)| hashed))?;
         if !self.pass_keys_under_way(command, args)? {
             return refuse(self, reply, "TRYAGAIN Script came to a key that is being migrated");
@@ -707,7 +707,7 @@ impl Calls for Run<'_, '_> {
             }
             self.wrote = true;
         }
-        let call = Call { id, command, args, key, now: self.call.now, brief: false };
+        let call = Call { id, command, args, keys: key.as_slice(), now: self.call.now, brief: false };
         self.client.resp3 = resp3;
         self.executor.stopwatch.start();
         let ended = self.executor.call(Origin::Script, &call, self.host, self.client, self.locked, reply);

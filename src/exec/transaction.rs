@@ -236,7 +236,7 @@ impl Executor {
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             let call =
-                Call { id: queued.id, command: queued.command, args: &args, key: None, now, brief: false };
+                Call { id: queued.id, command: queued.command, args: &args, keys: &[], now, brief: false };
             // Rights may have changed since the command was queued, and AUTH may stand before it.
             if let Err(fail) = self.pass_rights(origin, host, client, &call) {
                 self.reject(call.id, &fail, reply);

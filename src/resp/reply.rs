@@ -243,6 +243,16 @@ impl Reply {
         self.head(b':', n);
     }
 
+    /// An integer whose digits are known.
+    #[inline]
+    pub fn int_of(&mut self, digits: &str) {
+        self.buf.reserve(digits.len() + 3);
+        self.buf.push(b':');
+        self.buf.extend_from_slice(digits.as_bytes());
+        self.buf.extend_from_slice(b"\r\n");
+        self.stay_in_bounds();
+    }
+
     /// A bulk string of any bytes.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {

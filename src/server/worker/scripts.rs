@@ -15,7 +15,7 @@ use mio::Events;
 use crate::base::time::UnixMs;
 use crate::command::spec::{Group, flags};
 use crate::exec::{After, Executor};
-use crate::keyspace::Hashed;
+use crate::keyspace::Known;
 use crate::resp::Reply;
 use crate::server::net::connection::Connection;
 use crate::server::net::mailbox::Mail;
@@ -110,7 +110,7 @@ impl Worker {
             return false;
         }
         let id = match &item.what {
-            What::Command(id, _) => Some(*id),
+            What::Command(id) => Some(*id),
             What::Irregular(irregular) => match &**irregular {
                 Irregular::Inline(words) => {
                     let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
@@ -146,7 +146,7 @@ impl Worker {
         c: &mut Connection,
         id: usize,
         args: &[&[u8]],
-        hashed: Option<Hashed>,
+        keys: &[Known<'_>],
         now: UnixMs,
         reply: &mut Reply,
     ) -> After {
@@ -158,7 +158,7 @@ impl Worker {
         self.scripts.long = false;
         executor.make_room_for_scripts(&mut NodeHost::new(&node), now);
         let mut host = NodeHost::with(&node, self);
-        let after = executor.execute(&mut host, &mut c.client, id, args, hashed, now, reply);
+        let after = executor.execute(&mut host, &mut c.client, id, args, keys, now, reply);
         self.scripts.spare = Some(std::mem::replace(&mut self.executor, executor));
         self.scripts.node = Some(node);
         self.scripts.running = None;
