@@ -278,7 +278,7 @@ pub fn check(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Writes an entry both ways and with its backlen and without, reads it back, and returns it with its backlen.
+    /// Writes an entry with its backlen and without, reads both back, and returns the one with it.
     fn comes_back(e: &Encoded<'_>, item: Item<'_>) -> Vec<u8> {
         fn check<const BACK: bool>(e: &Encoded<'_>, item: Item<'_>) -> Vec<u8> {
             let mut bytes = vec![0; e.size::<BACK>()];

@@ -25,7 +25,7 @@ impl Many {
         self.len += 1;
         match self.blocks.back_mut() {
             Some(last) if self.bound.allows(last.view(), value.size::<BACKED>(), 1) => {
-                last.open().push_back(value)
+                last.open().push_back(value);
             }
             _ => {
                 let mut block = Block::default();
@@ -40,7 +40,7 @@ impl Many {
         self.len += 1;
         match self.blocks.front_mut() {
             Some(first) if self.bound.allows(first.view(), value.size::<BACKED>(), 1) => {
-                first.open().push_front(value)
+                first.open().push_front(value);
             }
             _ => {
                 let mut block = Block::default();
