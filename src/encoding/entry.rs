@@ -9,7 +9,8 @@
 //! | `0xf0` + 4 | string, 32-bit length |
 //! | `0xf1` to `0xf4` | little-endian integer of 16, 24, 32, 64 bits |
 //!
-//! The backlen is the length of what precedes it, seven bits a byte, so that a reader may walk backwards.
+//! The backlen is the length of what precedes it, seven bits a byte, so that a reader may walk backwards. What is
+//! [`BARE`] goes without: in memory a collection that nobody reads backwards needs none.
 //! Source: the listpack specification.
 
 use super::Item;
@@ -17,6 +18,11 @@ use crate::base::num::parse_i64;
 
 /// Marks the end of a listpack.
 pub const END: u8 = 0xff;
+
+/// Entries have a backlen: those of a listpack as files carry it.
+pub const BACKED: bool = true;
+/// Entries have no backlen.
+pub const BARE: bool = false;
 
 /// A value in the one form in which we store it. Two values are equal if and only if these bytes are.
 #[derive(Clone, Debug)]
@@ -100,25 +106,30 @@ impl<'a> Encoded<'a> {
 
     /// Bytes of the whole entry.
     #[inline]
-    pub fn len(&self) -> usize {
-        let n = self.content_len();
-        n + backlen_size(n)
+    pub fn size<const BACK: bool>(&self) -> usize {
+        whole::<BACK>(self.content_len())
     }
 
-    /// Never: an entry has at least one byte of head.
+    /// Writes the entry over `out`, which is exactly [`Encoded::size`] bytes.
     #[inline]
-    pub fn is_empty(&self) -> bool {
-        false
-    }
-
-    /// Writes the entry over `out`, which is exactly [`Encoded::len`] bytes.
-    #[inline]
-    pub fn write(&self, out: &mut [u8]) {
+    pub fn write<const BACK: bool>(&self, out: &mut [u8]) {
         let (head, rest) = out.split_at_mut(usize::from(self.head_len));
         head.copy_from_slice(&self.head[..usize::from(self.head_len)]);
         let (body, back) = rest.split_at_mut(self.body.len());
         body.copy_from_slice(self.body);
-        write_backlen(self.content_len(), back);
+        if BACK {
+            write_backlen(self.content_len(), back);
+        }
+    }
+
+    /// Appends the entry to `out`.
+    #[inline]
+    pub fn append_to<const BACK: bool>(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head[..usize::from(self.head_len)]);
+        out.extend_from_slice(self.body);
+        if BACK {
+            append_backlen(self.content_len(), out);
+        }
     }
 
     /// Whether the entry that `bytes` starts with holds this value.
@@ -141,6 +152,20 @@ pub fn backlen_size(n: usize) -> usize {
         2_097_151..=268_435_454 => 4,
         _ => 5,
     }
+}
+
+/// Bytes of an entry with so many before its backlen.
+#[inline]
+fn whole<const BACK: bool>(content: usize) -> usize {
+    if BACK { content + backlen_size(content) } else { content }
+}
+
+/// Appends the backlen of a content of `n` bytes.
+#[inline]
+pub fn append_backlen(n: usize, out: &mut Vec<u8>) {
+    let at = out.len();
+    out.resize(at + backlen_size(n), 0);
+    write_backlen(n, &mut out[at..]);
 }
 
 #[inline]
@@ -174,9 +199,13 @@ pub fn len_before(bytes: &[u8]) -> usize {
 /// Bytes before the backlen of the entry that `bytes` starts with; `None` where it is cut off or is the end mark.
 #[inline]
 fn content_len(bytes: &[u8]) -> Option<usize> {
-    Some(match *bytes.first()? {
+    let first = *bytes.first()?;
+    // Short strings and small integers are nearly all there is.
+    if first & 0xc0 == 0x80 {
+        return Some(1 + usize::from(first & 0x3f));
+    }
+    Some(match first {
         0..=0x7f => 1,
-        b @ 0x80..=0xbf => 1 + usize::from(b & 0x3f),
         0xc0..=0xdf => 2,
         b @ 0xe0..=0xef => 2 + (usize::from(b & 0x0f) << 8) + usize::from(*bytes.get(1)?),
         0xf0 => 5 + u32::from_le_bytes(bytes.get(1..5)?.try_into().ok()?) as usize,
@@ -190,26 +219,27 @@ fn content_len(bytes: &[u8]) -> Option<usize> {
 
 /// Length of the entry that `bytes` starts with. The bytes were validated and are not at the end mark.
 #[inline]
-pub fn len_at(bytes: &[u8]) -> usize {
-    let n = content_len(bytes).expect("an entry of a validated listpack");
-    n + backlen_size(n)
+pub fn len_at<const BACK: bool>(bytes: &[u8]) -> usize {
+    whole::<BACK>(content_len(bytes).expect("an entry of a validated listpack"))
 }
 
 /// The entry that `bytes` starts with, and its length. The bytes were validated and are not at the end mark.
 #[inline]
-pub fn decode(bytes: &[u8]) -> (Item<'_>, usize) {
+pub fn decode<const BACK: bool>(bytes: &[u8]) -> (Item<'_>, usize) {
     let first = bytes[0];
     // Short strings and small integers are nearly all there is.
     if first & 0xc0 == 0x80 {
         let n = usize::from(first & 0x3f);
-        return (Item::Bytes(&bytes[1..=n]), n + 2);
+        return (Item::Bytes(&bytes[1..=n]), whole::<BACK>(n + 1));
     }
     if first < 0x80 {
-        return (Item::Int(i64::from(first)), 2);
+        return (Item::Int(i64::from(first)), whole::<BACK>(1));
     }
-    decode_rare(bytes)
+    let (item, content) = decode_rare(bytes);
+    (item, whole::<BACK>(content))
 }
 
+/// As [`decode`], and the bytes before the backlen.
 fn decode_rare(bytes: &[u8]) -> (Item<'_>, usize) {
     let n = content_len(bytes).expect("an entry of a validated listpack");
     let int = |width: usize| {
@@ -229,7 +259,7 @@ fn decode_rare(bytes: &[u8]) -> (Item<'_>, usize) {
         0xf3 => int(4),
         _ => int(8),
     };
-    (item, n + backlen_size(n))
+    (item, n)
 }
 
 /// The length of the entry that untrusted `bytes` start with: whole, and its backlen right.
@@ -248,6 +278,24 @@ pub fn check(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
+    /// Writes an entry with its backlen and without, reads both back, and returns the one with it.
+    fn comes_back(e: &Encoded<'_>, item: Item<'_>) -> Vec<u8> {
+        fn check<const BACK: bool>(e: &Encoded<'_>, item: Item<'_>) -> Vec<u8> {
+            let mut bytes = vec![0; e.size::<BACK>()];
+            e.write::<BACK>(&mut bytes);
+            let mut appended = Vec::new();
+            e.append_to::<BACK>(&mut appended);
+            assert_eq!(appended, bytes);
+            assert_eq!(decode::<BACK>(&bytes), (item, bytes.len()));
+            assert_eq!(len_at::<BACK>(&bytes), bytes.len());
+            assert!(e.starts(&bytes));
+            bytes
+        }
+        let (backed, bare) = (check::<BACKED>(e, item), check::<BARE>(e, item));
+        assert_eq!(backed[..bare.len()], bare);
+        backed
+    }
+
     #[test]
     fn integers_of_every_width_come_back() {
         let mut numbers = vec![0, 1, 127, 128, -1, -4096, -4097, 4095, 4096, i64::MIN, i64::MAX];
@@ -257,12 +305,9 @@ mod tests {
         }
         for n in numbers {
             let e = Encoded::int(n);
-            let mut bytes = vec![0; e.len()];
-            e.write(&mut bytes);
-            assert_eq!(decode(&bytes), (Item::Int(n), bytes.len()), "{n}");
+            let bytes = comes_back(&e, Item::Int(n));
             assert_eq!(check(&bytes), Some(bytes.len()));
             assert_eq!(len_before(&bytes), bytes.len());
-            assert!(e.starts(&bytes));
         }
     }
 
@@ -271,9 +316,7 @@ mod tests {
         for n in [0, 1, 63, 64, 125, 126, 127, 4095, 4096, 16_377, 16_378, 16_379, 2_097_146, 2_097_150] {
             let text = vec![b'x'; n];
             let e = Encoded::text(&text);
-            let mut bytes = vec![0; e.len()];
-            e.write(&mut bytes);
-            assert_eq!(decode(&bytes), (Item::Bytes(&text), bytes.len()), "{n}");
+            let bytes = comes_back(&e, Item::Bytes(&text));
             assert_eq!(check(&bytes), Some(bytes.len()));
             assert_eq!(len_before(&bytes), bytes.len());
             assert_eq!(check(&bytes[..bytes.len() - 1]), None);
@@ -283,8 +326,8 @@ mod tests {
     #[test]
     fn the_specified_bytes() {
         let of = |e: Encoded| {
-            let mut out = vec![0; e.len()];
-            e.write(&mut out);
+            let mut out = vec![0; e.size::<BACKED>()];
+            e.write::<BACKED>(&mut out);
             out
         };
         assert_eq!(of(Encoded::text(b"5")), [5, 1]);

@@ -12,7 +12,7 @@ pub mod ziplist;
 
 pub use intset::IntSet;
 pub use item::Item;
-pub use listpack::Listpack;
+pub use listpack::{Dense, Listpack};
 
 /// Bytes from outside that are not what they claim to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

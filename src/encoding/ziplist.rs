@@ -3,15 +3,16 @@
 //! `<total bytes u32><offset of the last entry u32><count u16><entry>...<0xff>`, an entry being
 //! `<length of the previous entry><encoding><value>`. Source: the RDB file format's description.
 
-use super::{Item, Listpack, Malformed};
+use super::listpack::Packed;
+use super::{Item, Malformed};
 
 const HEADER: usize = 10;
 const END: u8 = 0xff;
 const BAD: Malformed = Malformed("ziplist");
 
 /// Converts untrusted ziplist bytes into a listpack with the same values.
-pub fn to_listpack(bytes: &[u8]) -> Result<Listpack, Malformed> {
-    let mut out = Listpack::new();
+pub fn to_listpack<const BACK: bool>(bytes: &[u8]) -> Result<Packed<BACK>, Malformed> {
+    let mut out = Packed::new();
     for_each(bytes, |item| out.push_back_item(item))?;
     Ok(out)
 }
@@ -80,6 +81,7 @@ fn one(b: &[u8]) -> Option<(Item<'_>, usize, usize)> {
 mod tests {
     use super::*;
     use crate::base::rng::Rng;
+    use crate::encoding::entry::BARE;
 
     /// `RPUSH l one 2 -3 300 70000 5000000000` and a 70-byte string, as Redis 6 wrote it.
     fn sample() -> Vec<u8> {
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn every_value_arrives() {
-        let got: Vec<Vec<u8>> = to_listpack(&sample()).unwrap().iter().map(|i| i.to_vec()).collect();
+        let got: Vec<Vec<u8>> = to_listpack::<BARE>(&sample()).unwrap().iter().map(|i| i.to_vec()).collect();
         let long = "x".repeat(70);
         assert_eq!(
             got,
@@ -125,10 +127,10 @@ mod tests {
                 let at = rng.below(bytes.len() as u64) as usize;
                 bytes[at] = rng.next_u64() as u8;
             }
-            let _ = to_listpack(&bytes);
+            let _ = to_listpack::<BARE>(&bytes);
         }
         for cut in 0..good.len() {
-            assert!(to_listpack(&good[..cut]).is_err());
+            assert!(to_listpack::<BARE>(&good[..cut]).is_err());
         }
     }
 }

@@ -8,7 +8,7 @@ use super::timed::Timed;
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 use crate::encoding::item::IntText;
-use crate::encoding::{Item, Listpack};
+use crate::encoding::{Dense, Item};
 
 /// A map from fields to values.
 #[derive(Clone, Default)]
@@ -16,14 +16,14 @@ pub struct Hash(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Packed(Listpack),
+    Packed(Dense),
     Table(Box<Table<Field>>),
     Timed(Box<Timed>),
 }
 
 impl Default for Repr {
     fn default() -> Self {
-        Repr::Packed(Listpack::new())
+        Repr::Packed(Dense::new())
     }
 }
 
@@ -43,7 +43,7 @@ impl Hash {
 
     /// A hash from a listpack of fields and values in turn, converted if it is beyond the limits; `None`
     /// if a field occurs twice or a value is missing.
-    pub fn from_listpack(pairs: Listpack, limits: &Limits) -> Option<Self> {
+    pub fn from_listpack(pairs: Dense, limits: &Limits) -> Option<Self> {
         let n = pairs.len();
         if !n.is_multiple_of(2) || !distinct(pairs.iter().step_by(2)) {
             return None;
@@ -196,7 +196,7 @@ impl Hash {
         match &self.0 {
             Repr::Packed(lp) => {
                 let n = lp.len() as u64 / 2;
-                let pos = lp.seek(if n > 0 { 2 * rng.below(n) as isize } else { return None })?;
+                let pos = lp.seek(if n > 0 { 2 * rng.below(n) as usize } else { return None })?;
                 Some((lp.get(pos), lp.get(lp.next(pos)?)))
             }
             Repr::Table(t) => t.random(rng).map(|place| pair(t.at(place))),
@@ -218,7 +218,7 @@ impl Hash {
     }
 
     /// The listpack of fields and values in turn, if the hash is in that encoding.
-    pub fn packed(&self) -> Option<&Listpack> {
+    pub fn packed(&self) -> Option<&Dense> {
         match &self.0 {
             Repr::Packed(lp) => Some(lp),
             Repr::Table(_) | Repr::Timed(_) => None,
@@ -328,13 +328,13 @@ impl std::fmt::Debug for Hash {
     }
 }
 
-fn find(lp: &Listpack, field: &[u8]) -> Option<usize> {
+fn find(lp: &Dense, field: &[u8]) -> Option<usize> {
     find_in(lp, field, 1)
 }
 
 /// Finds a field in a listpack with `behind` elements behind each field.
 #[inline(always)]
-pub(super) fn find_in(lp: &Listpack, field: &[u8], behind: usize) -> Option<usize> {
+pub(super) fn find_in(lp: &Dense, field: &[u8], behind: usize) -> Option<usize> {
     lp.find(lp.first()?, field, behind)
 }
 
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn unsound_pairs_in_a_file_are_refused() {
-        let mut lp = Listpack::new();
+        let mut lp = Dense::new();
         for m in ["a", "1", "b", "2", "a"] {
             lp.push_back(m.as_bytes());
         }

@@ -7,7 +7,7 @@ use super::table::{Search, Stage, Table};
 use crate::base::num::parse_i64;
 use crate::base::rng::Rng;
 use crate::encoding::item::IntText;
-use crate::encoding::{IntSet, Item, Listpack};
+use crate::encoding::{Dense, IntSet, Item};
 
 /// A set of byte strings.
 #[derive(Clone, Default)]
@@ -16,7 +16,7 @@ pub struct Set(Repr);
 #[derive(Clone)]
 enum Repr {
     Ints(IntSet),
-    Packed(Listpack),
+    Packed(Dense),
     Table(Box<Table<Member>>),
 }
 
@@ -40,7 +40,7 @@ pub enum Packed<'a> {
     /// Sorted integers.
     IntSet(&'a IntSet),
     /// Members one after the other, in no useful order.
-    Listpack(&'a Listpack),
+    Listpack(&'a Dense),
 }
 
 impl Set {
@@ -61,7 +61,7 @@ impl Set {
 
     /// A set from a listpack of members, converted if it is beyond the limits; `None` if a member
     /// occurs twice.
-    pub fn from_listpack(members: Listpack, limits: &Limits) -> Option<Self> {
+    pub fn from_listpack(members: Dense, limits: &Limits) -> Option<Self> {
         if !distinct(members.iter()) {
             return None;
         }
@@ -137,7 +137,7 @@ impl Set {
         if ints.len() < limits.set_max_listpack_entries
             && longest.max(member.len()) <= limits.set_max_listpack_value
         {
-            let mut lp = Listpack::new();
+            let mut lp = Dense::new();
             ints.iter().for_each(|n| lp.push_back_int(n));
             lp.push_back(member);
             self.0 = Repr::Packed(lp);
@@ -225,7 +225,7 @@ impl Set {
         let mut index = || rng.below(self.len() as u64) as usize;
         Some(match &self.0 {
             Repr::Ints(ints) => Item::Int(ints.get(index())),
-            Repr::Packed(lp) => lp.get(lp.seek(index() as isize)?),
+            Repr::Packed(lp) => lp.get(lp.seek(index())?),
             Repr::Table(t) => Item::Bytes(t.at(t.random(rng)?).key()),
         })
     }
@@ -243,7 +243,7 @@ impl Set {
                 Some(f(Item::Int(n)))
             }
             Repr::Packed(lp) => {
-                let pos = lp.seek(index(lp.len()) as isize)?;
+                let pos = lp.seek(index(lp.len()))?;
                 let result = f(lp.get(pos));
                 lp.remove(pos, 1);
                 Some(result)
@@ -302,7 +302,7 @@ impl std::fmt::Debug for Set {
     }
 }
 
-fn find(lp: &Listpack, member: &[u8]) -> Option<usize> {
+fn find(lp: &Dense, member: &[u8]) -> Option<usize> {
     lp.find(lp.first()?, member, 0)
 }
 
@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_member_twice_in_a_file_is_refused() {
-        let mut lp = Listpack::new();
+        let mut lp = Dense::new();
         for m in ["a", "b", "3"] {
             lp.push_back(m.as_bytes());
         }

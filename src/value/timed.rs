@@ -14,7 +14,7 @@ use super::table::Table;
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 use crate::encoding::item::IntText;
-use crate::encoding::{Item, Listpack};
+use crate::encoding::{Dense, Item};
 
 /// The latest time that a field may have: 46 bits.
 pub const LATEST: UnixMs = (1 << 46) - 1;
@@ -25,7 +25,7 @@ pub struct Timed(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Packed(Listpack),
+    Packed(Dense),
     Table(Box<Table<Field>>, Times),
 }
 
@@ -59,7 +59,7 @@ fn time_item(item: Item<'_>) -> Option<UnixMs> {
     item.as_int().filter(|at| *at != 0)
 }
 
-fn triples(lp: &Listpack) -> impl Iterator<Item = Triple<'_>> + Clone + '_ {
+fn triples(lp: &Dense) -> impl Iterator<Item = Triple<'_>> + Clone + '_ {
     let mut items = lp.iter();
     std::iter::from_fn(move || Some((items.next()?, items.next()?, time_item(items.next()?))))
 }
@@ -73,8 +73,8 @@ impl Timed {
     }
 
     /// A hash without times yet.
-    pub fn from_pairs(pairs: &Listpack) -> Self {
-        let mut lp = Listpack::new();
+    pub fn from_pairs(pairs: &Dense) -> Self {
+        let mut lp = Dense::new();
         for (field, value) in pairs.pairs() {
             lp.push_back_item(field);
             lp.push_back_item(value);
@@ -89,7 +89,7 @@ impl Timed {
 
     /// A hash from a listpack of fields, values and times, converted if it is beyond the limits; `None` if it
     /// is not one.
-    pub fn from_listpack(lp: Listpack, limits: &Limits) -> Option<Self> {
+    pub fn from_listpack(lp: Dense, limits: &Limits) -> Option<Self> {
         let n = lp.len();
         if !n.is_multiple_of(3) || !distinct(lp.iter().step_by(3)) {
             return None;
@@ -279,7 +279,7 @@ impl Timed {
         match &self.0 {
             Repr::Packed(lp) => {
                 let n = lp.len() as u64 / 3;
-                let pos = lp.seek(if n > 0 { 3 * rng.below(n) as isize } else { return None })?;
+                let pos = lp.seek(if n > 0 { 3 * rng.below(n) as usize } else { return None })?;
                 Some((lp.get(pos), lp.get(lp.next(pos)?)))
             }
             Repr::Table(t, _) => t.random(rng).map(|place| pair(t.at(place))),
@@ -298,7 +298,7 @@ impl Timed {
     }
 
     /// The listpack of fields, values and times, if the hash is in that encoding.
-    pub fn packed(&self) -> Option<&Listpack> {
+    pub fn packed(&self) -> Option<&Dense> {
         match &self.0 {
             Repr::Packed(lp) => Some(lp),
             Repr::Table(..) => None,
@@ -318,7 +318,7 @@ impl Timed {
 }
 
 /// Moves a field to where its time belongs: in front of the first that goes no earlier.
-fn set_packed_time(lp: &mut Listpack, field: &[u8], at: Option<UnixMs>) {
+fn set_packed_time(lp: &mut Dense, field: &[u8], at: Option<UnixMs>) {
     let Some(pos) = find_in(lp, field, 2) else { return };
     let Some(value_pos) = lp.next(pos) else { return };
     let value = lp.get(value_pos).to_vec();
@@ -333,7 +333,7 @@ fn set_packed_time(lp: &mut Listpack, field: &[u8], at: Option<UnixMs>) {
         return;
     };
     let before = triples(lp).take_while(|(_, _, time)| time.is_some_and(|time| time < at)).count();
-    let pos = lp.seek(3 * before as isize).unwrap_or_else(|| lp.end());
+    let pos = lp.seek(3 * before).unwrap_or_else(|| lp.end());
     lp.insert(pos, itoa::Buffer::new().format(at).as_bytes());
     lp.insert_two(pos, field, &value);
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::strings::longest;
 use crate::base::num::parse_i64;
-use crate::command::ctx::{Collections, Ctx, DONE};
+use crate::command::ctx::{Ctx, DONE};
 use crate::command::spec::{Command, Group::Bitmap, flags::*, key, one, range};
 use crate::command::{CommandError, Result, int, is};
 use crate::keyspace::{EntryRef, event};
 use crate::value::bits::{self, FieldType, Operation, Overflow};
-use crate::value::{Kind, Value, ValueRef};
+use crate::value::{Value, ValueRef};
 
 pub(super) const COMMANDS: &[Command] = &[
     Command::new("setbit", 4, Bitmap, setbit)
@@ -101,14 +101,17 @@ fn change_string<T>(
     len: usize,
     change: impl FnOnce(&mut [u8]) -> T,
 ) -> Result<(bool, T)> {
-    ctx.db.expect_kind(key, Kind::String)?;
-    Ok(ctx.db.edit_string(key, |bytes| {
+    let is_string = |old: ValueRef<'_>| match old {
+        ValueRef::String(_) => Ok(()),
+        _ => Err(CommandError::WrongType),
+    };
+    ctx.db.edit_string_if(key, is_string, |bytes| {
         let grows = bytes.len() < len;
         if grows {
             bytes.resize(len, 0);
         }
         (grows, change(bytes))
-    }))
+    })
 }
 
 fn setbit(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

@@ -65,14 +65,13 @@ fn expect(ctx: &mut Ctx<'_, '_, '_>, key: &[u8]) -> Result<bool> {
 
 /// Without elements it only makes the key (page of PFADD). 1 where the estimate may have changed.
 fn pfadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let exists = expect(ctx, args[1])?;
     let max_sparse = ctx.limits.hll_sparse_max_bytes;
-    let result = ctx.db.edit_string(args[1], |bytes| {
-        if !exists {
+    let count_in = |bytes: &mut Vec<u8>| {
+        // To have made it counts as a change, too.
+        let mut changes = usize::from(bytes.is_empty());
+        if bytes.is_empty() {
             *bytes = hll::empty();
         }
-        // To have made it counts as a change, too.
-        let mut changes = usize::from(!exists);
         for element in &args[2..] {
             changes += usize::from(hll::add(bytes, element, max_sparse)?);
         }
@@ -80,8 +79,8 @@ fn pfadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             hll::forget_cached(bytes);
         }
         Ok::<usize, Corrupted>(changes)
-    });
-    let changes = result?;
+    };
+    let changes = ctx.db.edit_string_if(args[1], |old| checked(old).map(drop), count_in)??;
     if changes > 0 {
         ctx.db.changed(args[1], event::PFADD);
         ctx.db.count_elements(changes);

@@ -60,14 +60,16 @@ pub struct Few<'a> {
 impl<'a> Few<'a> {
     /// At most [`FEW`].
     fn of(members: impl Iterator<Item = Member<'a>>) -> Self {
-        let mut few = Self { members: members.collect(), places: [0; PLACES] };
-        for (index, member) in few.members.iter().enumerate() {
+        let mut few = Self { members: SmallVec::new(), places: [0; PLACES] };
+        // The iterator of a set goes through it much faster by itself than step by step.
+        members.for_each(|member| {
+            few.members.push(member);
             let mut at = member.place();
             while few.places[at] != 0 {
                 at = (at + 1) % PLACES;
             }
-            few.places[at] = index as u8 + 1;
-        }
+            few.places[at] = few.members.len() as u8;
+        });
         few
     }
 

@@ -5,6 +5,7 @@
 //! [`Db::changed`].
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -422,19 +423,31 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Changes the string under `key`, in place where that is possible; it is made, empty, when the key is missing.
     /// Its expiry stays. The key must hold no other type.
     pub fn edit_string<T>(&mut self, key: &[u8], change: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let Ok(result) = self.edit_string_if(key, |_| Ok::<(), Infallible>(()), change);
+        result
+    }
+
+    /// As [`Db::edit_string`], once `check` has agreed to what is there, if something is; it refuses other types.
+    pub fn edit_string_if<T, E>(
+        &mut self,
+        key: &[u8],
+        check: impl FnOnce(ValueRef<'_>) -> std::result::Result<(), E>,
+        change: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> std::result::Result<T, E> {
         let Some((h, place)) = self.locate(key) else {
             let mut bytes = Vec::new();
             let result = change(&mut bytes);
             self.replace_string(key, bytes, true);
-            return result;
+            return Ok(result);
         };
         let entry = self.table(h.slot).get(place);
+        check(entry.value())?;
         let old = entry.expire();
         let mut bytes = match entry.value() {
             ValueRef::String(bytes) if entry.object().is_none() => bytes.to_vec(),
             _ => match self.open(h, place) {
-                Some(Value::String(shared)) => return change(Arc::make_mut(shared)),
-                _ => unreachable!("the caller has looked at the type"),
+                Some(Value::String(shared)) => return Ok(change(Arc::make_mut(shared))),
+                _ => unreachable!("somebody has looked at the type"),
             },
         };
         let result = change(&mut bytes);
@@ -444,7 +457,7 @@ impl<'l, 'k> Db<'l, 'k> {
             self.overwrite(h, place, old, key, &bytes, SetExpire::Keep);
             self.table_mut(h.slot).get_mut(place).set_raw(true);
         }
-        result
+        Ok(result)
     }
 
     /// Marks a string as one that APPEND or SETRANGE built (it moved here from another key).

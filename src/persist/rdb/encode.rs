@@ -175,7 +175,7 @@ fn put_set(out: &mut Vec<u8>, set: &Set, compress: bool, from: usize, end: usize
 
 fn put_hash(out: &mut Vec<u8>, hash: &Hash, compress: bool, from: usize, end: usize) -> Option<usize> {
     if let Some(pairs) = hash.packed() {
-        put_string(out, pairs.as_bytes(), compress);
+        put_string(out, &pairs.to_listpack(), compress);
         return None;
     }
     let mut at = from;
@@ -184,7 +184,7 @@ fn put_hash(out: &mut Vec<u8>, hash: &Hash, compress: bool, from: usize, end: us
         if let Some(first) = first {
             out.extend_from_slice(&first.to_le_bytes());
             if let Some(triples) = hash.timed().and_then(Timed::packed) {
-                put_string(out, triples.as_bytes(), compress);
+                put_string(out, &triples.to_listpack(), compress);
                 return None;
             }
         }
@@ -214,7 +214,7 @@ fn put_sorted_set(
     end: usize,
 ) -> Option<usize> {
     if let Some(pairs) = zset.packed() {
-        put_string(out, pairs.as_bytes(), compress);
+        put_string(out, &pairs.to_listpack(), compress);
         return None;
     }
     if from == 0 {

@@ -180,13 +180,13 @@ fn unsound_times_are_refused() {
     assert!(!refused(&[b"\x18", &first[..], b"\x01\x01\x01a\x01b"].concat()));
     // Fields, values and times that are not in order, or not in threes.
     let packed = |times: &[(&str, i64)]| {
-        let mut lp = crate::encoding::Listpack::new();
+        let mut lp = crate::encoding::Dense::new();
         for (field, at) in times {
             lp.push_back_two(field.as_bytes(), b"v");
             lp.push_back_int(*at);
         }
-        let bytes = lp.as_bytes();
-        [b"\x19", &first[..], &[bytes.len() as u8], bytes].concat()
+        let bytes = lp.to_listpack();
+        [b"\x19", &first[..], &[bytes.len() as u8], &bytes].concat()
     };
     assert!(!refused(&packed(&[("a", 5), ("b", 5), ("c", 7), ("d", 0)])));
     assert!(refused(&packed(&[("a", 7), ("b", 5)])));

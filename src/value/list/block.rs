@@ -2,7 +2,7 @@
 //! end moves nothing. Header and end mark of the listpack are added when it is written out.
 
 use crate::base::size_class::size_class;
-use crate::encoding::entry::{self, Encoded};
+use crate::encoding::entry::{self, BACKED, Encoded};
 use crate::encoding::listpack::{self, Iter};
 use crate::encoding::{Item, Listpack};
 
@@ -58,25 +58,25 @@ impl Block {
 
     #[inline]
     pub fn push_back(&mut self, value: &Encoded<'_>) {
-        let n = value.len();
+        let n = value.size::<BACKED>();
         if self.buf.len() - (self.end as usize) < n {
             self.make_room(0, n);
         }
         let at = self.end as usize;
-        value.write(&mut self.buf[at..at + n]);
+        value.write::<BACKED>(&mut self.buf[at..at + n]);
         self.end += n as u32;
         self.count += 1;
     }
 
     #[inline]
     pub fn push_front(&mut self, value: &Encoded<'_>) {
-        let n = value.len();
+        let n = value.size::<BACKED>();
         if (self.start as usize) < n {
             self.make_room(n, 0);
         }
         self.start -= n as u32;
         let at = self.start as usize;
-        value.write(&mut self.buf[at..at + n]);
+        value.write::<BACKED>(&mut self.buf[at..at + n]);
         self.count += 1;
     }
 
@@ -111,7 +111,7 @@ impl Block {
     /// Removes the first entry, which is there.
     #[inline]
     pub fn pop_front(&mut self) {
-        self.start += entry::len_at(self.entries()) as u32;
+        self.start += entry::len_at::<BACKED>(self.entries()) as u32;
         self.count -= 1;
     }
 
@@ -124,14 +124,14 @@ impl Block {
 
     #[inline]
     pub fn get(&self, pos: usize) -> Item<'_> {
-        entry::decode(&self.entries()[pos..]).0
+        entry::decode::<BACKED>(&self.entries()[pos..]).0
     }
 
     /// Position of the entry at `index`; the end for the count itself.
     pub fn seek(&self, index: usize) -> usize {
         let entries = self.entries();
         if index <= self.count() / 2 {
-            (0..index).fold(0, |pos, _| pos + entry::len_at(&entries[pos..]))
+            (0..index).fold(0, |pos, _| pos + entry::len_at::<BACKED>(&entries[pos..]))
         } else {
             (index..self.count()).fold(entries.len(), |pos, _| pos - entry::len_before(&entries[..pos]))
         }
@@ -150,7 +150,7 @@ impl Block {
             while at < entries.len() {
                 let here = &entries[at..];
                 let pos = at;
-                at += entry::len_at(here);
+                at += entry::len_at::<BACKED>(here);
                 if value.starts(here) {
                     return Some(pos);
                 }
@@ -161,19 +161,19 @@ impl Block {
 
     /// Bytes that the entry at `pos` takes.
     pub fn entry_bytes(&self, pos: usize) -> usize {
-        entry::len_at(&self.entries()[pos..])
+        entry::len_at::<BACKED>(&self.entries()[pos..])
     }
 
     /// Puts a value in the place of `old` bytes (0 or 1 entries) at `pos`.
     pub fn splice(&mut self, pos: usize, old: usize, value: &Encoded<'_>) {
-        let n = value.len();
+        let n = value.size::<BACKED>();
         let tail = self.entries().len() - pos - old;
         if n > old && self.buf.len() - (self.end as usize) < n - old {
             self.make_room(0, n - old);
         }
         let at = self.start as usize + pos;
         self.buf.copy_within(at + old..at + old + tail, at + n);
-        value.write(&mut self.buf[at..at + n]);
+        value.write::<BACKED>(&mut self.buf[at..at + n]);
         self.end = (at + n + tail) as u32;
         self.count += u32::from(old == 0);
     }
@@ -194,7 +194,7 @@ impl Block {
     }
 
     fn entry_bytes_at(&self, at: usize) -> usize {
-        entry::len_at(&self.buf[at..self.end as usize])
+        entry::len_at::<BACKED>(&self.buf[at..self.end as usize])
     }
 
     /// Removes the first `n` entries.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::block::Block;
 use super::bound::Bound;
 use super::stored::{Stored, View};
-use crate::encoding::entry::Encoded;
+use crate::encoding::entry::{BACKED, Encoded};
 
 /// No block is empty, unless there is only one. Whatever changes blocks settles them before it returns.
 #[derive(Clone)]
@@ -24,7 +24,9 @@ impl Many {
     pub fn push_back(&mut self, value: &Encoded<'_>) {
         self.len += 1;
         match self.blocks.back_mut() {
-            Some(last) if self.bound.allows(last.view(), value.len(), 1) => last.open().push_back(value),
+            Some(last) if self.bound.allows(last.view(), value.size::<BACKED>(), 1) => {
+                last.open().push_back(value);
+            }
             _ => {
                 let mut block = Block::default();
                 block.push_back(value);
@@ -37,7 +39,9 @@ impl Many {
     pub fn push_front(&mut self, value: &Encoded<'_>) {
         self.len += 1;
         match self.blocks.front_mut() {
-            Some(first) if self.bound.allows(first.view(), value.len(), 1) => first.open().push_front(value),
+            Some(first) if self.bound.allows(first.view(), value.size::<BACKED>(), 1) => {
+                first.open().push_front(value);
+            }
             _ => {
                 let mut block = Block::default();
                 block.push_front(value);
@@ -116,7 +120,7 @@ impl Many {
         let block = self.blocks[number].open();
         let pos = block.seek(within);
         let old = block.entry_bytes(pos);
-        if block.count() == 1 || block.listpack_bytes() - old + value.len() <= self.bound.bytes {
+        if block.count() == 1 || block.listpack_bytes() - old + value.size::<BACKED>() <= self.bound.bytes {
             block.splice(pos, old, value);
             self.settle(number);
         } else {
@@ -134,7 +138,7 @@ impl Many {
     }
 
     fn place(&mut self, number: usize, index: usize, value: &Encoded<'_>) {
-        let (bound, bytes) = (self.bound, value.len());
+        let (bound, bytes) = (self.bound, value.size::<BACKED>());
         let allows = |block: &Block| bound.allows(View::Open(block), bytes, 1);
         let block = self.blocks[number].open();
         if block.count() == 0 || allows(block) {

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::Limits;
-use crate::encoding::entry::Encoded;
+use crate::encoding::entry::{BACKED, Encoded};
 use crate::encoding::item::IntText;
 use crate::encoding::{Item, Listpack, listpack};
 use block::Block;
@@ -333,7 +333,7 @@ impl List {
         if let Repr::One(block) = &mut self.0 {
             let pos = block.seek(within);
             let old = block.entry_bytes(pos);
-            if block.listpack_bytes() - old + encoded.len() <= Bound::of(limits).bytes {
+            if block.listpack_bytes() - old + encoded.size::<BACKED>() <= Bound::of(limits).bytes {
                 block.splice(pos, old, &encoded);
                 return true;
             }

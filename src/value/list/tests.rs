@@ -143,7 +143,7 @@ fn append(list: &mut List, node: Node<'_>, limits: &Limits) {
     if node.is_plain() {
         list.push_back(&unpacked, limits);
     } else {
-        list.append_listpack(&Listpack::from_bytes(&unpacked).unwrap(), limits);
+        list.append_listpack(&Listpack::from_listpack(&unpacked).unwrap(), limits);
     }
 }
 

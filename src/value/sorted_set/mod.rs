@@ -11,7 +11,7 @@ use super::record::{Record, Shape, Shared};
 use super::table::{Search, Stage, Table};
 use crate::base::rng::Rng;
 use crate::encoding::item::IntText;
-use crate::encoding::{Item, Listpack};
+use crate::encoding::{Dense, Item};
 use tree::{Cursor, Tree};
 
 /// Members with scores, ordered by score and then by the member's bytes. A score is never NaN.
@@ -20,13 +20,13 @@ pub struct SortedSet(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Packed(Listpack),
+    Packed(Dense),
     Full(Box<Full>),
 }
 
 impl Default for Repr {
     fn default() -> Self {
-        Repr::Packed(Listpack::new())
+        Repr::Packed(Dense::new())
     }
 }
 
@@ -85,7 +85,7 @@ impl SortedSet {
 
     /// A sorted set from a listpack of members and scores in turn, converted if it is beyond the limits;
     /// `None` if a member occurs twice, a score is missing or no number, or the order is wrong.
-    pub fn from_listpack(pairs: Listpack, limits: &Limits) -> Option<Self> {
+    pub fn from_listpack(pairs: Dense, limits: &Limits) -> Option<Self> {
         let n = pairs.len();
         if !n.is_multiple_of(2) || !packed::is_sound(&pairs) || !distinct(pairs.iter().step_by(2)) {
             return None;
@@ -199,10 +199,7 @@ impl SortedSet {
     /// Rank (from 0, lowest score first) and score.
     pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
         match &self.0 {
-            Repr::Packed(lp) => {
-                let rank = lp.pairs().position(|(m, _)| m.is(member))?;
-                Some((rank, packed::at(lp, rank)?.1))
-            }
+            Repr::Packed(lp) => packed::rank(lp, member),
             Repr::Full(full) => {
                 let score = full.table.get(member)?.score();
                 Some((full.tree.rank(score, member), score))
@@ -293,7 +290,9 @@ impl SortedSet {
         match &self.0 {
             Repr::Packed(lp) => {
                 let mut buf = IntText::new();
-                packed::iter(lp).take_while(|(member, score)| before(*score, member.text(&mut buf))).count()
+                packed::from(lp, 0)
+                    .take_while(|(member, score)| before(*score, member.text(&mut buf)))
+                    .count()
             }
             Repr::Full(full) => full.tree.count_while(|key| before(key.score, key.text())),
         }
@@ -336,7 +335,7 @@ impl SortedSet {
     pub fn scan(&self, cursor: u64, count: usize, mut f: impl FnMut(Item<'_>, f64)) -> u64 {
         match &self.0 {
             Repr::Packed(lp) => {
-                packed::iter(lp).for_each(|(member, score)| f(member, score));
+                packed::from(lp, 0).for_each(|(member, score)| f(member, score));
                 0
             }
             Repr::Full(full) => full.table.scan(cursor, count, |r| f(Item::Bytes(r.key()), r.score())),
@@ -344,7 +343,7 @@ impl SortedSet {
     }
 
     /// The listpack of members and scores in turn, if the set is in that encoding.
-    pub fn packed(&self) -> Option<&Listpack> {
+    pub fn packed(&self) -> Option<&Dense> {
         match &self.0 {
             Repr::Packed(lp) => Some(lp),
             Repr::Full(_) => None,
@@ -449,14 +448,15 @@ pub struct Iter<'a> {
     set: &'a SortedSet,
     /// Ranks still to come.
     left: Range<usize>,
-    front: Option<Walk<'a>>,
-    back: Option<Walk<'a>>,
+    front: Option<Walk<'a, packed::Members<'a>>>,
+    /// A small set is read forwards, and what was read is shown from its end.
+    back: Option<Walk<'a, std::vec::IntoIter<(Item<'a>, f64)>>>,
 }
 
 /// One end of an iteration, which finds its place when it is first asked.
 #[derive(Clone)]
-enum Walk<'a> {
-    Packed(crate::encoding::listpack::Iter<'a>),
+enum Walk<'a, P> {
+    Packed(P),
     Full(Cursor<'a>),
 }
 
@@ -467,17 +467,11 @@ impl<'a> Iterator for Iter<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let rank = self.left.next()?;
         let walk = self.front.get_or_insert_with(|| match &self.set.0 {
-            Repr::Packed(lp) => {
-                let mut items = lp.iter();
-                if rank > 0 {
-                    items.nth(2 * rank - 1);
-                }
-                Walk::Packed(items)
-            }
+            Repr::Packed(lp) => Walk::Packed(packed::from(lp, rank)),
             Repr::Full(full) => Walk::Full(Cursor::forward(&full.tree, rank)),
         });
         match walk {
-            Walk::Packed(items) => Some((items.next()?, packed::score(items.next()?))),
+            Walk::Packed(members) => members.next(),
             Walk::Full(cursor) => cursor.next().map(|key| (Item::Bytes(key.text()), key.score)),
         }
     }
@@ -490,24 +484,18 @@ impl<'a> Iterator for Iter<'a> {
 impl DoubleEndedIterator for Iter<'_> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        let end = self.left.end;
+        let left = self.left.clone();
         self.left.next_back()?;
         let walk = self.back.get_or_insert_with(|| match &self.set.0 {
             Repr::Packed(lp) => {
-                let mut items = lp.iter();
-                let after = lp.len() - 2 * end;
-                if after > 0 {
-                    items.nth_back(after - 1);
-                }
-                Walk::Packed(items)
+                let mut members = Vec::with_capacity(left.len());
+                members.extend(packed::from(lp, left.start).take(left.len()));
+                Walk::Packed(members.into_iter())
             }
-            Repr::Full(full) => Walk::Full(Cursor::backward(&full.tree, end)),
+            Repr::Full(full) => Walk::Full(Cursor::backward(&full.tree, left.end)),
         });
         match walk {
-            Walk::Packed(items) => {
-                let score = packed::score(items.next_back()?);
-                Some((items.next_back()?, score))
-            }
+            Walk::Packed(members) => members.next_back(),
             Walk::Full(cursor) => cursor.previous().map(|key| (Item::Bytes(key.text()), key.score)),
         }
     }

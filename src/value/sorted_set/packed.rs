@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use crate::base::num::{format_f64, parse_f64};
+use crate::encoding::entry::BARE;
 use crate::encoding::item::IntText;
-use crate::encoding::{Item, Listpack};
+use crate::encoding::{Dense, Item, listpack};
 
 /// The number that a score element of a checked listpack spells.
 #[inline]
@@ -15,29 +16,46 @@ pub fn score(item: Item<'_>) -> f64 {
     }
 }
 
-pub fn iter(lp: &Listpack) -> impl Iterator<Item = (Item<'_>, f64)> + '_ {
-    lp.pairs().map(|(member, s)| (member, score(s)))
+/// Rank and score of a member.
+pub fn rank(lp: &Dense, member: &[u8]) -> Option<(usize, f64)> {
+    let mut pairs = lp.pairs().enumerate();
+    pairs.find_map(|(rank, (m, s))| m.is(member).then(|| (rank, score(s))))
 }
 
 /// Position and score of a member.
-pub fn find(lp: &Listpack, member: &[u8]) -> Option<(usize, f64)> {
+pub fn find(lp: &Dense, member: &[u8]) -> Option<(usize, f64)> {
     let pos = lp.find(lp.first()?, member, 1)?;
     Some((pos, score(lp.get(lp.next(pos)?))))
 }
 
-pub fn at(lp: &Listpack, rank: usize) -> Option<(Item<'_>, f64)> {
-    let pos = position(lp, rank)?;
-    Some((lp.get(pos), score(lp.get(lp.next(pos)?))))
+pub fn at(lp: &Dense, rank: usize) -> Option<(Item<'_>, f64)> {
+    from(lp, rank).next()
 }
 
-fn position(lp: &Listpack, rank: usize) -> Option<usize> {
-    let (index, len) = (2 * rank, lp.len());
-    // From the nearer end.
-    lp.seek(if index > len / 2 { index as isize - len as isize } else { index as isize })
+/// Members and scores from a rank on, which is at most the length.
+pub fn from(lp: &Dense, rank: usize) -> Members<'_> {
+    let mut items = lp.iter();
+    if rank > 0 {
+        items.nth(2 * rank - 1);
+    }
+    Members(items)
+}
+
+/// Members and scores in order.
+#[derive(Clone)]
+pub struct Members<'a>(listpack::Iter<'a, BARE>);
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (Item<'a>, f64);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        Some((self.0.next()?, score(self.0.next()?)))
+    }
 }
 
 /// Adds a member that is not there, in its place.
-pub fn insert(lp: &mut Listpack, member: &[u8], new: f64) {
+pub fn insert(lp: &mut Dense, member: &[u8], new: f64) {
     let mut pos = lp.first();
     while let Some(here) = pos {
         let score_at = lp.next(here).expect("a member has a score");
@@ -57,14 +75,14 @@ pub fn insert(lp: &mut Listpack, member: &[u8], new: f64) {
     }
 }
 
-pub fn remove_range(lp: &mut Listpack, ranks: Range<usize>) {
-    if let Some(pos) = position(lp, ranks.start) {
+pub fn remove_range(lp: &mut Dense, ranks: Range<usize>) {
+    if let Some(pos) = lp.seek(2 * ranks.start) {
         lp.remove(pos, 2 * ranks.len());
     }
 }
 
 /// Whether pairs from outside are scores and in order.
-pub fn is_sound(lp: &Listpack) -> bool {
+pub fn is_sound(lp: &Dense) -> bool {
     let mut buf = IntText::new();
     let mut last: Option<(f64, Vec<u8>)> = None;
     lp.pairs().all(|(member, score)| {

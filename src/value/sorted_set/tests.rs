@@ -140,7 +140,7 @@ fn encodings_follow_the_limits() {
 #[test]
 fn unsound_pairs_in_a_file_are_refused() {
     let of = |items: &[&str]| {
-        let mut lp = Listpack::new();
+        let mut lp = Dense::new();
         for i in items {
             lp.push_back(i.as_bytes());
         }

@@ -143,7 +143,7 @@ pub fn last_id(lp: &Listpack, first: StreamId) -> StreamId {
     entries(lp, first).raw_back().map_or(first, |raw| raw.id)
 }
 
-fn set_count(lp: &mut Listpack, index: isize, n: i64) {
+fn set_count(lp: &mut Listpack, index: usize, n: i64) {
     let pos = lp.seek(index).expect("a node begins with its counts");
     lp.replace_int(pos, n);
 }

@@ -14,7 +14,8 @@ use super::encode::{NODE_PACKED, NODE_PLAIN};
 use super::error::{Error, Problem, Result};
 use super::source::Source;
 use super::{stream, value_type};
-use crate::encoding::{IntSet, Listpack, Malformed, ziplist};
+use crate::encoding::listpack::Packed;
+use crate::encoding::{IntSet, Malformed, ziplist};
 use crate::value::timed::{self, Timed};
 use crate::value::{Hash, Limits, List, Set, SortedSet, Value, sorted_set::Added};
 
@@ -235,12 +236,15 @@ fn trusted(count: u64) -> usize {
     count.min(TRUSTED_COUNT) as usize
 }
 
-pub(super) fn listpack<R: Read>(source: &mut Source<R>, what: &'static str) -> Result<Listpack> {
+pub(super) fn listpack<R: Read, const BACK: bool>(
+    source: &mut Source<R>,
+    what: &'static str,
+) -> Result<Packed<BACK>> {
     let bytes = source.string(what)?;
-    Listpack::from_bytes(&bytes).map_err(|bad| damaged(source, what, bad))
+    Packed::from_listpack(&bytes).map_err(|bad| damaged(source, what, bad))
 }
 
-fn ziplist<R: Read>(source: &mut Source<R>, what: &'static str) -> Result<Listpack> {
+fn ziplist<R: Read, const BACK: bool>(source: &mut Source<R>, what: &'static str) -> Result<Packed<BACK>> {
     let bytes = source.string(what)?;
     ziplist::to_listpack(&bytes).map_err(|bad| damaged(source, what, bad))
 }

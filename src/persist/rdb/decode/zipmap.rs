@@ -3,15 +3,15 @@
 //! `<count><length>field<length><free>value<free bytes>...<0xff>`; a length is one byte below 254, or 254 and
 //! four bytes, little-endian. Source: the comment at the head of Redis's zipmap.
 
-use crate::encoding::{Listpack, Malformed};
+use crate::encoding::{Dense, Malformed};
 
 const BAD: Malformed = Malformed("zipmap");
 const END: u8 = 0xff;
 
 /// The pairs of an untrusted zipmap, field and value in turn.
-pub(super) fn to_listpack(bytes: &[u8]) -> Result<Listpack, Malformed> {
+pub(super) fn to_listpack(bytes: &[u8]) -> Result<Dense, Malformed> {
     let (_count, mut rest) = bytes.split_first().ok_or(BAD)?;
-    let mut pairs = Listpack::new();
+    let mut pairs = Dense::new();
     loop {
         match *rest {
             [END] => return Ok(pairs),
