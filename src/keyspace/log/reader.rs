@@ -186,6 +186,16 @@ impl Log {
         waiting.push((offset, waker));
     }
 
+    /// From now on replies to writes wait for the readers that write to a disk, which they see to themselves otherwise.
+    pub fn hold_for_disk(&self) {
+        for seat in self.readers.seats.load().iter() {
+            if seat.synced.load(Ordering::Acquire) != NONE && seat.barrier.load(Ordering::Acquire) == NONE {
+                seat.barrier.store(seat.position.load(Ordering::Acquire), Ordering::Release);
+            }
+        }
+        self.readers.pass();
+    }
+
     /// Up to where the log is on this node's own disk; `None` when no reader writes it to one.
     pub fn synced(&self) -> Option<u64> {
         let seats = self.readers.seats.load();

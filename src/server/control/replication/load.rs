@@ -103,7 +103,6 @@ fn replace(
             state.history.adopt(position.id);
             log.restart_at(position.offset, loaded.replication.map(|r| r.db));
             state.stream_kept = true;
-            node.files.aof.data_replaced();
             Ok(())
         }
         Ok(_) => Ok(()),
@@ -113,6 +112,8 @@ fn replace(
             Err(e.to_string())
         }
     };
+    // Also if the load broke off: what was there before is gone.
+    node.files.aof.data_replaced();
     node.end_load();
     outcome
 }

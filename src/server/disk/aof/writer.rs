@@ -50,13 +50,16 @@ pub(super) enum Order {
         file: DiskFile,
         /// The database that is selected where the reader stands.
         db: Option<u16>,
+        /// Of what the files are worth.
+        era: u64,
         /// The data before are on the disk, too; without it the first base is still being written.
         whole: bool,
     },
     /// Go on in a new increment from this offset, where `db` is selected. The answer tells how that went.
     Cut { offset: u64, db: Option<u16>, done: Sender<io::Result<()>> },
-    /// The base is on the disk; an error of the files before is of no account any more.
-    Whole,
+    /// The base is on the disk; an error of the files before is of no account any more. The answer comes when the files
+    /// hold all that was in the log by then, and what `appendfsync` promises holds for what comes.
+    Whole(Sender<()>),
     /// Write and fsync what there is, and answer whether it is on the disk.
     Flush(Sender<bool>),
     /// The same, then write no more.
@@ -105,9 +108,12 @@ struct Target {
     reserved: u64,
     /// Must be selected before the next unit.
     select: Option<u16>,
+    /// Behind that are bytes of a write that failed, which could not be taken off.
+    torn: bool,
     cuts: VecDeque<(u64, Option<u16>, Sender<io::Result<()>>)>,
+    era: u64,
     whole: bool,
-    /// The file has bytes that no fsync covers.
+    /// The file has bytes for which no fsync was begun.
     unsynced: bool,
     /// The second of the last annotation.
     stamp: i64,
@@ -223,7 +229,7 @@ impl Writer {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Begin { reader, file, db, whole } => {
+            Order::Begin { reader, file, db, era, whole } => {
                 let size = file.size().unwrap_or(0);
                 self.target = Some(Target {
                     reader,
@@ -231,7 +237,9 @@ impl Writer {
                     size,
                     reserved: size,
                     select: db,
+                    torn: false,
                     cuts: VecDeque::new(),
+                    era,
                     whole,
                     unsynced: false,
                     stamp: 0,
@@ -243,14 +251,17 @@ impl Writer {
                 // Nothing is written any more: dropping `done` tells.
                 None => drop(done),
             },
-            Order::Whole => {
+            Order::Whole(done) => {
                 if let Some(target) = &mut self.target {
                     target.whole = true;
                 }
                 if matches!(self.trouble, Trouble::Sync { covered: true }) {
                     self.recover();
                 }
-                self.sync_now();
+                self.set_barrier();
+                self.flush();
+                // Whoever rewrites waits for it.
+                let _ = done.send(());
             }
             Order::Flush(done) => {
                 let _ = done.send(self.flush());
@@ -401,9 +412,14 @@ impl Writer {
         if gone == Gone::Lost {
             tracing::warn!("The append only file has lost its place in the log: it is written anew");
         }
-        self.target = None;
+        let era = self.target.take().map(|target| target.era);
         self.recover();
-        rewrite::begin_anew(&self.node);
+        if era == Some(self.aof().era()) {
+            self.aof().lose();
+        }
+        if !self.aof().is_rewriting() {
+            rewrite::begin_first(&self.node);
+        }
     }
 
     fn write_failed(&mut self, error: &io::Error) {
@@ -452,24 +468,30 @@ impl Writer {
         let _ = done.send(result);
     }
 
-    /// What `appendfsync` asks for.
-    fn sync(&mut self) {
+    /// What `appendfsync` asks for; `None` where `no-appendfsync-on-rewrite` spares it.
+    fn policy(&self) -> Option<AppendFsync> {
         let config = self.node.config.load();
-        let (policy, spare) = (config.appendfsync, config.no_appendfsync_on_rewrite);
-        drop(config);
-        let spared = spare && self.node.shared.keyspace.is_snapshot_running();
-        match policy {
-            AppendFsync::Always if !spared => {
+        let spared = config.no_appendfsync_on_rewrite && self.node.shared.keyspace.is_snapshot_running();
+        (!spared).then_some(config.appendfsync)
+    }
+
+    fn sync(&mut self) {
+        match self.policy() {
+            Some(AppendFsync::Always) => {
                 self.sync_now();
             }
-            AppendFsync::EverySecond if !spared => self.sync_soon(),
+            Some(AppendFsync::EverySecond) => self.sync_soon(),
             _ => {}
         }
-        self.set_barrier(policy == AppendFsync::Always && !spared);
+        self.set_barrier();
     }
 
     /// Puts everything on the disk before it returns.
     fn sync_now(&mut self) -> bool {
+        // What the other thread was given is not on the disk before it has said so.
+        if let Some(synced) = self.syncer.wait() {
+            self.take_synced(synced);
+        }
         if matches!(self.trouble, Trouble::Sync { .. }) {
             return false;
         }
@@ -493,7 +515,7 @@ impl Writer {
     /// Has the other thread put everything on the disk, once a second.
     fn sync_soon(&mut self) {
         let Some(target) = &mut self.target else { return };
-        if self.syncer.is_busy() || matches!(self.trouble, Trouble::Sync { .. }) {
+        if self.syncer.pending || matches!(self.trouble, Trouble::Sync { .. }) {
             return;
         }
         let position = target.reader.position();
@@ -508,7 +530,12 @@ impl Writer {
 
     /// Hears of the other thread's fsync.
     fn note_synced(&mut self) {
-        let Some((file, position, result)) = self.syncer.ended() else { return };
+        if let Some(synced) = self.syncer.ended() {
+            self.take_synced(synced);
+        }
+    }
+
+    fn take_synced(&mut self, (file, position, result): Synced) {
         match (result, &self.target) {
             // A file that is written no more: what became of it is known elsewhere.
             (_, target) if target.as_ref().is_none_or(|t| !Arc::ptr_eq(&t.file, &file)) => {}
@@ -537,13 +564,18 @@ impl Writer {
         }
         tracing::warn!("Fail to fsync the AOF file: {}", words(error));
         self.trouble = Trouble::Sync { covered: false };
+        if let Some(target) = &mut self.target {
+            target.unsynced = true;
+        }
         self.refuse_writes(error);
         self.aof().scheduled.store(true, Ordering::Release);
     }
 
     /// Which replies wait for the disk.
-    fn set_barrier(&mut self, always: bool) {
+    fn set_barrier(&mut self) {
         let Some(target) = &self.target else { return };
+        let _policy = self.node.files.aof.barrier.lock();
+        let always = self.policy() == Some(AppendFsync::Always);
         let position = target.reader.position();
         let behind = self.node.shared.keyspace.log.end().saturating_sub(position);
         if behind > BACKLOG_MAX && !self.far_behind {
@@ -592,6 +624,10 @@ impl Target {
 
     /// Appends whole units. On an error the file is as it was.
     fn write(&mut self, taken: &Taken, stamps: bool) -> io::Result<()> {
+        if self.torn {
+            self.file.truncate(self.size)?;
+            self.torn = false;
+        }
         if taken.pieces.is_empty() {
             self.reader.advance(taken.end);
             return Ok(());
@@ -610,6 +646,7 @@ impl Target {
         if let Err(e) = write_all(&self.file, &pieces) {
             // A part of it may be there.
             if let Err(e) = self.file.truncate(self.size) {
+                self.torn = true;
                 tracing::warn!(
                     "Could not remove short write from the append-only file.  Redis may refuse to load the AOF the next time it starts.  ftruncate: {}",
                     words(&e)
@@ -651,6 +688,8 @@ type Synced = (Arc<DiskFile>, u64, io::Result<()>);
 /// The thread that waits for the disk.
 struct Syncer {
     busy: Arc<AtomicBool>,
+    /// It was given a file, and what became of that is not yet known here.
+    pending: bool,
     files: Sender<(Arc<DiskFile>, u64)>,
     results: Receiver<Synced>,
 }
@@ -671,20 +710,32 @@ impl Syncer {
                 writer.unpark();
             }
         })?;
-        Ok(Self { busy, files, results })
+        Ok(Self { busy, pending: false, files, results })
     }
 
     fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Acquire)
     }
 
-    fn begin(&self, file: Arc<DiskFile>, position: u64) {
+    fn begin(&mut self, file: Arc<DiskFile>, position: u64) {
         self.busy.store(true, Ordering::Release);
+        self.pending = true;
         // The thread lives as long as this.
         let _ = self.files.send((file, position));
     }
 
-    fn ended(&self) -> Option<Synced> {
-        self.results.try_recv().ok()
+    /// What it has done, if it has.
+    fn ended(&mut self) -> Option<Synced> {
+        let synced = self.results.try_recv().ok()?;
+        self.pending = false;
+        Some(synced)
+    }
+
+    /// The same, but waits for it; `None` if it was given nothing.
+    fn wait(&mut self) -> Option<Synced> {
+        if !std::mem::take(&mut self.pending) {
+            return None;
+        }
+        self.results.recv().ok()
     }
 }
