@@ -245,6 +245,14 @@ impl Reader {
         taken.ok_or(Gone::Lost)
     }
 
+    /// Units that it has not taken, out of about `max` bytes.
+    pub fn units_ahead(&self, max: usize) -> u64 {
+        let takes = self.seat.takes;
+        let mut inner = self.log.inner.lock();
+        let taken = inner.history.read_units(self.position(), max, u64::MAX, |unit| takes.share_of(unit));
+        taken.map_or(0, |taken| taken.units)
+    }
+
     /// It needs nothing before `offset` any more.
     pub fn advance(&self, offset: u64) {
         self.seat.position.store(offset, Ordering::Release);
@@ -430,7 +438,7 @@ mod tests {
         let before = file.read_until(usize::MAX, cut).unwrap();
         assert_eq!((before.end, before.pieces.concat().ends_with(b"<a>")), (cut, true));
         file.advance(cut);
-        assert_eq!(file.read_until(usize::MAX, cut).unwrap(), Taken { pieces: Vec::new(), end: cut });
+        assert_eq!(file.read_until(usize::MAX, cut).unwrap(), Taken { end: cut, ..Taken::default() });
         assert_eq!(text(&file), "<b>");
     }
 

@@ -5,11 +5,13 @@
 //! | `folder` | the files and their manifest |
 //! | `load` | reading them at the start |
 //! | `writer` | **where the log is written and fsynced** |
+//! | `group` | which writes share an fsync |
 //! | `rewrite` | a new base from a snapshot |
 //!
 //! Source: Redis's documentation ("Redis persistence"), and what redis-server 7.0.15 does.
 
 mod folder;
+mod group;
 mod load;
 mod rewrite;
 mod writer;
@@ -24,7 +26,6 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::command::gate;
 use crate::config::choice::AppendFsync;
 use crate::keyspace::Locked;
 use crate::keyspace::log::Takes;
@@ -221,9 +222,8 @@ pub fn load_again(node: &Arc<Node>) -> Result<(), String> {
     load::load(node, &folder, &|| true).map(drop)
 }
 
-/// Starts the writer, and begins to write where that is configured. `loaded`: the data are from the folder. No client
-/// may write yet.
-pub fn start(node: &Arc<Node>, loaded: bool) -> Result<(), String> {
+/// Starts the writer, and begins to write where that is configured. No client is served yet.
+pub fn start(node: &Arc<Node>) -> Result<(), String> {
     let aof = &node.files.aof;
     let bell =
         writer::start(node).map_err(|e| format!("cannot start the thread of the AOF: {}", words(&e)))?;
@@ -231,10 +231,6 @@ pub fn start(node: &Arc<Node>, loaded: bool) -> Result<(), String> {
     let _ = (aof.bell.set(bell), aof.node.set(Arc::downgrade(node)));
     if !node.config.load().appendonly {
         return Ok(());
-    }
-    if !loaded {
-        // It was switched on meanwhile: what the folder holds are other data.
-        return turn(node, true);
     }
     let file = open_files(node).map_err(|e| format!("The AOF cannot be opened: {}", words(&e)))?;
     let (base, increments) = aof.folder.lock().sizes();
@@ -300,8 +296,7 @@ pub fn turn(node: &Node, on: bool) -> Result<(), String> {
         return Ok(());
     }
     let Some(node) = aof.node.get().and_then(Weak::upgrade) else {
-        // The node is starting: it looks when the data are there.
-        return Ok(());
+        return Err("the node is starting".into());
     };
     let created = {
         let mut folder = aof.folder.lock();
@@ -311,12 +306,6 @@ pub fn turn(node: &Node, on: bool) -> Result<(), String> {
     created.map_err(|e| format!("Can't open the append-only file: {}", words(&e)))?;
     // A rewrite that began before would miss what is written from now on.
     aof.lose();
-    if node.shared.gate.load(Ordering::Acquire) & gate::LOADING != 0 {
-        // It begins when all data are there.
-        aof.on.store(true, Ordering::Release);
-        aof.scheduled.store(true, Ordering::Release);
-        return Ok(());
-    }
     aof.on.store(true, Ordering::Release);
     // Whoever looks sees at once that it is to come; the timer may be the first to begin it.
     aof.starting.store(true, Ordering::Release);

@@ -19,6 +19,7 @@ use crate::config::choice::AppendFsync;
 use crate::keyspace::log::{Gone, Reader, Taken};
 use crate::persist::aof::timestamp;
 use crate::resp::write_command;
+use crate::server::disk::aof::group::Group;
 use crate::server::disk::aof::{Aof, rewrite};
 use crate::server::disk::file::DiskFile;
 use crate::server::node::{Node, unix_ms};
@@ -34,6 +35,8 @@ const IDLE: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(2);
 /// Under `always`, bytes for which blocks are set aside at once.
 const RESERVE: u64 = 4 << 20;
+/// How often a pause before an fsync looks whether it is over.
+const LOOKS: u32 = 4;
 /// `everysec` keeps from writing for so long while an fsync runs, which would hold up the write.
 const POSTPONE: Duration = Duration::from_secs(2);
 const EVERY_SECOND: Duration = Duration::from_secs(1);
@@ -140,6 +143,7 @@ pub(super) struct Writer {
     active: Instant,
     target: Option<Target>,
     trouble: Trouble,
+    group: Group,
     syncer: Syncer,
     last_sync: Instant,
     postponed_since: Option<Instant>,
@@ -171,6 +175,7 @@ pub(super) fn start(node: &Arc<Node>) -> io::Result<Arc<Bell>> {
             active: Instant::now(),
             target: None,
             trouble: Trouble::None,
+            group: Group::default(),
             syncer,
             last_sync: Instant::now(),
             postponed_since: None,
@@ -382,6 +387,7 @@ impl Writer {
             self.write_failed(&e);
             return false;
         }
+        self.group.wrote(taken.units);
         if again {
             tracing::warn!("AOF write error looks solved, Redis can write again.");
             self.recover();
@@ -478,12 +484,35 @@ impl Writer {
     fn sync(&mut self) {
         match self.policy() {
             Some(AppendFsync::Always) => {
+                self.gather();
                 self.sync_now();
             }
             Some(AppendFsync::EverySecond) => self.sync_soon(),
             _ => {}
         }
         self.set_barrier();
+    }
+
+    /// Has more writes share the next fsync, where that is worth a pause.
+    fn gather(&mut self) {
+        let Some(target) = self.target.as_ref().filter(|target| target.unsynced) else { return };
+        let Some(patience) = self.group.patience() else { return };
+        // It looks by itself: workers need not wake it.
+        self.bell.eager.store(false, Ordering::Relaxed);
+        let until = Instant::now() + patience;
+        let complete = loop {
+            if self.group.is_complete(target.reader.units_ahead(BATCH)) {
+                break true;
+            }
+            if Instant::now() >= until {
+                break false;
+            }
+            thread::park_timeout(patience / LOOKS);
+        };
+        self.bell.eager.store(true, Ordering::Relaxed);
+        self.group.paused(complete);
+        let end = self.node.shared.keyspace.log.end();
+        while self.target.as_ref().is_some_and(|t| t.reader.position() < end) && self.write_batch() {}
     }
 
     /// Puts everything on the disk before it returns.
@@ -499,7 +528,9 @@ impl Writer {
         if target.unsynced {
             let began = now_ns();
             let synced = target.file.sync_data();
-            self.node.note_event("aof-fsync-always", now_ns().wrapping_sub(began));
+            let nanos = now_ns().wrapping_sub(began);
+            self.node.note_event("aof-fsync-always", nanos);
+            self.group.synced(Duration::from_nanos(nanos), target.reader.units_ahead(BATCH));
             if let Err(e) = synced {
                 self.sync_failed(&e);
                 return false;
