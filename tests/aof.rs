@@ -788,6 +788,16 @@ fn the_check_of_a_data_file_names_the_place_of_damage() {
 }
 
 #[test]
+fn the_checks_tell_their_version() {
+    for kind in ["aof", "rdb"] {
+        for word in ["-v", "--version"] {
+            let (out, good) = check(kind, &[word], "");
+            assert!(good && out.starts_with(&format!("keystead-check-{kind} ")), "{out}");
+        }
+    }
+}
+
+#[test]
 fn debug_loadaof_brings_back_what_is_there() {
     let server = aof(&[]);
     let mut client = server.connect();

@@ -186,7 +186,7 @@ fn fill(node: &Arc<Node>, seed: &mut Rng) -> Result<(), StartError> {
     if node.life.shutdown.begun.load(Ordering::Acquire) {
         return Ok(());
     }
-    aof::start(node, has_aof).map_err(StartError::Data)?;
+    aof::start(node).map_err(StartError::Data)?;
     let position = loaded.as_ref().and_then(|loaded| loaded.replication);
     // A client that is let in finds a member of the cluster.
     let clustered = node.config.load().cluster_enabled;

@@ -219,28 +219,6 @@ fn a_signal_during_the_load_ends_the_start_and_keeps_the_file() {
     }
 }
 
-/// It begins when all data are there.
-#[test]
-fn the_append_only_file_is_switched_on_during_the_load() {
-    let mut server = Server::subject();
-    let mut client = server.connect();
-    client.run("DEBUG POPULATE 3000 key 10");
-    client.ok("SAVE");
-    server.kill();
-    let (mut child, port) = load_slowly(&subject(), &server, &[]);
-    let mut client = connect_soon(port);
-    wait_for("it is under way", SOON, || client.info_int("loading_loaded_bytes") > 0);
-    client.ok("CONFIG SET appendonly yes");
-    assert_eq!(client.info("loading"), "1", "that was in time");
-    wait_for("the load ends", SOON, || client.info("loading") == "0");
-    wait_for("the first base is there", SOON, || client.info("aof_rewrites") == "1");
-    client.ok("CONFIG SET appendfsync always");
-    client.ok("SET later x");
-    let _ = (child.kill(), child.wait());
-    server.start_again_with(&["--appendonly", "yes"]);
-    server.connect().expect("DBSIZE", ":3001");
-}
-
 #[test]
 fn the_background_has_a_pid_file_a_log_and_an_orderly_end() {
     let dir = fresh_dir();
