@@ -45,7 +45,7 @@ impl Fragment {
 pub struct Range {
     /// Its first byte.
     pub from: u64,
-    /// The byte behind it.
+    /// The byte behind it; [`u64::MAX`] for one that is damaged.
     pub to: u64,
     db: u32,
 }
@@ -97,8 +97,10 @@ impl<R: Read> Reader<R> {
         if let Some((code, attributes, key)) = self.cutting.large.take() {
             if self.cutting.ranges {
                 let passed = decode::skip(&mut self.source, code);
+                // Whoever reads it may need more to say what is wrong.
+                let to = if passed.is_ok() { self.source.offset() } else { u64::MAX };
                 self.cutting.failed = passed.err();
-                let range = Range { from: self.cutting.large_from, to: self.source.offset(), db: self.db };
+                let range = Range { from: self.cutting.large_from, to, db: self.db };
                 return Ok(Some(Piece::Range(range)));
             }
             return Ok(self

@@ -350,7 +350,7 @@ fn cut(file: &[u8], most: u64, ranges: bool) -> Outcome {
             Ok(Some(Piece::Record(record))) => vec![Ok(record)],
             Ok(Some(Piece::Fragment(fragment))) => fragment.entries(Limits::default()).collect(),
             Ok(Some(Piece::Range(range))) => {
-                let bytes = &file[range.from as usize..range.to as usize];
+                let bytes = &file[range.from as usize..(range.to as usize).min(file.len())];
                 range.entries(bytes, Limits::default()).collect()
             }
             Err(e) => vec![Err(e)],
