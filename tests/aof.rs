@@ -291,8 +291,9 @@ fn a_full_synchronisation_that_breaks_off_leaves_no_old_data_in_the_files() {
         replica.log().contains("Redis server configured to handle more than 16 databases")
     });
     wait_for("it is let in", SOON, || client.run("REPLICAOF NO ONE").to_string() == "+OK");
+    wait_for("the load is over", SOON, || client.info("loading") == "0");
     wait_for("a base of what is there now", SOON, || {
-        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
+        client.info("aof_rewrite_scheduled") == "0" && client.info("aof_rewrite_in_progress") == "0"
     });
     client.expect("DBSIZE", ":0");
     client.ok("SET new x");
@@ -312,7 +313,7 @@ fn it_is_switched_on_where_the_directory_is_by_then() {
     client.ok(&format!("CONFIG SET dir {}", other.display()));
     client.ok("CONFIG SET appendonly yes");
     wait_for("the first base is there", SOON, || {
-        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
+        client.info("aof_rewrite_scheduled") == "0" && client.info("aof_rewrite_in_progress") == "0"
     });
     client.ok("CONFIG SET appendfsync always");
     client.ok("SET b 2");
@@ -332,7 +333,7 @@ fn it_is_switched_on_and_off_at_run_time() {
     client.ok("CONFIG SET appendonly yes");
     client.ok("SET later x");
     wait_for("the first base is there", SOON, || {
-        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
+        client.info("aof_rewrite_scheduled") == "0" && client.info("aof_rewrite_in_progress") == "0"
     });
     assert_eq!(client.info("aof_enabled"), "1");
     client.ok("CONFIG SET appendfsync always");
@@ -547,7 +548,7 @@ fn a_full_synchronisation_begins_the_file_anew() {
     client.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
     wait_for("the link is up", SOON, || client.info("master_link_status") == "up");
     wait_for("the file is there", SOON, || {
-        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
+        client.info("aof_rewrite_scheduled") == "0" && client.info("aof_rewrite_in_progress") == "0"
     });
     on_primary.pipeline(&["SET after x", "SELECT 4", "SET other x"]);
     on_primary.expect("WAIT 1 0", ":1");

@@ -260,7 +260,7 @@ fn the_first_base_comes_with_what_was_written_meanwhile() {
     client.ok("CONFIG SET appendonly yes");
     client.ok("SET a 1");
     wait_for("the first base is there", SOON, || {
-        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
+        client.info("aof_rewrite_scheduled") == "0" && client.info("aof_rewrite_in_progress") == "0"
     });
     client.expect("WAITAOF 1 0 1", "[:1, :0]");
 }
