@@ -292,7 +292,7 @@ pub fn turn(node: &Node, on: bool) -> Result<(), String> {
         if !aof.lose() {
             folder.drop_temporary_increment();
         }
-        aof.order(Order::End);
+        aof.order(Order::End(node.shared.keyspace.log.end()));
         return Ok(());
     }
     let Some(node) = aof.node.get().and_then(Weak::upgrade) else {

@@ -65,8 +65,8 @@ pub(super) enum Order {
     Whole(Sender<()>),
     /// Write and fsync what there is, and answer whether it is on the disk.
     Flush(Sender<bool>),
-    /// The same, then write no more.
-    End,
+    /// The same up to this offset, then write no more.
+    End(u64),
     /// Write no more; the file is of no use.
     Abandon,
 }
@@ -113,6 +113,8 @@ struct Target {
     select: Option<u16>,
     /// Behind that are bytes of a write that failed, which could not be taken off.
     torn: bool,
+    /// Nothing is written from this offset on.
+    ends_at: u64,
     cuts: VecDeque<(u64, Option<u16>, Sender<io::Result<()>>)>,
     era: u64,
     whole: bool,
@@ -243,6 +245,7 @@ impl Writer {
                     reserved: size,
                     select: db,
                     torn: false,
+                    ends_at: u64::MAX,
                     cuts: VecDeque::new(),
                     era,
                     whole,
@@ -271,7 +274,10 @@ impl Writer {
             Order::Flush(done) => {
                 let _ = done.send(self.flush());
             }
-            Order::End => {
+            Order::End(offset) => {
+                if let Some(target) = &mut self.target {
+                    target.ends_at = offset;
+                }
                 if self.target.is_some() && !self.flush() {
                     tracing::warn!("The append only file could not be completed when it was turned off");
                 }
@@ -292,7 +298,8 @@ impl Writer {
 
     /// Writes all that is in the log now, and puts it on the disk.
     fn flush(&mut self) -> bool {
-        let end = self.node.shared.keyspace.log.end();
+        let ends_at = self.target.as_ref().map_or(u64::MAX, |target| target.ends_at);
+        let end = self.node.shared.keyspace.log.end().min(ends_at);
         self.postponed_since = None;
         if let Trouble::Write { next_try } = &mut self.trouble {
             *next_try = Instant::now();
@@ -347,7 +354,8 @@ impl Writer {
             _ => {}
         }
         let Some(target) = &mut self.target else { return false };
-        let until = target.cuts.front().map_or(u64::MAX, |cut| cut.0);
+        let cut = target.cuts.front().map_or(u64::MAX, |cut| cut.0);
+        let until = cut.min(target.ends_at);
         let taken = match target.reader.read_until(BATCH, until) {
             Ok(taken) => taken,
             Err(gone) => {
@@ -392,7 +400,7 @@ impl Writer {
             tracing::warn!("AOF write error looks solved, Redis can write again.");
             self.recover();
         }
-        if taken.end >= until {
+        if taken.end >= cut {
             self.cut();
         }
         true
@@ -403,7 +411,7 @@ impl Writer {
     /// place is in the log, because it is given with every shard locked.
     fn hear_of_cuts(&mut self, end: u64) -> bool {
         let mut orders = self.node.files.aof.orders.lock();
-        let other = |order: &Order| matches!(order, Order::Begin { .. } | Order::End | Order::Abandon);
+        let other = |order: &Order| matches!(order, Order::Begin { .. } | Order::End(_) | Order::Abandon);
         let ours = orders.iter().position(other).unwrap_or(orders.len());
         let cuts: Vec<Order> =
             orders.extract_if(..ours, |order| matches!(order, Order::Cut { .. })).collect();
