@@ -7,6 +7,7 @@ pub mod geohash;
 pub mod glob;
 pub mod hex;
 pub mod long_double;
+pub mod lossless;
 pub mod num;
 pub mod prefetch;
 pub mod rng;

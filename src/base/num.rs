@@ -122,7 +122,8 @@ pub fn as_integer(x: f64) -> Option<i64> {
     (n as f64 == x && n.unsigned_abs() <= 1 << 62 && (n != 0 || x.is_sign_positive())).then_some(n)
 }
 
-/// Parses a memory size: digits and an optional unit, `k` = 1000, `kb` = 1024, likewise m, g, b.
+/// Parses a memory size: digits and an optional unit, `k` = 1000, `kb` = 1024, likewise m, g, b. No digits are 0, and what
+/// is too large is the largest, as with C's `strtoull`.
 pub fn parse_memory(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
@@ -139,7 +140,8 @@ pub fn parse_memory(text: &str) -> Option<u64> {
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    digits.parse::<u64>().ok()?.checked_mul(unit)
+    let value = if digits.is_empty() { 0 } else { digits.parse::<u64>().unwrap_or(u64::MAX) };
+    Some(value.saturating_mul(unit))
 }
 
 #[cfg(test)]

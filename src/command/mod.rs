@@ -21,9 +21,11 @@ pub use error::CommandError;
 pub use spec::{Command, Group, KeyPositions};
 pub use table::{CommandTable, Families};
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::base::long_double::LongDouble;
+use crate::base::lossless;
 use crate::base::num::{parse_f64, parse_f64_of_any_size, parse_i64};
 use crate::base::time::UnixMs;
 use crate::encoding::Item;
@@ -106,10 +108,20 @@ pub fn bulk_item(reply: &mut Reply, item: Item<'_>) {
 
 /// The answer to a subcommand with arguments that it does not take.
 pub fn wrong_arguments(container: &str, word: &[u8]) -> CommandError {
-    let word = String::from_utf8_lossy(word);
+    let word = shown(word);
     CommandError::owned(format!(
         "ERR unknown subcommand or wrong number of arguments for '{word}'. Try {container} HELP."
     ))
+}
+
+/// An argument inside the text of an error: up to a NUL, where it ends for Redis.
+pub fn shown(arg: &[u8]) -> Cow<'_, str> {
+    lossless::text(up_to_nul(arg))
+}
+
+/// An argument as far as C reads it.
+pub fn up_to_nul(arg: &[u8]) -> &[u8] {
+    arg.split(|b| *b == 0).next().unwrap_or_default()
 }
 
 /// What follows leading white space as C counts it.

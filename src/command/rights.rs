@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::shown;
 use super::spec::{Channels, flags, key};
 use super::table::CommandEntry;
 use crate::acl::selector::{self, Access};
@@ -80,7 +81,7 @@ impl Errand<'_> {
 
     /// The reason in words; `in_full` with the name of the key or channel.
     pub fn reason(&self, denial: Denial, user: &str, in_full: bool) -> String {
-        let object = String::from_utf8_lossy(self.object(denial));
+        let object = shown(self.object(denial));
         match denial {
             Denial::Command => format!("User {user} has no permissions to run the '{object}' command"),
             Denial::Key(_) if in_full => {

@@ -549,14 +549,21 @@ impl Command {
         self.flags & flag != 0
     }
 
+    /// How many words a call has at least and at most, the name included.
+    pub const fn words(&self) -> (usize, usize) {
+        let declared = self.arity.unsigned_abs() as usize;
+        (declared, if self.arity >= 0 { declared } else { usize::MAX })
+    }
+
     /// Whether `words` arguments, the name included, are as many as declared.
-    #[inline]
     pub const fn accepts(&self, words: usize) -> bool {
-        if self.arity >= 0 {
-            words == self.arity as usize
-        } else {
-            words >= self.arity.unsigned_abs() as usize
-        }
+        let (least, most) = self.words();
+        least <= words && words <= most
+    }
+
+    /// Whether no call of it needs more shards than those of its keys.
+    pub const fn keeps_to_keys(&self) -> bool {
+        !self.has(flags::LOCK_ALL | flags::PATTERN_KEYS | flags::RUNS_SCRIPT)
     }
 
     /// The common case: exactly one key, and where.

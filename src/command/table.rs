@@ -1,5 +1,6 @@
 //! The command table: from a name to its declaration, under the names that the configuration gives.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::family::FAMILIES;
@@ -24,8 +25,12 @@ pub struct CommandEntry {
     pub command: &'static Command,
     /// Conditions under which the command must be looked at before it runs (see [`super::gate`]).
     pub needs: u32,
+    /// Words of a call, at least and at most; none fits a container, which is called by its subcommands.
+    words: (usize, usize),
     /// Where its key stands, if there is exactly one.
     pub single_key: Option<usize>,
+    /// It needs the shards of its keys and no others.
+    pub keeps_to_keys: bool,
     /// Its calls take about the same short time each.
     pub brief: bool,
     /// It runs scripts, or might, or is about them.
@@ -33,6 +38,35 @@ pub struct CommandEntry {
     /// Ids of the subcommands, in the order of the declaration.
     pub subcommands: Vec<usize>,
 }
+
+impl CommandEntry {
+    fn new(command: &'static Command, name: String, original: String, subcommands: Vec<usize>) -> Self {
+        let words = if subcommands.is_empty() { command.words() } else { (usize::MAX, 0) };
+        Self {
+            removed: name.is_empty() || name.starts_with('|'),
+            name,
+            original,
+            command,
+            needs: gate::needs(command),
+            words,
+            single_key: command.single_key(),
+            keeps_to_keys: command.keeps_to_keys(),
+            brief: command.is_brief(),
+            scripted: command.is_scripted(),
+            subcommands,
+        }
+    }
+
+    /// Whether a call of so many words, the name included, can run as it is: no subcommand is to be found first.
+    #[inline(always)]
+    pub fn fits(&self, words: usize) -> bool {
+        self.words.0 <= words && words <= self.words.1
+    }
+}
+
+/// The command that was called last, for the next look-up: pipelines call one command many times in a row.
+#[derive(Debug, Default)]
+pub struct Recent(Cell<(Spelling, usize)>);
 
 /// Index of commands by name, without case.
 #[derive(Debug)]
@@ -51,7 +85,7 @@ struct Place {
     id: u16,
 }
 
-/// What a look-up compares first: the first eight bytes of a name in lower case, and its length.
+/// What a look-up compares first: the first eight bytes of a name, and its length.
 /// Of names up to eight bytes that is everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Spelling {
@@ -70,7 +104,12 @@ impl Spelling {
         } else {
             name.iter().rev().fold(0, |word, b| word << 8 | u64::from(*b))
         };
-        Self { word: lower_case(word), len }
+        Self { word, len }
+    }
+
+    #[inline(always)]
+    fn in_lower_case(self) -> Self {
+        Self { word: lower_case(self.word), len: self.len }
     }
 
     /// Where a look-up begins. Long names share their first bytes, so their length counts too.
@@ -117,7 +156,7 @@ impl CommandTable {
     /// The next command will be found by `name`.
     fn index(&mut self, name: &str) {
         let id = self.entries.len();
-        let spelling = Spelling::of(name.as_bytes());
+        let spelling = Spelling::of(name.as_bytes()).in_lower_case();
         let mut at = spelling.place();
         while self.places[at].spelling.len != 0 {
             at = (at + 1) % PLACES;
@@ -129,39 +168,37 @@ impl CommandTable {
     fn add(&mut self, mode: Mode, name: String, command: &'static Command) {
         let id = self.entries.len();
         self.originals.insert(command.name, id);
-        let removed = name.is_empty();
         let subcommands: Vec<_> = command.subcommands.iter().filter(|sub| sub.exists_below(mode)).collect();
         let container = name.clone();
-        self.entries.push(CommandEntry {
-            original: command.name.to_owned(),
-            removed,
-            name,
-            command,
-            needs: gate::needs(command),
-            single_key: command.single_key(),
-            brief: command.is_brief(),
-            scripted: command.is_scripted(),
-            subcommands: (id + 1..=id + subcommands.len()).collect(),
-        });
+        let ids = (id + 1..=id + subcommands.len()).collect();
+        self.entries.push(CommandEntry::new(command, name, command.name.to_owned(), ids));
         for sub in subcommands {
-            self.entries.push(CommandEntry {
-                name: format!("{container}|{}", sub.name),
-                original: format!("{}|{}", command.name, sub.name),
-                removed,
-                command: sub,
-                needs: gate::needs(sub),
-                single_key: sub.single_key(),
-                brief: sub.is_brief(),
-                scripted: sub.is_scripted(),
-                subcommands: Vec::new(),
-            });
+            let name = format!("{container}|{}", sub.name);
+            let original = format!("{}|{}", command.name, sub.name);
+            self.entries.push(CommandEntry::new(sub, name, original, Vec::new()));
         }
+    }
+
+    /// As [`find`](Self::find), at once if `name` is spelled as it was last time.
+    #[inline(always)]
+    pub fn find_again(&self, name: &[u8], recent: &Recent) -> Option<usize> {
+        let spelling = Spelling::of(name);
+        let (last, id) = recent.0.get();
+        // Of a longer name a spelling is not everything, and one of length 0 is that of no name yet.
+        if spelling == last && !name.is_empty() {
+            return Some(id);
+        }
+        let id = self.find(name)?;
+        if name.len() <= 8 {
+            recent.0.set((spelling, id));
+        }
+        Some(id)
     }
 
     /// The id of the command called `name`.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<usize> {
-        let spelling = Spelling::of(name);
+        let spelling = Spelling::of(name).in_lower_case();
         let mut at = spelling.place();
         loop {
             let place = &self.places[at];
@@ -251,6 +288,27 @@ mod tests {
         assert!(table.find(b"get").is_none() && table.find(b"set").is_none());
         assert_eq!(table.get(table.find(b"FETCH").unwrap()).command.name, "get");
         assert!(table.find(b"").is_none() && table.find(b"no-such-command").is_none());
+    }
+
+    #[test]
+    fn what_was_called_last_is_found_again_and_nothing_else() {
+        let (table, recent) = (CommandTable::new(Mode::Data, &[], &[]), Recent::default());
+        assert_eq!(table.find_again(b"", &recent), None);
+        let names = [
+            "get",
+            "GET",
+            "get",
+            "set",
+            "unsubscribe",
+            "UNSUBSCRIBE",
+            "unsubscribo",
+            "",
+            "get",
+            "zrangestore",
+        ];
+        for name in names.into_iter().flat_map(|name| [name, name]) {
+            assert_eq!(table.find_again(name.as_bytes(), &recent), table.find(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]

@@ -354,14 +354,8 @@ fn in_range(value: i128, low: i128, high: i128) -> Result<i128, String> {
     }
 }
 
-/// Bytes from text; the empty text is 0, as Redis has it.
+/// Bytes from text.
 pub(super) fn memory(word: &[u8]) -> Option<u64> {
-    if word.is_empty() {
-        return Some(0);
-    }
-    if !word[0].is_ascii_digit() {
-        return None;
-    }
     parse_memory(std::str::from_utf8(word).ok()?)
 }
 

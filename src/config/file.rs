@@ -237,6 +237,11 @@ mod tests {
             ("maxmemory 12xx", "argument must be a memory value"),
             ("maxmemory -1", "argument must be a memory value"),
             ("maxmemory 1.5gb", "argument must be a memory value"),
+            (
+                "stream-node-max-bytes 99999999999999999999",
+                "argument must be between 0 and 9223372036854775807 inclusive",
+            ),
+            ("proc-title-template \"\"", "template format is invalid or contains unknown variables"),
             ("port", "wrong number of arguments"),
             ("port 1 2", "wrong number of arguments"),
             ("save \"60", "Unbalanced quotes in configuration line"),

@@ -5,6 +5,7 @@ use thiserror::Error;
 use super::choice::WhoMay;
 use super::directive::Directive;
 use super::{Config, table};
+use crate::base::lossless;
 
 /// What CONFIG SET asks for, checked. The caller brings it into effect and publishes `config`, or
 /// drops it and answers [`SetError::Failed`].
@@ -20,7 +21,7 @@ pub struct Change {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SetError {
     /// The word in place of a directive, as the client typed it.
-    #[error("Unknown option or number of arguments for CONFIG SET - '{}'", String::from_utf8_lossy(.0))]
+    #[error("Unknown option or number of arguments for CONFIG SET - '{}'", lossless::text(.0))]
     Unknown(Vec<u8>),
     /// A directive that cannot take its value, and why.
     #[error("CONFIG SET failed (possibly related to argument '{name}') - {message}")]

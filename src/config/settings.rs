@@ -456,13 +456,17 @@ pub(super) fn human_nodename_is_valid(s: &Settings) -> Result<(), &'static str> 
 }
 
 pub(super) fn proc_title_is_valid(s: &Settings) -> Result<(), &'static str> {
+    const WRONG: &str = "template format is invalid or contains unknown variables";
     const KNOWN: [&str; 7] =
         ["title", "listen-addr", "server-mode", "port", "tls-port", "unixsocket", "config-file"];
     let mut rest = s.proc_title_template.as_str();
+    if rest.is_empty() {
+        return Err(WRONG);
+    }
     while let Some((_, after)) = rest.split_once('{') {
         match after.split_once('}') {
             Some((name, tail)) if KNOWN.contains(&name) => rest = tail,
-            _ => return Err("template format is invalid or contains unknown variables"),
+            _ => return Err(WRONG),
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use super::route::Route;
 use super::script::says_whether_it_writes;
 use super::upkeep::Room;
 use super::{After, Executor, Host};
+use crate::base::lossless;
 use crate::base::time::UnixMs;
 use crate::cluster::view::View;
 use crate::command::client::{Client, Queued};
@@ -66,11 +67,10 @@ pub(super) fn unknown_subcommand(container: &str, word: &[u8]) -> CommandError {
     ))
 }
 
-/// At most `max` bytes of an argument, up to a NUL, as Redis shows it; what is not text becomes a
-/// replacement character.
+/// At most `max` bytes of an argument, up to a NUL, as Redis shows it.
 fn shown(arg: &[u8], max: usize) -> String {
     let arg = arg.split(|b| *b == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(&arg[..arg.len().min(max)]).replace(['\r', '\n'], " ")
+    lossless::text(&arg[..arg.len().min(max)]).replace(['\r', '\n'], " ")
 }
 
 impl Executor {
@@ -172,7 +172,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Finds out whose slot the keys are in. The common case is one key in a slot that is ours and stays.
+    /// Finds out whose slot the keys are in. The common case are keys in a slot that is ours and stays.
     #[inline]
     fn find_route<'a>(
         &mut self,
@@ -184,7 +184,12 @@ impl Executor {
     ) -> Result<(), After> {
         let view = self.view.load().as_deref();
         admitted.view = view.map(std::ptr::from_ref);
-        let ours = matches!((view, call.key), (Some(view), Some((_, h))) if view.serves(h.slot));
+        let ours = match (view, call.keys) {
+            (Some(view), [(_, h), more @ ..]) => {
+                view.serves(h.slot) && more.iter().all(|(_, other)| other.slot == h.slot)
+            }
+            _ => false,
+        };
         if ours && bits & gate::IN_MULTI == 0 {
             return Ok(());
         }

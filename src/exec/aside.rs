@@ -10,6 +10,7 @@ use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::client::Aside;
 use crate::command::spec::flags;
+use crate::command::table::CommandEntry;
 use crate::command::{Client, CommandError};
 use crate::keyspace::board::{Busy, Waiting};
 use crate::keyspace::db::Expiring;
@@ -26,28 +27,32 @@ pub(super) enum Chore {
 
 /// The shards of keys, whatever their database.
 fn shards_of<'a>(keys: impl IntoIterator<Item = &'a Vec<u8>>) -> LockSet {
-    let mut set = LockSet::NONE;
-    keys.into_iter().for_each(|key| set.add_slot(key_slot(key)));
-    set
+    LockSet::of_slots(keys.into_iter().map(|key| key_slot(key)))
 }
 
 impl Executor {
-    /// Takes the locks of a command whose keys must be found first, or whose key's shard was held (`busy`). `None`:
-    /// the client was put aside.
+    /// Takes the locks of a command that has not exactly one key, or whose key's shard was held (`busy`). `None`: the
+    /// client was put aside.
     #[inline(never)]
     pub(super) fn lock_for(
         &self,
         client: &mut Client,
         call: &Call<'_>,
+        entry: &CommandEntry,
         busy: Option<Busy>,
     ) -> Option<Locked<'static>> {
-        match (call.key, busy) {
-            (Some((_, h)), Some(busy)) => self.lock_later(client, LockSet::of_slot(h.slot), busy),
+        if entry.keeps_to_keys && call.command.keys.is_empty() {
+            return Some(self.shared.keyspace.lock_nothing());
+        }
+        let set = if entry.keeps_to_keys && !call.keys.is_empty() {
+            LockSet::of_slots(call.keys.iter().map(|(_, hashed)| hashed.slot))
+        } else {
             // A command whose keys cannot be found will refuse its arguments.
-            _ => {
-                let set = lock_set(self.shared, call.command, call.args).unwrap_or(LockSet::NONE);
-                self.lock_set_for(client, set)
-            }
+            lock_set(self.shared, call.command, call.args).unwrap_or(LockSet::NONE)
+        };
+        match busy {
+            Some(busy) => self.lock_later(client, set, busy),
+            None => self.lock_set_for(client, set),
         }
     }
 

@@ -20,7 +20,10 @@ impl Executor {
     /// served, under the locks of the command that changed them.
     #[cold]
     pub(super) fn serve_blocked(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
-        while let Some((index, key)) = self.effects.ready.pop() {
+        // In the order in which they changed; who is served may change more of them.
+        let mut at = 0;
+        while let Some((index, key)) = self.effects.ready.get(at).cloned() {
+            at += 1;
             let mut db = Db::new(locked, index, now, Expiring::Ignore, &mut self.effects);
             let kind = db.kind(&key);
             for waiter in db.blocked_on(&key) {
@@ -30,6 +33,8 @@ impl Executor {
                 }
             }
         }
+        self.effects.ready.clear();
+        self.publish_notices(host, false);
     }
 
     /// Whether a blocked client's command works on values of this type.
@@ -95,7 +100,7 @@ impl Executor {
         }
         let mut client = waiting_client(waiter);
         let mut reply = Reply::new();
-        let call = Call { id, command, args: &args, key: None, now, brief: false };
+        let call = Call { id, command, args: &args, keys: &[], now, brief: false };
         if let Err(fail) = self.pass_rights(Origin::Unblocked, host, &mut client, &call) {
             reply.set_resp3(client.resp3);
             self.reject(id, &fail, &mut reply);

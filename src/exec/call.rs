@@ -19,7 +19,7 @@ use crate::command::spec::flags;
 use crate::command::{Block, Client, Command, CommandError, Ctx, Outcome, Transaction, gate};
 use crate::keyspace::board::Busy;
 use crate::keyspace::db::Expiring;
-use crate::keyspace::{Audience, Db, Hashed, Locked};
+use crate::keyspace::{Audience, Db, Known, Locked};
 use crate::resp::Reply;
 
 use std::sync::atomic::Ordering;
@@ -50,6 +50,11 @@ impl Origin {
         }
     }
 
+    /// Whether its commands are parts of something that is told of as a whole.
+    fn is_part(self) -> bool {
+        matches!(self, Self::Transaction | Self::Script | Self::Unblocked)
+    }
+
     /// The conditions of the gate that its commands are asked about, of those that concern them.
     pub fn asked(self) -> u32 {
         match self {
@@ -78,8 +83,10 @@ pub(super) struct Call<'a> {
     pub id: usize,
     pub command: &'static Command,
     pub args: &'a [&'a [u8]],
-    /// Its key with the hash, if it has exactly one key and somebody knows the hash already.
-    pub key: Option<(&'a [u8], Hashed)>,
+    /// All its keys with their hashes, if somebody knows them already; see [`CommandEntry::keeps_to_keys`].
+    ///
+    /// [`CommandEntry::keeps_to_keys`]: crate::command::table::CommandEntry::keeps_to_keys
+    pub keys: &'a [Known<'a>],
     pub now: UnixMs,
     /// So short that several in a row may be timed together.
     pub brief: bool,
@@ -211,9 +218,7 @@ impl Executor {
         reply.set_resp3(client.resp3);
         let mark = reply.len();
         let mut db = Db::new(locked, client.db, call.now, expiring, &mut self.effects);
-        if let Some((key, hashed)) = call.key {
-            db.set_hint(key, hashed);
-        }
+        db.set_hints(call.keys);
         db.set_touch(!client.no_touch);
         let mut ctx = Ctx {
             db: &mut db,
@@ -232,7 +237,7 @@ impl Executor {
             Ok(Outcome::Done) => Ended::Now(After::Done),
             Ok(Outcome::Block(block)) => {
                 // A reader of a group has made its consumer.
-                self.publish_notices(host);
+                self.publish_notices(host, origin.is_part());
                 if origin != Origin::Unblocked {
                     self.show(host, call, client, origin == Origin::Script);
                 }
@@ -258,7 +263,7 @@ impl Executor {
         if client.tracks.is_some() {
             self.track(call, client);
         }
-        self.publish_notices(host);
+        self.publish_notices(host, origin.is_part());
         if !matches!(ended, Ended::Now(After::Postponed)) && origin != Origin::File {
             self.measure(host, call, client, began, origin == Origin::Script);
         }

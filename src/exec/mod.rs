@@ -14,13 +14,13 @@ use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 use crate::cluster::view::View;
 use crate::command::spec::flags;
-use crate::command::table::CommandEntry;
+use crate::command::table::{CommandEntry, Recent};
 use crate::command::{Client, Command, CommandError, CommandTable, TimeoutReply, gate};
 use crate::keyspace::board::Busy;
 use crate::keyspace::db::{Expiring, Notice};
-use crate::keyspace::tracking::Stale;
+use crate::keyspace::tracking::{Changed, Stale};
 use crate::keyspace::watch::Waiter;
-use crate::keyspace::{Audience, Db, Effects, Hashed, Keyspace, LockSet, Locked, UnitInfo};
+use crate::keyspace::{Audience, Db, Effects, Keyspace, Known, LockSet, Locked, UnitInfo};
 use crate::resp::Reply;
 use crate::script::Store;
 use crate::value::Limits;
@@ -119,6 +119,19 @@ impl Shared {
         used > limit && used.saturating_sub(self.keyspace.log.beyond_backlog()) > limit
     }
 
+    /// Goes through the keys of a call with their hashes; through none if they cannot be told.
+    #[inline(always)]
+    pub fn each_key<'a>(&self, entry: &CommandEntry, args: &[&'a [u8]], mut f: impl FnMut(Known<'a>)) {
+        if let Some(at) = entry.single_key {
+            if let Some(key) = args.get(at) {
+                f((key, self.keyspace.hashed(key)));
+            }
+        } else if !entry.command.keys.is_empty() {
+            let positions = entry.command.key_positions(args).unwrap_or_default();
+            positions.into_iter().for_each(|at| f((args[at], self.keyspace.hashed(args[at]))));
+        }
+    }
+
     /// How this node treats keys whose time has come.
     pub fn expiring(&self) -> Expiring {
         // While writes are paused nothing may change, not even by itself: a failover relies on it.
@@ -142,6 +155,9 @@ pub trait Host {
     /// Tells those who track keys that these are stale: all, if `flushed`. `writer`: the client whose command
     /// changed them, or 0. Must take no shard lock.
     fn invalidate(&mut self, stale: &[Stale], flushed: bool, writer: u64);
+
+    /// Tells those who hear of all keys that these have changed. Must take no shard lock.
+    fn broadcast(&mut self, changed: &[Changed]);
 
     /// Shows a call that took at least [`Observers::long_from`].
     fn took_long(&mut self, seen: &Seen<'_>);
@@ -202,6 +218,7 @@ pub struct Executor {
     limits: Arc<Limits>,
     /// The published view, reloaded when it changes: one atomic load a command.
     view: Cache<&'static ArcSwapOption<View>, Option<Arc<View>>>,
+    recent: Recent,
     stopwatch: Stopwatch,
     /// What could not be done because a shard was held; see [`Executor::do_chores`].
     chores: Vec<aside::Chore>,
@@ -236,6 +253,7 @@ impl Executor {
             rng: Rng::new(seed),
             limits: shared.limits.load_full(),
             view: Cache::new(&shared.view),
+            recent: Recent::default(),
             stopwatch: Stopwatch::new(clock),
             chores: Vec::new(),
             script_audience: Audience::ALL,
@@ -289,13 +307,10 @@ impl Executor {
     /// Finds the command that `args` call: its id, or the error reply.
     #[inline(always)]
     pub fn look_up(&self, args: &[&[u8]]) -> Result<usize, CommandError> {
-        if let Some(id) = self.shared.commands.find(args[0]) {
-            let entry = self.shared.commands.get(id);
-            if entry.subcommands.is_empty() && entry.command.accepts(args.len()) {
-                return Ok(id);
-            }
+        match self.shared.commands.find_again(args[0], &self.recent) {
+            Some(id) if self.shared.commands.get(id).fits(args.len()) => Ok(id),
+            _ => self.look_up_odd(args),
         }
-        self.look_up_odd(args)
     }
 
     #[cold]
@@ -328,17 +343,17 @@ impl Executor {
         self.fitting(id, self.shared.commands.get(id), args)
     }
 
-    /// Runs one command for `client`: admit, lock, look again, call, log, unlock. `hashed` is the hash of its
-    /// single key, if the caller has it.
+    /// Runs one command for `client`: admit, lock, look again, call, log, unlock. `keys`: what
+    /// [`each_key`](Shared::each_key) tells of it, or nothing.
     #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[inline]
-    pub fn execute(
+    pub fn execute<'a>(
         &mut self,
         host: &mut dyn Host,
         client: &mut Client,
         id: usize,
-        args: &[&[u8]],
-        hashed: Option<Hashed>,
+        args: &'a [&'a [u8]],
+        keys: &'a [Known<'a>],
         now: UnixMs,
         reply: &mut Reply,
     ) -> After {
@@ -348,7 +363,7 @@ impl Executor {
             id,
             command: entry.command,
             args,
-            key: hashed.zip(entry.single_key).and_then(|(h, at)| Some((*args.get(at)?, h))),
+            keys,
             now,
             brief: entry.brief && args.len() <= BRIEF_WORDS,
         };
@@ -364,7 +379,9 @@ impl Executor {
         }
         // Both ways end in `run`, and each calls it itself: locks that came together here would be copied first.
         let mut busy = None;
-        if let Some((_, hashed)) = call.key {
+        if entry.keeps_to_keys
+            && let [(_, hashed)] = call.keys
+        {
             match shared.keyspace.try_lock_slot(hashed.slot, client.aside.tries) {
                 Ok(locked) => return self.run(host, client, &call, entry, &admitted, locked, reply),
                 Err(held) => busy = Some(held),
@@ -386,7 +403,7 @@ impl Executor {
         busy: Option<Busy>,
         reply: &mut Reply,
     ) -> After {
-        match self.lock_for(client, call, busy) {
+        match self.lock_for(client, call, entry, busy) {
             Some(locked) => self.run(host, client, call, entry, admitted, locked, reply),
             None => self.wait_for_locks(host, client, call, admitted, reply),
         }

@@ -4,16 +4,17 @@ use super::{Executor, Host};
 
 impl Executor {
     /// Hands over events in the order in which they came about. To be called under the locks of their keys, so that
-    /// the events of one key leave in the order of its changes.
+    /// the events of one key leave in the order of its changes. Who hears of all keys is
+    /// told of each once, when all is done that belongs together (`is_part`: there comes more of it).
     #[inline(always)]
-    pub(super) fn publish_notices(&mut self, host: &mut dyn Host) {
+    pub(super) fn publish_notices(&mut self, host: &mut dyn Host, is_part: bool) {
         if self.effects.has_news() {
-            self.hand_over(host);
+            self.hand_over(host, is_part);
         }
     }
 
     #[cold]
-    fn hand_over(&mut self, host: &mut dyn Host) {
+    fn hand_over(&mut self, host: &mut dyn Host, is_part: bool) {
         for notice in self.effects.notices.drain(..) {
             host.notify(&notice);
         }
@@ -21,6 +22,11 @@ impl Executor {
         if flushed || !self.effects.stale.is_empty() {
             host.invalidate(&self.effects.stale, flushed, self.effects.writer);
             self.effects.stale.clear();
+        }
+        // Who was blocked on a key and goes on now may change it once more.
+        if !is_part && self.effects.ready.is_empty() && !self.effects.broadcast.is_empty() {
+            host.broadcast(&self.effects.broadcast);
+            self.effects.broadcast.clear();
         }
     }
 }

@@ -74,7 +74,7 @@ impl Executor {
         if gone.len() > 1 {
             db.record(&gone);
         }
-        self.publish_notices(host);
+        self.publish_notices(host, false);
         let logged = self.effects.has_records();
         let end = if logged { self.effects.append_to(&ks.log, true) } else { 0 };
         self.serve_blocked(host, now, &mut locked);

@@ -285,6 +285,7 @@ impl Executor {
                 self.stats.count_error(&failure.text);
             }
         }
+        self.publish_notices(host, origin == Origin::Transaction);
         self.measure(host, call, client, began, false);
         Ended::Now(After::Done)
     }
@@ -509,7 +510,7 @@ impl Run<'_, '_> {
             return Some("ERR This Redis command is not allowed from script".into());
         }
         if !self.of_primary {
-            let call = Call { id, command, args, key: None, now: self.call.now, brief: false };
+            let call = Call { id, command, args, keys: &[], now: self.call.now, brief: false };
             let asked = self.executor.pass_rights(Origin::Script, self.host, self.client, &call);
             if let Err(fail) = asked {
                 return Some(fail.to_string());
@@ -690,6 +691,7 @@ impl Calls for Run<'_, '_> {
             Err(_) => return refuse(self, reply, "ERR Unknown Redis command called from script"),
         };
         if let Some(text) = self.refusal(id, args) {
+            self.executor.stats.reject(id);
             return refuse(self, reply, &text);
         }
         let shared = self.executor.shared;
@@ -707,7 +709,7 @@ impl Calls for Run<'_, '_> {
             }
             self.wrote = true;
         }
-        let call = Call { id, command, args, key, now: self.call.now, brief: false };
+        let call = Call { id, command, args, keys: key.as_slice(), now: self.call.now, brief: false };
         self.client.resp3 = resp3;
         self.executor.stopwatch.start();
         let ended = self.executor.call(Origin::Script, &call, self.host, self.client, self.locked, reply);

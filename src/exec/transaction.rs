@@ -97,6 +97,12 @@ impl Executor {
         reply: &mut Reply,
     ) -> After {
         let began = self.stopwatch.began();
+        // Where it belongs is told first, also if it is broken.
+        if let Err(fail) = self.may_exec_here(client, multi, plan, asking) {
+            self.unwatch(client);
+            self.reject(call.id, &fail, reply);
+            return After::Done;
+        }
         if multi.aborted {
             self.unwatch(client);
             reply.error("EXECABORT Transaction discarded because of previous errors.");
@@ -109,7 +115,7 @@ impl Executor {
         for (_, key) in &client.watched {
             set.add_slot(key_slot(key));
         }
-        if let Err(fail) = self.may_exec(host, client, multi, plan, asking, call.now) {
+        if let Err(fail) = self.may_exec(host, client, plan, call.now) {
             self.unwatch(client);
             self.reject(call.id, &fail, reply);
             return After::Done;
@@ -134,11 +140,11 @@ impl Executor {
             return After::Done;
         }
         if self.is_dirty(client, call.now, &mut locked) {
-            self.publish_notices(host);
             reply.null_array();
         } else {
             self.run_queue(host, client, multi, call.now, &mut locked, reply);
         }
+        self.publish_notices(host, false);
         self.show(host, call, client, false);
         self.conclude(host, client, call.now, &mut locked);
         drop(locked);
@@ -170,22 +176,32 @@ impl Executor {
         self.shared.gate.load(Ordering::Relaxed) & plan.needs & Origin::of(client).asked()
     }
 
-    /// Whether the queue may run here and now: what was allowed when it was queued may be refused by now.
-    fn may_exec(
+    /// Whether this node serves the keys of the queue.
+    fn may_exec_here(
         &mut self,
-        host: &mut dyn Host,
         client: &Client,
         multi: &Multi,
         plan: &Plan,
         asking: bool,
+    ) -> Result<(), CommandError> {
+        let bits = self.asked_about(client, plan);
+        match self.view.load().as_deref() {
+            Some(view) if bits & gate::CLUSTER != 0 => {
+                route_of(self.shared, multi).check(view, client, asking)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the queue may run now: what was allowed when it was queued may be refused by now.
+    fn may_exec(
+        &mut self,
+        host: &mut dyn Host,
+        client: &Client,
+        plan: &Plan,
         now: UnixMs,
     ) -> Result<(), CommandError> {
         let bits = self.asked_about(client, plan);
-        if bits & gate::CLUSTER != 0
-            && let Some(view) = self.view.load().as_deref()
-        {
-            route_of(self.shared, multi).check(view, client, asking)?;
-        }
         match self.refusal(host, bits, now) {
             Some(text) => {
                 Err(CommandError::owned(format!("EXECABORT Transaction discarded because of: {text}")))
@@ -236,7 +252,7 @@ impl Executor {
         for queued in &multi.queue {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
             let call =
-                Call { id: queued.id, command: queued.command, args: &args, key: None, now, brief: false };
+                Call { id: queued.id, command: queued.command, args: &args, keys: &[], now, brief: false };
             // Rights may have changed since the command was queued, and AUTH may stand before it.
             if let Err(fail) = self.pass_rights(origin, host, client, &call) {
                 self.reject(call.id, &fail, reply);

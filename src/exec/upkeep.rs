@@ -110,7 +110,7 @@ impl Executor {
     /// and clients that waited for keys which went are told.
     fn settle(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
         self.effects.writer = 0;
-        self.publish_notices(host);
+        self.publish_notices(host, false);
         if self.effects.has_records() {
             self.effects.append_to(&self.shared.keyspace.log, false);
         }

@@ -173,6 +173,14 @@ impl LockSet {
         set
     }
 
+    /// The shards of slots.
+    #[inline]
+    pub fn of_slots(slots: impl IntoIterator<Item = u16>) -> Self {
+        let mut set = Self::NONE;
+        slots.into_iter().for_each(|slot| set.add_slot(slot));
+        set
+    }
+
     /// Adds the shard of a slot.
     #[inline]
     pub fn add_slot(&mut self, slot: u16) {
@@ -239,14 +247,19 @@ impl LockSet {
 /// Shards that are locked as long as this lives. The only way to data.
 pub struct Locked<'k> {
     ks: &'k Keyspace,
+    /// The shard, if exactly one is held, as by nearly every command; else [`NO_SHARD`]. To build, ask and unlock a set
+    /// costs such a command 5 % of its time.
+    one: usize,
     held: Held,
     thread: StaysOnThread,
 }
 
+const NO_SHARD: usize = usize::MAX;
+
 /// What a [`Locked`] holds.
 enum Held {
-    /// One shard, as nearly every command does. To build, ask and unlock a set costs it 5 % of its time.
-    One(usize),
+    /// `one`, or nothing.
+    One,
     Many(LockSet),
     /// These shards have an entry on the board, with this number.
     Declared(LockSet, u64),
@@ -287,6 +300,12 @@ impl Keyspace {
         } else {
             Err(Busy { shard, key: false })
         }
+    }
+
+    /// For a command that needs no shard.
+    #[inline(always)]
+    pub fn lock_nothing(&self) -> Locked<'_> {
+        Locked { ks: self, one: NO_SHARD, held: Held::One, thread: PhantomData }
     }
 
     /// Whether somebody holds a shard at this moment.
@@ -336,7 +355,7 @@ impl Keyspace {
 
     #[inline(always)]
     fn locked_one(&self, shard: usize) -> Locked<'_> {
-        Locked { ks: self, held: Held::One(shard), thread: PhantomData }
+        Locked { ks: self, one: shard, held: Held::One, thread: PhantomData }
     }
 
     /// Takes the locks of `set` in ascending order but for `mine`, which the caller holds. When `take` gives
@@ -358,7 +377,7 @@ impl Keyspace {
             }
             taken.add_shard(shard);
         }
-        Ok(Locked { ks: self, held: Held::Many(set), thread: PhantomData })
+        Ok(Locked { ks: self, one: NO_SHARD, held: Held::Many(set), thread: PhantomData })
     }
 
     /// Unlocks shards that the caller has locked.
@@ -380,10 +399,11 @@ impl Keyspace {
 impl Drop for Locked<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        match self.held {
+        if let Some(lock) = self.ks.locks.get(self.one) {
             // SAFETY: exactly this shard was locked by this value's maker.
-            Held::One(shard) => unsafe { self.ks.locks[shard].unlock() },
-            Held::Many(_) | Held::Declared(..) => self.unlock_all(),
+            unsafe { lock.unlock() };
+        } else {
+            self.unlock_all();
         }
     }
 }
@@ -407,6 +427,7 @@ impl<'k> Locked<'k> {
             board.end(entry);
         }
         self.held = Held::Declared(set, board.declare(set, reason, since));
+        self.one = NO_SHARD;
         for shard in set.shards() {
             let lock = &self.ks.locks[shard];
             lock.marks.fetch_or(LONG, Ordering::SeqCst);
@@ -438,8 +459,9 @@ impl<'k> Locked<'k> {
             added.add_shard(shard);
         }
         let set = self.set().union(added);
+        self.one = NO_SHARD;
         self.held = match self.held {
-            Held::One(_) | Held::Many(_) => Held::Many(set),
+            Held::One | Held::Many(_) => Held::Many(set),
             Held::Declared(_, entry) => {
                 self.ks.board.widen(entry, added);
                 let mark = |shard: usize| _ = self.ks.locks[shard].marks.fetch_or(LONG, Ordering::SeqCst);
@@ -523,7 +545,8 @@ impl<'k> Locked<'k> {
     /// The shards that are held.
     pub fn set(&self) -> LockSet {
         match self.held {
-            Held::One(shard) => LockSet::of_slot(shard as u16),
+            Held::One if self.one == NO_SHARD => LockSet::NONE,
+            Held::One => LockSet::of_slot(self.one as u16),
             Held::Many(set) | Held::Declared(set, _) => set,
         }
     }
@@ -537,8 +560,12 @@ impl<'k> Locked<'k> {
     /// Whether a shard, by number, is held.
     #[inline(always)]
     fn has(&self, shard: usize) -> bool {
+        self.one == shard || self.has_among_others(shard)
+    }
+
+    fn has_among_others(&self, shard: usize) -> bool {
         match &self.held {
-            Held::One(one) => *one == shard,
+            Held::One => false,
             Held::Many(set) | Held::Declared(set, _) => set.has_shard(shard),
         }
     }

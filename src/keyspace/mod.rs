@@ -64,6 +64,9 @@ pub struct Hashed {
     pub hash: u64,
 }
 
+/// A key with its hash.
+pub type Known<'a> = (&'a [u8], Hashed);
+
 /// All data of the node, and what every thread needs to work on it.
 pub struct Keyspace {
     locks: Box<[locks::ShardLock]>,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::frame;
+use crate::base::lossless;
 use crate::base::num::{as_integer, format_f64};
 
 /// A reply or a run of replies under construction.
@@ -228,19 +229,23 @@ impl Reply {
     /// An error; `text` starts with its code. Line ends inside become spaces, as the protocol demands.
     #[cold]
     pub fn error(&mut self, text: &str) {
-        self.buf.push(b'-');
-        self.buf.extend(
-            text.trim_end_matches(['\r', '\n'])
-                .bytes()
-                .map(|b| if b == b'\r' || b == b'\n' { b' ' } else { b }),
-        );
-        self.buf.extend_from_slice(b"\r\n");
+        self.line(b'-', &lossless::bytes(text.trim_end_matches(['\r', '\n'])));
     }
 
     /// An integer.
     #[inline]
     pub fn int(&mut self, n: i64) {
         self.head(b':', n);
+    }
+
+    /// An integer whose digits are known.
+    #[inline]
+    pub fn int_of(&mut self, digits: &str) {
+        self.buf.reserve(digits.len() + 3);
+        self.buf.push(b':');
+        self.buf.extend_from_slice(digits.as_bytes());
+        self.buf.extend_from_slice(b"\r\n");
+        self.stay_in_bounds();
     }
 
     /// A bulk string of any bytes.

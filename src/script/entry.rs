@@ -11,6 +11,7 @@ use mlua::{Lua, RegistryKey, Table, ffi, lua_State};
 
 use super::convert::{push_field, push_text, text_at, write_value};
 use super::{COUNTED, Given, KILLED, Stop, raise, watch};
+use crate::base::lossless;
 use crate::resp::Reply;
 
 /// What a function is given.
@@ -165,7 +166,7 @@ unsafe fn raised(l: *mut lua_State) -> Raised {
         push_field(l, 2, COUNTED.as_bytes());
         let text_of = |at: c_int| {
             let is_text = ffi::lua_type(l, at) == ffi::LUA_TSTRING;
-            is_text.then(|| String::from_utf8_lossy(text_at(l, at)).into_owned())
+            is_text.then(|| lossless::text(text_at(l, at)).into_owned())
         };
         let line = (ffi::lua_type(l, 5) == ffi::LUA_TNUMBER).then(|| ffi::lua_tonumber(l, 5) as i64);
         Raised {
@@ -186,7 +187,7 @@ pub(super) struct Raised {
 
 impl Raised {
     fn text(text: &[u8]) -> Self {
-        Self { text: format!("ERR {}", String::from_utf8_lossy(text)), at: None, counted: false }
+        Self { text: format!("ERR {}", lossless::text(text)), at: None, counted: false }
     }
 
     /// The error as clients see it.

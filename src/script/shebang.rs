@@ -1,6 +1,8 @@
 //! The first line of a script: what it says of itself.
 //! Source: "Scripting with Lua", "Eval script flags"; "Redis functions".
 
+use crate::base::lossless;
+
 /// What a script says about itself, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(u8);
@@ -57,7 +59,7 @@ pub fn of_script(code: &[u8]) -> Result<(Flags, usize), String> {
     let end = code.iter().position(|b| *b == b'\n').ok_or("ERR Invalid script shebang")?;
     let mut words = code[..end].split(|b| *b == b' ').filter(|word| !word.is_empty());
     let engine = words.next().unwrap_or_default();
-    let shown = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+    let shown = |text: &[u8]| lossless::text(text).into_owned();
     if engine != b"#!lua" {
         return Err(format!("ERR Unexpected engine in script shebang: {}", shown(engine)));
     }
@@ -81,7 +83,7 @@ pub fn of_library(code: &[u8]) -> Result<(String, usize), String> {
         return Err("ERR Missing library metadata".into());
     }
     let end = code.iter().position(|b| *b == b'\n').ok_or("ERR Invalid library metadata")?;
-    let line = String::from_utf8_lossy(&code[2..end]).into_owned();
+    let line = lossless::text(&code[2..end]).into_owned();
     let mut words = line.split(' ').filter(|word| !word.is_empty());
     let engine = words.next().unwrap_or_default();
     let mut name = None;

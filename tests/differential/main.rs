@@ -14,6 +14,7 @@ mod common;
 
 mod allowed;
 mod blocking;
+mod counters;
 mod generator;
 mod records;
 mod sweep;

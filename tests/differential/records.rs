@@ -500,6 +500,9 @@ fn blocked_clients_that_go_on_are_recorded_as_redis_records_them() {
         XADD x 2-1 f v
         b! XREAD BLOCK 0 STREAMS x $
         XADD x 3-1 f v
+        BLMOVE l9 l9 left right 0.01
+        RPUSH l9 a b
+        BLMOVE l9 l9 left right 0
     ",
     );
 }

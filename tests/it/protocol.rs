@@ -147,3 +147,28 @@ fn a_half_sent_command_costs_its_size_and_no_more() {
     assert!(server.resident() < before + (100 << 20), "{} bytes", server.resident());
     drop(clients);
 }
+
+#[test]
+fn errors_show_bytes_that_are_no_text_as_they_came() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let cases: &[(&[&[u8]], &[u8])] = &[
+        (
+            &[b"\xff\xfe", b"a\x80b"],
+            b"-ERR unknown command '\xff\xfe', with args beginning with: 'a\x80b' \r\n",
+        ),
+        (&[b"CLIENT", b"\xff"], b"-ERR unknown subcommand '\xff'. Try CLIENT HELP.\r\n"),
+        (&[b"XPENDING", b"k\xff", b"g\x00h"], b"-NOGROUP No such key 'k\xff' or consumer group 'g'\r\n"),
+        (
+            &[b"CONFIG", b"SET", b"\xf4\x8f\xbf\xbf", b"x"],
+            b"-ERR Unknown option or number of arguments for CONFIG SET - '\xf4\x8f\xbf\xbf'\r\n",
+        ),
+        (&[b"EVAL", b"return redis.error_reply('MY \xff')", b"0"], b"-MY \xff\r\n"),
+        (&[b"DEBUG", b"ERROR", b"A \xff"], b"-A \xff\r\n"),
+    ];
+    for (words, expected) in cases {
+        client.send(words);
+        let (_, bytes) = client.try_read_raw().expect("a reply");
+        assert!(bytes.starts_with(expected), "{words:?}: {bytes:?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Channels across connections: order, many listeners, what closing leaves behind.
 
 use crate::common::client::Client;
-use crate::common::server::{Server, subject_is_real};
+use crate::common::server::{Launch, Server, subject_is_real};
 use crate::common::{SOON, wait_for};
 
 #[test]
@@ -104,6 +104,31 @@ fn nothing_comes_after_the_last_channel_is_left() {
         listener.expect(&format!("ECHO {round}"), &format!("\"{round}\""));
         for _ in 0..20 {
             publisher.read();
+        }
+    }
+}
+
+/// Who has been answered, and asks on another connection then, finds there first what the answer was about.
+#[test]
+fn news_stand_before_what_is_asked_afterwards() {
+    let server = Launch::subject().args(&["--io-threads", "4"]).start();
+    let mut writer = server.connect();
+    let mut listeners: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+    for listener in &mut listeners {
+        listener.run("HELLO 3");
+        listener.run("SUBSCRIBE ch");
+        listener.run("CLIENT TRACKING ON");
+    }
+    for i in 0..300 {
+        for listener in &mut listeners {
+            listener.run("GET k");
+        }
+        writer.expect(&format!("PUBLISH ch {i}"), ":8");
+        writer.ok("SET k v");
+        for listener in &mut listeners {
+            listener.expect("PING", &format!("push [\"message\", \"ch\", \"{i}\"]"));
+            assert_eq!(listener.read().to_string(), "push [\"invalidate\", [\"k\"]]");
+            assert_eq!(listener.read().to_string(), "+PONG");
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::base::time::UnixMs;
 use crate::command::ctx::{Ctx, DONE};
 use crate::command::spec::{Command, Group::Generic, flags::*, key, one};
-use crate::command::{CommandError, Result, int, is};
+use crate::command::{CommandError, Result, int, is, shown};
 use crate::keyspace::db::Expiring;
 use crate::keyspace::lazy::Cause;
 use crate::keyspace::{EntryRef, event};
@@ -107,7 +107,7 @@ impl Condition {
                 w if is(w, "gt") => &mut c.later,
                 w if is(w, "lt") => &mut c.earlier,
                 _ => {
-                    let word = String::from_utf8_lossy(word);
+                    let word = shown(word);
                     return Err(CommandError::owned(format!("ERR Unsupported option {word}")));
                 }
             };

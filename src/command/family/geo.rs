@@ -7,7 +7,7 @@ use crate::base::geohash::{self, Point, Shape};
 use crate::base::num::parse_f64;
 use crate::command::ctx::{Collections, Ctx, DONE};
 use crate::command::spec::{Begin, Command, Group::Geo, KeySpec, Keyword, flags::*, key, one};
-use crate::command::{CommandError, Result, int, is};
+use crate::command::{CommandError, Result, int, is, shown};
 use crate::keyspace::{Event, event};
 use crate::value::{SortedSet, Value};
 
@@ -422,7 +422,7 @@ impl<'a> Search<'a> {
                 "ERR {who} is not compatible with WITHDIST, WITHHASH and WITHCOORD options"
             )));
         }
-        let typed = String::from_utf8_lossy(typed);
+        let typed = shown(typed);
         if search && self.centre.is_none() {
             return Err(CommandError::owned(format!(
                 "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {typed}"

@@ -2,7 +2,7 @@
 
 use crate::command::ctx::{Collections, Ctx, DONE};
 use crate::command::spec::{Command, Group::HyperLogLog, flags::*, key, one, range};
-use crate::command::{CommandError, Result, is};
+use crate::command::{CommandError, Result, is, shown};
 use crate::keyspace::db::Expiring;
 use crate::keyspace::{EntryRef, event};
 use crate::value::hyperloglog::{self as hll, Corrupted, Union};
@@ -174,7 +174,7 @@ fn pfdebug(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             ctx.reply.int(i64::from(converted));
         }
         _ => {
-            let word = String::from_utf8_lossy(word);
+            let word = shown(word);
             return Err(CommandError::owned(format!("ERR Unknown PFDEBUG subcommand '{word}'")));
         }
     }

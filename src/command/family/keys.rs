@@ -170,13 +170,17 @@ fn keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn scan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let scan = Scan::parse(scan::cursor(args[1])?, &args[2..], scan::Of::Keys)?;
     let (mut found, mut dead, mut walked) = (Vec::new(), Vec::new(), Ok(()));
-    let mut steps = 0;
+    let (mut steps, mut looked_up) = (0, 0);
     let next = scan.steps(|mut cursor, count| {
         // As many steps as would do in a sparse table; a step shows one bucket.
         while steps < count.saturating_mul(10) {
             let step = ctx.db.scan(cursor, ctx.client.aside.tries, &mut dead, &mut |entry| {
-                let wanted = scan.kind.is_none_or(|kind| is(kind, entry.kind().name()));
-                if wanted && scan.matches(Item::Bytes(entry.key())) {
+                if !scan.matches(Item::Bytes(entry.key())) {
+                    return;
+                }
+                // Redis looks a key up to learn its type.
+                looked_up += u64::from(scan.kind.is_some());
+                if scan.kind.is_none_or(|kind| is(kind, entry.kind().name())) {
                     found.push(entry.key().to_vec());
                 }
             });
@@ -194,6 +198,7 @@ fn scan(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
         cursor
     });
+    ctx.db.effects.hits += looked_up;
     // A look at a dead key deletes it.
     ctx.db.bury(dead);
     match walked {

@@ -28,7 +28,9 @@ struct Options {
 }
 
 fn lcs(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (a, b) = (string(ctx, args[1])?, string(ctx, args[2])?);
+    // Both are looked up before either is refused.
+    let (a, b) = (string(ctx, args[1]), string(ctx, args[2]));
+    let (a, b) = (a?, b?);
     let mut o = Options::default();
     let mut words = args[3..].iter();
     while let Some(&word) = words.next() {

@@ -142,7 +142,7 @@ fn blmove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (from, to) = (End::parse(args[3])?, End::parse(args[4])?);
     let timeout = timeout(args[5], ctx.db.now)?;
     if move_element(ctx, args, from, to)? {
-        ctx.record(&[b"LMOVE", args[1], args[2], from.word(), to.word()]);
+        ctx.record(&[b"LMOVE", args[1], args[2], args[3], args[4]]);
         return DONE;
     }
     ctx.wait(1..2, timeout, TimeoutReply::Null, |_| Vec::new())

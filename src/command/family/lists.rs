@@ -169,13 +169,6 @@ impl End {
             End::Right => event::RPOP,
         }
     }
-
-    pub(super) const fn word(self) -> &'static [u8] {
-        match self {
-            End::Left => b"LEFT",
-            End::Right => b"RIGHT",
-        }
-    }
 }
 
 fn lpush(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

@@ -5,7 +5,7 @@ use super::streams::{bulk_id, id, id_text};
 use crate::base::time::UnixMs;
 use crate::command::ctx::{Collections, Ctx, DONE};
 use crate::command::spec::{Command, Group::Stream, flags::*, key, one};
-use crate::command::{CommandError, Result, int, is, wrong_arguments};
+use crate::command::{CommandError, Result, int, is, shown, wrong_arguments};
 use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::stream::{Group, Pending};
@@ -84,8 +84,8 @@ impl GroupRead<'_> {
             Some(_) => Ok(()),
             None => Err(CommandError::owned(format!(
                 "NOGROUP No such key '{}' or consumer group '{}' in XREADGROUP with GROUP option",
-                String::from_utf8_lossy(key),
-                String::from_utf8_lossy(self.group)
+                shown(key),
+                shown(self.group)
             ))),
         }
     }
@@ -483,8 +483,8 @@ fn group<'a>(ctx: &'a mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<&'a mut Gro
     stream.groups.get_mut(args[3]).ok_or_else(|| {
         CommandError::owned(format!(
             "NOGROUP No such consumer group '{}' for key name '{}'",
-            String::from_utf8_lossy(args[3]),
-            String::from_utf8_lossy(args[2])
+            shown(args[3]),
+            shown(args[2])
         ))
     })
 }

@@ -10,7 +10,7 @@ use crate::base::num::parse_i64;
 use crate::base::time::UnixMs;
 use crate::command::ctx::{Collections, Ctx, DONE};
 use crate::command::spec::{Command, Group::Stream, flags::*, key, one};
-use crate::command::{CommandError, Result, int, is};
+use crate::command::{CommandError, Result, int, is, shown};
 use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::stream::{ConsumerId, Group, Pending};
@@ -52,7 +52,7 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 fn no_group(key: &[u8], group: &[u8]) -> CommandError {
-    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
+    let (key, group) = (shown(key), shown(group));
     CommandError::owned(format!("NOGROUP No such key '{key}' or consumer group '{group}'"))
 }
 
@@ -247,7 +247,7 @@ impl Options {
             {
                 o.last_id = Some(id(text, 0)?);
             } else {
-                let word = String::from_utf8_lossy(word);
+                let word = shown(word);
                 return Err(CommandError::owned(format!("ERR Unrecognized XCLAIM option '{word}'")));
             }
         }

@@ -7,7 +7,7 @@ use super::streams::{bulk_id, id, id_text};
 use crate::base::time::UnixMs;
 use crate::command::ctx::{Block, Collections, Ctx, DONE, Outcome, TimeoutReply};
 use crate::command::spec::{Command, Group::Stream, Keyword, behind, flags::*, key, one};
-use crate::command::{CommandError, Result, bulk_item, int, is, timeout_ms};
+use crate::command::{CommandError, Result, bulk_item, int, is, timeout_ms, up_to_nul};
 use crate::resp::Reply;
 use crate::value::stream::Entry;
 use crate::value::{self, StreamId};
@@ -80,7 +80,7 @@ fn show_range(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], start: &[u8], end: &[u8
 
 /// `-`, `+`, an id, or one behind `(` that is not in the range itself.
 pub(super) fn range_start(arg: &[u8]) -> Result<StreamId> {
-    match arg {
+    match up_to_nul(arg) {
         b"-" => Ok(StreamId::MIN),
         b"+" => Ok(StreamId::MAX),
         [b'(', rest @ ..] if !rest.is_empty() => {
@@ -92,7 +92,7 @@ pub(super) fn range_start(arg: &[u8]) -> Result<StreamId> {
 
 /// As [`range_start`]; an id without its second part means the last of its millisecond (page of XRANGE).
 pub(super) fn range_end(arg: &[u8]) -> Result<StreamId> {
-    match arg {
+    match up_to_nul(arg) {
         b"-" => Ok(StreamId::MIN),
         b"+" => Ok(StreamId::MAX),
         [b'(', rest @ ..] if !rest.is_empty() => {
@@ -284,6 +284,8 @@ fn xreadgroup(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let mut found = Reply::new();
     found.set_resp3(ctx.reply.is_resp3());
     let mut streams = 0;
+    // Redis looks each up again to read it.
+    ctx.db.effects.hits += read.streams as u64;
     for ((key, _), from) in read.pairs(args).zip(from) {
         if read_group(ctx, &mut found, key, &group, from, read.count)? {
             streams += 1;

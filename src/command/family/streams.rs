@@ -4,7 +4,7 @@
 use super::stream_reads::show_entry;
 use crate::command::ctx::{Collections, Ctx, DONE};
 use crate::command::spec::{Command, Group::Stream, flags::*, key, one};
-use crate::command::{CommandError, Result, int, is, trim_start, wrong_arguments};
+use crate::command::{CommandError, Result, int, is, shown, trim_start, up_to_nul, wrong_arguments};
 use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::stream::Trim;
@@ -91,8 +91,15 @@ const INFO: &[Command] = &[
 const INVALID_ID: CommandError =
     CommandError::text("ERR Invalid stream ID specified as stream command argument");
 
+/// Redis copies an id into 128 bytes to read it.
+const LONGEST_ID: usize = 127;
+
 /// An id with both parts or only the first, for which the second is `default_seq`.
 pub(super) fn id(arg: &[u8], default_seq: u64) -> Result<StreamId> {
+    if arg.len() > LONGEST_ID {
+        return Err(INVALID_ID);
+    }
+    let arg = up_to_nul(arg);
     let (ms, seq) = match memchr::memchr(b'-', arg) {
         Some(dash) => (number(&arg[..dash]), number(&arg[dash + 1..])),
         None => (number(arg), Some(default_seq)),
@@ -334,6 +341,7 @@ fn xtrim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let kept = Kept::of(stream);
     if removed > 0 {
         ctx.db.changed(args[1], event::XTRIM);
+        ctx.db.count_elements(removed as usize);
         kept.record(ctx, args, Some(&trim), None);
     }
     ctx.reply.int(removed as i64);
@@ -356,6 +364,7 @@ fn xdel(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let removed = ids.into_iter().filter(|id| stream.remove(*id)).count();
     if removed > 0 {
         ctx.db.changed(args[1], event::XDEL);
+        ctx.db.count_elements(removed);
     }
     ctx.reply.int(removed as i64);
     DONE
@@ -475,8 +484,8 @@ fn consumers(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let group = stream.groups.get(args[3]).ok_or_else(|| {
         CommandError::owned(format!(
             "NOGROUP No such consumer group '{}' for key name '{}'",
-            String::from_utf8_lossy(args[3]),
-            String::from_utf8_lossy(args[2])
+            shown(args[3]),
+            shown(args[2])
         ))
     })?;
     super::stream_groups::show_consumers(ctx.reply, group, now);

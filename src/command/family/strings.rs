@@ -331,19 +331,20 @@ fn decrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn add(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], by: i64) -> Result {
-    let mut new = 0;
-    let mut digits = itoa::Buffer::new();
+    let digits = &mut itoa::Buffer::new();
+    let mut new = "";
     ctx.db.update_string(key, |old| {
         let old = match old {
             None => 0,
             Some(ValueRef::String(s)) => int(s)?,
             Some(_) => return Err(CommandError::WrongType),
         };
-        new = old.checked_add(by).ok_or(CommandError::text("ERR increment or decrement would overflow"))?;
-        Ok(digits.format(new))
+        let sum = old.checked_add(by);
+        new = digits.format(sum.ok_or(CommandError::text("ERR increment or decrement would overflow"))?);
+        Ok(new)
     })?;
     ctx.db.changed(key, event::INCRBY);
-    ctx.reply.int(new);
+    ctx.reply.int_of(new);
     DONE
 }
 

@@ -1,7 +1,7 @@
 //! What running a command brings about besides its reply.
 
 use crate::base::rng::Rng;
-use crate::keyspace::tracking::Stale;
+use crate::keyspace::tracking::{Changed, Stale};
 use crate::keyspace::{DbIndex, Event, Log};
 use crate::resp::write_command;
 
@@ -63,6 +63,8 @@ pub struct Effects {
     pub notices: Vec<Notice>,
     /// Keys that those who track them must read anew.
     pub stale: Vec<Stale>,
+    /// Keys that have changed, for those who hear of all.
+    pub broadcast: Vec<Changed>,
     /// A database was emptied, and somebody tracks keys.
     pub flushed: bool,
     /// The client whose command runs, or 0.
@@ -95,7 +97,7 @@ impl Effects {
     /// Whether somebody has to be told of something.
     #[inline(always)]
     pub fn has_news(&self) -> bool {
-        !self.notices.is_empty() || !self.stale.is_empty() || self.flushed
+        !self.notices.is_empty() || !self.stale.is_empty() || self.flushed || !self.broadcast.is_empty()
     }
 
     /// Records a command for the log.

@@ -6,7 +6,7 @@ use super::{Db, Effects, Expiring, bump, shift};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::keyspace::locks::Locked;
-use crate::keyspace::tracking::{Readers, Stale};
+use crate::keyspace::tracking::{Changed, Stale};
 use crate::keyspace::{
     DbIndex, Event, Garbage, Keyspace, SHARDS, SLOTS_PER_SHARD, Tables, event, shard_of, slot_at,
 };
@@ -50,8 +50,8 @@ impl Keyspace {
         effects.stale.extend(stale.map(|(key, readers)| Stale { key, readers, by_command: false }));
         let Some(tables) = self.existing_tables(db) else { return 0 };
         if self.tracking.broadcasts() {
-            let stale = |key: &[u8]| Stale { key: key.into(), readers: Readers::new(), by_command: false };
-            locked.table(tables, slot).for_each(|e| effects.stale.push(stale(e.key())));
+            let changed = |key: &[u8]| Changed { key: key.into(), writer: 0 };
+            locked.table(tables, slot).for_each(|e| effects.broadcast.push(changed(e.key())));
         }
         Self::announce_loss(locked, db, shard_of(slot), effects, event::MOVED_AWAY, |key| {
             key_slot(key) == slot
@@ -91,7 +91,7 @@ impl Keyspace {
         let mut db = Db::new(locked, db, 0, Expiring::Ignore, effects);
         for key in concerned {
             if gone(&key) && db.exists(&key) {
-                db.changed(&key, event);
+                db.lost(&key, event);
             }
         }
     }

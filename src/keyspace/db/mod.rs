@@ -4,6 +4,7 @@
 //! watchers are right without a handler knowing of them. A handler that changed a key says so with
 //! [`Db::changed`].
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,7 +16,7 @@ use super::lazy::Cause;
 use super::locks::{LockSet, Locked};
 use super::table::{Place, SlotTable, TableMut};
 use super::usage;
-use super::{DbIndex, Garbage, Hashed, Keyspace, SLOTS_PER_SHARD, Tables, shard_of, table_index};
+use super::{DbIndex, Garbage, Hashed, Keyspace, Known, SLOTS_PER_SHARD, Tables, shard_of, table_index};
 use crate::base::time::UnixMs;
 use crate::value::{Kind, Value, ValueRef};
 
@@ -67,8 +68,10 @@ pub struct Db<'l, 'k> {
     access: u32,
     /// Whether reads stamp the access clock (CLIENT NO-TOUCH).
     touch: bool,
-    /// The key whose hash the router has computed already, by address and length.
-    hint: (*const [u8], Hashed),
+    /// A key whose hash is known already, by address and length: the one that was asked for last.
+    hint: Cell<(*const [u8], Hashed)>,
+    /// Further keys whose hashes are known, in the order in which most commands ask for them.
+    hints: Cell<&'l [Known<'l>]>,
     /// Where everything that the command brings about is collected.
     pub effects: &'l mut Effects,
 }
@@ -99,15 +102,22 @@ impl<'l, 'k> Db<'l, 'k> {
             now,
             expiring,
             touch: true,
-            hint: (std::ptr::slice_from_raw_parts(std::ptr::null(), 0), Hashed { slot: 0, hash: 0 }),
+            hint: Cell::new((
+                std::ptr::slice_from_raw_parts(std::ptr::null(), 0),
+                Hashed { slot: 0, hash: 0 },
+            )),
+            hints: Cell::new(&[]),
             effects,
         }
     }
 
-    /// Tells the hash of the first key, which the router knows.
+    /// Tells the hashes of keys that will be asked for.
     #[inline]
-    pub fn set_hint(&mut self, key: &[u8], hashed: Hashed) {
-        self.hint = (key, hashed);
+    pub fn set_hints(&mut self, keys: &'l [Known<'l>]) {
+        if let [(key, hashed), more @ ..] = keys {
+            self.hint = Cell::new((*key, *hashed));
+            self.hints = Cell::new(more);
+        }
     }
 
     /// CLIENT NO-TOUCH turns it off: reads then leave access time and frequency alone.
@@ -155,7 +165,20 @@ impl<'l, 'k> Db<'l, 'k> {
 
     #[inline(always)]
     fn hashed(&self, key: &[u8]) -> Hashed {
-        if std::ptr::eq(self.hint.0, key) { self.hint.1 } else { self.ks.hashed(key) }
+        let (last, hashed) = self.hint.get();
+        if std::ptr::eq(last, key) { hashed } else { self.hashed_next(key) }
+    }
+
+    #[inline(never)]
+    fn hashed_next(&self, key: &[u8]) -> Hashed {
+        match self.hints.get() {
+            [(next, hashed), more @ ..] if std::ptr::eq(*next, key) => {
+                self.hint.set((key, *hashed));
+                self.hints.set(more);
+                *hashed
+            }
+            _ => self.ks.hashed(key),
+        }
     }
 
     #[inline(always)]
@@ -455,7 +478,9 @@ impl<'l, 'k> Db<'l, 'k> {
                     return self.add(h, entry);
                 }
                 self.before_change(h, place);
-                self.swap_entry(h, place, entry, old, self.access);
+                // A key that is overwritten keeps how often it was used.
+                let access = self.used(h, place);
+                self.swap_entry(h, place, entry, old, access);
             }
         }
     }

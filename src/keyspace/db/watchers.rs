@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Db, Notice};
-use crate::keyspace::tracking::Stale;
+use crate::keyspace::tracking::{Changed, Stale};
 use crate::keyspace::watch::{Dirty, Waiter, Watchers};
 use crate::keyspace::{Event, event, shard_of};
 
@@ -28,6 +28,13 @@ impl Db<'_, '_> {
         self.notify(key, event);
     }
 
+    /// As [`Db::changed`], for a key that goes with all of its database or slot: who tracks keys hears of them together.
+    pub fn lost(&mut self, key: &[u8], event: Event) {
+        let slot = self.hashed(key).slot;
+        self.effects.note_slot(slot);
+        self.tell_watchers(shard_of(slot), key, event);
+    }
+
     /// Names a further event of a change that went through [`Db::changed`], or an event that is no change.
     #[inline(always)]
     pub fn notify(&mut self, key: &[u8], event: Event) {
@@ -39,9 +46,13 @@ impl Db<'_, '_> {
     #[cold]
     fn tell_trackers(&mut self, slot: u16, key: &[u8], event: Event) {
         let readers = self.ks.tracking.take(slot, key);
-        if !readers.is_empty() || self.ks.tracking.broadcasts() {
-            let by_command = event != event::EXPIRED && event != event::EVICTED;
+        let by_command = event != event::EXPIRED && event != event::EVICTED;
+        if !readers.is_empty() {
             self.effects.stale.push(Stale { key: key.into(), readers, by_command });
+        }
+        if self.ks.tracking.broadcasts() {
+            let writer = if by_command { self.effects.writer } else { 0 };
+            self.effects.broadcast.push(Changed { key: key.into(), writer });
         }
     }
 

@@ -12,7 +12,9 @@ use crate::base::hex::hex;
 use crate::command::help::help;
 use crate::command::rights::Errand;
 use crate::command::spec::{EVERYWHERE, Group::Server, KeyPositions, flags::*};
-use crate::command::{Command, CommandError, CommandTable, Ctx, DONE, Result, int, is, wrong_arguments};
+use crate::command::{
+    Command, CommandError, CommandTable, Ctx, DONE, Result, int, is, shown, wrong_arguments,
+};
 use crate::resp::Reply;
 use crate::server::commands::node;
 use crate::server::disk::config_file;
@@ -169,7 +171,7 @@ fn setuser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let name = file::user_name(args[2])
         .ok_or(CommandError::text("ERR Usernames can't contain spaces or null characters"))?;
     let words = merge_selectors(&args[3..]).map_err(|begin| {
-        let begin = String::from_utf8_lossy(begin);
+        let begin = shown(begin);
         CommandError::owned(format!("ERR Unmatched parenthesis in acl selector starting at '{begin}'."))
     })?;
     let _one_at_a_time = node.config_change.lock();
@@ -178,7 +180,7 @@ fn setuser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let mut user = known.map_or_else(|| rules.new_user(name), |user| User::clone(&user));
     for word in &words {
         rules.apply(&mut user, word).map_err(|error| {
-            let word = String::from_utf8_lossy(word);
+            let word = shown(word);
             CommandError::owned(format!("ERR Error in ACL SETUSER modifier '{word}': {error}"))
         })?;
     }
@@ -215,8 +217,7 @@ fn cat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let names: Vec<&str> = match &args[2..] {
         [] => category::names(!0).collect(),
         [name] => {
-            let unknown =
-                || CommandError::owned(format!("ERR Unknown category '{}'", String::from_utf8_lossy(name)));
+            let unknown = || CommandError::owned(format!("ERR Unknown category '{}'", shown(name)));
             let bit = category::find(name).ok_or_else(unknown)?;
             let catalog: &dyn Catalog = ctx.commands;
             let ids = (0..catalog.count()).filter(|id| catalog.categories(*id) & bit != 0);
@@ -239,9 +240,8 @@ fn find_command(table: &CommandTable, args: &[&[u8]]) -> Option<usize> {
 }
 
 fn dryrun(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let missing = |what: &str, name: &[u8]| {
-        CommandError::owned(format!("ERR {what} '{}' not found", String::from_utf8_lossy(name)))
-    };
+    let missing =
+        |what: &str, name: &[u8]| CommandError::owned(format!("ERR {what} '{}' not found", shown(name)));
     let user = node(ctx).people.accounts.get(args[2]).ok_or_else(|| missing("User", args[2]))?;
     let words = &args[3..];
     let id = find_command(ctx.commands, words).ok_or_else(|| missing("Command", words[0]))?;

@@ -8,7 +8,7 @@ use crate::command::family::connection::check_name;
 use crate::command::help::help;
 use crate::command::spec::{EVERYWHERE, Group::Connection, flags::*};
 use crate::command::{
-    Client, Command, CommandError, Ctx, DONE, Result, int, is, timeout_ms, wrong_arguments,
+    Client, Command, CommandError, Ctx, DONE, Result, int, is, shown, timeout_ms, wrong_arguments,
 };
 use crate::server::commands::{node, tracking};
 use crate::server::net::mailbox::Mail;
@@ -174,7 +174,7 @@ fn setname(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn setinfo(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let clean = args[3].iter().all(|b| (b'!'..=b'~').contains(b));
-    let word = String::from_utf8_lossy(args[2]);
+    let word = shown(args[2]);
     let field = if is(args[2], "lib-name") {
         &mut ctx.client.lib_name
     } else if is(args[2], "lib-ver") {
@@ -244,9 +244,8 @@ fn info(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn kind(name: &[u8]) -> Result<ClientKind> {
-    ClientKind::from_name(name).ok_or_else(|| {
-        CommandError::owned(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name)))
-    })
+    ClientKind::from_name(name)
+        .ok_or_else(|| CommandError::owned(format!("ERR Unknown client type '{}'", shown(name))))
 }
 
 /// Which clients CLIENT LIST shows.
@@ -341,10 +340,7 @@ impl<'a> KillFilter<'a> {
             self.local_address = Some(value);
         } else if is(option, "user") {
             if node.people.accounts.get(value).is_none() {
-                return Err(CommandError::owned(format!(
-                    "ERR No such user '{}'",
-                    String::from_utf8_lossy(value)
-                )));
+                return Err(CommandError::owned(format!("ERR No such user '{}'", shown(value))));
             }
             self.user = Some(value);
         } else if is(option, "skipme") {

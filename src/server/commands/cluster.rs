@@ -7,7 +7,7 @@ use crate::cluster::report::{NodeInfo, Shard};
 use crate::cluster::{ClusterState, Endpoint, FailoverMode, Keys, NodeId, Now};
 use crate::command::help::help;
 use crate::command::spec::{Group::Cluster, flags::*};
-use crate::command::{Command, CommandError, Ctx, DONE, Result, int, is};
+use crate::command::{Command, CommandError, Ctx, DONE, Result, int, is, shown};
 use crate::keyspace::Keyspace;
 use crate::resp::Reply;
 use crate::server::commands::node;
@@ -511,7 +511,7 @@ fn slot_move<'a>(args: &[&'a [u8]]) -> Result<(u16, SlotMove<'a>)> {
 
 /// More arguments than any form of the subcommand has.
 fn unknown_form(args: &[&[u8]]) -> CommandError {
-    let sub = String::from_utf8_lossy(args[1]);
+    let sub = shown(args[1]);
     CommandError::owned(format!(
         "ERR unknown subcommand or wrong number of arguments for '{sub}'. Try CLUSTER HELP."
     ))
@@ -525,7 +525,7 @@ fn with_id<R>(
 ) -> Result<R> {
     match NodeId::parse(id) {
         Some(id) => Ok(bus.admin(|s, now| call(s, now, &id))?),
-        None => Err(CommandError::owned(format!("ERR Unknown node {}", String::from_utf8_lossy(id)))),
+        None => Err(CommandError::owned(format!("ERR Unknown node {}", shown(id)))),
     }
 }
 

@@ -7,7 +7,9 @@ use crate::base::version;
 use crate::command::client::ReplyMode;
 use crate::command::family::connection::check_name;
 use crate::command::spec::{EVERYWHERE, Group::Connection, Mode, behind_option, flags::*};
-use crate::command::{Client, Command, CommandError, Ctx, DONE, Outcome, Result, Transaction, int, is};
+use crate::command::{
+    Client, Command, CommandError, Ctx, DONE, Outcome, Result, Transaction, int, is, shown,
+};
 use crate::server::commands::{node, pubsub};
 use crate::server::node::Node;
 
@@ -124,7 +126,7 @@ impl<'a> Hello<'a> {
                     rest
                 }
                 [word, ..] => {
-                    let word = String::from_utf8_lossy(word);
+                    let word = shown(word);
                     return Err(CommandError::owned(format!("ERR Syntax error in HELLO option '{word}'")));
                 }
             };

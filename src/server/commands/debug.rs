@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::crc16::key_slot;
 use crate::base::glob;
+use crate::base::lossless;
 use crate::base::num::{parse_f64, parse_i64, parse_memory};
 use crate::base::size_class::size_class;
 use crate::command::family::object::{encoding_of, references};
@@ -355,7 +356,7 @@ fn config_rewrite_force_all(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Resul
 }
 
 fn error(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    Err(CommandError::owned(String::from_utf8_lossy(args[2]).replace(['\r', '\n'], " ")))
+    Err(CommandError::owned(lossless::text(args[2]).replace(['\r', '\n'], " ")))
 }
 
 fn log(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

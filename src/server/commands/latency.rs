@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::command::help::help;
 use crate::command::spec::{Group::Server, flags::*};
-use crate::command::{Command, CommandError, Ctx, DONE, Result};
+use crate::command::{Command, CommandError, Ctx, DONE, Result, shown};
 use crate::exec::histogram::Sum;
 use crate::server::commands::node;
 use crate::server::node::latency::Series;
@@ -100,7 +100,7 @@ fn reset(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn graph(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let Some((name, series)) = node(ctx).records.latency.get(args[2]) else {
-        let event = String::from_utf8_lossy(args[2]);
+        let event = shown(args[2]);
         return Err(CommandError::owned(format!("ERR No samples available for event '{event}'")));
     };
     ctx.reply.verbatim("txt", &drawn(name, &series, unix_ms() / 1000));

@@ -7,7 +7,7 @@ use crate::command::spec::{Group::Server, flags::*, key, one};
 use crate::command::{Command, CommandError, Ctx, DONE, Result, int, is};
 use crate::keyspace::EntryRef;
 use crate::resp::Reply;
-use crate::server::commands::info::memory::Sizes;
+use crate::server::commands::info::memory::{Parts, Sizes};
 use crate::server::commands::node;
 use crate::server::process::allocator;
 use crate::value::ValueRef;
@@ -91,10 +91,13 @@ fn decimal(reply: &mut Reply, name: &str, x: f64) {
     reply.double(x);
 }
 
+/// Bytes of the headers of all slots' tables of one database.
+const TABLES_OF_SLOTS: i64 = (crate::base::crc16::SLOTS * 16) as i64;
+
 fn stats(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let node = node(ctx);
     let keyspace = &node.shared.keyspace;
-    let sizes = Sizes::of(node);
+    let (sizes, parts) = (Sizes::of(node), Parts::of(node));
     let used_databases: Vec<u16> =
         (0..keyspace.databases() as u16).filter(|db| !keyspace.is_empty(*db)).collect();
     let keys: usize = used_databases.iter().map(|db| keyspace.len(*db)).sum();
@@ -103,24 +106,28 @@ fn stats(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let ratio = sizes.resident as f64 / sizes.used.max(1) as f64;
     let rest = sizes.resident as i64 - sizes.used as i64;
     let reply = &mut *ctx.reply;
-    reply.map(27 + used_databases.len());
+    reply.map(31 + used_databases.len());
     number(reply, "peak.allocated", sizes.peak as i64);
     number(reply, "total.allocated", sizes.used as i64);
     number(reply, "startup.allocated", sizes.at_start as i64);
     number(reply, "replication.backlog", sizes.backlog as i64);
-    number(reply, "clients.slaves", 0);
+    number(reply, "clients.slaves", parts.replicas as i64);
     number(reply, "clients.normal", sizes.clients as i64);
-    number(reply, "cluster.links", 0);
-    number(reply, "aof.buffer", 0);
-    number(reply, "lua.caches", 0);
-    number(reply, "functions.caches", 0);
+    number(reply, "cluster.links", parts.links as i64);
+    number(reply, "aof.buffer", parts.aof as i64);
+    number(reply, "lua.caches", parts.scripts as i64);
+    number(reply, "functions.caches", parts.functions as i64);
     for db in &used_databases {
         reply.bulk_str(&format!("db.{db}"));
         reply.map(2);
         // What is fixed: the headers of the tables of the slots. What keys take is theirs.
-        number(reply, "overhead.hashtable.main", (crate::base::crc16::SLOTS * 16) as i64);
+        number(reply, "overhead.hashtable.main", TABLES_OF_SLOTS);
         number(reply, "overhead.hashtable.expires", keyspace.volatile_len(*db) as i64 * 8);
     }
+    number(reply, "overhead.db.hashtable.lut", TABLES_OF_SLOTS * used_databases.len() as i64);
+    // Tables grow bucket by bucket: none is copied.
+    number(reply, "overhead.db.hashtable.rehashing", 0);
+    number(reply, "db.dict.rehashing.count", 0);
     number(reply, "overhead.total", sizes.overhead as i64);
     number(reply, "keys.count", keys as i64);
     number(reply, "keys.bytes-per-key", beyond_start.checked_div(keys as u64).unwrap_or(0) as i64);
@@ -130,6 +137,7 @@ fn stats(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     number(reply, "allocator.allocated", sizes.used as i64);
     number(reply, "allocator.active", sizes.resident as i64);
     number(reply, "allocator.resident", sizes.resident as i64);
+    number(reply, "allocator.muzzy", 0);
     decimal(reply, "allocator-fragmentation.ratio", ratio);
     number(reply, "allocator-fragmentation.bytes", rest);
     decimal(reply, "allocator-rss.ratio", 1.0);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::command::help::help;
 use crate::command::spec::{Channels, EVERYWHERE, Group::PubSub, KeySpec, flags::*, key, one, range};
-use crate::command::{Client, Command, Ctx, DONE, Result, wrong_arguments};
+use crate::command::{Client, Command, CommandError, Ctx, DONE, Result, wrong_arguments};
 use crate::pubsub::{Space, Subscriber};
 use crate::resp::Reply;
 use crate::server::commands::node;
@@ -102,6 +102,10 @@ fn subscribe(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn ssubscribe(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    // In a transaction it is refused, other than SUBSCRIBE: so does Redis.
+    if !ctx.may_block {
+        return Err(CommandError::text("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"));
+    }
     subscribe_in(ctx, Space::Shard, &args[1..])
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::base::glob;
 use crate::command::help::help;
 use crate::command::spec::{Group::Scripting, KeySpec, counted, flags::*, key};
-use crate::command::{Command, CommandError, Ctx, DONE, Outcome, Result, is, wrong_arguments};
+use crate::command::{Command, CommandError, Ctx, DONE, Outcome, Result, is, shown, wrong_arguments};
 use crate::exec::Shared;
 use crate::exec::libraries::{self, engine};
 use crate::exec::script::busy_fail;
@@ -254,7 +254,7 @@ fn function_load(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let mut replace = false;
     for option in options {
         if !is(option, "replace") {
-            let option = String::from_utf8_lossy(option);
+            let option = shown(option);
             return Err(CommandError::owned(format!("ERR Unknown option given: {option}")));
         }
         replace = true;
@@ -352,7 +352,7 @@ fn function_list(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             pattern =
                 Some(*words.next().ok_or(CommandError::text("ERR library name argument was not given"))?);
         } else {
-            let word = String::from_utf8_lossy(word);
+            let word = shown(word);
             return Err(CommandError::owned(format!("ERR Unknown argument {word}")));
         }
     }

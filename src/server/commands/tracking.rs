@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::command::client::{Caching, Tracks};
-use crate::command::{CommandError, Ctx, DONE, Result, int, is};
+use crate::command::{CommandError, Ctx, DONE, Result, int, is, shown};
 use crate::server::commands::node;
 use crate::server::node::Node;
 
@@ -91,7 +91,7 @@ impl Options {
             let met =
                 existing.map(|old| ("an existing", old)).or_else(|| Some(("another provided", provided()?)));
             if let Some((which, other)) = met {
-                let [new, other] = [new, other].map(|prefix| String::from_utf8_lossy(prefix));
+                let [new, other] = [new, other].map(|prefix| shown(prefix));
                 return Err(CommandError::owned(format!(
                     "ERR Prefix '{new}' overlaps with {which} prefix '{other}'. Prefixes for a single client must not overlap."
                 )));

@@ -58,6 +58,12 @@ pub enum Mail {
 }
 
 impl Mail {
+    /// Whether it is about what has happened, and concerns one connection: what it was about came before all that
+    /// is read from a connection from now on.
+    fn is_news(&self) -> bool {
+        matches!(self, Self::Push { .. } | Self::Stale { .. } | Self::Unblocked { .. })
+    }
+
     /// Whether this must wait until the worker is through with what the connection at `token` runs.
     pub fn awaits(&self, token: usize) -> bool {
         match self {
@@ -109,6 +115,16 @@ impl Mailbox {
             // A waker fails only when its poll is gone: the node is ending.
             let _ = self.waker.wake();
         }
+    }
+
+    /// Takes the news that stand before any other message.
+    pub fn take_news(&self) -> Vec<Mail> {
+        if !self.rung.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut mails = self.mails.lock();
+        let end = mails.iter().position(|mail| !mail.is_news()).unwrap_or(mails.len());
+        mails.drain(..end).collect()
     }
 
     /// Takes all messages.

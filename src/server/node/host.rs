@@ -6,7 +6,7 @@ use crate::exec::Host;
 use crate::exec::observe::Seen;
 use crate::exec::rights::Denied;
 use crate::keyspace::db::Notice;
-use crate::keyspace::tracking::Stale;
+use crate::keyspace::tracking::{Changed, Stale};
 use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
 use crate::server::net::mailbox::Mail;
@@ -56,6 +56,10 @@ impl Host for NodeHost<'_> {
             self.node.invalidate_all();
         }
         self.node.invalidate(stale, writer);
+    }
+
+    fn broadcast(&mut self, changed: &[Changed]) {
+        self.node.broadcast(changed);
     }
 
     fn took_long(&mut self, seen: &Seen<'_>) {

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 
 use crate::acl::Login;
 use crate::command::Client;
-use crate::keyspace::tracking::Stale;
+use crate::keyspace::tracking::{Changed, Stale};
 use crate::resp::Reply;
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
@@ -109,14 +109,20 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Tells those who hear of all keys, or of those with their prefixes, that these have changed: each of a key once,
+    /// whoever changed it last. To be called under the locks of the keys.
+    pub fn broadcast(&self, changed: &[Changed]) {
+        let last: BTreeMap<&Box<[u8]>, u64> = changed.iter().map(|one| (&one.key, one.writer)).collect();
+        let inner = self.people.trackers.0.read();
         for (prefix, clients) in &inner.prefixes {
             for id in clients {
                 let Some(tracker) = inner.trackers.get(id) else { continue };
-                let own = |one: &&Stale| tracker.noloop && one.by_command && *id == writer;
                 let may_read = |key| tracker.login.as_ref().is_none_or(|login| login.may_read(key));
-                let concerned = stale.iter().filter(|one| one.key.starts_with(prefix) && !own(one));
-                let concerned = concerned.filter(|one| may_read(&one.key));
-                let keys: BTreeSet<&Box<[u8]>> = concerned.map(|one| &one.key).collect();
+                let concerned = last.iter().filter(|(key, _)| key.starts_with(prefix) && may_read(key));
+                let concerned = concerned.filter(|(_, writer)| !(tracker.noloop && *id == **writer));
+                let keys: Vec<&Box<[u8]>> = concerned.map(|(key, _)| *key).collect();
                 if !keys.is_empty() {
                     self.tell(*id, tracker, Some(keys.into_iter().cloned().collect()));
                 }

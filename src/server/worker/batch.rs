@@ -10,7 +10,7 @@ use crate::command::spec::flags;
 use crate::command::table::CommandEntry;
 use crate::command::{Client, CommandError};
 use crate::exec::{After, Blocked};
-use crate::keyspace::{Hashed, Upcoming, prefetch};
+use crate::keyspace::{Hashed, Known, Upcoming, prefetch};
 use crate::resp::{Limits, Parsed, Progress, ProtocolError, Reply, parse};
 use crate::server::net::connection::{Connection, Hold, Wait};
 use crate::server::node::connected::ClientState;
@@ -33,6 +33,7 @@ pub(super) struct Item {
     /// Where the next request begins in the segment.
     end: usize,
     argv: Range<usize>,
+    keys: Range<usize>,
     /// It may have to wait for the turn of scripts.
     scripted: bool,
     pub what: What,
@@ -42,13 +43,13 @@ impl Item {
     /// Whether both call the same command.
     #[inline]
     fn is_like(&self, next: &Self) -> bool {
-        matches!((&self.what, &next.what), (What::Command(own, _), What::Command(other, _)) if own == other)
+        matches!((&self.what, &next.what), (What::Command(own), What::Command(other)) if own == other)
     }
 }
 
 pub(super) enum What {
-    /// The id of a command, and the hash of its key if it has exactly one.
-    Command(usize, Option<Hashed>),
+    /// The id of a command.
+    Command(usize),
     Irregular(Box<Irregular>),
 }
 
@@ -64,7 +65,8 @@ pub(super) enum Irregular {
 pub(super) struct Batch<'a> {
     items: Vec<Item>,
     argv: Vec<&'a [u8]>,
-    keys: Vec<Upcoming<'static>>,
+    keys: Vec<Known<'a>>,
+    upcoming: Vec<Upcoming<'static>>,
 }
 
 impl Batch<'_> {
@@ -72,14 +74,17 @@ impl Batch<'_> {
         self.items.clear();
         self.argv.clear();
         self.keys.clear();
+        self.upcoming.clear();
     }
 
     /// Its memory, for a batch of other input.
     fn emptied<'b>(mut self) -> Batch<'b> {
         self.clear();
-        // Collected in place: no argument is left that could be borrowed for too short.
+        // Collected in place: no argument and no key is left that could be borrowed for too short.
         let argv = self.argv.into_iter().map(|_| -> &'b [u8] { &[] }).collect();
-        Batch { items: self.items, argv, keys: self.keys }
+        let keys =
+            self.keys.into_iter().map(|_| -> Known<'b> { (&[], Hashed { slot: 0, hash: 0 }) }).collect();
+        Batch { items: self.items, argv, keys, upcoming: self.upcoming }
     }
 }
 
@@ -130,7 +135,7 @@ impl Worker {
             if batch.items.is_empty() {
                 break;
             }
-            prefetch(&batch.keys);
+            prefetch(&batch.upcoming);
             self.run_batch(&batch, segments, now);
         }
         self.batch = batch.emptied();
@@ -148,7 +153,7 @@ impl Worker {
         max_bulk: usize,
         batch: &mut Batch<'a>,
     ) {
-        let first = batch.argv.len();
+        let (first, first_key) = (batch.argv.len(), batch.keys.len());
         let limits = Limits { max_bulk, authenticated: s.authenticated };
         let mut end = s.parsed;
         let irregular = match parse(input, &mut end, &mut batch.argv, &limits) {
@@ -157,10 +162,16 @@ impl Worker {
                 match self.executor.look_up(args) {
                     Ok(id) => {
                         let entry = self.executor.shared.commands.get(id);
-                        let hashed = self.announce_keys(entry, args, s.db, &mut batch.keys);
+                        self.announce_keys(entry, args, s.db, &mut batch.keys, &mut batch.upcoming);
                         s.parsed = end;
-                        let (argv, what) = (first..batch.argv.len(), What::Command(id, hashed));
-                        batch.items.push(Item { segment: index, end, argv, scripted: entry.scripted, what });
+                        batch.items.push(Item {
+                            segment: index,
+                            end,
+                            argv: first..batch.argv.len(),
+                            keys: first_key..batch.keys.len(),
+                            scripted: entry.scripted,
+                            what: What::Command(id),
+                        });
                         return;
                     }
                     Err(fail) => Irregular::Refused(fail),
@@ -188,34 +199,29 @@ impl Worker {
         };
         s.parsed = end;
         let (argv, what) = (first..batch.argv.len(), What::Irregular(Box::new(irregular)));
-        batch.items.push(Item { segment: index, end, argv, scripted: true, what });
+        batch.items.push(Item { segment: index, end, argv, keys: 0..0, scripted: true, what });
     }
 
-    /// Adds the keys of a command to those that the batch will look up. Returns the hash of its key
-    /// if it has exactly one.
+    /// Adds the keys of a command to those of the batch, and the first of them to those that it will look up.
     #[inline(always)]
-    pub(super) fn announce_keys(
+    fn announce_keys<'a>(
         &self,
         entry: &CommandEntry,
-        args: &[&[u8]],
+        args: &[&'a [u8]],
         db: u16,
-        keys: &mut Vec<Upcoming<'static>>,
-    ) -> Option<Hashed> {
+        keys: &mut Vec<Known<'a>>,
+        upcoming: &mut Vec<Upcoming<'static>>,
+    ) {
         let shared = self.executor.shared;
-        if let Some(at) = entry.single_key {
-            let hashed = shared.keyspace.hashed(args.get(at)?);
-            if let Some(key) = shared.keyspace.upcoming(db, hashed) {
-                keys.push(key);
+        let enough = upcoming.len() + PREFETCH_KEYS;
+        shared.each_key(entry, args, |(key, hashed)| {
+            keys.push((key, hashed));
+            if upcoming.len() < enough
+                && let Some(table) = shared.keyspace.upcoming(db, hashed)
+            {
+                upcoming.push(table);
             }
-            return Some(hashed);
-        }
-        if !entry.command.keys.is_empty() {
-            let positions = entry.command.key_positions(args).unwrap_or_default();
-            for at in positions.into_iter().take(PREFETCH_KEYS) {
-                keys.extend(shared.keyspace.upcoming(db, shared.keyspace.hashed(args[at])));
-            }
-        }
-        None
+        });
     }
 
     pub(super) fn run_batch(&mut self, batch: &Batch<'_>, segments: &mut [Segment], now: UnixMs) {
@@ -241,7 +247,8 @@ impl Worker {
                     s.stopped = true;
                     break;
                 }
-                self.run_item(item, &batch.argv[item.argv.clone()], &mut c, s, now, &mut reply);
+                let (args, keys) = (&batch.argv[item.argv.clone()], &batch.keys[item.keys.clone()]);
+                self.run_item(item, args, keys, &mut c, s, now, &mut reply);
                 if reply.is_cut_off() {
                     s.cut_off = true;
                     s.stopped = true;
@@ -259,11 +266,13 @@ impl Worker {
         self.reply = reply;
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[inline(always)]
     pub(super) fn run_item(
         &mut self,
         item: &Item,
         args: &[&[u8]],
+        keys: &[Known<'_>],
         c: &mut Connection,
         s: &mut Segment,
         now: UnixMs,
@@ -272,14 +281,14 @@ impl Worker {
         let before = reply.len();
         let quiet = c.client.reply_mode != ReplyMode::On;
         match &item.what {
-            What::Command(id, hashed) => self.run_command(c, *id, args, *hashed, s, item.end, now, reply),
+            What::Command(id) => self.run_command(c, *id, args, keys, s, item.end, now, reply),
             What::Irregular(irregular) => self.run_irregular(irregular, c, s, item.end, now, reply),
         }
         // What is run again later is not answered yet.
         let later = matches!(c.hold, Some(Hold::Pause { .. } | Hold::Aside { .. }));
         if c.client.reply_mode != ReplyMode::On && !later {
             c.mute = c.hold.is_some();
-            let pushes = matches!(item.what, What::Command(id, _) if self.executor.shared.commands.get(id).command.has(flags::PUSHES));
+            let pushes = matches!(item.what, What::Command(id) if self.executor.shared.commands.get(id).command.has(flags::PUSHES));
             apply_reply_mode(&mut c.client, if pushes { reply.len() } else { before }, reply);
         }
         if quiet || c.client.reply_mode != ReplyMode::On {
@@ -301,7 +310,7 @@ impl Worker {
             Irregular::Inline(words) => {
                 let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                 match self.executor.look_up(&args) {
-                    Ok(id) => self.run_command(c, id, &args, None, s, end, now, reply),
+                    Ok(id) => self.run_command(c, id, &args, &[], s, end, now, reply),
                     Err(fail) => self.refuse(c, &fail, s, end, reply),
                 }
             }
@@ -345,7 +354,7 @@ impl Worker {
         c: &mut Connection,
         id: usize,
         args: &[&[u8]],
-        hashed: Option<Hashed>,
+        keys: &[Known<'_>],
         s: &mut Segment,
         end: usize,
         now: UnixMs,
@@ -356,10 +365,10 @@ impl Worker {
         s.commands += 1;
         s.last_command = id;
         let after = if self.scripts.is_turn() {
-            self.run_beside_others(c, id, args, hashed, now, reply)
+            self.run_beside_others(c, id, args, keys, now, reply)
         } else {
             let mut host = NodeHost::new(&self.node);
-            self.executor.execute(&mut host, &mut c.client, id, args, hashed, now, reply)
+            self.executor.execute(&mut host, &mut c.client, id, args, keys, now, reply)
         };
         match after {
             After::Done => {}

@@ -10,11 +10,28 @@ use crate::server::node::trackers;
 use crate::server::worker::Worker;
 
 impl Worker {
-    #[expect(clippy::too_many_lines, reason = "one short arm for each kind of mail")]
     pub(super) fn read_mail(&mut self) {
+        let mails = self.mail_for_now();
+        self.deliver(mails);
+    }
+
+    /// What a client was to be told before it sent what was gathered now stands in front of its replies: who has
+    /// seen the reply to a write, and asks on another connection then, finds the invalidation there.
+    #[inline]
+    pub(super) fn read_news(&mut self) {
+        if self.scripts.has_no_mail() {
+            let news = self.mailbox.take_news();
+            if !news.is_empty() {
+                self.deliver(news);
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one short arm for each kind of mail")]
+    fn deliver(&mut self, mails: Vec<Mail>) {
         // Messages for one listener are gathered and sent together, before anything else happens to its connection.
         let mut listeners = Vec::new();
-        for mail in self.mail_for_now() {
+        for mail in mails {
             if !matches!(mail, Mail::Push { .. } | Mail::Stale { .. } | Mail::ChannelLeft { .. }) {
                 self.flush_all(&mut listeners);
             }

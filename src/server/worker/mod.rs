@@ -237,8 +237,8 @@ impl Worker {
     fn round(&mut self, gathered: &mut [u8], tokens: &[usize]) -> usize {
         let mut segments = std::mem::take(&mut self.segments);
         let taken = self.gather(gathered, tokens, &mut segments);
+        self.read_news();
         self.run_segments(gathered, &mut segments);
-        self.executor.publish_counts();
         self.send(gathered, &mut segments);
         segments.clear();
         self.segments = segments;

@@ -15,7 +15,7 @@ use mio::Events;
 use crate::base::time::UnixMs;
 use crate::command::spec::{Group, flags};
 use crate::exec::{After, Executor};
-use crate::keyspace::Hashed;
+use crate::keyspace::Known;
 use crate::resp::Reply;
 use crate::server::net::connection::Connection;
 use crate::server::net::mailbox::Mail;
@@ -53,6 +53,11 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
+    /// Whether no mail waits for a script's end.
+    pub(super) fn has_no_mail(&self) -> bool {
+        self.running.is_none() && self.mail.is_empty()
+    }
+
     pub fn new(spare: Box<Executor>, node: Arc<Node>) -> Self {
         Self {
             waiting: VecDeque::new(),
@@ -110,7 +115,7 @@ impl Worker {
             return false;
         }
         let id = match &item.what {
-            What::Command(id, _) => Some(*id),
+            What::Command(id) => Some(*id),
             What::Irregular(irregular) => match &**irregular {
                 Irregular::Inline(words) => {
                     let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
@@ -146,7 +151,7 @@ impl Worker {
         c: &mut Connection,
         id: usize,
         args: &[&[u8]],
-        hashed: Option<Hashed>,
+        keys: &[Known<'_>],
         now: UnixMs,
         reply: &mut Reply,
     ) -> After {
@@ -158,7 +163,7 @@ impl Worker {
         self.scripts.long = false;
         executor.make_room_for_scripts(&mut NodeHost::new(&node), now);
         let mut host = NodeHost::with(&node, self);
-        let after = executor.execute(&mut host, &mut c.client, id, args, hashed, now, reply);
+        let after = executor.execute(&mut host, &mut c.client, id, args, keys, now, reply);
         self.scripts.spare = Some(std::mem::replace(&mut self.executor, executor));
         self.scripts.node = Some(node);
         self.scripts.running = None;

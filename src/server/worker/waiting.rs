@@ -126,7 +126,7 @@ impl Worker {
         if let Ok(id) = self.executor.look_up(&args) {
             let mut s = Segment::new(token, 0..0, None, &c);
             s.again = Some(wait);
-            self.run_command(&mut c, id, &args, None, &mut s, 0, unix_ms(), &mut reply);
+            self.run_command(&mut c, id, &args, &[], &mut s, 0, unix_ms(), &mut reply);
         }
         let done = c.hold.is_none();
         if !done {

@@ -42,6 +42,37 @@ impl Sizes {
     }
 }
 
+/// What else memory is taken for beside data, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts {
+    /// The connections of replicas.
+    pub replicas: u64,
+    /// What waits to be sent on the cluster bus.
+    pub links: u64,
+    /// What the append-only file has not been given yet.
+    pub aof: u64,
+    /// The texts of scripts.
+    pub scripts: u64,
+    /// The texts of libraries.
+    pub functions: u64,
+}
+
+impl Parts {
+    /// As it is now.
+    pub fn of(node: &Node) -> Self {
+        let replicas = node.people.clients.all().into_iter().filter(|entry| entry.role == Role::Replica);
+        let aof = &node.files.aof;
+        let scripts = &node.shared.scripts;
+        Self {
+            replicas: replicas.map(|entry| entry.usage.lock().total as u64).sum(),
+            links: node.peers.bus.get().map_or(0, |bus| bus.queued() as u64),
+            aof: if aof.is_on() { aof.behind.load(Ordering::Relaxed) } else { 0 },
+            scripts: scripts.script_bytes() as u64,
+            functions: scripts.libraries().iter().map(|library| library.code.len() as u64).sum(),
+        }
+    }
+}
+
 /// The section `memory`.
 pub fn write(node: &Node, out: &mut Fields) {
     let config = node.config.load();
@@ -66,8 +97,8 @@ pub fn write(node: &Node, out: &mut Fields) {
     // Scripts and functions share their interpreters.
     let scripts = &node.shared.scripts;
     let (vm, libraries) = (scripts.interpreters.load(Ordering::Relaxed), scripts.libraries());
-    let of_scripts = scripts.script_bytes() as u64;
-    let of_functions: u64 = libraries.iter().map(|library| library.code.len() as u64).sum();
+    let parts = Parts::of(node);
+    let (of_scripts, of_functions) = (parts.scripts, parts.functions);
     out.field("used_memory_lua", vm);
     out.field("used_memory_vm_eval", vm);
     out.field("used_memory_lua_human", human(vm));
@@ -92,14 +123,10 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("mem_not_counted_for_evict", node.shared.keyspace.log.beyond_backlog());
     out.field("mem_replication_backlog", backlog);
     out.field("mem_total_replication_buffers", backlog);
-    let replicas = node.people.clients.all().into_iter().filter(|entry| entry.role == Role::Replica);
-    out.field("mem_clients_slaves", replicas.map(|entry| entry.usage.lock().total).sum::<usize>());
+    out.field("mem_clients_slaves", parts.replicas);
     out.field("mem_clients_normal", clients);
-    out.field("mem_cluster_links", node.peers.bus.get().map_or(0, |bus| bus.queued()));
-    out.field(
-        "mem_aof_buffer",
-        if node.files.aof.is_on() { node.files.aof.behind.load(Ordering::Relaxed) } else { 0 },
-    );
+    out.field("mem_cluster_links", parts.links);
+    out.field("mem_aof_buffer", parts.aof);
     out.field("mem_allocator", "jemalloc-5.3.0");
     out.field("active_defrag_running", 0);
     out.field("lazyfree_pending_objects", (node.shared.memory.being_freed)());

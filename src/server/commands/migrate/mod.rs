@@ -181,7 +181,7 @@ fn pack(node: &Node, m: &Migrate, db: &mut Db<'_, '_>) -> (Order, Vec<Vec<u8>>) 
     write_command(&mut bytes, &[&b"SELECT"[..], m.db.to_string().as_bytes()]);
     let now = db.now;
     for key in &m.keys {
-        let Some(entry) = db.peek(key) else { continue };
+        let Some(entry) = db.entry(key) else { continue };
         // A key that dies on the way must arrive with a time to live of its own, not for ever.
         let ttl = entry.expire().map_or(0, |at| (at - now).max(1)).to_string();
         let mut dump = Vec::new();

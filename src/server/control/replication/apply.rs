@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 use crate::base::time::MonoMs;
@@ -11,7 +12,7 @@ use crate::command::client::{Role, Upstream};
 use crate::command::spec::flags;
 use crate::command::{Client, gate};
 use crate::exec::Executor;
-use crate::keyspace::UnitInfo;
+use crate::keyspace::{Known, UnitInfo};
 use crate::repl::FromPrimary;
 use crate::resp::{Limits, Parsed, Reply, parse};
 use crate::server::control::replication::following::Report;
@@ -226,13 +227,14 @@ impl Applier {
     }
 
     fn execute(&mut self, id: usize, args: &[&[u8]]) {
-        let key = self.node.shared.commands.get(id).single_key.and_then(|at| args.get(at));
-        let hashed = key.map(|key| self.node.shared.keyspace.hashed(key));
+        let mut keys = SmallVec::<[Known<'_>; 4]>::new();
+        let shared = &self.node.shared;
+        shared.each_key(shared.commands.get(id), args, |key| keys.push(key));
         self.check_disk(id);
         let mut host = NodeHost::new(&self.node);
         self.reply.clear();
         // Whatever a command wants to happen to its connection, the link goes on.
-        self.executor.execute(&mut host, &mut self.client, id, args, hashed, unix_ms(), &mut self.reply);
+        self.executor.execute(&mut host, &mut self.client, id, args, &keys, unix_ms(), &mut self.reply);
         if self.reply.bytes().first() == Some(&b'-') {
             self.complain(String::from_utf8_lossy(&self.reply.bytes()[1..]).trim_end(), args);
         }

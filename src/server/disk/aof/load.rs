@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::folder::Folder;
 use crate::command::Client;
 use crate::command::client::Role;
 use crate::exec::Executor;
+use crate::keyspace::Known;
 use crate::persist::aof::stream::{Commands, Item, Problem};
 use crate::resp::Reply;
 use crate::server::disk::rdb_load;
@@ -181,11 +184,12 @@ impl<'a> Run<'a> {
             let shown = argv[0][..argv[0].len().min(64)].escape_ascii().to_string();
             return Err(format!("Unknown command '{shown}' reading the append only file {name}"));
         };
-        let key = self.node.shared.commands.get(id).single_key.and_then(|at| argv.get(at));
-        let hashed = key.map(|key| self.node.shared.keyspace.hashed(key));
+        let mut keys = SmallVec::<[Known<'_>; 4]>::new();
+        let shared = &self.node.shared;
+        shared.each_key(shared.commands.get(id), argv, |key| keys.push(key));
         self.reply.clear();
         let mut host = NodeHost::new(self.node);
-        self.executor.execute(&mut host, &mut self.client, id, argv, hashed, unix_ms(), &mut self.reply);
+        self.executor.execute(&mut host, &mut self.client, id, argv, &keys, unix_ms(), &mut self.reply);
         if self.reply.bytes().first() == Some(&b'-') {
             if self.refused == 0 {
                 let text = String::from_utf8_lossy(&self.reply.bytes()[1..]).trim_end().to_owned();
