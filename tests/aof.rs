@@ -9,7 +9,7 @@ mod common;
 mod workload;
 
 use common::client::Client;
-use common::server::{Launch, Server};
+use common::server::{Launch, Server, fresh_dir};
 use common::{SOON, wait_for};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -232,6 +232,98 @@ fn a_file_of_an_older_server_is_taken_over() {
     server.connect().expect("MGET tail more", "[\"x\", \"x\"]");
 }
 
+/// A crash may come when the manifest names the old file and the file is not yet in the folder.
+#[test]
+fn a_file_of_an_older_server_is_taken_over_in_a_second_attempt() {
+    for launch in [Launch::subject(), Launch::real()] {
+        let dir = fresh_dir();
+        fs::create_dir(dir.join("appendonlydir")).expect("the folder");
+        fs::write(dir.join("appendonly.aof"), "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n").expect("the file");
+        let manifest = dir.join("appendonlydir/appendonly.aof.manifest");
+        fs::write(manifest, "file appendonly.aof seq 1 type b\n").expect("the manifest");
+        let mut server = launch.args(&ON).dir(&dir).start();
+        server.connect().expect("GET a", "\"1\"");
+        assert!(!dir.join("appendonly.aof").exists());
+        stop(&mut server);
+        fs::remove_dir_all(&dir).expect("remove the directory");
+    }
+}
+
+/// A rewrite that ends because it is of no use any more is no failure: after three of those, rewrites would have to wait
+/// for a minute, and nothing would be written meanwhile.
+#[test]
+fn rewrites_that_are_given_up_are_no_failures() {
+    let mut server = aof(&["--rdbcompression", "no"]);
+    let mut client = server.connect();
+    client.run("DEBUG POPULATE 3000 key 1000");
+    client.ok("CONFIG SET rdb-key-save-delay 5000");
+    client.expect("BGREWRITEAOF", "+Background append only file rewriting started");
+    for given_up in 1..=4 {
+        client.ok("CONFIG SET appendonly no");
+        client.ok("CONFIG SET appendonly yes");
+        wait_for("it ends", SOON, || client.info("aof_rewrites") == given_up.to_string());
+        if given_up == 4 {
+            client.ok("CONFIG SET rdb-key-save-delay 0");
+        }
+        wait_for("the next one begins", SOON, || client.info("aof_rewrite_scheduled") == "0");
+    }
+    wait_for("the first base is there", SOON, || client.info("aof_rewrite_in_progress") == "0");
+    assert_eq!(client.info("aof_last_bgrewrite_status"), "ok");
+    assert_eq!(client.info("aof_rewrites_consecutive_failures"), "0");
+    let before = digest(&mut client);
+    stop(&mut server);
+    server.start_again();
+    assert_eq!(digest(&mut server.connect()), before);
+}
+
+/// Data that came and went without a record leave the files behind: they are made anew.
+#[test]
+fn a_full_synchronisation_that_breaks_off_leaves_no_old_data_in_the_files() {
+    let primary = Launch::subject().args(&["--databases", "20"]).start();
+    let mut on_primary = primary.connect();
+    on_primary.ok("SELECT 18");
+    on_primary.ok("SET too far");
+    let mut replica = aof(&["--appendfsync", "always"]);
+    let mut client = replica.connect();
+    client.ok("SET old x");
+    client.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+    wait_for("the load fails", SOON, || {
+        replica.log().contains("Redis server configured to handle more than 16 databases")
+    });
+    wait_for("it is let in", SOON, || client.run("REPLICAOF NO ONE").to_string() == "+OK");
+    wait_for("the load is over", SOON, || client.info("loading") == "0");
+    wait_for("a base of what is there now", SOON, || {
+        client.info("aof_rewrite_scheduled") == "0" && client.info("aof_rewrite_in_progress") == "0"
+    });
+    client.expect("DBSIZE", ":0");
+    client.ok("SET new x");
+    replica.kill();
+    replica.start_again();
+    replica.connect().expect("EXISTS old", ":0");
+    replica.connect().expect("GET new", "\"x\"");
+}
+
+#[test]
+fn it_is_switched_on_where_the_directory_is_by_then() {
+    let mut server = Launch::subject().args(&["--enable-protected-configs", "yes"]).start();
+    let mut client = server.connect();
+    client.ok("SET a 1");
+    let other = server.dir().join("other");
+    fs::create_dir(&other).expect("the directory");
+    client.ok(&format!("CONFIG SET dir {}", other.display()));
+    client.ok("CONFIG SET appendonly yes");
+    wait_for("the first base is there", SOON, || {
+        client.info("aof_rewrite_scheduled") == "0" && client.info("aof_rewrite_in_progress") == "0"
+    });
+    client.ok("CONFIG SET appendfsync always");
+    client.ok("SET b 2");
+    server.kill();
+    assert_eq!(folder(&other).len(), 3);
+    assert!(!server.dir().join("appendonlydir").exists());
+    server.start_again_with(&["--dir", other.to_str().expect("text"), ON[0], ON[1]]);
+    server.connect().expect("MGET a b", "[\"1\", \"2\"]");
+}
+
 #[test]
 fn it_is_switched_on_and_off_at_run_time() {
     let mut server = Launch::subject().start();
@@ -241,7 +333,7 @@ fn it_is_switched_on_and_off_at_run_time() {
     client.ok("CONFIG SET appendonly yes");
     client.ok("SET later x");
     wait_for("the first base is there", SOON, || {
-        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
+        client.info("aof_rewrite_scheduled") == "0" && client.info("aof_rewrite_in_progress") == "0"
     });
     assert_eq!(client.info("aof_enabled"), "1");
     client.ok("CONFIG SET appendfsync always");
@@ -456,7 +548,7 @@ fn a_full_synchronisation_begins_the_file_anew() {
     client.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
     wait_for("the link is up", SOON, || client.info("master_link_status") == "up");
     wait_for("the file is there", SOON, || {
-        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrite_scheduled") == "0"
+        client.info("aof_rewrite_scheduled") == "0" && client.info("aof_rewrite_in_progress") == "0"
     });
     on_primary.pipeline(&["SET after x", "SELECT 4", "SET other x"]);
     on_primary.expect("WAIT 1 0", ":1");
@@ -694,6 +786,16 @@ fn the_check_of_a_data_file_names_the_place_of_damage() {
     bytes[middle] ^= 1;
     fs::write(&path, &bytes).expect("write");
     assert!(!check("rdb", &[name], "").1);
+}
+
+#[test]
+fn the_checks_tell_their_version() {
+    for kind in ["aof", "rdb"] {
+        for word in ["-v", "--version"] {
+            let (out, good) = check(kind, &[word], "");
+            assert!(good && out.starts_with(&format!("keystead-check-{kind} ")), "{out}");
+        }
+    }
 }
 
 #[test]

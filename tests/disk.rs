@@ -234,6 +234,72 @@ fn a_slow_fsync_postpones_and_is_counted() {
     assert_eq!(digest(&mut server.connect()), before);
 }
 
+/// What the disk was given and has not confirmed is not on it, whatever else ends meanwhile.
+#[test]
+fn an_fsync_under_way_is_waited_for() {
+    for (what, goes_on) in [("BGREWRITEAOF", "cuts"), ("CONFIG SET appendfsync always", "is in a hurry")] {
+        let server = aof(&["--appendfsync", "everysec"]);
+        let mut client = server.connect();
+        client.ok("SET a 1");
+        client.expect("WAITAOF 1 0 20000", "[:1, :0]");
+        fault(&mut client, "sync incr SLOW-60000");
+        client.ok("SET a 2");
+        wait_for("the fsync is under way", SOON, || client.info("aof_pending_bio_fsync") == "1");
+        client.run(what);
+        client.expect("WAITAOF 1 0 1500", "[:0, :0]");
+        assert_eq!(client.info("aof_pending_bio_fsync"), "1", "{goes_on}");
+    }
+}
+
+/// Once INFO says that the first base is written, what was answered before is on the disk, and `always` holds.
+#[test]
+fn the_first_base_comes_with_what_was_written_meanwhile() {
+    let server = Launch::subject().args(&["--appendfsync", "always"]).start();
+    let mut client = server.connect();
+    fault(&mut client, "sync incr SLOW-2000");
+    client.ok("CONFIG SET appendonly yes");
+    client.ok("SET a 1");
+    wait_for("the first base is there", SOON, || {
+        client.info("aof_rewrite_scheduled") == "0" && client.info("aof_rewrite_in_progress") == "0"
+    });
+    client.expect("WAITAOF 1 0 1", "[:1, :0]");
+}
+
+#[test]
+fn always_holds_from_the_answer_to_config_set_on() {
+    let server = aof(&["--appendfsync", "everysec"]);
+    let (mut client, mut hurried) = (server.connect(), server.connect());
+    client.ok("DEBUG AOF-FLUSH-SLEEP 3000000");
+    client.ok("SET a 1");
+    client.ok("CONFIG SET appendfsync always");
+    hurried.send(&["SET", "b", "1"]);
+    hurried.set_read_timeout(Duration::from_millis(500));
+    assert!(hurried.try_read().is_err(), "it is not on the disk");
+    client.ok("DEBUG AOF-FLUSH-SLEEP 0");
+    hurried.set_read_timeout(SOON);
+    assert_eq!(hurried.read().to_string(), "+OK");
+}
+
+/// Where the rest of a write that failed cannot be taken off at once, nothing is written behind it.
+#[test]
+fn a_short_write_that_cannot_be_taken_off_is_not_written_behind() {
+    let mut server = aof(&["--appendfsync", "everysec"]);
+    let mut client = server.connect();
+    client.ok("SET a 1");
+    client.expect("WAITAOF 1 0 20000", "[:1, :0]");
+    fault(&mut client, "truncate incr EIO");
+    fault(&mut client, "write incr SHORT");
+    client.ok(&format!("SET b {}", "x".repeat(100)));
+    wait_for("it fails", SOON, || client.info("aof_last_write_status") == "err");
+    assert!(server.log().contains("Could not remove short write from the append-only file."));
+    fault(&mut client, "OFF");
+    wait_for("writes are taken", SOON, || client.run("SET c 1").to_string() == "+OK");
+    client.expect("WAITAOF 1 0 20000", "[:1, :0]");
+    let before = digest(&mut client);
+    comes_back(&mut server, &before);
+    assert!(!server.log().contains("short read"), "{}", server.log());
+}
+
 /// Reads and other clients do not wait for a slow fsync under `always`; the reply of the write does.
 #[test]
 fn a_slow_fsync_under_always_holds_up_only_who_writes() {

@@ -106,6 +106,7 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
     }
     // The first one goes on if the end was refused: who asks again must not find it begun anew.
     aof::give_up_rewrite(node);
+    give_up_save(node).await;
     let called_off = || node.life.shutdown.inner.lock().aborted;
     if saves && !called_off() {
         tracing::info!("Saving the final RDB snapshot before exiting.");
@@ -161,13 +162,16 @@ async fn stop_writes(node: &Arc<Node>) {
     all_passed.recv().await;
 }
 
-/// Saves once a save under way is through. False when it failed.
+/// The end has a save of its own, or none: one under way is of no use.
+async fn give_up_save(node: &Arc<Node>) {
+    let node = Arc::clone(node);
+    // It waits for a file that is about to get its name. A thread that panicked has ended the process already.
+    let _ = tokio::task::spawn_blocking(move || rdb_file::give_up_save(&node)).await;
+}
+
+/// Saves once what was given up has ended. False when it failed.
 async fn save(node: &Arc<Node>) -> bool {
-    let patience = Duration::from_secs(u64::from(node.config.load().shutdown_timeout));
-    let deadline = tokio::time::Instant::now() + patience;
-    // A snapshot for a replica that does not take it must not hold up the end for ever: then saving
-    // fails, and the log says so.
-    while node.shared.keyspace.is_snapshot_running() && tokio::time::Instant::now() < deadline {
+    while node.files.save.is_running() || node.files.aof.is_rewriting() {
         tokio::time::sleep(LOOK).await;
     }
     let node = Arc::clone(node);

@@ -255,6 +255,31 @@ fn a_kill_during_bgsave_leaves_the_old_file() {
     server.connect().expect("GET marker", "\"old\"");
 }
 
+/// A save under way, however long it takes, holds up no end: it is given up, and the last one is made.
+#[test]
+fn an_end_during_bgsave_saves_anew() {
+    let args = ["--save", "3600 1000000", "--shutdown-timeout", "1", "--rdbcompression", "no"];
+    let mut server = Launch::subject().args(&args).start();
+    let mut client = server.connect();
+    client.run("DEBUG POPULATE 4000 key 4096");
+    client.ok("CONFIG SET rdb-key-save-delay 20000");
+    client.expect("BGSAVE", "+Background saving started");
+    client.ok("CONFIG SET rdb-key-save-delay 0");
+    client.ok("SET last x");
+    assert_eq!(client.info("rdb_bgsave_in_progress"), "1");
+    server.signal("TERM");
+    assert!(server.wait_exit().success());
+    let log = server.log();
+    assert!(log.contains("There is a child saving an .rdb. Killing it!"), "{log}");
+    let files = fs::read_dir(server.dir()).expect("the directory").map(|f| f.expect("a file").file_name());
+    let left: Vec<_> = files.filter(|name| name.to_string_lossy().starts_with("temp-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    server.start_again();
+    let mut client = server.connect();
+    client.expect("GET last", "\"x\"");
+    client.expect("DBSIZE", ":4001");
+}
+
 #[test]
 fn expired_keys_do_not_come_back() {
     let mut server = Server::subject();

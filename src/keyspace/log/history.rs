@@ -76,6 +76,8 @@ pub(super) enum Share {
 pub struct Taken {
     /// What it asked for, in order.
     pub pieces: Vec<Bytes>,
+    /// Units in them, where units are asked for.
+    pub units: u64,
     /// The offset behind all that was looked at: where to go on.
     pub end: u64,
 }
@@ -162,7 +164,7 @@ impl History {
             return None;
         }
         self.share_tail();
-        let mut taken = Taken { pieces: Vec::new(), end: offset };
+        let mut taken = Taken { end: offset, ..Taken::default() };
         for (at, block) in self.blocks_from(offset) {
             if taken.end - offset >= max as u64 {
                 break;
@@ -189,7 +191,7 @@ impl History {
             return None;
         }
         self.share_tail();
-        let mut taken = Taken { pieces: Vec::new(), end: offset };
+        let mut taken = Taken { end: offset, ..Taken::default() };
         'blocks: for (mut at, block) in self.blocks_from(offset) {
             let (mut from, mut run) = (0, 0..0);
             for (len, info) in block.units.iter() {
@@ -207,6 +209,7 @@ impl History {
                         }
                         share => share,
                     };
+                    taken.units += u64::from(share != Share::Nothing);
                     if let (Share::OfFiles, Some(bytes)) = (share, for_file) {
                         push_run(&mut taken.pieces, &block.bytes, std::mem::replace(&mut run, to..to));
                         if !bytes.is_empty() {

@@ -186,6 +186,16 @@ impl Log {
         waiting.push((offset, waker));
     }
 
+    /// From now on replies to writes wait for the readers that write to a disk, which they see to themselves otherwise.
+    pub fn hold_for_disk(&self) {
+        for seat in self.readers.seats.load().iter() {
+            if seat.synced.load(Ordering::Acquire) != NONE && seat.barrier.load(Ordering::Acquire) == NONE {
+                seat.barrier.store(seat.position.load(Ordering::Acquire), Ordering::Release);
+            }
+        }
+        self.readers.pass();
+    }
+
     /// Up to where the log is on this node's own disk; `None` when no reader writes it to one.
     pub fn synced(&self) -> Option<u64> {
         let seats = self.readers.seats.load();
@@ -233,6 +243,14 @@ impl Reader {
             }
         };
         taken.ok_or(Gone::Lost)
+    }
+
+    /// Units that it has not taken, out of about `max` bytes.
+    pub fn units_ahead(&self, max: usize) -> u64 {
+        let takes = self.seat.takes;
+        let mut inner = self.log.inner.lock();
+        let taken = inner.history.read_units(self.position(), max, u64::MAX, |unit| takes.share_of(unit));
+        taken.map_or(0, |taken| taken.units)
     }
 
     /// It needs nothing before `offset` any more.
@@ -420,7 +438,7 @@ mod tests {
         let before = file.read_until(usize::MAX, cut).unwrap();
         assert_eq!((before.end, before.pieces.concat().ends_with(b"<a>")), (cut, true));
         file.advance(cut);
-        assert_eq!(file.read_until(usize::MAX, cut).unwrap(), Taken { pieces: Vec::new(), end: cut });
+        assert_eq!(file.read_until(usize::MAX, cut).unwrap(), Taken { end: cut, ..Taken::default() });
         assert_eq!(text(&file), "<b>");
     }
 

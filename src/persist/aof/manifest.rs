@@ -89,7 +89,8 @@ impl Manifest {
 
     fn read_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
         const FORMAT: &str = "Invalid AOF manifest file format";
-        if line.len() > MAX_LINE {
+        // Redis reads no further than to a byte 0, and misses the line end.
+        if line.len() > MAX_LINE || line.contains(&0) {
             return Err("The AOF manifest file contains too long line");
         }
         if line.starts_with(b"#") {
@@ -242,6 +243,7 @@ mod tests {
         assert_eq!(why("file ../a seq 1 type b\n"), "File can't be a path, just a filename");
         assert_eq!(why(&format!("{TEXT}file x seq 3 type b\n")), "Found duplicate base file information");
         assert_eq!(why(&format!("{TEXT}file x seq 2 type i\n")), "Found a non-monotonic sequence number");
+        assert_eq!(why("file x seq\x002 type b\n"), "The AOF manifest file contains too long line");
         assert_eq!(why(&"x".repeat(2000)), "The AOF manifest file contains too long line");
         let error = Manifest::parse(format!("{TEXT}nonsense\n").as_bytes()).unwrap_err();
         assert!(error.to_string().starts_with("Reading the manifest file, at line 3\n>>> 'nonsense'\n"));

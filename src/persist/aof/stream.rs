@@ -136,6 +136,9 @@ fn look(bytes: &[u8]) -> Result<Look, String> {
         Some(b'*') => {
             let (mut argv, mut at) = (Vec::new(), 0);
             match parse(bytes, &mut at, &mut argv, &LIMITS) {
+                Ok(Parsed::Command) if !lengths_end(bytes, &argv) => {
+                    Err("a length without a line end".into())
+                }
                 Ok(Parsed::Command) if at_line_ends(bytes, &argv) => Ok(Look::Item(at)),
                 Ok(Parsed::Command) => Err("an argument that is longer than its length says".into()),
                 Ok(Parsed::Incomplete { need }) => Ok(Look::More(need)),
@@ -145,6 +148,16 @@ fn look(bytes: &[u8]) -> Result<Look, String> {
         }
         Some(_) => Err(format!("'{}'", shown(bytes))),
     }
+}
+
+/// Whether a line end stands behind the number of arguments and behind each length, as `at_line_ends`.
+fn lengths_end(bytes: &[u8], argv: &[&[u8]]) -> bool {
+    let count = memchr::memchr(b'\r', bytes).is_some_and(|end| bytes.get(end + 1) == Some(&b'\n'));
+    count
+        && argv.iter().all(|arg| {
+            let begin = arg.as_ptr().addr() - bytes.as_ptr().addr();
+            bytes[..begin].ends_with(b"\r\n")
+        })
 }
 
 /// Whether a line end follows each argument; clients are not asked for that.
@@ -222,6 +235,8 @@ mod tests {
             (b"*1\r\n$-1\r\n", "invalid bulk length"),
             (b"*9999999999999999999\r\n", "invalid multibulk length"),
             (b"*1\r\n$2\r\nabc\r\n", "longer than its length says"),
+            (b"*1\r\n$4\r\x0bPING\r\n", "a length without a line end"),
+            (b"*1\r\x08$4\r\nPING\r\n", "a length without a line end"),
         ] {
             let error = read(text).1.expect("an error").to_string();
             assert!(

@@ -33,7 +33,7 @@ mod writer;
 
 pub use encode::{Meta, Options, encode_entry, encode_part};
 pub use error::{Error, Problem, Result};
-pub use pieces::{Fragment, Piece};
+pub use pieces::{Fragment, Piece, Range};
 pub use reader::{Entry, Reader, Record};
 pub use writer::{Preamble, ReplicationInfo, Writer};
 

@@ -6,7 +6,7 @@ use std::io::Read;
 
 use super::decode;
 use super::error::Result;
-use super::reader::{Attributes, Reader, Record, is_entry};
+use super::reader::{Attributes, BUFFER_BYTES, Reader, Record, is_entry};
 use super::source::Source;
 use crate::value::Limits;
 
@@ -17,6 +17,8 @@ pub enum Piece {
     Record(Record),
     /// Entries, not yet read.
     Fragment(Fragment),
+    /// A large entry that is to be read from the file again; see [`Reader::allow_ranges`].
+    Range(Range),
 }
 
 /// Whole entries of one database, as they stand in the file.
@@ -33,7 +35,25 @@ pub struct Fragment {
 impl Fragment {
     /// Reads the entries.
     pub fn entries(&self, limits: Limits) -> Reader<&[u8]> {
-        Reader::of_fragment(&self.bytes, self.offset, self.db, limits)
+        let buffer = self.bytes.len().min(BUFFER_BYTES);
+        Reader::of_part(&self.bytes[..], buffer, self.offset, self.db, limits)
+    }
+}
+
+/// Where an entry stands in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Its first byte.
+    pub from: u64,
+    /// The byte behind it; [`u64::MAX`] for one that is damaged.
+    pub to: u64,
+    db: u32,
+}
+
+impl Range {
+    /// Reads the entry from `input`, which holds these bytes of the file.
+    pub fn entries<R: Read>(&self, input: R, limits: Limits) -> Reader<R> {
+        Reader::of_part(input, BUFFER_BYTES, self.from, self.db, limits)
     }
 }
 
@@ -45,6 +65,10 @@ pub(super) struct Cutting {
     from: u64,
     /// A large entry, up to its value.
     large: Option<(u8, Attributes, Vec<u8>)>,
+    /// Where that entry begins.
+    large_from: u64,
+    /// Large entries are handed out as ranges.
+    ranges: bool,
     /// What went wrong behind the fragment that was handed out last.
     failed: Option<super::Error>,
 }
@@ -59,6 +83,11 @@ enum Frame {
 }
 
 impl<R: Read> Reader<R> {
+    /// Has [`Reader::next_piece`] pass over large entries, too: the file can be read a second time, from any place.
+    pub fn allow_ranges(&mut self) {
+        self.cutting.ranges = true;
+    }
+
     /// The next piece: a fragment of about `most` bytes, or what is none; `None` behind the end mark. An error in an
     /// entry is told by whoever reads the fragment that ends with it, and then here.
     pub fn next_piece(&mut self, most: u64) -> Result<Option<Piece>> {
@@ -66,6 +95,14 @@ impl<R: Read> Reader<R> {
             return Err(error);
         }
         if let Some((code, attributes, key)) = self.cutting.large.take() {
+            if self.cutting.ranges {
+                let passed = decode::skip(&mut self.source, code);
+                // Whoever reads it may need more to say what is wrong.
+                let to = if passed.is_ok() { self.source.offset() } else { u64::MAX };
+                self.cutting.failed = passed.err();
+                let range = Range { from: self.cutting.large_from, to, db: self.db };
+                return Ok(Some(Piece::Range(range)));
+            }
             return Ok(self
                 .value_of(code, &attributes, key)?
                 .map(|entry| Piece::Record(Record::Entry(entry))));
@@ -82,6 +119,7 @@ impl<R: Read> Reader<R> {
                 Ok(Frame::Entry) => self.cutting.keys += 1,
                 Ok(Frame::Large(code, attributes, key)) => {
                     self.cutting.large = Some((code, attributes, key));
+                    self.cutting.large_from = begin;
                     return Ok(Some(self.hand_out(begin)));
                 }
                 Ok(Frame::Other) if self.cutting.keys > 0 => return Ok(Some(self.hand_out(begin))),

@@ -10,7 +10,7 @@ use crate::base::time::UnixMs;
 use crate::value::{Limits, Value};
 
 /// The read buffer of a file or stream.
-const BUFFER_BYTES: usize = 256 << 10;
+pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
 /// One record of a file.
 #[derive(Debug)]
@@ -115,6 +115,12 @@ impl<R: Read> Reader<R> {
         Ok(Self::new(source, limits, version, 0))
     }
 
+    /// Reads entries of database `db` that begin at `offset` in their file, through a buffer of so many bytes.
+    pub(super) fn of_part(input: R, buffer: usize, offset: u64, db: u32, limits: Limits) -> Self {
+        let source = Source::new(input, buffer, false).at_offset(offset);
+        Self { is_fragment: true, ..Self::new(source, limits, VERSION_READ, db) }
+    }
+
     fn new(source: Source<R>, limits: Limits, version: u32, db: u32) -> Self {
         Self {
             source,
@@ -126,6 +132,11 @@ impl<R: Read> Reader<R> {
             state: State::Reading,
             empty_keys_skipped: 0,
         }
+    }
+
+    /// What it reads from.
+    pub fn input(&self) -> &R {
+        self.source.inner()
     }
 
     /// Version of the format, from the file's first line.
@@ -277,14 +288,6 @@ impl<R: Read> Reader<R> {
             return Err(self.source.error(Problem::Checksum { expected, computed }));
         }
         Ok(())
-    }
-}
-
-impl<'a> Reader<&'a [u8]> {
-    /// Reads entries of database `db` that begin at `offset` in their file.
-    pub(super) fn of_fragment(bytes: &'a [u8], offset: u64, db: u32, limits: Limits) -> Self {
-        let source = Source::new(bytes, bytes.len().min(BUFFER_BYTES), false).at_offset(offset);
-        Self { is_fragment: true, ..Self::new(source, limits, VERSION_READ, db) }
     }
 }
 

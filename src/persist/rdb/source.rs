@@ -100,6 +100,11 @@ impl<R: Read> Source<R> {
         self.checksum = None;
     }
 
+    /// The reader.
+    pub fn inner(&self) -> &R {
+        &self.inner
+    }
+
     /// The reader and what was read from it but not taken.
     pub fn into_parts(self) -> (R, Vec<u8>) {
         (self.inner, self.buffer[self.position..self.end].to_vec())

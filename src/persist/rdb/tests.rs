@@ -328,27 +328,39 @@ fn in_order(file: &[u8]) -> Outcome {
     (entries, None)
 }
 
+/// With large entries as they come, and read again from their places.
 fn in_pieces(file: &[u8], most: u64) -> Outcome {
+    let streamed = cut(file, most, false);
+    assert_eq!(cut(file, most, true), streamed, "ranges");
+    streamed
+}
+
+fn cut(file: &[u8], most: u64, ranges: bool) -> Outcome {
     let mut entries = Vec::new();
     let mut reader = match Reader::with_checksum(file, Limits::default(), false) {
         Ok(reader) => reader,
         Err(e) => return (entries, Some(e.to_string())),
     };
+    if ranges {
+        reader.allow_ranges();
+    }
     loop {
-        match reader.next_piece(most) {
+        let records: Vec<_> = match reader.next_piece(most) {
             Ok(None) => return (entries, None),
-            Ok(Some(Piece::Record(Record::Entry(entry)))) => entries.push(noted(&entry)),
-            Ok(Some(Piece::Record(_))) => {}
-            Ok(Some(Piece::Fragment(fragment))) => {
-                for record in fragment.entries(Limits::default()) {
-                    match record {
-                        Ok(Record::Entry(entry)) => entries.push(noted(&entry)),
-                        Ok(other) => panic!("{other:?}"),
-                        Err(e) => return (entries, Some(e.to_string())),
-                    }
-                }
+            Ok(Some(Piece::Record(record))) => vec![Ok(record)],
+            Ok(Some(Piece::Fragment(fragment))) => fragment.entries(Limits::default()).collect(),
+            Ok(Some(Piece::Range(range))) => {
+                let bytes = &file[range.from as usize..(range.to as usize).min(file.len())];
+                range.entries(bytes, Limits::default()).collect()
             }
-            Err(e) => return (entries, Some(e.to_string())),
+            Err(e) => vec![Err(e)],
+        };
+        for record in records {
+            match record {
+                Ok(Record::Entry(entry)) => entries.push(noted(&entry)),
+                Ok(_) => {}
+                Err(e) => return (entries, Some(e.to_string())),
+            }
         }
     }
 }

@@ -180,7 +180,7 @@ const FOLLOWING: &[(Effect, fn(&Node, &Config))] = &[
     (Effect::Encodings, encodings),
     (Effect::Observers, tuning::configure_observers),
     (Effect::Backlog, |node, config| node.shared.keyspace.log.set_keep(config.repl_backlog_size)),
-    (Effect::AppendFsync, |node, _| node.files.aof.wake()),
+    (Effect::AppendFsync, |node, _| aof::policy_changed(node)),
 ];
 
 /// The value of a directive as CONFIG GET shows it.

@@ -419,6 +419,7 @@ fn fault_of(step: &[u8], trouble: &[u8]) -> Option<(Step, Trouble)> {
         b"open" => Step::Open,
         b"write" => Step::Write,
         b"sync" => Step::Sync,
+        b"truncate" => Step::Truncate,
         b"rename" => Step::Rename,
         b"remove" => Step::Remove,
         _ => return None,

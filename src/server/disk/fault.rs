@@ -16,6 +16,7 @@ pub enum Step {
     Open,
     Write,
     Sync,
+    Truncate,
     Rename,
     Remove,
 }

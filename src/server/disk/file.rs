@@ -47,6 +47,7 @@ impl DiskFile {
 
     /// Cuts it off behind so many bytes.
     pub fn truncate(&self, bytes: u64) -> io::Result<()> {
+        check(Step::Truncate, &self.name, 0)?;
         self.file.set_len(bytes)
     }
 

@@ -462,7 +462,7 @@ fn run_save(node: &Node, dump: Dump) -> io::Result<()> {
     state.last_try_s.store(unix_ms() / 1000, Ordering::Relaxed);
     let result = save_to_file(node, dump, || {
         let given_up = state.given_up.lock();
-        if *given_up { Err(io::Error::new(GIVEN_UP, "the data were flushed")) } else { Ok(given_up) }
+        if *given_up { Err(io::Error::new(GIVEN_UP, "it was given up")) } else { Ok(given_up) }
     });
     state.last_duration_s.store(started.elapsed().as_secs() as i64, Ordering::Relaxed);
     state.running_since_ms.store(0, Ordering::Release);
@@ -488,6 +488,14 @@ fn save_to_file<G>(node: &Node, dump: Dump, go_on: impl Fn() -> io::Result<G>) -
     state.last_ok.store(result.is_ok(), Ordering::Release);
     note_failure(node);
     result
+}
+
+/// Ends a save under way: the node ends.
+pub fn give_up_save(node: &Node) {
+    if node.files.save.is_running() {
+        tracing::warn!("There is a child saving an .rdb. Killing it!");
+        *node.files.save.given_up.lock() = true;
+    }
 }
 
 /// FLUSHALL has emptied everything; all shards are locked. A save under way would bring back what is gone, so it

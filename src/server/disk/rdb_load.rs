@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::ops::Range;
+use std::ops;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
@@ -15,7 +16,7 @@ use crate::exec::libraries;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::lazy::Cause;
 use crate::keyspace::{Db, DbIndex, Effects, event};
-use crate::persist::rdb::{self, Entry, Fragment, Piece, Problem, Reader, Record};
+use crate::persist::rdb::{self, Entry, Fragment, Piece, Problem, Range, Reader, Record};
 use crate::repl::{ReplId, SavedPosition};
 use crate::server::disk::rdb_file::{self, delay};
 use crate::server::node::tuning;
@@ -26,6 +27,40 @@ use crate::value::Limits;
 
 /// Bytes of a piece.
 const PIECE: u64 = 64 << 10;
+
+/// What data are loaded from.
+pub trait Input: Read {
+    /// The file that it is, read from its beginning; `None` if what was read once is gone.
+    fn file(&self) -> Option<&File>;
+}
+
+impl Input for &File {
+    fn file(&self) -> Option<&File> {
+        self.metadata().is_ok_and(|m| m.is_file()).then_some(*self)
+    }
+}
+
+impl Input for File {
+    fn file(&self) -> Option<&File> {
+        self.metadata().is_ok_and(|m| m.is_file()).then_some(self)
+    }
+}
+
+/// A part of a file.
+struct Part<'a> {
+    file: &'a File,
+    at: u64,
+    to: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let most = out.len().min(usize::try_from(self.to - self.at).unwrap_or(usize::MAX));
+        let n = self.file.read_at(&mut out[..most], self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
 
 /// What a file brought besides its keys.
 #[derive(Debug, Default)]
@@ -45,7 +80,7 @@ pub struct Loaded {
 ///
 /// On a primary, keys whose time has come are left out. It ends early, with a part of the data, once
 /// `keep_on` is false. `total`: bytes of the input, if they are known.
-pub fn load<R: Read>(
+pub fn load<R: Input>(
     node: &Node,
     input: R,
     total: Option<u64>,
@@ -66,7 +101,7 @@ pub enum Same {
 }
 
 /// As [`load`], into a keyspace that may hold keys.
-pub fn load_over<R: Read>(
+pub fn load_over<R: Input>(
     node: &Node,
     input: R,
     total: Option<u64>,
@@ -85,7 +120,7 @@ pub(super) fn open<R: Read>(node: &Node, input: R) -> Result<Reader<R>, rdb::Err
 }
 
 /// As [`load`], up to the end mark. `keep_dead`: commands follow that count on keys whose time has come.
-pub(super) fn load_records<R: Read>(
+pub(super) fn load_records<R: Input>(
     node: &Node,
     reader: &mut Reader<R>,
     keep_dead: bool,
@@ -99,7 +134,7 @@ pub(super) fn load_records<R: Read>(
     })
 }
 
-fn read_records<R: Read>(
+fn read_records<R: Input>(
     node: &Node,
     reader: &mut Reader<R>,
     keep_dead: bool,
@@ -107,7 +142,11 @@ fn read_records<R: Read>(
     keep_on: &dyn Fn() -> bool,
 ) -> Result<Loaded, rdb::Error> {
     let limits = node.shared.limits.load_full();
-    let shared = Shared { node, limits: &limits, same, now: unix_ms(), failed: AtomicBool::new(false) };
+    let file = reader.input().file().and_then(|file| file.try_clone().ok());
+    if file.is_some() {
+        reader.allow_ranges();
+    }
+    let shared = Shared { node, limits: &limits, file, same, now: unix_ms(), failed: AtomicBool::new(false) };
     // The calling thread is one of them.
     let helpers = tuning::workers(&node.config.load()).saturating_sub(1);
     let (jobs, queue) = sync_channel(2 * helpers.max(1));
@@ -171,6 +210,8 @@ fn mistake(offset: u64, expected: &'static str, why: &'static str) -> rdb::Error
 struct Shared<'a> {
     node: &'a Node,
     limits: &'a Limits,
+    /// What is loaded, where it can be read again from any place.
+    file: Option<File>,
     same: Same,
     now: UnixMs,
     /// One of them has found damage: the others need not go on.
@@ -198,8 +239,14 @@ struct Dead {
 }
 
 struct Job {
-    fragment: Fragment,
+    entries: Entries,
     dead: Dead,
+}
+
+/// What a thread turns into keys.
+enum Entries {
+    Fragment(Fragment),
+    Range(Range),
 }
 
 /// What the file says beside its entries.
@@ -257,7 +304,13 @@ impl Cutter<'_> {
                 Piece::Record(record) => self.note(record),
                 Piece::Fragment(fragment) => {
                     keys += fragment.keys;
-                    self.hand_over(fragment);
+                    if fragment.keys > 0 {
+                        self.hand_over(Entries::Fragment(fragment));
+                    }
+                }
+                Piece::Range(range) => {
+                    keys += 1;
+                    self.hand_over(Entries::Range(range));
                 }
             }
             rest(pause, before..keys);
@@ -291,11 +344,8 @@ impl Cutter<'_> {
         Dead { dropped: !self.keep_dead && !is_replica && !waits, told: self.seen.position().is_some() }
     }
 
-    fn hand_over(&mut self, fragment: Fragment) {
-        if fragment.keys == 0 {
-            return;
-        }
-        let job = Job { fragment, dead: self.dead() };
+    fn hand_over(&mut self, entries: Entries) {
+        let job = Job { entries, dead: self.dead() };
         let left = match &self.jobs {
             Some(jobs) => match jobs.try_send(job) {
                 Ok(()) => return,
@@ -308,7 +358,7 @@ impl Cutter<'_> {
 }
 
 /// The pause that a directive for tests asks for.
-fn rest(pause: i32, keys: Range<u64>) {
+fn rest(pause: i32, keys: ops::Range<u64>) {
     if pause != 0 {
         thread::sleep(delay(pause, keys));
     }
@@ -333,11 +383,23 @@ impl Shared<'_> {
         if tally.error.is_some() {
             return;
         }
-        let mut reader = job.fragment.entries(self.limits.clone());
+        match (&job.entries, &self.file) {
+            (Entries::Fragment(fragment), _) => {
+                self.read_all(fragment.entries(self.limits.clone()), job.dead, tally);
+            }
+            (Entries::Range(range), Some(file)) => {
+                let part = Part { file, at: range.from, to: range.to };
+                self.read_all(range.entries(part, self.limits.clone()), job.dead, tally);
+            }
+            (Entries::Range(_), None) => unreachable!("ranges are of files"),
+        }
+    }
+
+    fn read_all<R: Read>(&self, mut reader: Reader<R>, dead: Dead, tally: &mut Tally) {
         while let Some(record) = reader.next() {
             let inserted = record.and_then(|record| match record {
                 Record::Entry(entry) => self
-                    .insert(entry, job.dead, tally)
+                    .insert(entry, dead, tally)
                     .map_err(|why| mistake(reader.offset(), "a database that is configured here", why)),
                 _ => Ok(()),
             });

@@ -1,7 +1,7 @@
 //! The thread that loads the RDB of a full synchronisation: by way of a file, so that the old data stay until the
 //! new are there as a whole; or as it comes, where there are no old data and `repl-diskless-load` allows it.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::repl::ReplId;
 use crate::repl::replica::Position;
 use crate::server::control::replication::following::Report;
 use crate::server::disk::file::DiskFile;
-use crate::server::disk::rdb_load;
+use crate::server::disk::rdb_load::{self, Input};
 use crate::server::node::Node;
 
 /// Parts of the RDB that may wait for this thread.
@@ -73,7 +73,7 @@ fn replace(
     node: &Arc<Node>,
     ticket: u64,
     position: Option<Position>,
-    input: impl Read,
+    input: impl Input,
     length: Option<u64>,
 ) -> Result<(), String> {
     let _one_at_a_time = node.peers.replication.loading.lock();
@@ -103,7 +103,6 @@ fn replace(
             state.history.adopt(position.id);
             log.restart_at(position.offset, loaded.replication.map(|r| r.db));
             state.stream_kept = true;
-            node.files.aof.data_replaced();
             Ok(())
         }
         Ok(_) => Ok(()),
@@ -113,6 +112,8 @@ fn replace(
             Err(e.to_string())
         }
     };
+    // Also if the load broke off: what was there before is gone.
+    node.files.aof.data_replaced();
     node.end_load();
     outcome
 }
@@ -123,6 +124,12 @@ fn flush(node: &Node, locked: &mut Locked<'_>) {
         ks.flush(locked, db, &mut Effects::default());
     }
     node.invalidate_all();
+}
+
+impl Input for Pipe {
+    fn file(&self) -> Option<&File> {
+        None
+    }
 }
 
 /// The RDB as it comes over the link.
@@ -149,6 +156,12 @@ impl Read for Pipe {
         out[..n].copy_from_slice(&self.chunk[self.at..self.at + n]);
         self.at += n;
         Ok(n)
+    }
+}
+
+impl<R: Input> Input for WhileFollowed<'_, R> {
+    fn file(&self) -> Option<&File> {
+        self.input.file()
     }
 }
 

@@ -49,6 +49,16 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Goes to where the configuration wants it by now: `dir` may have changed.
+    pub fn follow(&mut self, config: &Config) -> Result<(), String> {
+        let here =
+            std::env::current_dir().map_err(|e| format!("Error getting the directory: {}", words(&e)))?;
+        if self.path != here.join(&config.appenddirname) {
+            *self = Self::open(config)?;
+        }
+        Ok(())
+    }
+
     fn manifest_name(&self) -> String {
         format!("{}.manifest", self.prefix)
     }
@@ -195,10 +205,13 @@ impl Folder {
     /// Takes over a file from before there were folders: it becomes the base. The error is for the log.
     pub fn upgrade(&mut self) -> Result<(), String> {
         let old = PathBuf::from(&self.prefix);
-        if !self.manifest.is_empty() || !old.is_file() {
+        let adopted = Manifest::adopt(&self.prefix);
+        // A crash may have come between the manifest and the move.
+        let was_begun = self.manifest == adopted && !self.path(&self.prefix).exists();
+        if !(self.manifest.is_empty() || was_begun) || !old.is_file() {
             return Ok(());
         }
-        let moved = self.create().and_then(|()| self.persist(Manifest::adopt(&self.prefix)));
+        let moved = self.create().and_then(|()| self.persist(adopted));
         let moved = moved.and_then(|()| rename(&old, &self.path(&self.prefix)));
         moved.and_then(|()| sync_folder(&self.path(&self.prefix))).map_err(|e| {
             format!(

@@ -5,11 +5,13 @@
 //! | `folder` | the files and their manifest |
 //! | `load` | reading them at the start |
 //! | `writer` | **where the log is written and fsynced** |
+//! | `group` | which writes share an fsync |
 //! | `rewrite` | a new base from a snapshot |
 //!
 //! Source: Redis's documentation ("Redis persistence"), and what redis-server 7.0.15 does.
 
 mod folder;
+mod group;
 mod load;
 mod rewrite;
 mod writer;
@@ -41,11 +43,12 @@ pub struct Aof {
     node: OnceLock<Weak<Node>>,
     bell: OnceLock<Arc<Bell>>,
     orders: Mutex<Vec<Order>>,
+    /// Held while it is decided whether replies wait for the disk.
+    barrier: Mutex<()>,
     folder: Mutex<Folder>,
     /// It is written, or will be once its first base is.
     on: AtomicBool,
-    /// With it, the files hold all data: there is a base.
-    whole: AtomicBool,
+    standing: Mutex<Standing>,
     /// The last write and the last fsync were good.
     pub write_ok: AtomicBool,
     /// Times that a write waited for an fsync in the background, since the start or CONFIG RESETSTAT.
@@ -65,8 +68,6 @@ pub struct Aof {
     starting: AtomicBool,
     /// Unix milliseconds when the rewrite under way began; 0 when none is.
     pub rewriting_since_ms: AtomicI64,
-    /// The rewrite under way is to end without a result.
-    give_up: AtomicBool,
     /// Seconds that the last rewrite took; -1 before the first.
     pub last_rewrite_s: AtomicI64,
     /// The last rewrite was good, or there was none.
@@ -80,15 +81,25 @@ pub struct Aof {
     back_off: Mutex<BackOff>,
 }
 
+/// What the files are worth. Rewrites and the writer learn here that what they do is of no use any more.
+#[derive(Debug, Default)]
+struct Standing {
+    /// The files hold all data: there is a base.
+    whole: bool,
+    /// Rises whenever a rewrite under way loses its worth.
+    era: u64,
+}
+
 impl Default for Aof {
     fn default() -> Self {
         Self {
             node: OnceLock::new(),
             bell: OnceLock::new(),
             orders: Mutex::default(),
+            barrier: Mutex::default(),
             folder: Mutex::default(),
             on: AtomicBool::new(false),
-            whole: AtomicBool::new(false),
+            standing: Mutex::default(),
             write_ok: AtomicBool::new(true),
             delayed_fsync: AtomicU64::new(0),
             pending_fsync: AtomicU64::new(0),
@@ -99,7 +110,6 @@ impl Default for Aof {
             scheduled: AtomicBool::new(false),
             starting: AtomicBool::new(false),
             rewriting_since_ms: AtomicI64::new(0),
-            give_up: AtomicBool::new(false),
             last_rewrite_s: AtomicI64::new(-1),
             rewrite_ok: AtomicBool::new(true),
             rewrites: AtomicU64::new(0),
@@ -118,7 +128,26 @@ impl Aof {
 
     /// Whether the first base is still to come.
     pub fn is_beginning(&self) -> bool {
-        self.is_on() && !self.whole.load(Ordering::Acquire)
+        self.is_on() && !self.standing.lock().whole
+    }
+
+    fn era(&self) -> u64 {
+        self.standing.lock().era
+    }
+
+    /// The files are worth nothing any more, nor is a rewrite under way. True if they held all data before.
+    fn lose(&self) -> bool {
+        let mut standing = self.standing.lock();
+        standing.era += 1;
+        std::mem::take(&mut standing.whole)
+    }
+
+    /// A base that was begun in this era is in its place. False: another era has come, and it is of no use.
+    fn complete(&self, era: u64) -> bool {
+        let mut standing = self.standing.lock();
+        let counts = standing.era == era && self.is_on();
+        standing.whole |= counts;
+        counts
     }
 
     /// Whether a rewrite is under way.
@@ -147,11 +176,10 @@ impl Aof {
         self.wake();
     }
 
-    /// A full synchronisation has replaced the data: the files are worth nothing until a new base is there. The
-    /// writer, who hears of it from the log, sees to that.
+    /// The data were replaced without a record: the files are worth nothing until a new base is there.
     pub fn data_replaced(&self) {
         if self.is_on() {
-            self.whole.store(false, Ordering::Release);
+            self.lose();
             self.scheduled.store(true, Ordering::Release);
         }
     }
@@ -220,8 +248,9 @@ pub fn start(node: &Arc<Node>) -> Result<(), String> {
         reader.set_barrier(Some(offset));
     }
     aof.on.store(true, Ordering::Release);
-    aof.whole.store(true, Ordering::Release);
-    aof.order(Order::Begin { reader, file, db, whole: true });
+    let era = aof.era();
+    aof.standing.lock().whole = true;
+    aof.order(Order::Begin { reader, file, db, era, whole: true });
     Ok(())
 }
 
@@ -260,21 +289,23 @@ pub fn turn(node: &Node, on: bool) -> Result<(), String> {
         let folder = aof.folder.lock();
         aof.on.store(false, Ordering::Release);
         aof.scheduled.store(false, Ordering::Release);
-        aof.give_up.store(true, Ordering::Release);
-        if !aof.whole.swap(false, Ordering::AcqRel) {
+        if !aof.lose() {
             folder.drop_temporary_increment();
         }
-        aof.order(Order::End);
+        aof.order(Order::End(node.shared.keyspace.log.end()));
         return Ok(());
     }
     let Some(node) = aof.node.get().and_then(Weak::upgrade) else {
         return Err("the node is starting".into());
     };
     let created = {
-        let folder = aof.folder.lock();
+        let mut folder = aof.folder.lock();
+        folder.follow(&node.config.load())?;
         folder.create_temporary_increment().inspect(|_| folder.drop_temporary_increment())
     };
     created.map_err(|e| format!("Can't open the append-only file: {}", words(&e)))?;
+    // A rewrite that began before would miss what is written from now on.
+    aof.lose();
     aof.on.store(true, Ordering::Release);
     // Whoever looks sees at once that it is to come; the timer may be the first to begin it.
     aof.starting.store(true, Ordering::Release);
@@ -282,7 +313,7 @@ pub fn turn(node: &Node, on: bool) -> Result<(), String> {
     // It locks all shards, for which a worker must not sleep.
     let begun = thread::Builder::new().name("aof-start".into()).spawn(move || {
         if node.files.aof.is_on() && node.files.aof.scheduled.swap(false, Ordering::AcqRel) {
-            rewrite::begin_anew(&node);
+            rewrite::begin_first(&node);
         }
         node.files.aof.starting.store(false, Ordering::Release);
     });
@@ -292,6 +323,17 @@ pub fn turn(node: &Node, on: bool) -> Result<(), String> {
         aof.starting.store(false, Ordering::Release);
         format!("Can't start a thread: {}", words(&e))
     })
+}
+
+/// CONFIG SET appendfsync: from now on replies wait for the disk if that is asked for.
+pub fn policy_changed(node: &Node) {
+    let aof = &node.files.aof;
+    let decided = aof.barrier.lock();
+    if node.config.load().appendfsync == AppendFsync::Always {
+        node.shared.keyspace.log.hold_for_disk();
+    }
+    drop(decided);
+    aof.wake();
 }
 
 /// How BGREWRITEAOF begins.
@@ -336,6 +378,6 @@ pub fn flush(node: &Node) -> bool {
 pub fn give_up_rewrite(node: &Node) {
     if node.files.aof.is_rewriting() {
         tracing::warn!("There is a child rewriting the AOF. Killing it!");
-        node.files.aof.give_up.store(true, Ordering::Release);
+        node.files.aof.standing.lock().era += 1;
     }
 }

@@ -45,25 +45,25 @@ pub(super) struct BackOff {
 /// Begins to rewrite on a thread of its own. All shards are locked. False: another snapshot is under way.
 pub(super) fn begin(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
     let (aof, config) = (&node.files.aof, node.config.load());
+    let Some(waker) = aof.waker() else { return false };
     if aof.is_rewriting() {
         return false;
     }
     let form = if config.aof_use_rdb_preamble { Form::AofBase } else { Form::Commands };
     drop(config);
     let Some(dump) = rdb_file::begin_as(node, locked, form) else { return false };
-    aof.give_up.store(false, Ordering::Release);
+    let era = aof.era();
     aof.rewriting_since_ms.store(unix_ms(), Ordering::Release);
     aof.scheduled.store(false, Ordering::Release);
     let log = &node.shared.keyspace.log;
     let (offset, db) = log.position();
     let after = if !aof.is_on() {
         After::Base
-    } else if aof.whole.load(Ordering::Acquire) {
+    } else if !aof.is_beginning() {
         let (done, outcome) = channel();
         aof.order(Order::Cut { offset, db, done });
         After::Cut(outcome)
     } else {
-        let Some(waker) = aof.waker() else { return false };
         let reader = log.register(Takes::Data, offset, waker);
         reader.set_synced(0);
         After::First(reader, db)
@@ -71,7 +71,7 @@ pub(super) fn begin(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
     let for_thread = Arc::clone(node);
     let started = thread::Builder::new().name("aof-rewrite".into()).spawn(move || {
         affinity::bind_or_warn("aof-rewrite-cpulist", &for_thread.config.load().aof_rewrite_cpulist);
-        run(&for_thread, dump, form, after);
+        run(&for_thread, dump, form, after, era);
     });
     match started {
         Ok(_) => {
@@ -87,45 +87,52 @@ pub(super) fn begin(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
 }
 
 /// The files that are there are worthless: begins a base and a first increment as soon as that is possible.
-pub(super) fn begin_anew(node: &Arc<Node>) {
-    node.files.aof.whole.store(false, Ordering::Release);
-    node.files.aof.give_up.store(true, Ordering::Release);
-    if !begin(node, &node.shared.keyspace.lock_all()) {
+pub(super) fn begin_first(node: &Arc<Node>) {
+    let locked = node.shared.keyspace.lock_all();
+    let aof = &node.files.aof;
+    if aof.is_beginning() && !begin(node, &locked) {
         tracing::info!(
             "AOF was enabled but there is already another background operation. An AOF background was scheduled to start when possible."
         );
-        node.files.aof.scheduled.store(true, Ordering::Release);
+        aof.scheduled.store(true, Ordering::Release);
     }
 }
 
-fn run(node: &Arc<Node>, dump: Dump, form: Form, after: After) {
+fn run(node: &Arc<Node>, dump: Dump, form: Form, after: After, era: u64) {
     let aof = &node.files.aof;
     let started = Instant::now();
     let first = matches!(after, After::First(..));
-    let result = rewrite(node, dump, form, after);
+    let result = rewrite(node, dump, form, after, era);
     aof.last_rewrite_s.store(started.elapsed().as_secs() as i64, Ordering::Relaxed);
     aof.rewrites.fetch_add(1, Ordering::Relaxed);
-    aof.rewrite_ok.store(result.is_ok(), Ordering::Release);
     match result {
         Ok(size) => {
+            aof.rewrite_ok.store(true, Ordering::Release);
             aof.failures.store(0, Ordering::Release);
             aof.other_size.store(size, Ordering::Relaxed);
             aof.rewrite_base_size.store(size, Ordering::Relaxed);
-            if aof.is_on() {
-                aof.whole.store(true, Ordering::Release);
-                aof.order(Order::Whole);
+            if aof.complete(era) {
+                let (done, taken_over) = channel();
+                aof.order(Order::Whole(done));
+                // It is gone when the node ends.
+                let _ = taken_over.recv();
             }
             tracing::info!("Background AOF rewrite finished successfully");
         }
         Err(e) => {
-            aof.failures.fetch_add(1, Ordering::AcqRel);
-            tracing::warn!("Background AOF rewrite terminated with error: {}", words(&e));
+            if e.kind() == GIVEN_UP {
+                tracing::warn!("Background AOF rewrite terminated: {e}");
+            } else {
+                aof.rewrite_ok.store(false, Ordering::Release);
+                aof.failures.fetch_add(1, Ordering::AcqRel);
+                tracing::warn!("Background AOF rewrite terminated with error: {}", words(&e));
+            }
             if first {
                 aof.order(Order::Abandon);
                 aof.folder.lock().drop_temporary_increment();
             }
             // Without it nothing is kept.
-            if aof.is_on() && !aof.whole.load(Ordering::Acquire) {
+            if aof.is_beginning() {
                 aof.scheduled.store(true, Ordering::Release);
             }
         }
@@ -134,15 +141,18 @@ fn run(node: &Arc<Node>, dump: Dump, form: Form, after: After) {
 }
 
 /// Writes the base and puts it in its place. Returns its bytes.
-fn rewrite(node: &Arc<Node>, dump: Dump, form: Form, after: After) -> io::Result<u64> {
+fn rewrite(node: &Arc<Node>, dump: Dump, form: Form, after: After, era: u64) -> io::Result<u64> {
     let (aof, config) = (&node.files.aof, node.config.load_full());
-    let go_on = || if aof.give_up.load(Ordering::Acquire) { Err(given_up()) } else { Ok(()) };
+    let go_on = || if aof.era() == era { Ok(()) } else { Err(given_up()) };
     let (first, cut) = match after {
-        After::Base => (false, None),
+        After::Base => {
+            aof.folder.lock().follow(&config).map_err(io::Error::other)?;
+            (false, None)
+        }
         After::Cut(outcome) => (false, Some(outcome)),
         After::First(reader, db) => {
             let file = aof.folder.lock().create_temporary_increment()?;
-            aof.order(Order::Begin { reader, file, db, whole: false });
+            aof.order(Order::Begin { reader, file, db, era, whole: false });
             (true, None)
         }
     };
@@ -169,8 +179,11 @@ fn rewrite(node: &Arc<Node>, dump: Dump, form: Form, after: After) -> io::Result
     Ok(size)
 }
 
+/// How the error of a rewrite that was given up is told from one of the disk: it is no failure.
+const GIVEN_UP: io::ErrorKind = io::ErrorKind::Interrupted;
+
 fn given_up() -> io::Error {
-    io::Error::other("it was given up")
+    io::Error::new(GIVEN_UP, "it was given up")
 }
 
 /// A file that goes unless it got another name.

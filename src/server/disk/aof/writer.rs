@@ -19,6 +19,7 @@ use crate::config::choice::AppendFsync;
 use crate::keyspace::log::{Gone, Reader, Taken};
 use crate::persist::aof::timestamp;
 use crate::resp::write_command;
+use crate::server::disk::aof::group::Group;
 use crate::server::disk::aof::{Aof, rewrite};
 use crate::server::disk::file::DiskFile;
 use crate::server::node::{Node, unix_ms};
@@ -34,6 +35,8 @@ const IDLE: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(2);
 /// Under `always`, bytes for which blocks are set aside at once.
 const RESERVE: u64 = 4 << 20;
+/// How often a pause before an fsync looks whether it is over.
+const LOOKS: u32 = 4;
 /// `everysec` keeps from writing for so long while an fsync runs, which would hold up the write.
 const POSTPONE: Duration = Duration::from_secs(2);
 const EVERY_SECOND: Duration = Duration::from_secs(1);
@@ -50,17 +53,20 @@ pub(super) enum Order {
         file: DiskFile,
         /// The database that is selected where the reader stands.
         db: Option<u16>,
+        /// Of what the files are worth.
+        era: u64,
         /// The data before are on the disk, too; without it the first base is still being written.
         whole: bool,
     },
     /// Go on in a new increment from this offset, where `db` is selected. The answer tells how that went.
     Cut { offset: u64, db: Option<u16>, done: Sender<io::Result<()>> },
-    /// The base is on the disk; an error of the files before is of no account any more.
-    Whole,
+    /// The base is on the disk; an error of the files before is of no account any more. The answer comes when the files
+    /// hold all that was in the log by then, and what `appendfsync` promises holds for what comes.
+    Whole(Sender<()>),
     /// Write and fsync what there is, and answer whether it is on the disk.
     Flush(Sender<bool>),
-    /// The same, then write no more.
-    End,
+    /// The same up to this offset, then write no more.
+    End(u64),
     /// Write no more; the file is of no use.
     Abandon,
 }
@@ -105,9 +111,14 @@ struct Target {
     reserved: u64,
     /// Must be selected before the next unit.
     select: Option<u16>,
+    /// Behind that are bytes of a write that failed, which could not be taken off.
+    torn: bool,
+    /// Nothing is written from this offset on.
+    ends_at: u64,
     cuts: VecDeque<(u64, Option<u16>, Sender<io::Result<()>>)>,
+    era: u64,
     whole: bool,
-    /// The file has bytes that no fsync covers.
+    /// The file has bytes for which no fsync was begun.
     unsynced: bool,
     /// The second of the last annotation.
     stamp: i64,
@@ -134,6 +145,7 @@ pub(super) struct Writer {
     active: Instant,
     target: Option<Target>,
     trouble: Trouble,
+    group: Group,
     syncer: Syncer,
     last_sync: Instant,
     postponed_since: Option<Instant>,
@@ -165,6 +177,7 @@ pub(super) fn start(node: &Arc<Node>) -> io::Result<Arc<Bell>> {
             active: Instant::now(),
             target: None,
             trouble: Trouble::None,
+            group: Group::default(),
             syncer,
             last_sync: Instant::now(),
             postponed_since: None,
@@ -223,7 +236,7 @@ impl Writer {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Begin { reader, file, db, whole } => {
+            Order::Begin { reader, file, db, era, whole } => {
                 let size = file.size().unwrap_or(0);
                 self.target = Some(Target {
                     reader,
@@ -231,7 +244,10 @@ impl Writer {
                     size,
                     reserved: size,
                     select: db,
+                    torn: false,
+                    ends_at: u64::MAX,
                     cuts: VecDeque::new(),
+                    era,
                     whole,
                     unsynced: false,
                     stamp: 0,
@@ -243,19 +259,25 @@ impl Writer {
                 // Nothing is written any more: dropping `done` tells.
                 None => drop(done),
             },
-            Order::Whole => {
+            Order::Whole(done) => {
                 if let Some(target) = &mut self.target {
                     target.whole = true;
                 }
                 if matches!(self.trouble, Trouble::Sync { covered: true }) {
                     self.recover();
                 }
-                self.sync_now();
+                self.set_barrier();
+                self.flush();
+                // Whoever rewrites waits for it.
+                let _ = done.send(());
             }
             Order::Flush(done) => {
                 let _ = done.send(self.flush());
             }
-            Order::End => {
+            Order::End(offset) => {
+                if let Some(target) = &mut self.target {
+                    target.ends_at = offset;
+                }
                 if self.target.is_some() && !self.flush() {
                     tracing::warn!("The append only file could not be completed when it was turned off");
                 }
@@ -276,7 +298,8 @@ impl Writer {
 
     /// Writes all that is in the log now, and puts it on the disk.
     fn flush(&mut self) -> bool {
-        let end = self.node.shared.keyspace.log.end();
+        let ends_at = self.target.as_ref().map_or(u64::MAX, |target| target.ends_at);
+        let end = self.node.shared.keyspace.log.end().min(ends_at);
         self.postponed_since = None;
         if let Trouble::Write { next_try } = &mut self.trouble {
             *next_try = Instant::now();
@@ -331,7 +354,8 @@ impl Writer {
             _ => {}
         }
         let Some(target) = &mut self.target else { return false };
-        let until = target.cuts.front().map_or(u64::MAX, |cut| cut.0);
+        let cut = target.cuts.front().map_or(u64::MAX, |cut| cut.0);
+        let until = cut.min(target.ends_at);
         let taken = match target.reader.read_until(BATCH, until) {
             Ok(taken) => taken,
             Err(gone) => {
@@ -371,11 +395,12 @@ impl Writer {
             self.write_failed(&e);
             return false;
         }
+        self.group.wrote(taken.units);
         if again {
             tracing::warn!("AOF write error looks solved, Redis can write again.");
             self.recover();
         }
-        if taken.end >= until {
+        if taken.end >= cut {
             self.cut();
         }
         true
@@ -386,7 +411,7 @@ impl Writer {
     /// place is in the log, because it is given with every shard locked.
     fn hear_of_cuts(&mut self, end: u64) -> bool {
         let mut orders = self.node.files.aof.orders.lock();
-        let other = |order: &Order| matches!(order, Order::Begin { .. } | Order::End | Order::Abandon);
+        let other = |order: &Order| matches!(order, Order::Begin { .. } | Order::End(_) | Order::Abandon);
         let ours = orders.iter().position(other).unwrap_or(orders.len());
         let cuts: Vec<Order> =
             orders.extract_if(..ours, |order| matches!(order, Order::Cut { .. })).collect();
@@ -401,9 +426,14 @@ impl Writer {
         if gone == Gone::Lost {
             tracing::warn!("The append only file has lost its place in the log: it is written anew");
         }
-        self.target = None;
+        let era = self.target.take().map(|target| target.era);
         self.recover();
-        rewrite::begin_anew(&self.node);
+        if era == Some(self.aof().era()) {
+            self.aof().lose();
+        }
+        if !self.aof().is_rewriting() {
+            rewrite::begin_first(&self.node);
+        }
     }
 
     fn write_failed(&mut self, error: &io::Error) {
@@ -452,24 +482,53 @@ impl Writer {
         let _ = done.send(result);
     }
 
-    /// What `appendfsync` asks for.
-    fn sync(&mut self) {
+    /// What `appendfsync` asks for; `None` where `no-appendfsync-on-rewrite` spares it.
+    fn policy(&self) -> Option<AppendFsync> {
         let config = self.node.config.load();
-        let (policy, spare) = (config.appendfsync, config.no_appendfsync_on_rewrite);
-        drop(config);
-        let spared = spare && self.node.shared.keyspace.is_snapshot_running();
-        match policy {
-            AppendFsync::Always if !spared => {
+        let spared = config.no_appendfsync_on_rewrite && self.node.shared.keyspace.is_snapshot_running();
+        (!spared).then_some(config.appendfsync)
+    }
+
+    fn sync(&mut self) {
+        match self.policy() {
+            Some(AppendFsync::Always) => {
+                self.gather();
                 self.sync_now();
             }
-            AppendFsync::EverySecond if !spared => self.sync_soon(),
+            Some(AppendFsync::EverySecond) => self.sync_soon(),
             _ => {}
         }
-        self.set_barrier(policy == AppendFsync::Always && !spared);
+        self.set_barrier();
+    }
+
+    /// Has more writes share the next fsync, where that is worth a pause.
+    fn gather(&mut self) {
+        let Some(target) = self.target.as_ref().filter(|target| target.unsynced) else { return };
+        let Some(patience) = self.group.patience() else { return };
+        // It looks by itself: workers need not wake it.
+        self.bell.eager.store(false, Ordering::Relaxed);
+        let until = Instant::now() + patience;
+        let complete = loop {
+            if self.group.is_complete(target.reader.units_ahead(BATCH)) {
+                break true;
+            }
+            if Instant::now() >= until {
+                break false;
+            }
+            thread::park_timeout(patience / LOOKS);
+        };
+        self.bell.eager.store(true, Ordering::Relaxed);
+        self.group.paused(complete);
+        let end = self.node.shared.keyspace.log.end();
+        while self.target.as_ref().is_some_and(|t| t.reader.position() < end) && self.write_batch() {}
     }
 
     /// Puts everything on the disk before it returns.
     fn sync_now(&mut self) -> bool {
+        // What the other thread was given is not on the disk before it has said so.
+        if let Some(synced) = self.syncer.wait() {
+            self.take_synced(synced);
+        }
         if matches!(self.trouble, Trouble::Sync { .. }) {
             return false;
         }
@@ -477,7 +536,9 @@ impl Writer {
         if target.unsynced {
             let began = now_ns();
             let synced = target.file.sync_data();
-            self.node.note_event("aof-fsync-always", now_ns().wrapping_sub(began));
+            let nanos = now_ns().wrapping_sub(began);
+            self.node.note_event("aof-fsync-always", nanos);
+            self.group.synced(Duration::from_nanos(nanos), target.reader.units_ahead(BATCH));
             if let Err(e) = synced {
                 self.sync_failed(&e);
                 return false;
@@ -493,7 +554,7 @@ impl Writer {
     /// Has the other thread put everything on the disk, once a second.
     fn sync_soon(&mut self) {
         let Some(target) = &mut self.target else { return };
-        if self.syncer.is_busy() || matches!(self.trouble, Trouble::Sync { .. }) {
+        if self.syncer.pending || matches!(self.trouble, Trouble::Sync { .. }) {
             return;
         }
         let position = target.reader.position();
@@ -508,7 +569,12 @@ impl Writer {
 
     /// Hears of the other thread's fsync.
     fn note_synced(&mut self) {
-        let Some((file, position, result)) = self.syncer.ended() else { return };
+        if let Some(synced) = self.syncer.ended() {
+            self.take_synced(synced);
+        }
+    }
+
+    fn take_synced(&mut self, (file, position, result): Synced) {
         match (result, &self.target) {
             // A file that is written no more: what became of it is known elsewhere.
             (_, target) if target.as_ref().is_none_or(|t| !Arc::ptr_eq(&t.file, &file)) => {}
@@ -537,13 +603,18 @@ impl Writer {
         }
         tracing::warn!("Fail to fsync the AOF file: {}", words(error));
         self.trouble = Trouble::Sync { covered: false };
+        if let Some(target) = &mut self.target {
+            target.unsynced = true;
+        }
         self.refuse_writes(error);
         self.aof().scheduled.store(true, Ordering::Release);
     }
 
     /// Which replies wait for the disk.
-    fn set_barrier(&mut self, always: bool) {
+    fn set_barrier(&mut self) {
         let Some(target) = &self.target else { return };
+        let _policy = self.node.files.aof.barrier.lock();
+        let always = self.policy() == Some(AppendFsync::Always);
         let position = target.reader.position();
         let behind = self.node.shared.keyspace.log.end().saturating_sub(position);
         if behind > BACKLOG_MAX && !self.far_behind {
@@ -592,6 +663,10 @@ impl Target {
 
     /// Appends whole units. On an error the file is as it was.
     fn write(&mut self, taken: &Taken, stamps: bool) -> io::Result<()> {
+        if self.torn {
+            self.file.truncate(self.size)?;
+            self.torn = false;
+        }
         if taken.pieces.is_empty() {
             self.reader.advance(taken.end);
             return Ok(());
@@ -610,6 +685,7 @@ impl Target {
         if let Err(e) = write_all(&self.file, &pieces) {
             // A part of it may be there.
             if let Err(e) = self.file.truncate(self.size) {
+                self.torn = true;
                 tracing::warn!(
                     "Could not remove short write from the append-only file.  Redis may refuse to load the AOF the next time it starts.  ftruncate: {}",
                     words(&e)
@@ -651,6 +727,8 @@ type Synced = (Arc<DiskFile>, u64, io::Result<()>);
 /// The thread that waits for the disk.
 struct Syncer {
     busy: Arc<AtomicBool>,
+    /// It was given a file, and what became of that is not yet known here.
+    pending: bool,
     files: Sender<(Arc<DiskFile>, u64)>,
     results: Receiver<Synced>,
 }
@@ -671,20 +749,32 @@ impl Syncer {
                 writer.unpark();
             }
         })?;
-        Ok(Self { busy, files, results })
+        Ok(Self { busy, pending: false, files, results })
     }
 
     fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Acquire)
     }
 
-    fn begin(&self, file: Arc<DiskFile>, position: u64) {
+    fn begin(&mut self, file: Arc<DiskFile>, position: u64) {
         self.busy.store(true, Ordering::Release);
+        self.pending = true;
         // The thread lives as long as this.
         let _ = self.files.send((file, position));
     }
 
-    fn ended(&self) -> Option<Synced> {
-        self.results.try_recv().ok()
+    /// What it has done, if it has.
+    fn ended(&mut self) -> Option<Synced> {
+        let synced = self.results.try_recv().ok()?;
+        self.pending = false;
+        Some(synced)
+    }
+
+    /// The same, but waits for it; `None` if it was given nothing.
+    fn wait(&mut self) -> Option<Synced> {
+        if !std::mem::take(&mut self.pending) {
+            return None;
+        }
+        self.results.recv().ok()
     }
 }

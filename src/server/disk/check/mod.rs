@@ -9,6 +9,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::base::version;
+
 /// What does not go on: it is told already, or by this text.
 struct Failed(Option<String>);
 
@@ -30,6 +32,11 @@ pub fn run(arguments: &[OsString]) -> Option<ExitCode> {
     let words: Vec<String> =
         arguments[skip..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let ["-v" | "--version"] = words[..] {
+        let what = if checks_aof { "keystead-check-aof" } else { "keystead-check-rdb" };
+        println!("{what} {}, compatible with Redis {}", version::KEYSTEAD, version::REDIS);
+        return Some(ExitCode::SUCCESS);
+    }
     let result = if checks_aof { aof::check(name, &words) } else { rdb::check(name, &words) };
     Some(match result {
         Ok(()) => ExitCode::SUCCESS,
