@@ -6,7 +6,7 @@ use std::borrow::Cow;
 /// What the byte 0 is held by.
 const FIRST: u32 = 0x10_FF00;
 
-/// Bytes as text, from which [`bytes`] makes the same bytes again.
+/// Bytes as text, from which [`bytes()`] makes the same bytes again.
 pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     let is_held = |text: &str| text.chars().any(|c| c as u32 >= FIRST);
     match std::str::from_utf8(bytes) {
@@ -31,7 +31,7 @@ fn holder(byte: u8) -> char {
     char::from_u32(FIRST + u32::from(byte)).expect("the last 256 characters")
 }
 
-/// The bytes of a text with parts by [`text`].
+/// The bytes of a text with parts by [`text()`].
 pub fn bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     for c in text.chars() {
