@@ -402,7 +402,7 @@ impl Drop for Locked<'_> {
         if let Some(lock) = self.ks.locks.get(self.one) {
             // SAFETY: exactly this shard was locked by this value's maker.
             unsafe { lock.unlock() };
-        } else {
+        } else if !matches!(self.held, Held::One) {
             self.unlock_all();
         }
     }
