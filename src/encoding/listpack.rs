@@ -14,6 +14,8 @@ use entry::{BACKED, BARE, END, Encoded};
 pub const HEADER: usize = 6;
 /// Bytes of a listpack beside its entries.
 pub const OVERHEAD: usize = HEADER + 1;
+/// A listpack that grows by one element more stays below this, as in Redis: its total must fit into 32 bits.
+const SAFE: usize = if cfg!(test) { 1 << 20 } else { 1 << 30 };
 const COUNT_UNKNOWN: u16 = u16::MAX;
 
 /// An owned sequence of entries, with their backlens or without. Always well-formed: bytes from outside enter
@@ -79,6 +81,12 @@ impl Dense {
         let header = header(out.len(), self.len());
         out[..HEADER].copy_from_slice(&header);
         out
+    }
+
+    /// Whether elements of so many bytes may be added: whoever has more is to take another encoding.
+    #[inline]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.bytes().len() + bytes <= SAFE
     }
 
     /// Inserts before the entry at `pos`, or at the end. The new entry is at `pos` then.

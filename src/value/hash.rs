@@ -100,7 +100,9 @@ impl Hash {
             Repr::Table(t) => set_record(t, field, value),
             Repr::Timed(t) => t.set(field, value, false, limits),
             Repr::Packed(lp) => {
-                if field.len().max(value.len()) > limits.hash_max_listpack_value {
+                if field.len().max(value.len()) > limits.hash_max_listpack_value
+                    || !lp.has_room(field.len() + value.len())
+                {
                     self.make_table(0, limits);
                     return self.set(field, value, limits);
                 }
@@ -381,6 +383,20 @@ mod tests {
         assert_eq!((h.encoding_name(), h.len()), ("hashtable", 129));
         assert_eq!(h.get(b"f5").unwrap().to_vec(), [b'x'; 64]);
         assert_eq!(h.get(b"f128").unwrap().to_vec(), b"");
+    }
+
+    #[test]
+    fn what_outgrows_a_listpack_becomes_a_table_whatever_is_configured() {
+        let limits = Limits { hash_max_listpack_value: usize::MAX, ..Limits::default() };
+        let value = vec![b'x'; 300 << 10];
+        let mut h = Hash::new();
+        for (field, encoding) in
+            [(b"a", "listpack"), (b"b", "listpack"), (b"c", "listpack"), (b"d", "hashtable")]
+        {
+            assert!(h.set(field, &value, &limits));
+            assert_eq!(h.encoding_name(), encoding);
+        }
+        assert_eq!((h.len(), h.get(b"a").unwrap().to_vec()), (4, value));
     }
 
     #[test]

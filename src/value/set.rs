@@ -108,7 +108,9 @@ impl Set {
                 if find(lp, member).is_some() {
                     return false;
                 }
-                if lp.len() < limits.set_max_listpack_entries && member.len() <= limits.set_max_listpack_value
+                if lp.len() < limits.set_max_listpack_entries
+                    && member.len() <= limits.set_max_listpack_value
+                    && lp.has_room(member.len())
                 {
                     lp.push_back(member);
                     return true;
@@ -354,6 +356,14 @@ mod tests {
         let mut s = Set::new();
         s.add(&[b'x'; 65], &limits);
         assert_eq!(s.encoding_name(), "hashtable");
+
+        // Together they outgrow a listpack, whatever is configured.
+        let limits = Limits { set_max_listpack_value: usize::MAX, ..limits };
+        let mut s = Set::new();
+        for (letter, encoding) in [(b'a', "listpack"), (b'b', "hashtable")] {
+            assert!(s.add(&vec![letter; 600 << 10], &limits));
+            assert_eq!(s.encoding_name(), encoding);
+        }
     }
 
     #[test]

@@ -151,7 +151,9 @@ impl Timed {
                 set_record(t, field, value)
             }
             Repr::Packed(lp) => {
-                if field.len().max(value.len()) > limits.hash_max_listpack_value {
+                if field.len().max(value.len()) > limits.hash_max_listpack_value
+                    || !lp.has_room(field.len() + value.len())
+                {
                     self.make_table(limits);
                     return self.set(field, value, keep, limits);
                 }

@@ -146,6 +146,7 @@ impl SortedSet {
                 }
                 if lp.len() / 2 < limits.zset_max_listpack_entries
                     && member.len() <= limits.zset_max_listpack_value
+                    && lp.has_room(member.len())
                 {
                     packed::insert(lp, member, score);
                     return Added::New;

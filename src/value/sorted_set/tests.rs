@@ -135,6 +135,14 @@ fn encodings_follow_the_limits() {
     let mut z = SortedSet::new();
     z.add(&[b'x'; 65], 1.0, &limits);
     assert_eq!(z.encoding_name(), "skiplist");
+
+    // Together they outgrow a listpack, whatever is configured.
+    let limits = Limits { zset_max_listpack_value: usize::MAX, ..limits };
+    let mut z = SortedSet::new();
+    for (letter, encoding) in [(b'a', "listpack"), (b'b', "skiplist")] {
+        assert_eq!(z.add(&vec![letter; 600 << 10], 1.0, &limits), Added::New);
+        assert_eq!(z.encoding_name(), encoding);
+    }
 }
 
 #[test]
