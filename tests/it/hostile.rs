@@ -216,6 +216,14 @@ fn one_worker() -> Server {
 /// Lets the server find all at once what is sent by `send`.
 fn at_once(server: &Server, send: impl FnOnce()) {
     server.signal("STOP");
+    // One thread hears the signal; until it has run, the others go on.
+    wait_for("all its threads have stopped", SOON, || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+        tasks.flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        })
+    });
     send();
     server.signal("CONT");
 }
