@@ -4,8 +4,8 @@ use super::{Executor, Host};
 
 impl Executor {
     /// Hands over events in the order in which they came about. To be called under the locks of their keys, so that
-    /// the events of one key leave in the order of its changes. Who hears of all keys is
-    /// told of each once, when all is done that belongs together (`is_part`: there comes more of it).
+    /// the events of one key leave in the order of its changes. Who hears of all keys is told of each once, when all
+    /// is done that belongs together (`is_part`: there comes more of it).
     #[inline(always)]
     pub(super) fn publish_notices(&mut self, host: &mut dyn Host, is_part: bool) {
         if self.effects.has_news() {

@@ -43,6 +43,8 @@ pub struct ShutdownState {
 #[derive(Debug, Default)]
 struct Inner {
     under_way: bool,
+    /// Files under way were given up: see [`ShutdownState::closes_files`].
+    closes_files: bool,
     aborted: bool,
     /// Until when replicas are waited for.
     deadline: Option<Instant>,
@@ -51,6 +53,11 @@ struct Inner {
 }
 
 impl ShutdownState {
+    /// The end makes its own files now: what the timer began would only be in its way.
+    pub fn closes_files(&self) -> bool {
+        self.inner.lock().closes_files
+    }
+
     /// How long replicas are still waited for, in milliseconds; `None` unless the node is about to end.
     pub fn remaining_ms(&self) -> Option<u128> {
         let deadline = self.inner.lock().deadline?;
@@ -105,6 +112,7 @@ async fn run(node: &Arc<Node>, how: Shutdown) {
         tracing::warn!("Writing initial AOF. Exit anyway.");
     }
     // The first one goes on if the end was refused: who asks again must not find it begun anew.
+    node.life.shutdown.inner.lock().closes_files = true;
     aof::give_up_rewrite(node);
     give_up_save(node).await;
     let called_off = || node.life.shutdown.inner.lock().aborted;
@@ -220,6 +228,7 @@ fn give_up(node: &Node) {
     node.shared.scripts.ending.store(false, Ordering::Release);
     let mut state = node.life.shutdown.inner.lock();
     state.under_way = false;
+    state.closes_files = false;
     state.deadline = None;
     for (worker, token, client) in state.waiting.drain(..) {
         let mut reply = Reply::new();

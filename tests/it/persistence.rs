@@ -255,7 +255,8 @@ fn a_kill_during_bgsave_leaves_the_old_file() {
     server.connect().expect("GET marker", "\"old\"");
 }
 
-/// A save under way, however long it takes, holds up no end: it is given up, and the last one is made.
+/// A save under way, however long it takes, holds up no end: it is given up, and the last one is made, also where a save
+/// point asks for one again at once.
 #[test]
 fn an_end_during_bgsave_saves_anew() {
     let args = ["--save", "3600 1000000", "--shutdown-timeout", "1", "--rdbcompression", "no"];
@@ -266,11 +267,17 @@ fn an_end_during_bgsave_saves_anew() {
     client.expect("BGSAVE", "+Background saving started");
     client.ok("CONFIG SET rdb-key-save-delay 0");
     client.ok("SET last x");
+    client.ok("CONFIG SET save \"1 1\"");
+    wait_for("another is due", SOON, || {
+        let now: i64 = client.run("TIME").items()[0].text().parse().expect("seconds");
+        now > client.info_int("rdb_last_save_time") + 1
+    });
     assert_eq!(client.info("rdb_bgsave_in_progress"), "1");
     server.signal("TERM");
     assert!(server.wait_exit().success());
     let log = server.log();
     assert!(log.contains("There is a child saving an .rdb. Killing it!"), "{log}");
+    assert!(!log.contains("changes in 1 seconds. Saving..."), "{log}");
     let files = fs::read_dir(server.dir()).expect("the directory").map(|f| f.expect("a file").file_name());
     let left: Vec<_> = files.filter(|name| name.to_string_lossy().starts_with("temp-")).collect();
     assert!(left.is_empty(), "{left:?}");

@@ -207,20 +207,26 @@ fn set_user(node: &Arc<Node>, args: &[&[u8]]) -> std::result::Result<(), Command
         let begin = shown(begin);
         CommandError::owned(format!("ERR Unmatched parenthesis in acl selector starting at '{begin}'."))
     })?;
-    let _one_at_a_time = node.config_change.lock();
+    let accounts = &node.people.accounts;
     let rules = rules(node, &node.config.load());
-    let known = node.people.accounts.get(args[2]);
-    let mut user = known.map_or_else(|| rules.new_user(name), |user| User::clone(&user));
-    for word in &words {
-        rules.apply(&mut user, word).map_err(|error| {
-            let word = shown(word);
-            CommandError::owned(format!("ERR Error in ACL SETUSER modifier '{word}': {error}"))
-        })?;
+    loop {
+        let known = accounts.get(args[2]);
+        let mut user = known.as_deref().map_or_else(|| rules.new_user(name), User::clone);
+        for word in &words {
+            rules.apply(&mut user, word).map_err(|error| {
+                let word = shown(word);
+                CommandError::owned(format!("ERR Error in ACL SETUSER modifier '{word}': {error}"))
+            })?;
+        }
+        // Rules may be many, so nobody waits for them; who was faster is built upon.
+        let _one_at_a_time = node.config_change.lock();
+        if accounts.get(args[2]).as_ref().map(Arc::as_ptr) == known.as_ref().map(Arc::as_ptr) {
+            let name = Arc::clone(&user.name);
+            accounts.put(user);
+            node.rights_changed(Some(name));
+            return Ok(());
+        }
     }
-    let name = Arc::clone(&user.name);
-    node.people.accounts.put(user);
-    node.rights_changed(Some(name));
-    Ok(())
 }
 
 fn deluser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {

@@ -98,8 +98,10 @@ fn tick(node: &Arc<Node>) {
     }
     node.shared.keyspace.usage.set_clock(unix_ms() as u64 / 1000);
     node.records.counters.memory_peak.fetch_max(allocator::used(), Ordering::Relaxed);
-    rdb_file::cron(node);
-    aof::cron(node);
+    if !node.life.shutdown.closes_files() {
+        rdb_file::cron(node);
+        aof::cron(node);
+    }
     let now = node.mono_ms();
     let commands = node.records.counters.commands.iter().map(|s| s.calls()).sum();
     let mut rates = node.records.counters.rates.lock();

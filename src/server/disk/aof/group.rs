@@ -36,15 +36,16 @@ impl Group {
         self.written += units;
     }
 
-    /// An fsync has covered all that was written, and so many units came while it ran.
-    pub fn synced(&mut self, took: Duration, arrived: u64) {
-        self.expected = std::mem::take(&mut self.written) + arrived;
+    /// An fsync has covered all that was written; `arrived` tells how many units came while it ran.
+    pub fn synced(&mut self, took: Duration, arrived: impl FnOnce() -> u64) {
+        let covered = std::mem::take(&mut self.written);
+        self.expected = if took < WORTH { 0 } else { covered + arrived() };
         self.took = took;
     }
 
     /// How long the next fsync may wait for more; `None` if it is not to.
     pub fn patience(&mut self) -> Option<Duration> {
-        if self.took < WORTH || self.written >= self.expected {
+        if self.written >= self.expected {
             return None;
         }
         if self.skipped > 0 {
@@ -77,7 +78,7 @@ mod tests {
         let mut group = Group::default();
         group.wrote(30);
         assert_eq!(group.patience(), None, "nothing is known");
-        group.synced(SLOW, 20);
+        group.synced(SLOW, || 20);
         group.wrote(20);
         assert_eq!(group.patience(), Some(SLOW / 4));
         assert!(!group.is_complete(29));
@@ -85,7 +86,7 @@ mod tests {
         group.paused(true);
         group.wrote(30);
         assert_eq!(group.patience(), None, "all are there");
-        group.synced(Duration::from_micros(100), 0);
+        group.synced(Duration::from_micros(100), || 0);
         group.wrote(1);
         assert_eq!(group.patience(), None, "it is fast");
     }
@@ -96,14 +97,14 @@ mod tests {
         for _ in 0..3 {
             group.wrote(1);
             assert_eq!(group.patience(), None);
-            group.synced(SLOW, 0);
+            group.synced(SLOW, || 0);
         }
     }
 
     #[test]
     fn what_is_in_vain_becomes_rare() {
         let mut group = Group::default();
-        group.synced(SLOW, 2);
+        group.synced(SLOW, || 2);
         let mut pauses = 0;
         for _ in 0..1000 {
             group.wrote(1);
@@ -111,7 +112,7 @@ mod tests {
                 pauses += 1;
                 group.paused(false);
             }
-            group.synced(SLOW, 1);
+            group.synced(SLOW, || 1);
         }
         assert!((10..25).contains(&pauses), "{pauses}");
         group.paused(true);

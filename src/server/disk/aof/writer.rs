@@ -538,7 +538,7 @@ impl Writer {
             let synced = target.file.sync_data();
             let nanos = now_ns().wrapping_sub(began);
             self.node.note_event("aof-fsync-always", nanos);
-            self.group.synced(Duration::from_nanos(nanos), target.reader.units_ahead(BATCH));
+            self.group.synced(Duration::from_nanos(nanos), || target.reader.units_ahead(BATCH));
             if let Err(e) = synced {
                 self.sync_failed(&e);
                 return false;
