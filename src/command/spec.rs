@@ -310,6 +310,17 @@ impl KeySpec {
         self
     }
 
+    /// Whether the keys and the words that belong to them, as many of each, do not match in number
+    /// (`XREAD STREAMS a b 0`): the handler refuses it, and no node is asked for by keys.
+    pub fn is_unbalanced(&self, args: &[&[u8]]) -> bool {
+        match (self.begin, self.find) {
+            (Begin::Keyword(keyword), Find::Range { limit, .. }) if limit > 1 => {
+                keyword.find(args).is_some_and(|at| !(args.len() - at - 1).is_multiple_of(limit))
+            }
+            _ => false,
+        }
+    }
+
     /// Appends the positions of the keys in `args` (the command's name is argument 0). Stops where
     /// the arguments end. False when a key count is not a number, 0, or too large.
     pub fn positions(&self, args: &[&[u8]], out: &mut KeyPositions) -> bool {

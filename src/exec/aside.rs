@@ -59,7 +59,12 @@ impl Executor {
     /// False: the command would write to a key that is under way or that a snapshot wants first, and the client was put
     /// aside.
     #[inline(always)]
-    pub(super) fn may_write(&self, client: &mut Client, call: &Call<'_>, locked: &mut Locked<'_>) -> bool {
+    pub(super) fn may_write(
+        &self,
+        client: &mut Client,
+        call: &Call<'_>,
+        locked: &mut Locked<'static>,
+    ) -> bool {
         if self.shared.keyspace.board.writers_look_first() && call.command.has(flags::WRITE) {
             let keys = call.command.key_positions(call.args).unwrap_or_default();
             let keys = keys.iter().map(|at| call.args[*at]);
@@ -70,14 +75,19 @@ impl Executor {
     }
 
     /// False: one of the keys is under way, or large and wanted by a snapshot, and the client, who would write to it,
-    /// was put aside. Our primary's stream goes on in any case.
+    /// was put aside. Our primary's stream goes on in any case; its thread lets others go first part after part.
     pub(super) fn pass_keys_under_way<'a>(
         &self,
         client: &mut Client,
-        locked: &mut Locked<'_>,
+        locked: &mut Locked<'static>,
         keys: impl Iterator<Item = &'a [u8]> + Clone,
     ) -> bool {
         let busy = if client.role.is_obeyed() {
+            let (ks, set) = (&self.shared.keyspace, locked.set());
+            while locked.save_ahead(client.db, keys.clone()).is_some() {
+                *locked = ks.lock_nothing();
+                *locked = ks.lock(set);
+            }
             None
         } else {
             locked.under_way(keys.clone()).or_else(|| locked.save_ahead(client.db, keys))

@@ -116,7 +116,12 @@ impl Db<'_, '_> {
             let slot = slot_at(shard * SLOTS_PER_SHARD + reference.slot_in_shard());
             let is_due = |e: crate::keyspace::EntryRef<'_>| e.next_field_time().is_some_and(|at| at < now);
             while let Some(place) = self.table(slot).find_by(reference.hash(), is_due) {
-                let hash = self.ks.hash(self.table(slot).get(place).key());
+                let key = self.table(slot).get(place).key().to_vec();
+                if self.locked.save_ahead(self.index, [&*key]).is_some() {
+                    // A part of a large one is saved for a snapshot; its fields go when that has all of it.
+                    break;
+                }
+                let hash = self.ks.hash(&key);
                 self.take_fields(Hashed { slot, hash }, place, |hash| {
                     let gone = hash.take_due(now, AT_ONCE);
                     looked_at += gone.len();

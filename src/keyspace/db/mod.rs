@@ -218,6 +218,7 @@ impl<'l, 'k> Db<'l, 'k> {
     #[cold]
     fn expire_now(&mut self, h: Hashed, place: Place) {
         let key = self.table(h.slot).get(place).key().to_vec();
+        self.before_removal(h, place);
         let entry = self.take_place(h, place);
         self.dispose(entry, Cause::Expiry);
         self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
@@ -334,6 +335,15 @@ impl<'l, 'k> Db<'l, 'k> {
         }
     }
 
+    /// As [`Db::before_change`], for an entry that will leave its table for good: a large one is not encoded, because
+    /// [`Db::dispose`] keeps it for the snapshot as it is.
+    fn before_removal(&mut self, h: Hashed, place: Place) {
+        let is_heavy = |entry: EntryRef<'_>| entry.object().is_some_and(Value::is_heavy);
+        if self.table(h.slot).parities() != self.ks.parities() && !is_heavy(self.table(h.slot).get(place)) {
+            self.ks.preserve(self.locked, self.index, h.slot, place);
+        }
+    }
+
     /// Sets a string, whatever the key held before.
     #[inline]
     pub fn set_string(&mut self, key: &[u8], bytes: &[u8], expire: SetExpire) {
@@ -390,7 +400,7 @@ impl<'l, 'k> Db<'l, 'k> {
             self.expire_now(h, place);
             return self.add_string(h, key, bytes, expire);
         }
-        self.before_change(h, place);
+        self.before_removal(h, place);
         let (access, now) = (self.used(h, place), self.now);
         let entry = self.table_mut(h.slot).get_mut(place);
         let at = match expire {
@@ -490,7 +500,7 @@ impl<'l, 'k> Db<'l, 'k> {
                     self.expire_now(h, place);
                     return self.add(h, entry);
                 }
-                self.before_change(h, place);
+                self.before_removal(h, place);
                 // A key that is overwritten keeps how often it was used.
                 let access = self.used(h, place);
                 self.swap_entry(h, place, entry, old, access);
@@ -599,6 +609,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Deletes a key for this cause. False when it was not there (or dead).
     pub fn delete(&mut self, key: &[u8], cause: Cause) -> bool {
         let Some((h, place)) = self.locate(key) else { return false };
+        self.before_removal(h, place);
         let entry = self.take_place(h, place);
         self.dispose(entry, cause);
         true
@@ -607,13 +618,14 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Takes a value out: its value and expiry.
     pub fn take(&mut self, key: &[u8]) -> Option<(Value, Option<UnixMs>)> {
         let (h, place) = self.locate(key)?;
+        self.before_change(h, place);
         let entry = self.take_place(h, place);
         let expire = entry.as_ref().expire();
         Some((entry.into_value(), expire))
     }
 
+    /// Takes an entry out of its table. The caller has done what must be done before a change.
     fn take_place(&mut self, h: Hashed, place: Place) -> Entry {
-        self.before_change(h, place);
         let ks = self.ks;
         let entry = self.table_mut(h.slot).remove(place, |k| ks.hash(k));
         let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
@@ -628,14 +640,16 @@ impl<'l, 'k> Db<'l, 'k> {
         entry
     }
 
-    /// Drops an entry here, or on another thread when that would take long.
+    /// Drops an entry here, or on another thread when that would take long or a snapshot still needs it.
     #[inline]
     fn dispose(&self, entry: Entry, cause: Cause) {
         let Some(value) = entry.as_ref().object() else { return };
         if self.ks.lazy.is_lazy(cause) && value.is_freed_lazily() {
             self.ks.stats.lazily_freed.fetch_add(1, Ordering::Relaxed);
         }
-        if value.is_heavy() {
+        if value.is_heavy()
+            && let Some(entry) = self.ks.keep(self.index, entry)
+        {
             self.ks.discard(Garbage::Value(entry.into_value()));
         }
     }
