@@ -19,7 +19,7 @@ use super::table::{Place, SlotTable, TableMut};
 use super::usage;
 use super::{DbIndex, Garbage, Hashed, Keyspace, Known, SLOTS_PER_SHARD, Tables, shard_of, table_index};
 use crate::base::time::UnixMs;
-use crate::value::{Kind, Value, ValueRef};
+use crate::value::{Kind, Value, ValueMut, ValueRef};
 
 /// A command that goes through so many elements takes several milliseconds: longer than anybody sleeps for a shard.
 const GIANT: usize = 50_000;
@@ -302,14 +302,14 @@ impl<'l, 'k> Db<'l, 'k> {
     /// A key for modification in place: `None` when it is missing, `Some(None)` when it holds an
     /// inline string, which is changed by [`Db::set_string`].
     #[inline]
-    pub fn write(&mut self, key: &[u8]) -> Option<Option<&mut Value>> {
+    pub fn write(&mut self, key: &[u8]) -> Option<Option<ValueMut<'_>>> {
         let (h, place) = self.locate(key)?;
         Some(self.open(h, place))
     }
 
     /// As [`Db::write`], with `new` put in first when the key is missing.
     #[inline]
-    pub fn write_or_insert(&mut self, key: &[u8], new: impl FnOnce() -> Value) -> Option<&mut Value> {
+    pub fn write_or_insert(&mut self, key: &[u8], new: impl FnOnce() -> Value) -> Option<ValueMut<'_>> {
         if let Some((h, place)) = self.locate(key) {
             return self.open(h, place);
         }
@@ -319,7 +319,7 @@ impl<'l, 'k> Db<'l, 'k> {
     }
 
     #[inline]
-    fn open(&mut self, h: Hashed, place: Place) -> Option<&mut Value> {
+    fn open(&mut self, h: Hashed, place: Place) -> Option<ValueMut<'_>> {
         self.before_change(h, place);
         let access = self.used(h, place);
         let entry = self.table_mut(h.slot).get_mut(place);
@@ -338,7 +338,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// As [`Db::before_change`], for an entry that will leave its table for good: a large one is not encoded, because
     /// [`Db::dispose`] keeps it for the snapshot as it is.
     fn before_removal(&mut self, h: Hashed, place: Place) {
-        let is_heavy = |entry: EntryRef<'_>| entry.object().is_some_and(Value::is_heavy);
+        let is_heavy = |entry: EntryRef<'_>| entry.object().is_some_and(|value| value.is_heavy());
         if self.table(h.slot).parities() != self.ks.parities() && !is_heavy(self.table(h.slot).get(place)) {
             self.ks.preserve(self.locked, self.index, h.slot, place);
         }
@@ -456,7 +456,7 @@ impl<'l, 'k> Db<'l, 'k> {
         let mut bytes = match entry.value() {
             ValueRef::String(bytes) if entry.object().is_none() => bytes.to_vec(),
             _ => match self.open(h, place) {
-                Some(Value::String(shared)) => return Ok(change(Arc::make_mut(shared))),
+                Some(ValueMut::String(shared)) => return Ok(change(Arc::make_mut(shared))),
                 _ => unreachable!("somebody has looked at the type"),
             },
         };
