@@ -61,9 +61,9 @@ struct Header {
 union Object {
     string: ManuallyDrop<Arc<Vec<u8>>>,
     list: ManuallyDrop<Box<List>>,
-    set: ManuallyDrop<Box<Set>>,
+    set: ManuallyDrop<Set>,
     hash: ManuallyDrop<Hash>,
-    sorted_set: ManuallyDrop<Box<SortedSet>>,
+    sorted_set: ManuallyDrop<SortedSet>,
     stream: ManuallyDrop<Box<Stream>>,
 }
 
@@ -554,9 +554,9 @@ mod tests {
         let values = [
             Value::String(Arc::default()),
             Value::List(Box::default()),
-            Value::Set(Box::default()),
+            Value::Set(Set::default()),
             Value::Hash(Hash::default()),
-            Value::SortedSet(Box::default()),
+            Value::SortedSet(SortedSet::default()),
             Value::Stream(Box::default()),
         ];
         for value in values {

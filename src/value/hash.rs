@@ -1,10 +1,8 @@
 //! Hash values: a listpack of fields and values in turn, or a hash table; with times of fields see [`Timed`].
 
-mod form;
-
-use self::form::{Form, Owned, View, ViewMut};
 use super::Limits;
 use super::distinct::distinct;
+use super::form::form;
 use super::record::{Record, Shape};
 use super::table::{Search, Stage, Table};
 use super::timed::Timed;
@@ -17,6 +15,14 @@ use crate::encoding::{Dense, Item};
 #[derive(Clone, Default)]
 #[repr(transparent)]
 pub struct Hash(Form);
+
+form! { 1: Table(Table<Field>), 2: Timed(Timed) }
+
+impl Default for Form {
+    fn default() -> Self {
+        Owned::Packed(Dense::new()).into()
+    }
+}
 
 /// A record is the field and its value.
 pub(super) struct Field;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 pub mod bits;
 pub mod digest;
 mod distinct;
+mod form;
 pub mod hash;
 pub mod hyperloglog;
 pub mod list;
@@ -32,9 +33,9 @@ pub enum Value {
     /// Shared, so that a reply can be sent without a copy; a writer clones only while one is under way.
     String(Arc<Vec<u8>>),
     List(Box<List>),
-    Set(Box<Set>),
+    Set(Set),
     Hash(Hash),
-    SortedSet(Box<SortedSet>),
+    SortedSet(SortedSet),
     Stream(Box<Stream>),
 }
 
@@ -87,9 +88,9 @@ impl ValueRef<'_> {
         match *self {
             ValueRef::String(s) => Value::String(Arc::new(s.to_vec())),
             ValueRef::List(v) => Value::List(Box::new(v.clone())),
-            ValueRef::Set(v) => Value::Set(Box::new(v.clone())),
+            ValueRef::Set(v) => Value::Set(v.clone()),
             ValueRef::Hash(v) => Value::Hash(v.clone()),
-            ValueRef::SortedSet(v) => Value::SortedSet(Box::new(v.clone())),
+            ValueRef::SortedSet(v) => Value::SortedSet(v.clone()),
             ValueRef::Stream(v) => Value::Stream(Box::new(v.clone())),
         }
     }
@@ -136,9 +137,9 @@ impl ValueRef<'_> {
         match self {
             ValueRef::String(s) => s.len(),
             ValueRef::List(v) => size_of::<List>() + v.memory_bytes(),
-            ValueRef::Set(v) => size_of::<Set>() + v.memory_bytes(),
+            ValueRef::Set(v) => v.memory_bytes(),
             ValueRef::Hash(v) => v.memory_bytes(),
-            ValueRef::SortedSet(v) => size_of::<SortedSet>() + v.memory_bytes(),
+            ValueRef::SortedSet(v) => v.memory_bytes(),
             ValueRef::Stream(v) => size_of::<Stream>() + v.memory_bytes(),
         }
     }
