@@ -207,6 +207,11 @@ pub mod key {
     /// What is done with the key depends on the arguments.
     pub const VARIABLE_FLAGS: u16 = 1 << 10;
 
+    /// Whether the value that is there is changed in place, and not deleted or replaced as a whole.
+    pub const fn is_changed(flags: u16) -> bool {
+        flags & (RM | OW) == 0
+    }
+
     /// The words of COMMAND, in the order in which it shows them.
     pub const NAMES: &[(u16, &str)] = &[
         (RO, "RO"),

@@ -165,11 +165,12 @@ impl Executor {
     fn lock_queue_for(&self, client: &mut Client, multi: &Multi, set: LockSet) -> Option<Locked<'static>> {
         let mut locked = self.lock_set_for(client, set)?;
         let written = multi.queue.iter().filter(|queued| queued.command.has(flags::WRITE));
-        let keys = written.flat_map(|queued| {
+        let uses = written.flat_map(|queued| {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
-            queued.command.key_positions(&args).unwrap_or_default().into_iter().map(|at| &*queued.argv[at])
+            let uses = queued.command.key_uses(&args).unwrap_or_default();
+            uses.into_iter().map(|(at, flags)| (&*queued.argv[at], flags))
         });
-        self.pass_keys_under_way(client, &mut locked, keys).then_some(locked)
+        self.pass_keys_under_way(client, &mut locked, uses).then_some(locked)
     }
 
     /// Whether writes are paused and the transaction has one.
