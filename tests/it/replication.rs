@@ -222,6 +222,26 @@ fn wait_counts_the_replicas_that_have_it() {
     assert!(p.run("EXEC").to_string().starts_with("[+OK, :"));
 }
 
+/// What a wait takes is given back when it ends, however long it might have lasted.
+#[test]
+fn a_wait_that_ended_early_leaves_nothing_behind() {
+    const WAITS: i64 = 5000;
+    let server = Server::subject();
+    let (mut waiting, mut other) = (server.connect(), server.connect());
+    let id = waiting.run("CLIENT ID").int();
+    let mut wait_and_be_unblocked = |times: i64| {
+        for _ in 0..times {
+            waiting.send(&["WAIT", "1", "3600000"]);
+            wait_for("it waits", SOON, || other.run(&format!("CLIENT UNBLOCK {id}")).int() == 1);
+            assert_eq!(waiting.read(), Reply::Int(0));
+        }
+        other.info_int("used_memory")
+    };
+    let before = wait_and_be_unblocked(200);
+    let grown = wait_and_be_unblocked(WAITS) - before;
+    assert!(grown < 100 * WAITS, "{grown} bytes more after {WAITS} waits");
+}
+
 #[test]
 fn a_promoted_replica_goes_on_with_the_history() {
     for (what, primary, replica) in pairs() {
