@@ -318,7 +318,7 @@ fn make_node(
     allocator::set_exact(config.maxmemory > 0);
     let keyspace = Keyspace::new(databases, discard);
     keyspace.log.set_keep(config.repl_backlog_size);
-    tuning::configure_usage(&keyspace.usage, &config);
+    tuning::configure_usage(&keyspace.usage, &config, unix_ms() as u64 / 1000);
     tuning::configure_deletions(&keyspace.lazy, &config);
     keyspace.events.set(config.notify_keyspace_events);
     let shared = Shared {

@@ -262,6 +262,17 @@ impl Node {
         self.life.started.elapsed().as_millis() as MonoMs
     }
 
+    /// Milliseconds since 1970 as the wall clock would tell if nobody had set it since the start: for what happens by
+    /// time, but not at a time that somebody has named.
+    pub fn steady_ms(&self) -> UnixMs {
+        self.life.started_unix_ms + self.mono_ms() as UnixMs
+    }
+
+    /// As [`steady_ms`](Self::steady_ms), in seconds.
+    pub fn steady_s(&self) -> u64 {
+        self.steady_ms() as u64 / 1000
+    }
+
     /// Holds a thread that is neither a worker nor a runtime's while DEBUG SLEEP lasts.
     #[inline]
     pub fn sleep_along(&self) {

@@ -96,6 +96,7 @@ pub struct Worker {
     /// Kept for their allocation.
     segments: Vec<Segment>,
     batch: Batch<'static>,
+    /// As [`Node::steady_ms`] had it when it was last looked at what happens by time.
     last_second: u64,
     last_ms: UnixMs,
     next_expiry_ms: UnixMs,
@@ -254,21 +255,22 @@ impl Worker {
 
     /// What happens by time: deadlines of connections, dead keys, and what was left to do later.
     fn on_time(&mut self) {
-        let now_ms = unix_ms();
-        if now_ms == self.last_ms {
+        let steady_ms = self.node.steady_ms();
+        if steady_ms == self.last_ms {
             return;
         }
-        self.last_ms = now_ms;
+        self.last_ms = steady_ms;
+        let now = unix_ms();
         if self.deadlines.next().is_some() {
             self.meet_deadlines(Instant::now());
         }
-        self.evict_some(now_ms);
-        if now_ms >= self.next_expiry_ms {
-            self.next_expiry_ms = now_ms + EXPIRY_PERIOD_MS;
-            self.executor.do_chores(now_ms);
-            self.expire_some(now_ms);
+        self.evict_some(now);
+        if steady_ms >= self.next_expiry_ms {
+            self.next_expiry_ms = steady_ms + EXPIRY_PERIOD_MS;
+            self.executor.do_chores(now);
+            self.expire_some(now);
         }
-        let second = now_ms as u64 / 1000;
+        let second = steady_ms as u64 / 1000;
         if second != self.last_second {
             self.last_second = second;
             self.reload_idle_limit();
@@ -383,7 +385,7 @@ impl Worker {
             tls: matches!(stream, Stream::Tls(_)),
             addr,
             local_addr,
-            created: unix_ms(),
+            created: self.node.steady_ms(),
             resp3: self.node.config.load().client_default_resp == 3,
             ..Client::default()
         };
