@@ -88,7 +88,7 @@
 //! file: `Writer::sync_now` in `disk::aof::writer`, a thread that reads the log; under `appendfsync always` replies
 //! wait for it as they wait for replicas.
 //!
-//! **How a replica follows.** [`repl::replica`] decides, `server::control::replication::link` reads the socket.
+//! **How a replica follows.** [`repl::replica`] decides, `server::control::replication::following` reads the socket.
 //! `load` beside it loads the RDB, and `apply` runs the stream on a thread of its own, through the same
 //! [`execute`](exec::Executor::execute) as a client's commands; each goes to our own log as it came, so that
 //! replicas of ours see the same offsets.
@@ -104,8 +104,7 @@
 //! **How to add a directive.** A field in [`config::settings`] and a row in [`config::table`], which says its form, its
 //! default and what takes effect when it changes.
 //!
-//! **What a folder holds** stands in a table at the head of its `mod.rs`: [`server`],
-//! [`server::control::replication`], [`keyspace::log`].
+//! **What a folder holds** stands in a table at the head of its `mod.rs`, which `tests/layers.rs` compares with the files.
 
 // Who reads a clock cannot be replayed: see clippy.toml.
 #![warn(clippy::disallowed_methods)]

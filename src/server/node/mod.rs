@@ -1,4 +1,18 @@
 //! What all threads of a node share.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `connected`, `describe` | the clients, for whoever asks about them; one line each, as CLIENT LIST shows it |
+//! | `logins` | what follows when the rights of users change, and what they were refused |
+//! | `monitors`, `trackers` | clients in MONITOR mode, and those that track keys |
+//! | `pause` | commands that wait until a time |
+//! | `stopped` | what DEBUG has stopped |
+//! | `counters`, `rates`, `expiry` | what the node counts of itself, how fast it grows, and what the search for dead keys costs |
+//! | `slowlog`, `latency` | what took long |
+//! | `fields` | the fields of a section of INFO |
+//! | `host` | what an executor wants of its node |
+//! | `threads` | the ways to the threads |
+//! | `tuning` | what directives mean for these parts |
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -4,6 +4,19 @@
 //! commands across them, **prefetch** the memory that they will touch in stages, **run** them in
 //! order, and **send** once a connection. Prefetching across connections is what hides the cache
 //! misses that otherwise dominate a command.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `segment` | the two ends of a round: gather and send |
+//! | `batch` | its middle: parse, prefetch, run |
+//! | `turns` | which connections go first, and which go behind |
+//! | `scripts` | scripts and long transactions, which serve the others from within |
+//! | `waiting` | clients that wait: for a key, for the node, for the end of a pause |
+//! | `held` | replies that wait for the log |
+//! | `mail` | what other threads want of a connection |
+//! | `deadlines` | what becomes due, in the order of time |
+//! | `shaking` | handshakes of TLS, which are rationed |
+//! | `greedy` | clients that are closed for the memory that they take |
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;

@@ -243,7 +243,7 @@ impl State {
                 feed.over_soft_limit_since = None;
             }
             let soft = above(limit.soft_bytes).then(|| *feed.over_soft_limit_since.get_or_insert(now));
-            let soft = soft.is_some_and(|since| now.saturating_sub(since) >= limit.soft_seconds * 1000);
+            let soft = soft.is_some_and(|since| now.saturating_sub(since) / 1000 >= limit.soft_seconds);
             if above(limit.hard_bytes) || soft {
                 slow.push((*id, waits));
             }
