@@ -86,7 +86,7 @@ impl Selector {
             && self.allows_key(demand.arg(at), || demand.access_of_single_key())
     }
 
-    /// `keys` is filled by the first who needs it.
+    /// `keys` is filled by the first check that needs it.
     fn check(&self, demand: &impl Demand, keys: &mut Option<Keys>) -> Result<(), Denial> {
         if !demand.is_free() && !self.commands.allows(demand.command(), demand.first_arg()) {
             return Err(Denial::Command);

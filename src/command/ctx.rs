@@ -210,7 +210,7 @@ pub trait Collections {
 
     /// The list at a key; `None` when there is none. So below.
     fn list(&mut self, key: &[u8]) -> Result<Option<&List>, CommandError>;
-    /// The same, to be changed in place. Who empties it deletes the key. So below.
+    /// The same, to be changed in place. A command that empties it deletes the key. The same holds below.
     fn list_mut(&mut self, key: &[u8]) -> Result<Option<&mut List>, CommandError>;
     /// Makes an empty list when the key is missing; the caller must put something in. So below.
     fn list_or_new(&mut self, key: &[u8]) -> Result<&mut List, CommandError>;

@@ -72,8 +72,8 @@ pub struct Shared {
     pub is_replica: AtomicBool,
     /// Scripts and functions.
     pub scripts: Store,
-    /// `busy-reply-threshold` in milliseconds: who needs the locks of a script that has run for longer is told
-    /// -BUSY; 0: nobody is.
+    /// `busy-reply-threshold` in milliseconds: a client that needs the locks of a script that has run for longer
+    /// is told -BUSY; 0: none is.
     pub busy_after_ms: AtomicU64,
     /// Who looks at commands that have run.
     pub observers: Observers,
@@ -370,7 +370,7 @@ impl Executor {
         let bits = (shared.gate.load(Ordering::Relaxed) | client.conditions()) & entry.needs;
         let mut admitted = Admitted::default();
         if bits == gate::RESTRICTED && rights::are_clear(client, entry, id, args) {
-            // An ordinary user, who may.
+            // An ordinary user who may run it.
         } else if bits != 0 {
             match self.admit(host, client, &call, entry, bits, reply) {
                 Ok(passed) => admitted = passed,

@@ -26,10 +26,10 @@
 //! # Time
 //!
 //! Once a script has run for `busy-reply-threshold` it declares its locks as long
-//! ([`Locked::declare_long`]): who needs one of them is told -BUSY, and everybody else goes on. SCRIPT KILL
+//! ([`Locked::declare_long`]): a client that needs one of them is told -BUSY, and everybody else goes on. SCRIPT KILL
 //! is heard at every look ([`Calls::look`]), which functions that take long have, too. At each look after some
-//! milliseconds the worker whose thread it is serves its other clients ([`Host::meanwhile`]): nobody is to suffer for
-//! where its connection is.
+//! milliseconds the worker whose thread it is serves its other clients ([`Host::meanwhile`]): no client is to suffer
+//! for the worker that its connection is at.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,14 +67,14 @@ pub(super) const BETWEEN_LOOKS: u64 = 50_000;
 /// How often a script that waits with locks in hand looks again.
 const PAUSE: Duration = Duration::from_micros(50);
 
-/// Who has the claim: a shard that it holds.
+/// A shard that is held by the script that has the claim.
 static CLAIMED: Mutex<Option<usize>> = Mutex::new(None);
 
 /// The right to wait for locks with others in hand. See the module.
 struct Claim(());
 
 impl Claim {
-    /// Claims it for a script that holds `shard`; otherwise a shard of who has it.
+    /// Claims it for a script that holds `shard`; otherwise a shard of the script that has it.
     fn try_for(shard: usize) -> Result<Self, usize> {
         let mut claimed = CLAIMED.lock();
         match *claimed {
@@ -224,7 +224,8 @@ struct Run<'r, 'l> {
     declared: LockSet,
     wrote: bool,
     first_key: Option<&'r [u8]>,
-    /// The slot of its keys in a cluster, once it was asked for: that of its first declared key, or of the first it used.
+    /// The slot of its keys in a cluster, once it was asked for: that of its first declared key, or of the first it
+    /// used.
     slot: Option<u16>,
     /// What held it up before it had written, so that it is to run again.
     held_up: Option<Busy>,
@@ -393,7 +394,7 @@ impl Executor {
             return Ok(Some(text.into()));
         }
         let (db, resp3) = (client.db, client.resp3);
-        // Who holds a part holds the shards of the declared keys.
+        // A script that does not hold all shards holds those of its declared keys.
         let mut declared = locked.set();
         if declared == LockSet::ALL {
             declared = LockSet::NONE;

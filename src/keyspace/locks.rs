@@ -96,7 +96,7 @@ impl ShardLock {
         self.raw.try_lock().then(|| ShardGuard(self, PhantomData))
     }
 
-    /// Locks the shard for one who has waited for it `tries` times, if it is had within a moment.
+    /// Locks the shard for a client that has waited for it `tries` times, if it can be had within a moment.
     #[inline(always)]
     fn lock_soon(&self, tries: u32, sleeps: &mut u32) -> bool {
         self.raw.try_lock() || self.wait_a_moment(tries, sleeps)
@@ -284,8 +284,8 @@ impl std::fmt::Debug for Locked<'_> {
 }
 
 impl Keyspace {
-    /// Locks the shards of `set` for one who was put aside `tries` times for them, if they are had within a
-    /// moment. A thread must not hold another [`Locked`].
+    /// Locks the shards of `set` for a client that was put aside `tries` times for them, if they can be had within
+    /// a moment. A thread must not hold another [`Locked`].
     pub fn try_lock(&self, set: LockSet, tries: u32) -> Result<Locked<'_>, Busy> {
         let mut sleeps = SLEEPS;
         self.lock_in_order(set, None, |lock| lock.lock_soon(tries, &mut sleeps))
@@ -505,7 +505,7 @@ impl<'k> Locked<'k> {
         }
     }
 
-    /// Ends marks of a shard, and wakes who waits for keys of it. False if there was none.
+    /// Ends marks of a shard, and wakes those who wait for keys of it. False if there was none.
     fn end_marks(&mut self, shard: usize, which: impl Fn(&UnderWay) -> bool) -> bool {
         let marks = &mut self.side_mut(shard).under_way;
         let before = marks.len();
@@ -526,7 +526,7 @@ impl<'k> Locked<'k> {
     }
 
     /// Whether one of these keys of a database is large and wanted by a snapshot: then a part of it has been encoded,
-    /// and who would write to it comes again once these locks were free.
+    /// and the command that would write to it comes again once these locks were free.
     #[inline(always)]
     pub fn save_ahead<'a>(&mut self, db: DbIndex, keys: impl IntoIterator<Item = &'a [u8]>) -> Option<Busy> {
         let ks = self.ks;
@@ -752,7 +752,7 @@ mod tests {
         let busy = locked.under_way([&b"b"[..], b"a"]).unwrap();
         assert!(ks.put_aside(client(1), busy, &mut 0));
         drop(locked);
-        // That the shard is unlocked changes nothing for who waits for the key.
+        // That the shard is unlocked changes nothing for a client that waits for the key.
         drop(ks.lock_slot(slot));
         assert!(woken.lock().is_empty());
         assert_eq!(ks.lock_slot(slot).let_through(parcel, &keys), [true]);

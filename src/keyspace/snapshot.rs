@@ -307,7 +307,7 @@ impl Walk {
             let mut frozen = ks.snapshot.frozen.lock();
             let mut tables = frozen.iter_mut().filter(|frozen| frozen.place == begun.place);
             let found = tables.find_map(|frozen| Some((find(&frozen.table)?, &mut frozen.table)));
-            let (at, table) = found.expect("who changes an entry saves what a walk still needs of it");
+            let (at, table) = found.expect("a writer saves what a walk still needs of an entry");
             self.save(table.exclusive().get_mut(at), &*encode, part, encoded)
         };
         next.map(|from| Begun { from: Some(from), ..begun })

@@ -78,7 +78,7 @@ async fn watch_certificates(node: Arc<Node>) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let node = Arc::clone(&node);
         let look = move || {
-            // Whoever changes the configuration now reads the files himself.
+            // Whoever changes the configuration now reads the files, too.
             if let Some(_one_at_a_time) = node.config_change.try_lock() {
                 node.peers.tls.look(&node.config.load(), SystemTime::now());
             }

@@ -15,8 +15,8 @@ impl Worker {
         self.deliver(mails);
     }
 
-    /// What a client was to be told before it sent what was gathered now stands in front of its replies: who has
-    /// seen the reply to a write, and asks on another connection then, finds the invalidation there.
+    /// What a client was to be told before it sent what was gathered stands in front of its replies: a client that has
+    /// seen the reply to a write, and then asks on another connection, finds the invalidation there.
     #[inline]
     pub(super) fn read_news(&mut self) {
         if self.scripts.has_no_mail() {

@@ -208,7 +208,7 @@ impl Worker {
         }
     }
 
-    /// Which connections have something to read and go first; those that can be written to have been by then.
+    /// Which connections have something to read and go first. Those that can be written to are written to here.
     fn wait_for_events(&mut self, events: &mut Events, timeout: Duration) -> Vec<usize> {
         if let Err(e) = self.poll.poll(events, Some(timeout))
             && e.kind() != ErrorKind::Interrupted

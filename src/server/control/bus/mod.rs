@@ -337,7 +337,7 @@ impl Bus {
         }
     }
 
-    /// Takes a node in that speaks TLS. Who does not finish his handshake is not waited for.
+    /// Takes in a node that speaks TLS. One that does not finish its handshake is not waited for.
     async fn shake_hands(self: Arc<Self>, stream: TcpStream, session: Option<Session>) {
         let patience = Duration::from_millis(self.read(|s| s.config().handshake_timeout_ms()));
         match tokio::time::timeout(patience, Link::secured(stream, session)).await {

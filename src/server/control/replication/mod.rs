@@ -130,7 +130,7 @@ impl Replication {
         self.lock().settle(node);
     }
 
-    /// More of the log is on this node's disk: answers who waits for that (WAITAOF).
+    /// More of the log is on this node's disk: answers the clients that wait for that (WAITAOF).
     pub fn log_synced(&self, node: &Node) {
         let mut state = self.lock();
         wait::serve(node, &mut state);
