@@ -46,7 +46,7 @@ pub trait Demand {
 pub enum Denial {
     /// The command, whatever its arguments are.
     Command,
-    /// With the position of the argument. So below.
+    /// With the position of the argument, as the next one.
     Key(usize),
     /// A channel that no selector allows.
     Channel(usize),

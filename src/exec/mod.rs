@@ -220,7 +220,7 @@ pub struct Executor {
     view: Cache<&'static ArcSwapOption<View>, Option<Arc<View>>>,
     recent: Recent,
     stopwatch: Stopwatch,
-    /// What could not be done because a shard was held; see [`Executor::do_chores`].
+    /// Work put off because a shard was held; see [`Executor::do_chores`].
     chores: Vec<aside::Chore>,
     /// To whom is propagated what the script that runs does now (`redis.set_repl`).
     script_audience: Audience,
@@ -377,7 +377,7 @@ impl Executor {
                 Err(after) => return after,
             }
         }
-        // Both ways end in `run`, and each calls it itself: locks that came together here would be copied first.
+        // Both branches call `run` themselves: if they met here first, the locks would be copied.
         let mut busy = None;
         if entry.keeps_to_keys
             && let [(_, hashed)] = call.keys

@@ -603,7 +603,7 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Whether the claim is had; for a script that will hold one of these shards.
+    /// Whether this script has the claim; it tries for it if it will hold one of these shards.
     fn has_claim_for(&mut self, set: &LockSet) -> bool {
         if self.claim.is_none() {
             self.claim = set.first().and_then(|shard| Claim::try_for(shard).ok());

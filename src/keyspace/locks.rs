@@ -31,8 +31,8 @@ use crate::base::time::UnixMs;
 pub const PATIENCE: Duration = Duration::from_millis(1);
 /// How often one attempt at several shards sleeps.
 const SLEEPS: u32 = 2;
-/// A client that was put aside so often is tried with more patience: its worker sleeps for the lock although others
-/// wait on the board, and for longer than usual. So nobody is passed over for ever.
+/// A client that was put aside this many times is tried with more patience: its worker sleeps for the lock although
+/// others wait on the board, and for longer than usual. So nobody is passed over for ever.
 const TRIES_BEFORE_QUEUEING: u32 = 8;
 const PATIENCE_IN_QUEUE: Duration = Duration::from_millis(4);
 

@@ -516,7 +516,7 @@ fn kill_and_compare(round: u64) -> i64 {
     for replica in &mut clients {
         follow(replica, primary.port);
     }
-    // In sync is who has acknowledged something of the stream: then the primary waits for it.
+    // A replica is in sync once it has acknowledged something of the stream: then the primary waits for it.
     for replica in &mut clients {
         wait_for("the link is up", SOON, || linked(replica));
     }
@@ -625,7 +625,7 @@ fn a_queued_transaction_is_refused_when_the_replica_is_gone() {
         );
         p.expect("SET k w", "-NOREPLICAS Not enough good replicas to write.");
         p.expect("GET k", "\"v\"");
-        // Who needs none writes on.
+        // A client that needs none writes on.
         p.ok("CONFIG SET min-replicas-to-write 0");
         p.ok("SET k w");
     }

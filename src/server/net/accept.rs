@@ -224,7 +224,7 @@ impl AcceptLoop {
     }
 }
 
-/// Accepts until nobody waits any more (false) or so many are taken (true).
+/// Accepts until nobody waits any more (false), or until a bounded number is taken (true).
 fn accept_some<S>(at_once: u32, mut accept: impl FnMut() -> io::Result<S>, mut took: impl FnMut(S)) -> bool {
     for _ in 0..at_once {
         match accept() {

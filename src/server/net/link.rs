@@ -23,7 +23,7 @@ pub enum Socket {
 /// See the module. Any thread may write.
 #[derive(Debug)]
 pub enum Link {
-    /// As of [`Socket`]. So below.
+    /// As that of [`Socket`], like the others here.
     Tcp(TcpStream),
     /// Of a peer on the same machine.
     Unix(UnixStream),

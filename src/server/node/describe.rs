@@ -25,7 +25,7 @@ pub fn describe_client(node: &Node, entry: &ClientEntry) -> String {
 pub fn describe_running(node: &Node, client: &Client, name: &str, args: &[&[u8]]) -> String {
     let mut line = String::new();
     if let Some(entry) = node.people.clients.get(client.id) {
-        // One that is run for a client which waited stands in its own entry only.
+        // The stand-in of a client that was blocked has no address: all of it is in its entry.
         let own = (!client.addr.is_empty()).then_some((client, name, args));
         describe(node, own, &entry, &mut line);
     }

@@ -303,7 +303,7 @@ impl Node {
             && self.shared.gate.load(Ordering::Relaxed) & gate::PAUSED_WRITES == 0
     }
 
-    /// Has blocked clients sent away whose slot has left.
+    /// Redirects blocked clients whose slot has left.
     pub fn redirect_blocked(&self) {
         if self.people.clients.blocked.load(Ordering::Relaxed) > 0 {
             self.send_all(|| Mail::SlotsChanged);

@@ -1,5 +1,4 @@
-//! Clients that wait until enough replicas have their writes (WAIT), or
-//! until they are on disk (WAITAOF).
+//! Clients that wait until enough replicas have their writes (WAIT), or until they are on disk (WAITAOF).
 
 use std::sync::Arc;
 use std::time::Duration;
