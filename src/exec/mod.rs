@@ -77,6 +77,8 @@ pub struct Shared {
     pub busy_after_ms: AtomicU64,
     /// Who looks at commands that have run.
     pub observers: Observers,
+    /// Which script may wait for locks with others in hand.
+    pub claims: script::Claims,
 }
 
 impl std::fmt::Debug for Shared {
