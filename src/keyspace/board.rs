@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::locks::LockSet;
+use super::lock_set::LockSet;
 use crate::base::time::UnixMs;
 
 /// What takes long.

@@ -24,7 +24,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::entry::{Entry, EntryRef};
-use super::locks::{LockSet, Locked};
+use super::lock_set::LockSet;
+use super::locks::Locked;
 use super::table::SlotTable;
 use super::{DbIndex, Keyspace, SLOTS_PER_SHARD, slot_at};
 use crate::base::crc16::SLOTS;
