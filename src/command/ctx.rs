@@ -208,11 +208,11 @@ pub trait Collections {
     /// Refuses a key that holds another type than `kind`. True when the key is there.
     fn expect_kind(&mut self, key: &[u8], kind: Kind) -> Result<bool, CommandError>;
 
-    /// The list at a key; `None` when there is none. So below.
+    /// The list at a key; `None` when there is none. The same for the other types below.
     fn list(&mut self, key: &[u8]) -> Result<Option<&List>, CommandError>;
-    /// The same, to be changed in place. Who empties it deletes the key. So below.
+    /// The same, to be changed in place. A command that empties it deletes the key. The same holds below.
     fn list_mut(&mut self, key: &[u8]) -> Result<Option<&mut List>, CommandError>;
-    /// Makes an empty list when the key is missing; the caller must put something in. So below.
+    /// Makes an empty list when the key is missing; the caller must put something in. The same for the others.
     fn list_or_new(&mut self, key: &[u8]) -> Result<&mut List, CommandError>;
 
     /// As [`list`](Self::list).

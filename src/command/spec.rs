@@ -77,7 +77,7 @@ pub mod flags {
     pub const KEEPS_ASKING: Flags = 1 << 29;
     /// Runs what MULTI has queued: the executor does it.
     pub const RUNS_QUEUE: Flags = 1 << 30;
-    /// Refused as writes are while saving fails, so that who only looks whether the node is well hears of it.
+    /// Refused as writes are while saving fails, so that a client that only looks whether the node is well hears of it.
     pub const TELLS_SAVE_FAILED: Flags = 1 << 31;
     /// Served wherever its keys are, also in a slot that is being imported.
     pub const ANYWHERE: Flags = 1 << 32;

@@ -24,7 +24,7 @@ const NOT_REFUSING: u32 = gate::CLUSTER | gate::IN_MULTI | gate::ASKING | gate::
 /// Data are being loaded, and whether anybody is told.
 const LOADS: u32 = gate::LOADING | gate::LOADS_UNSEEN;
 
-/// What was found out about a command that may run, and must hold still once its locks are held.
+/// What was found out about a command that may run, and must still hold once its locks are taken.
 #[derive(Default)]
 pub(super) struct Admitted<'a> {
     /// The keys have a slot that may not be ours.
@@ -235,7 +235,7 @@ impl Executor {
         if self.queue(client, call, entry, reply) { Err(After::Done) } else { Ok(()) }
     }
 
-    /// Before a command is queued: in a slot that is moving, looks already now whether its keys are here.
+    /// Before a command is queued: whether its keys are here, if their slot is moving.
     fn confirm_queued(
         &mut self,
         route: &Route<'_>,
@@ -247,7 +247,7 @@ impl Executor {
         let moving = |slot: &u16| view.is_some_and(|view| view.slot(*slot).is_moving());
         let Some(slot) = route.slot().filter(moving) else { return Ok(()) };
         let shared = self.shared;
-        // EXEC looks again: a worker does not wait for what is only told early.
+        // Only an early answer: EXEC looks again, so a worker does not wait for the lock here.
         let Ok(mut locked) = shared.keyspace.try_lock_slot(slot, 0) else { return Ok(()) };
         self.confirm_route(route, admitted.view, client, admitted.asking, now, &mut locked)
     }

@@ -72,11 +72,13 @@ pub struct Shared {
     pub is_replica: AtomicBool,
     /// Scripts and functions.
     pub scripts: Store,
-    /// `busy-reply-threshold` in milliseconds: who needs the locks of a script that has run for longer is told
-    /// -BUSY; 0: nobody is.
+    /// `busy-reply-threshold` in milliseconds: a client that needs the locks of a script that has run for longer
+    /// is told -BUSY; 0: none is.
     pub busy_after_ms: AtomicU64,
     /// Who looks at commands that have run.
     pub observers: Observers,
+    /// Which script may wait for locks with others in hand.
+    pub claims: script::Claims,
 }
 
 impl std::fmt::Debug for Shared {
@@ -220,7 +222,7 @@ pub struct Executor {
     view: Cache<&'static ArcSwapOption<View>, Option<Arc<View>>>,
     recent: Recent,
     stopwatch: Stopwatch,
-    /// What could not be done because a shard was held; see [`Executor::do_chores`].
+    /// Work put off because a shard was held; see [`Executor::do_chores`].
     chores: Vec<aside::Chore>,
     /// To whom is propagated what the script that runs does now (`redis.set_repl`).
     script_audience: Audience,
@@ -370,14 +372,14 @@ impl Executor {
         let bits = (shared.gate.load(Ordering::Relaxed) | client.conditions()) & entry.needs;
         let mut admitted = Admitted::default();
         if bits == gate::RESTRICTED && rights::are_clear(client, entry, id, args) {
-            // An ordinary user, who may.
+            // An ordinary user who may run it.
         } else if bits != 0 {
             match self.admit(host, client, &call, entry, bits, reply) {
                 Ok(passed) => admitted = passed,
                 Err(after) => return after,
             }
         }
-        // Both ways end in `run`, and each calls it itself: locks that came together here would be copied first.
+        // Both branches call `run` themselves: if they met here first, the locks would be copied.
         let mut busy = None;
         if entry.keeps_to_keys
             && let [(_, hashed)] = call.keys

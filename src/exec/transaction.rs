@@ -259,7 +259,7 @@ impl Executor {
         let mut look_again = self.stopwatch.now() + BETWEEN_LOOKS;
         for queued in &multi.queue {
             if multi.is_long() && self.stopwatch.now() >= look_again {
-                // Who is served meanwhile must not sleep for these locks.
+                // The clients that are served meanwhile must not sleep for these locks.
                 if !locked.is_declared() {
                     locked.declare_long(Reason::Command("exec"), now);
                 }

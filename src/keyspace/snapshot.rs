@@ -24,7 +24,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::entry::{Entry, EntryRef};
-use super::locks::{LockSet, Locked};
+use super::lock_set::LockSet;
+use super::locks::Locked;
 use super::table::SlotTable;
 use super::{DbIndex, Keyspace, SLOTS_PER_SHARD, slot_at};
 use crate::base::crc16::SLOTS;
@@ -337,7 +338,7 @@ impl Walk {
             let mut frozen = ks.snapshot.frozen.lock();
             let mut tables = frozen.iter_mut().filter(|frozen| frozen.place == begun.place);
             let found = tables.find_map(|frozen| Some((find(&frozen.table)?, &mut frozen.table)));
-            let (at, table) = found.expect("who changes an entry saves what a walk still needs of it");
+            let (at, table) = found.expect("a writer saves what a walk still needs of an entry");
             self.save(table.exclusive().get_mut(at), &*encode, part, encoded)
         };
         next.map(|from| Begun { from: Some(from), ..begun })

@@ -65,7 +65,7 @@ fn a_reader_of_a_group_is_told_that_its_stream_is_gone() {
         judge.run(change);
         assert_eq!(&reader.read().to_string(), reply, "{change}");
     }
-    // Who reads without a group waits on.
+    // A client that reads without a group waits on.
     judge.run("DEL s");
     reader.send(&["XREAD", "BLOCK", "0", "STREAMS", "s", "$"]);
     wait_for("it is blocked", SOON, || judge.info_int("blocked_clients") == 1);
