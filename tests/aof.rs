@@ -760,6 +760,37 @@ fn a_folder_is_cut_at_a_point_in_time() {
     server.connect().expect("GET a", "\"1\"");
 }
 
+/// A folder that is damaged has no such point: nothing is cut, and it is not called sound. Told beside redis-check-aof.
+#[test]
+fn a_damaged_folder_is_not_cut_at_a_point_in_time() {
+    let dir = fresh_dir();
+    let manifest = dir.join("appendonly.aof.manifest");
+    fs::write(&manifest, "file appendonly.aof.1.incr.aof seq 1 type i\n").expect("write");
+    let bytes = "#TS:100\r\n*1\r\n$4\r\nPING\r\ndamage";
+    fs::write(dir.join("appendonly.aof.1.incr.aof"), bytes).expect("write");
+    let words = ["--truncate-to-timestamp", "200", manifest.to_str().expect("text")];
+    let real = Command::new("redis-check-aof").args(words).output().expect("redis-check-aof");
+    let real = (String::from_utf8_lossy(&real.stdout).into_owned(), real.status.success());
+    for (who, (out, ok)) in [("Redis", real), ("ours", check("aof", &words, ""))] {
+        assert!(!ok && out.contains("size=29, ok_up_to=23, "), "{who}: {out}");
+        assert!(out.ends_with("is not valid. Use the --fix option to try fixing it.\n"), "{who}: {out}");
+    }
+    assert_eq!(fs::read(dir.join("appendonly.aof.1.incr.aof")).expect("read"), bytes.as_bytes());
+    fs::remove_dir_all(&dir).expect("remove the directory");
+}
+
+/// What was cut off within a line is no manifest.
+#[test]
+fn a_manifest_without_its_last_line_end_is_refused() {
+    let mut server = aof(&[]);
+    stop(&mut server);
+    let path = server.dir().join("appendonlydir/appendonly.aof.manifest");
+    let text = fs::read_to_string(&path).expect("read");
+    fs::write(&path, text.trim_end()).expect("write");
+    let log = refuses_to_start(server.dir(), &[]);
+    assert!(log.contains("The AOF manifest file contains too long line"), "{log}");
+}
+
 #[test]
 fn the_check_of_a_data_file_names_the_place_of_damage() {
     let server = Server::subject();
