@@ -324,6 +324,51 @@ fn it_is_switched_on_where_the_directory_is_by_then() {
     server.connect().expect("MGET a b", "[\"1\", \"2\"]");
 }
 
+/// As in Redis, `dir` counts from the next rewrite on. Here the former files stay complete until the new ones are, so
+/// that a crash at any moment, or a rewrite that fails, loses nothing that was acknowledged.
+#[test]
+fn a_rewrite_moves_it_where_the_directory_is_by_then() {
+    let args =
+        ["--enable-protected-configs", "yes", "--appendfsync", "always", "--enable-debug-command", "yes"];
+    for crash in [false, true] {
+        let mut server = aof(&args);
+        let mut client = server.connect();
+        client.run("DEBUG POPULATE 2000 key 100");
+        rewrite(&mut client);
+        let other = server.dir().join("other");
+        fs::create_dir(&other).expect("the directory");
+        client.ok("SELECT 3");
+        client.ok("SET before x");
+        client.ok(&format!("CONFIG SET dir {}", other.display()));
+        // A disk that is full there: all goes on where it was.
+        client.ok("DEBUG DISK-FAULT write temp- enospc");
+        client.expect("BGREWRITEAOF", "+Background append only file rewriting started");
+        wait_for("the rewrite fails", SOON, || client.info("aof_last_bgrewrite_status") == "err");
+        client.ok("DEBUG DISK-FAULT off");
+        client.ok("SET between x");
+        // The crash comes before it is through.
+        client.ok(&format!("CONFIG SET rdb-key-save-delay {}", if crash { 10_000 } else { 200 }));
+        client.expect("BGREWRITEAOF", "+Background append only file rewriting started");
+        client.ok("SET meanwhile x");
+        client.pipeline(&["MULTI", "INCR n", "INCR n", "EXEC"]);
+        let mut from = server.dir().to_owned();
+        if !crash {
+            wait_for("the rewrite ends", SOON, || client.info("aof_rewrite_in_progress") == "0");
+            assert_eq!(client.info("aof_last_bgrewrite_status"), "ok");
+            client.ok("SET after x");
+            client.expect("WAITAOF 1 0 20000", "[:1, :0]");
+            from = other;
+        }
+        server.kill();
+        server.start_again_with(&["--dir", from.to_str().expect("text"), ON[0], ON[1]]);
+        let mut client = server.connect();
+        client.expect("DBSIZE", ":2000");
+        client.ok("SELECT 3");
+        client.expect("MGET before between meanwhile n", r#"["x", "x", "x", "2"]"#);
+        client.expect("EXISTS after", if crash { ":0" } else { ":1" });
+    }
+}
+
 #[test]
 fn it_is_switched_on_and_off_at_run_time() {
     let mut server = Launch::subject().start();
