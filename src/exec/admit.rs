@@ -151,14 +151,16 @@ impl Executor {
                 entry.name
             ))
         };
-        let refusal = match self.refusal(host, bits, call.now) {
-            Some(text) => Some(CommandError::Text(text)),
-            None if bits & gate::SUBSCRIBED != 0 => Some(subscribed()),
-            None if bits & gate::MONITORS != 0 => {
-                Some(CommandError::text("ERR Replica can't interact with the keyspace"))
-            }
-            None => None,
-        };
+        // Redis asks for these last.
+        let late = gate::STALE | gate::LOADING;
+        let early = self.refusal(host, bits & !late, call.now).map(CommandError::Text);
+        let refusal = early
+            .or_else(|| (bits & gate::SUBSCRIBED != 0).then(subscribed))
+            .or_else(|| self.refusal(host, bits & late, call.now).map(CommandError::Text))
+            .or_else(|| {
+                let monitors = bits & gate::MONITORS != 0;
+                monitors.then(|| CommandError::text("ERR Replica can't interact with the keyspace"))
+            });
         if let Some(fail) = refusal {
             return Err(self.refuse(client, call, entry, fail, reply));
         }

@@ -423,7 +423,8 @@ impl<'l, 'k> Db<'l, 'k> {
     pub fn replace_string(&mut self, key: &[u8], bytes: Vec<u8>, raw: bool) {
         if bytes.len() > INLINE_MAX {
             let expire = self.expire_of(key).flatten();
-            return self.insert(key, Value::String(Arc::new(bytes)), expire);
+            self.insert(key, Value::String(Arc::new(bytes)), expire);
+            return;
         }
         self.set_string(key, &bytes, SetExpire::Keep);
         if raw && let Some((h, place)) = self.locate(key) {
@@ -485,8 +486,8 @@ impl<'l, 'k> Db<'l, 'k> {
         }
     }
 
-    /// Puts a value under a key, whatever it held before.
-    pub fn insert(&mut self, key: &[u8], value: Value, expire: Option<UnixMs>) {
+    /// Puts a value under a key, whatever it held before. True if it did hold something.
+    pub fn insert(&mut self, key: &[u8], value: Value, expire: Option<UnixMs>) -> bool {
         let entry = match &value {
             Value::String(s) if s.len() <= INLINE_MAX => Entry::new(key, Body::Inline(s), expire),
             _ => Entry::new(key, Body::Object(value), expire),
@@ -499,14 +500,17 @@ impl<'l, 'k> Db<'l, 'k> {
                 let old = self.table(h.slot).get(place).expire();
                 if self.is_dead(old) {
                     self.expire_now(h, place);
-                    return self.add(h, entry);
+                    self.add(h, entry);
+                    return false;
                 }
                 self.before_removal(h, place);
                 // A key that is overwritten keeps how often it was used.
                 let access = self.used(h, place);
                 self.swap_entry(h, place, entry, old, access);
+                return true;
             }
         }
+        false
     }
 
     /// Overwrites what is remembered of a key's use, as RESTORE or a file tells it: its frequency under an

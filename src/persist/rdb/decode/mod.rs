@@ -204,9 +204,10 @@ fn sorted_set<R: Read>(source: &mut Source<R>, code: u8, limits: &Limits) -> Res
     };
     match SortedSet::from_listpack(packed, limits) {
         Some(zset) => Ok(zset),
-        None => {
-            source.malformed("the pairs of a sorted set", "a member occurs twice or a score is no number")
-        }
+        None => source.malformed(
+            "the pairs of a sorted set",
+            "a member occurs twice, a score is no number, or they are not in order",
+        ),
     }
 }
 
