@@ -202,6 +202,7 @@ impl Executor {
     /// Takes the client's interest back from the keys it watched. No lock is held.
     pub fn unwatch(&mut self, client: &mut Client) {
         if let Some(dirty) = client.dirty.take() {
+            client.version += 1;
             self.unwatch_keys(std::mem::take(&mut client.watched), dirty);
         }
     }

@@ -325,9 +325,19 @@ impl Executor {
         self.fitting(id, entry, args)
     }
 
+    /// The id of the command that `args` name, whether or not they suit it.
+    pub fn named(&self, args: &[&[u8]]) -> Option<usize> {
+        let id = self.shared.commands.find(args.first()?)?;
+        match args.get(1) {
+            Some(word) if !self.shared.commands.get(id).subcommands.is_empty() => {
+                self.shared.commands.find_sub(id, word)
+            }
+            _ => Some(id),
+        }
+    }
+
     fn fitting(&self, id: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, CommandError> {
         if !entry.command.accepts(args.len()) {
-            self.stats.reject(id);
             return Err(CommandError::Arity(entry.name.clone()));
         }
         Ok(id)
@@ -475,7 +485,7 @@ impl Executor {
             }
             Ended::Blocks(block) => {
                 let mut db = Db::new(&mut locked, client.db, call.now, Expiring::Ignore, &mut self.effects);
-                register(&mut db, client, call.args, &block)
+                register(&mut db, client, call, &block)
             }
             Ended::Transaction(transaction) => {
                 drop(locked);

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
 use super::script::{BETWEEN_LOOKS, says_whether_it_writes};
-use super::track::end_caching;
 use super::{After, Executor, Host, Shared, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
@@ -154,7 +153,7 @@ impl Executor {
         self.show(host, call, client, false);
         self.conclude(host, client, call.now, &mut locked);
         drop(locked);
-        end_caching(client);
+        client.end_caching();
         self.unwatch(client);
         self.measure(host, call, client, began, false);
         After::Done

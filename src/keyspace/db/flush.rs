@@ -47,7 +47,7 @@ impl Keyspace {
         effects: &mut Effects,
     ) -> usize {
         let stale = self.tracking.take_slot(slot).into_iter();
-        effects.stale.extend(stale.map(|(key, readers)| Stale { key, readers, by_command: false }));
+        effects.stale.extend(stale.map(|(key, readers)| Stale { key, readers }));
         let Some(tables) = self.existing_tables(db) else { return 0 };
         if self.tracking.broadcasts() {
             let changed = |key: &[u8]| Changed { key: key.into(), writer: 0 };
