@@ -68,7 +68,7 @@ impl Segment {
             reply: 0..0,
             cut_off: false,
             commands: 0,
-            last_command: usize::MAX,
+            last_command: c.entry.last_command.load(Ordering::Relaxed),
             again: None,
         }
     }
