@@ -636,12 +636,12 @@ impl Command {
         if declared & key::VARIABLE_FLAGS == 0 {
             return declared;
         }
-        let is = |arg: &[u8], word: &str| arg.eq_ignore_ascii_case(word.as_bytes());
-        let says = |words: &[&str]| args.iter().skip(2).any(|a| words.iter().any(|w| is(a, w)));
         match self.name {
-            "set" if says(&["get"]) => key::RW | key::ACCESS | key::UPDATE,
+            "set" if args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"get")) => {
+                key::RW | key::ACCESS | key::UPDATE
+            }
             "set" => key::OW | key::UPDATE,
-            "bitfield" if !says(&["set", "incrby"]) => key::RO | key::ACCESS,
+            "bitfield" if only_gets(args.get(2..).unwrap_or_default()) => key::RO | key::ACCESS,
             _ => declared & !key::VARIABLE_FLAGS,
         }
     }
@@ -739,6 +739,20 @@ pub const fn behind(keyword: Keyword, limit: usize, flags: u16) -> KeySpec {
         find: Find::Range { last: -1, step: 1, limit },
         notes: "",
     }
+}
+
+/// Whether the operations of BITFIELD change nothing. Those that are not whole count as changes.
+fn only_gets(mut operations: &[&[u8]]) -> bool {
+    while let Some((name, arguments)) = operations.split_first() {
+        let count = match name.to_ascii_lowercase().as_slice() {
+            b"get" => 2,
+            b"overflow" => 1,
+            _ => return false,
+        };
+        let Some(rest) = arguments.get(count..) else { return false };
+        operations = rest;
+    }
+    true
 }
 
 #[cfg(test)]

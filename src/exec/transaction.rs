@@ -255,6 +255,7 @@ impl Executor {
         };
         reply.array(multi.queue.len());
         client.executing = Some(multi.queue.len());
+        client.runs_others = Some("exec");
         let mut look_again = self.stopwatch.now() + BETWEEN_LOOKS;
         for queued in &multi.queue {
             if multi.is_long() && self.stopwatch.now() >= look_again {
@@ -284,6 +285,7 @@ impl Executor {
             );
         }
         client.executing = None;
+        client.runs_others = None;
         client.set_asking(false);
         client.version += 1;
     }
