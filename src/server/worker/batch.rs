@@ -347,11 +347,6 @@ impl Worker {
         reply: &mut Reply,
     ) {
         s.consumed = end;
-        s.last_command = match fail {
-            CommandError::Arity(name) => self.executor.shared.commands.find_shown(name),
-            _ => None,
-        }
-        .unwrap_or(usize::MAX);
         if *fail == CommandError::OtherProtocol {
             tracing::warn!(
                 "Possible SECURITY ATTACK detected: HTTP from {}, connection closed",
