@@ -322,7 +322,7 @@ impl Executor {
         if !entry.subcommands.is_empty() && args.len() > 1 {
             return self.look_up_sub(id, entry, args);
         }
-        self.fitting(id, entry, args)
+        Self::fitting(id, entry, args)
     }
 
     /// The id of the command that `args` name, whether or not they suit it.
@@ -336,7 +336,7 @@ impl Executor {
         }
     }
 
-    fn fitting(&self, id: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, CommandError> {
+    fn fitting(id: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, CommandError> {
         if !entry.command.accepts(args.len()) {
             return Err(CommandError::Arity(entry.name.clone()));
         }
@@ -352,7 +352,7 @@ impl Executor {
         let Some(id) = self.shared.commands.find_sub(container, args[1]) else {
             return Err(admit::unknown_subcommand(&entry.name, args[1]));
         };
-        self.fitting(id, self.shared.commands.get(id), args)
+        Self::fitting(id, self.shared.commands.get(id), args)
     }
 
     /// Runs one command for `client`: admit, lock, look again, call, log, unlock. `keys`: what
