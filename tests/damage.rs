@@ -305,15 +305,35 @@ fn a_server_names_the_file_the_place_and_what_it_expected() {
     );
 }
 
-/// A data file that holds this function library and nothing else.
-fn file_of_library(code: &[u8]) -> Vec<u8> {
-    let mut file = b"REDIS0011\xf5\x80".to_vec();
-    file.extend_from_slice(&(code.len() as u32).to_be_bytes());
-    file.extend_from_slice(code);
-    file.push(0xff);
+/// A data file of these records.
+fn file_of(records: &[u8]) -> Vec<u8> {
+    let mut file = [b"REDIS0010", records, b"\xff"].concat();
     let sum = crc64(&file);
     file.extend_from_slice(&sum.to_le_bytes());
     file
+}
+
+/// A data file that holds this function library and nothing else.
+fn file_of_library(code: &[u8]) -> Vec<u8> {
+    file_of(&[&b"\xf5\x80"[..], &(code.len() as u32).to_be_bytes(), code].concat())
+}
+
+/// No server writes a key twice, so one of the two is wrong. Redis ends by an assertion.
+#[test]
+fn a_key_that_stands_twice_in_a_file_is_refused() {
+    let dir = fresh_dir();
+    let key = |db: u8, value: u8| [0xfe, db, 0, 1, b'k', 1, value];
+    fs::write(dir.join("dump.rdb"), file_of(&[key(0, b'a'), key(1, b'b'), key(0, b'c')].concat()))
+        .expect("write");
+    let log = refusal(&dir, &[]);
+    // Whichever of the two came second: they are read side by side.
+    let said = |offset: u32| {
+        format!(
+            "Fatal error loading the DB dump.rdb: offset {offset}, key 'k': expected a key that is not there yet: \
+             it occurs twice. Exiting."
+        )
+    };
+    assert!(log.contains(&said(16)) || log.contains(&said(30)), "{log}");
 }
 
 /// Nothing in these formats contains another of its kind without end; what pretends to is refused at the first level,

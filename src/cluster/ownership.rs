@@ -260,7 +260,7 @@ impl ClusterState {
     /// CLUSTER ADDSLOTS and ADDSLOTSRANGE. All or none.
     pub fn add_slots(&mut self, now: Now, slots: &[u16]) -> Result<(), String> {
         self.now = now;
-        self.check_slots(slots, |owner| owner.is_some(), "busy")?;
+        self.check_free(slots)?;
         for slot in slots {
             self.slots.importing.remove(slot);
             self.set_slot_owner(*slot, Some(MYSELF));
@@ -272,12 +272,22 @@ impl ClusterState {
     /// CLUSTER DELSLOTS and DELSLOTSRANGE. All or none.
     pub fn del_slots(&mut self, now: Now, slots: &[u16]) -> Result<(), String> {
         self.now = now;
-        self.check_slots(slots, |owner| owner.is_none(), "unassigned")?;
+        self.check_assigned(slots)?;
         for slot in slots {
             self.set_slot_owner(*slot, None);
         }
         self.changed_durably();
         Ok(())
+    }
+
+    /// Whether ADDSLOTS would take them.
+    pub fn check_free(&self, slots: &[u16]) -> Result<(), String> {
+        self.check_slots(slots, |owner| owner.is_some(), "busy")
+    }
+
+    /// Whether DELSLOTS would take them.
+    pub fn check_assigned(&self, slots: &[u16]) -> Result<(), String> {
+        self.check_slots(slots, |owner| owner.is_none(), "unassigned")
     }
 
     fn check_slots(

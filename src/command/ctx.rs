@@ -12,7 +12,7 @@ use crate::base::rng::Rng;
 use crate::keyspace::board::Busy;
 use crate::keyspace::{Db, Event, event};
 use crate::resp::Reply;
-use crate::value::{Hash, Kind, Limits, List, Set, SortedSet, Stream, Value, ValueRef};
+use crate::value::{Hash, Kind, Limits, List, Set, SortedSet, Stream, Value, ValueMut, ValueRef};
 
 /// What runs a command: its context and all words, the name included.
 pub type Handler = fn(&mut Ctx<'_, '_, '_>, &[&[u8]]) -> Result<Outcome, CommandError>;
@@ -259,7 +259,7 @@ macro_rules! collection {
         fn $writer(&mut self, key: &[u8]) -> Result<Option<&mut $kind>, CommandError> {
             match self.write(key) {
                 None => Ok(None),
-                Some(Some(Value::$kind(v))) => Ok(Some(v)),
+                Some(Some(ValueMut::$kind(v))) => Ok(Some(v)),
                 Some(_) => Err(CommandError::WrongType),
             }
         }
@@ -267,7 +267,7 @@ macro_rules! collection {
         #[inline]
         fn $create(&mut self, key: &[u8]) -> Result<&mut $kind, CommandError> {
             match self.write_or_insert(key, || Value::$kind(Default::default())) {
-                Some(Value::$kind(v)) => Ok(v),
+                Some(ValueMut::$kind(v)) => Ok(v),
                 _ => Err(CommandError::WrongType),
             }
         }

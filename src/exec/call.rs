@@ -12,6 +12,7 @@
 //! | append-only file | MULTI | no | are there | no | no |
 
 use super::stats::CommandStats;
+use super::track::remembers;
 use super::{After, Executor, Host};
 use crate::base::time::UnixMs;
 use crate::command::client::Role;
@@ -211,6 +212,7 @@ impl Executor {
             shared.keyspace.log.is_wanted() && !replica && !obeyed && (audience.links || audience.files);
         self.effects.recorded = false;
         self.effects.writer = client.id;
+        self.effects.scripted = origin == Origin::Script;
         if call.command.has(flags::READS_COUNTERS) {
             self.publish_counts();
         }
@@ -236,6 +238,10 @@ impl Executor {
         let ended = match (call.command.run)(&mut ctx, call.args) {
             Ok(Outcome::Done) => Ended::Now(After::Done),
             Ok(Outcome::Block(block)) => {
+                // What it waits for has been looked at.
+                if remembers(client, call.command) {
+                    self.remember(call, client.id);
+                }
                 // A reader of a group has made its consumer.
                 self.publish_notices(host, origin.is_part());
                 if origin != Origin::Unblocked {

@@ -322,12 +322,22 @@ impl Executor {
         if !entry.subcommands.is_empty() && args.len() > 1 {
             return self.look_up_sub(id, entry, args);
         }
-        self.fitting(id, entry, args)
+        Self::fitting(id, entry, args)
     }
 
-    fn fitting(&self, id: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, CommandError> {
+    /// The id of the command that `args` name, whether or not they suit it.
+    pub fn named(&self, args: &[&[u8]]) -> Option<usize> {
+        let id = self.shared.commands.find(args.first()?)?;
+        match args.get(1) {
+            Some(word) if !self.shared.commands.get(id).subcommands.is_empty() => {
+                self.shared.commands.find_sub(id, word)
+            }
+            _ => Some(id),
+        }
+    }
+
+    fn fitting(id: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, CommandError> {
         if !entry.command.accepts(args.len()) {
-            self.stats.reject(id);
             return Err(CommandError::Arity(entry.name.clone()));
         }
         Ok(id)
@@ -342,7 +352,7 @@ impl Executor {
         let Some(id) = self.shared.commands.find_sub(container, args[1]) else {
             return Err(admit::unknown_subcommand(&entry.name, args[1]));
         };
-        self.fitting(id, self.shared.commands.get(id), args)
+        Self::fitting(id, self.shared.commands.get(id), args)
     }
 
     /// Runs one command for `client`: admit, lock, look again, call, log, unlock. `keys`: what
@@ -475,7 +485,7 @@ impl Executor {
             }
             Ended::Blocks(block) => {
                 let mut db = Db::new(&mut locked, client.db, call.now, Expiring::Ignore, &mut self.effects);
-                register(&mut db, client, call.args, &block)
+                register(&mut db, client, call, &block)
             }
             Ended::Transaction(transaction) => {
                 drop(locked);

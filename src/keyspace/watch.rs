@@ -38,6 +38,8 @@ pub struct Waiter {
     pub alone: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
     /// The command is told when its key goes, too (XREADGROUP).
     pub for_loss: bool,
+    /// The client tracks keys and is to hear when what this command has read changes (CLIENT TRACKING).
+    pub remembers: bool,
     /// Set once by whoever answers the client.
     pub claimed: AtomicBool,
 }

@@ -359,6 +359,30 @@ fn a_replica_that_was_restarted_goes_on_where_its_file_stops() {
     }
 }
 
+/// The stream says once which database it means: who goes on in its midst has it from the file.
+#[test]
+fn a_replica_that_was_restarted_knows_which_database_the_stream_means() {
+    for (what, primary, replica) in pairs() {
+        let (primary, mut replica) = (primary.start(), replica.start());
+        let (mut p, mut r) = (primary.connect(), replica.connect());
+        follow(&mut r, primary.port);
+        wait_for("the link is up", SOON, || linked(&mut r));
+        p.ok("SELECT 3");
+        p.ok("SET before x");
+        converge(&mut p, &mut r);
+        let _ = r.try_run("SHUTDOWN SAVE");
+        replica.wait_exit();
+        p.ok("SET after x");
+        replica.start_again_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
+        let mut r = replica.connect();
+        converge(&mut p, &mut r);
+        assert_eq!((p.info_int("sync_full"), p.info_int("sync_partial_ok")), (1, 1), "{what}");
+        r.expect("EXISTS after", ":0");
+        r.ok("SELECT 3");
+        r.expect("MGET before after", r#"["x", "x"]"#);
+    }
+}
+
 #[test]
 fn a_primary_that_was_restarted_is_followed_without_a_full_sync() {
     let (mut primary, replica) = (Server::subject(), Server::real());

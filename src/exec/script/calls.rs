@@ -25,6 +25,9 @@ impl Calls for Run<'_, '_> {
         let id = match self.executor.look_up(args) {
             Ok(id) => id,
             Err(CommandError::Arity(_)) => {
+                if let Some(id) = self.executor.named(args) {
+                    self.executor.stats.reject(id);
+                }
                 return refuse(self, reply, "ERR Wrong number of args calling Redis command from script");
             }
             Err(_) => return refuse(self, reply, "ERR Unknown Redis command called from script"),

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use super::Run;
 use crate::command::Command;
-use crate::command::spec::flags;
+use crate::command::spec::{flags, key};
 use crate::exec::lock_set;
 use crate::keyspace::board::Busy;
 use crate::keyspace::locks::PATIENCE;
@@ -117,11 +117,11 @@ impl Run<'_, '_> {
         if !command.has(flags::WRITE) || !self.executor.shared.keyspace.board.writers_look_first() {
             return Ok(true);
         }
-        let positions = command.key_positions(args).unwrap_or_default();
-        let keys = positions.iter().map(|at| args[*at]);
-        let mut busy = self.locked.under_way(keys.clone());
+        let uses = command.key_uses(args).unwrap_or_default();
+        let mut busy = self.locked.under_way(uses.iter().map(|(at, _)| args[*at]));
         if !self.wrote {
-            busy = busy.or_else(|| self.locked.save_ahead(self.client.db, keys));
+            let changed = uses.iter().filter(|(_, flags)| key::is_changed(*flags)).map(|(at, _)| args[*at]);
+            busy = busy.or_else(|| self.locked.save_ahead(self.client.db, changed));
         }
         match busy {
             None => Ok(true),

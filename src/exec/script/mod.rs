@@ -169,6 +169,8 @@ impl Executor {
         let of_primary = origin == Origin::Primary || client.role == Role::Primary;
         // The script stands before its commands in what MONITOR shows.
         self.show(host, call, client, false);
+        let outer = client.runs_others;
+        client.runs_others = outer.or(Some(call.command.name));
         let result = script::engine()
             .ok_or(CommandError::text("ERR the interpreter for scripts cannot be started"))
             .and_then(|engine| Ok((self.begin_script(&engine, of_primary, call)?, engine)));
@@ -178,7 +180,10 @@ impl Executor {
                     .run_subject(&engine, of_primary, &subject, given, call, host, client, locked, reply)
                 {
                     Ok(failure) => failure,
-                    Err(busy) => return Ended::Aside(busy),
+                    Err(busy) => {
+                        client.runs_others = outer;
+                        return Ended::Aside(busy);
+                    }
                 }
             }
             Err(fail) => {
@@ -188,6 +193,7 @@ impl Executor {
                 Some(text.into())
             }
         };
+        client.runs_others = outer;
         if let Some(failure) = failure {
             self.stats.fail(call.id);
             if !failure.counted {

@@ -46,12 +46,14 @@ impl Db<'_, '_> {
     #[cold]
     fn tell_trackers(&mut self, slot: u16, key: &[u8], event: Event) {
         let readers = self.ks.tracking.take(slot, key);
-        let by_command = event != event::EXPIRED && event != event::EVICTED;
         if !readers.is_empty() {
-            self.effects.stale.push(Stale { key: key.into(), readers, by_command });
+            self.effects.stale.push(Stale { key: key.into(), readers });
         }
         if self.ks.tracking.broadcasts() {
-            let writer = if by_command { self.effects.writer } else { 0 };
+            // Who does not want to hear of its own changes (NOLOOP) hears of those that its scripts made, and of what has
+            // expired or was evicted, as in Redis.
+            let own = event != event::EXPIRED && event != event::EVICTED && !self.effects.scripted;
+            let writer = if own { self.effects.writer } else { 0 };
             self.effects.broadcast.push(Changed { key: key.into(), writer });
         }
     }

@@ -10,6 +10,7 @@ use crate::acl::log::Entry;
 use crate::acl::rule::merge_selectors;
 use crate::acl::{Catalog, DEFAULT_USER, Selector, User, category, file};
 use crate::base::hex::hex;
+use crate::base::lossless;
 use crate::command::help::help;
 use crate::command::rights::Errand;
 use crate::command::spec::{EVERYWHERE, Group::Server, KeyPositions, flags::*};
@@ -290,7 +291,7 @@ fn dryrun(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let errand = Errand { id, entry, args: words };
     match user.check(&errand) {
         Ok(()) => ctx.reply.ok(),
-        Err(denial) => ctx.reply.bulk_str(&errand.reason(denial, &user.name, true)),
+        Err(denial) => ctx.reply.bulk(&lossless::bytes(&errand.reason(denial, &user.name, true))),
     }
     DONE
 }

@@ -86,6 +86,8 @@ pub struct LoadProgress {
     pub total: AtomicU64,
     /// Bytes read so far, of all files.
     pub done: AtomicU64,
+    /// Bytes of memory that the writer of the data file used, if the file tells.
+    pub used_memory: AtomicU64,
     /// Bytes of the files before this one.
     before: AtomicU64,
 }
@@ -95,6 +97,7 @@ impl LoadProgress {
         self.since_ms.store(unix_ms(), Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
         self.done.store(0, Ordering::Relaxed);
+        self.used_memory.store(0, Ordering::Relaxed);
         self.before.store(0, Ordering::Relaxed);
     }
 

@@ -45,15 +45,11 @@ pub fn describe(node: &Node, asking: Option<Asking<'_>>, entry: &ClientEntry, ou
     }
     let state = own.map_or_else(|| entry.state.lock().clone(), |(client, ..)| ClientState::of(client));
     let blocked = entry.blocked.load(Ordering::Relaxed) || entry.paused.load(Ordering::Relaxed);
-    let flags = match (blocked, state.flags.as_str()) {
-        (true, "N") => "b".to_owned(),
-        (true, flags) => format!("{flags}b"),
-        (false, flags) => flags.to_owned(),
-    };
+    let flags = state.marks.text(blocked);
     let last_seen = entry.last_seen.load(Ordering::Relaxed);
     let idle = if own.is_some() { 0 } else { (node.steady_ms() / 1000 - last_seen).max(0) };
     let command = match (own, entry.last_command.load(Ordering::Relaxed)) {
-        (Some((_, name, _)), _) => name.to_owned(),
+        (Some((client, name, _)), _) => client.runs_others.unwrap_or(name).to_owned(),
         (None, id) if id < node.shared.commands.len() => node.shared.commands.get(id).name.clone(),
         _ => "NULL".to_owned(),
     };

@@ -94,7 +94,9 @@ impl Worker {
             Mail::Kill { token, client, after_reply } => self.kill(token, client, after_reply),
             Mail::Rights { user } => self.settle_rights(user.as_deref()),
             Mail::Demoted => self.give_up_all(),
-            Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
+            Mail::Unblock { token, client, with_error, claimed } => {
+                self.unblock(token, client, with_error, claimed);
+            }
             Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
             Mail::SlotsChanged => self.redirect_blocked(),
             Mail::Settle(sender) => drop(sender),

@@ -199,8 +199,9 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
             } else {
                 state.history = History::restarted(at.id, at.offset, &mut state.rng);
             }
-            node.shared.keyspace.log.restart_at(at.offset, Some(at.db));
-            node.shared.keyspace.log.lead();
+            // The stream of a primary that is followed goes on where this database is selected; our own begins
+            // with a SELECT.
+            node.shared.keyspace.log.restart_at(at.offset, primary.as_ref().map(|_| at.db));
             state.stream_kept = true;
         }
         node.shared.keyspace.log.set_keep(config.repl_backlog_size);
