@@ -264,13 +264,14 @@ impl Engine {
     /// Runs a function of a library.
     pub fn run_function(
         &self,
+        store: &Store,
         library: &Library,
         name: &str,
         given: Given<'_>,
         calls: &mut dyn Calls,
         reply: &mut Reply,
     ) -> Ended {
-        match self.function(library, name) {
+        match self.function(store, library, name) {
             Ok(function) => self.run(name, function, Passed::Arguments(given), calls, reply),
             Err(text) => Ended::Failed(text.into()),
         }

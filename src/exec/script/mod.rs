@@ -356,7 +356,7 @@ impl Executor {
                     })
                 }
                 Subject::Function(library, function) => {
-                    engine.run_function(library, &function.name, given, &mut run, reply)
+                    engine.run_function(&shared.scripts, library, &function.name, given, &mut run, reply)
                 }
             };
             let (strayed, held_up) = (run.strayed, run.held_up);
