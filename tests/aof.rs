@@ -824,6 +824,26 @@ fn a_damaged_folder_is_not_cut_at_a_point_in_time() {
     fs::remove_dir_all(&dir).expect("remove the directory");
 }
 
+/// A long value is held twice while it is loaded, as it stands in the file and as it becomes, and no third time.
+#[test]
+fn a_long_value_takes_twice_its_size_while_it_is_loaded() {
+    const LEN: usize = 128 << 20;
+    let mut server = aof(&[]);
+    stop(&mut server);
+    let mut bytes = format!("*3\r\n$3\r\nSET\r\n$4\r\nlong\r\n${LEN}\r\n").into_bytes();
+    bytes.resize(bytes.len() + LEN, b'x');
+    bytes.extend_from_slice(b"\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n");
+    fs::write(last_increment(server.dir()), bytes).expect("write");
+    server.start_again();
+    let mut client = server.connect();
+    client.expect("STRLEN long", &format!(":{LEN}"));
+    client.expect("GET a", "\"1\"");
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak");
+    let peak_kb: usize = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak_kb < (2 * LEN + LEN / 2) / 1024, "{peak_kb} kB");
+}
+
 /// What was cut off within a line is no manifest.
 #[test]
 fn a_manifest_without_its_last_line_end_is_refused() {
