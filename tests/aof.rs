@@ -857,6 +857,28 @@ fn a_key_that_died_since_keeps_its_time_through_its_changes() {
     }
 }
 
+/// Servers before Redis 5 wrote scripts down as they were called: what was accepted then is not refused now.
+#[test]
+fn scripts_of_an_older_file_are_obeyed() {
+    let lines = [
+        "SET dead 1",
+        "PEXPIREAT dead 1000",
+        r#"EVAL "redis.call('append', KEYS[1], 'x')" 1 dead"#,
+        r#"EVAL "redis.call('set', KEYS[1], 'x')" 1 alive"#,
+    ];
+    let bytes: Vec<u8> = lines.iter().flat_map(|line| encode(&words(line))).collect();
+    for args in [["--replicaof", "127.0.0.1 1"], ["--maxmemory", "1"]] {
+        for launch in [Launch::subject(), Launch::real()] {
+            let dir = fresh_dir();
+            fs::write(dir.join("appendonly.aof"), &bytes).expect("write");
+            let mut server = launch.args(&ON).args(&args).dir(&dir).start();
+            server.connect().expect("MGET dead alive", r#"[nil, "x"]"#);
+            stop(&mut server);
+            fs::remove_dir_all(&dir).expect("remove the directory");
+        }
+    }
+}
+
 /// A long value is held twice while it is loaded, as it stands in the file and as it becomes, and no third time.
 #[test]
 fn a_long_value_takes_twice_its_size_while_it_is_loaded() {

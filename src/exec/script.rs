@@ -45,7 +45,7 @@ use super::{After, Executor, Host, Shared, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::num::parse_i64;
 use crate::base::time::UnixMs;
-use crate::command::client::{Aside, Role};
+use crate::command::client::Aside;
 use crate::command::rights::Errand;
 use crate::command::spec::{Begin, flags};
 use crate::command::{Client, Command, CommandError, gate};
@@ -218,7 +218,7 @@ struct Run<'r, 'l> {
     read_only: bool,
     /// Memory was above its limit when it began.
     short_of_memory: bool,
-    of_primary: bool,
+    obeyed: bool,
     /// It has used a key that it did not declare.
     strayed: bool,
     declared: LockSet,
@@ -257,17 +257,15 @@ impl Executor {
         reply: &mut Reply,
     ) -> Ended {
         let began = self.stopwatch.began();
-        let of_primary = origin == Origin::Primary || client.role == Role::Primary;
+        let obeyed = client.role.is_obeyed();
         // The script stands before its commands in what MONITOR shows.
         self.show(host, call, client, false);
         let result = script::engine()
             .ok_or(CommandError::text("ERR the interpreter for scripts cannot be started"))
-            .and_then(|engine| Ok((self.begin_script(&engine, of_primary, call)?, engine)));
+            .and_then(|engine| Ok((self.begin_script(&engine, obeyed, call)?, engine)));
         let failure = match result {
             Ok(((subject, given), engine)) => {
-                match self
-                    .run_subject(&engine, of_primary, &subject, given, call, host, client, locked, reply)
-                {
+                match self.run_subject(&engine, obeyed, &subject, given, call, host, client, locked, reply) {
                     Ok(failure) => failure,
                     Err(busy) => return Ended::Aside(busy),
                 }
@@ -294,7 +292,7 @@ impl Executor {
     fn begin_script<'a>(
         &mut self,
         engine: &Engine,
-        of_primary: bool,
+        obeyed: bool,
         call: &'a Call<'a>,
     ) -> Result<(Subject, Given<'a>), CommandError> {
         let (of_function, by_sha, read_only) = named_by(call.command);
@@ -304,7 +302,7 @@ impl Executor {
             let (library, function) = found.ok_or(CommandError::text("ERR Function not found"))?;
             let given = given(call.args, true)?;
             let subject = Subject::Function(library, function);
-            self.may_begin(of_primary, subject.flags(), read_only)?;
+            self.may_begin(obeyed, subject.flags(), read_only)?;
             return Ok((subject, given));
         }
         // What cannot be a name is told before the number of keys is looked at, an unknown one after.
@@ -317,19 +315,19 @@ impl Executor {
         } else {
             engine.keep(store, call.args[1], false)?
         };
-        self.may_begin(of_primary, known.script.flags, read_only)?;
+        self.may_begin(obeyed, known.script.flags, read_only)?;
         Ok((Subject::Script(known), given))
     }
 
     /// What the flags of a script refuse. One that says nothing of itself is looked at command by command.
-    fn may_begin(&self, of_primary: bool, of_script: Flags, read_only: bool) -> Result<(), CommandError> {
+    fn may_begin(&self, obeyed: bool, of_script: Flags, read_only: bool) -> Result<(), CommandError> {
         const MASTERDOWN: &str =
             "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
         let bits = self.shared.gate.load(Ordering::Relaxed);
-        if of_script.has(Flags::SILENT) && bits & gate::STALE != 0 && !of_primary {
+        if of_script.has(Flags::SILENT) && bits & gate::STALE != 0 && !obeyed {
             return Err(CommandError::text(MASTERDOWN));
         }
-        if of_script.has(Flags::SILENT) || of_primary {
+        if of_script.has(Flags::SILENT) || obeyed {
             return Ok(());
         }
         let writes = !of_script.has(Flags::NO_WRITES);
@@ -376,7 +374,7 @@ impl Executor {
     fn run_subject(
         &mut self,
         engine: &Engine,
-        of_primary: bool,
+        obeyed: bool,
         subject: &Subject,
         given: Given<'_>,
         call: &Call<'_>,
@@ -400,7 +398,7 @@ impl Executor {
             given.keys.iter().for_each(|key| declared.add_slot(key_slot(key)));
         }
         let flags = subject.flags();
-        let short_of_memory = !flags.has(Flags::ALLOW_OOM) && !of_primary && self.lacks_memory;
+        let short_of_memory = !flags.has(Flags::ALLOW_OOM) && !obeyed && self.lacks_memory;
         let read_only = named_by(call.command).2 || flags.has(Flags::NO_WRITES);
         let may_stray = match subject {
             Subject::Script(known) => !is_proven(shared, &known.script),
@@ -418,7 +416,7 @@ impl Executor {
                 flags,
                 read_only,
                 short_of_memory,
-                of_primary,
+                obeyed,
                 strayed: false,
                 declared,
                 wrote: false,
@@ -509,7 +507,7 @@ impl Run<'_, '_> {
         if command.has(flags::NOSCRIPT) && !shared.scripts.may_run_all.load(Ordering::Relaxed) {
             return Some("ERR This Redis command is not allowed from script".into());
         }
-        if !self.of_primary {
+        if !self.obeyed {
             let call = Call { id, command, args, keys: &[], now: self.call.now, brief: false };
             let asked = self.executor.pass_rights(Origin::Script, self.host, self.client, &call);
             if let Err(fail) = asked {
@@ -520,7 +518,7 @@ impl Run<'_, '_> {
         if changes && self.read_only {
             return Some("ERR Write commands are not allowed from read-only scripts.".into());
         }
-        if self.of_primary {
+        if self.obeyed {
             return None;
         }
         let bits = shared.gate.load(Ordering::Relaxed) & entry.needs & Origin::Script.asked();
@@ -740,7 +738,7 @@ impl Calls for Run<'_, '_> {
             id = commands.find_sub(id, args[1])?;
         }
         let errand = Errand { id, entry: commands.get(id), args };
-        Some(self.of_primary || self.client.user().is_none_or(|user| user.check(&errand).is_ok()))
+        Some(self.obeyed || self.client.user().is_none_or(|user| user.check(&errand).is_ok()))
     }
 
     fn look(&mut self) -> Result<u64, Stop> {
