@@ -12,6 +12,7 @@ use keystead::persist::aof::Manifest;
 use keystead::persist::aof::stream::Commands;
 use keystead::persist::rdb::checksum::crc64;
 use keystead::persist::rdb::{Error, Reader, payload};
+use keystead::resp::decode::decode;
 use keystead::value::Limits;
 use std::fs;
 use std::path::Path;
@@ -223,6 +224,16 @@ fn no_bit_and_no_length_of_an_increment_does_harm() {
         let (_, error) = read_commands(hostile.as_bytes());
         assert!(error.is_some() && memory::peak() < 4 << 20, "{hostile:?}: {} bytes", memory::peak());
     }
+}
+
+/// A reply of another server, which a sentinel reads, has lengths within lengths.
+#[test]
+fn no_length_of_a_reply_takes_memory_for_what_is_not_there() {
+    let heads = "*1000000\r\n%1000000\r\n".repeat(50);
+    let reply = heads + &":1\r\n".repeat(1 << 16);
+    memory::reset();
+    assert_eq!(decode(reply.as_bytes()), Ok(None));
+    assert!(memory::peak() < 32 * reply.len(), "{} bytes for {}", memory::peak(), reply.len());
 }
 
 #[test]

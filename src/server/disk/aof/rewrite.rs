@@ -276,7 +276,7 @@ pub(super) fn cron(node: &Arc<Node>) {
     begin(node, &node.shared.keyspace.lock_all());
 }
 
-/// Whether rewrites have failed so often that the next one must wait.
+/// Whether so many rewrites have failed in a row that the next one must wait.
 fn is_held_back(aof: &Aof) -> bool {
     let mut back_off = aof.back_off.lock();
     if aof.failures.load(Ordering::Acquire) < FAILURES_AT_ONCE {
