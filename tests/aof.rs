@@ -8,7 +8,7 @@ mod common;
 #[allow(dead_code)] // other tests use the rest
 mod workload;
 
-use common::client::Client;
+use common::client::{Client, encode, words};
 use common::server::{Launch, Server, fresh_dir};
 use common::{SOON, wait_for};
 use std::fs;
@@ -822,6 +822,81 @@ fn a_damaged_folder_is_not_cut_at_a_point_in_time() {
     }
     assert_eq!(fs::read(dir.join("appendonly.aof.1.incr.aof")).expect("read"), bytes.as_bytes());
     fs::remove_dir_all(&dir).expect("remove the directory");
+}
+
+/// Keys whose time came while the server was down were alive when they were changed: they keep their time, and die.
+#[test]
+fn a_key_that_died_since_keeps_its_time_through_its_changes() {
+    let changes = [
+        ("SET append 1", "APPEND append x"),
+        ("SET setrange 1", "SETRANGE setrange 3 x"),
+        ("SET setbit 1", "SETBIT setbit 9 1"),
+        ("SET incr 1", "INCR incr"),
+        ("SET incrby 1", "INCRBY incrby 5"),
+        ("SET keepttl 1", "SET keepttl 7 KEEPTTL"),
+        ("SET bitfield 1", "BITFIELD bitfield SET u8 0 1"),
+        ("PFADD pfadd a", "PFADD pfadd b"),
+        ("RPUSH rpush a", "RPUSH rpush b"),
+        ("HSET hincrby f 1", "HINCRBY hincrby f 1"),
+    ];
+    let key = |change: &str| change.split(' ').nth(1).expect("a key").to_owned();
+    for launch in [Launch::subject(), Launch::real()] {
+        let dir = fresh_dir();
+        let lines = changes.iter().flat_map(|(first, change)| {
+            [first.to_string(), format!("PEXPIREAT {} 1000", key(change)), change.to_string()]
+        });
+        let bytes: Vec<u8> = lines.flat_map(|line| encode(&words(&line))).collect();
+        fs::write(dir.join("appendonly.aof"), bytes).expect("write");
+        let mut server = launch.args(&ON).dir(&dir).start();
+        let mut client = server.connect();
+        for (_, change) in changes {
+            client.expect(&format!("EXISTS {}", key(change)), ":0");
+        }
+        stop(&mut server);
+        fs::remove_dir_all(&dir).expect("remove the directory");
+    }
+}
+
+/// Servers before Redis 5 wrote scripts down as they were called: what was accepted then is not refused now.
+#[test]
+fn scripts_of_an_older_file_are_obeyed() {
+    let lines = [
+        "SET dead 1",
+        "PEXPIREAT dead 1000",
+        r#"EVAL "redis.call('append', KEYS[1], 'x')" 1 dead"#,
+        r#"EVAL "redis.call('set', KEYS[1], 'x')" 1 alive"#,
+    ];
+    let bytes: Vec<u8> = lines.iter().flat_map(|line| encode(&words(line))).collect();
+    for args in [["--replicaof", "127.0.0.1 1"], ["--maxmemory", "1"]] {
+        for launch in [Launch::subject(), Launch::real()] {
+            let dir = fresh_dir();
+            fs::write(dir.join("appendonly.aof"), &bytes).expect("write");
+            let mut server = launch.args(&ON).args(&args).dir(&dir).start();
+            server.connect().expect("MGET dead alive", r#"[nil, "x"]"#);
+            stop(&mut server);
+            fs::remove_dir_all(&dir).expect("remove the directory");
+        }
+    }
+}
+
+/// A long value is held twice while it is loaded, as it stands in the file and as it becomes, and no third time.
+#[test]
+fn a_long_value_takes_twice_its_size_while_it_is_loaded() {
+    const LEN: usize = 64 << 20;
+    let mut server = aof(&[]);
+    stop(&mut server);
+    let mut bytes = format!("*3\r\n$3\r\nSET\r\n$4\r\nlong\r\n${LEN}\r\n").into_bytes();
+    bytes.resize(bytes.len() + LEN, b'x');
+    bytes.extend_from_slice(b"\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n");
+    fs::write(last_increment(server.dir()), bytes).expect("write");
+    server.start_again();
+    let mut client = server.connect();
+    client.expect("STRLEN long", &format!(":{LEN}"));
+    client.expect("GET a", "\"1\"");
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak");
+    let peak_kb: usize = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak_kb < (2 * LEN + LEN * 3 / 4) / 1024, "{peak_kb} kB");
 }
 
 /// What was cut off within a line is no manifest.

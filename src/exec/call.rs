@@ -68,11 +68,6 @@ impl Origin {
         }
     }
 
-    /// Whether it comes from where it was accepted before.
-    fn is_obeyed(self) -> bool {
-        matches!(self, Self::Primary | Self::File)
-    }
-
     fn may_block(self) -> bool {
         matches!(self, Self::Client | Self::Unblocked)
     }
@@ -203,7 +198,8 @@ impl Executor {
         }
         let began = self.stopwatch.began();
         let replica = shared.is_replica.load(Ordering::Relaxed);
-        let obeyed = origin.is_obeyed() || client.role == Role::Primary;
+        // A script, too, obeys whoever called it.
+        let obeyed = client.role.is_obeyed();
         let expiring = if obeyed { Expiring::Ignore } else { shared.expiring() };
         // A replica's log is its primary's stream and nothing else.
         let audience = if origin == Origin::Script { self.script_audience } else { Audience::ALL };

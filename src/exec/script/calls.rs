@@ -82,7 +82,7 @@ impl Calls for Run<'_, '_> {
             id = commands.find_sub(id, args[1])?;
         }
         let errand = Errand { id, entry: commands.get(id), args };
-        Some(self.of_primary || self.client.user().is_none_or(|user| user.check(&errand).is_ok()))
+        Some(self.obeyed || self.client.user().is_none_or(|user| user.check(&errand).is_ok()))
     }
 
     fn look(&mut self) -> Result<u64, Stop> {

@@ -53,7 +53,7 @@ use super::{After, Executor, Host};
 use crate::base::crc16::key_slot;
 use crate::base::num::parse_i64;
 use crate::base::time::UnixMs;
-use crate::command::client::{Aside, Role};
+use crate::command::client::Aside;
 use crate::command::spec::flags;
 use crate::command::{Client, CommandError, gate};
 use crate::keyspace::board::{Busy, Reason};
@@ -126,7 +126,7 @@ struct Run<'r, 'l> {
     read_only: bool,
     /// Memory was above its limit when it began.
     short_of_memory: bool,
-    of_primary: bool,
+    obeyed: bool,
     /// It has used a key that it did not declare.
     strayed: bool,
     declared: LockSet,
@@ -166,19 +166,17 @@ impl Executor {
         reply: &mut Reply,
     ) -> Ended {
         let began = self.stopwatch.began();
-        let of_primary = origin == Origin::Primary || client.role == Role::Primary;
+        let obeyed = client.role.is_obeyed();
         // The script stands before its commands in what MONITOR shows.
         self.show(host, call, client, false);
         let outer = client.runs_others;
         client.runs_others = outer.or(Some(call.command.name));
         let result = script::engine()
             .ok_or(CommandError::text("ERR the interpreter for scripts cannot be started"))
-            .and_then(|engine| Ok((self.begin_script(&engine, of_primary, call)?, engine)));
+            .and_then(|engine| Ok((self.begin_script(&engine, obeyed, call)?, engine)));
         let failure = match result {
             Ok(((subject, given), engine)) => {
-                match self
-                    .run_subject(&engine, of_primary, &subject, given, call, host, client, locked, reply)
-                {
+                match self.run_subject(&engine, obeyed, &subject, given, call, host, client, locked, reply) {
                     Ok(failure) => failure,
                     Err(busy) => {
                         client.runs_others = outer;
@@ -209,7 +207,7 @@ impl Executor {
     fn begin_script<'a>(
         &mut self,
         engine: &Engine,
-        of_primary: bool,
+        obeyed: bool,
         call: &'a Call<'a>,
     ) -> Result<(Subject, Given<'a>), CommandError> {
         let (of_function, by_sha, read_only) = named_by(call.command);
@@ -219,7 +217,7 @@ impl Executor {
             let (library, function) = found.ok_or(CommandError::text("ERR Function not found"))?;
             let given = given(call.args, true)?;
             let subject = Subject::Function(library, function);
-            self.may_begin(of_primary, subject.flags(), read_only)?;
+            self.may_begin(obeyed, subject.flags(), read_only)?;
             return Ok((subject, given));
         }
         // What cannot be a name is told before the number of keys is looked at, an unknown one after.
@@ -232,19 +230,19 @@ impl Executor {
         } else {
             engine.keep(store, call.args[1], false)?
         };
-        self.may_begin(of_primary, known.script.flags, read_only)?;
+        self.may_begin(obeyed, known.script.flags, read_only)?;
         Ok((Subject::Script(known), given))
     }
 
     /// What the flags of a script refuse. One that says nothing of itself is looked at command by command.
-    fn may_begin(&self, of_primary: bool, of_script: Flags, read_only: bool) -> Result<(), CommandError> {
+    fn may_begin(&self, obeyed: bool, of_script: Flags, read_only: bool) -> Result<(), CommandError> {
         const MASTERDOWN: &str =
             "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
         let bits = self.shared.gate.load(Ordering::Relaxed);
-        if of_script.has(Flags::SILENT) && bits & gate::STALE != 0 && !of_primary {
+        if of_script.has(Flags::SILENT) && bits & gate::STALE != 0 && !obeyed {
             return Err(CommandError::text(MASTERDOWN));
         }
-        if of_script.has(Flags::SILENT) || of_primary {
+        if of_script.has(Flags::SILENT) || obeyed {
             return Ok(());
         }
         let writes = !of_script.has(Flags::NO_WRITES);
@@ -291,7 +289,7 @@ impl Executor {
     fn run_subject(
         &mut self,
         engine: &Engine,
-        of_primary: bool,
+        obeyed: bool,
         subject: &Subject,
         given: Given<'_>,
         call: &Call<'_>,
@@ -315,7 +313,7 @@ impl Executor {
             given.keys.iter().for_each(|key| declared.add_slot(key_slot(key)));
         }
         let flags = subject.flags();
-        let short_of_memory = !flags.has(Flags::ALLOW_OOM) && !of_primary && self.lacks_memory;
+        let short_of_memory = !flags.has(Flags::ALLOW_OOM) && !obeyed && self.lacks_memory;
         let read_only = named_by(call.command).2 || flags.has(Flags::NO_WRITES);
         let may_stray = match subject {
             Subject::Script(known) => !is_proven(shared, &known.script),
@@ -333,7 +331,7 @@ impl Executor {
                 flags,
                 read_only,
                 short_of_memory,
-                of_primary,
+                obeyed,
                 strayed: false,
                 declared,
                 wrote: false,

@@ -19,7 +19,7 @@ impl Run<'_, '_> {
         if command.has(flags::NOSCRIPT) && !shared.scripts.may_run_all.load(Ordering::Relaxed) {
             return Some("ERR This Redis command is not allowed from script".into());
         }
-        if !self.of_primary {
+        if !self.obeyed {
             let call = Call { id, command, args, keys: &[], now: self.call.now, brief: false };
             let asked = self.executor.pass_rights(Origin::Script, self.host, self.client, &call);
             if let Err(fail) = asked {
@@ -30,7 +30,7 @@ impl Run<'_, '_> {
         if changes && self.read_only {
             return Some("ERR Write commands are not allowed from read-only scripts.".into());
         }
-        if self.of_primary {
+        if self.obeyed {
             return None;
         }
         let bits = shared.gate.load(Ordering::Relaxed) & entry.needs & Origin::Script.asked();

@@ -402,11 +402,13 @@ impl<'l, 'k> Db<'l, 'k> {
             return self.add_string(h, key, bytes, expire);
         }
         self.before_removal(h, place);
-        let (access, now) = (self.used(h, place), self.now);
+        let access = self.used(h, place);
+        // Who does not see a dead key makes another in its place.
+        let (now, sees_dead) = (self.now, self.expiring == Expiring::Ignore);
         let entry = self.table_mut(h.slot).get_mut(place);
         let at = match expire {
             SetExpire::Clear => None,
-            SetExpire::Keep => old.filter(|at| now <= *at),
+            SetExpire::Keep => old.filter(|at| sees_dead || now <= *at),
             SetExpire::At(at) => Some(at),
         };
         if at == old {

@@ -77,9 +77,9 @@ fn load_part(
         rdb_load::load_records(node, &mut reader, true, keep_on).map_err(damaged)?;
         let offset = reader.offset();
         let (file, ahead) = reader.into_parts();
-        Commands::new(file, ahead, offset)
+        Commands::new(file, ahead, offset).of_size(size)
     } else {
-        Commands::new(file, Vec::new(), 0)
+        Commands::new(file, Vec::new(), 0).of_size(size)
     };
     let mut run = Run::new(node);
     // Where the data are whole: behind the last command that is in no open transaction.

@@ -117,9 +117,9 @@ fn check_part(part: &Part, task: Task) -> Result<Found, Failed> {
             return failed("RDB preamble of AOF file is not sane, aborting.");
         };
         println!("RDB preamble is OK, proceeding with AOF tail...");
-        Commands::new(file, ahead, offset)
+        Commands::new(file, ahead, offset).of_size(size)
     } else {
-        Commands::new(file, Vec::new(), 0)
+        Commands::new(file, Vec::new(), 0).of_size(size)
     };
     let walked = walk(part, &mut commands, task)?;
     if let Task::Until(second) = task {
