@@ -20,8 +20,8 @@ const KEYS_AT_ONCE: usize = 200;
 /// While more than that die it goes on for so long at a time, which is what a client waits for at most, ...
 const SLICE_NS: u64 = 1_000_000;
 /// ... and then serves clients, so that it takes this share of its time, and more for each step of
-/// `active-expire-effort` above 1. In percent; they are the shares that Redis takes.
-const SHARE: u64 = 25;
+/// `active-expire-effort` above 1. In percent; about what the slow and the fast cycles of Redis take together.
+const SHARE: u64 = 50;
 const SHARE_A_STEP: u64 = 2;
 /// Nothing else happening, a worker sleeps for so long.
 const SLEEP_MS: UnixMs = 100;

@@ -16,8 +16,8 @@ use mio::{Events, Poll, Token};
 use crate::base::time::UnixMs;
 use crate::command::{Client, gate};
 use crate::config::compound::OutputLimits;
+use crate::exec::Executor;
 use crate::exec::upkeep::Room;
-use crate::exec::{Executor, Host};
 use crate::keyspace::Garbage;
 use crate::resp::Reply;
 use crate::server::commands;
@@ -27,6 +27,7 @@ use crate::server::net::mailbox::Mailbox;
 use crate::server::node::connected::Usage;
 use crate::server::node::host::NodeHost;
 use crate::server::node::{Node, unix_ms};
+use crate::server::process::clock::now_ns;
 
 mod batch;
 mod deadlines;
