@@ -324,6 +324,51 @@ fn it_is_switched_on_where_the_directory_is_by_then() {
     server.connect().expect("MGET a b", "[\"1\", \"2\"]");
 }
 
+/// As in Redis, `dir` counts from the next rewrite on. Here the former files stay complete until the new ones are, so
+/// that a crash at any moment, or a rewrite that fails, loses nothing that was acknowledged.
+#[test]
+fn a_rewrite_moves_it_where_the_directory_is_by_then() {
+    let args =
+        ["--enable-protected-configs", "yes", "--appendfsync", "always", "--enable-debug-command", "yes"];
+    for crash in [false, true] {
+        let mut server = aof(&args);
+        let mut client = server.connect();
+        client.run("DEBUG POPULATE 2000 key 100");
+        rewrite(&mut client);
+        let other = server.dir().join("other");
+        fs::create_dir(&other).expect("the directory");
+        client.ok("SELECT 3");
+        client.ok("SET before x");
+        client.ok(&format!("CONFIG SET dir {}", other.display()));
+        // A disk that is full there: all goes on where it was.
+        client.ok("DEBUG DISK-FAULT write temp- enospc");
+        client.expect("BGREWRITEAOF", "+Background append only file rewriting started");
+        wait_for("the rewrite fails", SOON, || client.info("aof_last_bgrewrite_status") == "err");
+        client.ok("DEBUG DISK-FAULT off");
+        client.ok("SET between x");
+        // The crash comes before it is through.
+        client.ok(&format!("CONFIG SET rdb-key-save-delay {}", if crash { 10_000 } else { 200 }));
+        client.expect("BGREWRITEAOF", "+Background append only file rewriting started");
+        client.ok("SET meanwhile x");
+        client.pipeline(&["MULTI", "INCR n", "INCR n", "EXEC"]);
+        let mut from = server.dir().to_owned();
+        if !crash {
+            wait_for("the rewrite ends", SOON, || client.info("aof_rewrite_in_progress") == "0");
+            assert_eq!(client.info("aof_last_bgrewrite_status"), "ok");
+            client.ok("SET after x");
+            client.expect("WAITAOF 1 0 20000", "[:1, :0]");
+            from = other;
+        }
+        server.kill();
+        server.start_again_with(&["--dir", from.to_str().expect("text"), ON[0], ON[1]]);
+        let mut client = server.connect();
+        client.expect("DBSIZE", ":2000");
+        client.ok("SELECT 3");
+        client.expect("MGET before between meanwhile n", r#"["x", "x", "x", "2"]"#);
+        client.expect("EXISTS after", if crash { ":0" } else { ":1" });
+    }
+}
+
 #[test]
 fn it_is_switched_on_and_off_at_run_time() {
     let mut server = Launch::subject().start();
@@ -758,6 +803,37 @@ fn a_folder_is_cut_at_a_point_in_time() {
     assert_eq!(stamp(&path), [first]);
     server.start_again();
     server.connect().expect("GET a", "\"1\"");
+}
+
+/// A folder that is damaged has no such point: nothing is cut, and it is not called sound. Told beside redis-check-aof.
+#[test]
+fn a_damaged_folder_is_not_cut_at_a_point_in_time() {
+    let dir = fresh_dir();
+    let manifest = dir.join("appendonly.aof.manifest");
+    fs::write(&manifest, "file appendonly.aof.1.incr.aof seq 1 type i\n").expect("write");
+    let bytes = "#TS:100\r\n*1\r\n$4\r\nPING\r\ndamage";
+    fs::write(dir.join("appendonly.aof.1.incr.aof"), bytes).expect("write");
+    let words = ["--truncate-to-timestamp", "200", manifest.to_str().expect("text")];
+    let real = Command::new("redis-check-aof").args(words).output().expect("redis-check-aof");
+    let real = (String::from_utf8_lossy(&real.stdout).into_owned(), real.status.success());
+    for (who, (out, ok)) in [("Redis", real), ("ours", check("aof", &words, ""))] {
+        assert!(!ok && out.contains("size=29, ok_up_to=23, "), "{who}: {out}");
+        assert!(out.ends_with("is not valid. Use the --fix option to try fixing it.\n"), "{who}: {out}");
+    }
+    assert_eq!(fs::read(dir.join("appendonly.aof.1.incr.aof")).expect("read"), bytes.as_bytes());
+    fs::remove_dir_all(&dir).expect("remove the directory");
+}
+
+/// What was cut off within a line is no manifest.
+#[test]
+fn a_manifest_without_its_last_line_end_is_refused() {
+    let mut server = aof(&[]);
+    stop(&mut server);
+    let path = server.dir().join("appendonlydir/appendonly.aof.manifest");
+    let text = fs::read_to_string(&path).expect("read");
+    fs::write(&path, text.trim_end()).expect("write");
+    let log = refuses_to_start(server.dir(), &[]);
+    assert!(log.contains("The AOF manifest file contains too long line"), "{log}");
 }
 
 #[test]

@@ -706,7 +706,8 @@ fn cluster(args: &[&str]) -> String {
     text(&output)
 }
 
-/// Three primaries with a replica each, of both kinds, form a cluster, redirect, move slots and fail over: all over TLS.
+/// Three primaries with a replica each, of both kinds, form a cluster, redirect, move slots and fail over: all over
+/// TLS.
 #[test]
 fn a_mixed_cluster_over_tls() {
     let _guard = light();
@@ -732,7 +733,7 @@ fn a_mixed_cluster_over_tls() {
         fine && linked == replicas
     };
     wait_for("the cluster is whole", LONG, || whole(&nodes, 3));
-    // Who speaks TLS is sent to ports that do, who does not to the others; as a real Redis says it.
+    // Clients that speak TLS are sent to ports that do, the rest to the others; as a real Redis says it.
     for ((server, port), other) in [(&nodes[0], &nodes[1]), (&nodes[1], &nodes[0])] {
         let (tls, plain) =
             (cli(*port, &["CLUSTER", "SLOTS"]), server.connect().run("CLUSTER SLOTS").to_string());

@@ -52,6 +52,7 @@ impl Rules<'_> {
     pub fn apply(&self, user: &mut User, rule: &[u8]) -> Result<(), RuleError> {
         let word = rule.to_ascii_lowercase();
         match word.as_slice() {
+            b"" => {}
             b"on" => user.enabled = true,
             b"off" => user.enabled = false,
             b"sanitize-payload" => user.sanitizes = true,

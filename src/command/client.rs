@@ -203,6 +203,8 @@ pub struct Client {
     pub conditions: Conditions,
     /// Commands of the transaction that runs at this moment.
     pub executing: Option<usize>,
+    /// The command that the client sent, while it runs others for it: EXEC, or one that runs a script.
+    pub runs_others: Option<&'static str>,
     /// Keys that WATCH named, with their databases.
     pub watched: Vec<(DbIndex, Vec<u8>)>,
     /// Set when a watched key changes.

@@ -77,7 +77,7 @@ pub mod flags {
     pub const KEEPS_ASKING: Flags = 1 << 29;
     /// Runs what MULTI has queued: the executor does it.
     pub const RUNS_QUEUE: Flags = 1 << 30;
-    /// Refused as writes are while saving fails, so that who only looks whether the node is well hears of it.
+    /// Refused as writes are while saving fails, so that a client that only looks whether the node is well hears of it.
     pub const TELLS_SAVE_FAILED: Flags = 1 << 31;
     /// Served wherever its keys are, also in a slot that is being imported.
     pub const ANYWHERE: Flags = 1 << 32;
@@ -207,6 +207,11 @@ pub mod key {
     /// What is done with the key depends on the arguments.
     pub const VARIABLE_FLAGS: u16 = 1 << 10;
 
+    /// Whether the value that is there is changed in place, and not deleted or replaced as a whole.
+    pub const fn is_changed(flags: u16) -> bool {
+        flags & (RM | OW) == 0
+    }
+
     /// The words of COMMAND, in the order in which it shows them.
     pub const NAMES: &[(u16, &str)] = &[
         (RO, "RO"),
@@ -308,6 +313,17 @@ impl KeySpec {
     pub const fn notes(mut self, notes: &'static str) -> Self {
         self.notes = notes;
         self
+    }
+
+    /// Whether the keys and the words that belong to them, as many of each, do not match in number
+    /// (`XREAD STREAMS a b 0`): the handler refuses it, and no node is asked for by keys.
+    pub fn is_unbalanced(&self, args: &[&[u8]]) -> bool {
+        match (self.begin, self.find) {
+            (Begin::Keyword(keyword), Find::Range { limit, .. }) if limit > 1 => {
+                keyword.find(args).is_some_and(|at| !(args.len() - at - 1).is_multiple_of(limit))
+            }
+            _ => false,
+        }
     }
 
     /// Appends the positions of the keys in `args` (the command's name is argument 0). Stops where
@@ -624,12 +640,12 @@ impl Command {
         if declared & key::VARIABLE_FLAGS == 0 {
             return declared;
         }
-        let is = |arg: &[u8], word: &str| arg.eq_ignore_ascii_case(word.as_bytes());
-        let says = |words: &[&str]| args.iter().skip(2).any(|a| words.iter().any(|w| is(a, w)));
         match self.name {
-            "set" if says(&["get"]) => key::RW | key::ACCESS | key::UPDATE,
+            "set" if args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"get")) => {
+                key::RW | key::ACCESS | key::UPDATE
+            }
             "set" => key::OW | key::UPDATE,
-            "bitfield" if !says(&["set", "incrby"]) => key::RO | key::ACCESS,
+            "bitfield" if only_gets(args.get(2..).unwrap_or_default()) => key::RO | key::ACCESS,
             _ => declared & !key::VARIABLE_FLAGS,
         }
     }
@@ -727,6 +743,20 @@ pub const fn behind(keyword: Keyword, limit: usize, flags: u16) -> KeySpec {
         find: Find::Range { last: -1, step: 1, limit },
         notes: "",
     }
+}
+
+/// Whether the operations of BITFIELD change nothing. Those that are not whole count as changes.
+fn only_gets(mut operations: &[&[u8]]) -> bool {
+    while let Some((name, arguments)) = operations.split_first() {
+        let count = match name.to_ascii_lowercase().as_slice() {
+            b"get" => 2,
+            b"overflow" => 1,
+            _ => return false,
+        };
+        let Some(rest) = arguments.get(count..) else { return false };
+        operations = rest;
+    }
+    true
 }
 
 #[cfg(test)]

@@ -170,7 +170,7 @@ mod tests {
     }
 
     /// Events as redis-server 7.0.15 shows them after CONFIG SET, but that it hides an `n` beside `A`:
-    /// who adds a letter to what is shown would lose it.
+    /// whoever adds a letter to what is shown would lose it.
     #[test]
     fn keyspace_events_come_back_in_canonical_order() {
         for (given, shown) in [

@@ -21,7 +21,7 @@ impl Executor {
     /// served, under the locks of the command that changed them.
     #[cold]
     pub(super) fn serve_blocked(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
-        // In the order in which they changed; who is served may change more of them.
+        // In the order in which they changed; a client that is served may change more of them.
         let mut at = 0;
         while let Some((index, key)) = self.effects.ready.get(at).cloned() {
             at += 1;

@@ -109,7 +109,7 @@ pub(super) enum Ended {
 /// Calls that are timed together at most: with so many the clock costs a pipeline of GETs less than 2 % of its time,
 /// and with one look for each it would be 7 %.
 const TOGETHER: u64 = 8;
-/// Calls are timed together only while no shorter ones than this, in nanoseconds, are to be shown as long.
+/// In nanoseconds. Calls are timed together only while what is shown as long takes at least this.
 const TOO_LONG_TO_MISS: u64 = 1_000_000;
 
 /// Measures what commands take, with one look at the clock a command: where one ends the next begins. Brief calls of
@@ -138,8 +138,8 @@ impl Stopwatch {
         self.next_is_alike = alike;
     }
 
-    /// Leaves a brief call that has ended to the look at the clock after the next one; false where it must be counted
-    /// by itself. `long_from`: calls of so many nanoseconds are shown.
+    /// Leaves a brief call that has ended to be counted with the next one, by one look at the clock; false where it
+    /// must be counted by itself. `long_from`: calls that take so many nanoseconds are shown.
     #[inline(always)]
     pub fn leaves(&mut self, id: usize, long_from: u64) -> bool {
         let leaves = self.next_is_alike && self.uncounted < TOGETHER - 1 && long_from >= TOO_LONG_TO_MISS;

@@ -70,7 +70,7 @@ fn refused_in_exec(denial: Denial) -> String {
     let reason = match denial {
         Denial::Command => "no permission to execute the command or subcommand",
         Denial::Key(_) => "no permission to touch the specified keys",
-        Denial::Channel(_) => "no permission to access one of the channels used as argument to the command",
+        Denial::Channel(_) => "no permission to access one of the channels used as arguments",
     };
     format!(
         "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This command is no longer allowed for the following reason: {reason}"

@@ -164,11 +164,12 @@ impl Executor {
     fn lock_queue_for(&self, client: &mut Client, multi: &Multi, set: LockSet) -> Option<Locked<'static>> {
         let mut locked = self.lock_set_for(client, set)?;
         let written = multi.queue.iter().filter(|queued| queued.command.has(flags::WRITE));
-        let keys = written.flat_map(|queued| {
+        let uses = written.flat_map(|queued| {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
-            queued.command.key_positions(&args).unwrap_or_default().into_iter().map(|at| &*queued.argv[at])
+            let uses = queued.command.key_uses(&args).unwrap_or_default();
+            uses.into_iter().map(|(at, flags)| (&*queued.argv[at], flags))
         });
-        self.pass_keys_under_way(client, &mut locked, keys).then_some(locked)
+        self.pass_keys_under_way(client, &mut locked, uses).then_some(locked)
     }
 
     /// Whether writes are paused and the transaction has one.
@@ -254,10 +255,11 @@ impl Executor {
         };
         reply.array(multi.queue.len());
         client.executing = Some(multi.queue.len());
+        client.runs_others = Some("exec");
         let mut look_again = self.stopwatch.now() + BETWEEN_LOOKS;
         for queued in &multi.queue {
             if multi.is_long() && self.stopwatch.now() >= look_again {
-                // Who is served meanwhile must not sleep for these locks.
+                // The clients that are served meanwhile must not sleep for these locks.
                 if !locked.is_declared() {
                     locked.declare_long(Reason::Command("exec"), now);
                 }
@@ -283,6 +285,7 @@ impl Executor {
             );
         }
         client.executing = None;
+        client.runs_others = None;
         client.set_asking(false);
         client.version += 1;
     }

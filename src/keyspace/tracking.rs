@@ -24,7 +24,7 @@ pub type Readers = SmallVec<[u64; 2]>;
 pub struct Stale {
     /// Its whole name; of whatever database.
     pub key: Box<[u8]>,
-    /// Who has read it. Those who want to hear of all keys are told otherwise: see [`Changed`].
+    /// The clients that have read it. Those who want to hear of all keys are told otherwise: see [`Changed`].
     pub readers: Readers,
 }
 

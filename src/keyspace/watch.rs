@@ -61,7 +61,7 @@ impl Waiter {
 pub struct Watchers {
     transactions: HashMap<Key, Vec<Dirty>>,
     blocked: HashMap<Key, VecDeque<Arc<Waiter>>>,
-    /// Keys that somebody is blocked on who is told when they go.
+    /// Keys on which a client is blocked that is told when they go.
     for_loss: usize,
 }
 
@@ -127,7 +127,7 @@ impl Watchers {
         self.blocked.len()
     }
 
-    /// Those of them that somebody is blocked on who is told when they go.
+    /// Those of them on which a client is blocked that is told when they go.
     pub fn keys_for_loss(&self) -> usize {
         self.for_loss
     }

@@ -34,6 +34,7 @@ pub struct Launch {
     file: Option<PathBuf>,
     args: Vec<String>,
     dir: Option<PathBuf>,
+    env: Vec<(String, PathBuf)>,
 }
 
 impl Launch {
@@ -48,7 +49,7 @@ impl Launch {
     }
 
     pub fn program(program: PathBuf) -> Launch {
-        let launch = Launch { program, file: None, args: Vec::new(), dir: None };
+        let launch = Launch { program, file: None, args: Vec::new(), dir: None, env: Vec::new() };
         launch
             .args(&["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"])
             .args(&["--repl-diskless-sync-delay", "0"])
@@ -62,6 +63,11 @@ impl Launch {
 
     pub fn args(mut self, args: &[&str]) -> Launch {
         self.args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &Path) -> Launch {
+        self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -153,6 +159,7 @@ impl Server {
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(self.dir())
             .args(&self.launch.args)
+            .envs(self.launch.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("share the log"))
             .stderr(log)

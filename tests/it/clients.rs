@@ -1,7 +1,7 @@
 //! What clients do to one another and to the server while it runs: pauses, kills, changes of the
 //! configuration that concern connections, orderly ends that are called off.
 
-use crate::common::client::Client;
+use crate::common::client::{Client, Reply};
 use crate::common::server::{Launch, Server, free_port};
 use crate::common::{SOON, wait_for};
 use std::io::Read;
@@ -66,7 +66,7 @@ fn what_is_pushed_after_a_client_was_unblocked_or_killed_stays() {
         } else {
             judge.pipeline(&["MULTI", "RPUSH l a", &*end, "EXEC", "LLEN l"])[3..].to_vec()
         };
-        assert_eq!(replies.last().map(|reply| reply.int()), Some(1), "round {round}: {replies:?}");
+        assert_eq!(replies.last().map(Reply::int), Some(1), "round {round}: {replies:?}");
         if killed {
             assert!(!judge.run("CLIENT LIST").text().contains(&format!("id={id} ")));
             assert!(waiting.closed());
@@ -95,7 +95,7 @@ fn a_reader_of_a_group_is_told_that_its_stream_is_gone() {
         judge.run(change);
         assert_eq!(&reader.read().to_string(), reply, "{change}");
     }
-    // Who reads without a group waits on.
+    // A client that reads without a group waits on.
     judge.run("DEL s");
     reader.send(&["XREAD", "BLOCK", "0", "STREAMS", "s", "$"]);
     wait_for("it is blocked", SOON, || judge.info_int("blocked_clients") == 1);

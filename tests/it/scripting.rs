@@ -560,7 +560,7 @@ fn handlers_of_xpcall_are_given_what_lua_gives_them() {
     }
 }
 
-/// Moves one to a key that it does not declare, and wakes who waits for the lists.
+/// Moves one to a key that it does not declare, and wakes those who wait for the lists.
 const WAKING: &str = "redis.call('DECR', KEYS[1]) redis.call('RPUSH', 'l', 'x') \
     redis.call('RPUSH', 'm', 'x') redis.call('INCR', ARGV[1]) return 'done'";
 

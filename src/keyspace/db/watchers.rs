@@ -28,7 +28,7 @@ impl Db<'_, '_> {
         self.notify(key, event);
     }
 
-    /// As [`Db::changed`], for a key that goes with all of its database or slot: who tracks keys hears of them together.
+    /// As [`Db::changed`], for a key that goes with all of its database or slot: trackers hear of these together.
     pub fn lost(&mut self, key: &[u8], event: Event) {
         let slot = self.hashed(key).slot;
         self.effects.note_slot(slot);
@@ -107,7 +107,7 @@ impl Db<'_, '_> {
         self.waiting_at(shard, |watchers| watchers.blocked_on(index, key))
     }
 
-    /// Changes who waits for keys of a shard, and keeps the count of those keys right.
+    /// Changes which clients wait for keys of a shard, and keeps the count of those keys right.
     fn waiting_at<R>(&mut self, shard: usize, change: impl FnOnce(&mut Watchers) -> R) -> R {
         let watchers = &mut self.locked.side_mut(shard).watchers;
         let before = (watchers.blocked_keys(), watchers.keys_for_loss());

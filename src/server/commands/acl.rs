@@ -10,6 +10,7 @@ use crate::acl::log::Entry;
 use crate::acl::rule::merge_selectors;
 use crate::acl::{Catalog, DEFAULT_USER, Selector, User, category, file};
 use crate::base::hex::hex;
+use crate::base::lossless;
 use crate::command::help::help;
 use crate::command::rights::Errand;
 use crate::command::spec::{EVERYWHERE, Group::Server, KeyPositions, flags::*};
@@ -218,7 +219,7 @@ fn set_user(node: &Arc<Node>, args: &[&[u8]]) -> std::result::Result<(), Command
                 CommandError::owned(format!("ERR Error in ACL SETUSER modifier '{word}': {error}"))
             })?;
         }
-        // Rules may be many, so nobody waits for them; who was faster is built upon.
+        // Rules may be many, so nobody waits for them: a change that was faster is built upon.
         let _one_at_a_time = node.config_change.lock();
         if accounts.get(args[2]).as_ref().map(Arc::as_ptr) == known.as_ref().map(Arc::as_ptr) {
             let name = Arc::clone(&user.name);
@@ -243,7 +244,7 @@ fn deluser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
     }
     node.close_links_of_deleted_users();
-    // Who has deleted itself still hears of it.
+    // A client that has deleted its own user still hears of it.
     if ctx.client.user().is_some_and(|user| user.deleted) {
         ctx.client.close_after_reply = true;
     }
@@ -290,7 +291,7 @@ fn dryrun(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let errand = Errand { id, entry, args: words };
     match user.check(&errand) {
         Ok(()) => ctx.reply.ok(),
-        Err(denial) => ctx.reply.bulk_str(&errand.reason(denial, &user.name, true)),
+        Err(denial) => ctx.reply.bulk(&lossless::bytes(&errand.reason(denial, &user.name, true))),
     }
     DONE
 }

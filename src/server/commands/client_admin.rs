@@ -368,7 +368,7 @@ fn kill(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let filter = KillFilter::parse(node, &args[2..])?;
     let mut killed = 0;
     for entry in &node.people.clients.all() {
-        if is_meant(ctx.client, entry, &filter) {
+        if is_meant(node, ctx.client, entry, &filter) {
             close(node, ctx.client, entry);
             killed += 1;
         }
@@ -436,14 +436,14 @@ fn kind_of(entry: &ClientEntry) -> ClientKind {
     ClientKind::of(entry.role, state.channels + state.patterns + state.shard_channels > 0)
 }
 
-fn is_meant(client: &Client, entry: &ClientEntry, filter: &KillFilter<'_>) -> bool {
+fn is_meant(node: &Node, client: &Client, entry: &ClientEntry, filter: &KillFilter<'_>) -> bool {
     let is = |wanted: Option<&[u8]>, value: &[u8]| wanted.is_none_or(|w| w == value);
     filter.id.is_none_or(|id| id == entry.id)
         && filter.kind.is_none_or(|wanted| wanted == kind_of(entry))
         && is(filter.user, entry.state.lock().user.as_bytes())
         && is(filter.address, entry.addr.as_bytes())
         && is(filter.local_address, entry.local_addr.as_bytes())
-        && filter.max_age.is_none_or(|age| age_seconds(entry.created) >= age)
+        && filter.max_age.is_none_or(|age| age_seconds(node, entry.created) >= age)
         && !(filter.skip_me && entry.id == client.id)
 }
 

@@ -29,11 +29,11 @@ pub struct ClientEntry {
     pub addr: String,
     /// Our end of the connection, as `ip:port` or as a path.
     pub local_addr: String,
-    /// When it connected, Unix milliseconds.
+    /// When it connected, by [`Node::steady_ms`](super::Node::steady_ms).
     pub created: UnixMs,
     /// Id of the last command in the table; `usize::MAX`: none yet.
     pub last_command: AtomicUsize,
-    /// When it last sent something, Unix seconds.
+    /// When it last sent something, in seconds of that clock.
     pub last_seen: AtomicI64,
     /// As of its last round.
     pub usage: Mutex<Usage>,

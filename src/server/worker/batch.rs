@@ -22,9 +22,10 @@ use crate::server::worker::segment::Segment;
 use crate::server::worker::turns::TURN_NS;
 use crate::server::worker::{READ_SIZE, Worker};
 
-/// A request that is not complete after so many bytes is looked through piece by piece.
+/// A request that is still incomplete after so many bytes is parsed piece by piece, as it arrives.
 const LONG_REQUEST: usize = 4 * READ_SIZE;
-/// Commands parsed and prefetched together. With 32, INCR among five million counters costs 6 % more; the rest is alike.
+/// Commands parsed and prefetched together. With 32, INCR among five million counters costs 6 % more; the rest is
+/// alike.
 const BATCH: usize = 64;
 /// Keys of one command that are prefetched.
 const PREFETCH_KEYS: usize = 16;
@@ -82,7 +83,7 @@ impl Batch<'_> {
     /// Its memory, for a batch of other input.
     fn emptied<'b>(mut self) -> Batch<'b> {
         self.clear();
-        // Collected in place: no argument and no key is left that could be borrowed for too short.
+        // Collected in place. It is empty, so no borrow of the former input is left.
         let argv = self.argv.into_iter().map(|_| -> &'b [u8] { &[] }).collect();
         let keys =
             self.keys.into_iter().map(|_| -> Known<'b> { (&[], Hashed { slot: 0, hash: 0 }) }).collect();

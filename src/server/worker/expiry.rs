@@ -29,9 +29,9 @@ const SLEEP_MS: UnixMs = 100;
 /// Where a worker is on its rounds.
 #[derive(Debug, Default)]
 pub(super) struct Expiry {
-    /// When it goes on, Unix milliseconds.
+    /// When it goes on, as `Node::steady_ms` tells time.
     pub next_ms: UnixMs,
-    /// When it was here last.
+    /// When it was here last, by the same clock.
     last_ms: UnixMs,
     /// The shard that comes next.
     shard: usize,
@@ -44,7 +44,7 @@ impl Expiry {
         Self { shard: index, ..Self::default() }
     }
 
-    /// How long its worker may sleep.
+    /// How long its worker may sleep, `now` being by the same clock.
     pub(super) fn idle_timeout(&self, now: UnixMs) -> Duration {
         let wanted = if self.behind > 0 { self.next_ms - now } else { SLEEP_MS };
         Duration::from_millis(wanted.clamp(1, SLEEP_MS) as u64)
@@ -52,10 +52,11 @@ impl Expiry {
 }
 
 impl Worker {
-    /// Deletes what has died, as long as it is this worker's turn to.
-    pub(super) fn expire_some(&mut self, now: UnixMs) {
-        self.expiry.next_ms = now + PERIOD_MS;
-        let slept = (now - std::mem::replace(&mut self.expiry.last_ms, now)).clamp(PERIOD_MS, SLEEP_MS);
+    /// Deletes what is dead at `now`, a while at a time. `steady_ms`: as `Node::steady_ms`.
+    pub(super) fn expire_some(&mut self, now: UnixMs, steady_ms: UnixMs) {
+        self.expiry.next_ms = steady_ms + PERIOD_MS;
+        let slept = steady_ms - std::mem::replace(&mut self.expiry.last_ms, steady_ms);
+        let slept = slept.clamp(PERIOD_MS, SLEEP_MS);
         if !self.node.active_expire() {
             return;
         }
@@ -74,7 +75,7 @@ impl Worker {
         if capped {
             let share = SHARE + SHARE_A_STEP * (u64::from(self.node.config.load().active_expire_effort) - 1);
             let pause_ms = (nanos / share * (100 - share)).div_ceil(1_000_000);
-            self.expiry.next_ms = now + (nanos / 1_000_000 + pause_ms) as UnixMs;
+            self.expiry.next_ms = steady_ms + (nanos / 1_000_000 + pause_ms) as UnixMs;
         }
         NodeHost::new(&self.node).did("expire-cycle", nanos);
         let keyspace = &self.node.shared.keyspace;

@@ -4,6 +4,19 @@
 //! commands across them, **prefetch** the memory that they will touch in stages, **run** them in
 //! order, and **send** once a connection. Prefetching across connections is what hides the cache
 //! misses that otherwise dominate a command.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `segment` | the two ends of a round: gather and send |
+//! | `batch` | its middle: parse, prefetch, run |
+//! | `turns` | which connections go first, and which go behind |
+//! | `scripts` | scripts and long transactions, which serve the others from within |
+//! | `waiting` | clients that wait: for a key, for the node, for the end of a pause |
+//! | `held` | replies that wait for the log |
+//! | `mail` | what other threads want of a connection |
+//! | `deadlines` | what becomes due, in the order of time |
+//! | `shaking` | handshakes of TLS, which are rationed |
+//! | `greedy` | clients that are closed for the memory that they take |
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -90,6 +103,7 @@ pub struct Worker {
     /// Kept for their allocation.
     segments: Vec<Segment>,
     batch: Batch<'static>,
+    /// As [`Node::steady_ms`] had it when it was last looked at what happens by time.
     last_second: u64,
     last_ms: UnixMs,
     expiry: Expiry,
@@ -186,7 +200,7 @@ impl Worker {
         }
     }
 
-    /// Which connections have something to read and go first; those that can be written to have been by then.
+    /// Which connections have something to read and go first. Those that can be written to are written to here.
     fn wait_for_events(&mut self, events: &mut Events, timeout: Duration) -> Vec<usize> {
         if let Err(e) = self.poll.poll(events, Some(timeout))
             && e.kind() != ErrorKind::Interrupted
@@ -246,20 +260,21 @@ impl Worker {
 
     /// What happens by time: deadlines of connections, dead keys, and what was left to do later.
     fn on_time(&mut self) {
-        let now_ms = unix_ms();
-        if now_ms == self.last_ms {
+        let steady_ms = self.node.steady_ms();
+        if steady_ms == self.last_ms {
             return;
         }
-        self.last_ms = now_ms;
+        self.last_ms = steady_ms;
+        let now = unix_ms();
         if self.deadlines.next().is_some() {
             self.meet_deadlines(Instant::now());
         }
-        self.evict_some(now_ms);
-        if now_ms >= self.expiry.next_ms {
-            self.executor.do_chores(now_ms);
-            self.expire_some(now_ms);
+        self.evict_some(now);
+        if steady_ms >= self.expiry.next_ms {
+            self.executor.do_chores(now);
+            self.expire_some(now, steady_ms);
         }
-        let second = now_ms as u64 / 1000;
+        let second = steady_ms as u64 / 1000;
         if second != self.last_second {
             self.last_second = second;
             self.reload_idle_limit();
@@ -341,7 +356,7 @@ impl Worker {
             tls: matches!(stream, Stream::Tls(_)),
             addr,
             local_addr,
-            created: unix_ms(),
+            created: self.node.steady_ms(),
             resp3: self.node.config.load().client_default_resp == 3,
             ..Client::default()
         };

@@ -214,7 +214,7 @@ impl Worker {
 
     /// Sends each connection its replies and gives back what it has not consumed.
     pub(super) fn send(&mut self, gathered: &[u8], segments: &mut [Segment]) {
-        // Who has the reply and asks INFO finds the command counted.
+        // A client that has the reply and asks for INFO finds the command counted.
         self.executor.publish_counts();
         self.hand_over();
         let log = self.log_state();

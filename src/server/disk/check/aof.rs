@@ -122,13 +122,14 @@ fn check_part(part: &Part, task: Task) -> Result<Found, Failed> {
         Commands::new(file, Vec::new(), 0)
     };
     let walked = walk(part, &mut commands, task)?;
-    match (task, walked.late) {
-        (Task::Until(second), Some(offset)) => return truncate_to(part, second, offset),
-        (Task::Until(second), None) => {
+    if let Task::Until(second) = task {
+        if let Some(offset) = walked.late {
+            return truncate_to(part, second, offset);
+        }
+        if walked.whole == size {
             println!("Truncate nothing in AOF {} to timestamp {second}", part.name);
             return Ok(Found::Valid);
         }
-        _ => {}
     }
     println!(
         "AOF analyzed: filename={}, size={size}, ok_up_to={}, ok_up_to_line={}, diff={}",
