@@ -239,7 +239,7 @@ pub enum Begin {
     Keyword(Keyword),
     /// Behind this word wherever it stands; shown as a keyword, spelled so.
     EachKeyword(Keyword, &'static str),
-    /// As [`Begin::EachKeyword`], but nothing is told of it.
+    /// Behind the word, if it is there; where it stands more than once, the last one counts. Nothing is told of it.
     UnknownKeyword(Keyword),
     /// Keys that no argument names.
     Unknown,
@@ -337,8 +337,12 @@ impl KeySpec {
                 Some(at) => at + 1,
                 None => return true,
             },
-            Begin::EachKeyword(keyword, _) | Begin::UnknownKeyword(keyword) => {
+            Begin::EachKeyword(keyword, _) => {
                 out.extend(keyword.places(args).map(|at| at + 1).filter(|at| *at < args.len()));
+                return true;
+            }
+            Begin::UnknownKeyword(keyword) => {
+                out.extend(keyword.places(args).map(|at| at + 1).filter(|at| *at < args.len()).last());
                 return true;
             }
             Begin::Unknown => return true,
