@@ -192,7 +192,8 @@ fn exponent(text: &[u8]) -> Option<i64> {
 
 /// `number * 10^exponent`; `None` far out of range.
 fn decimal(mut number: Natural, exponent: i64, negative: bool) -> Option<LongDouble> {
-    if exponent.abs() > MAX_DECIMALS + MAX_TEXT as i64 {
+    // Ten is a little more than 2^3.321: what is out of range is not computed first.
+    if exponent > MAX_DECIMALS || number.bits() as i64 + exponent * 3321 / 1000 < i64::from(MIN_EXPONENT) {
         return None;
     }
     if exponent >= 0 {
