@@ -15,6 +15,7 @@
 //! | `held` | replies that wait for the log |
 //! | `mail` | what other threads want of a connection |
 //! | `deadlines` | what becomes due, in the order of time |
+//! | `expiry` | keys and fields that have died, of its share of the shards |
 //! | `shaking` | handshakes of TLS, which are rationed |
 //! | `greedy` | clients that are closed for the memory that they take |
 
