@@ -33,6 +33,7 @@ pub struct Launch {
     program: PathBuf,
     file: Option<PathBuf>,
     args: Vec<String>,
+    environment: Vec<(&'static str, &'static str)>,
     dir: Option<PathBuf>,
 }
 
@@ -48,7 +49,7 @@ impl Launch {
     }
 
     pub fn program(program: PathBuf) -> Launch {
-        let launch = Launch { program, file: None, args: Vec::new(), dir: None };
+        let launch = Launch { program, file: None, args: Vec::new(), environment: Vec::new(), dir: None };
         launch
             .args(&["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"])
             .args(&["--repl-diskless-sync-delay", "0"])
@@ -62,6 +63,12 @@ impl Launch {
 
     pub fn args(mut self, args: &[&str]) -> Launch {
         self.args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn environment(mut self, name: &'static str, value: &'static str) -> Launch {
+        self.environment.push((name, value));
         self
     }
 
@@ -153,6 +160,7 @@ impl Server {
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(self.dir())
             .args(&self.launch.args)
+            .envs(self.launch.environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("share the log"))
             .stderr(log)
