@@ -16,12 +16,12 @@ use super::server::{Launch, Server, subject_is_real};
 /// Answers of one round; one in a thousand may be slower than what is told of it.
 const ANSWERS: usize = 2_000;
 /// Rounds until the server has failed: one of them is enough to show that it was not the server.
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 12;
 /// p99.9 of a client whose server is idle, on a quiet machine.
 const IDLE: Duration = Duration::from_micros(170);
 /// Where a client of an idle server waits for longer so often, the machine has no cores for the test, and holds up what
 /// the server's threads wait for among themselves, too: such a round tells nothing of the server.
-const OVERLOADED: Duration = Duration::from_millis(2);
+const OVERLOADED: Duration = Duration::from_millis(8);
 /// How long another client may wait for an answer at worst, whatever the reason.
 const QUICKLY: Duration = Duration::from_secs(2);
 
