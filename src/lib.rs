@@ -40,16 +40,17 @@
 //! [`keyspace::table::SlotTable`], and says what it did with [`keyspace::Db::changed`]. What the command
 //! recorded goes to the log as one unit before the lock is released; the replies are sent once a round.
 //!
-//! **Who goes first.** Who sent a few whole requests and reads the answers; who costs more goes behind, a tenth of a
-//! millisecond at a time (`worker::turns`). Scripts and long transactions run last, and serve the others from within
-//! (`worker::scripts`).
+//! **Who goes first.** Clients that send a few whole requests and read the replies; those that cost more go behind, a
+//! tenth of a millisecond at a time (`worker::turns`). Scripts and long transactions run last, and serve the others
+//! from within (`worker::scripts`).
 //!
 //! **What if the lock is not free.** The client is put aside (`exec::aside`): its worker writes it on the board
 //! ([`keyspace::board`]) and goes on with the others; whoever unlocks the shard has it woken, and its command
-//! starts again. MIGRATE holds no lock while it talks to the other node: readers go on, who would write to one of
-//! its keys is put aside, and what the other node took is deleted when its answer comes ([`exec::parcel`]).
+//! starts again. MIGRATE holds no lock while it talks to the other node: readers go on, a client that would write to
+//! one of its keys is put aside, and what the other node took is deleted when its answer comes ([`exec::parcel`]).
 //!
-//! **Whether a user may.** Users and their rules are [`acl`]; who is not all-powerful has a bit in its conditions, and
+//! **Whether a user may.** Users and their rules are [`acl`]; a client that is not all-powerful has a bit in its
+//! conditions, and
 //! `exec::rights` asks about each of its commands just before they run: a client's, EXEC's, a script's, and those of
 //! clients who waited. When rights change, every command is asked about until each worker has looked at its
 //! clients (`Node::rights_changed`).
@@ -59,8 +60,8 @@
 //! watch the key are broken, blocked clients are noted ([`keyspace::watch`]), and events that
 //! `notify-keyspace-events` asks for are collected. Before the locks are released, [`exec`] publishes the events
 //! (`exec::notices`), tells those who keep what they have read that it is stale ([`keyspace::tracking`]), and runs
-//! the commands of blocked clients (`exec::blocked`). Who looks at commands and not at keys, MONITOR and the slow
-//! log, is shown each call where it ends ([`exec::observe`]).
+//! the commands of blocked clients (`exec::blocked`). MONITOR and the slow log, which look at commands and not at
+//! keys, are shown each call where it ends ([`exec::observe`]).
 //!
 //! **What the log is.** Units ([`keyspace::log`]: `unit`), each a command or MULTI to EXEC with its slot; the blocks
 //! that are kept (`history`); and registered readers with their positions, for whom blocks are kept and who are
@@ -88,7 +89,7 @@
 //! file: `Writer::sync_now` in `disk::aof::writer`, a thread that reads the log; under `appendfsync always` replies
 //! wait for it as they wait for replicas.
 //!
-//! **How a replica follows.** [`repl::replica`] decides, `server::control::replication::link` reads the socket.
+//! **How a replica follows.** [`repl::replica`] decides, `server::control::replication::following` reads the socket.
 //! `load` beside it loads the RDB, and `apply` runs the stream on a thread of its own, through the same
 //! [`execute`](exec::Executor::execute) as a client's commands; each goes to our own log as it came, so that
 //! replicas of ours see the same offsets.
@@ -96,18 +97,18 @@
 //! **How a primary is followed.** [`repl::primary`] decides, `feed` in the same folder drives the connection of one
 //! replica. `full_sync` takes one snapshot for all that wait; `stream` hands the log to the socket.
 //!
-//! **How to add a command.** One edit in one file: a handler and its row in `COMMANDS`, under [`command::family`], or under
-//! [`server::commands`] if it needs more than the data and the client. Lookup, arity, locks, routing, refusals,
+//! **How to add a command.** One edit in one file: a handler and its row in `COMMANDS`, under [`command::family`], or
+//! under [`server::commands`] if it needs more than the data and the client. Lookup, arity, locks, routing, refusals,
 //! propagation and COMMAND all derive from the row ([`command::spec`]). A new file is named once, in the list of
 //! families beside it ([`command::family`], [`server::commands`]).
 //!
 //! **How to add a directive.** A field in [`config::settings`] and a row in [`config::table`], which says its form, its
 //! default and what takes effect when it changes.
 //!
-//! **What a folder holds** stands in a table at the head of its `mod.rs`: [`server`],
-//! [`server::control::replication`], [`keyspace::log`].
+//! **What a folder holds** stands in a table at the head of its `mod.rs`, which `tests/layers.rs` compares with the
+//! files.
 
-// Who reads a clock cannot be replayed: see clippy.toml.
+// Code that reads a clock cannot be replayed: see clippy.toml.
 #![warn(clippy::disallowed_methods)]
 // What is public says what it is.
 #![warn(missing_docs)]

@@ -8,7 +8,7 @@ mod common;
 #[allow(dead_code)] // other tests use the rest
 mod workload;
 
-use common::client::Client;
+use common::client::{Client, encode, words};
 use common::server::{Launch, Server, fresh_dir};
 use common::{SOON, wait_for};
 use std::fs;
@@ -322,6 +322,51 @@ fn it_is_switched_on_where_the_directory_is_by_then() {
     assert!(!server.dir().join("appendonlydir").exists());
     server.start_again_with(&["--dir", other.to_str().expect("text"), ON[0], ON[1]]);
     server.connect().expect("MGET a b", "[\"1\", \"2\"]");
+}
+
+/// As in Redis, `dir` counts from the next rewrite on. Here the former files stay complete until the new ones are, so
+/// that a crash at any moment, or a rewrite that fails, loses nothing that was acknowledged.
+#[test]
+fn a_rewrite_moves_it_where_the_directory_is_by_then() {
+    let args =
+        ["--enable-protected-configs", "yes", "--appendfsync", "always", "--enable-debug-command", "yes"];
+    for crash in [false, true] {
+        let mut server = aof(&args);
+        let mut client = server.connect();
+        client.run("DEBUG POPULATE 2000 key 100");
+        rewrite(&mut client);
+        let other = server.dir().join("other");
+        fs::create_dir(&other).expect("the directory");
+        client.ok("SELECT 3");
+        client.ok("SET before x");
+        client.ok(&format!("CONFIG SET dir {}", other.display()));
+        // A disk that is full there: all goes on where it was.
+        client.ok("DEBUG DISK-FAULT write temp- enospc");
+        client.expect("BGREWRITEAOF", "+Background append only file rewriting started");
+        wait_for("the rewrite fails", SOON, || client.info("aof_last_bgrewrite_status") == "err");
+        client.ok("DEBUG DISK-FAULT off");
+        client.ok("SET between x");
+        // The crash comes before it is through.
+        client.ok(&format!("CONFIG SET rdb-key-save-delay {}", if crash { 10_000 } else { 200 }));
+        client.expect("BGREWRITEAOF", "+Background append only file rewriting started");
+        client.ok("SET meanwhile x");
+        client.pipeline(&["MULTI", "INCR n", "INCR n", "EXEC"]);
+        let mut from = server.dir().to_owned();
+        if !crash {
+            wait_for("the rewrite ends", SOON, || client.info("aof_rewrite_in_progress") == "0");
+            assert_eq!(client.info("aof_last_bgrewrite_status"), "ok");
+            client.ok("SET after x");
+            client.expect("WAITAOF 1 0 20000", "[:1, :0]");
+            from = other;
+        }
+        server.kill();
+        server.start_again_with(&["--dir", from.to_str().expect("text"), ON[0], ON[1]]);
+        let mut client = server.connect();
+        client.expect("DBSIZE", ":2000");
+        client.ok("SELECT 3");
+        client.expect("MGET before between meanwhile n", r#"["x", "x", "x", "2"]"#);
+        client.expect("EXISTS after", if crash { ":0" } else { ":1" });
+    }
 }
 
 #[test]
@@ -758,6 +803,112 @@ fn a_folder_is_cut_at_a_point_in_time() {
     assert_eq!(stamp(&path), [first]);
     server.start_again();
     server.connect().expect("GET a", "\"1\"");
+}
+
+/// A folder that is damaged has no such point: nothing is cut, and it is not called sound. Told beside redis-check-aof.
+#[test]
+fn a_damaged_folder_is_not_cut_at_a_point_in_time() {
+    let dir = fresh_dir();
+    let manifest = dir.join("appendonly.aof.manifest");
+    fs::write(&manifest, "file appendonly.aof.1.incr.aof seq 1 type i\n").expect("write");
+    let bytes = "#TS:100\r\n*1\r\n$4\r\nPING\r\ndamage";
+    fs::write(dir.join("appendonly.aof.1.incr.aof"), bytes).expect("write");
+    let words = ["--truncate-to-timestamp", "200", manifest.to_str().expect("text")];
+    let real = Command::new("redis-check-aof").args(words).output().expect("redis-check-aof");
+    let real = (String::from_utf8_lossy(&real.stdout).into_owned(), real.status.success());
+    for (who, (out, ok)) in [("Redis", real), ("ours", check("aof", &words, ""))] {
+        assert!(!ok && out.contains("size=29, ok_up_to=23, "), "{who}: {out}");
+        assert!(out.ends_with("is not valid. Use the --fix option to try fixing it.\n"), "{who}: {out}");
+    }
+    assert_eq!(fs::read(dir.join("appendonly.aof.1.incr.aof")).expect("read"), bytes.as_bytes());
+    fs::remove_dir_all(&dir).expect("remove the directory");
+}
+
+/// Keys whose time came while the server was down were alive when they were changed: they keep their time, and die.
+#[test]
+fn a_key_that_died_since_keeps_its_time_through_its_changes() {
+    let changes = [
+        ("SET append 1", "APPEND append x"),
+        ("SET setrange 1", "SETRANGE setrange 3 x"),
+        ("SET setbit 1", "SETBIT setbit 9 1"),
+        ("SET incr 1", "INCR incr"),
+        ("SET incrby 1", "INCRBY incrby 5"),
+        ("SET keepttl 1", "SET keepttl 7 KEEPTTL"),
+        ("SET bitfield 1", "BITFIELD bitfield SET u8 0 1"),
+        ("PFADD pfadd a", "PFADD pfadd b"),
+        ("RPUSH rpush a", "RPUSH rpush b"),
+        ("HSET hincrby f 1", "HINCRBY hincrby f 1"),
+    ];
+    let key = |change: &str| change.split(' ').nth(1).expect("a key").to_owned();
+    for launch in [Launch::subject(), Launch::real()] {
+        let dir = fresh_dir();
+        let lines = changes.iter().flat_map(|(first, change)| {
+            [first.to_string(), format!("PEXPIREAT {} 1000", key(change)), change.to_string()]
+        });
+        let bytes: Vec<u8> = lines.flat_map(|line| encode(&words(&line))).collect();
+        fs::write(dir.join("appendonly.aof"), bytes).expect("write");
+        let mut server = launch.args(&ON).dir(&dir).start();
+        let mut client = server.connect();
+        for (_, change) in changes {
+            client.expect(&format!("EXISTS {}", key(change)), ":0");
+        }
+        stop(&mut server);
+        fs::remove_dir_all(&dir).expect("remove the directory");
+    }
+}
+
+/// Servers before Redis 5 wrote scripts down as they were called: what was accepted then is not refused now.
+#[test]
+fn scripts_of_an_older_file_are_obeyed() {
+    let lines = [
+        "SET dead 1",
+        "PEXPIREAT dead 1000",
+        r#"EVAL "redis.call('append', KEYS[1], 'x')" 1 dead"#,
+        r#"EVAL "redis.call('set', KEYS[1], 'x')" 1 alive"#,
+    ];
+    let bytes: Vec<u8> = lines.iter().flat_map(|line| encode(&words(line))).collect();
+    for args in [["--replicaof", "127.0.0.1 1"], ["--maxmemory", "1"]] {
+        for launch in [Launch::subject(), Launch::real()] {
+            let dir = fresh_dir();
+            fs::write(dir.join("appendonly.aof"), &bytes).expect("write");
+            let mut server = launch.args(&ON).args(&args).dir(&dir).start();
+            server.connect().expect("MGET dead alive", r#"[nil, "x"]"#);
+            stop(&mut server);
+            fs::remove_dir_all(&dir).expect("remove the directory");
+        }
+    }
+}
+
+/// A long value is held twice while it is loaded, as it stands in the file and as it becomes, and no third time.
+#[test]
+fn a_long_value_takes_twice_its_size_while_it_is_loaded() {
+    const LEN: usize = 64 << 20;
+    let mut server = aof(&[]);
+    stop(&mut server);
+    let mut bytes = format!("*3\r\n$3\r\nSET\r\n$4\r\nlong\r\n${LEN}\r\n").into_bytes();
+    bytes.resize(bytes.len() + LEN, b'x');
+    bytes.extend_from_slice(b"\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n");
+    fs::write(last_increment(server.dir()), bytes).expect("write");
+    server.start_again();
+    let mut client = server.connect();
+    client.expect("STRLEN long", &format!(":{LEN}"));
+    client.expect("GET a", "\"1\"");
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak");
+    let peak_kb: usize = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak_kb < (2 * LEN + LEN * 3 / 4) / 1024, "{peak_kb} kB");
+}
+
+/// What was cut off within a line is no manifest.
+#[test]
+fn a_manifest_without_its_last_line_end_is_refused() {
+    let mut server = aof(&[]);
+    stop(&mut server);
+    let path = server.dir().join("appendonlydir/appendonly.aof.manifest");
+    let text = fs::read_to_string(&path).expect("read");
+    fs::write(&path, text.trim_end()).expect("write");
+    let log = refuses_to_start(server.dir(), &[]);
+    assert!(log.contains("The AOF manifest file contains too long line"), "{log}");
 }
 
 #[test]

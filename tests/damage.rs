@@ -12,6 +12,7 @@ use keystead::persist::aof::Manifest;
 use keystead::persist::aof::stream::Commands;
 use keystead::persist::rdb::checksum::crc64;
 use keystead::persist::rdb::{Error, Reader, payload};
+use keystead::resp::decode::decode;
 use keystead::value::Limits;
 use std::fs;
 use std::path::Path;
@@ -225,6 +226,16 @@ fn no_bit_and_no_length_of_an_increment_does_harm() {
     }
 }
 
+/// A reply of another server, which a sentinel reads, has lengths within lengths.
+#[test]
+fn no_length_of_a_reply_takes_memory_for_what_is_not_there() {
+    let heads = "*1000000\r\n%1000000\r\n".repeat(50);
+    let reply = heads + &":1\r\n".repeat(1 << 16);
+    memory::reset();
+    assert_eq!(decode(reply.as_bytes()), Ok(None));
+    assert!(memory::peak() < 32 * reply.len(), "{} bytes for {}", memory::peak(), reply.len());
+}
+
 #[test]
 fn no_bit_of_a_manifest_does_harm() {
     for (name, file) in corpus("manifest") {
@@ -294,15 +305,35 @@ fn a_server_names_the_file_the_place_and_what_it_expected() {
     );
 }
 
-/// A data file that holds this function library and nothing else.
-fn file_of_library(code: &[u8]) -> Vec<u8> {
-    let mut file = b"REDIS0011\xf5\x80".to_vec();
-    file.extend_from_slice(&(code.len() as u32).to_be_bytes());
-    file.extend_from_slice(code);
-    file.push(0xff);
+/// A data file of these records.
+fn file_of(records: &[u8]) -> Vec<u8> {
+    let mut file = [b"REDIS0010", records, b"\xff"].concat();
     let sum = crc64(&file);
     file.extend_from_slice(&sum.to_le_bytes());
     file
+}
+
+/// A data file that holds this function library and nothing else.
+fn file_of_library(code: &[u8]) -> Vec<u8> {
+    file_of(&[&b"\xf5\x80"[..], &(code.len() as u32).to_be_bytes(), code].concat())
+}
+
+/// No server writes a key twice, so one of the two is wrong. Redis ends by an assertion.
+#[test]
+fn a_key_that_stands_twice_in_a_file_is_refused() {
+    let dir = fresh_dir();
+    let key = |db: u8, value: u8| [0xfe, db, 0, 1, b'k', 1, value];
+    fs::write(dir.join("dump.rdb"), file_of(&[key(0, b'a'), key(1, b'b'), key(0, b'c')].concat()))
+        .expect("write");
+    let log = refusal(&dir, &[]);
+    // Whichever of the two came second: they are read side by side.
+    let said = |offset: u32| {
+        format!(
+            "Fatal error loading the DB dump.rdb: offset {offset}, key 'k': expected a key that is not there yet: \
+             it occurs twice. Exiting."
+        )
+    };
+    assert!(log.contains(&said(16)) || log.contains(&said(30)), "{log}");
 }
 
 /// Nothing in these formats contains another of its kind without end; what pretends to is refused at the first level,

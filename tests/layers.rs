@@ -1,10 +1,10 @@
 //! Keeps the layers: a module of src/ imports only from lines above its own in the table of lib.rs. So do the rooms of
-//! the server, by the table of server/mod.rs.
+//! the server, by the table of server/mod.rs. Tables that say what a folder holds name what is there.
 //!
 //! The table itself is read, so that it cannot say one thing while the code does another. Imports are
 //! found as text (`crate::name`), which needs no compiler and sees code of every configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -49,6 +49,34 @@ fn code(source: &str) -> Vec<String> {
         out
     };
     source.lines().map(strip).collect()
+}
+
+/// The first column of the table `| file | ... |` at the head of a `mod.rs`; `None` if it has none.
+fn listed_files(source: &str) -> Option<BTreeSet<String>> {
+    let mut rows = source.lines().skip_while(|line| !line.starts_with("//! | file |")).skip(2).peekable();
+    rows.peek()?;
+    let rows = rows.map_while(|line| line.strip_prefix("//! | ")?.split('|').next());
+    Some(rows.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned)).collect())
+}
+
+/// The modules beside a `mod.rs`, but for its tests.
+fn files_beside(path: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(path.parent().expect("a folder")).expect("list the folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let stems = paths.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+    stems.filter(|stem| stem != "mod" && stem != "tests").collect()
+}
+
+#[test]
+fn tables_of_folders_name_their_files() {
+    let mut tables = 0;
+    each_source(Path::new("src"), &mut |path, source| {
+        if let Some(listed) = listed_files(&source) {
+            tables += 1;
+            assert_eq!(listed, files_beside(path), "{}", path.display());
+        }
+    });
+    assert!(tables > 15, "{tables} tables");
 }
 
 /// The top-level modules that a source names, with their line numbers. Knows `crate::a::b`,

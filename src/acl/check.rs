@@ -46,7 +46,7 @@ pub trait Demand {
 pub enum Denial {
     /// The command, whatever its arguments are.
     Command,
-    /// With the position of the argument. So below.
+    /// With the position of the argument, as the next one.
     Key(usize),
     /// A channel that no selector allows.
     Channel(usize),
@@ -86,7 +86,7 @@ impl Selector {
             && self.allows_key(demand.arg(at), || demand.access_of_single_key())
     }
 
-    /// `keys` is filled by the first who needs it.
+    /// `keys` is filled by the first check that needs it.
     fn check(&self, demand: &impl Demand, keys: &mut Option<Keys>) -> Result<(), Denial> {
         if !demand.is_free() && !self.commands.allows(demand.command(), demand.first_arg()) {
             return Err(Denial::Command);

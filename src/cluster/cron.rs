@@ -93,7 +93,7 @@ impl ClusterState {
         }
     }
 
-    /// Pings who was not heard for a while, and renews a link on which nothing comes back.
+    /// Pings a node that was not heard for a while, and renews a link on which nothing comes back.
     fn keep_in_touch(&mut self, ix: NodeIx) {
         let now = self.now.mono;
         let timeout = self.config.node_timeout_ms;

@@ -232,7 +232,7 @@ impl ClusterState {
         if self.manual.deadline.is_some() {
             header.mflags |= mflag::FORCE_ACK;
         } else {
-            // Who has not heard of the failure yet hears of it before the request, on the same link;
+            // A node that has not heard of the failure yet hears of it before the request, on the same link;
             // so there is no need to wait for the news to spread.
             let failed = self.nodes[primary].id;
             let message = Message { header: header.clone(), body: Body::Fail(failed) };

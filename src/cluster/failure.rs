@@ -1,5 +1,5 @@
 //! Failure detection: silence makes a suspicion (PFAIL), a majority of primaries that suspect the same
-//! node makes it a failure (FAIL), and who is heard again is cleared.
+//! node makes it a failure (FAIL), and a node that is heard again is cleared.
 //! Source: Redis Cluster specification, "Failure detection".
 
 use super::action::Level;

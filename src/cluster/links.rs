@@ -30,7 +30,7 @@ impl ClusterState {
         self.out.push(Action::Connect { link: id, ip, port });
     }
 
-    /// The first packet on a new link is a PING, or a MEET to who shall add us to its nodes.
+    /// The first packet on a new link is a PING, or a MEET to a node that shall add us to its own.
     pub(super) fn link_connected(&mut self, id: LinkId, peer_ip: String, local_ip: String) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.up = true;

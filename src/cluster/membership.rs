@@ -183,7 +183,7 @@ impl ClusterState {
             self.nodes[MYSELF].config_epoch = 0;
             let id = NodeId::random(&mut self.rng);
             self.nodes.rename(MYSELF, id);
-            // Who knew us by the old name must find out by new connections.
+            // Nodes that knew us by the old name must find out by new connections.
             for link in self.links.keys().copied().collect::<Vec<_>>() {
                 self.close_link(link);
             }

@@ -47,8 +47,8 @@ impl ClusterState {
     }
 
     /// `claimer` says, with its config epoch, that these slots are its own: the higher epoch wins, and any epoch
-    /// wins over an owner that does not claim the slot any more. Without the latter, who heard a new owner of lower
-    /// epoch before the old one would leave the slot with the old one.
+    /// wins over an owner that does not claim the slot any more. Without the latter, a node that heard a new owner of
+    /// lower epoch before the old one would leave the slot with the old one.
     pub(super) fn hear_slots(&mut self, claimer: NodeIx, epoch: u64, claimed: &SlotBitmap) {
         if claimer == MYSELF {
             return;
@@ -222,7 +222,7 @@ impl ClusterState {
         self.changed();
     }
 
-    /// Puts a node into a shard, and with it all who replicate it: also over a primary that has become a
+    /// Puts a node into a shard, and with it all its replicas: also over a primary that has become a
     /// replica itself. A real 7.4 does not start from a nodes.conf that says otherwise.
     pub(super) fn set_shard(&mut self, ix: NodeIx, shard: Shard) {
         let mut left = vec![ix];
@@ -260,7 +260,7 @@ impl ClusterState {
     /// CLUSTER ADDSLOTS and ADDSLOTSRANGE. All or none.
     pub fn add_slots(&mut self, now: Now, slots: &[u16]) -> Result<(), String> {
         self.now = now;
-        self.check_slots(slots, |owner| owner.is_some(), "busy")?;
+        self.check_free(slots)?;
         for slot in slots {
             self.slots.importing.remove(slot);
             self.set_slot_owner(*slot, Some(MYSELF));
@@ -272,12 +272,22 @@ impl ClusterState {
     /// CLUSTER DELSLOTS and DELSLOTSRANGE. All or none.
     pub fn del_slots(&mut self, now: Now, slots: &[u16]) -> Result<(), String> {
         self.now = now;
-        self.check_slots(slots, |owner| owner.is_none(), "unassigned")?;
+        self.check_assigned(slots)?;
         for slot in slots {
             self.set_slot_owner(*slot, None);
         }
         self.changed_durably();
         Ok(())
+    }
+
+    /// Whether ADDSLOTS would take them.
+    pub fn check_free(&self, slots: &[u16]) -> Result<(), String> {
+        self.check_slots(slots, |owner| owner.is_some(), "busy")
+    }
+
+    /// Whether DELSLOTS would take them.
+    pub fn check_assigned(&self, slots: &[u16]) -> Result<(), String> {
+        self.check_slots(slots, |owner| owner.is_none(), "unassigned")
     }
 
     fn check_slots(
@@ -399,7 +409,7 @@ impl ClusterState {
             }
             self.broadcast_pong(|_| true);
         }
-        // A primary that gave its last slot away follows who got it.
+        // A primary that gave its last slot away follows the node that got it.
         if was_mine && node != MYSELF && self.me().slot_count == 0 && self.config.allow_replica_migration {
             self.log_new_primary(node);
             self.follow_primary(node);

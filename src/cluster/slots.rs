@@ -147,11 +147,6 @@ impl SlotMap {
         self.owners[usize::from(slot)] = owner.map_or(UNOWNED, |n| n.0);
         self.unclaimed.clear(slot);
     }
-
-    /// Number of slots without owner.
-    pub fn unowned(&self) -> usize {
-        self.owners.iter().filter(|o| **o == UNOWNED).count()
-    }
 }
 
 #[cfg(test)]

@@ -495,7 +495,7 @@ fn a_shard_is_taken_over_with_replicate_and_told_at_once() {
     assert_eq!(state.my_shard_id(), id('d'));
 }
 
-/// A primary of 7.0 has no shard id. Everybody invents one for it, and nobody tells his own.
+/// A primary of 7.0 has no shard id. Everybody invents one for it, and nobody tells its own.
 #[test]
 fn the_shard_of_a_primary_that_told_none_is_kept_to_ourselves() {
     let mut state = node();

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use super::gate;
+use super::marks::Marks;
 use super::spec::Command;
 use crate::acl::{DEFAULT_USER, Login, User};
 use crate::base::time::UnixMs;
@@ -383,36 +384,37 @@ impl Client {
         self.tracks.as_ref().map_or(-1, |tracks| tracks.redirect as i64)
     }
 
+    /// Forgets what CLIENT CACHING said.
+    pub fn end_caching(&mut self) {
+        if let Some(tracks) = &mut self.tracks {
+            tracks.said = false;
+        }
+    }
+
     /// Whether the client may only use the pub/sub commands: subscribed, in RESP2.
     pub fn is_subscribed_resp2(&self) -> bool {
         self.has(gate::SUBSCRIBED)
     }
 
-    /// The letters of CLIENT LIST's `flags`.
-    pub fn flags(&self) -> String {
-        let mut out = String::new();
-        let mut add = |on: bool, letter: char| {
-            if on {
-                out.push(letter);
-            }
-        };
-        add(self.monitors(), 'O');
-        add(self.role == Role::Replica, 'S');
-        add(self.role == Role::Primary, 'M');
-        add(self.subscriptions() > 0, 'P');
-        add(self.conditions.multi.is_some() || self.executing.is_some(), 'x');
-        if let Some(tracks) = &self.tracks {
-            add(true, 't');
-            add(tracks.broken.load(Ordering::Relaxed), 'R');
-            add(tracks.broadcasts, 'B');
-        }
-        add(self.dirty.as_ref().is_some_and(|d| d.load(std::sync::atomic::Ordering::Relaxed)), 'd');
-        add(self.close_after_reply, 'c');
-        add(self.readonly, 'r');
-        add(self.no_evict, 'e');
-        add(self.no_touch, 'T');
-        add(self.is_unix_socket(), 'U');
-        if out.is_empty() { "N".into() } else { out }
+    /// What CLIENT LIST's `flags` are made of.
+    pub fn marks(&self) -> Marks {
+        let tracks = self.tracks.as_deref();
+        let own = [
+            (self.monitors(), 'O'),
+            (self.role == Role::Replica, 'S'),
+            (self.role == Role::Primary, 'M'),
+            (self.subscriptions() > 0, 'P'),
+            (self.conditions.multi.is_some() || self.executing.is_some(), 'x'),
+            (tracks.is_some(), 't'),
+            (tracks.is_some_and(|tracks| tracks.broadcasts), 'B'),
+            (self.close_after_reply, 'c'),
+            (self.is_unix_socket(), 'U'),
+            (self.readonly, 'r'),
+            (self.no_evict, 'e'),
+            (self.no_touch, 'T'),
+        ];
+        let bits = own.iter().filter(|(on, _)| *on).fold(0, |bits, (_, letter)| bits | Marks::bit(*letter));
+        Marks { own: bits, broken: tracks.map(|t| Arc::clone(&t.broken)), dirty: self.dirty.clone() }
     }
 
     /// Whether the client came by the unix socket.

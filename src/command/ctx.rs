@@ -12,7 +12,7 @@ use crate::base::rng::Rng;
 use crate::keyspace::board::Busy;
 use crate::keyspace::{Db, Event, event};
 use crate::resp::Reply;
-use crate::value::{Hash, Kind, Limits, List, Set, SortedSet, Stream, Value, ValueRef};
+use crate::value::{Hash, Kind, Limits, List, Set, SortedSet, Stream, Value, ValueMut, ValueRef};
 
 /// What runs a command: its context and all words, the name included.
 pub type Handler = fn(&mut Ctx<'_, '_, '_>, &[&[u8]]) -> Result<Outcome, CommandError>;
@@ -208,11 +208,11 @@ pub trait Collections {
     /// Refuses a key that holds another type than `kind`. True when the key is there.
     fn expect_kind(&mut self, key: &[u8], kind: Kind) -> Result<bool, CommandError>;
 
-    /// The list at a key; `None` when there is none. So below.
+    /// The list at a key; `None` when there is none. The same for the other types below.
     fn list(&mut self, key: &[u8]) -> Result<Option<&List>, CommandError>;
-    /// The same, to be changed in place. Who empties it deletes the key. So below.
+    /// The same, to be changed in place. A command that empties it deletes the key. The same holds below.
     fn list_mut(&mut self, key: &[u8]) -> Result<Option<&mut List>, CommandError>;
-    /// Makes an empty list when the key is missing; the caller must put something in. So below.
+    /// Makes an empty list when the key is missing; the caller must put something in. The same for the others.
     fn list_or_new(&mut self, key: &[u8]) -> Result<&mut List, CommandError>;
 
     /// As [`list`](Self::list).
@@ -259,7 +259,7 @@ macro_rules! collection {
         fn $writer(&mut self, key: &[u8]) -> Result<Option<&mut $kind>, CommandError> {
             match self.write(key) {
                 None => Ok(None),
-                Some(Some(Value::$kind(v))) => Ok(Some(v)),
+                Some(Some(ValueMut::$kind(v))) => Ok(Some(v)),
                 Some(_) => Err(CommandError::WrongType),
             }
         }
@@ -267,7 +267,7 @@ macro_rules! collection {
         #[inline]
         fn $create(&mut self, key: &[u8]) -> Result<&mut $kind, CommandError> {
             match self.write_or_insert(key, || Value::$kind(Default::default())) {
-                Some(Value::$kind(v)) => Ok(v),
+                Some(ValueMut::$kind(v)) => Ok(v),
                 _ => Err(CommandError::WrongType),
             }
         }

@@ -10,6 +10,7 @@ pub mod error;
 pub mod family;
 pub mod gate;
 pub mod help;
+pub mod marks;
 pub mod rights;
 pub mod spec;
 pub mod syntax;

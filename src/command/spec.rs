@@ -77,7 +77,7 @@ pub mod flags {
     pub const KEEPS_ASKING: Flags = 1 << 29;
     /// Runs what MULTI has queued: the executor does it.
     pub const RUNS_QUEUE: Flags = 1 << 30;
-    /// Refused as writes are while saving fails, so that who only looks whether the node is well hears of it.
+    /// Refused as writes are while saving fails, so that a client that only looks whether the node is well hears of it.
     pub const TELLS_SAVE_FAILED: Flags = 1 << 31;
     /// Served wherever its keys are, also in a slot that is being imported.
     pub const ANYWHERE: Flags = 1 << 32;
@@ -207,6 +207,11 @@ pub mod key {
     /// What is done with the key depends on the arguments.
     pub const VARIABLE_FLAGS: u16 = 1 << 10;
 
+    /// Whether the value that is there is changed in place, and not deleted or replaced as a whole.
+    pub const fn is_changed(flags: u16) -> bool {
+        flags & (RM | OW) == 0
+    }
+
     /// The words of COMMAND, in the order in which it shows them.
     pub const NAMES: &[(u16, &str)] = &[
         (RO, "RO"),
@@ -234,7 +239,7 @@ pub enum Begin {
     Keyword(Keyword),
     /// Behind this word wherever it stands; shown as a keyword, spelled so.
     EachKeyword(Keyword, &'static str),
-    /// As [`Begin::EachKeyword`], but nothing is told of it.
+    /// Behind the word, if it is there; where it stands more than once, the last one counts. Nothing is told of it.
     UnknownKeyword(Keyword),
     /// Keys that no argument names.
     Unknown,
@@ -310,6 +315,17 @@ impl KeySpec {
         self
     }
 
+    /// Whether the keys and the words that belong to them, as many of each, do not match in number
+    /// (`XREAD STREAMS a b 0`): the handler refuses it, and no node is asked for by keys.
+    pub fn is_unbalanced(&self, args: &[&[u8]]) -> bool {
+        match (self.begin, self.find) {
+            (Begin::Keyword(keyword), Find::Range { limit, .. }) if limit > 1 => {
+                keyword.find(args).is_some_and(|at| !(args.len() - at - 1).is_multiple_of(limit))
+            }
+            _ => false,
+        }
+    }
+
     /// Appends the positions of the keys in `args` (the command's name is argument 0). Stops where
     /// the arguments end. False when a key count is not a number, 0, or too large.
     pub fn positions(&self, args: &[&[u8]], out: &mut KeyPositions) -> bool {
@@ -321,8 +337,12 @@ impl KeySpec {
                 Some(at) => at + 1,
                 None => return true,
             },
-            Begin::EachKeyword(keyword, _) | Begin::UnknownKeyword(keyword) => {
+            Begin::EachKeyword(keyword, _) => {
                 out.extend(keyword.places(args).map(|at| at + 1).filter(|at| *at < args.len()));
+                return true;
+            }
+            Begin::UnknownKeyword(keyword) => {
+                out.extend(keyword.places(args).map(|at| at + 1).filter(|at| *at < args.len()).last());
                 return true;
             }
             Begin::Unknown => return true,

@@ -221,11 +221,6 @@ impl CommandTable {
         subs.find(|&id| self.entries[id].command.name.as_bytes().eq_ignore_ascii_case(word))
     }
 
-    /// The command that errors call so: `name`, or `container|name`.
-    pub fn find_shown(&self, name: &str) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.name == name)
-    }
-
     /// The command of an id that [`find`](Self::find) or [`find_sub`](Self::find_sub) gave.
     #[inline]
     pub fn get(&self, id: usize) -> &CommandEntry {

@@ -106,11 +106,6 @@ impl Bind {
     pub fn addresses(&self) -> impl Iterator<Item = (&str, bool)> {
         self.0.iter().map(|a| a.strip_prefix('-').map_or((a.as_str(), false), |rest| (rest, true)))
     }
-
-    /// Whether every address of the machine is meant, as without a `bind` line.
-    pub fn is_default(&self) -> bool {
-        self.0 == ["*", "-::*"]
-    }
 }
 
 impl Compound for Bind {

@@ -47,13 +47,13 @@ pub fn set(config: &Config, pairs: &[(&[u8], &[u8])], local: bool) -> Result<Cha
     for (typed, _) in pairs {
         let (row, name) = named(typed).ok_or_else(|| SetError::Unknown(typed.to_vec()))?;
         if row.immutable {
-            return Err(SetError::failed(name, "can't set immutable config"));
+            return Err(SetError::failed(&lossless::text(typed), "can't set immutable config"));
         }
         if row.protected && !allowed(config.enable_protected_configs, local) {
-            return Err(SetError::failed(name, "can't set protected config"));
+            return Err(SetError::failed(&lossless::text(typed), "can't set protected config"));
         }
         if rows.iter().any(|(_, earlier)| *earlier == name) {
-            return Err(SetError::failed(name, "duplicate parameter"));
+            return Err(SetError::failed(&lossless::text(typed), "duplicate parameter"));
         }
         rows.push((row, name));
     }
@@ -170,7 +170,7 @@ mod tests {
     }
 
     /// Events as redis-server 7.0.15 shows them after CONFIG SET, but that it hides an `n` beside `A`:
-    /// who adds a letter to what is shown would lose it.
+    /// whoever adds a letter to what is shown would lose it.
     #[test]
     fn keyspace_events_come_back_in_canonical_order() {
         for (given, shown) in [

@@ -13,6 +13,8 @@ use std::ptr::{self, NonNull};
 
 use crate::base::size_class::size_class;
 
+const ALIGN: usize = 8;
+
 /// How the bytes state their length.
 pub trait Frame {
     /// Bytes that [`Frame::total`] reads.
@@ -22,7 +24,8 @@ pub trait Frame {
     fn total(header: &[u8]) -> usize;
 }
 
-/// Owned bytes whose frame is `F`.
+/// Owned bytes whose frame is `F`: one pointer, which is aligned to [`Framed::ALIGN`].
+#[repr(transparent)]
 pub struct Framed<F: Frame>(NonNull<u8>, PhantomData<F>);
 
 // SAFETY: plain owned bytes.
@@ -31,6 +34,9 @@ unsafe impl<F: Frame> Send for Framed<F> {}
 unsafe impl<F: Frame> Sync for Framed<F> {}
 
 impl<F: Frame> Framed<F> {
+    /// Bytes of the pointer's alignment, which leaves bits of it for others.
+    pub const ALIGN: usize = ALIGN;
+
     /// A copy of bytes that state their right length.
     pub fn new(bytes: &[u8]) -> Self {
         const { assert!(F::HEADER > 0, "a frame is not empty") };
@@ -133,7 +139,7 @@ impl<F: Frame> Eq for Framed<F> {}
 /// Takes the whole size class, so that most growth is in place. Not empty, as no frame is.
 #[inline]
 fn layout(n: usize) -> Layout {
-    Layout::from_size_align(size_class(n), 1).expect("frames are below 4 GiB")
+    Layout::from_size_align(size_class(n), ALIGN).expect("frames are below 4 GiB")
 }
 
 #[cfg(test)]

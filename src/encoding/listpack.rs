@@ -21,6 +21,7 @@ const COUNT_UNKNOWN: u16 = u16::MAX;
 /// An owned sequence of entries, with their backlens or without. Always well-formed: bytes from outside enter
 /// through [`Packed::from_listpack`] only.
 #[derive(Clone, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct Packed<const BACK: bool>(Framed<Total>);
 
 /// A listpack as files and links carry it.
@@ -152,6 +153,9 @@ impl Dense {
 }
 
 impl<const BACK: bool> Packed<BACK> {
+    /// See [`Framed::ALIGN`].
+    pub const ALIGN: usize = Framed::<Total>::ALIGN;
+
     /// Bytes behind the entries.
     const TAIL: usize = if BACK { 1 } else { 0 };
 

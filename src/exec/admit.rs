@@ -2,6 +2,7 @@
 //! is refused when, in Redis's order and words.
 
 use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 
 use super::call::{Call, Origin};
 use super::route::Route;
@@ -24,7 +25,7 @@ const NOT_REFUSING: u32 = gate::CLUSTER | gate::IN_MULTI | gate::ASKING | gate::
 /// Data are being loaded, and whether anybody is told.
 const LOADS: u32 = gate::LOADING | gate::LOADS_UNSEEN;
 
-/// What was found out about a command that may run, and must hold still once its locks are held.
+/// What was found out about a command that may run, and must still hold once its locks are taken.
 #[derive(Default)]
 pub(super) struct Admitted<'a> {
     /// The keys have a slot that may not be ours.
@@ -151,14 +152,16 @@ impl Executor {
                 entry.name
             ))
         };
-        let refusal = match self.refusal(host, bits, call.now) {
-            Some(text) => Some(CommandError::Text(text)),
-            None if bits & gate::SUBSCRIBED != 0 => Some(subscribed()),
-            None if bits & gate::MONITORS != 0 => {
-                Some(CommandError::text("ERR Replica can't interact with the keyspace"))
-            }
-            None => None,
-        };
+        // Redis asks for these last.
+        let late = gate::STALE | gate::LOADING;
+        let early = self.refusal(host, bits & !late, call.now).map(CommandError::Text);
+        let refusal = early
+            .or_else(|| (bits & gate::SUBSCRIBED != 0).then(subscribed))
+            .or_else(|| self.refusal(host, bits & late, call.now).map(CommandError::Text))
+            .or_else(|| {
+                let monitors = bits & gate::MONITORS != 0;
+                monitors.then(|| CommandError::text("ERR Replica can't interact with the keyspace"))
+            });
         if let Some(fail) = refusal {
             return Err(self.refuse(client, call, entry, fail, reply));
         }
@@ -235,7 +238,7 @@ impl Executor {
         if self.queue(client, call, entry, reply) { Err(After::Done) } else { Ok(()) }
     }
 
-    /// Before a command is queued: in a slot that is moving, looks already now whether its keys are here.
+    /// Before a command is queued: whether its keys are here, if their slot is moving.
     fn confirm_queued(
         &mut self,
         route: &Route<'_>,
@@ -247,7 +250,7 @@ impl Executor {
         let moving = |slot: &u16| view.is_some_and(|view| view.slot(*slot).is_moving());
         let Some(slot) = route.slot().filter(moving) else { return Ok(()) };
         let shared = self.shared;
-        // EXEC looks again: a worker does not wait for what is only told early.
+        // Only an early answer: EXEC looks again, so a worker does not wait for the lock here.
         let Ok(mut locked) = shared.keyspace.try_lock_slot(slot, 0) else { return Ok(()) };
         self.confirm_route(route, admitted.view, client, admitted.asking, now, &mut locked)
     }
@@ -370,6 +373,7 @@ impl Executor {
         reply: &mut Reply,
     ) -> bool {
         let command = entry.command;
+        let lost = client.dirty.as_ref().is_some_and(|dirty| dirty.load(Ordering::Relaxed));
         let Some(multi) = client.multi_mut() else { return false };
         if command.has(flags::NOT_QUEUED) {
             return false;
@@ -377,6 +381,9 @@ impl Executor {
         if command.has(flags::NO_MULTI) {
             multi.aborted = true;
             self.reject(call.id, &CommandError::text("ERR Command not allowed inside a transaction"), reply);
+        } else if lost || multi.aborted {
+            // EXEC will not run it, so it is not kept, either.
+            reply.simple("QUEUED");
         } else {
             multi.bytes += call.args.iter().map(|a| a.len()).sum::<usize>();
             let argv = call.args.iter().map(|a| a.to_vec()).collect();

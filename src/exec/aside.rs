@@ -9,7 +9,7 @@ use super::{After, Executor, Host, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::command::client::Aside;
-use crate::command::spec::flags;
+use crate::command::spec::{flags, key};
 use crate::command::table::CommandEntry;
 use crate::command::{Client, CommandError};
 use crate::keyspace::board::{Busy, Waiting};
@@ -59,28 +59,43 @@ impl Executor {
     /// False: the command would write to a key that is under way or that a snapshot wants first, and the client was put
     /// aside.
     #[inline(always)]
-    pub(super) fn may_write(&self, client: &mut Client, call: &Call<'_>, locked: &mut Locked<'_>) -> bool {
+    pub(super) fn may_write(
+        &self,
+        client: &mut Client,
+        call: &Call<'_>,
+        locked: &mut Locked<'static>,
+    ) -> bool {
         if self.shared.keyspace.board.writers_look_first() && call.command.has(flags::WRITE) {
-            let keys = call.command.key_positions(call.args).unwrap_or_default();
-            let keys = keys.iter().map(|at| call.args[*at]);
-            return self.pass_keys_under_way(client, locked, keys);
+            let uses = call.command.key_uses(call.args).unwrap_or_default();
+            return self.pass_keys_under_way(
+                client,
+                locked,
+                uses.iter().map(|(at, flags)| (call.args[*at], *flags)),
+            );
         }
         client.aside = Aside::default();
         true
     }
 
-    /// False: one of the keys is under way, or large and wanted by a snapshot, and the client, who would write to it,
-    /// was put aside. Our primary's stream goes on in any case.
+    /// False: one of the keys is under way, or it is large, wanted by a snapshot and to be changed in place, and the
+    /// client was put aside. `uses`: keys with bits of [`key`]. Our primary's stream goes on in any case; its thread lets others go first part after part.
     pub(super) fn pass_keys_under_way<'a>(
         &self,
         client: &mut Client,
-        locked: &mut Locked<'_>,
-        keys: impl Iterator<Item = &'a [u8]> + Clone,
+        locked: &mut Locked<'static>,
+        uses: impl Iterator<Item = (&'a [u8], u16)> + Clone,
     ) -> bool {
+        let keys = uses.clone().map(|(key, _)| key);
+        let changed = uses.filter(|(_, flags)| key::is_changed(*flags)).map(|(key, _)| key);
         let busy = if client.role.is_obeyed() {
+            let (ks, set) = (&self.shared.keyspace, locked.set());
+            while locked.save_ahead(client.db, changed.clone()).is_some() {
+                *locked = ks.lock_nothing();
+                *locked = ks.lock(set);
+            }
             None
         } else {
-            locked.under_way(keys.clone()).or_else(|| locked.save_ahead(client.db, keys))
+            locked.under_way(keys).or_else(|| locked.save_ahead(client.db, changed))
         };
         match busy {
             Some(busy) => !self.put_aside(client, busy),
@@ -187,6 +202,7 @@ impl Executor {
     /// Takes the client's interest back from the keys it watched. No lock is held.
     pub fn unwatch(&mut self, client: &mut Client) {
         if let Some(dirty) = client.dirty.take() {
+            client.version += 1;
             self.unwatch_keys(std::mem::take(&mut client.watched), dirty);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
+use super::track::remembers;
 use super::{After, Blocked, Executor, Host, lock_set};
 use crate::base::time::UnixMs;
 use crate::command::spec::flags;
@@ -20,7 +21,7 @@ impl Executor {
     /// served, under the locks of the command that changed them.
     #[cold]
     pub(super) fn serve_blocked(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
-        // In the order in which they changed; who is served may change more of them.
+        // In the order in which they changed; a client that is served may change more of them.
         let mut at = 0;
         while let Some((index, key)) = self.effects.ready.get(at).cloned() {
             at += 1;
@@ -113,6 +114,9 @@ impl Executor {
             waiter.claimed.store(false, Ordering::Release);
             return;
         }
+        if waiter.remembers {
+            self.remember(&call, waiter.client);
+        }
         self.commit(&mut client);
         self.unblock(waiter, locked, now);
         host.deliver(waiter, reply, client.written_to);
@@ -131,7 +135,8 @@ impl Executor {
 }
 
 /// Queues a blocked client with each of its keys.
-pub(super) fn register(db: &mut Db<'_, '_>, client: &Client, args: &[&[u8]], block: &Block) -> After {
+pub(super) fn register(db: &mut Db<'_, '_>, client: &Client, call: &Call<'_>, block: &Block) -> After {
+    let args = call.args;
     let waiter = Arc::new(Waiter {
         client: client.id,
         worker: client.worker,
@@ -143,6 +148,7 @@ pub(super) fn register(db: &mut Db<'_, '_>, client: &Client, args: &[&[u8]], blo
         argv: block.argv.clone().unwrap_or_else(|| args.iter().map(|a| a.to_vec()).collect()),
         alone: block.keys.iter().map(|&at| args[at].to_vec()).zip(block.alone.iter().cloned()).collect(),
         for_loss: block.for_loss,
+        remembers: remembers(client, call.command),
         claimed: AtomicBool::new(false),
     });
     for &at in &block.keys {

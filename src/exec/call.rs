@@ -12,6 +12,7 @@
 //! | append-only file | MULTI | no | are there | no | no |
 
 use super::stats::CommandStats;
+use super::track::remembers;
 use super::{After, Executor, Host};
 use crate::base::time::UnixMs;
 use crate::command::client::Role;
@@ -67,11 +68,6 @@ impl Origin {
         }
     }
 
-    /// Whether it comes from where it was accepted before.
-    fn is_obeyed(self) -> bool {
-        matches!(self, Self::Primary | Self::File)
-    }
-
     fn may_block(self) -> bool {
         matches!(self, Self::Client | Self::Unblocked)
     }
@@ -108,7 +104,7 @@ pub(super) enum Ended {
 /// Calls that are timed together at most: with so many the clock costs a pipeline of GETs less than 2 % of its time,
 /// and with one look for each it would be 7 %.
 const TOGETHER: u64 = 8;
-/// Calls are timed together only while no shorter ones than this, in nanoseconds, are to be shown as long.
+/// In nanoseconds. Calls are timed together only while what is shown as long takes at least this.
 const TOO_LONG_TO_MISS: u64 = 1_000_000;
 
 /// Measures what commands take, with one look at the clock a command: where one ends the next begins. Brief calls of
@@ -137,8 +133,8 @@ impl Stopwatch {
         self.next_is_alike = alike;
     }
 
-    /// Leaves a brief call that has ended to the look at the clock after the next one; false where it must be counted
-    /// by itself. `long_from`: calls of so many nanoseconds are shown.
+    /// Leaves a brief call that has ended to be counted with the next one, by one look at the clock; false where it
+    /// must be counted by itself. `long_from`: calls that take so many nanoseconds are shown.
     #[inline(always)]
     pub fn leaves(&mut self, id: usize, long_from: u64) -> bool {
         let leaves = self.next_is_alike && self.uncounted < TOGETHER - 1 && long_from >= TOO_LONG_TO_MISS;
@@ -202,7 +198,8 @@ impl Executor {
         }
         let began = self.stopwatch.began();
         let replica = shared.is_replica.load(Ordering::Relaxed);
-        let obeyed = origin.is_obeyed() || client.role == Role::Primary;
+        // A script, too, obeys whoever called it.
+        let obeyed = client.role.is_obeyed();
         let expiring = if obeyed { Expiring::Ignore } else { shared.expiring() };
         // A replica's log is its primary's stream and nothing else.
         let audience = if origin == Origin::Script { self.script_audience } else { Audience::ALL };
@@ -211,6 +208,7 @@ impl Executor {
             shared.keyspace.log.is_wanted() && !replica && !obeyed && (audience.links || audience.files);
         self.effects.recorded = false;
         self.effects.writer = client.id;
+        self.effects.scripted = origin == Origin::Script;
         if call.command.has(flags::READS_COUNTERS) {
             self.publish_counts();
         }
@@ -236,6 +234,10 @@ impl Executor {
         let ended = match (call.command.run)(&mut ctx, call.args) {
             Ok(Outcome::Done) => Ended::Now(After::Done),
             Ok(Outcome::Block(block)) => {
+                // What it waits for has been looked at.
+                if remembers(client, call.command) {
+                    self.remember(call, client.id);
+                }
                 // A reader of a group has made its consumer.
                 self.publish_notices(host, origin.is_part());
                 if origin != Origin::Unblocked {

@@ -21,8 +21,13 @@ pub fn add(store: &Store, libraries: &mut Libraries, code: &[u8], replace: bool)
     if !replace && libraries.get(&name).is_some() {
         return Err(CommandError::owned(format!("ERR Library '{name}' already exists")));
     }
-    let library = engine(store)?.load(store, name.clone(), code, body_at)?;
-    libraries.add(Arc::new(library), replace).map_err(|text| CommandError::owned(format!("ERR {text}")))?;
+    let engine = engine(store)?;
+    let library = engine.load(store, name.clone(), code, body_at)?;
+    let number = library.number;
+    libraries.add(Arc::new(library), replace).map_err(|text| {
+        engine.forget(number);
+        CommandError::owned(format!("ERR {text}"))
+    })?;
     Ok(name)
 }
 

@@ -72,11 +72,13 @@ pub struct Shared {
     pub is_replica: AtomicBool,
     /// Scripts and functions.
     pub scripts: Store,
-    /// `busy-reply-threshold` in milliseconds: who needs the locks of a script that has run for longer is told
-    /// -BUSY; 0: nobody is.
+    /// `busy-reply-threshold` in milliseconds: a client that needs the locks of a script that has run for longer
+    /// is told -BUSY; 0: none is.
     pub busy_after_ms: AtomicU64,
     /// Who looks at commands that have run.
     pub observers: Observers,
+    /// Which script may wait for locks with others in hand.
+    pub claims: script::Claims,
 }
 
 impl std::fmt::Debug for Shared {
@@ -220,7 +222,7 @@ pub struct Executor {
     view: Cache<&'static ArcSwapOption<View>, Option<Arc<View>>>,
     recent: Recent,
     stopwatch: Stopwatch,
-    /// What could not be done because a shard was held; see [`Executor::do_chores`].
+    /// Work put off because a shard was held; see [`Executor::do_chores`].
     chores: Vec<aside::Chore>,
     /// To whom is propagated what the script that runs does now (`redis.set_repl`).
     script_audience: Audience,
@@ -320,12 +322,22 @@ impl Executor {
         if !entry.subcommands.is_empty() && args.len() > 1 {
             return self.look_up_sub(id, entry, args);
         }
-        self.fitting(id, entry, args)
+        Self::fitting(id, entry, args)
     }
 
-    fn fitting(&self, id: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, CommandError> {
+    /// The id of the command that `args` name, whether or not they suit it.
+    pub fn named(&self, args: &[&[u8]]) -> Option<usize> {
+        let id = self.shared.commands.find(args.first()?)?;
+        match args.get(1) {
+            Some(word) if !self.shared.commands.get(id).subcommands.is_empty() => {
+                self.shared.commands.find_sub(id, word)
+            }
+            _ => Some(id),
+        }
+    }
+
+    fn fitting(id: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, CommandError> {
         if !entry.command.accepts(args.len()) {
-            self.stats.reject(id);
             return Err(CommandError::Arity(entry.name.clone()));
         }
         Ok(id)
@@ -340,7 +352,7 @@ impl Executor {
         let Some(id) = self.shared.commands.find_sub(container, args[1]) else {
             return Err(admit::unknown_subcommand(&entry.name, args[1]));
         };
-        self.fitting(id, self.shared.commands.get(id), args)
+        Self::fitting(id, self.shared.commands.get(id), args)
     }
 
     /// Runs one command for `client`: admit, lock, look again, call, log, unlock. `keys`: what
@@ -370,14 +382,14 @@ impl Executor {
         let bits = (shared.gate.load(Ordering::Relaxed) | client.conditions()) & entry.needs;
         let mut admitted = Admitted::default();
         if bits == gate::RESTRICTED && rights::are_clear(client, entry, id, args) {
-            // An ordinary user, who may.
+            // An ordinary user who may run it.
         } else if bits != 0 {
             match self.admit(host, client, &call, entry, bits, reply) {
                 Ok(passed) => admitted = passed,
                 Err(after) => return after,
             }
         }
-        // Both ways end in `run`, and each calls it itself: locks that came together here would be copied first.
+        // Both branches call `run` themselves: if they met here first, the locks would be copied.
         let mut busy = None;
         if entry.keeps_to_keys
             && let [(_, hashed)] = call.keys
@@ -473,7 +485,7 @@ impl Executor {
             }
             Ended::Blocks(block) => {
                 let mut db = Db::new(&mut locked, client.db, call.now, Expiring::Ignore, &mut self.effects);
-                register(&mut db, client, call.args, &block)
+                register(&mut db, client, call, &block)
             }
             Ended::Transaction(transaction) => {
                 drop(locked);

@@ -4,8 +4,8 @@ use super::{Executor, Host};
 
 impl Executor {
     /// Hands over events in the order in which they came about. To be called under the locks of their keys, so that
-    /// the events of one key leave in the order of its changes. Who hears of all keys is told of each once, when all
-    /// is done that belongs together (`is_part`: there comes more of it).
+    /// the events of one key leave in the order of its changes. A client that hears of all keys is told of each once,
+    /// when all that belongs together is done (`is_part`: more of it follows).
     #[inline(always)]
     pub(super) fn publish_notices(&mut self, host: &mut dyn Host, is_part: bool) {
         if self.effects.has_news() {
@@ -23,7 +23,7 @@ impl Executor {
             host.invalidate(&self.effects.stale, flushed, self.effects.writer);
             self.effects.stale.clear();
         }
-        // Who was blocked on a key and goes on now may change it once more.
+        // A client that was blocked on a key and goes on now may change it once more.
         if !is_part && self.effects.ready.is_empty() && !self.effects.broadcast.is_empty() {
             host.broadcast(&self.effects.broadcast);
             self.effects.broadcast.clear();

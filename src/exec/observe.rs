@@ -1,5 +1,5 @@
-//! Who is shown commands that have run: the slow log and the latency monitor those that took long, MONITOR all. All
-//! of them together cost a call one comparison while they have nothing to see.
+//! Commands that have run, shown to those who watch: the long ones to the slow log and the latency monitor, all to
+//! MONITOR. Together they cost a call one comparison while they have nothing to see.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

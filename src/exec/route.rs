@@ -37,7 +37,7 @@ impl<'a> Route<'a> {
     /// Takes a command into account.
     pub fn add(&mut self, shared: &Shared, command: &Command, args: &[&'a [u8]]) {
         let mut positions = KeyPositions::new();
-        for spec in command.keys {
+        for spec in command.keys.iter().filter(|spec| !spec.is_unbalanced(args)) {
             if spec.positions(args, &mut positions) && spec.flags & crate::command::spec::key::NOT_KEY != 0 {
                 self.channel = true;
             }

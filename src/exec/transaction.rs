@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
 use super::script::{BETWEEN_LOOKS, says_whether_it_writes};
-use super::track::end_caching;
 use super::{After, Executor, Host, Shared, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
@@ -154,7 +153,7 @@ impl Executor {
         self.show(host, call, client, false);
         self.conclude(host, client, call.now, &mut locked);
         drop(locked);
-        end_caching(client);
+        client.end_caching();
         self.unwatch(client);
         self.measure(host, call, client, began, false);
         After::Done
@@ -165,11 +164,12 @@ impl Executor {
     fn lock_queue_for(&self, client: &mut Client, multi: &Multi, set: LockSet) -> Option<Locked<'static>> {
         let mut locked = self.lock_set_for(client, set)?;
         let written = multi.queue.iter().filter(|queued| queued.command.has(flags::WRITE));
-        let keys = written.flat_map(|queued| {
+        let uses = written.flat_map(|queued| {
             let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
-            queued.command.key_positions(&args).unwrap_or_default().into_iter().map(|at| &*queued.argv[at])
+            let uses = queued.command.key_uses(&args).unwrap_or_default();
+            uses.into_iter().map(|(at, flags)| (&*queued.argv[at], flags))
         });
-        self.pass_keys_under_way(client, &mut locked, keys).then_some(locked)
+        self.pass_keys_under_way(client, &mut locked, uses).then_some(locked)
     }
 
     /// Whether writes are paused and the transaction has one.
@@ -259,7 +259,7 @@ impl Executor {
         let mut look_again = self.stopwatch.now() + BETWEEN_LOOKS;
         for queued in multi.queue.iter() {
             if multi.is_long() && self.stopwatch.now() >= look_again {
-                // Who is served meanwhile must not sleep for these locks.
+                // The clients that are served meanwhile must not sleep for these locks.
                 if !locked.is_declared() {
                     locked.declare_long(Reason::Command("exec"), now);
                 }

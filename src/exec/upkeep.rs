@@ -10,7 +10,7 @@ use crate::config::choice::MaxmemoryPolicy;
 use crate::keyspace::db::Expiring;
 use crate::keyspace::{Db, Locked};
 
-/// How memory stands to its limit after an attempt to evict.
+/// How memory compares with its limit after an attempt to evict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     /// Below the limit, or there is none to heed.

@@ -16,13 +16,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::locks::LockSet;
+use super::lock_set::LockSet;
 use crate::base::time::UnixMs;
 
 /// What takes long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// A script that has run for longer than `busy-reply-threshold`: who needs its shards is told -BUSY.
+    /// A script that has run for longer than `busy-reply-threshold`: clients that need its shards are told -BUSY.
     Script,
     /// A command that says so itself.
     Command(&'static str),
@@ -74,7 +74,7 @@ pub struct Board {
 struct Lists {
     /// By the number of the entry.
     holders: BTreeMap<u64, Holder>,
-    /// By shard and ticket: who came first is woken first.
+    /// By shard and ticket: first come, first woken.
     waiting: BTreeMap<(usize, u64), (Waiting, bool)>,
     /// The number given out last: of an entry, a parcel or a ticket.
     last: u64,
@@ -180,8 +180,8 @@ impl Board {
         true
     }
 
-    /// Wakes who waits for a shard (or, with `keys`, for keys of it). `first` runs while the board is locked, so
-    /// that nobody is put on it between that and the waking.
+    /// Wakes the clients that wait for a shard (or, with `keys`, for keys of it). `first` runs while the board is
+    /// locked, so that nobody is put on it between that and the waking.
     #[cold]
     pub(super) fn wake_waiting(&self, shard: usize, keys: bool, first: impl FnOnce()) {
         let mut lists = self.lists.lock();

@@ -1,4 +1,4 @@
-//! Which deletions are lazy: UNLINK, and what the `lazyfree-lazy-*` directives name. Here large values are freed in the
+//! Which deletions are lazy: UNLINK, and what the `lazyfree-lazy-*` directives name. Large values are freed in the
 //! background in any case; a lazy deletion is counted (`lazyfreed_objects`), and told to replicas as UNLINK.
 
 use std::sync::atomic::{AtomicU8, Ordering};

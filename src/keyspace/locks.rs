@@ -19,10 +19,11 @@ use super::board::{Board, Busy, Reason, Waiting};
 
 use super::db::own::OwnKeys;
 use super::expiry::ExpiryIndex;
+use super::lock_set::LockSet;
 use super::snapshot::Saved;
 use super::table::{SlotTable, TableMut};
 use super::watch::Watchers;
-use super::{DbIndex, Keyspace, SHARDS, ShardTables, Tables, shard_of, table_index};
+use super::{DbIndex, Keyspace, ShardTables, Tables, shard_of, table_index};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 
@@ -31,8 +32,8 @@ use crate::base::time::UnixMs;
 pub const PATIENCE: Duration = Duration::from_millis(1);
 /// How often one attempt at several shards sleeps.
 const SLEEPS: u32 = 2;
-/// A client that was put aside so often is tried with more patience: its worker sleeps for the lock although others
-/// wait on the board, and for longer than usual. So nobody is passed over for ever.
+/// A client that was put aside this many times is tried with more patience: its worker sleeps for the lock although
+/// others wait on the board, and for longer than usual. So nobody is passed over for ever.
 const TRIES_BEFORE_QUEUEING: u32 = 8;
 const PATIENCE_IN_QUEUE: Duration = Duration::from_millis(4);
 
@@ -96,7 +97,7 @@ impl ShardLock {
         self.raw.try_lock().then(|| ShardGuard(self, PhantomData))
     }
 
-    /// Locks the shard for one who has waited for it `tries` times, if it is had within a moment.
+    /// Locks the shard for a client that has waited for it `tries` times, if it can be had within a moment.
     #[inline(always)]
     fn lock_soon(&self, tries: u32, sleeps: &mut u32) -> bool {
         self.raw.try_lock() || self.wait_a_moment(tries, sleeps)
@@ -152,98 +153,6 @@ impl Drop for ShardGuard<'_> {
     }
 }
 
-// A set is whole words.
-const _: () = assert!(SHARDS.is_multiple_of(64));
-
-/// A set of shards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LockSet([u64; SHARDS / 64]);
-
-impl LockSet {
-    /// No shard.
-    pub const NONE: Self = Self([0; SHARDS / 64]);
-    /// Every shard.
-    pub const ALL: Self = Self([u64::MAX; SHARDS / 64]);
-
-    /// The shard of one slot.
-    #[inline]
-    pub fn of_slot(slot: u16) -> Self {
-        let mut set = Self::NONE;
-        set.add_slot(slot);
-        set
-    }
-
-    /// The shards of slots.
-    #[inline]
-    pub fn of_slots(slots: impl IntoIterator<Item = u16>) -> Self {
-        let mut set = Self::NONE;
-        slots.into_iter().for_each(|slot| set.add_slot(slot));
-        set
-    }
-
-    /// Adds the shard of a slot.
-    #[inline]
-    pub fn add_slot(&mut self, slot: u16) {
-        self.add_shard(shard_of(slot));
-    }
-
-    #[inline]
-    pub(super) fn add_shard(&mut self, shard: usize) {
-        self.0[shard / 64] |= 1 << (shard % 64);
-    }
-
-    /// Whether a shard, by number, is in the set.
-    #[inline]
-    pub fn has_shard(&self, shard: usize) -> bool {
-        self.0[shard / 64] >> (shard % 64) & 1 != 0
-    }
-
-    /// Whether the shard of a slot is in the set.
-    #[inline]
-    pub fn has_slot(&self, slot: u16) -> bool {
-        self.has_shard(shard_of(slot))
-    }
-
-    /// Whether no shard is in the set.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::NONE
-    }
-
-    /// The first shard in it.
-    pub fn first(&self) -> Option<usize> {
-        self.shards().next()
-    }
-
-    /// The shards of both.
-    pub fn union(mut self, other: Self) -> Self {
-        for (a, b) in self.0.iter_mut().zip(other.0) {
-            *a |= b;
-        }
-        self
-    }
-
-    /// Whether every shard of `other` is in this set.
-    pub fn contains(&self, other: &Self) -> bool {
-        self.0.iter().zip(other.0).all(|(a, b)| a & b == b)
-    }
-
-    /// The shards in ascending order.
-    #[inline]
-    fn shards(self) -> impl Iterator<Item = usize> {
-        self.0.into_iter().enumerate().flat_map(|(word, bits)| {
-            let mut bits = bits;
-            std::iter::from_fn(move || {
-                if bits == 0 {
-                    return None;
-                }
-                let bit = bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                Some(word * 64 + bit)
-            })
-        })
-    }
-}
-
 /// Shards that are locked as long as this lives. The only way to data.
 pub struct Locked<'k> {
     ks: &'k Keyspace,
@@ -284,8 +193,8 @@ impl std::fmt::Debug for Locked<'_> {
 }
 
 impl Keyspace {
-    /// Locks the shards of `set` for one who was put aside `tries` times for them, if they are had within a
-    /// moment. A thread must not hold another [`Locked`].
+    /// Locks the shards of `set` for a client that was put aside `tries` times for them, if they can be had within
+    /// a moment. A thread must not hold another [`Locked`].
     pub fn try_lock(&self, set: LockSet, tries: u32) -> Result<Locked<'_>, Busy> {
         let mut sleeps = SLEEPS;
         self.lock_in_order(set, None, |lock| lock.lock_soon(tries, &mut sleeps))
@@ -505,7 +414,7 @@ impl<'k> Locked<'k> {
         }
     }
 
-    /// Ends marks of a shard, and wakes who waits for keys of it. False if there was none.
+    /// Ends marks of a shard, and wakes those who wait for keys of it. False if there was none.
     fn end_marks(&mut self, shard: usize, which: impl Fn(&UnderWay) -> bool) -> bool {
         let marks = &mut self.side_mut(shard).under_way;
         let before = marks.len();
@@ -526,7 +435,7 @@ impl<'k> Locked<'k> {
     }
 
     /// Whether one of these keys of a database is large and wanted by a snapshot: then a part of it has been encoded,
-    /// and who would write to it comes again once these locks were free.
+    /// and the command that would write to it comes again once these locks were free.
     #[inline(always)]
     pub fn save_ahead<'a>(&mut self, db: DbIndex, keys: impl IntoIterator<Item = &'a [u8]>) -> Option<Busy> {
         let ks = self.ks;
@@ -624,17 +533,6 @@ impl<'k> Locked<'k> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sets_know_their_shards_in_order() {
-        let mut set = LockSet::NONE;
-        for slot in [16383, 5, 128 + 5, 70] {
-            set.add_slot(slot);
-        }
-        assert_eq!(set.shards().collect::<Vec<_>>(), [5, 70, 127]);
-        assert!(LockSet::ALL.contains(&set) && !set.contains(&LockSet::ALL));
-        assert_eq!(LockSet::ALL.shards().count(), SHARDS);
-    }
 
     #[test]
     fn shards_are_added_only_when_all_of_them_are_free() {
@@ -752,7 +650,7 @@ mod tests {
         let busy = locked.under_way([&b"b"[..], b"a"]).unwrap();
         assert!(ks.put_aside(client(1), busy, &mut 0));
         drop(locked);
-        // That the shard is unlocked changes nothing for who waits for the key.
+        // That the shard is unlocked changes nothing for a client that waits for the key.
         drop(ks.lock_slot(slot));
         assert!(woken.lock().is_empty());
         assert_eq!(ks.lock_slot(slot).let_through(parcel, &keys), [true]);

@@ -1,7 +1,7 @@
 //! Level 3: the keyspace. 16,384 slot tables a database, grouped into 128 shards of one lock each.
 //!
 //! - [`entry`], [`table`]: how a key and a slot are stored;
-//! - [`locks`]: which shards a command holds ([`locks::Locked`]);
+//! - [`locks`], [`lock_set`]: which shards a command holds ([`locks::Locked`]), and sets of them;
 //! - [`board`]: who holds a shard for long, and who waits for one without sleeping;
 //! - [`db`]: what a command sees: keys of one database under the locks it holds;
 //! - [`expiry`], [`evict`]: how keys go by time and by memory; [`lazy`]: how replicas are told;
@@ -27,6 +27,7 @@ pub mod event;
 pub mod evict;
 pub mod expiry;
 pub mod lazy;
+pub mod lock_set;
 pub mod locks;
 pub mod log;
 pub mod snapshot;
@@ -38,7 +39,8 @@ pub mod watch;
 pub use db::{Audience, Db, Effects};
 pub use entry::{Entry, EntryRef};
 pub use event::Event;
-pub use locks::{LockSet, Locked};
+pub use lock_set::LockSet;
+pub use locks::Locked;
 pub use log::{Log, UnitInfo};
 pub use usage::Usage;
 

@@ -24,7 +24,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::entry::{Entry, EntryRef};
-use super::locks::{LockSet, Locked};
+use super::lock_set::LockSet;
+use super::locks::Locked;
 use super::table::SlotTable;
 use super::{DbIndex, Keyspace, SLOTS_PER_SHARD, slot_at};
 use crate::base::crc16::SLOTS;
@@ -90,7 +91,7 @@ struct Lane {
     ahead: AtomicBool,
 }
 
-/// A table that was flushed before walks reached it.
+/// A table that was flushed before walks reached it, or a large entry that was deleted, in a table of its own.
 struct Frozen {
     /// Of its database.
     place: usize,
@@ -126,7 +127,14 @@ impl Keyspace {
         for db in 0..self.databases() as DbIndex {
             names[self.place(db)] = db;
         }
-        Some(Walk { ks: Arc::clone(self), lane, databases, names, at: Cursor::default() })
+        Some(Walk {
+            ks: Arc::clone(self),
+            lane,
+            databases,
+            names,
+            at: Cursor::default(),
+            thawed: Thawed::default(),
+        })
     }
 
     /// The bits of tables and entries that no snapshot needs any more.
@@ -144,6 +152,28 @@ impl Keyspace {
         self.snapshot.frozen.lock().push(Frozen { place: self.place(db), table, wanted });
         None
     }
+
+    /// Sets aside an entry that has left its table, if a snapshot under way still needs it.
+    pub(super) fn keep(&self, db: DbIndex, entry: Entry) -> Option<Entry> {
+        let parities = entry.as_ref().parities();
+        if parities == self.parities() {
+            return Some(entry);
+        }
+        let mut table = SlotTable::new(parities);
+        let hash = self.hash(entry.as_ref().key());
+        table.exclusive().insert(hash, entry, |key| self.hash(key));
+        self.freeze(db, table);
+        None
+    }
+}
+
+/// How far a walk is with the first frozen table that it wants.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Thawed {
+    /// Of the table's scan.
+    position: u64,
+    /// Within the first entry there that is not on record.
+    from: Option<Position>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -162,6 +192,7 @@ pub struct Walk {
     /// The database at each place when the snapshot began. Two of them may have changed places since.
     names: Vec<DbIndex>,
     at: Cursor,
+    thawed: Thawed,
 }
 
 impl std::fmt::Debug for Walk {
@@ -307,37 +338,60 @@ impl Walk {
             let mut frozen = ks.snapshot.frozen.lock();
             let mut tables = frozen.iter_mut().filter(|frozen| frozen.place == begun.place);
             let found = tables.find_map(|frozen| Some((find(&frozen.table)?, &mut frozen.table)));
-            let (at, table) = found.expect("who changes an entry saves what a walk still needs of it");
+            let (at, table) = found.expect("a writer saves what a walk still needs of an entry");
             self.save(table.exclusive().get_mut(at), &*encode, part, encoded)
         };
         next.map(|from| Begun { from: Some(from), ..begun })
     }
 
-    /// The same, of tables that were flushed meanwhile.
+    /// The same, of what was flushed or deleted meanwhile: a part at a time, because who flushes or deletes waits
+    /// for the list of it with shards locked.
     fn next_frozen(&mut self, out: &mut Vec<u8>) -> Option<DbIndex> {
-        let (ks, bit) = (&*self.ks, 1 << self.lane);
+        let (ks, bit) = (Arc::clone(&self.ks), 1 << self.lane);
         let encode = self.encode();
-        let mut all = ks.snapshot.frozen.lock();
-        while let Some(at) = all.iter().position(|frozen| frozen.wanted & bit != 0) {
+        let begin = out.len();
+        loop {
+            let mut all = ks.snapshot.frozen.lock();
+            let at = all.iter().position(|frozen| frozen.wanted & bit != 0)?;
             let frozen = &mut all[at];
-            let (begin, place) = (out.len(), frozen.place);
-            let mut position = Some(0);
-            while let Some(at) = position {
-                position = frozen.table.exclusive().scan_mut(at, &mut |entry| {
-                    if self.wants(entry) {
-                        self.save(entry, &*encode, Part::WHOLE, out);
-                    }
-                });
-            }
-            frozen.wanted &= !bit;
-            if frozen.wanted == 0 {
-                ks.discard(super::Garbage::Tables(vec![all.swap_remove(at).table]));
+            let place = frozen.place;
+            self.encode_frozen(&mut frozen.table, &*encode, out);
+            if self.thawed == Thawed::default() {
+                frozen.wanted &= !bit;
+                if frozen.wanted == 0 {
+                    // In order: the walks of other lanes may be within the first of theirs.
+                    ks.discard(super::Garbage::Tables(vec![all.remove(at).table]));
+                }
             }
             if out.len() > begin {
                 return Some(self.names[place]);
             }
         }
-        None
+    }
+
+    /// Encodes some of a frozen table. [`Walk::thawed`] says how far it came: at its beginning when that was all.
+    fn encode_frozen(&mut self, table: &mut SlotTable, encode: &Encode, out: &mut Vec<u8>) {
+        let begin = out.len();
+        let Thawed { position, mut from } = std::mem::take(&mut self.thawed);
+        let mut next = Some(position);
+        while let Some(position) = next {
+            let mut stopped = None;
+            next = table.exclusive().scan_mut(position, &mut |entry| {
+                if stopped.is_none() && self.wants(entry) {
+                    let part = Part { from: from.take().unwrap_or(Position::START), most: CHUNK };
+                    stopped = self.save(entry, encode, part, out);
+                }
+            });
+            if stopped.is_some() {
+                // The others that stand there come when it is done.
+                self.thawed = Thawed { position, from: stopped };
+                return;
+            }
+            if out.len() - begin >= CHUNK {
+                self.thawed = Thawed { position: next.unwrap_or(0), from: None };
+                return;
+            }
+        }
     }
 
     fn encode(&self) -> Arc<Encode> {
@@ -587,6 +641,36 @@ mod tests {
                         .is_empty())
                 );
             }
+        }
+    }
+
+    /// Who deletes, overwrites or flushes a large entry encodes nothing of it: the walks write it, part by part.
+    #[test]
+    fn a_large_entry_that_goes_is_kept_for_the_walks() {
+        let changes: [fn(&Keyspace, &[u8]); 3] = [
+            |ks, key| set(ks, key, b"other"),
+            delete,
+            |ks, _| _ = ks.flush(&mut ks.lock_all(), 0, &mut Effects::default()),
+        ];
+        for change in changes {
+            let ks = Arc::new(Keyspace::new(1, Box::new(drop)));
+            let want = Picture::from([(b"aa".to_vec(), vec![1; (1 << 20) + 9 * CHUNK])]);
+            want.iter().for_each(|(key, value)| set(&ks, key, value));
+            let begin = || ks.begin_snapshot(&ks.lock_all(), encode_by(CHUNK)).unwrap();
+            let walks = [begin(), begin()];
+            change(&ks, b"aa");
+            let shard = super::super::shard_of(ks.hashed(b"aa").slot);
+            assert!(ks.lock_shard(shard).side_mut(shard).saved.is_empty());
+            for mut walk in walks {
+                let (mut got, mut out, mut before) = (Picture::new(), vec![], 0);
+                while walk.next_chunk(&mut out).is_some() {
+                    assert!(out.len() - before < 2 * CHUNK, "{} bytes in one part", out.len() - before);
+                    before = out.len();
+                }
+                decode(&out, &mut got);
+                assert!(got == want, "{:?}", got.keys());
+            }
+            assert!(ks.snapshot.frozen.lock().is_empty());
         }
     }
 

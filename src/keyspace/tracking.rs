@@ -24,10 +24,8 @@ pub type Readers = SmallVec<[u64; 2]>;
 pub struct Stale {
     /// Its whole name; of whatever database.
     pub key: Box<[u8]>,
-    /// Who has read it. Those who want to hear of all keys are told otherwise: see [`Changed`].
+    /// The clients that have read it. Those who want to hear of all keys are told otherwise: see [`Changed`].
     pub readers: Readers,
-    /// A command changed it, not the node by itself: its own client may not want to hear of it.
-    pub by_command: bool,
 }
 
 /// A key that has changed, for those who want to hear of all keys (BCAST).
@@ -35,7 +33,7 @@ pub struct Stale {
 pub struct Changed {
     /// Its whole name; of whatever database.
     pub key: Box<[u8]>,
-    /// The client whose command changed it, or 0 for the node by itself.
+    /// The client whose command changed it, or 0 for the node by itself and for scripts.
     pub writer: u64,
 }
 

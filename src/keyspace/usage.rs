@@ -36,7 +36,7 @@ impl Usage {
         self.decay_minutes.store(decay_minutes, Ordering::Relaxed);
     }
 
-    /// Sets the clock to a number of seconds since the epoch.
+    /// Sets the clock to a number of seconds, of a clock that never goes back.
     pub fn set_clock(&self, seconds: u64) {
         let stamp = if self.counts() { with_minutes(seconds, FIRST_COUNT) } else { seconds as u32 & SECONDS };
         self.stamp.store(stamp, Ordering::Relaxed);

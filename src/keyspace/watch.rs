@@ -38,6 +38,8 @@ pub struct Waiter {
     pub alone: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
     /// The command is told when its key goes, too (XREADGROUP).
     pub for_loss: bool,
+    /// The client tracks keys and is to hear when what this command has read changes (CLIENT TRACKING).
+    pub remembers: bool,
     /// Set once by whoever answers the client.
     pub claimed: AtomicBool,
 }
@@ -59,7 +61,7 @@ impl Waiter {
 pub struct Watchers {
     transactions: HashMap<Key, Vec<Dirty>>,
     blocked: HashMap<Key, VecDeque<Arc<Waiter>>>,
-    /// Keys that somebody is blocked on who is told when they go.
+    /// Keys on which a client is blocked that is told when they go.
     for_loss: usize,
 }
 
@@ -125,7 +127,7 @@ impl Watchers {
         self.blocked.len()
     }
 
-    /// Those of them that somebody is blocked on who is told when they go.
+    /// Those of them on which a client is blocked that is told when they go.
     pub fn keys_for_loss(&self) -> usize {
         self.for_loss
     }

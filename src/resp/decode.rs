@@ -213,7 +213,7 @@ impl<'a> Reader<'a> {
     }
 
     fn values(&mut self, count: usize, depth: usize) -> Decoded<Vec<Value>> {
-        let mut values = Vec::with_capacity(count.min(self.left() / 3));
+        let mut values = Vec::new();
         for _ in 0..count {
             let Some(value) = self.value(depth + 1)? else { return Ok(None) };
             values.push(value);
@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
     }
 
     fn pairs(&mut self, count: usize, depth: usize) -> Decoded<Vec<(Value, Value)>> {
-        let mut pairs = Vec::with_capacity(count.min(self.left() / 6));
+        let mut pairs = Vec::new();
         for _ in 0..count {
             let Some(name) = self.value(depth + 1)? else { return Ok(None) };
             let Some(value) = self.value(depth + 1)? else { return Ok(None) };

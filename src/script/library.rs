@@ -1,7 +1,7 @@
 //! Libraries of functions: what registers them, and what is kept of them a thread.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::c_int;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -192,6 +192,7 @@ impl Engine {
             return Err("ERR No functions registered".into());
         }
         let number = store.new_number();
+        self.forget_gone(store);
         self.libraries.borrow_mut().insert(number, callbacks);
         Ok(Library { name, code: code.to_vec(), body_at, functions, number })
     }
@@ -223,13 +224,14 @@ impl Engine {
     }
 
     /// The place in the registry of a function of a library, which this thread loads if it has not yet.
-    pub(super) fn function(&self, library: &Library, name: &str) -> Result<c_int, String> {
+    pub(super) fn function(&self, store: &Store, library: &Library, name: &str) -> Result<c_int, String> {
         let name = name.to_ascii_lowercase();
         if !self.libraries.borrow().contains_key(&library.number) {
             let mut callbacks = HashMap::new();
             for one in self.register_all(library.body())? {
                 callbacks.insert(one.function.name.to_ascii_lowercase(), self.in_registry(one.callback)?);
             }
+            self.forget_gone(store);
             self.libraries.borrow_mut().insert(library.number, callbacks);
         }
         let libraries = self.libraries.borrow();
@@ -237,11 +239,21 @@ impl Engine {
         function.map(RegistryKey::id).ok_or_else(|| "ERR Function not found".into())
     }
 
-    /// Forgets libraries that are not there any more.
-    pub fn forget_libraries(&self, libraries: &super::Libraries) {
+    /// Forgets what was compiled of a library that was refused.
+    pub fn forget(&self, library: u64) {
+        self.libraries.borrow_mut().remove(&library);
+    }
+
+    /// Forgets what was compiled of libraries that are gone. Those that are newer than all that are there are about to
+    /// be added.
+    fn forget_gone(&self, store: &Store) {
+        let libraries = store.libraries();
         let mut mine = self.libraries.borrow_mut();
         if mine.len() > libraries.len() {
-            mine.retain(|number, _| libraries.iter().any(|library| library.number == *number));
+            let there: BTreeSet<u64> = libraries.iter().map(|library| library.number).collect();
+            let newest = there.last().copied().unwrap_or(0);
+            mine.retain(|number, _| *number > newest || there.contains(number));
+            self.lua.expire_registry_values();
         }
     }
 }

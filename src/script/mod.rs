@@ -3,6 +3,18 @@
 //!
 //! A script is compiled once a thread, when that thread first runs it. A library is run once a thread, so what it
 //! keeps in local variables beside its functions is kept once a thread.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `store` | what threads share: texts, libraries, and which of them run |
+//! | `known`, `library` | what one thread keeps of them, compiled |
+//! | `shebang`, `proof` | what a text says of itself, and what shows that it keeps to its keys |
+//! | `entry`, `raise` | the way into the interpreter; errors and protected calls |
+//! | `call`, `convert`, `number` | `redis.call`; values of Lua as replies and back; numbers as C prints them |
+//! | `redis`, `libs` | the table `redis`; cjson, cmsgpack, bit and struct |
+//! | `sandbox`, `basics` | the globals that a script can reach; functions of Lua's own that are replaced |
+//! | `patterns`, `matcher`, `load` | patterns and `loadstring`, such that they can be stopped |
+//! | `watch` | what ends a script from outside |
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -252,13 +264,14 @@ impl Engine {
     /// Runs a function of a library.
     pub fn run_function(
         &self,
+        store: &Store,
         library: &Library,
         name: &str,
         given: Given<'_>,
         calls: &mut dyn Calls,
         reply: &mut Reply,
     ) -> Ended {
-        match self.function(library, name) {
+        match self.function(store, library, name) {
             Ok(function) => self.run(name, function, Passed::Arguments(given), calls, reply),
             Err(text) => Ended::Failed(text.into()),
         }

@@ -174,7 +174,7 @@ pub fn xpcall(lua: &Lua) -> mlua::Result<Function> {
     unsafe { lua.create_c_function(call_handled) }
 }
 
-/// A handler that fails is given its own error, so often at most.
+/// How often at most a handler that fails is given its own error.
 const HANDLER_ATTEMPTS: usize = 200;
 
 unsafe extern "C-unwind" fn call_handled(state: *mut lua_State) -> c_int {

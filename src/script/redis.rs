@@ -13,7 +13,7 @@ use super::{State, number};
 const VERSION: (u32, u32, u32) = (7, 4, 1);
 
 const LEVELS: [(&str, u8); 4] = [("LOG_DEBUG", 0), ("LOG_VERBOSE", 1), ("LOG_NOTICE", 2), ("LOG_WARNING", 3)];
-/// Bits of who is told of changes.
+/// Bits that say who is told of changes.
 const AOF: i64 = 1;
 const REPLICA: i64 = 2;
 const TARGETS: [(&str, u8); 5] =

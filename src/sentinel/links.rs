@@ -15,7 +15,7 @@ const CONNECT_MAX: MonoMs = 5000;
 const RECONNECT_MIN: MonoMs = 100;
 /// No more is asked over a link than this before something is answered.
 const PENDING_MAX: usize = 100;
-/// INFO of replicas is asked for so often while it matters.
+/// How often replicas are asked for INFO while it matters.
 const INFO_PERIOD_FAST: MonoMs = 1000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

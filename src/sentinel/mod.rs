@@ -6,7 +6,7 @@
 //! | file | subject |
 //! |---|---|
 //! | [`instance`] | primaries, replicas, other sentinels, and the links to them |
-//! | [`state`] | the machine: what goes in, what comes out, time |
+//! | [`state`], [`action`] | the machine; what goes in, and what comes out |
 //! | `links` | connections, what is asked over them, and when |
 //! | `info`, `hello` | what INFO and `__sentinel__:hello` tell |
 //! | `roster` | who belongs to a primary: added, renamed, dropped, switched |
@@ -30,7 +30,7 @@
 //! | for ever, while a promoted replica is dead and others still move | its leader votes in the next failover | one vote an epoch, as ever | `a_promoted_replica_that_dies_at_once_is_replaced` |
 //! | the next tick, or INFO, at each step | goes on with each answer | no condition is left out | `a_dead_primary_is_replaced_soon_after_down_after` |
 //!
-//! Not shortened: `down-after-milliseconds`, also when connections are refused, because who restarts refuses, too
+//! Not shortened: `down-after-milliseconds`, also when connections are refused, because a process that restarts refuses, too
 //! (`a_refused_connection_does_not_shorten_down_after`); twice `failover-timeout` in a minority
 //! (`a_minority_waits_for_twice_the_timeout`); `failover-timeout` for a promotion where there is nobody else
 //! (`a_promotion_that_does_not_come_is_given_up`); the repair of roles.

@@ -10,7 +10,7 @@ use crate::base::time::MonoMs;
 /// More wait than this: the oldest that does not run is dropped.
 const QUEUE_MAX: usize = 256;
 const RUNNING_MAX: usize = 16;
-/// A script is tried so often.
+/// How often a script is tried.
 const TRIES_MAX: u32 = 10;
 
 /// The queue of scripts.

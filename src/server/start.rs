@@ -18,6 +18,7 @@ use crate::base::version;
 use crate::command::{CommandTable, gate};
 use crate::config::Config;
 use crate::exec::observe::Observers;
+use crate::exec::script::Claims;
 use crate::exec::{MemoryLimit, Shared};
 use crate::keyspace::{Garbage, Keyspace};
 use crate::script::Store;
@@ -318,7 +319,7 @@ fn make_node(
     allocator::set_exact(config.maxmemory > 0);
     let keyspace = Keyspace::new(databases, discard);
     keyspace.log.set_keep(config.repl_backlog_size);
-    tuning::configure_usage(&keyspace.usage, &config);
+    tuning::configure_usage(&keyspace.usage, &config, unix_ms() as u64 / 1000);
     tuning::configure_deletions(&keyspace.lazy, &config);
     keyspace.events.set(config.notify_keyspace_events);
     let shared = Shared {
@@ -345,6 +346,7 @@ fn make_node(
         scripts: Store::default(),
         busy_after_ms: AtomicU64::new(config.busy_reply_threshold),
         observers: Observers::default(),
+        claims: Claims::default(),
     };
     let run_id = random_id(rng);
     let node = Node::new(Box::leak(Box::new(shared)), config, workers + 1, run_id, origin);

@@ -185,9 +185,9 @@ mod tests {
             ("num", string("12345"), "e1cf90774e995ae03de66e8109dc5cb9d9c2dc83"),
             ("exp", string("v"), "311b17018163335616e089f6b951c82c477335ac"),
             ("list", Value::List(Box::new(list)), "bf372931ae24f317bc8d57b0f4d44f91193dac75"),
-            ("ints", Value::Set(Box::new(ints)), "3f29aef9686ab7640c6e79734f56219f6f27dcac"),
-            ("mixed", Value::Set(Box::new(mixed)), "da8febe0eef810e442dfab4099e326584070379a"),
-            ("z", Value::SortedSet(Box::new(zset)), "732b173c24e4614aebc8bece0879c0a5ac8086b5"),
+            ("ints", Value::Set(ints), "3f29aef9686ab7640c6e79734f56219f6f27dcac"),
+            ("mixed", Value::Set(mixed), "da8febe0eef810e442dfab4099e326584070379a"),
+            ("z", Value::SortedSet(zset), "732b173c24e4614aebc8bece0879c0a5ac8086b5"),
             ("h", Value::Hash(hash), "9fb7f07927e700efb2c2ff2c7f9791eb02fd25ed"),
             ("s", Value::Stream(Box::new(stream)), "8e859514b364c9e0e7bc26345bfc00e7e34efa7a"),
         ]

@@ -2,6 +2,7 @@
 
 use super::Limits;
 use super::distinct::distinct;
+use super::form::form;
 use super::record::{Record, Shape};
 use super::table::{Search, Stage, Table};
 use super::timed::Timed;
@@ -12,18 +13,14 @@ use crate::encoding::{Dense, Item};
 
 /// A map from fields to values.
 #[derive(Clone, Default)]
-pub struct Hash(Repr);
+#[repr(transparent)]
+pub struct Hash(Form);
 
-#[derive(Clone)]
-enum Repr {
-    Packed(Dense),
-    Table(Box<Table<Field>>),
-    Timed(Box<Timed>),
-}
+form! { 1: Table(Table<Field>), 2: Timed(Timed) }
 
-impl Default for Repr {
+impl Default for Form {
     fn default() -> Self {
-        Repr::Packed(Dense::new())
+        Owned::Packed(Dense::new()).into()
     }
 }
 
@@ -49,7 +46,7 @@ impl Hash {
             return None;
         }
         let longest = pairs.iter().map(|i| i.len()).max().unwrap_or(0);
-        let mut hash = Self(Repr::Packed(pairs));
+        let mut hash = Self(Owned::Packed(pairs).into());
         if n / 2 > limits.hash_max_listpack_entries || longest > limits.hash_max_listpack_value {
             hash.make_table(0, limits);
         }
@@ -67,10 +64,10 @@ impl Hash {
 
     /// Shows the lengths of the chains of the hash table; false if there is none.
     pub fn for_each_chain(&self, f: &mut impl FnMut(usize)) -> bool {
-        match &self.0 {
-            Repr::Packed(_) => false,
-            Repr::Timed(timed) => timed.for_each_chain(f),
-            Repr::Table(table) => {
+        match self.0.view() {
+            View::Packed(_) => false,
+            View::Timed(timed) => timed.for_each_chain(f),
+            View::Table(table) => {
                 table.for_each_chain(f);
                 true
             }
@@ -80,10 +77,10 @@ impl Hash {
     /// Number of fields, those whose time has come included until they are deleted.
     #[inline]
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Repr::Packed(lp) => lp.len() / 2,
-            Repr::Table(t) => t.len(),
-            Repr::Timed(t) => t.len(),
+        match self.0.view() {
+            View::Packed(lp) => lp.len() / 2,
+            View::Table(t) => t.len(),
+            View::Timed(t) => t.len(),
         }
     }
 
@@ -96,10 +93,10 @@ impl Hash {
     /// Sets a field; true if it is new.
     #[inline]
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: &Limits) -> bool {
-        match &mut self.0 {
-            Repr::Table(t) => set_record(t, field, value),
-            Repr::Timed(t) => t.set(field, value, false, limits),
-            Repr::Packed(lp) => {
+        match self.0.view_mut() {
+            ViewMut::Table(t) => set_record(t, field, value),
+            ViewMut::Timed(t) => t.set(field, value, false, limits),
+            ViewMut::Packed(lp) => {
                 if field.len().max(value.len()) > limits.hash_max_listpack_value
                     || !lp.has_room(field.len() + value.len())
                 {
@@ -127,52 +124,52 @@ impl Hash {
         for (field, value) in self.iter() {
             set_record(&mut table, field.text(&mut IntText::new()), value.text(&mut IntText::new()));
         }
-        self.0 = Repr::Table(table);
+        self.0 = Owned::Table(table).into();
     }
 
     /// The value of a field.
     #[inline]
     pub fn get(&self, field: &[u8]) -> Option<Item<'_>> {
-        match &self.0 {
-            Repr::Packed(lp) => lp.next(find(lp, field)?).map(|pos| lp.get(pos)),
-            Repr::Table(t) => t.get(field).map(|r| Item::Bytes(r.tail())),
-            Repr::Timed(t) => t.get(field),
+        match self.0.view() {
+            View::Packed(lp) => lp.next(find(lp, field)?).map(|pos| lp.get(pos)),
+            View::Table(t) => t.get(field).map(|r| Item::Bytes(r.tail())),
+            View::Timed(t) => t.get(field),
         }
     }
 
     /// Whether the field is there.
     #[inline]
     pub fn contains(&self, field: &[u8]) -> bool {
-        match &self.0 {
-            Repr::Packed(lp) => find(lp, field).is_some(),
-            Repr::Table(t) => t.get(field).is_some(),
-            Repr::Timed(t) => t.get(field).is_some(),
+        match self.0.view() {
+            View::Packed(lp) => find(lp, field).is_some(),
+            View::Table(t) => t.get(field).is_some(),
+            View::Timed(t) => t.get(field).is_some(),
         }
     }
 
     /// See [`super::Set::prefetch`].
     #[inline]
     pub fn prefetch(&self, field: &[u8], stage: Stage) -> bool {
-        let Repr::Table(t) = &self.0 else { return false };
+        let View::Table(t) = self.0.view() else { return false };
         t.prefetch(field, stage);
         true
     }
 
     /// Removes a field; false if it was not there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
-        match &mut self.0 {
-            Repr::Packed(lp) => find(lp, field).map(|pos| lp.remove(pos, 2)).is_some(),
-            Repr::Table(t) => t.find(field).map(|place| t.remove(place)).is_some(),
-            Repr::Timed(t) => t.remove(field),
+        match self.0.view_mut() {
+            ViewMut::Packed(lp) => find(lp, field).map(|pos| lp.remove(pos, 2)).is_some(),
+            ViewMut::Table(t) => t.find(field).map(|place| t.remove(place)).is_some(),
+            ViewMut::Timed(t) => t.remove(field),
         }
     }
 
     /// Fields with their values in no particular order, the same while the hash does not change.
     pub fn iter(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>)> + Clone + '_ {
-        let (packed, table, timed) = match &self.0 {
-            Repr::Packed(lp) => (Some(lp.pairs()), None, None),
-            Repr::Table(t) => (None, Some(t.iter()), None),
-            Repr::Timed(t) => (None, None, Some(t.iter())),
+        let (packed, table, timed) = match self.0.view() {
+            View::Packed(lp) => (Some(lp.pairs()), None, None),
+            View::Table(t) => (None, Some(t.iter()), None),
+            View::Timed(t) => (None, None, Some(t.iter())),
         };
         let table = table.into_iter().flatten().map(pair);
         let timed = timed.into_iter().flatten().map(|(field, value, _)| (field, value));
@@ -183,10 +180,10 @@ impl Hash {
     /// `None` at the end. Each is shown once, in the order of [`Hash::iter`], if the hash does not change between
     /// the steps.
     pub fn step(&self, at: usize, mut f: impl FnMut(Item<'_>, Item<'_>, Option<UnixMs>)) -> Option<usize> {
-        match &self.0 {
-            Repr::Table(t) => t.step(at, |r| f(Item::Bytes(r.key()), Item::Bytes(r.tail()), None)),
-            Repr::Timed(t) => t.step(at, f),
-            Repr::Packed(lp) => {
+        match self.0.view() {
+            View::Table(t) => t.step(at, |r| f(Item::Bytes(r.key()), Item::Bytes(r.tail()), None)),
+            View::Timed(t) => t.step(at, f),
+            View::Packed(lp) => {
                 lp.pairs().for_each(|(field, value)| f(field, value, None));
                 None
             }
@@ -195,60 +192,60 @@ impl Hash {
 
     /// A field and its value, each with the same probability.
     pub fn random(&self, rng: &mut Rng) -> Option<(Item<'_>, Item<'_>)> {
-        match &self.0 {
-            Repr::Packed(lp) => {
+        match self.0.view() {
+            View::Packed(lp) => {
                 let n = lp.len() as u64 / 2;
                 let pos = lp.seek(if n > 0 { 2 * rng.below(n) as usize } else { return None })?;
                 Some((lp.get(pos), lp.get(lp.next(pos)?)))
             }
-            Repr::Table(t) => t.random(rng).map(|place| pair(t.at(place))),
-            Repr::Timed(t) => t.random(rng),
+            View::Table(t) => t.random(rng).map(|place| pair(t.at(place))),
+            View::Timed(t) => t.random(rng),
         }
     }
 
     /// One step of a scan: shows about `count` fields and returns the cursor to go on with, 0 at the end.
     /// A field present from the first to the last step is shown at least once.
     pub fn scan(&self, cursor: u64, count: usize, mut f: impl FnMut(Item<'_>, Item<'_>)) -> u64 {
-        match &self.0 {
-            Repr::Packed(lp) => {
+        match self.0.view() {
+            View::Packed(lp) => {
                 lp.pairs().for_each(|(field, value)| f(field, value));
                 0
             }
-            Repr::Table(t) => t.scan(cursor, count, |r| f(Item::Bytes(r.key()), Item::Bytes(r.tail()))),
-            Repr::Timed(t) => t.scan(cursor, count, f),
+            View::Table(t) => t.scan(cursor, count, |r| f(Item::Bytes(r.key()), Item::Bytes(r.tail()))),
+            View::Timed(t) => t.scan(cursor, count, f),
         }
     }
 
     /// The listpack of fields and values in turn, if the hash is in that encoding.
     pub fn packed(&self) -> Option<&Dense> {
-        match &self.0 {
-            Repr::Packed(lp) => Some(lp),
-            Repr::Table(_) | Repr::Timed(_) => None,
+        match self.0.view() {
+            View::Packed(lp) => Some(lp),
+            View::Table(_) | View::Timed(_) => None,
         }
     }
 
     /// The hash with the times of its fields, if it ever had any.
     pub fn timed(&self) -> Option<&Timed> {
-        if let Repr::Timed(t) = &self.0 { Some(t) } else { None }
+        if let View::Timed(t) = self.0.view() { Some(t) } else { None }
     }
 
     /// A hash whose fields have times, as it was read from a file or payload.
     pub fn from_timed(timed: Timed) -> Self {
-        Self(Repr::Timed(Box::new(timed)))
+        Self(Owned::Timed(Box::new(timed)).into())
     }
 
     /// As [`Hash::set`], but a field that is there keeps its time.
     pub fn set_keeping_time(&mut self, field: &[u8], value: &[u8], limits: &Limits) {
-        match &mut self.0 {
-            Repr::Timed(t) => t.set(field, value, true, limits),
+        match self.0.view_mut() {
+            ViewMut::Timed(t) => t.set(field, value, true, limits),
             _ => self.set(field, value, limits),
         };
     }
 
     /// The time at which a field goes: `None` for a missing field, `Some(None)` for one that stays.
     pub fn time(&self, field: &[u8]) -> Option<Option<UnixMs>> {
-        match &self.0 {
-            Repr::Timed(t) => t.time(field),
+        match self.0.view() {
+            View::Timed(t) => t.time(field),
             _ => self.contains(field).then_some(None),
         }
     }
@@ -256,19 +253,19 @@ impl Hash {
     /// Gives a field a time or takes it; nothing happens to a missing field.
     pub fn set_time(&mut self, field: &[u8], at: Option<UnixMs>, limits: &Limits) {
         if at.is_some() {
-            let timed = match &mut self.0 {
-                Repr::Timed(_) => None,
-                Repr::Packed(lp) => Some(Timed::from_pairs(lp)),
-                Repr::Table(t) => {
-                    let table = std::mem::replace(t, Box::new(Table::new(limits.hash_seed)));
-                    Some(Timed::from_table(table))
+            let timed = match self.0.view_mut() {
+                ViewMut::Timed(_) => None,
+                ViewMut::Packed(lp) => Some(Timed::from_pairs(lp)),
+                ViewMut::Table(t) => {
+                    let table = std::mem::replace(t, Table::new(limits.hash_seed));
+                    Some(Timed::from_table(Box::new(table)))
                 }
             };
             if let Some(timed) = timed {
                 *self = Self::from_timed(timed);
             }
         }
-        if let Repr::Timed(t) = &mut self.0 {
+        if let ViewMut::Timed(t) = self.0.view_mut() {
             t.set_time(field, at);
         }
     }
@@ -276,24 +273,24 @@ impl Hash {
     /// The time of the field that goes first.
     #[inline]
     pub fn next_time(&self) -> Option<UnixMs> {
-        if let Repr::Timed(t) = &self.0 { t.next_time() } else { None }
+        if let View::Timed(t) = self.0.view() { t.next_time() } else { None }
     }
 
     /// Whether a field is there, but its time is before `now`.
     #[inline]
     pub fn is_dead(&self, field: &[u8], now: UnixMs) -> bool {
-        matches!(&self.0, Repr::Timed(t) if t.time(field).flatten().is_some_and(|at| at < now))
+        matches!(self.0.view(), View::Timed(t) if t.time(field).flatten().is_some_and(|at| at < now))
     }
 
     /// Takes out up to `max` fields whose time is before `now`; returns them.
     pub fn take_due(&mut self, now: UnixMs, max: usize) -> Vec<Vec<u8>> {
-        if let Repr::Timed(t) = &mut self.0 { t.take_due(now, max) } else { Vec::new() }
+        if let ViewMut::Timed(t) = self.0.view_mut() { t.take_due(now, max) } else { Vec::new() }
     }
 
     /// Fields with their values and times.
     pub fn iter_timed(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>, Option<UnixMs>)> + '_ {
-        let (plain, timed) = match &self.0 {
-            Repr::Timed(t) => (None, Some(t.iter())),
+        let (plain, timed) = match self.0.view() {
+            View::Timed(t) => (None, Some(t.iter())),
             _ => (Some(self.iter().map(|(field, value)| (field, value, None))), None),
         };
         plain.into_iter().flatten().chain(timed.into_iter().flatten())
@@ -307,19 +304,19 @@ impl Hash {
 
     /// As OBJECT ENCODING shows it.
     pub fn encoding_name(&self) -> &'static str {
-        match &self.0 {
-            Repr::Packed(_) => "listpack",
-            Repr::Timed(t) if t.packed().is_some() => "listpackex",
-            Repr::Table(_) | Repr::Timed(_) => "hashtable",
+        match self.0.view() {
+            View::Packed(_) => "listpack",
+            View::Timed(t) if t.packed().is_some() => "listpackex",
+            View::Table(_) | View::Timed(_) => "hashtable",
         }
     }
 
     /// Heap bytes of the value, an estimate.
     pub fn memory_bytes(&self) -> usize {
-        match &self.0 {
-            Repr::Packed(lp) => lp.memory_bytes(),
-            Repr::Table(t) => t.memory_bytes(),
-            Repr::Timed(t) => size_of::<Timed>() + t.memory_bytes(),
+        match self.0.view() {
+            View::Packed(lp) => lp.memory_bytes(),
+            View::Table(t) => t.memory_bytes(),
+            View::Timed(t) => size_of::<Timed>() + t.memory_bytes(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 pub mod bits;
 pub mod digest;
 mod distinct;
+mod form;
 pub mod hash;
 pub mod hyperloglog;
 pub mod list;
@@ -25,17 +26,16 @@ pub use sorted_set::SortedSet;
 pub use stream::{Stream, StreamId};
 pub use table::Stage;
 
-/// A value on its way into the keyspace, or the body of an entry that is not an inline string.
-/// Sixteen bytes, so that an entry stays small.
+/// A value on its way into the keyspace or out of it. There it is the body of an entry, unless it is a short string.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the types as TYPE names them")]
 pub enum Value {
     /// Shared, so that a reply can be sent without a copy; a writer clones only while one is under way.
     String(Arc<Vec<u8>>),
     List(Box<List>),
-    Set(Box<Set>),
+    Set(Set),
     Hash(Hash),
-    SortedSet(Box<SortedSet>),
+    SortedSet(SortedSet),
     Stream(Box<Stream>),
 }
 
@@ -58,6 +58,18 @@ impl Value {
     }
 }
 
+/// What a writer of the keyspace changes in place.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the types as TYPE names them")]
+pub enum ValueMut<'a> {
+    String(&'a mut Arc<Vec<u8>>),
+    List(&'a mut List),
+    Set(&'a mut Set),
+    Hash(&'a mut Hash),
+    SortedSet(&'a mut SortedSet),
+    Stream(&'a mut Stream),
+}
+
 /// What a reader of the keyspace sees.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the types as TYPE names them")]
@@ -71,6 +83,18 @@ pub enum ValueRef<'a> {
 }
 
 impl ValueRef<'_> {
+    /// A copy.
+    pub fn to_owned(&self) -> Value {
+        match *self {
+            ValueRef::String(s) => Value::String(Arc::new(s.to_vec())),
+            ValueRef::List(v) => Value::List(Box::new(v.clone())),
+            ValueRef::Set(v) => Value::Set(v.clone()),
+            ValueRef::Hash(v) => Value::Hash(v.clone()),
+            ValueRef::SortedSet(v) => Value::SortedSet(v.clone()),
+            ValueRef::Stream(v) => Value::Stream(Box::new(v.clone())),
+        }
+    }
+
     /// The type as commands see it.
     pub fn kind(&self) -> Kind {
         match self {
@@ -113,9 +137,9 @@ impl ValueRef<'_> {
         match self {
             ValueRef::String(s) => s.len(),
             ValueRef::List(v) => size_of::<List>() + v.memory_bytes(),
-            ValueRef::Set(v) => size_of::<Set>() + v.memory_bytes(),
-            ValueRef::Hash(v) => size_of::<Hash>() + v.memory_bytes(),
-            ValueRef::SortedSet(v) => size_of::<SortedSet>() + v.memory_bytes(),
+            ValueRef::Set(v) => v.memory_bytes(),
+            ValueRef::Hash(v) => v.memory_bytes(),
+            ValueRef::SortedSet(v) => v.memory_bytes(),
             ValueRef::Stream(v) => size_of::<Stream>() + v.memory_bytes(),
         }
     }
@@ -134,6 +158,19 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The kind that is this number as an integer.
+    #[inline]
+    pub(crate) const fn numbered(n: u16) -> Self {
+        match n {
+            0 => Self::String,
+            1 => Self::List,
+            2 => Self::Set,
+            3 => Self::Hash,
+            4 => Self::SortedSet,
+            _ => Self::Stream,
+        }
+    }
+
     /// As TYPE shows it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -215,18 +252,18 @@ impl Default for Limits {
     }
 }
 
-impl Value {
+impl ValueRef<'_> {
     /// Whether Redis leaves freeing this to a thread where a deletion is lazy, by what it counts of each type: nodes of a
     /// list, elements of a table, about two nodes of the tree for each listpack of a stream. What is packed is one piece.
     pub fn is_freed_lazily(&self) -> bool {
         let pieces = match self {
-            Value::String(_) => 1,
-            Value::List(v) => v.nodes().len(),
-            Value::Set(v) if v.encoding_name() == "hashtable" => v.len(),
-            Value::Hash(v) if v.encoding_name() == "hashtable" => v.len(),
-            Value::SortedSet(v) if v.encoding_name() == "skiplist" => v.len(),
-            Value::Set(_) | Value::Hash(_) | Value::SortedSet(_) => 1,
-            Value::Stream(v) => {
+            ValueRef::String(_) => 1,
+            ValueRef::List(v) => v.nodes().len(),
+            ValueRef::Set(v) if v.encoding_name() == "hashtable" => v.len(),
+            ValueRef::Hash(v) if v.encoding_name() == "hashtable" => v.len(),
+            ValueRef::SortedSet(v) if v.encoding_name() == "skiplist" => v.len(),
+            ValueRef::Set(_) | ValueRef::Hash(_) | ValueRef::SortedSet(_) => 1,
+            ValueRef::Stream(v) => {
                 let pending = v.groups.values().next().map_or(0, |group| group.pending().len());
                 2 * v.nodes().len() + v.groups.len() * (1 + pending)
             }
@@ -237,12 +274,12 @@ impl Value {
     /// Whether dropping this takes so long that it is done on another thread.
     pub fn is_heavy(&self) -> bool {
         match self {
-            Value::String(s) => s.len() > 1 << 20,
-            Value::List(v) => v.len() > MANY,
-            Value::Set(v) => v.len() > MANY,
-            Value::Hash(v) => v.len() > MANY,
-            Value::SortedSet(v) => v.len() > MANY,
-            Value::Stream(v) => v.len() > MANY as u64,
+            ValueRef::String(s) => s.len() > 1 << 20,
+            ValueRef::List(v) => v.len() > MANY,
+            ValueRef::Set(v) => v.len() > MANY,
+            ValueRef::Hash(v) => v.len() > MANY,
+            ValueRef::SortedSet(v) => v.len() > MANY,
+            ValueRef::Stream(v) => v.len() > MANY as u64,
         }
     }
 }

@@ -204,7 +204,7 @@ impl<S: Shape> Clone for Shared<S> {
 
 impl<S: Shape> Copy for Shared<S> {}
 
-// SAFETY: only a word; who follows it vouches for the record.
+// SAFETY: only a word is read; whoever follows it vouches for the record.
 unsafe impl<S: Shape> Send for Shared<S> {}
 // SAFETY: as above.
 unsafe impl<S: Shape> Sync for Shared<S> {}

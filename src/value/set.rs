@@ -2,6 +2,7 @@
 
 use super::Limits;
 use super::distinct::distinct;
+use super::form::form;
 use super::record::{Record, Shape};
 use super::table::{Search, Stage, Table};
 use crate::base::num::parse_i64;
@@ -11,18 +12,14 @@ use crate::encoding::{Dense, IntSet, Item};
 
 /// A set of byte strings.
 #[derive(Clone, Default)]
-pub struct Set(Repr);
+#[repr(transparent)]
+pub struct Set(Form);
 
-#[derive(Clone)]
-enum Repr {
-    Ints(IntSet),
-    Packed(Dense),
-    Table(Box<Table<Member>>),
-}
+form! { 1: Table(Table<Member>), 2: Ints(IntSet) }
 
-impl Default for Repr {
+impl Default for Form {
     fn default() -> Self {
-        Repr::Ints(IntSet::new())
+        Owned::Ints(Box::default()).into()
     }
 }
 
@@ -52,7 +49,7 @@ impl Set {
     /// A set from a checked intset, converted if it is beyond the limits.
     pub fn from_intset(ints: IntSet, limits: &Limits) -> Self {
         let beyond = ints.len() > limits.set_max_intset_entries;
-        let mut set = Self(Repr::Ints(ints));
+        let mut set = Self(Owned::Ints(Box::new(ints)).into());
         if beyond {
             set.make_table(0, limits);
         }
@@ -67,7 +64,7 @@ impl Set {
         }
         let n = members.len();
         let longest = members.iter().map(|m| m.len()).max().unwrap_or(0);
-        let mut set = Self(Repr::Packed(members));
+        let mut set = Self(Owned::Packed(members).into());
         if n > limits.set_max_listpack_entries || longest > limits.set_max_listpack_value {
             set.make_table(0, limits);
         }
@@ -86,10 +83,10 @@ impl Set {
     /// Number of members.
     #[inline]
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Repr::Ints(ints) => ints.len(),
-            Repr::Packed(lp) => lp.len(),
-            Repr::Table(t) => t.len(),
+        match self.0.view() {
+            View::Ints(ints) => ints.len(),
+            View::Packed(lp) => lp.len(),
+            View::Table(t) => t.len(),
         }
     }
 
@@ -102,9 +99,9 @@ impl Set {
     /// Adds a member; false if it was there.
     #[inline]
     pub fn add(&mut self, member: &[u8], limits: &Limits) -> bool {
-        match &mut self.0 {
-            Repr::Table(t) => add_record(t, member),
-            Repr::Packed(lp) => {
+        match self.0.view_mut() {
+            ViewMut::Table(t) => add_record(t, member),
+            ViewMut::Packed(lp) => {
                 if find(lp, member).is_some() {
                     return false;
                 }
@@ -118,12 +115,12 @@ impl Set {
                 self.make_table(0, limits);
                 self.add(member, limits)
             }
-            Repr::Ints(_) => self.add_to_ints(member, limits),
+            ViewMut::Ints(_) => self.add_to_ints(member, limits),
         }
     }
 
     fn add_to_ints(&mut self, member: &[u8], limits: &Limits) -> bool {
-        let Repr::Ints(ints) = &mut self.0 else { unreachable!("the caller looked") };
+        let ViewMut::Ints(ints) = self.0.view_mut() else { unreachable!("the caller looked") };
         if let Some(n) = parse_i64(member)
             // The first member decides; an empty set that may hold no integers is no intset.
             && (!ints.is_empty() || limits.set_max_intset_entries > 0)
@@ -142,7 +139,7 @@ impl Set {
             let mut lp = Dense::new();
             ints.iter().for_each(|n| lp.push_back_int(n));
             lp.push_back(member);
-            self.0 = Repr::Packed(lp);
+            self.0 = Owned::Packed(lp).into();
             return true;
         }
         self.make_table(0, limits);
@@ -157,32 +154,32 @@ impl Set {
         for member in self.iter() {
             add_record(&mut table, member.text(&mut buf));
         }
-        self.0 = Repr::Table(table);
+        self.0 = Owned::Table(table).into();
     }
 
     /// Shows the lengths of the chains of the hash table; false if there is none.
     pub fn for_each_chain(&self, f: &mut impl FnMut(usize)) -> bool {
-        let Repr::Table(table) = &self.0 else { return false };
+        let View::Table(table) = self.0.view() else { return false };
         table.for_each_chain(f);
         true
     }
 
     /// Removes a member; false if it was not there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
-        match &mut self.0 {
-            Repr::Ints(ints) => parse_i64(member).is_some_and(|n| ints.remove(n)),
-            Repr::Packed(lp) => find(lp, member).map(|pos| lp.remove(pos, 1)).is_some(),
-            Repr::Table(t) => t.find(member).map(|place| t.remove(place)).is_some(),
+        match self.0.view_mut() {
+            ViewMut::Ints(ints) => parse_i64(member).is_some_and(|n| ints.remove(n)),
+            ViewMut::Packed(lp) => find(lp, member).map(|pos| lp.remove(pos, 1)).is_some(),
+            ViewMut::Table(t) => t.find(member).map(|place| t.remove(place)).is_some(),
         }
     }
 
     /// Whether `member` is in the set.
     #[inline]
     pub fn contains(&self, member: &[u8]) -> bool {
-        match &self.0 {
-            Repr::Ints(ints) => parse_i64(member).is_some_and(|n| ints.contains(n)),
-            Repr::Packed(lp) => find(lp, member).is_some(),
-            Repr::Table(t) => t.get(member).is_some(),
+        match self.0.view() {
+            View::Ints(ints) => parse_i64(member).is_some_and(|n| ints.contains(n)),
+            View::Packed(lp) => find(lp, member).is_some(),
+            View::Table(t) => t.get(member).is_some(),
         }
     }
 
@@ -190,17 +187,17 @@ impl Set {
     /// it is not. Waits for nothing; the second stage finds more to fetch once the first has arrived.
     #[inline]
     pub fn prefetch(&self, member: &[u8], stage: Stage) -> bool {
-        let Repr::Table(t) = &self.0 else { return false };
+        let View::Table(t) = self.0.view() else { return false };
         t.prefetch(member, stage);
         true
     }
 
     /// Members in no particular order, the same while the set does not change.
     pub fn iter(&self) -> impl Iterator<Item = Item<'_>> + Clone + '_ {
-        let (ints, packed, table) = match &self.0 {
-            Repr::Ints(ints) => (Some(ints.iter()), None, None),
-            Repr::Packed(lp) => (None, Some(lp.iter()), None),
-            Repr::Table(t) => (None, None, Some(t.iter())),
+        let (ints, packed, table) = match self.0.view() {
+            View::Ints(ints) => (Some(ints.iter()), None, None),
+            View::Packed(lp) => (None, Some(lp.iter()), None),
+            View::Table(t) => (None, None, Some(t.iter())),
         };
         let ints = ints.into_iter().flatten().map(Item::Int);
         let table = table.into_iter().flatten().map(|r| Item::Bytes(r.key()));
@@ -210,8 +207,8 @@ impl Set {
     /// Shows some members, from the beginning where `at` is 0; returns where to go on, `None` at the end. Each is
     /// shown once, in the order of [`Set::iter`], if the set does not change between the steps.
     pub fn step(&self, at: usize, mut f: impl FnMut(Item<'_>)) -> Option<usize> {
-        match &self.0 {
-            Repr::Table(t) => t.step(at, |r| f(Item::Bytes(r.key()))),
+        match self.0.view() {
+            View::Table(t) => t.step(at, |r| f(Item::Bytes(r.key()))),
             _ => {
                 self.iter().for_each(f);
                 None
@@ -225,10 +222,10 @@ impl Set {
             return None;
         }
         let mut index = || rng.below(self.len() as u64) as usize;
-        Some(match &self.0 {
-            Repr::Ints(ints) => Item::Int(ints.get(index())),
-            Repr::Packed(lp) => lp.get(lp.seek(index())?),
-            Repr::Table(t) => Item::Bytes(t.at(t.random(rng)?).key()),
+        Some(match self.0.view() {
+            View::Ints(ints) => Item::Int(ints.get(index())),
+            View::Packed(lp) => lp.get(lp.seek(index())?),
+            View::Table(t) => Item::Bytes(t.at(t.random(rng)?).key()),
         })
     }
 
@@ -238,19 +235,19 @@ impl Set {
             return None;
         }
         let mut index = |n: usize| rng.below(n as u64) as usize;
-        match &mut self.0 {
-            Repr::Ints(ints) => {
+        match self.0.view_mut() {
+            ViewMut::Ints(ints) => {
                 let n = ints.get(index(ints.len()));
                 ints.remove(n);
                 Some(f(Item::Int(n)))
             }
-            Repr::Packed(lp) => {
+            ViewMut::Packed(lp) => {
                 let pos = lp.seek(index(lp.len()))?;
                 let result = f(lp.get(pos));
                 lp.remove(pos, 1);
                 Some(result)
             }
-            Repr::Table(t) => {
+            ViewMut::Table(t) => {
                 let place = t.random(rng)?;
                 let record = t.remove(place);
                 Some(f(Item::Bytes(record.key())))
@@ -261,8 +258,8 @@ impl Set {
     /// One step of a scan: shows about `count` members and returns the cursor to go on with, 0 at the end.
     /// A member present from the first to the last step is shown at least once.
     pub fn scan(&self, cursor: u64, count: usize, mut f: impl FnMut(Item<'_>)) -> u64 {
-        match &self.0 {
-            Repr::Table(t) => t.scan(cursor, count, |r| f(Item::Bytes(r.key()))),
+        match self.0.view() {
+            View::Table(t) => t.scan(cursor, count, |r| f(Item::Bytes(r.key()))),
             _ => {
                 self.iter().for_each(f);
                 0
@@ -272,28 +269,28 @@ impl Set {
 
     /// The compact bytes, if the set is in a compact encoding.
     pub fn packed(&self) -> Option<Packed<'_>> {
-        match &self.0 {
-            Repr::Ints(ints) => Some(Packed::IntSet(ints)),
-            Repr::Packed(lp) => Some(Packed::Listpack(lp)),
-            Repr::Table(_) => None,
+        match self.0.view() {
+            View::Ints(ints) => Some(Packed::IntSet(ints)),
+            View::Packed(lp) => Some(Packed::Listpack(lp)),
+            View::Table(_) => None,
         }
     }
 
     /// As OBJECT ENCODING shows it.
     pub fn encoding_name(&self) -> &'static str {
-        match &self.0 {
-            Repr::Ints(_) => "intset",
-            Repr::Packed(_) => "listpack",
-            Repr::Table(_) => "hashtable",
+        match self.0.view() {
+            View::Ints(_) => "intset",
+            View::Packed(_) => "listpack",
+            View::Table(_) => "hashtable",
         }
     }
 
     /// Heap bytes of the value, an estimate.
     pub fn memory_bytes(&self) -> usize {
-        match &self.0 {
-            Repr::Ints(ints) => ints.memory_bytes(),
-            Repr::Packed(lp) => lp.memory_bytes(),
-            Repr::Table(t) => t.memory_bytes(),
+        match self.0.view() {
+            View::Ints(ints) => ints.memory_bytes(),
+            View::Packed(lp) => lp.memory_bytes(),
+            View::Table(t) => t.memory_bytes(),
         }
     }
 }

@@ -33,8 +33,8 @@ pub struct Launch {
     program: PathBuf,
     file: Option<PathBuf>,
     args: Vec<String>,
-    environment: Vec<(&'static str, &'static str)>,
     dir: Option<PathBuf>,
+    env: Vec<(String, PathBuf)>,
 }
 
 impl Launch {
@@ -49,7 +49,7 @@ impl Launch {
     }
 
     pub fn program(program: PathBuf) -> Launch {
-        let launch = Launch { program, file: None, args: Vec::new(), environment: Vec::new(), dir: None };
+        let launch = Launch { program, file: None, args: Vec::new(), dir: None, env: Vec::new() };
         launch
             .args(&["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"])
             .args(&["--repl-diskless-sync-delay", "0"])
@@ -66,9 +66,8 @@ impl Launch {
         self
     }
 
-    /// Sets a variable of its environment.
-    pub fn environment(mut self, name: &'static str, value: &'static str) -> Launch {
-        self.environment.push((name, value));
+    pub fn env(mut self, name: &str, value: &Path) -> Launch {
+        self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -160,7 +159,7 @@ impl Server {
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(self.dir())
             .args(&self.launch.args)
-            .envs(self.launch.environment.iter().copied())
+            .envs(self.launch.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("share the log"))
             .stderr(log)

@@ -46,7 +46,7 @@ fn users_of_the_guides() {
     denied(&mut app, "GET other", DENIED_KEY);
     denied(&mut app, "FLUSHALL", "-NOPERM User appuser has no permissions to run the 'flushall' command");
     admin.ok("ACL SETUSER default off");
-    // Who is there stays; who comes must say who it is.
+    // Clients that are connected stay; new ones must log in.
     admin.expect("PING", "+PONG");
     let mut new = server.connect();
     new.expect("PING", "-NOAUTH Authentication required.");
@@ -313,7 +313,7 @@ fn a_file_of_users_is_loaded_as_a_whole_or_not_at_all() {
     write_file(&dir, "users.acl", "user default on >admin ~* &* +@all\nuser u on >p ~b* +@all\n");
     admin.ok("ACL LOAD");
     if !subject_is_real() {
-        // 7.2 and later look who is concerned.
+        // 7.2 and later look which clients are concerned.
         u.expect("GET b", "nil");
         denied(&mut u, "GET a", DENIED_KEY);
     }
@@ -644,7 +644,7 @@ fn addresses_may_be_of_both_families_and_may_be_missing() {
         let mut reply = [0; 7];
         stream.read_exact(&mut reply).expect("a reply");
         assert_eq!(&reply, b"+PONG\r\n");
-        // Who comes from this machine by the other family is no stranger.
+        // A client of this machine that comes by the other family is no stranger.
         let listed = server.connect().run("CLIENT LIST").text();
         assert!(listed.contains("addr=[::1]:"), "{listed}");
     }

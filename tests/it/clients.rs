@@ -1,7 +1,7 @@
 //! What clients do to one another and to the server while it runs: pauses, kills, changes of the
 //! configuration that concern connections, orderly ends that are called off.
 
-use crate::common::client::Client;
+use crate::common::client::{Client, Reply};
 use crate::common::server::{Launch, Server, free_port};
 use crate::common::{SOON, wait_for};
 use std::io::Read;
@@ -47,6 +47,36 @@ fn a_blocked_client_is_unblocked_as_asked() {
     assert_eq!(judge.info_int("blocked_clients"), 0);
 }
 
+/// Its worker answers it later, but from then on it is served by nobody: on one worker, on several, in a transaction.
+#[test]
+fn what_is_pushed_after_a_client_was_unblocked_or_killed_stays() {
+    let server = Server::subject();
+    let mut judge = server.connect();
+    for round in 0..60 {
+        let mut waiting = server.connect();
+        let id = waiting.run("CLIENT ID").int();
+        waiting.send(&["BLPOP", "l", "0"]);
+        wait_for("it is blocked", SOON, || judge.info_int("blocked_clients") == 1);
+        let (end, killed) = match round % 3 {
+            0 => (format!("CLIENT KILL ID {id}"), true),
+            _ => (format!("CLIENT UNBLOCK {id}"), false),
+        };
+        let replies = if round % 2 == 0 {
+            judge.pipeline(&[&*end, "RPUSH l a", "LLEN l"])
+        } else {
+            judge.pipeline(&["MULTI", "RPUSH l a", &*end, "EXEC", "LLEN l"])[3..].to_vec()
+        };
+        assert_eq!(replies.last().map(Reply::int), Some(1), "round {round}: {replies:?}");
+        if killed {
+            assert!(!judge.run("CLIENT LIST").text().contains(&format!("id={id} ")));
+            assert!(waiting.closed());
+        } else {
+            assert_eq!(waiting.read().to_string(), "nil-array");
+        }
+        judge.expect("DEL l", ":1");
+    }
+}
+
 /// As Redis 7.2 and later tell it; before, the answer was UNBLOCKED.
 #[test]
 fn a_reader_of_a_group_is_told_that_its_stream_is_gone() {
@@ -65,7 +95,7 @@ fn a_reader_of_a_group_is_told_that_its_stream_is_gone() {
         judge.run(change);
         assert_eq!(&reader.read().to_string(), reply, "{change}");
     }
-    // Who reads without a group waits on.
+    // A client that reads without a group waits on.
     judge.run("DEL s");
     reader.send(&["XREAD", "BLOCK", "0", "STREAMS", "s", "$"]);
     wait_for("it is blocked", SOON, || judge.info_int("blocked_clients") == 1);

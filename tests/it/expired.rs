@@ -103,3 +103,21 @@ fn a_primary_tells_which_keys_ended_before_it_loaded_them() {
     assert_eq!((p.info("sync_full"), p.info("sync_partial_ok")), ("0".to_owned(), "1".to_owned()));
     assert_eq!(p.info("rdb_last_load_keys_expired"), "2");
 }
+
+/// It takes a share of the time as long as keys die, not a number of keys; and a worker that sleeps wakes up for it.
+#[test]
+fn one_worker_deletes_many_dead_keys_in_little_time() {
+    let server = Launch::subject().args(&["--io-threads", "1"]).start();
+    let mut client = server.connect();
+    client.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    let lines: Vec<String> = (0..200_000).map(|i| format!("SET k:{i} v PX 1")).collect();
+    for part in lines.chunks(2000) {
+        client.pipeline(part);
+    }
+    assert_eq!(client.info_int("expired_keys"), 0);
+    client.ok("DEBUG SET-ACTIVE-EXPIRE 1");
+    // Nothing else wakes the worker meanwhile.
+    client.expect("BLPOP none 3", "nil-array");
+    let gone = client.info_int("expired_keys");
+    assert!(gone > 60_000, "{gone}");
+}

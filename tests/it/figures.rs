@@ -162,7 +162,7 @@ fn waits_for_the_disk_can_be_ended_and_a_pause_shows() {
     client.ok("CLIENT PAUSE 60000 WRITE");
     waiting.send(&["SET", "k", "v"]);
     wait_for("it is held", SOON, || flags_of(&mut client, &id) == "b");
-    // Who is held by a pause is not unblocked by a client.
+    // A client that a pause holds is not unblocked by another.
     client.expect(&format!("CLIENT UNBLOCK {id}"), ":0");
     client.ok("CLIENT UNPAUSE");
     assert_eq!(waiting.read().to_string(), "+OK");

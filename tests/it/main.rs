@@ -14,6 +14,7 @@ mod blocked;
 mod buffers;
 mod changes;
 mod clients;
+mod clock;
 mod cluster;
 mod connection;
 mod debug;

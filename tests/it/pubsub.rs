@@ -108,7 +108,7 @@ fn nothing_comes_after_the_last_channel_is_left() {
     }
 }
 
-/// Who has been answered, and asks on another connection then, finds there first what the answer was about.
+/// A client that has its reply, and then asks on another connection, first finds there what the reply was about.
 #[test]
 fn news_stand_before_what_is_asked_afterwards() {
     let server = Launch::subject().args(&["--io-threads", "4"]).start();

@@ -222,6 +222,26 @@ fn wait_counts_the_replicas_that_have_it() {
     assert!(p.run("EXEC").to_string().starts_with("[+OK, :"));
 }
 
+/// What a wait takes is given back when it ends, however long it might have lasted.
+#[test]
+fn a_wait_that_ended_early_leaves_nothing_behind() {
+    const WAITS: i64 = 5000;
+    let server = Server::subject();
+    let (mut waiting, mut other) = (server.connect(), server.connect());
+    let id = waiting.run("CLIENT ID").int();
+    let mut wait_and_be_unblocked = |times: i64| {
+        for _ in 0..times {
+            waiting.send(&["WAIT", "1", "3600000"]);
+            wait_for("it waits", SOON, || other.run(&format!("CLIENT UNBLOCK {id}")).int() == 1);
+            assert_eq!(waiting.read(), Reply::Int(0));
+        }
+        other.info_int("used_memory")
+    };
+    let before = wait_and_be_unblocked(200);
+    let grown = wait_and_be_unblocked(WAITS) - before;
+    assert!(grown < 100 * WAITS, "{grown} bytes more after {WAITS} waits");
+}
+
 #[test]
 fn a_promoted_replica_goes_on_with_the_history() {
     for (what, primary, replica) in pairs() {
@@ -336,6 +356,30 @@ fn a_replica_that_was_restarted_goes_on_where_its_file_stops() {
         converge(&mut p, &mut r);
         assert_eq!((p.info_int("sync_full"), p.info_int("sync_partial_ok")), (1, 1), "{what}");
         r.expect("SET k v", "-READONLY You can't write against a read only replica.");
+    }
+}
+
+/// The stream says once which database it means: who goes on in its midst has it from the file.
+#[test]
+fn a_replica_that_was_restarted_knows_which_database_the_stream_means() {
+    for (what, primary, replica) in pairs() {
+        let (primary, mut replica) = (primary.start(), replica.start());
+        let (mut p, mut r) = (primary.connect(), replica.connect());
+        follow(&mut r, primary.port);
+        wait_for("the link is up", SOON, || linked(&mut r));
+        p.ok("SELECT 3");
+        p.ok("SET before x");
+        converge(&mut p, &mut r);
+        let _ = r.try_run("SHUTDOWN SAVE");
+        replica.wait_exit();
+        p.ok("SET after x");
+        replica.start_again_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
+        let mut r = replica.connect();
+        converge(&mut p, &mut r);
+        assert_eq!((p.info_int("sync_full"), p.info_int("sync_partial_ok")), (1, 1), "{what}");
+        r.expect("EXISTS after", ":0");
+        r.ok("SELECT 3");
+        r.expect("MGET before after", r#"["x", "x"]"#);
     }
 }
 
@@ -496,7 +540,7 @@ fn kill_and_compare(round: u64) -> i64 {
     for replica in &mut clients {
         follow(replica, primary.port);
     }
-    // In sync is who has acknowledged something of the stream: then the primary waits for it.
+    // A replica is in sync once it has acknowledged something of the stream: then the primary waits for it.
     for replica in &mut clients {
         wait_for("the link is up", SOON, || linked(replica));
     }
@@ -547,6 +591,8 @@ fn a_replica_that_takes_nothing_holds_up_replies_only_for_a_moment() {
     let proxy = Proxy::to(primary.port);
     follow(&mut r, proxy.port);
     converge(&mut p, &mut r);
+    // A limit that it may exceed for longer than milliseconds can tell.
+    p.ok("CONFIG SET client-output-buffer-limit 'replica 0 1 18446744073709552'");
     proxy.stall(true);
     // More than all sockets on the way hold.
     let value = "x".repeat(100_000);
@@ -603,7 +649,7 @@ fn a_queued_transaction_is_refused_when_the_replica_is_gone() {
         );
         p.expect("SET k w", "-NOREPLICAS Not enough good replicas to write.");
         p.expect("GET k", "\"v\"");
-        // Who needs none writes on.
+        // A client that needs none writes on.
         p.ok("CONFIG SET min-replicas-to-write 0");
         p.ok("SET k w");
     }

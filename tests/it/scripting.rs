@@ -560,7 +560,7 @@ fn handlers_of_xpcall_are_given_what_lua_gives_them() {
     }
 }
 
-/// Moves one to a key that it does not declare, and wakes who waits for the lists.
+/// Moves one to a key that it does not declare, and wakes those who wait for the lists.
 const WAKING: &str = "redis.call('DECR', KEYS[1]) redis.call('RPUSH', 'l', 'x') \
     redis.call('RPUSH', 'm', 'x') redis.call('INCR', ARGV[1]) return 'done'";
 
@@ -918,4 +918,30 @@ fn random_scripts_leave_the_node_and_the_sandbox_as_they_were() {
         assert!(now == clean, "{code}\n{clean}\n{now}");
     }
     assert!(server.resident() < 3 << 30, "{}", server.resident());
+}
+
+/// What a thread has compiled of a library goes with it, and of one that was refused at once.
+#[test]
+fn libraries_that_are_replaced_or_refused_leave_nothing_behind() {
+    const TIMES: i64 = 3000;
+    let server = Launch::subject().args(&["--io-threads", "1"]).start();
+    let mut c = server.connect();
+    let mut load = |times: i64| {
+        for _ in 0..times {
+            let (code, taken) =
+                ("redis.register_function('f', function() return 1 end)", "#!lua name=other\n");
+            assert_eq!(
+                c.cmd(&["FUNCTION", "LOAD", "REPLACE", &format!("#!lua name=own\n{code}")]).text(),
+                "own"
+            );
+            assert!(
+                c.cmd(&["FUNCTION", "LOAD", &format!("{taken}{code}")]).text().contains("already exists")
+            );
+            c.expect("FCALL f 0", ":1");
+        }
+        c.info_int("used_memory")
+    };
+    let before = load(500);
+    let grown = load(TIMES) - before;
+    assert!(grown < 100 * TIMES, "{grown} bytes more after {TIMES} times");
 }

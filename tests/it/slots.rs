@@ -108,6 +108,25 @@ fn sharded_subscribers_hear_sunsubscribe_when_their_slot_leaves() {
     assert_eq!(client.read().to_string(), "[\"sunsubscribe\", \"foo\", :0]");
 }
 
+/// A client that is told of changes by prefix has read none of the keys; it is told of each all the same. Redis 7.0
+/// tells nobody.
+#[test]
+fn broadcast_trackers_hear_of_the_keys_that_leave_with_a_slot() {
+    let _light = light();
+    let nodes = cluster(0);
+    let mut client = nodes[0].connect();
+    client.run("HELLO 3");
+    client.ok("SET bar 1");
+    client.ok("CLIENT TRACKING ON BCAST PREFIX ba");
+    // The other node takes the slot in a newer epoch, and this one is told by nobody else.
+    let id_a = id(&nodes[0]);
+    let mut b = nodes[1].connect();
+    b.ok(&format!("CLUSTER SETSLOT {SLOT} IMPORTING {id_a}"));
+    b.ok(&format!("CLUSTER SETSLOT {SLOT} NODE {}", id(&nodes[1])));
+    client.set_read_timeout(SOON);
+    assert_eq!(client.read().to_string(), "push [\"invalidate\", [\"bar\"]]");
+}
+
 #[test]
 fn sharded_subscribers_of_a_replica_hear_when_it_goes_to_another_primary() {
     let _light = light();

@@ -315,6 +315,45 @@ fn config_set_of_what_is_being_loaded_is_refused() {
     }
 }
 
+/// While data are loaded, from either kind of file: who is answered, who is not, and what INFO says of it.
+#[test]
+fn what_is_answered_during_the_load() {
+    const LOADING: &str = "-LOADING Redis is loading the dataset in memory";
+    for (program, aof) in [(subject(), false), (crate::common::server::real(), false), (subject(), true)] {
+        let filled = filled();
+        let mut more = vec!["--appendonly", if aof { "yes" } else { "no" }];
+        if aof {
+            let commands = "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n".repeat(20_000);
+            fs::write(filled.dir().join("appendonly.aof"), commands).expect("write");
+            more.extend(["--aof-use-rdb-preamble", "no"]);
+        }
+        let (mut child, port) = load_slowly(&program, &filled, &more);
+        let mut client = connect_soon(port);
+        wait_for("it is loading", SOON, || client.info_int("loading_loaded_bytes") > 0);
+        assert_eq!(client.info_int("loading_rdb_used_mem") > 0, !aof, "{program:?}");
+        for command in ["PING", "GET a", "EVAL return(1) 0", "SCRIPT EXISTS x", "BGREWRITEAOF", "SAVE"] {
+            client.expect(command, LOADING);
+        }
+        for (command, reply) in [
+            ("AUTH x y", "-WRONGPASS invalid username-password pair or user is disabled."),
+            ("CONFIG GET appendfsync", r#"["appendfsync", "everysec"]"#),
+            ("PUBLISH channel x", ":0"),
+            ("MULTI", "+OK"),
+            ("GET a", LOADING),
+            ("EXEC", "-EXECABORT Transaction discarded because of previous errors."),
+        ] {
+            client.expect(command, reply);
+        }
+        let mut subscriber = connect_soon(port);
+        subscriber.expect("SUBSCRIBE channel", r#"["subscribe", "channel", :1]"#);
+        subscriber.expect("PING", LOADING);
+        let refused = subscriber.run("GET a").to_string();
+        assert!(refused.starts_with("-ERR Can't execute 'get': only (P|S)SUBSCRIBE"), "{refused}");
+        child.kill().expect("end the server");
+        child.wait().expect("the status");
+    }
+}
+
 /// Two neighbours: a node that still loads takes no keys of others, which keep them, and gives none away.
 #[test]
 fn a_node_that_loads_takes_no_part_in_migrate() {

@@ -1,7 +1,7 @@
 //! Slots on the move, in redis-cli's order, while everything else goes wrong: IMPORTING at the target,
 //! MIGRATING at the source, then NODE at the target, at the source, and at all other primaries. There is one
 //! administrator, who begins as redis-cli does only if all nodes that answer agree and no slot is open. When
-//! a node does not answer he gives up and leaves the slot open.
+//! a node does not answer it gives up and leaves the slot open.
 
 use keystead::cluster::{ClusterState, Keys, NodeId};
 

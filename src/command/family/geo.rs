@@ -577,7 +577,7 @@ fn store(
         set.add(&place.member, unit.map_or(place.score, |unit| place.distance_m / unit), ctx.limits);
     }
     if !found.is_empty() {
-        ctx.db.insert(target, Value::SortedSet(Box::new(set)), None);
+        ctx.db.insert(target, Value::SortedSet(set), None);
         ctx.db.changed(target, event);
         ctx.db.count_elements(found.len());
     } else if ctx.db.remove(target) {

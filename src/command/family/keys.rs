@@ -10,7 +10,7 @@ use crate::command::{CommandError, Outcome, Result, is, small_int};
 use crate::encoding::Item;
 use crate::keyspace::lazy::Cause;
 use crate::keyspace::{Db, event};
-use crate::value::{Value, ValueRef};
+use crate::value::Value;
 
 pub(super) const COMMANDS: &[Command] = &[
     Command::new("del", -2, Generic, del)
@@ -231,11 +231,8 @@ struct Held {
 impl Held {
     fn copy_of(db: &mut Db<'_, '_>, key: &[u8]) -> Option<Self> {
         let entry = db.entry(key)?;
-        let value = match (entry.object(), entry.value()) {
-            (Some(value), _) => value.clone(),
-            (None, ValueRef::String(s)) => Value::String(std::sync::Arc::new(s.to_vec())),
-            (None, _) => return None,
-        };
+        let value =
+            entry.shared_string().map_or_else(|| entry.value().to_owned(), |s| Value::String(s.clone()));
         let (raw, text) = (entry.is_raw(), entry.is_text());
         Some(Self { value, expire: entry.expire(), raw, text, access: None })
     }

@@ -115,7 +115,7 @@ fn store(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], operation: Operation) -> Res
     }
     let len = result.len();
     if len > 0 {
-        ctx.db.insert(args[1], Value::Set(Box::new(result)), None);
+        ctx.db.insert(args[1], Value::Set(result), None);
         ctx.db.changed(args[1], operation.event());
     } else if ctx.db.remove(args[1]) {
         ctx.db.changed(args[1], event::DEL);

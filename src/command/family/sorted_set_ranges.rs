@@ -301,7 +301,7 @@ fn zrangestore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 pub(super) fn store(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], result: value::SortedSet, event: Event) -> Result {
     let len = result.len();
     if len > 0 {
-        ctx.db.insert(key, Value::SortedSet(Box::new(result)), None);
+        ctx.db.insert(key, Value::SortedSet(result), None);
         ctx.db.changed(key, event);
     } else if ctx.db.remove(key) {
         ctx.db.changed(key, event::DEL);

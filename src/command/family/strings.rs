@@ -75,9 +75,9 @@ fn reply_string(ctx: &mut Ctx<'_, '_, '_>, key: &[u8]) -> Result<bool> {
         ctx.reply.null();
         return Ok(false);
     };
-    match (entry.object(), entry.value()) {
-        (Some(crate::value::Value::String(shared)), _) => ctx.reply.bulk_shared(shared),
-        (_, ValueRef::String(s)) => ctx.reply.bulk(s),
+    match (entry.value(), entry.shared_string()) {
+        (_, Some(shared)) => ctx.reply.bulk_shared(shared),
+        (ValueRef::String(s), None) => ctx.reply.bulk(s),
         _ => return Err(CommandError::WrongType),
     }
     Ok(true)

@@ -69,6 +69,8 @@ pub struct Effects {
     pub flushed: bool,
     /// The client whose command runs, or 0.
     pub writer: u64,
+    /// A script called it.
+    pub scripted: bool,
     /// Changes made.
     pub dirty: u64,
     /// Look-ups of keys that were there.

@@ -9,7 +9,7 @@ use crate::keyspace::expiry::Reference;
 use crate::keyspace::locks::Locked;
 use crate::keyspace::table::Place;
 use crate::keyspace::{Hashed, SLOTS_PER_SHARD, event, shard_of, slot_at, table_index};
-use crate::value::{Hash, Value};
+use crate::value::{Hash, ValueMut, ValueRef};
 
 /// Fields of one hash that go at once, so that a big one does not hold its shard for long.
 const AT_ONCE: usize = 1000;
@@ -58,7 +58,7 @@ impl Db<'_, '_> {
         }
         let now = self.now;
         let Some((h, place)) = self.locate(key) else { return };
-        let Some(Value::Hash(hash)) = self.table(h.slot).get(place).object() else { return };
+        let Some(ValueRef::Hash(hash)) = self.table(h.slot).get(place).object() else { return };
         let mut dead: Vec<Vec<u8>> =
             fields.iter().filter(|field| hash.is_dead(field, now)).map(|field| field.to_vec()).collect();
         dead.sort();
@@ -87,7 +87,7 @@ impl Db<'_, '_> {
         let entry = self.table_mut(h.slot).get_mut(place);
         let key = entry.as_ref().key().to_vec();
         let before = entry.as_ref().next_field_time();
-        let Some(Value::Hash(hash)) = entry.object_mut() else { return };
+        let Some(ValueMut::Hash(hash)) = entry.object_mut() else { return };
         let gone = take(hash);
         let (empty, after) = (hash.is_empty(), hash.next_time());
         if gone.is_empty() {
@@ -116,7 +116,12 @@ impl Db<'_, '_> {
             let slot = slot_at(shard * SLOTS_PER_SHARD + reference.slot_in_shard());
             let is_due = |e: crate::keyspace::EntryRef<'_>| e.next_field_time().is_some_and(|at| at < now);
             while let Some(place) = self.table(slot).find_by(reference.hash(), is_due) {
-                let hash = self.ks.hash(self.table(slot).get(place).key());
+                let key = self.table(slot).get(place).key().to_vec();
+                if self.locked.save_ahead(self.index, [&*key]).is_some() {
+                    // A part of a large one is saved for a snapshot; its fields go when that has all of it.
+                    break;
+                }
+                let hash = self.ks.hash(&key);
                 self.take_fields(Hashed { slot, hash }, place, |hash| {
                     let gone = hash.take_due(now, AT_ONCE);
                     looked_at += gone.len();

@@ -6,10 +6,14 @@ use super::{Db, Effects, Expiring, bump, shift};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 use crate::keyspace::locks::Locked;
+use crate::keyspace::table::SlotTable;
 use crate::keyspace::tracking::{Changed, Stale};
 use crate::keyspace::{
-    DbIndex, Event, Garbage, Keyspace, SHARDS, SLOTS_PER_SHARD, Tables, event, shard_of, slot_at,
+    DbIndex, EntryRef, Event, Garbage, Keyspace, SHARDS, SLOTS_PER_SHARD, Tables, event, shard_of, slot_at,
 };
+
+/// So many small keys are dropped in less time than it takes to hand them to another thread.
+const FEW: usize = 64;
 
 impl Keyspace {
     /// Empties a database. Every shard must be locked. Returns how many keys there were.
@@ -47,7 +51,7 @@ impl Keyspace {
         effects: &mut Effects,
     ) -> usize {
         let stale = self.tracking.take_slot(slot).into_iter();
-        effects.stale.extend(stale.map(|(key, readers)| Stale { key, readers, by_command: false }));
+        effects.stale.extend(stale.map(|(key, readers)| Stale { key, readers }));
         let Some(tables) = self.existing_tables(db) else { return 0 };
         if self.tracking.broadcasts() {
             let changed = |key: &[u8]| Changed { key: key.into(), writer: 0 };
@@ -105,7 +109,14 @@ impl Keyspace {
             }
             dropped.extend(self.freeze(db, table.take()));
         }
-        if !dropped.is_empty() {
+        // A few small keys are dropped here: while anything waits to be freed nobody is refused for want of memory.
+        let keys: usize = dropped.iter().map(SlotTable::len).sum();
+        let mut takes_long = keys > FEW;
+        if !takes_long {
+            let mut look = |e: EntryRef<'_>| takes_long |= e.object().is_some_and(|value| value.is_heavy());
+            dropped.iter().for_each(|table| table.for_each(&mut look));
+        }
+        if takes_long {
             self.discard(Garbage::Tables(dropped));
         }
     }

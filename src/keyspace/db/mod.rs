@@ -14,12 +14,13 @@ use super::entry::{Body, Entry, EntryRef, INLINE_MAX};
 use super::event;
 use super::expiry::Reference;
 use super::lazy::Cause;
-use super::locks::{LockSet, Locked};
+use super::lock_set::LockSet;
+use super::locks::Locked;
 use super::table::{Place, SlotTable, TableMut};
 use super::usage;
 use super::{DbIndex, Garbage, Hashed, Keyspace, Known, SLOTS_PER_SHARD, Tables, shard_of, table_index};
 use crate::base::time::UnixMs;
-use crate::value::{Kind, Value, ValueRef};
+use crate::value::{Kind, Value, ValueMut, ValueRef};
 
 /// A command that goes through so many elements takes several milliseconds: longer than anybody sleeps for a shard.
 const GIANT: usize = 50_000;
@@ -218,6 +219,7 @@ impl<'l, 'k> Db<'l, 'k> {
     #[cold]
     fn expire_now(&mut self, h: Hashed, place: Place) {
         let key = self.table(h.slot).get(place).key().to_vec();
+        self.before_removal(h, place);
         let entry = self.take_place(h, place);
         self.dispose(entry, Cause::Expiry);
         self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
@@ -301,14 +303,14 @@ impl<'l, 'k> Db<'l, 'k> {
     /// A key for modification in place: `None` when it is missing, `Some(None)` when it holds an
     /// inline string, which is changed by [`Db::set_string`].
     #[inline]
-    pub fn write(&mut self, key: &[u8]) -> Option<Option<&mut Value>> {
+    pub fn write(&mut self, key: &[u8]) -> Option<Option<ValueMut<'_>>> {
         let (h, place) = self.locate(key)?;
         Some(self.open(h, place))
     }
 
     /// As [`Db::write`], with `new` put in first when the key is missing.
     #[inline]
-    pub fn write_or_insert(&mut self, key: &[u8], new: impl FnOnce() -> Value) -> Option<&mut Value> {
+    pub fn write_or_insert(&mut self, key: &[u8], new: impl FnOnce() -> Value) -> Option<ValueMut<'_>> {
         if let Some((h, place)) = self.locate(key) {
             return self.open(h, place);
         }
@@ -318,7 +320,7 @@ impl<'l, 'k> Db<'l, 'k> {
     }
 
     #[inline]
-    fn open(&mut self, h: Hashed, place: Place) -> Option<&mut Value> {
+    fn open(&mut self, h: Hashed, place: Place) -> Option<ValueMut<'_>> {
         self.before_change(h, place);
         let access = self.used(h, place);
         let entry = self.table_mut(h.slot).get_mut(place);
@@ -330,6 +332,15 @@ impl<'l, 'k> Db<'l, 'k> {
     #[inline(always)]
     fn before_change(&mut self, h: Hashed, place: Place) {
         if self.table(h.slot).parities() != self.ks.parities() {
+            self.ks.preserve(self.locked, self.index, h.slot, place);
+        }
+    }
+
+    /// As [`Db::before_change`], for an entry that will leave its table for good: a large one is not encoded, because
+    /// [`Db::dispose`] keeps it for the snapshot as it is.
+    fn before_removal(&mut self, h: Hashed, place: Place) {
+        let is_heavy = |entry: EntryRef<'_>| entry.object().is_some_and(|value| value.is_heavy());
+        if self.table(h.slot).parities() != self.ks.parities() && !is_heavy(self.table(h.slot).get(place)) {
             self.ks.preserve(self.locked, self.index, h.slot, place);
         }
     }
@@ -390,12 +401,14 @@ impl<'l, 'k> Db<'l, 'k> {
             self.expire_now(h, place);
             return self.add_string(h, key, bytes, expire);
         }
-        self.before_change(h, place);
-        let (access, now) = (self.used(h, place), self.now);
+        self.before_removal(h, place);
+        let access = self.used(h, place);
+        // Who does not see a dead key makes another in its place.
+        let (now, sees_dead) = (self.now, self.expiring == Expiring::Ignore);
         let entry = self.table_mut(h.slot).get_mut(place);
         let at = match expire {
             SetExpire::Clear => None,
-            SetExpire::Keep => old.filter(|at| now <= *at),
+            SetExpire::Keep => old.filter(|at| sees_dead || now <= *at),
             SetExpire::At(at) => Some(at),
         };
         if at == old {
@@ -412,7 +425,8 @@ impl<'l, 'k> Db<'l, 'k> {
     pub fn replace_string(&mut self, key: &[u8], bytes: Vec<u8>, raw: bool) {
         if bytes.len() > INLINE_MAX {
             let expire = self.expire_of(key).flatten();
-            return self.insert(key, Value::String(Arc::new(bytes)), expire);
+            self.insert(key, Value::String(Arc::new(bytes)), expire);
+            return;
         }
         self.set_string(key, &bytes, SetExpire::Keep);
         if raw && let Some((h, place)) = self.locate(key) {
@@ -446,7 +460,7 @@ impl<'l, 'k> Db<'l, 'k> {
         let mut bytes = match entry.value() {
             ValueRef::String(bytes) if entry.object().is_none() => bytes.to_vec(),
             _ => match self.open(h, place) {
-                Some(Value::String(shared)) => return Ok(change(Arc::make_mut(shared))),
+                Some(ValueMut::String(shared)) => return Ok(change(Arc::make_mut(shared))),
                 _ => unreachable!("somebody has looked at the type"),
             },
         };
@@ -474,8 +488,8 @@ impl<'l, 'k> Db<'l, 'k> {
         }
     }
 
-    /// Puts a value under a key, whatever it held before.
-    pub fn insert(&mut self, key: &[u8], value: Value, expire: Option<UnixMs>) {
+    /// Puts a value under a key, whatever it held before. True if it did hold something.
+    pub fn insert(&mut self, key: &[u8], value: Value, expire: Option<UnixMs>) -> bool {
         let entry = match &value {
             Value::String(s) if s.len() <= INLINE_MAX => Entry::new(key, Body::Inline(s), expire),
             _ => Entry::new(key, Body::Object(value), expire),
@@ -488,14 +502,17 @@ impl<'l, 'k> Db<'l, 'k> {
                 let old = self.table(h.slot).get(place).expire();
                 if self.is_dead(old) {
                     self.expire_now(h, place);
-                    return self.add(h, entry);
+                    self.add(h, entry);
+                    return false;
                 }
-                self.before_change(h, place);
+                self.before_removal(h, place);
                 // A key that is overwritten keeps how often it was used.
                 let access = self.used(h, place);
                 self.swap_entry(h, place, entry, old, access);
+                return true;
             }
         }
+        false
     }
 
     /// Overwrites what is remembered of a key's use, as RESTORE or a file tells it: its frequency under an
@@ -599,6 +616,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Deletes a key for this cause. False when it was not there (or dead).
     pub fn delete(&mut self, key: &[u8], cause: Cause) -> bool {
         let Some((h, place)) = self.locate(key) else { return false };
+        self.before_removal(h, place);
         let entry = self.take_place(h, place);
         self.dispose(entry, cause);
         true
@@ -607,13 +625,14 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Takes a value out: its value and expiry.
     pub fn take(&mut self, key: &[u8]) -> Option<(Value, Option<UnixMs>)> {
         let (h, place) = self.locate(key)?;
+        self.before_change(h, place);
         let entry = self.take_place(h, place);
         let expire = entry.as_ref().expire();
         Some((entry.into_value(), expire))
     }
 
+    /// Takes an entry out of its table. The caller has done what must be done before a change.
     fn take_place(&mut self, h: Hashed, place: Place) -> Entry {
-        self.before_change(h, place);
         let ks = self.ks;
         let entry = self.table_mut(h.slot).remove(place, |k| ks.hash(k));
         let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
@@ -628,14 +647,16 @@ impl<'l, 'k> Db<'l, 'k> {
         entry
     }
 
-    /// Drops an entry here, or on another thread when that would take long.
+    /// Drops an entry here, or on another thread when that would take long or a snapshot still needs it.
     #[inline]
     fn dispose(&self, entry: Entry, cause: Cause) {
         let Some(value) = entry.as_ref().object() else { return };
         if self.ks.lazy.is_lazy(cause) && value.is_freed_lazily() {
             self.ks.stats.lazily_freed.fetch_add(1, Ordering::Relaxed);
         }
-        if value.is_heavy() {
+        if value.is_heavy()
+            && let Some(entry) = self.ks.keep(self.index, entry)
+        {
             self.ks.discard(Garbage::Value(entry.into_value()));
         }
     }

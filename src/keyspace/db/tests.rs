@@ -163,6 +163,7 @@ fn waiter() -> Arc<Waiter> {
         login: None,
         argv: Vec::new(),
         alone: Vec::new(),
+        remembers: false,
         for_loss: false,
         claimed: false.into(),
     })

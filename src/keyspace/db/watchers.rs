@@ -28,7 +28,7 @@ impl Db<'_, '_> {
         self.notify(key, event);
     }
 
-    /// As [`Db::changed`], for a key that goes with all of its database or slot: who tracks keys hears of them together.
+    /// As [`Db::changed`], for a key that goes with all of its database or slot: trackers hear of these together.
     pub fn lost(&mut self, key: &[u8], event: Event) {
         let slot = self.hashed(key).slot;
         self.effects.note_slot(slot);
@@ -46,12 +46,14 @@ impl Db<'_, '_> {
     #[cold]
     fn tell_trackers(&mut self, slot: u16, key: &[u8], event: Event) {
         let readers = self.ks.tracking.take(slot, key);
-        let by_command = event != event::EXPIRED && event != event::EVICTED;
         if !readers.is_empty() {
-            self.effects.stale.push(Stale { key: key.into(), readers, by_command });
+            self.effects.stale.push(Stale { key: key.into(), readers });
         }
         if self.ks.tracking.broadcasts() {
-            let writer = if by_command { self.effects.writer } else { 0 };
+            // Who does not want to hear of its own changes (NOLOOP) hears of those that its scripts made, and of what has
+            // expired or was evicted, as in Redis.
+            let own = event != event::EXPIRED && event != event::EVICTED && !self.effects.scripted;
+            let writer = if own { self.effects.writer } else { 0 };
             self.effects.broadcast.push(Changed { key: key.into(), writer });
         }
     }
@@ -105,7 +107,7 @@ impl Db<'_, '_> {
         self.waiting_at(shard, |watchers| watchers.blocked_on(index, key))
     }
 
-    /// Changes who waits for keys of a shard, and keeps the count of those keys right.
+    /// Changes which clients wait for keys of a shard, and keeps the count of those keys right.
     fn waiting_at<R>(&mut self, shard: usize, change: impl FnOnce(&mut Watchers) -> R) -> R {
         let watchers = &mut self.locked.side_mut(shard).watchers;
         let before = (watchers.blocked_keys(), watchers.keys_for_loss());

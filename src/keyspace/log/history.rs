@@ -62,7 +62,7 @@ impl ForFiles {
     }
 }
 
-/// What a reader wants of a unit.
+/// Which part of a unit a reader wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Share {
     Nothing,

@@ -12,7 +12,7 @@
 //! Offsets count bytes since the replication history began, as `master_repl_offset` does.
 //!
 //! While the node follows another one its own writers append nothing; the log is a copy of the other's,
-//! byte for byte, and grows by [`Log::append_stream`]. Who may call that holds a ticket, which ends when
+//! byte for byte, and grows by [`Log::append_stream`]. Its caller holds a ticket, which ends when
 //! the node follows somebody else or nobody.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -164,8 +164,8 @@ impl Log {
 
     /// Appends a unit that changes data: `runs` of records, each with its database; a SELECT goes in front where
     /// the database changes. `wrapped`: MULTI and EXEC stand around it, with the first SELECT inside, as Redis sends
-    /// it since 7.2 (before, SELECT came first). `slot`: see [`UnitInfo`]. Returns the new end. The caller holds the locks of
-    /// what the records change, and is [`Effects`](crate::keyspace::Effects).
+    /// it since 7.2 (before, SELECT came first). `slot`: see [`UnitInfo`]. Returns the new end. The caller holds the
+    /// locks of what the records change, and is [`Effects`](crate::keyspace::Effects).
     pub(in crate::keyspace) fn append_unit(
         &self,
         runs: &[(u16, &[u8])],

@@ -116,7 +116,7 @@ impl Readers {
         }
     }
 
-    /// Looks anew how far all barriers are, and wakes who waited for that.
+    /// Looks anew how far all barriers are, and wakes those who waited for that.
     pub(super) fn pass(&self) {
         let mut waiting = self.waiting.lock();
         let seats = self.seats.load();
@@ -263,8 +263,8 @@ impl Reader {
         self.seat.synced.store(offset, Ordering::Release);
     }
 
-    /// Replies to writes behind `offset` wait for this reader from now on; with `None` they do not. Who waited
-    /// for what is passed now is woken.
+    /// Replies to writes behind `offset` wait for this reader from now on; with `None` they do not. Those who
+    /// waited for what is passed now are woken.
     pub fn set_barrier(&self, offset: Option<u64>) {
         let offset = offset.unwrap_or(NONE);
         if self.seat.barrier.swap(offset, Ordering::AcqRel) != offset {

@@ -1,9 +1,10 @@
 //! What writers do for the snapshots under way: whatever a walk has not reached is encoded before it is changed.
 //!
-//! A small entry at once ([`Keyspace::preserve`]). A large one would hold up all who need its shard, so a command
-//! that is about to write to one looks first ([`Keyspace::save_ahead`]): it encodes a part, and its client is put
-//! aside until the shard is free again, part after part, with others in between. What changes without having
-//! looked (expiry, eviction, keys that a script comes to late, our primary's stream) encodes the rest in one go.
+//! A small entry at once ([`Keyspace::preserve`]). A large one would hold up everybody who needs its shard, so a
+//! command that is about to change one looks first ([`Keyspace::save_ahead`]): it encodes a part, and its client is
+//! put aside until the shard is free again, part after part, with others in between. A large one that is deleted or
+//! overwritten (also by expiry and eviction) is kept as it is ([`Keyspace::keep`]). What changes one without having
+//! looked (keys that a script comes to late) encodes the rest in one go.
 
 use std::sync::atomic::Ordering;
 

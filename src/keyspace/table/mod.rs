@@ -13,7 +13,7 @@
 //! **Who may touch what.** A [`SlotTable`] is read through `&SlotTable` and changed through
 //! [`TableMut`], of which there is at most one and then no other reference. What stands in the
 //! keyspace is a [`SharedTable`]: it shows anybody the numbers of the table, which are atomics that stay
-//! where they are, and the table itself only to who holds the lock of the shard.
+//! where they are, and the table itself only to the holder of the shard's lock.
 
 use std::alloc::dealloc;
 use std::num::NonZeroU64;

@@ -76,8 +76,11 @@ impl Manifest {
             return Err(whole("Found an empty AOF manifest"));
         }
         let mut manifest = Self::default();
-        for (n, line) in bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|b| *b == b'\n').enumerate() {
-            let shown = || String::from_utf8_lossy(&line[..line.len().min(128)]).into_owned();
+        for (n, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
+            let shown = || {
+                let line = line.strip_suffix(b"\n").unwrap_or(line);
+                String::from_utf8_lossy(&line[..line.len().min(128)]).into_owned()
+            };
             let error = |why| Error { line: n + 1, text: shown(), why };
             manifest.read_line(line).map_err(error)?;
         }
@@ -88,15 +91,13 @@ impl Manifest {
     }
 
     fn read_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
-        const FORMAT: &str = "Invalid AOF manifest file format";
-        // Redis reads no further than to a byte 0, and misses the line end.
-        if line.len() > MAX_LINE || line.contains(&0) {
-            return Err("The AOF manifest file contains too long line");
-        }
         if line.starts_with(b"#") {
             return Ok(());
         }
-        let (name, seq, kind) = fields(line).ok_or(FORMAT)?;
+        // Redis reads no further than to a byte 0, and misses the line end, as where the file was cut off.
+        let line = line.strip_suffix(b"\n").filter(|line| line.len() <= MAX_LINE && !line.contains(&0));
+        let line = line.ok_or("The AOF manifest file contains too long line")?;
+        let (name, seq, kind) = fields(line)?;
         if name.is_empty() || name.contains('/') || name == "." || name == ".." {
             return Err("File can't be a path, just a filename");
         }
@@ -176,26 +177,28 @@ impl Manifest {
 }
 
 /// Name, number and kind of a line. Fields may stand in any order, and unknown ones are passed over.
-fn fields(line: &[u8]) -> Option<(String, u64, Kind)> {
-    let words = grammar::words(line)?;
-    let (pairs, []) = words.as_chunks::<2>() else { return None };
+fn fields(line: &[u8]) -> Result<(String, u64, Kind), &'static str> {
+    const FORMAT: &str = "Invalid AOF manifest file format";
+    let words = grammar::words(line).ok_or(FORMAT)?;
+    let (pairs, []) = words.as_chunks::<2>() else { return Err(FORMAT) };
     let (mut name, mut seq, mut kind) = (None, None, None);
     for [key, value] in pairs {
         match key.to_ascii_lowercase().as_slice() {
-            b"file" => name = Some(String::from_utf8(value.clone()).ok()?),
-            b"seq" => seq = Some(u64::try_from(parse_i64(value)?).ok().filter(|seq| *seq > 0)?),
+            b"file" => name = String::from_utf8(value.clone()).ok(),
+            b"seq" => seq = parse_i64(value).and_then(|n| u64::try_from(n).ok()),
             b"type" => {
                 kind = Some(match value.as_slice() {
                     b"b" => Kind::Base,
                     b"i" => Kind::Increment,
                     b"h" => Kind::History,
-                    _ => return None,
+                    _ => return Err("Unknown AOF file type"),
                 });
             }
             _ => {}
         }
     }
-    Some((name?, seq?, kind?))
+    let seq = seq.filter(|seq| *seq > 0);
+    name.zip(seq).zip(kind).map(|((name, seq), kind)| (name, seq, kind)).ok_or(FORMAT)
 }
 
 #[cfg(test)]
@@ -238,13 +241,14 @@ mod tests {
         assert_eq!(why(""), "Found an empty AOF manifest");
         assert_eq!(why("# only this\n"), "Found an empty AOF manifest");
         assert_eq!(why("file a seq 1\n"), "Invalid AOF manifest file format");
-        assert_eq!(why("file a seq 1 type x\n"), "Invalid AOF manifest file format");
+        assert_eq!(why("file a seq 1 type x\n"), "Unknown AOF file type");
         assert_eq!(why("\n"), "Invalid AOF manifest file format");
         assert_eq!(why("file ../a seq 1 type b\n"), "File can't be a path, just a filename");
         assert_eq!(why(&format!("{TEXT}file x seq 3 type b\n")), "Found duplicate base file information");
         assert_eq!(why(&format!("{TEXT}file x seq 2 type i\n")), "Found a non-monotonic sequence number");
         assert_eq!(why("file x seq\x002 type b\n"), "The AOF manifest file contains too long line");
         assert_eq!(why(&"x".repeat(2000)), "The AOF manifest file contains too long line");
+        assert_eq!(why(&TEXT[..TEXT.len() - 1]), "The AOF manifest file contains too long line");
         let error = Manifest::parse(format!("{TEXT}nonsense\n").as_bytes()).unwrap_err();
         assert!(error.to_string().starts_with("Reading the manifest file, at line 3\n>>> 'nonsense'\n"));
     }
@@ -252,7 +256,8 @@ mod tests {
     #[test]
     fn no_truncation_and_no_flipped_bit_is_taken_for_anything_but_a_manifest() {
         for end in 0..TEXT.len() {
-            let _ = Manifest::parse(&TEXT.as_bytes()[..end]);
+            let whole = end > 0 && TEXT[..end].ends_with('\n');
+            assert_eq!(Manifest::parse(&TEXT.as_bytes()[..end]).is_ok(), whole, "{end}");
             for bit in 0..8 {
                 let mut bytes = TEXT.as_bytes().to_vec();
                 bytes[end] ^= 1 << bit;

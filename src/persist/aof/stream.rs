@@ -66,6 +66,8 @@ pub struct Commands<R> {
     at: usize,
     /// The offset of the buffer's first byte.
     base: u64,
+    /// Bytes of the input, if they are known.
+    size: u64,
     ended: bool,
 }
 
@@ -78,7 +80,13 @@ enum Look {
 impl<R: Read> Commands<R> {
     /// `ahead` was read from `input` already, and begins at `offset`.
     pub fn new(input: R, ahead: Vec<u8>, offset: u64) -> Self {
-        Self { input, buffer: ahead, at: 0, base: offset, ended: false }
+        Self { input, buffer: ahead, at: 0, base: offset, size: 0, ended: false }
+    }
+
+    /// The input has so many bytes: room for a long item is made at once, and given back.
+    pub fn of_size(mut self, size: u64) -> Self {
+        self.size = size;
+        self
     }
 
     /// The offset of the next item.
@@ -115,6 +123,12 @@ impl<R: Read> Commands<R> {
         self.buffer.drain(..self.at);
         self.base += self.at as u64;
         self.at = 0;
+        if self.buffer.capacity() > 16 * CHUNK {
+            self.buffer.shrink_to(4 * CHUNK);
+        }
+        // No more than the input can fill.
+        let honest = usize::try_from(self.size.saturating_sub(self.base)).unwrap_or(usize::MAX).min(need);
+        self.buffer.reserve_exact(honest.saturating_sub(self.buffer.len()));
         while self.buffer.len() < need && !self.ended {
             let before = self.buffer.len();
             let room = (need - before).clamp(CHUNK, 4 * CHUNK);

@@ -7,9 +7,9 @@
 //! |---|---|
 //! | `source` | bytes that come in: lengths, strings, offset, running checksum |
 //! | `sink` | the same primitives on the way out |
-//! | `checksum` | CRC-64 |
+//! | `checksum`, `error` | CRC-64; where a file is damaged, and what was expected there |
 //! | `encode`, `decode`, `stream` | the body of a value |
-//! | [`Writer`], [`Reader`] | a file as a whole |
+//! | `writer`, `reader` | a file as a whole |
 //! | `pieces` | a file cut into pieces, for threads that load side by side |
 //! | [`payload`] | what DUMP returns and RESTORE takes |
 //! | [`functions`] | the same for libraries of functions |

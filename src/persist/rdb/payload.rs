@@ -44,13 +44,6 @@ pub fn dump(out: &mut Vec<u8>, value: ValueRef<'_>, options: Options) {
     seal(out, start, version);
 }
 
-/// Bytes that the value takes in a file, without its type and its key.
-pub fn body_len(value: ValueRef<'_>, compress: bool) -> usize {
-    let mut body = Vec::new();
-    encode::put_value(&mut body, value, Options { compress }, Part::WHOLE);
-    body.len()
-}
-
 /// Ends the payload that begins at `start` with version and checksum.
 pub(super) fn seal(out: &mut Vec<u8>, start: usize, version: u32) {
     out.extend_from_slice(&(version as u16).to_le_bytes());

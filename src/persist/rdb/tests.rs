@@ -29,7 +29,7 @@ fn set<T: AsRef<[u8]>>(members: &[T]) -> Value {
     for m in members {
         set.add(m.as_ref(), &Limits::default());
     }
-    Value::Set(Box::new(set))
+    Value::Set(set)
 }
 
 fn hash<T: AsRef<[u8]>>(pairs: &[(T, T)]) -> Value {
@@ -45,7 +45,7 @@ fn zset<T: AsRef<[u8]>>(members: &[(T, f64)]) -> Value {
     for (m, s) in members {
         zset.add(m.as_ref(), *s, &Limits::default());
     }
-    Value::SortedSet(Box::new(zset))
+    Value::SortedSet(zset)
 }
 
 /// A stream with deleted entries and two groups, one of which has pending entries of two consumers.

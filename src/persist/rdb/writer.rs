@@ -58,11 +58,6 @@ impl<W: Write> Writer<W> {
         self.written
     }
 
-    /// The sink, for a caller that paces or flushes it.
-    pub fn sink_mut(&mut self) -> &mut W {
-        &mut self.sink
-    }
-
     /// Header and auxiliary fields.
     pub fn preamble(&mut self, p: &Preamble<'_>) -> io::Result<()> {
         let mut out = std::mem::take(&mut self.scratch);

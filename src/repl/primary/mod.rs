@@ -8,6 +8,12 @@
 //! One snapshot serves all replicas that wait when it starts. Its target is sockets (the RDB is streamed between
 //! two marks, `$EOF:`) or disk (the length is known first, `$<length>`), for which replicas may still join while it
 //! is written, because the stream that follows the snapshot's offset is kept for them all the same.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `link` | one replica: its state, and what it says by REPLCONF |
+//! | `sync` | how a synchronisation is asked for, waits, and ends |
+//! | `report` | what INFO and ROLE tell |
 
 mod link;
 mod report;

@@ -134,7 +134,7 @@ impl Primary {
         let waiting = || self.replicas.values().filter(|link| link.state == State::WaitStart);
         let Some(first) = waiting().min_by_key(|link| link.asked_at) else { return };
         let (longest, content) = (now.saturating_sub(first.asked_at), first.content);
-        // Who wants something else has its turn when this one is through.
+        // A replica that wants something else has its turn when this one is through.
         let waiting = || waiting().filter(|link| link.content == content);
         // One that cannot take marks needs a file, and the others can take that, too.
         let target =

@@ -8,6 +8,12 @@
 //!
 //! The driver keeps one connection at most: after it was told to close one, or has told that one was closed, it
 //! passes nothing on from it.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `handshake` | what is said before PSYNC, and its answers |
+//! | `transfer` | the RDB on its way, by length or up to a mark |
+//! | `report` | what INFO and ROLE tell |
 
 mod handshake;
 mod report;

@@ -221,7 +221,7 @@ fn set_user(node: &Arc<Node>, args: &[&[u8]]) -> std::result::Result<(), Command
                 CommandError::owned(format!("ERR Error in ACL SETUSER modifier '{word}': {error}"))
             })?;
         }
-        // Rules may be many, so nobody waits for them; who was faster is built upon.
+        // Rules may be many, so nobody waits for them: a change that was faster is built upon.
         let _one_at_a_time = node.config_change.lock();
         if accounts.get(args[2]).as_ref().map(Arc::as_ptr) == known.as_ref().map(Arc::as_ptr) {
             let name = Arc::clone(&user.name);
@@ -246,7 +246,7 @@ fn deluser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         }
     }
     node.close_links_of_deleted_users();
-    // Who has deleted itself still hears of it.
+    // A client that has deleted its own user still hears of it.
     if ctx.client.user().is_some_and(|user| user.deleted) {
         ctx.client.close_after_reply = true;
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::command::client::ReplyMode;
+use crate::command::client::{ReplyMode, Role};
 use crate::command::family::connection::check_name;
 use crate::command::help::help;
 use crate::command::spec::{EVERYWHERE, Group::Connection, flags::*};
@@ -368,7 +368,7 @@ fn kill(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let filter = KillFilter::parse(node, &args[2..])?;
     let mut killed = 0;
     for entry in &node.people.clients.all() {
-        if is_meant(ctx.client, entry, &filter) {
+        if is_meant(node, ctx.client, entry, &filter) {
             close(node, ctx.client, entry);
             killed += 1;
         }
@@ -408,14 +408,27 @@ fn unblock(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     // No client has a number below 1: such a one is found by nobody.
     let id = u64::try_from(int(args[2])?).unwrap_or(0);
     let node = node(ctx);
-    // Whoever lowers the flag is the one that unblocked the client.
-    let unblocked = node.people.clients.get(id).filter(|e| e.blocked.swap(false, Ordering::AcqRel));
-    if let Some(entry) = &unblocked {
+    let unblocked = node.people.clients.get(id).is_some_and(|entry| {
+        let Ok(claimed) = claim(&entry) else { return false };
+        if !entry.blocked.swap(false, Ordering::AcqRel) {
+            return false;
+        }
         let token = entry.token.load(Ordering::Relaxed);
-        node.send(entry.worker, Mail::Unblock { token, client: id, with_error });
-    }
-    ctx.reply.int(i64::from(unblocked.is_some()));
+        node.send(entry.worker, Mail::Unblock { token, client: id, with_error, claimed });
+        true
+    });
+    ctx.reply.int(i64::from(unblocked));
     DONE
+}
+
+/// Sees to it that a client that waits for keys is not served any more. False: it waits for none, or its worker is about
+/// to run its command again. An error: it was served just now.
+fn claim(entry: &ClientEntry) -> std::result::Result<bool, ()> {
+    match &*entry.waiter.lock() {
+        Some(waiter) if waiter.claim() => Ok(true),
+        Some(_) => Err(()),
+        None => Ok(false),
+    }
 }
 
 fn kind_of(entry: &ClientEntry) -> ClientKind {
@@ -423,14 +436,14 @@ fn kind_of(entry: &ClientEntry) -> ClientKind {
     ClientKind::of(entry.role, state.channels + state.patterns + state.shard_channels > 0)
 }
 
-fn is_meant(client: &Client, entry: &ClientEntry, filter: &KillFilter<'_>) -> bool {
+fn is_meant(node: &Node, client: &Client, entry: &ClientEntry, filter: &KillFilter<'_>) -> bool {
     let is = |wanted: Option<&[u8]>, value: &[u8]| wanted.is_none_or(|w| w == value);
     filter.id.is_none_or(|id| id == entry.id)
         && filter.kind.is_none_or(|wanted| wanted == kind_of(entry))
         && is(filter.user, entry.state.lock().user.as_bytes())
         && is(filter.address, entry.addr.as_bytes())
         && is(filter.local_address, entry.local_addr.as_bytes())
-        && filter.max_age.is_none_or(|age| age_seconds(entry.created) >= age)
+        && filter.max_age.is_none_or(|age| age_seconds(node, entry.created) >= age)
         && !(filter.skip_me && entry.id == client.id)
 }
 
@@ -439,6 +452,11 @@ fn close(node: &Node, client: &mut Client, entry: &Arc<ClientEntry>) {
         // It still gets the reply.
         client.close_after_reply = true;
         return;
+    }
+    // Its worker sees to the rest; but what is pushed from now on is not lost to it, and nobody sees it any more.
+    let _ = claim(entry);
+    if entry.role == Role::Normal {
+        node.people.clients.remove(entry.id);
     }
     let token = entry.token.load(Ordering::Relaxed);
     node.send(entry.worker, Mail::Kill { token, client: entry.id, after_reply: false });

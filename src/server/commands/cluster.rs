@@ -1,6 +1,8 @@
 //! The cluster family: CLUSTER and its subcommands, ASKING, READONLY, READWRITE. Asks of the state machine,
 //! and its answers as replies.
 
+use std::ops::RangeInclusive;
+
 use crate::acl::category;
 use crate::base::crc16::{SLOTS, key_slot};
 use crate::cluster::report::{NodeInfo, Shard};
@@ -256,21 +258,29 @@ fn slot_list(args: &[&[u8]]) -> Result<Vec<u16>> {
     args.iter().map(|a| slot(a)).collect()
 }
 
-fn ranges(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<Vec<u16>> {
+/// The slots of ranges, up to one that is none. Redis looks at the slots of those before it first.
+fn ranges(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<(Vec<u16>, Result)> {
     if !args.len().is_multiple_of(2) {
         return Err(CommandError::Arity(format!("cluster|{}", ctx.command.name)));
     }
     let mut slots = Vec::new();
     for pair in args.chunks_exact(2) {
-        let (start, end) = (slot(pair[0])?, slot(pair[1])?);
-        if start > end {
-            return Err(CommandError::owned(format!(
-                "ERR start slot number {start} is greater than end slot number {end}"
-            )));
+        match range(pair[0], pair[1]) {
+            Ok(range) => slots.extend(range),
+            Err(error) => return Ok((slots, Err(error))),
         }
-        slots.extend(start..=end);
     }
-    Ok(slots)
+    Ok((slots, DONE))
+}
+
+fn range(start: &[u8], end: &[u8]) -> Result<RangeInclusive<u16>> {
+    let (start, end) = (slot(start)?, slot(end)?);
+    if start > end {
+        return Err(CommandError::owned(format!(
+            "ERR start slot number {start} is greater than end slot number {end}"
+        )));
+    }
+    Ok(start..=end)
 }
 
 fn add_slots(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -283,7 +293,9 @@ fn add_slots(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn add_slot_ranges(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let bus = bus(ctx)?;
-    let slots = ranges(ctx, &args[2..])?;
+    let (slots, rest) = ranges(ctx, &args[2..])?;
+    bus.admin(|s, _| s.check_free(&slots))?;
+    rest?;
     bus.admin(|s, now| s.add_slots(now, &slots))?;
     ctx.reply.ok();
     DONE
@@ -299,7 +311,9 @@ fn del_slots(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn del_slot_ranges(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let bus = bus(ctx)?;
-    let slots = ranges(ctx, &args[2..])?;
+    let (slots, rest) = ranges(ctx, &args[2..])?;
+    bus.admin(|s, _| s.check_assigned(&slots))?;
+    rest?;
     bus.admin(|s, now| s.del_slots(now, &slots))?;
     ctx.reply.ok();
     DONE

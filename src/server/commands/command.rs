@@ -317,10 +317,10 @@ fn keys<'a>(table: &CommandTable, args: &[&'a [u8]]) -> Result<Vec<(&'a [u8], u1
     if !command.accepts(args.len()) {
         return Err(CommandError::text("ERR Invalid number of arguments specified for command"));
     }
-    let uses = command.key_uses(args).ok_or(INVALID)?;
-    let found: Vec<_> = uses.into_iter().map(|(at, flags)| (args[at], flags)).collect();
-    if found.is_empty() && !command.has(flags::NO_MANDATORY_KEYS) {
+    let uses = command.key_uses(args).unwrap_or_default();
+    if uses.is_empty() && !command.has(flags::NO_MANDATORY_KEYS) {
         return Err(INVALID);
     }
-    Ok(found)
+    // Here all of them are known, whatever their specification leaves out.
+    Ok(uses.into_iter().map(|(at, flags)| (args[at], flags & !key::INCOMPLETE)).collect())
 }

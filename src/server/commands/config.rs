@@ -312,7 +312,7 @@ fn memory(node: &Node, config: &Config) {
     memory.policy.store(config.maxmemory_policy as u8, Ordering::Relaxed);
     memory.samples.store(config.maxmemory_samples, Ordering::Relaxed);
     memory.most.store(tuning::eviction_batch(config), Ordering::Relaxed);
-    tuning::configure_usage(&node.shared.keyspace.usage, config);
+    tuning::configure_usage(&node.shared.keyspace.usage, config, node.steady_s());
     tuning::configure_deletions(&node.shared.keyspace.lazy, config);
 }
 

@@ -66,7 +66,7 @@ fn authenticate(
     }
     let name = credentials.user.unwrap_or(DEFAULT_USER.as_bytes());
     let user = node.people.accounts.get(name);
-    // Somebody who is not known costs the time that somebody takes who is.
+    // An unknown user takes as long as a known one.
     let user = user.unwrap_or_else(|| Arc::new(User::deleted("", &node.shared.commands)));
     let admitted = user.admits(credentials.password).then(|| node.people.accounts.log_in(name)).flatten();
     let Some(login) = admitted else {

@@ -191,6 +191,7 @@ impl BusHost for Way {
             }
             ks.flush_slot(&mut locked, 0, slot, &mut effects);
             node.invalidate(&effects.stale, 0);
+            node.broadcast(&effects.broadcast);
             effects.append_to(&ks.log, false);
         }
     }

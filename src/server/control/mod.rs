@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
 use crate::server::disk::{aof, rdb_file};
-use crate::server::node::{Node, unix_ms};
+use crate::server::node::Node;
 use crate::server::process::allocator;
 
 pub mod bus;
@@ -78,7 +78,7 @@ async fn watch_certificates(node: Arc<Node>) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let node = Arc::clone(&node);
         let look = move || {
-            // Whoever changes the configuration now reads the files himself.
+            // Whoever changes the configuration now reads the files, too.
             if let Some(_one_at_a_time) = node.config_change.try_lock() {
                 node.peers.tls.look(&node.config.load(), SystemTime::now());
             }
@@ -96,7 +96,7 @@ fn tick(node: &Arc<Node>) {
     if node.life.stopped.cron.load(Ordering::Relaxed) {
         return;
     }
-    node.shared.keyspace.usage.set_clock(unix_ms() as u64 / 1000);
+    node.shared.keyspace.usage.set_clock(node.steady_s());
     node.records.counters.memory_peak.fetch_max(allocator::used(), Ordering::Relaxed);
     if !node.life.shutdown.closes_files() {
         rdb_file::cron(node);

@@ -69,7 +69,7 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     name.push(format!(".{}.tmp", std::process::id()));
     let new = Replacement::create(&path, name)?;
     if let Ok(old) = fs::metadata(&path) {
-        // Who is not allowed to give it back to its owner leaves it as his own. Before the mode, which
+        // A process that may not give it back to its owner leaves it as its own. Before the mode, which
         // this may reduce.
         let _ = std::os::unix::fs::fchown(new.file().as_file(), Some(old.uid()), Some(old.gid()));
         new.file().as_file().set_permissions(old.permissions())?;

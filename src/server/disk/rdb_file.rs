@@ -47,14 +47,16 @@ pub(super) fn delay(directive: i32, keys: Range<u64>) -> Duration {
 pub struct SaveState {
     /// Unix seconds of the last successful save, or of the start.
     pub last_save_s: AtomicI64,
+    /// The same on the node's monotonic clock, in milliseconds: when the next one is due.
+    saved_at_ms: AtomicU64,
+    /// When the last attempt was, so that a failing disk is not tried ten times a second.
+    tried_at_ms: AtomicU64,
     /// The last background save was good, or there was none.
     pub last_ok: AtomicBool,
     /// Seconds that the last background save took; -1 before the first.
     pub last_duration_s: AtomicI64,
     /// Unix milliseconds when the save under way began; 0 when none is.
     pub running_since_ms: AtomicI64,
-    /// Unix seconds of the last attempt, so that a failing disk is not tried ten times a second.
-    pub last_try_s: AtomicI64,
     /// Saves that ended well, since the start or CONFIG RESETSTAT.
     pub saves: AtomicU64,
     /// Dumps begun so far.
@@ -84,6 +86,8 @@ pub struct LoadProgress {
     pub total: AtomicU64,
     /// Bytes read so far, of all files.
     pub done: AtomicU64,
+    /// Bytes of memory that the writer of the data file used, if the file tells.
+    pub used_memory: AtomicU64,
     /// Bytes of the files before this one.
     before: AtomicU64,
 }
@@ -93,6 +97,7 @@ impl LoadProgress {
         self.since_ms.store(unix_ms(), Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
         self.done.store(0, Ordering::Relaxed);
+        self.used_memory.store(0, Ordering::Relaxed);
         self.before.store(0, Ordering::Relaxed);
     }
 
@@ -115,7 +120,8 @@ impl SaveState {
             last_ok: AtomicBool::new(true),
             last_duration_s: AtomicI64::new(-1),
             running_since_ms: AtomicI64::new(0),
-            last_try_s: AtomicI64::new(0),
+            saved_at_ms: AtomicU64::new(0),
+            tried_at_ms: AtomicU64::new(0),
             saves: AtomicU64::new(0),
             dumps: AtomicU64::new(0),
             given_up: Mutex::default(),
@@ -459,7 +465,7 @@ const GIVEN_UP: io::ErrorKind = io::ErrorKind::Interrupted;
 fn run_save(node: &Node, dump: Dump) -> io::Result<()> {
     let state = &node.files.save;
     let started = Instant::now();
-    state.last_try_s.store(unix_ms() / 1000, Ordering::Relaxed);
+    state.tried_at_ms.store(node.mono_ms(), Ordering::Relaxed);
     let result = save_to_file(node, dump, || {
         let given_up = state.given_up.lock();
         if *given_up { Err(io::Error::new(GIVEN_UP, "it was given up")) } else { Ok(given_up) }
@@ -477,6 +483,7 @@ fn save_to_file<G>(node: &Node, dump: Dump, go_on: impl Fn() -> io::Result<G>) -
         Ok(()) => {
             tracing::info!("DB saved on disk");
             state.last_save_s.store(unix_ms() / 1000, Ordering::Release);
+            state.saved_at_ms.store(node.mono_ms(), Ordering::Relaxed);
             state.saves.fetch_add(1, Ordering::Relaxed);
             node.shared.keyspace.stats.dirty.fetch_sub(dirty, Ordering::Relaxed);
         }
@@ -527,12 +534,10 @@ pub fn cron(node: &Arc<Node>) {
     if loading || state.is_running() {
         return;
     }
-    let now_s = unix_ms() / 1000;
+    let since_s = |at: &AtomicU64| node.mono_ms().saturating_sub(at.load(Ordering::Relaxed)) / 1000;
     let dirty = node.shared.keyspace.stats.dirty.load(Ordering::Relaxed);
-    let since_save = (now_s - state.last_save_s.load(Ordering::Acquire)).max(0) as u64;
-    let since_try = now_s - state.last_try_s.load(Ordering::Relaxed);
-    let due = config.save.0.iter().find(|p| dirty >= p.changes && since_save > p.seconds);
-    let may_retry = state.last_ok.load(Ordering::Acquire) || since_try > 5;
+    let due = config.save.0.iter().find(|p| dirty >= p.changes && since_s(&state.saved_at_ms) > p.seconds);
+    let may_retry = state.last_ok.load(Ordering::Acquire) || since_s(&state.tried_at_ms) > 5;
     if let Some(point) = due.filter(|_| may_retry) {
         tracing::info!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
     } else if !state.scheduled.swap(false, Ordering::AcqRel) {

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::base::num::parse_i64;
 use crate::base::time::UnixMs;
 use crate::exec::libraries;
 use crate::keyspace::db::Expiring;
@@ -96,6 +97,8 @@ pub fn load<R: Input>(
 pub enum Same {
     /// The file's takes its place.
     Replace,
+    /// There can be none but by damage: it stands in the file twice.
+    Damage,
     /// The server ends: whoever loads is wrong about what there is.
     Refuse,
 }
@@ -126,7 +129,7 @@ pub(super) fn load_records<R: Input>(
     keep_dead: bool,
     keep_on: &dyn Fn() -> bool,
 ) -> Result<Loaded, rdb::Error> {
-    read_records(node, reader, keep_dead, Same::Replace, keep_on).map_err(|mut error| {
+    read_records(node, reader, keep_dead, Same::Damage, keep_on).map_err(|mut error| {
         if node.config.load().hide_user_data_from_log {
             error.key = None;
         }
@@ -178,7 +181,7 @@ fn read_records<R: Input>(
     let seen = cut?;
     if let Err(text) = libraries::load_all(&node.shared.scripts, &seen.functions) {
         tracing::warn!("A function library cannot be loaded: {text}");
-        return Err(mistake(reader.offset(), "a function library", "see the log"));
+        return Err(mistake(reader.offset(), None, "a function library", "see the log"));
     }
     let skipped = reader.empty_keys_skipped() + tallies.iter().map(|tally| tally.skipped).sum::<u64>();
     if skipped > 0 {
@@ -202,8 +205,8 @@ fn sum_up(node: &Node, tallies: &[Tally], seen: &Seen) -> Loaded {
     loaded
 }
 
-fn mistake(offset: u64, expected: &'static str, why: &'static str) -> rdb::Error {
-    rdb::Error { offset, key: None, problem: Problem::Malformed { expected, why } }
+fn mistake(offset: u64, key: Option<Vec<u8>>, expected: &'static str, why: &'static str) -> rdb::Error {
+    rdb::Error { offset, key, problem: Problem::Malformed { expected, why } }
 }
 
 /// What all threads know.
@@ -274,6 +277,25 @@ impl Seen {
     }
 }
 
+/// Says who wrote the file and when, in the words that tools know.
+fn tell_origin(node: &Node, name: &[u8], value: &[u8]) {
+    let number = parse_i64(value);
+    match (name, number) {
+        (b"redis-ver" | b"valkey-ver", _) => {
+            tracing::info!("Loading RDB produced by version {}", value.escape_ascii());
+        }
+        (b"ctime", Some(second)) => {
+            tracing::info!("RDB age {} seconds", (unix_ms() / 1000).saturating_sub(second).max(0));
+        }
+        (b"used-mem", Some(bytes)) => {
+            let bytes = u64::try_from(bytes).unwrap_or(0);
+            node.files.save.loading.used_memory.store(bytes, Ordering::Relaxed);
+            tracing::info!("RDB memory usage when created {:.2} Mb", bytes as f64 / f64::from(1 << 20));
+        }
+        _ => {}
+    }
+}
+
 /// The thread that cuts. It reads pieces, too, while all others are busy.
 struct Cutter<'a> {
     shared: &'a Shared<'a>,
@@ -297,9 +319,7 @@ impl Cutter<'_> {
                 Piece::Record(Record::Entry(entry)) => {
                     keys += 1;
                     let dead = self.dead();
-                    self.shared
-                        .insert(entry, dead, &mut self.tally)
-                        .map_err(|why| mistake(reader.offset(), "a database that is configured here", why))?;
+                    self.shared.insert(entry, reader.offset(), dead, &mut self.tally)?;
                 }
                 Piece::Record(record) => self.note(record),
                 Piece::Fragment(fragment) => {
@@ -325,7 +345,10 @@ impl Cutter<'_> {
 
     fn note(&mut self, record: Record) {
         match record {
-            Record::Aux { name, value } => self.seen.aux(&name, &value),
+            Record::Aux { name, value } => {
+                self.seen.aux(&name, &value);
+                tell_origin(self.shared.node, &name, &value);
+            }
             Record::Function(code) => self.seen.functions.push(code),
             Record::ModuleAux { module } => {
                 tracing::warn!("Data of the module {module} are left out: this server has no modules");
@@ -358,7 +381,7 @@ impl Cutter<'_> {
 }
 
 /// The pause that a directive for tests asks for.
-fn rest(pause: i32, keys: ops::Range<u64>) {
+pub(super) fn rest(pause: i32, keys: ops::Range<u64>) {
     if pause != 0 {
         thread::sleep(delay(pause, keys));
     }
@@ -398,9 +421,7 @@ impl Shared<'_> {
     fn read_all<R: Read>(&self, mut reader: Reader<R>, dead: Dead, tally: &mut Tally) {
         while let Some(record) = reader.next() {
             let inserted = record.and_then(|record| match record {
-                Record::Entry(entry) => self
-                    .insert(entry, dead, tally)
-                    .map_err(|why| mistake(reader.offset(), "a database that is configured here", why)),
+                Record::Entry(entry) => self.insert(entry, reader.offset(), dead, tally),
                 _ => Ok(()),
             });
             if let Err(error) = inserted {
@@ -412,7 +433,8 @@ impl Shared<'_> {
         tally.skipped += reader.empty_keys_skipped();
     }
 
-    fn insert(&self, entry: Entry, dead: Dead, tally: &mut Tally) -> Result<(), &'static str> {
+    /// Makes a key of an entry that ends at `offset`.
+    fn insert(&self, entry: Entry, offset: u64, dead: Dead, tally: &mut Tally) -> Result<(), rdb::Error> {
         let ks = &self.node.shared.keyspace;
         let index = u16::try_from(entry.db).ok().filter(|index| usize::from(*index) < ks.databases());
         let Some(index) = index else {
@@ -420,7 +442,7 @@ impl Shared<'_> {
                 "FATAL: Data file was created with a Redis server configured to handle more than {} databases. Exiting",
                 ks.databases()
             );
-            return Err("there are fewer");
+            return Err(mistake(offset, None, "a database that is configured here", "there are fewer"));
         };
         if dead.dropped && entry.expire.is_some_and(|at| at < self.now) {
             tally.expired += 1;
@@ -437,7 +459,10 @@ impl Shared<'_> {
             tracing::warn!("RDB has duplicated key '{key}' in DB {index}");
             panic!("Duplicated key found in RDB file");
         }
-        db.insert(&entry.key, entry.value, entry.expire);
+        let is_second = db.insert(&entry.key, entry.value, entry.expire);
+        if is_second && self.same == Same::Damage {
+            return Err(mistake(offset, Some(entry.key), "a key that is not there yet", "it occurs twice"));
+        }
         db.set_usage(&entry.key, entry.idle_s, entry.freq);
         db.changed(&entry.key, event::LOADED);
         tally.keys += 1;

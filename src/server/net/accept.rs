@@ -224,7 +224,7 @@ impl AcceptLoop {
     }
 }
 
-/// Accepts until nobody waits any more (false) or so many are taken (true).
+/// Accepts until nobody waits any more (false), or until a bounded number is taken (true).
 fn accept_some<S>(at_once: u32, mut accept: impl FnMut() -> io::Result<S>, mut took: impl FnMut(S)) -> bool {
     for _ in 0..at_once {
         match accept() {
@@ -267,7 +267,7 @@ fn admit(
     node.people.clients.accepted.fetch_add(1, Ordering::Relaxed);
     let max = node.config.load().maxclients as usize;
     let is_tls = matches!(stream, Stream::Tls(_));
-    // Who speaks TLS can be told why only after his handshake, for which he must have a place.
+    // A client that speaks TLS can be told why only after its handshake, for which it must have a place.
     let at_once = refusal.filter(|_| !is_tls);
     let at_once = at_once.or_else(|| (!node.people.clients.reserve(max)).then_some(FULL));
     if at_once.or(refusal).is_some() {

@@ -112,7 +112,7 @@ impl Stream {
     pub fn say_end(&mut self) {
         if let Self::Tls(s) = self {
             s.session.end();
-            // Who is gone need not hear it.
+            // A peer that is gone need not hear it.
             let _ = s.session.send(&mut s.tcp);
         }
     }

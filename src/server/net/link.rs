@@ -1,5 +1,5 @@
-//! A connection of the control thread: to a peer, or of a replica that has left its worker. Plain or TLS, it is read and
-//! written without blocking, by whoever shares it.
+//! A connection of the control thread: to a peer, or of a replica that has left its worker. Plain or TLS, it is read
+//! and written without blocking, by whoever shares it.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ pub enum Socket {
 /// See the module. Any thread may write.
 #[derive(Debug)]
 pub enum Link {
-    /// As of [`Socket`]. So below.
+    /// As that of [`Socket`], like the others here.
     Tcp(TcpStream),
     /// Of a peer on the same machine.
     Unix(UnixStream),
@@ -120,7 +120,7 @@ impl Link {
         }
     }
 
-    /// Writes everything. Who does not wait for the end of it must not write again.
+    /// Writes everything. A caller that does not wait for the end of it must not write again.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.try_write(&[IoSlice::new(bytes)]) {

@@ -86,7 +86,7 @@ pub fn open(address: SocketAddr, backlog: u32, mark: u32) -> io::Result<std::net
     if mark != 0
         && let Err(error) = socket.set_mark(mark)
     {
-        // Who may not set one still serves, as in Redis.
+        // A process that may not set one still serves, as in Redis.
         tracing::warn!("socket-mark-id {mark}: {}", words(&error));
     }
     socket.bind(&address.into())?;

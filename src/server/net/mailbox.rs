@@ -36,7 +36,7 @@ pub enum Mail {
     /// A client is to be closed (CLIENT KILL); `after_reply`: once its output is written.
     Kill { token: usize, client: u64, after_reply: bool },
     /// A client that waits for keys goes on with nothing (CLIENT UNBLOCK).
-    Unblock { token: usize, client: u64, with_error: bool },
+    Unblock { token: usize, client: u64, with_error: bool, claimed: bool },
     /// The node has become a replica: blocked clients are let go with an error.
     Demoted,
     /// What users may do has changed: of this one, or of all.

@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use crate::base::time::UnixMs;
 use crate::command::Client;
 use crate::command::client::Role;
+use crate::command::marks::Marks;
+use crate::keyspace::watch::Waiter;
 
 /// What others may know of a client. Its worker keeps it up to date.
 #[derive(Debug)]
@@ -27,11 +29,11 @@ pub struct ClientEntry {
     pub addr: String,
     /// Our end of the connection, as `ip:port` or as a path.
     pub local_addr: String,
-    /// When it connected, Unix milliseconds.
+    /// When it connected, by [`Node::steady_ms`](super::Node::steady_ms).
     pub created: UnixMs,
     /// Id of the last command in the table; `usize::MAX`: none yet.
     pub last_command: AtomicUsize,
-    /// When it last sent something, Unix seconds.
+    /// When it last sent something, in seconds of that clock.
     pub last_seen: AtomicI64,
     /// As of its last round.
     pub usage: Mutex<Usage>,
@@ -39,6 +41,9 @@ pub struct ClientEntry {
     pub evicted: AtomicBool,
     /// The client waits for keys, and CLIENT UNBLOCK may end that.
     pub blocked: AtomicBool,
+    /// Its place in the queues of the keys that it waits for. Who ends its wait from afar claims it first, so that it is
+    /// served by nobody from then on.
+    pub waiter: Mutex<Option<Arc<Waiter>>>,
     /// Held by a pause.
     pub paused: AtomicBool,
     /// Its wait, if it waits, ends by time.
@@ -167,8 +172,8 @@ pub struct ClientState {
     pub watched: usize,
     /// CLIENT NO-EVICT: it is not closed for the memory that it takes.
     pub no_evict: bool,
-    /// The letters that CLIENT LIST shows.
-    pub flags: String,
+    /// What the letters are made of that CLIENT LIST shows.
+    pub marks: Marks,
     /// As CLIENT GETREDIR tells it.
     pub redirection: i64,
 }
@@ -249,6 +254,7 @@ impl Clients {
             usage: Mutex::new(Usage { total: size_of::<ClientEntry>(), ..Usage::default() }),
             evicted: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            waiter: Mutex::new(None),
             paused: AtomicBool::new(false),
             times_out: AtomicBool::new(false),
             state: Mutex::new(ClientState::of(client)),
@@ -308,7 +314,7 @@ impl ClientState {
             },
             watched: client.watched.len(),
             no_evict: client.no_evict,
-            flags: client.flags(),
+            marks: client.marks(),
             redirection: client.redirection(),
         }
     }

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use crate::base::time::UnixMs;
 use crate::command::Client;
+use crate::server::node::Node;
 use crate::server::node::connected::{ClientEntry, ClientState};
-use crate::server::node::{Node, unix_ms};
 
 /// Seconds that a connection has existed.
-pub fn age_seconds(created: UnixMs) -> u64 {
-    u64::try_from(unix_ms() - created).unwrap_or(0) / 1000
+pub fn age_seconds(node: &Node, created: UnixMs) -> u64 {
+    u64::try_from(node.steady_ms() - created).unwrap_or(0) / 1000
 }
 
 /// The line of CLIENT LIST of a client, for the log.
@@ -25,7 +25,7 @@ pub fn describe_client(node: &Node, entry: &ClientEntry) -> String {
 pub fn describe_running(node: &Node, client: &Client, name: &str, args: &[&[u8]]) -> String {
     let mut line = String::new();
     if let Some(entry) = node.people.clients.get(client.id) {
-        // One that is run for a client which waited stands in its own entry only.
+        // The stand-in of a client that was blocked has no address: all of it is in its entry.
         let own = (!client.addr.is_empty()).then_some((client, name, args));
         describe(node, own, &entry, &mut line);
     }
@@ -45,13 +45,9 @@ pub fn describe(node: &Node, asking: Option<Asking<'_>>, entry: &ClientEntry, ou
     }
     let state = own.map_or_else(|| entry.state.lock().clone(), |(client, ..)| ClientState::of(client));
     let blocked = entry.blocked.load(Ordering::Relaxed) || entry.paused.load(Ordering::Relaxed);
-    let flags = match (blocked, state.flags.as_str()) {
-        (true, "N") => "b".to_owned(),
-        (true, flags) => format!("{flags}b"),
-        (false, flags) => flags.to_owned(),
-    };
+    let flags = state.marks.text(blocked);
     let last_seen = entry.last_seen.load(Ordering::Relaxed);
-    let idle = if own.is_some() { 0 } else { (unix_ms() / 1000 - last_seen).max(0) };
+    let idle = if own.is_some() { 0 } else { (node.steady_ms() / 1000 - last_seen).max(0) };
     let command = match (own, entry.last_command.load(Ordering::Relaxed)) {
         (Some((client, name, _)), _) => client.runs_others.unwrap_or(name).to_owned(),
         (None, id) if id < node.shared.commands.len() => node.shared.commands.get(id).name.clone(),
@@ -66,7 +62,7 @@ pub fn describe(node: &Node, asking: Option<Asking<'_>>, entry: &ClientEntry, ou
         entry.local_addr,
         entry.fd,
         String::from_utf8_lossy(&state.name),
-        age_seconds(entry.created),
+        age_seconds(node, entry.created),
         state.db,
         state.channels,
         state.patterns,

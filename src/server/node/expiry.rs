@@ -38,7 +38,7 @@ impl ExpiryStats {
         *stale = share * WEIGHT + *stale * (1.0 - WEIGHT);
     }
 
-    /// Field `expired_stale_perc`: of a hundred keys with an expiry so many are dead.
+    /// Field `expired_stale_perc`: how many of a hundred keys with an expiry are dead.
     pub fn stale_percent(&self) -> f64 {
         *self.stale.lock() * 100.0
     }

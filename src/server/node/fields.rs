@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-/// What a field tells. INFO shows it as text; who counts and compares takes the number.
+/// What a field tells. INFO shows it as text; code that counts and compares takes the number.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Shown in decimal digits.

@@ -1,4 +1,18 @@
 //! What all threads of a node share.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `connected`, `describe` | the clients, for whoever asks about them; one line each, as CLIENT LIST shows it |
+//! | `logins` | what follows when the rights of users change, and what they were refused |
+//! | `monitors`, `trackers` | clients in MONITOR mode, and those that track keys |
+//! | `pause` | commands that wait until a time |
+//! | `stopped` | what DEBUG has stopped |
+//! | `counters`, `rates`, `expiry` | what the node counts of itself, how fast it grows, and what the search for dead keys costs |
+//! | `slowlog`, `latency` | what took long |
+//! | `fields` | the fields of a section of INFO |
+//! | `host` | what an executor wants of its node |
+//! | `threads` | the ways to the threads |
+//! | `tuning` | what directives mean for these parts |
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -262,6 +276,17 @@ impl Node {
         self.life.started.elapsed().as_millis() as MonoMs
     }
 
+    /// Milliseconds since 1970 as the wall clock would tell if nobody had set it since the start: for what happens by
+    /// time, but not at a time that somebody has named.
+    pub fn steady_ms(&self) -> UnixMs {
+        self.life.started_unix_ms + self.mono_ms() as UnixMs
+    }
+
+    /// As [`steady_ms`](Self::steady_ms), in seconds.
+    pub fn steady_s(&self) -> u64 {
+        self.steady_ms() as u64 / 1000
+    }
+
     /// Holds a thread that is neither a worker nor a runtime's while DEBUG SLEEP lasts.
     #[inline]
     pub fn sleep_along(&self) {
@@ -278,7 +303,7 @@ impl Node {
             && self.shared.gate.load(Ordering::Relaxed) & gate::PAUSED_WRITES == 0
     }
 
-    /// Has blocked clients sent away whose slot has left.
+    /// Redirects blocked clients whose slot has left.
     pub fn redirect_blocked(&self) {
         if self.people.clients.blocked.load(Ordering::Relaxed) > 0 {
             self.send_all(|| Mail::SlotsChanged);

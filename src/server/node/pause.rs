@@ -17,11 +17,11 @@ pub enum Purpose {
     /// A primary that hands over: FAILOVER, or CLUSTER FAILOVER of its replica.
     Failover,
     /// Data that are loaded. Redis looks at its clients first after two megabytes of a file, so that a short load is
-    /// not seen; here who is concerned waits for a moment before -LOADING is told.
+    /// not seen; here the clients concerned wait for a moment before they are told -LOADING.
     Load,
 }
 
-/// So long nobody is told that data are loaded, in milliseconds.
+/// For so long, in milliseconds, no client is told that data are loaded.
 pub const LOADS_UNSEEN_MS: u64 = 200;
 
 /// What is paused until when, by purpose.

@@ -94,7 +94,7 @@ impl Node {
     }
 
     /// Tells trackers that what they have read of these keys is not true any more. `writer`: the client whose
-    /// command changed them, or 0. To be called under the locks of the keys.
+    /// command runs, or 0: it may not want to hear of what its commands do (NOLOOP). To be called under the locks of the keys.
     pub fn invalidate(&self, stale: &[Stale], writer: u64) {
         let inner = self.people.trackers.0.read();
         for one in stale {
@@ -103,7 +103,7 @@ impl Node {
                 let Some(tracker) = inner.trackers.get(id).filter(|tracker| !tracker.broadcasts) else {
                     continue;
                 };
-                if !(tracker.noloop && one.by_command && *id == writer) {
+                if !(tracker.noloop && *id == writer) {
                     let keys = keys.get_or_insert_with(|| Arc::from([one.key.clone()]));
                     self.tell(*id, tracker, Some(Arc::clone(keys)));
                 }

@@ -7,7 +7,7 @@ use crate::base::collation::Collation;
 use crate::config::Config;
 use crate::keyspace::lazy::{Cause, Lazy};
 use crate::keyspace::usage::Usage;
-use crate::server::node::{Node, unix_ms};
+use crate::server::node::Node;
 use crate::value::Limits;
 
 /// How many workers there are: `io-threads`, or as many as there are cores.
@@ -46,11 +46,11 @@ pub fn eviction_batch(config: &Config) -> u64 {
     }
 }
 
-/// How uses of keys are remembered.
-pub fn configure_usage(usage: &Usage, config: &Config) {
+/// How uses of keys are remembered. `now`: [`Node::steady_s`].
+pub fn configure_usage(usage: &Usage, config: &Config, now: u64) {
     let limited = config.maxmemory > 0;
     usage.configure(config.maxmemory_policy, limited, config.lfu_log_factor, config.lfu_decay_time);
-    usage.set_clock(unix_ms() as u64 / 1000);
+    usage.set_clock(now);
 }
 
 /// Which deletions are lazy.

@@ -12,7 +12,7 @@ use crate::server::process::allocator;
 /// Must be called while the process has no thread beside the caller's and the allocator's own, which
 /// know about forks: the child keeps only the caller's.
 pub fn to_background() -> io::Result<()> {
-    // Opened first, so that a failure is still seen by who started the server.
+    // Opened first, so that whoever started the server still sees a failure.
     let null = fs::File::options().read(true).write(true).open("/dev/null")?;
     // SAFETY: no thread but the allocator's, which takes its locks around a fork, can hold a lock that
     // the child would find taken for ever.

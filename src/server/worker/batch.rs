@@ -22,9 +22,10 @@ use crate::server::worker::segment::Segment;
 use crate::server::worker::turns::TURN_NS;
 use crate::server::worker::{READ_SIZE, Worker};
 
-/// A request that is not complete after so many bytes is looked through piece by piece.
+/// A request that is still incomplete after so many bytes is parsed piece by piece, as it arrives.
 const LONG_REQUEST: usize = 4 * READ_SIZE;
-/// Commands parsed and prefetched together. With 32, INCR among five million counters costs 6 % more; the rest is alike.
+/// Commands parsed and prefetched together. With 32, INCR among five million counters costs 6 % more; the rest is
+/// alike.
 const BATCH: usize = 64;
 /// Keys of one command that are prefetched.
 const PREFETCH_KEYS: usize = 16;
@@ -82,7 +83,7 @@ impl Batch<'_> {
     /// Its memory, for a batch of other input.
     fn emptied<'b>(mut self) -> Batch<'b> {
         self.clear();
-        // Collected in place: no argument and no key is left that could be borrowed for too short.
+        // Collected in place. It is empty, so no borrow of the former input is left.
         let argv = self.argv.into_iter().map(|_| -> &'b [u8] { &[] }).collect();
         let keys =
             self.keys.into_iter().map(|_| -> Known<'b> { (&[], Hashed { slot: 0, hash: 0 }) }).collect();
@@ -292,7 +293,7 @@ impl Worker {
         let quiet = c.client.reply_mode != ReplyMode::On;
         match &item.what {
             What::Command(id) => self.run_command(c, *id, args, keys, s, item.end, now, reply),
-            What::Irregular(irregular) => self.run_irregular(irregular, c, s, item.end, now, reply),
+            What::Irregular(irregular) => self.run_irregular(irregular, args, c, s, item.end, now, reply),
         }
         // What is run again later is not answered yet.
         let later = matches!(c.hold, Some(Hold::Pause { .. } | Hold::Aside { .. }));
@@ -306,10 +307,12 @@ impl Worker {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
     #[cold]
     pub(super) fn run_irregular(
         &mut self,
         irregular: &Irregular,
+        args: &[&[u8]],
         c: &mut Connection,
         s: &mut Segment,
         end: usize,
@@ -321,10 +324,10 @@ impl Worker {
                 let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                 match self.executor.look_up(&args) {
                     Ok(id) => self.run_command(c, id, &args, &[], s, end, now, reply),
-                    Err(fail) => self.refuse(c, &fail, s, end, reply),
+                    Err(fail) => self.refuse(c, &fail, &args, s, end, reply),
                 }
             }
-            Irregular::Refused(fail) => self.refuse(c, fail, s, end, reply),
+            Irregular::Refused(fail) => self.refuse(c, fail, args, s, end, reply),
             Irregular::Broken(e) => {
                 reply.error(&format!("ERR {e}"));
                 self.executor.stats.count_error("ERR");
@@ -338,16 +341,12 @@ impl Worker {
         &mut self,
         c: &mut Connection,
         fail: &CommandError,
+        args: &[&[u8]],
         s: &mut Segment,
         end: usize,
         reply: &mut Reply,
     ) {
         s.consumed = end;
-        s.last_command = match fail {
-            CommandError::Arity(name) => self.executor.shared.commands.find_shown(name),
-            _ => None,
-        }
-        .unwrap_or(usize::MAX);
         if *fail == CommandError::OtherProtocol {
             tracing::warn!(
                 "Possible SECURITY ATTACK detected: HTTP from {}, connection closed",
@@ -356,6 +355,11 @@ impl Worker {
             c.closing = true;
             s.stopped = true;
             return;
+        }
+        let named = self.executor.named(args);
+        s.last_command = Some(named.unwrap_or(usize::MAX));
+        if let (Some(id), CommandError::Arity(_)) = (named, fail) {
+            self.executor.stats.reject(id);
         }
         let text = self.executor.note_refusal(&mut c.client, None, fail.clone()).to_string();
         reply.error(&text);
@@ -378,7 +382,7 @@ impl Worker {
         let version = c.client.version;
         let begin = std::mem::replace(&mut s.consumed, end);
         s.commands += 1;
-        s.last_command = id;
+        s.last_command = Some(id);
         let after = if self.scripts.is_turn() {
             self.run_beside_others(c, id, args, keys, now, reply)
         } else {

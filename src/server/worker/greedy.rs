@@ -28,7 +28,8 @@ impl Worker {
         // One worker looks for all.
         let Some(_turn) = node.people.clients.evicting.try_lock() else { return };
         let all = node.people.clients.all();
-        // Looked at behind the list: who is gone from the one is gone from the other, and nobody goes in its place.
+        // Read after the list: a client that is gone from the list is gone from the sum, and no other is closed in its
+        // place.
         let memory = node.people.clients.memory();
         let size = |entry: &Arc<ClientEntry>| entry.usage.lock().total;
         let leaving = |entry: &&Arc<ClientEntry>| entry.evicted.load(Ordering::Relaxed);

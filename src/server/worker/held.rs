@@ -51,7 +51,7 @@ impl Worker {
             && self.node.shared.keyspace.log.passed() >= offset
         {
             self.replies_held.woken_at = None;
-            // Those that must go on waiting are noted again.
+            // Those that must wait longer are noted again by `flush_now`.
             for token in std::mem::take(&mut self.replies_held.tokens) {
                 if self.scripts.runs_at(token) {
                     self.replies_held.tokens.push(token);

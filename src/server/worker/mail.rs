@@ -1,7 +1,9 @@
 //! What other threads want of a worker's connections.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use crate::resp::Reply;
 use crate::server::commands;
 use crate::server::net::connection::{Connection, FREE_OUTPUT, Hold};
 use crate::server::net::mailbox::Mail;
@@ -15,8 +17,8 @@ impl Worker {
         self.deliver(mails);
     }
 
-    /// What a client was to be told before it sent what was gathered now stands in front of its replies: who has
-    /// seen the reply to a write, and asks on another connection then, finds the invalidation there.
+    /// What a client was to be told before it sent what was gathered stands in front of its replies: a client that has
+    /// seen the reply to a write, and then asks on another connection, finds the invalidation there.
     #[inline]
     pub(super) fn read_news(&mut self) {
         if self.scripts.has_no_mail() {
@@ -27,113 +29,130 @@ impl Worker {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one short arm for each kind of mail")]
     fn deliver(&mut self, mails: Vec<Mail>) {
         // Messages for one listener are gathered and sent together, before anything else happens to its connection.
         let mut listeners = Vec::new();
         for mail in mails {
-            if !matches!(mail, Mail::Push { .. } | Mail::Stale { .. } | Mail::ChannelLeft { .. }) {
-                self.flush_all(&mut listeners);
-            }
             match mail {
-                Mail::Accepted { .. } => self.turns.expect(mail),
-                Mail::Push { token, client, bytes } => {
-                    if let Some(c) = self.connection(token, client)
-                        // A RESP2 client that has just left its last channel would take a message for a reply.
-                        && (c.client.resp3 || c.client.subscriptions() > 0 || c.client.monitors())
-                    {
-                        c.queue_message(bytes);
-                        listeners.push(token);
-                    }
+                Mail::Push { .. } | Mail::Stale { .. } | Mail::ChannelLeft { .. } => {
+                    listeners.extend(self.queue_message_of(mail));
                 }
-                Mail::Stale { token, client, keys, redirected } => {
-                    if let Some(c) = self.connection(token, client)
-                        && let Some(bytes) = trackers::message(&c.client, keys.as_deref(), redirected)
-                    {
-                        c.queue_message(bytes);
-                        listeners.push(token);
-                    }
-                }
-                Mail::RedirectionBroken { token, client, redirect } => {
-                    if let Some(c) = self.connection(token, client) {
-                        // CLIENT LIST shows it.
-                        c.client.version += 1;
-                        *c.entry.state.lock() = ClientState::of(&c.client);
-                        if let Some(bytes) = trackers::broken_message(&c.client, redirect) {
-                            c.queue_message(bytes);
-                            self.flush_now(token);
-                        }
-                    }
-                }
-                Mail::ChannelLeft { token, client, channel } => {
-                    let node = &self.node;
-                    let place = self.connections.get_mut(token).and_then(Option::as_deref_mut);
-                    let c = place.filter(|c| c.client.id == client);
-                    if let Some(c) = c
-                        && let Some(message) = commands::pubsub::leave(node, &mut c.client, &channel)
-                    {
-                        c.queue_message(message);
-                        listeners.push(token);
-                    }
-                }
-                Mail::Unblocked { waiter, reply, written_to } => {
-                    if self.end_hold(waiter.token, waiter.client).is_some() {
-                        if let Some(c) = self.connection(waiter.token, waiter.client) {
-                            c.client.written_to = c.client.written_to.max(written_to);
-                        }
-                        self.answer(waiter.token, &reply);
-                    }
-                }
-                Mail::Retry { waiter } => self.retry(&waiter),
-                Mail::Resume { token, client, reply, written_to } => {
-                    if matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
-                        self.end_hold(token, client);
-                        if let Some(c) = self.connection(token, client) {
-                            c.client.written_to = c.client.written_to.max(written_to);
-                        }
-                        self.answer(token, &reply);
-                    }
-                }
-                Mail::Kill { token, client, after_reply } => {
-                    if let Some(c) = self.connection(token, client) {
-                        if after_reply && !c.output.is_empty() {
-                            c.closing = true;
-                        } else {
-                            self.close(token);
-                        }
-                    } else {
-                        self.node.peers.replication.kill(&self.node, client);
-                    }
-                }
-                Mail::Rights { user } => self.settle_rights(user.as_deref()),
-                Mail::Demoted => self.give_up_all(),
-                Mail::Unblock { token, client, with_error } => self.unblock(token, client, with_error),
-                Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
-                Mail::SlotsChanged => self.redirect_blocked(),
-                Mail::Settle(sender) => drop(sender),
-                Mail::Unpaused => {
-                    for (token, client) in self.held_by(|hold| matches!(hold, Hold::Pause { .. })) {
-                        self.try_again(token, client);
-                    }
-                }
-                Mail::Free { token, client } => {
-                    if matches!(self.hold_of(token, client), Some(Hold::Aside { .. })) {
-                        self.try_again(token, client);
-                    }
-                }
-                Mail::Shutdown => {
-                    for token in 0..self.connections.len() {
-                        if let Some(c) = self.connections[token].as_mut() {
-                            let passed = self.node.shared.keyspace.log.passed();
-                            while c.flush(passed).is_ok() && c.more_to_send {}
-                        }
-                        self.close(token);
-                    }
-                    self.stopped = true;
+                other => {
+                    self.flush_all(&mut listeners);
+                    self.act_on(other);
                 }
             }
         }
         self.flush_all(&mut listeners);
+    }
+
+    /// Queues a message for the client that it is for. Returns the place of that client's connection.
+    fn queue_message_of(&mut self, mail: Mail) -> Option<usize> {
+        let (token, message) = match mail {
+            Mail::Push { token, client, bytes } => {
+                let c = self.connection(token, client)?;
+                // A RESP2 client that has just left its last channel would take a message for a reply.
+                let listens = c.client.resp3 || c.client.subscriptions() > 0 || c.client.monitors();
+                (token, listens.then_some(bytes)?)
+            }
+            Mail::Stale { token, client, keys, redirected } => {
+                let c = self.connection(token, client)?;
+                (token, trackers::message(&c.client, keys.as_deref(), redirected)?)
+            }
+            Mail::ChannelLeft { token, client, channel } => {
+                let node = Arc::clone(&self.node);
+                let c = self.connection(token, client)?;
+                (token, commands::pubsub::leave(&node, &mut c.client, &channel)?)
+            }
+            _ => return None,
+        };
+        self.connections[token].as_mut()?.queue_message(message);
+        Some(token)
+    }
+
+    /// What is to happen at once.
+    fn act_on(&mut self, mail: Mail) {
+        match mail {
+            Mail::Push { .. } | Mail::Stale { .. } | Mail::ChannelLeft { .. } => {
+                unreachable!("queued by its caller")
+            }
+            Mail::Accepted { .. } => self.turns.expect(mail),
+            Mail::RedirectionBroken { token, client, redirect } => {
+                self.tell_redirection_broken(token, client, redirect);
+            }
+            Mail::Unblocked { waiter, reply, written_to } => {
+                if self.hold_of(waiter.token, waiter.client).is_some() {
+                    self.resume(waiter.token, waiter.client, &reply, written_to);
+                }
+            }
+            Mail::Retry { waiter } => self.retry(&waiter),
+            Mail::Resume { token, client, reply, written_to } => {
+                if matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
+                    self.resume(token, client, &reply, written_to);
+                }
+            }
+            Mail::Kill { token, client, after_reply } => self.kill(token, client, after_reply),
+            Mail::Rights { user } => self.settle_rights(user.as_deref()),
+            Mail::Demoted => self.give_up_all(),
+            Mail::Unblock { token, client, with_error, claimed } => {
+                self.unblock(token, client, with_error, claimed);
+            }
+            Mail::Sleep(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
+            Mail::SlotsChanged => self.redirect_blocked(),
+            Mail::Settle(sender) => drop(sender),
+            Mail::Unpaused => {
+                for (token, client) in self.held_by(|hold| matches!(hold, Hold::Pause { .. })) {
+                    self.try_again(token, client);
+                }
+            }
+            Mail::Free { token, client } => {
+                if matches!(self.hold_of(token, client), Some(Hold::Aside { .. })) {
+                    self.try_again(token, client);
+                }
+            }
+            Mail::Shutdown => self.close_all(),
+        }
+    }
+
+    fn tell_redirection_broken(&mut self, token: usize, client: u64, redirect: u64) {
+        let Some(c) = self.connection(token, client) else { return };
+        // CLIENT LIST shows it.
+        c.client.version += 1;
+        *c.entry.state.lock() = ClientState::of(&c.client);
+        if let Some(bytes) = trackers::broken_message(&c.client, redirect) {
+            c.queue_message(bytes);
+            self.flush_now(token);
+        }
+    }
+
+    /// Answers a client that waited. `written_to`: the end of the log behind what its command wrote.
+    fn resume(&mut self, token: usize, client: u64, reply: &Reply, written_to: u64) {
+        self.end_hold(token, client);
+        if let Some(c) = self.connection(token, client) {
+            c.client.written_to = c.client.written_to.max(written_to);
+        }
+        self.answer(token, reply);
+    }
+
+    /// CLIENT KILL. A connection that no worker has is a replica's, or the one to our primary.
+    fn kill(&mut self, token: usize, client: u64, after_reply: bool) {
+        match self.connection(token, client) {
+            Some(c) if after_reply && !c.output.is_empty() => c.closing = true,
+            Some(_) => self.close(token),
+            None => self.node.peers.replication.kill(&self.node, client),
+        }
+    }
+
+    /// The node ends: sends what can be sent at once, and closes every connection.
+    fn close_all(&mut self) {
+        for token in 0..self.connections.len() {
+            if let Some(c) = self.connections[token].as_mut() {
+                let passed = self.node.shared.keyspace.log.passed();
+                while c.flush(passed).is_ok() && c.more_to_send {}
+            }
+            self.close(token);
+        }
+        self.stopped = true;
     }
 
     /// The rights of one user or of all have changed: closes clients whose user is gone, and those who listen to

@@ -4,6 +4,19 @@
 //! commands across them, **prefetch** the memory that they will touch in stages, **run** them in
 //! order, and **send** once a connection. Prefetching across connections is what hides the cache
 //! misses that otherwise dominate a command.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `segment` | the two ends of a round: gather and send |
+//! | `batch` | its middle: parse, prefetch, run |
+//! | `turns` | which connections go first, and which go behind |
+//! | `scripts` | scripts and long transactions, which serve the others from within |
+//! | `waiting` | clients that wait: for a key, for the node, for the end of a pause |
+//! | `held` | replies that wait for the log |
+//! | `mail` | what other threads want of a connection |
+//! | `deadlines` | what becomes due, in the order of time |
+//! | `shaking` | handshakes of TLS, which are rationed |
+//! | `greedy` | clients that are closed for the memory that they take |
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -16,23 +29,22 @@ use mio::{Events, Poll, Token};
 use crate::base::time::UnixMs;
 use crate::command::{Client, gate};
 use crate::config::compound::OutputLimits;
+use crate::exec::Executor;
 use crate::exec::upkeep::Room;
-use crate::exec::{Executor, Host};
 use crate::keyspace::Garbage;
-use crate::keyspace::SHARDS;
 use crate::resp::Reply;
 use crate::server::commands;
 use crate::server::control::replication;
 use crate::server::net::connection::{Connection, Hold, Outbox, Stream, Wait};
 use crate::server::net::mailbox::Mailbox;
 use crate::server::node::connected::Usage;
-use crate::server::node::expiry::Round;
 use crate::server::node::host::NodeHost;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
 
 mod batch;
 mod deadlines;
+mod expiry;
 mod greedy;
 mod held;
 mod mail;
@@ -44,6 +56,7 @@ mod waiting;
 
 use batch::Batch;
 use deadlines::{Deadlines, Kind};
+use expiry::Expiry;
 use held::Held;
 use scripts::Scripts;
 use segment::Segment;
@@ -60,12 +73,6 @@ const READ_SIZE: usize = 16 * 1024;
 const MUCH_TO_FREE: usize = 256 * 1024;
 /// Room for the input of one round.
 const GATHER_SIZE: usize = 1 << 20;
-
-/// How often a worker looks for dead keys, at how many shards, and how many keys it deletes of each
-/// at the least `active-expire-effort`.
-const EXPIRY_PERIOD_MS: UnixMs = 20;
-const SHARDS_PER_PERIOD: usize = 4;
-const EXPIRY_KEYS: usize = 200;
 
 /// One worker's own state.
 pub struct Worker {
@@ -96,10 +103,10 @@ pub struct Worker {
     /// Kept for their allocation.
     segments: Vec<Segment>,
     batch: Batch<'static>,
+    /// As [`Node::steady_ms`] had it when it was last looked at what happens by time.
     last_second: u64,
     last_ms: UnixMs,
-    next_expiry_ms: UnixMs,
-    next_shard: usize,
+    expiry: Expiry,
     /// The end of the log when its readers were last woken.
     log_end: u64,
     replies_held: Held,
@@ -153,8 +160,7 @@ impl Worker {
             batch: Batch::default(),
             last_second: 0,
             last_ms: 0,
-            next_expiry_ms: 0,
-            next_shard: index,
+            expiry: Expiry::of_worker(index),
             log_end: 0,
             replies_held: Held::default(),
             output_limits: OutputLimits::default(),
@@ -194,7 +200,7 @@ impl Worker {
         }
     }
 
-    /// Which connections have something to read and go first; those that can be written to have been by then.
+    /// Which connections have something to read and go first. Those that can be written to are written to here.
     fn wait_for_events(&mut self, events: &mut Events, timeout: Duration) -> Vec<usize> {
         if let Err(e) = self.poll.poll(events, Some(timeout))
             && e.kind() != ErrorKind::Interrupted
@@ -236,7 +242,7 @@ impl Worker {
         if self.evicting {
             return Duration::from_millis(1);
         }
-        let longest = Duration::from_millis(100);
+        let longest = self.expiry.idle_timeout(self.last_ms);
         self.deadlines.next().map_or(longest, |at| longest.min(at.saturating_duration_since(Instant::now())))
     }
 
@@ -254,21 +260,21 @@ impl Worker {
 
     /// What happens by time: deadlines of connections, dead keys, and what was left to do later.
     fn on_time(&mut self) {
-        let now_ms = unix_ms();
-        if now_ms == self.last_ms {
+        let steady_ms = self.node.steady_ms();
+        if steady_ms == self.last_ms {
             return;
         }
-        self.last_ms = now_ms;
+        self.last_ms = steady_ms;
+        let now = unix_ms();
         if self.deadlines.next().is_some() {
             self.meet_deadlines(Instant::now());
         }
-        self.evict_some(now_ms);
-        if now_ms >= self.next_expiry_ms {
-            self.next_expiry_ms = now_ms + EXPIRY_PERIOD_MS;
-            self.executor.do_chores(now_ms);
-            self.expire_some(now_ms);
+        self.evict_some(now);
+        if steady_ms >= self.expiry.next_ms {
+            self.executor.do_chores(now);
+            self.expire_some(now, steady_ms);
         }
-        let second = now_ms as u64 / 1000;
+        let second = steady_ms as u64 / 1000;
         if second != self.last_second {
             self.last_second = second;
             self.reload_idle_limit();
@@ -315,39 +321,6 @@ impl Worker {
         self.node.records.counters.exceeded.note(room != Room::Enough, self.node.mono_ms());
     }
 
-    /// This worker's part of active expiry: its share of the shards, each with a bounded number of
-    /// keys, so that all shards are visited within a second.
-    fn expire_some(&mut self, now: UnixMs) {
-        if !self.node.active_expire() {
-            return;
-        }
-        let is_replica = self.node.shared.is_replica.load(Ordering::Relaxed);
-        let workers = self.node.life.threads.workers.get().map_or(1, Vec::len);
-        let keys = EXPIRY_KEYS * self.node.config.load().active_expire_effort as usize;
-        let (began, mut dead, mut capped) = (now_ns(), 0, false);
-        for _ in 0..SHARDS_PER_PERIOD {
-            let shard = self.next_shard;
-            self.next_shard += workers;
-            if self.next_shard >= SHARDS {
-                self.next_shard = self.index % SHARDS;
-            }
-            let host = &mut NodeHost::new(&self.node);
-            if is_replica {
-                self.executor.expire_own(host, shard, now);
-            } else {
-                let found = self.executor.expire_shard(host, shard, now, keys);
-                dead += found;
-                capped |= found >= keys;
-            }
-        }
-        let nanos = now_ns().wrapping_sub(began);
-        NodeHost::new(&self.node).did("expire-cycle", nanos);
-        let keyspace = &self.node.shared.keyspace;
-        let all: usize = (0..keyspace.databases() as u16).map(|db| keyspace.volatile_len(db)).sum();
-        let volatile = all * SHARDS_PER_PERIOD / SHARDS + dead;
-        self.node.records.counters.expiry.note(Round { nanos, dead, volatile, capped });
-    }
-
     /// Closes a client that was silent for longer than `timeout` seconds, or sets the time to look again.
     fn close_if_idle(&mut self, token: usize) {
         let Some(c) = self.connections[token].as_ref() else { return };
@@ -383,7 +356,7 @@ impl Worker {
             tls: matches!(stream, Stream::Tls(_)),
             addr,
             local_addr,
-            created: unix_ms(),
+            created: self.node.steady_ms(),
             resp3: self.node.config.load().client_default_resp == 3,
             ..Client::default()
         };

@@ -49,7 +49,7 @@ pub(super) struct Scripts {
     mail: Vec<Mail>,
     /// For the others, while it runs.
     spare: Option<Box<Executor>>,
-    /// To be lent to the host of a script. To count a reference each time would cost workers a cache line that all share.
+    /// Lent to the host of a script: a new reference each time would cost workers a cache line that all share.
     node: Option<Arc<Node>>,
 }
 
@@ -74,8 +74,8 @@ impl Scripts {
         }
     }
 
-    /// Lets a connection wait for its turn that most likely wants to run a further script. To look at its input first
-    /// would be to parse it twice. While a script runs this must not be done: then others are served at once.
+    /// Lets a connection that most likely wants to run another script wait for its turn: looking at its input first
+    /// would parse it twice. Not while a script runs, when others are served at once.
     pub fn wait_unseen(&mut self, token: usize) -> bool {
         let free = self.running.is_none();
         if free {
@@ -177,7 +177,7 @@ impl Worker {
                 self.executor.take_over_chores(spare);
             }
             if self.idle_limit > 0 {
-                // It was not to be found when its time came.
+                // It was not in its place when its time came.
                 self.deadlines.set(token, Kind::Idle, Some(Instant::now() + Duration::from_secs(1)));
             }
         }

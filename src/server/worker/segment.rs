@@ -42,7 +42,9 @@ pub(super) struct Segment {
     /// The replies were more than the client may let wait.
     pub cut_off: bool,
     pub commands: u32,
-    pub last_command: usize,
+    /// The id of the command that was called last, of whatever becomes of it; `usize::MAX`: no such command. `None`: none
+    /// was called.
+    pub last_command: Option<usize>,
     /// In place of input: the command of a blocked client, which runs again.
     pub again: Option<Box<Wait>>,
 }
@@ -68,7 +70,7 @@ impl Segment {
             reply: 0..0,
             cut_off: false,
             commands: 0,
-            last_command: c.entry.last_command.load(Ordering::Relaxed),
+            last_command: None,
             again: None,
         }
     }
@@ -212,7 +214,7 @@ impl Worker {
 
     /// Sends each connection its replies and gives back what it has not consumed.
     pub(super) fn send(&mut self, gathered: &[u8], segments: &mut [Segment]) {
-        // Who has the reply and asks INFO finds the command counted.
+        // A client that has the reply and asks for INFO finds the command counted.
         self.executor.publish_counts();
         self.hand_over();
         let log = self.log_state();
@@ -236,7 +238,9 @@ impl Worker {
             c.unrun = s.unrun;
             c.last_seen = second;
             c.entry.last_seen.store(second as i64, Ordering::Relaxed);
-            c.entry.last_command.store(s.last_command, Ordering::Relaxed);
+            if let Some(id) = s.last_command {
+                c.entry.last_command.store(id, Ordering::Relaxed);
+            }
             if s.cut_off {
                 self.close_for_output(s.token);
                 continue;

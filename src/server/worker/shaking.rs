@@ -7,7 +7,7 @@ use crate::server::net::tls::Shake;
 use crate::server::worker::Worker;
 use crate::server::worker::deadlines::Kind;
 
-/// How long a client may take for his handshake.
+/// How long a client may take for its handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Worker {

@@ -1,8 +1,8 @@
-//! Who goes first. Most connections send a few whole requests, read what they are answered, and are served in the round
-//! that finds them. Those that cost more go behind all others: who sends more than is read at once, or requests piece
-//! by piece, does not read, has just come, or goes. Of these a worker serves some at a time, in the order in which they
-//! came, and looks after the others again before it goes on: one connection, or a thousand, may ask for as
-//! much as they like, and others hardly wait for it.
+//! Which connections go first. Most send a few whole requests, read their replies, and are served in the round that
+//! finds them. Those that cost more go behind all others: a client that sends more than is read at once, or sends
+//! requests piece by piece, does not read its replies, has just come, or is leaving. A worker serves a few of these at
+//! a time, in the order in which they came, and looks after the others again before it goes on: one connection, or a
+//! thousand, may ask for as much as they like, and others hardly wait for it.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ pub(super) const TURN_NS: u64 = 50_000;
 /// How many of those behind are served at once.
 const AT_ONCE: usize = 2;
 
-/// Who waits for his turn.
+/// The connections that wait for their turn.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     /// Places of connections; each of them knows that it is here ([`Connection::in_line`]).
@@ -40,7 +40,7 @@ impl Turns {
 }
 
 impl Worker {
-    /// Lets those wait for their turn that go behind; who is left goes first.
+    /// Puts those that go behind in line for their turn; those that are left go first.
     pub(super) fn line_up(&mut self, readable: &mut Vec<usize>) {
         readable.retain(|token| match self.connections.get_mut(*token).and_then(Option::as_mut) {
             Some(c) if c.behind => {
@@ -87,14 +87,15 @@ impl Worker {
             if self.scripts.runs_at(token) || (shaking && shakes == 0) {
                 waiting.push(token);
             } else if let Some(c) = self.connections[token].as_mut()
-                // Of one that is gone its place may be another's, who is in line for himself or not at all.
+                // The place of one that is gone may be another's, which is in line for itself or not at all.
                 && std::mem::take(&mut c.in_line)
             {
                 shakes -= u32::from(shaking);
                 next.push(token);
             }
         }
-        // Whose script runs has no place now, and handshakes are rationed: they stay in line, and nobody waits for them.
+        // A connection whose script runs is not in its place, and handshakes are rationed: both stay in line, and
+        // nobody waits for them.
         self.turns.line.extend(waiting);
         next
     }

@@ -23,6 +23,9 @@ impl Worker {
         }
         c.entry.blocked.store(hold.is_blocked(), Ordering::Release);
         c.entry.paused.store(matches!(hold, Hold::Pause { .. }), Ordering::Relaxed);
+        if let Hold::Keys(wait) = &hold {
+            *c.entry.waiter.lock() = Some(Arc::clone(&wait.waiter));
+        }
         c.hold = Some(hold);
     }
 
@@ -42,6 +45,10 @@ impl Worker {
         let c = self.connection(token, client)?;
         let hold = c.hold.take()?;
         c.entry.blocked.store(false, Ordering::Release);
+        if matches!(hold, Hold::Keys(_)) {
+            *c.entry.waiter.lock() = None;
+            c.client.end_caching();
+        }
         c.entry.paused.store(false, Ordering::Relaxed);
         if let Some(counter) = hold.counter(&self.node.people.clients) {
             counter.fetch_sub(1, Ordering::Relaxed);
@@ -100,15 +107,21 @@ impl Worker {
             let Some(wait) = c.hold.as_ref().and_then(Hold::wait) else { continue };
             let args: Vec<&[u8]> = wait.waiter.argv.iter().map(Vec::as_slice).collect();
             if let Err(why) = self.executor.still_serves(&c.client, &args) {
-                self.give_up(token, client, Some(&why.to_string()));
+                self.give_up(token, client, Some(&why.to_string()), false);
             }
         }
     }
 
     /// Runs the command of a blocked client again on its own worker.
     pub(super) fn retry(&mut self, waiter: &Arc<Waiter>) {
-        let Some(Hold::Keys(wait)) = self.hold_of(waiter.token, waiter.client) else { return };
-        if !Arc::ptr_eq(&wait.waiter, waiter) || !waiter.claim() {
+        let Some(c) = self.connection(waiter.token, waiter.client) else { return };
+        let Some(Hold::Keys(wait)) = &c.hold else { return };
+        if !Arc::ptr_eq(&wait.waiter, waiter) {
+            return;
+        }
+        // Who ends its wait from now on asks us to do it: see `unblock`.
+        *c.entry.waiter.lock() = None;
+        if !waiter.claim() {
             return;
         }
         let wait = Box::new(wait.clone());
@@ -143,14 +156,14 @@ impl Worker {
     /// Answers a client whose wait has ended by time.
     pub(super) fn time_out(&mut self, token: usize) {
         let Some(c) = self.connections[token].as_ref() else { return };
-        self.give_up(token, c.client.id, None);
+        self.give_up(token, c.client.id, None, false);
     }
 
-    /// CLIENT UNBLOCK, of a client that waits for keys or for replicas.
-    pub(super) fn unblock(&mut self, token: usize, client: u64, with_error: bool) {
+    /// CLIENT UNBLOCK, of a client that waits for keys or for replicas. `claimed`: nobody else answers it any more.
+    pub(super) fn unblock(&mut self, token: usize, client: u64, with_error: bool, claimed: bool) {
         const WHY: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
         if !matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
-            return self.give_up(token, client, with_error.then_some(WHY));
+            return self.give_up(token, client, with_error.then_some(WHY), claimed);
         }
         let Some(mut reply) = replication::stop_waiting(&self.node, client) else { return };
         self.end_hold(token, client);
@@ -163,12 +176,12 @@ impl Worker {
     }
 
     /// Ends the wait of a blocked client as its timeout would, or with an error. Nothing happens when the client
-    /// is gone, does not wait, or is being served at this moment: then its answer is on its way.
-    pub(super) fn give_up(&mut self, token: usize, client: u64, error: Option<&str>) {
+    /// is gone, does not wait, or is being served at this moment: then its answer is on its way. `claimed`: it cannot be, by whoever asks for this.
+    pub(super) fn give_up(&mut self, token: usize, client: u64, error: Option<&str>, claimed: bool) {
         let Some(hold) = self.hold_of(token, client) else { return };
         let Some(wait) = hold.wait().cloned() else { return };
         if matches!(hold, Hold::Keys(_)) {
-            if !wait.waiter.claim() {
+            if !claimed && !wait.waiter.claim() {
                 return;
             }
             self.executor.forget_waiter(&wait.waiter, unix_ms());
@@ -190,7 +203,7 @@ impl Worker {
             "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
         for (token, client) in self.held_by(Hold::is_blocked) {
             if !matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
-                self.give_up(token, client, Some(WHY));
+                self.give_up(token, client, Some(WHY), false);
                 continue;
             }
             self.end_hold(token, client);

@@ -7,6 +7,7 @@ use std::ops::{Bound, Range};
 
 use super::Limits;
 use super::distinct::distinct;
+use super::form::form;
 use super::record::{Record, Shape, Shared};
 use super::table::{Search, Stage, Table};
 use crate::base::rng::Rng;
@@ -16,17 +17,14 @@ use tree::{Cursor, Tree};
 
 /// Members with scores, ordered by score and then by the member's bytes. A score is never NaN.
 #[derive(Clone, Default)]
-pub struct SortedSet(Repr);
+#[repr(transparent)]
+pub struct SortedSet(Form);
 
-#[derive(Clone)]
-enum Repr {
-    Packed(Dense),
-    Full(Box<Full>),
-}
+form! { 1: Full(Full) }
 
-impl Default for Repr {
+impl Default for Form {
     fn default() -> Self {
-        Repr::Packed(Dense::new())
+        Owned::Packed(Dense::new()).into()
     }
 }
 
@@ -91,7 +89,7 @@ impl SortedSet {
             return None;
         }
         let longest = pairs.iter().step_by(2).map(|i| i.len()).max().unwrap_or(0);
-        let mut set = Self(Repr::Packed(pairs));
+        let mut set = Self(Owned::Packed(pairs).into());
         if n / 2 > limits.zset_max_listpack_entries || longest > limits.zset_max_listpack_value {
             set.make_full(0, limits);
         }
@@ -109,7 +107,7 @@ impl SortedSet {
 
     /// Shows the lengths of the chains of the hash table; false if there is none.
     pub fn for_each_chain(&self, f: &mut impl FnMut(usize)) -> bool {
-        let Repr::Full(full) = &self.0 else { return false };
+        let View::Full(full) = self.0.view() else { return false };
         full.table.for_each_chain(f);
         true
     }
@@ -117,9 +115,9 @@ impl SortedSet {
     /// Number of members.
     #[inline]
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Repr::Packed(lp) => lp.len() / 2,
-            Repr::Full(full) => full.table.len(),
+        match self.0.view() {
+            View::Packed(lp) => lp.len() / 2,
+            View::Full(full) => full.table.len(),
         }
     }
 
@@ -133,9 +131,9 @@ impl SortedSet {
     #[inline]
     pub fn add(&mut self, member: &[u8], score: f64, limits: &Limits) -> Added {
         assert!(!score.is_nan(), "scores are checked where they arrive");
-        match &mut self.0 {
-            Repr::Full(full) => full.add(member, score),
-            Repr::Packed(lp) => {
+        match self.0.view_mut() {
+            ViewMut::Full(full) => full.add(member, score),
+            ViewMut::Packed(lp) => {
                 if let Some((pos, old)) = packed::find(lp, member) {
                     if old == score {
                         return Added::Same;
@@ -165,43 +163,43 @@ impl SortedSet {
         for (member, score) in self.iter() {
             full.add(member.text(&mut buf), score);
         }
-        self.0 = Repr::Full(full);
+        self.0 = Owned::Full(full).into();
     }
 
     /// The score of a member.
     #[inline]
     pub fn score(&self, member: &[u8]) -> Option<f64> {
-        match &self.0 {
-            Repr::Packed(lp) => packed::find(lp, member).map(|(_, score)| score),
-            Repr::Full(full) => full.table.get(member).map(Record::score),
+        match self.0.view() {
+            View::Packed(lp) => packed::find(lp, member).map(|(_, score)| score),
+            View::Full(full) => full.table.get(member).map(Record::score),
         }
     }
 
     /// See [`super::Set::prefetch`].
     #[inline]
     pub fn prefetch(&self, member: &[u8], stage: Stage) -> bool {
-        let Repr::Full(full) = &self.0 else { return false };
+        let View::Full(full) = self.0.view() else { return false };
         full.table.prefetch(member, stage);
         true
     }
 
     /// Removes a member and returns its score.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        match &mut self.0 {
-            Repr::Packed(lp) => {
+        match self.0.view_mut() {
+            ViewMut::Packed(lp) => {
                 let (pos, score) = packed::find(lp, member)?;
                 lp.remove(pos, 2);
                 Some(score)
             }
-            Repr::Full(full) => full.remove(member),
+            ViewMut::Full(full) => full.remove(member),
         }
     }
 
     /// Rank (from 0, lowest score first) and score.
     pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
-        match &self.0 {
-            Repr::Packed(lp) => packed::rank(lp, member),
-            Repr::Full(full) => {
+        match self.0.view() {
+            View::Packed(lp) => packed::rank(lp, member),
+            View::Full(full) => {
                 let score = full.table.get(member)?.score();
                 Some((full.tree.rank(score, member), score))
             }
@@ -210,9 +208,9 @@ impl SortedSet {
 
     /// Member and score at a rank.
     pub fn at(&self, rank: usize) -> Option<(Item<'_>, f64)> {
-        match &self.0 {
-            Repr::Packed(lp) => packed::at(lp, rank),
-            Repr::Full(full) => full.tree.at(rank).map(|key| (Item::Bytes(key.text()), key.score)),
+        match self.0.view() {
+            View::Packed(lp) => packed::at(lp, rank),
+            View::Full(full) => full.tree.at(rank).map(|key| (Item::Bytes(key.text()), key.score)),
         }
     }
 
@@ -239,14 +237,14 @@ impl SortedSet {
 
     /// Removes the member at a rank below the length after showing it to `f`.
     fn remove_at_with<R>(&mut self, rank: usize, f: impl FnOnce(Item<'_>, f64) -> R) -> R {
-        match &mut self.0 {
-            Repr::Packed(lp) => {
+        match self.0.view_mut() {
+            ViewMut::Packed(lp) => {
                 let (member, score) = packed::at(lp, rank).expect("a rank below the length");
                 let result = f(member, score);
                 packed::remove_range(lp, rank..rank + 1);
                 result
             }
-            Repr::Full(full) => {
+            ViewMut::Full(full) => {
                 let record = full.remove_at(rank);
                 f(Item::Bytes(record.key()), record.score())
             }
@@ -288,14 +286,14 @@ impl SortedSet {
 
     /// How many members come before the first for which `before` is false.
     fn count_while(&self, before: impl Fn(f64, &[u8]) -> bool) -> usize {
-        match &self.0 {
-            Repr::Packed(lp) => {
+        match self.0.view() {
+            View::Packed(lp) => {
                 let mut buf = IntText::new();
                 packed::from(lp, 0)
                     .take_while(|(member, score)| before(*score, member.text(&mut buf)))
                     .count()
             }
-            Repr::Full(full) => full.tree.count_while(|key| before(key.score, key.text())),
+            View::Full(full) => full.tree.count_while(|key| before(key.score, key.text())),
         }
     }
 
@@ -312,19 +310,19 @@ impl SortedSet {
 
     /// Removes the members of these ranks, a range within `0..len`. Returns how many.
     pub fn remove_range(&mut self, ranks: Range<usize>) -> usize {
-        match &mut self.0 {
-            Repr::Packed(lp) => packed::remove_range(lp, ranks.clone()),
-            Repr::Full(full) => ranks.clone().for_each(|_| drop(full.remove_at(ranks.start))),
+        match self.0.view_mut() {
+            ViewMut::Packed(lp) => packed::remove_range(lp, ranks.clone()),
+            ViewMut::Full(full) => ranks.clone().for_each(|_| drop(full.remove_at(ranks.start))),
         }
         ranks.len()
     }
 
     /// A member and its score, each member with the same probability.
     pub fn random(&self, rng: &mut Rng) -> Option<(Item<'_>, f64)> {
-        match &self.0 {
-            Repr::Packed(_) if self.is_empty() => None,
-            Repr::Packed(lp) => packed::at(lp, rng.below(self.len() as u64) as usize),
-            Repr::Full(full) => {
+        match self.0.view() {
+            View::Packed(_) if self.is_empty() => None,
+            View::Packed(lp) => packed::at(lp, rng.below(self.len() as u64) as usize),
+            View::Full(full) => {
                 let record = full.table.at(full.table.random(rng)?);
                 Some((Item::Bytes(record.key()), record.score()))
             }
@@ -334,36 +332,36 @@ impl SortedSet {
     /// One step of a scan: shows about `count` members and returns the cursor to go on with, 0 at the end.
     /// A member present from the first to the last step is shown at least once.
     pub fn scan(&self, cursor: u64, count: usize, mut f: impl FnMut(Item<'_>, f64)) -> u64 {
-        match &self.0 {
-            Repr::Packed(lp) => {
+        match self.0.view() {
+            View::Packed(lp) => {
                 packed::from(lp, 0).for_each(|(member, score)| f(member, score));
                 0
             }
-            Repr::Full(full) => full.table.scan(cursor, count, |r| f(Item::Bytes(r.key()), r.score())),
+            View::Full(full) => full.table.scan(cursor, count, |r| f(Item::Bytes(r.key()), r.score())),
         }
     }
 
     /// The listpack of members and scores in turn, if the set is in that encoding.
     pub fn packed(&self) -> Option<&Dense> {
-        match &self.0 {
-            Repr::Packed(lp) => Some(lp),
-            Repr::Full(_) => None,
+        match self.0.view() {
+            View::Packed(lp) => Some(lp),
+            View::Full(_) => None,
         }
     }
 
     /// As OBJECT ENCODING shows it.
     pub fn encoding_name(&self) -> &'static str {
-        match &self.0 {
-            Repr::Packed(_) => "listpack",
-            Repr::Full(_) => "skiplist",
+        match self.0.view() {
+            View::Packed(_) => "listpack",
+            View::Full(_) => "skiplist",
         }
     }
 
     /// Heap bytes of the value, an estimate.
     pub fn memory_bytes(&self) -> usize {
-        match &self.0 {
-            Repr::Packed(lp) => lp.memory_bytes(),
-            Repr::Full(full) => full.table.memory_bytes() + full.tree.memory_bytes(),
+        match self.0.view() {
+            View::Packed(lp) => lp.memory_bytes(),
+            View::Full(full) => full.table.memory_bytes() + full.tree.memory_bytes(),
         }
     }
 }
@@ -467,9 +465,9 @@ impl<'a> Iterator for Iter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let rank = self.left.next()?;
-        let walk = self.front.get_or_insert_with(|| match &self.set.0 {
-            Repr::Packed(lp) => Walk::Packed(packed::from(lp, rank)),
-            Repr::Full(full) => Walk::Full(Cursor::forward(&full.tree, rank)),
+        let walk = self.front.get_or_insert_with(|| match self.set.0.view() {
+            View::Packed(lp) => Walk::Packed(packed::from(lp, rank)),
+            View::Full(full) => Walk::Full(Cursor::forward(&full.tree, rank)),
         });
         match walk {
             Walk::Packed(members) => members.next(),
@@ -487,13 +485,13 @@ impl DoubleEndedIterator for Iter<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let left = self.left.clone();
         self.left.next_back()?;
-        let walk = self.back.get_or_insert_with(|| match &self.set.0 {
-            Repr::Packed(lp) => {
+        let walk = self.back.get_or_insert_with(|| match self.set.0.view() {
+            View::Packed(lp) => {
                 let mut members = Vec::with_capacity(left.len());
                 members.extend(packed::from(lp, left.start).take(left.len()));
                 Walk::Packed(members.into_iter())
             }
-            Repr::Full(full) => Walk::Full(Cursor::backward(&full.tree, left.end)),
+            View::Full(full) => Walk::Full(Cursor::backward(&full.tree, left.end)),
         });
         match walk {
             Walk::Packed(members) => members.next_back(),

@@ -91,7 +91,7 @@ fn members_in_order_fill_the_leaves() {
         for i in 0..n {
             z.add(format!("{i:06}").as_bytes(), f64::from(i) * step, &Limits::default());
         }
-        let Repr::Full(full) = &z.0 else { panic!("large") };
+        let View::Full(full) = z.0.view() else { panic!("large") };
         assert!(cfg!(miri) || full.tree.memory_bytes() < 18 * n as usize);
         assert!(z.iter().map(|(_, s)| s).is_sorted());
         assert_eq!(z.iter().len(), n as usize);

@@ -41,12 +41,12 @@ pub(super) fn value<R: Read>(source: &mut Source<R>, code: u8, limits: &Limits) 
         value_type::SET | value_type::SET_INTSET | value_type::SET_LISTPACK => {
             let set = set(source, code, limits)?;
             non_empty(source, set.is_empty())?;
-            Value::Set(Box::new(set))
+            Value::Set(set)
         }
         value_type::ZSET | value_type::ZSET_2 | value_type::ZSET_ZIPLIST | value_type::ZSET_LISTPACK => {
             let zset = sorted_set(source, code, limits)?;
             non_empty(source, zset.is_empty())?;
-            Value::SortedSet(Box::new(zset))
+            Value::SortedSet(zset)
         }
         value_type::HASH | value_type::HASH_ZIPMAP | value_type::HASH_ZIPLIST | value_type::HASH_LISTPACK => {
             let hash = hash(source, code, limits)?;
@@ -204,9 +204,10 @@ fn sorted_set<R: Read>(source: &mut Source<R>, code: u8, limits: &Limits) -> Res
     };
     match SortedSet::from_listpack(packed, limits) {
         Some(zset) => Ok(zset),
-        None => {
-            source.malformed("the pairs of a sorted set", "a member occurs twice or a score is no number")
-        }
+        None => source.malformed(
+            "the pairs of a sorted set",
+            "a member occurs twice, a score is no number, or they are not in order",
+        ),
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use crate::command::client::Role;
+use crate::server::node::Node;
 use crate::server::node::fields::Fields;
-use crate::server::node::{Node, unix_ms};
 
 pub fn write(node: &Node, out: &mut Fields) {
     let all = node.people.clients.all();
-    let (mut input, mut output) = node.people.clients.recent_buffers(unix_ms() as u64 / 1000);
+    let (mut input, mut output) = node.people.clients.recent_buffers(node.steady_s());
     let (mut pubsub, mut watching, mut watched) = (0, 0, 0);
     let (mut replicas, mut timed) = (0, 0);
     for entry in &all {

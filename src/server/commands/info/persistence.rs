@@ -87,7 +87,7 @@ fn write_loading(progress: &LoadProgress, out: &mut Fields) {
     let eta = if share == 0.0 { 1.0 } else { elapsed_s * (1.0 - share) / share };
     out.field("loading_start_time", since_ms / 1000);
     out.field("loading_total_bytes", total);
-    out.field("loading_rdb_used_mem", 0);
+    out.field("loading_rdb_used_mem", progress.used_memory.load(Ordering::Relaxed));
     out.field("loading_loaded_bytes", done);
     out.field("loading_loaded_perc", Value::Decimal(share * 100.0, 2));
     out.field("loading_eta_seconds", eta as u64);

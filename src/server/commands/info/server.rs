@@ -4,13 +4,13 @@ use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::base::version;
+use crate::server::node::Node;
 use crate::server::node::fields::Fields;
-use crate::server::node::{Node, unix_ms};
 use crate::server::process::supervise::Supervisor;
 
 pub fn write(node: &Node, out: &mut Fields) {
     let config = node.config.load();
-    let uptime = u64::try_from(unix_ms() - node.life.started_unix_ms).unwrap_or(0) / 1000;
+    let uptime = node.mono_ms() / 1000;
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
     out.field("redis_version", version::REDIS);
     out.field("keystead_version", version::KEYSTEAD);
@@ -41,7 +41,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     }
     out.field("hz", config.hz);
     out.field("configured_hz", config.hz);
-    out.field("lru_clock", (unix_ms() / 1000) & 0xff_ffff);
+    out.field("lru_clock", node.steady_s() & 0xff_ffff);
     out.field("executable", node.life.origin.executable.display().to_string());
     let file = node.life.origin.config_file.as_ref().map_or(String::new(), |f| f.display().to_string());
     out.field("config_file", file);

@@ -94,7 +94,7 @@ fn run(node: &Arc<Node>, target: Target, jobs: Receiver<Box<Job>>) {
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 let mut by_target = node.peers.couriers.by_target.lock();
-                // Who has just found this courier has sent before it let go of the list.
+                // A command that has just found this courier has sent to it before it let go of the list.
                 let Ok(job) = jobs.try_recv() else {
                     by_target.remove(&target);
                     return;

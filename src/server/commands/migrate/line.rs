@@ -159,6 +159,6 @@ fn read_lines(stream: &mut Wire, number: usize, lines: &mut Vec<String>) -> io::
             }
         }
     }
-    // Who says more than it was asked is not understood.
+    // A node that answers more than it was asked is not understood.
     if line.is_empty() { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }

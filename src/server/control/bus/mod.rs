@@ -9,8 +9,12 @@
 //! them out; a worker that waits for its command's effects may do so in its place, where that saves it
 //! from waiting for two other threads to wake up (moving a slot takes half a dozen such commands).
 //!
-//! - `nodes_file`: **where nodes.conf is written and fsynced**
-//! - `link`: connections
+//! | file | concept |
+//! |---|---|
+//! | `wire` | one connection: packets in and out |
+//! | `cluster_config` | the directives, as the machine takes them |
+//!
+//! nodes.conf is written and fsynced in [`nodes_file`](crate::server::disk::nodes_file).
 
 pub mod cluster_config;
 mod wire;
@@ -333,7 +337,7 @@ impl Bus {
         }
     }
 
-    /// Takes a node in that speaks TLS. Who does not finish his handshake is not waited for.
+    /// Takes in a node that speaks TLS. One that does not finish its handshake is not waited for.
     async fn shake_hands(self: Arc<Self>, stream: TcpStream, session: Option<Session>) {
         let patience = Duration::from_millis(self.read(|s| s.config().handshake_timeout_ms()));
         match tokio::time::timeout(patience, Link::secured(stream, session)).await {

@@ -103,7 +103,7 @@ impl Applier {
             // No connection of a worker has this place: whoever looks for one there asks replication.
             worker: 0,
             token: usize::MAX,
-            created: unix_ms(),
+            created: node.steady_ms(),
             role: Role::Primary,
             upstream: Some(Box::new(Upstream { ticket, raw: Vec::new() })),
             ..Client::default()

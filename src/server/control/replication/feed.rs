@@ -18,7 +18,7 @@ use crate::server::control::replication::state::Feed;
 use crate::server::control::replication::stream::{Flow, Outlet};
 use crate::server::control::replication::{failover, wait};
 use crate::server::net::link::{Link, Socket};
-use crate::server::node::{Node, unix_ms};
+use crate::server::node::Node;
 
 /// A replica has no long requests.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -165,7 +165,7 @@ async fn listen(node: &Arc<Node>, id: LinkId, socket: &Link, mut input: Vec<u8>)
             Ok(n) if n > 0 && input.len() + n <= 2 * MAX_REQUEST => {
                 input.extend_from_slice(&chunk[..n]);
                 if let Some(entry) = &entry {
-                    entry.last_seen.store(unix_ms() / 1000, Ordering::Relaxed);
+                    entry.last_seen.store(node.steady_ms() / 1000, Ordering::Relaxed);
                 }
             }
             _ => return,

@@ -8,11 +8,12 @@
 //! | `feed` | the connection of one replica |
 //! | `stream` | the log on its way to the socket of a replica, and the replies that wait for that |
 //! | `full_sync` | one snapshot for the replicas that wait |
-//! | `link` | the connection to our primary |
+//! | `following` | the connection to our primary |
 //! | `apply` | the thread that applies our primary's stream |
 //! | `load` | the thread that loads our primary's RDB |
 //! | `wait` | clients that wait for replicas (WAIT) |
 //! | `requests`, `info` | what commands do, and what INFO and ROLE say |
+//! | `link_config` | the directives, as the machines take them |
 //!
 //! # Locks
 //!
@@ -129,7 +130,7 @@ impl Replication {
         self.lock().settle(node);
     }
 
-    /// More of the log is on this node's disk: answers who waits for that (WAITAOF).
+    /// More of the log is on this node's disk: answers the clients that wait for that (WAITAOF).
     pub fn log_synced(&self, node: &Node) {
         let mut state = self.lock();
         wait::serve(node, &mut state);
@@ -198,8 +199,9 @@ pub fn start(node: &Arc<Node>, file: Option<SavedPosition>) {
             } else {
                 state.history = History::restarted(at.id, at.offset, &mut state.rng);
             }
-            node.shared.keyspace.log.restart_at(at.offset, Some(at.db));
-            node.shared.keyspace.log.lead();
+            // The stream of a primary that is followed goes on where this database is selected; our own begins
+            // with a SELECT.
+            node.shared.keyspace.log.restart_at(at.offset, primary.as_ref().map(|_| at.db));
             state.stream_kept = true;
         }
         node.shared.keyspace.log.set_keep(config.repl_backlog_size);

@@ -73,7 +73,7 @@ pub(super) struct Upstream {
     pub leave: Arc<Notify>,
 }
 
-/// Who is told that the node follows its primary no more.
+/// A client or thread that is told when the node follows its primary no more.
 pub(super) enum Leaver {
     /// A client that has said REPLICAOF NO ONE: its worker, its place there, its number and its name for the log.
     Client(usize, usize, u64, String),
@@ -128,7 +128,7 @@ impl State {
             log.set_keep(config.repl_backlog_size);
         }
         let mut out = Vec::new();
-        // Who hands over waits for replicas to have everything: pings would move the end of the stream.
+        // A node that hands over waits for its replicas to have everything: pings would move the end of the stream.
         let leads = self.upstream.is_none() && self.failover.is_none();
         let ours = if leads { Some(&mut self.history) } else { None };
         self.primary.tick(now, ours, locked && self.stream_kept, &mut out);
@@ -243,7 +243,7 @@ impl State {
                 feed.over_soft_limit_since = None;
             }
             let soft = above(limit.soft_bytes).then(|| *feed.over_soft_limit_since.get_or_insert(now));
-            let soft = soft.is_some_and(|since| now.saturating_sub(since) >= limit.soft_seconds * 1000);
+            let soft = soft.is_some_and(|since| now.saturating_sub(since) / 1000 >= limit.soft_seconds);
             if above(limit.hard_bytes) || soft {
                 slow.push((*id, waits));
             }

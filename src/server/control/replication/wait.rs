@@ -1,8 +1,9 @@
-//! Clients that wait until enough replicas have their writes (WAIT), or
-//! until they are on disk (WAITAOF).
+//! Clients that wait until enough replicas have their writes (WAIT), or until they are on disk (WAITAOF).
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::task::AbortHandle;
 
 use crate::command::{Client, CommandError};
 use crate::repl::GETACK_RECORD;
@@ -58,6 +59,16 @@ pub(super) struct Wait {
     token: usize,
     client: u64,
     goal: Goal,
+    /// Ends the wait by time.
+    timer: Option<AbortHandle>,
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if let Some(timer) = &self.timer {
+            timer.abort();
+        }
+    }
 }
 
 /// How WAIT and WAITAOF begin.
@@ -100,7 +111,9 @@ pub fn begin(
     state.waits_begun += 1;
     let number = state.waits_begun;
     let (worker, token) = (client.worker, client.token);
-    state.waits.push(Wait { number, worker, token, client: client.id, goal });
+    let timer =
+        timeout.and_then(|timeout| super::spawn(node, end_in_time(Arc::clone(node), number, timeout)));
+    state.waits.push(Wait { number, worker, token, client: client.id, goal, timer });
     // A replica that was asked behind this client's write answers for it, too.
     // While the node hands over, the end of the stream stands still; replicas tell by themselves.
     if state.failover.is_none() && (state.asked_at < goal.offset || state.waits.len() == 1) {
@@ -109,18 +122,17 @@ pub fn begin(
     }
     drop(state);
     node.shared.keyspace.log.ring();
-    if let Some(timeout) = timeout {
-        let node = Arc::clone(node);
-        crate::server::control::replication::spawn(&Arc::clone(&node), async move {
-            tokio::time::sleep(timeout).await;
-            let mut state = node.peers.replication.lock();
-            if let Some(at) = state.waits.iter().position(|w| w.number == number) {
-                let wait = state.waits.swap_remove(at);
-                answer(&node, &state, &wait);
-            }
-        });
-    }
     Ok(Waiting::Begun)
+}
+
+/// Answers the wait of this number when its time is over, if it is not answered by then.
+async fn end_in_time(node: Arc<Node>, number: u64, timeout: Duration) {
+    tokio::time::sleep(timeout).await;
+    let mut state = node.peers.replication.lock();
+    if let Some(at) = state.waits.iter().position(|w| w.number == number) {
+        let wait = state.waits.swap_remove(at);
+        answer(&node, &state, &wait);
+    }
 }
 
 /// Answers those whose goal is reached.

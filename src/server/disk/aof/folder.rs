@@ -49,11 +49,14 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Goes to where the configuration wants it by now: `dir` may have changed.
+    /// Whether the configuration wants it elsewhere by now: `dir` may have changed.
+    pub fn is_elsewhere(&self, config: &Config) -> bool {
+        std::env::current_dir().is_ok_and(|here| self.path != here.join(&config.appenddirname))
+    }
+
+    /// Goes to where the configuration wants it by now.
     pub fn follow(&mut self, config: &Config) -> Result<(), String> {
-        let here =
-            std::env::current_dir().map_err(|e| format!("Error getting the directory: {}", words(&e)))?;
-        if self.path != here.join(&config.appenddirname) {
+        if self.is_elsewhere(config) {
             *self = Self::open(config)?;
         }
         Ok(())

@@ -16,7 +16,7 @@ use crate::exec::Executor;
 use crate::keyspace::Known;
 use crate::persist::aof::stream::{Commands, Item, Problem};
 use crate::resp::Reply;
-use crate::server::disk::rdb_load;
+use crate::server::disk::rdb_load::{self, rest};
 use crate::server::node::host::NodeHost;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::clock::now_ns;
@@ -77,18 +77,22 @@ fn load_part(
         rdb_load::load_records(node, &mut reader, true, keep_on).map_err(damaged)?;
         let offset = reader.offset();
         let (file, ahead) = reader.into_parts();
-        Commands::new(file, ahead, offset)
+        Commands::new(file, ahead, offset).of_size(size)
     } else {
-        Commands::new(file, Vec::new(), 0)
+        Commands::new(file, Vec::new(), 0).of_size(size)
     };
     let mut run = Run::new(node);
     // Where the data are whole: behind the last command that is in no open transaction.
     let mut whole = commands.offset();
     let mut count = 0_u64;
+    let pause = node.config.load().key_load_delay;
     let problem = loop {
         match commands.next_item() {
             Ok(None) => break None,
-            Ok(Some(Item::Command(argv))) => run.command(&argv, name)?,
+            Ok(Some(Item::Command(argv))) => {
+                run.command(&argv, name)?;
+                rest(pause, count..count + 1);
+            }
             Ok(Some(Item::Timestamp(_) | Item::Annotation)) => {}
             Err(e) => break Some(e),
         }

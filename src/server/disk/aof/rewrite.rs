@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
@@ -13,6 +13,7 @@ use crate::command::gate;
 use crate::keyspace::Locked;
 use crate::keyspace::log::{Reader, Takes};
 use crate::server::disk::aof::Aof;
+use crate::server::disk::aof::folder::Folder;
 use crate::server::disk::aof::writer::Order;
 use crate::server::disk::file::DiskFile;
 use crate::server::disk::rdb_file::{self, Dump, Form, PacedFile};
@@ -33,6 +34,44 @@ enum After {
     Cut(Receiver<io::Result<()>>),
     /// There is none yet: this reader begins where the dump stands, with the database that is selected there.
     First(Reader, Option<u16>),
+    /// As [`First`](Self::First), in another folder, while those in the present one go on.
+    Elsewhere(Reader, Option<u16>),
+}
+
+/// What is to be written behind a base in another folder.
+#[derive(Debug)]
+pub(super) struct Move {
+    pub reader: Reader,
+    pub file: DiskFile,
+    /// The database that is selected where the reader stands.
+    pub db: Option<u16>,
+    pub place: Place,
+}
+
+/// A complete base that has not its name yet, and the folder that it is for.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub era: u64,
+    folder: Folder,
+    base: PathBuf,
+    rdb: bool,
+}
+
+impl Place {
+    /// The increment has all that is in the log: gives the files their names. Returns how many nanoseconds that took.
+    pub fn finish(&mut self, aof: &Aof) -> io::Result<u64> {
+        let mut folder = aof.folder.lock();
+        if aof.era() != self.era {
+            return Err(given_up());
+        }
+        let renaming = self.folder.replace_base(&self.base, self.rdb, true, true)?;
+        *folder = std::mem::take(&mut self.folder);
+        Ok(renaming)
+    }
+
+    pub fn give_up(&self) {
+        self.folder.drop_temporary_increment();
+    }
 }
 
 /// The waits after failures.
@@ -59,14 +98,16 @@ pub(super) fn begin(node: &Arc<Node>, locked: &Locked<'_>) -> bool {
     let (offset, db) = log.position();
     let after = if !aof.is_on() {
         After::Base
-    } else if !aof.is_beginning() {
-        let (done, outcome) = channel();
-        aof.order(Order::Cut { offset, db, done });
-        After::Cut(outcome)
-    } else {
+    } else if aof.is_beginning() {
         let reader = log.register(Takes::Data, offset, waker);
         reader.set_synced(0);
         After::First(reader, db)
+    } else if aof.folder.lock().is_elsewhere(&node.config.load()) {
+        After::Elsewhere(log.register(Takes::Data, offset, waker), db)
+    } else {
+        let (done, outcome) = channel();
+        aof.order(Order::Cut { offset, db, done });
+        After::Cut(outcome)
     };
     let for_thread = Arc::clone(node);
     let started = thread::Builder::new().name("aof-rewrite".into()).spawn(move || {
@@ -144,18 +185,21 @@ fn run(node: &Arc<Node>, dump: Dump, form: Form, after: After, era: u64) {
 fn rewrite(node: &Arc<Node>, dump: Dump, form: Form, after: After, era: u64) -> io::Result<u64> {
     let (aof, config) = (&node.files.aof, node.config.load_full());
     let go_on = || if aof.era() == era { Ok(()) } else { Err(given_up()) };
-    let (first, cut) = match after {
-        After::Base => {
-            aof.folder.lock().follow(&config).map_err(io::Error::other)?;
-            (false, None)
-        }
-        After::Cut(outcome) => (false, Some(outcome)),
+    let (mut first, mut cut, mut elsewhere) = (false, None, None);
+    match after {
+        After::Base => aof.folder.lock().follow(&config).map_err(io::Error::other)?,
+        After::Cut(outcome) => cut = Some(outcome),
         After::First(reader, db) => {
-            let file = aof.folder.lock().create_temporary_increment()?;
+            let mut folder = aof.folder.lock();
+            folder.follow(&config).map_err(io::Error::other)?;
+            let file = folder.create_temporary_increment()?;
             aof.order(Order::Begin { reader, file, db, era, whole: false });
-            (true, None)
+            first = true;
         }
-    };
+        After::Elsewhere(reader, db) => {
+            elsewhere = Some((reader, db, Folder::open(&config).map_err(io::Error::other)?));
+        }
+    }
     let name = format!("{}rewriteaof-bg.aof", rdb_file::temporary_prefix());
     let temporary = Temporary(std::env::current_dir()?.join(name).into_boxed_path());
     let file = DiskFile::create(&temporary.0)?;
@@ -169,20 +213,34 @@ fn rewrite(node: &Arc<Node>, dump: Dump, form: Form, after: After, era: u64) -> 
         outcome.recv().map_err(|_| given_up())??;
     }
     tracing::info!("Background AOF rewrite terminated with success");
-    let mut folder = aof.folder.lock();
-    go_on()?;
-    let renaming = folder.replace_base(&temporary.0, form == Form::AofBase, first, aof.is_on())?;
+    let rdb = form == Form::AofBase;
+    let renaming = if let Some((reader, db, folder)) = elsewhere {
+        let file = folder.create_temporary_increment()?;
+        let base = temporary.0.to_path_buf();
+        go_on_there(aof, Move { reader, file, db, place: Place { era, folder, base, rdb } })?
+    } else {
+        let mut folder = aof.folder.lock();
+        go_on()?;
+        folder.replace_base(&temporary.0, rdb, first, aof.is_on())?
+    };
     node.note_event("aof-rename", renaming);
     if !config.aof_disable_auto_gc {
-        folder.delete_history();
+        aof.folder.lock().delete_history();
     }
     Ok(size)
+}
+
+/// Has the writer go on in another folder. What is in the present one stays, and is complete up to then.
+fn go_on_there(aof: &Aof, there: Move) -> io::Result<u64> {
+    let (done, outcome) = channel();
+    aof.order(Order::Move(Box::new(there), done));
+    outcome.recv().map_err(|_| given_up())?
 }
 
 /// How the error of a rewrite that was given up is told from one of the disk: it is no failure.
 const GIVEN_UP: io::ErrorKind = io::ErrorKind::Interrupted;
 
-fn given_up() -> io::Error {
+pub(super) fn given_up() -> io::Error {
     io::Error::new(GIVEN_UP, "it was given up")
 }
 
@@ -218,7 +276,7 @@ pub(super) fn cron(node: &Arc<Node>) {
     begin(node, &node.shared.keyspace.lock_all());
 }
 
-/// Whether rewrites have failed so often that the next one must wait.
+/// Whether so many rewrites have failed in a row that the next one must wait.
 fn is_held_back(aof: &Aof) -> bool {
     let mut back_off = aof.back_off.lock();
     if aof.failures.load(Ordering::Acquire) < FAILURES_AT_ONCE {

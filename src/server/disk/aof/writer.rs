@@ -20,6 +20,7 @@ use crate::keyspace::log::{Gone, Reader, Taken};
 use crate::persist::aof::timestamp;
 use crate::resp::write_command;
 use crate::server::disk::aof::group::Group;
+use crate::server::disk::aof::rewrite::Move;
 use crate::server::disk::aof::{Aof, rewrite};
 use crate::server::disk::file::DiskFile;
 use crate::server::node::{Node, unix_ms};
@@ -60,6 +61,8 @@ pub(super) enum Order {
     },
     /// Go on in a new increment from this offset, where `db` is selected. The answer tells how that went.
     Cut { offset: u64, db: Option<u16>, done: Sender<io::Result<()>> },
+    /// Go on in another folder, and answer how many nanoseconds it took to give the files there their names.
+    Move(Box<Move>, Sender<io::Result<u64>>),
     /// The base is on the disk; an error of the files before is of no account any more. The answer comes when the files
     /// hold all that was in the log by then, and what `appendfsync` promises holds for what comes.
     Whole(Sender<()>),
@@ -237,22 +240,12 @@ impl Writer {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Begin { reader, file, db, era, whole } => {
-                let size = file.size().unwrap_or(0);
-                self.target = Some(Target {
-                    reader,
-                    file: Arc::new(file),
-                    size,
-                    reserved: size,
-                    select: db,
-                    torn: false,
-                    ends_at: u64::MAX,
-                    cuts: VecDeque::new(),
-                    era,
-                    whole,
-                    unsynced: false,
-                    stamp: 0,
-                });
+                self.target = Some(Target::new(reader, file, db, era, whole));
                 self.recover();
+            }
+            Order::Move(there, done) => {
+                // Whoever rewrites waits for it.
+                let _ = done.send(self.go_elsewhere(*there));
             }
             Order::Cut { offset, db, done } => match &mut self.target {
                 Some(target) => target.cuts.push_back((offset, db, done)),
@@ -285,6 +278,31 @@ impl Writer {
             }
             Order::Abandon => self.close(),
         }
+    }
+
+    /// Writes what came since the new base to the increment beside it, and goes on there. Until both have their names
+    /// the file before is the one that counts, and nothing is promised but by it; an error changes nothing.
+    fn go_elsewhere(&mut self, there: Move) -> io::Result<u64> {
+        let stamps = self.node.config.load().aof_timestamp_enabled;
+        let log = &self.node.shared.keyspace.log;
+        let Move { reader, file, db, mut place } = there;
+        let mut next = Target::new(reader, file, db, place.era, true);
+        let present = self.target.as_mut().ok_or_else(rewrite::given_up);
+        let renaming = present.and_then(|present| {
+            next.catch_up(log.end(), stamps)?;
+            let renaming = place.finish(&self.node.files.aof)?;
+            present.release();
+            Ok(renaming)
+        });
+        let renaming = renaming.inspect_err(|_| place.give_up())?;
+        let position = next.reader.position();
+        next.reader.set_synced(position);
+        next.reader.set_barrier(Some(position));
+        self.target = Some(next);
+        self.recover();
+        self.set_barrier();
+        self.node.peers.replication.log_synced(&self.node);
+        Ok(renaming)
     }
 
     fn close(&mut self) {
@@ -411,7 +429,9 @@ impl Writer {
     /// place is in the log, because it is given with every shard locked.
     fn hear_of_cuts(&mut self, end: u64) -> bool {
         let mut orders = self.node.files.aof.orders.lock();
-        let other = |order: &Order| matches!(order, Order::Begin { .. } | Order::End(_) | Order::Abandon);
+        let other = |order: &Order| {
+            matches!(order, Order::Begin { .. } | Order::Move(..) | Order::End(_) | Order::Abandon)
+        };
         let ours = orders.iter().position(other).unwrap_or(orders.len());
         let cuts: Vec<Order> =
             orders.extract_if(..ours, |order| matches!(order, Order::Cut { .. })).collect();
@@ -644,6 +664,36 @@ impl Writer {
 }
 
 impl Target {
+    /// Begins behind what the file has.
+    fn new(reader: Reader, file: DiskFile, select: Option<u16>, era: u64, whole: bool) -> Self {
+        let size = file.size().unwrap_or(0);
+        Self {
+            reader,
+            file: Arc::new(file),
+            size,
+            reserved: size,
+            select,
+            torn: false,
+            ends_at: u64::MAX,
+            cuts: VecDeque::new(),
+            era,
+            whole,
+            unsynced: false,
+            stamp: 0,
+        }
+    }
+
+    /// Writes all up to `end`, and puts it on the disk.
+    fn catch_up(&mut self, end: u64, stamps: bool) -> io::Result<()> {
+        while self.reader.position() < end {
+            let taken = self.reader.read_until(BATCH, u64::MAX).map_err(|_| rewrite::given_up())?;
+            self.write(&taken, stamps)?;
+        }
+        self.file.sync_data()?;
+        self.unsynced = false;
+        Ok(())
+    }
+
     /// Has blocks set aside behind the end, so that an fsync need not note new ones each time. The size stays: whoever
     /// reads the file meets nothing but commands.
     fn reserve(&mut self) {

@@ -117,18 +117,19 @@ fn check_part(part: &Part, task: Task) -> Result<Found, Failed> {
             return failed("RDB preamble of AOF file is not sane, aborting.");
         };
         println!("RDB preamble is OK, proceeding with AOF tail...");
-        Commands::new(file, ahead, offset)
+        Commands::new(file, ahead, offset).of_size(size)
     } else {
-        Commands::new(file, Vec::new(), 0)
+        Commands::new(file, Vec::new(), 0).of_size(size)
     };
     let walked = walk(part, &mut commands, task)?;
-    match (task, walked.late) {
-        (Task::Until(second), Some(offset)) => return truncate_to(part, second, offset),
-        (Task::Until(second), None) => {
+    if let Task::Until(second) = task {
+        if let Some(offset) = walked.late {
+            return truncate_to(part, second, offset);
+        }
+        if walked.whole == size {
             println!("Truncate nothing in AOF {} to timestamp {second}", part.name);
             return Ok(Found::Valid);
         }
-        _ => {}
     }
     println!(
         "AOF analyzed: filename={}, size={size}, ok_up_to={}, ok_up_to_line={}, diff={}",
