@@ -101,6 +101,11 @@ impl Commands {
         }
     }
 
+    /// How many rules there are to be kept.
+    pub fn len(&self) -> usize {
+        self.rules.by_name.len()
+    }
+
     /// Whether every command is allowed.
     pub fn is_all(&self) -> bool {
         self.all

@@ -41,7 +41,7 @@ fn read_line(line: &[u8], place: &str, rules: &Rules<'_>) -> Result<User, String
     };
     let Some(name) = user_name(name) else {
         let name = String::from_utf8_lossy(name);
-        return Err(format!("{place}: username '{name}' contains invalid characters. "));
+        return Err(format!("'{place}: username '{name}' contains invalid characters. "));
     };
     let words: Vec<&[u8]> = words.collect();
     let Ok(words) = merge_selectors(&words) else {

@@ -79,6 +79,11 @@ impl Selector {
         selector
     }
 
+    /// How many rules there are to be kept.
+    pub fn len(&self) -> usize {
+        self.commands.len() + self.keys.iter().len() + self.channels.iter().len()
+    }
+
     /// Every command with every key and every channel.
     pub fn is_everything(&self) -> bool {
         self.commands.is_all() && self.all_keys && self.all_channels

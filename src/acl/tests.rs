@@ -173,14 +173,18 @@ fn who_is_logged_in_follows_the_user() {
     let accounts = Accounts::new(User::unprotected(&catalog));
     let mut anybody = accounts.log_in_as_default();
     assert!(anybody.user().is_unrestricted());
-    accounts.put(User { name: "u".into(), ..User::unprotected(&catalog) });
+    let mut other = User::unprotected(&catalog);
+    other.name = "u".into();
+    accounts.put(other);
     let mut login = accounts.log_in(b"u").unwrap();
     assert!(login.user().is_unrestricted());
     accounts.put(user("+get").unwrap());
     assert!(!login.user().is_unrestricted());
     accounts.replace(vec![user("on +set").unwrap()], &catalog);
     assert!(login.user().enabled, "a user that stays is the same one");
-    accounts.put(User { root: super::Selector::new(&catalog, false), ..User::unprotected(&catalog) });
+    let mut user = User::unprotected(&catalog);
+    user.root = super::Selector::new(&catalog, false);
+    accounts.put(user);
     assert!(!anybody.user().is_unrestricted());
     accounts.replace(vec![], &catalog);
     assert!(login.user().deleted && anybody.user().is_unrestricted());
@@ -311,13 +315,13 @@ fn prefixes_match_as_their_patterns_do() {
         ["", "a", "b", "key:", "key:1", "kez:1", "1234567", "12345678", "12345679", "123456789", "12345678x"];
     for prefix in texts {
         let pattern = format!("{prefix}*");
-        let root = user(&format!("~{pattern}")).unwrap().root;
+        let root = user(&format!("~{pattern}")).unwrap().root.clone();
         for key in texts {
             let matches = crate::base::glob::matches(pattern.as_bytes(), key.as_bytes());
             assert_eq!(root.allows_key(key.as_bytes(), || selector::READ), matches, "{pattern} {key}");
         }
     }
-    let root = user("%R~r:* %W~w*:* ~b:*").unwrap().root;
+    let root = user("%R~r:* %W~w*:* ~b:*").unwrap().root.clone();
     let both = || selector::READ | selector::WRITE;
     for (key, reads, writes, does_both) in [
         ("r:1", true, false, false),

@@ -1,6 +1,8 @@
 //! A user: who it is, and what it may do.
 
+use std::mem;
 use std::sync::Arc;
+use std::thread;
 
 use super::DEFAULT_USER;
 use super::catalog::Catalog;
@@ -28,6 +30,20 @@ pub struct User {
     pub deleted: bool,
 }
 
+/// Rules of a large user.
+const MANY: usize = 1_000;
+
+/// Whoever has the user last, another thread frees it if it is large.
+impl Drop for User {
+    fn drop(&mut self) {
+        if self.is_large() {
+            let rules = (mem::take(&mut self.root), mem::take(&mut self.selectors));
+            // They are freed here if there can be no such thread.
+            let _ = thread::Builder::new().name("rules".into()).spawn(move || drop(rules));
+        }
+    }
+}
+
 impl User {
     /// A new user: off, without password or rights, but for channels if so configured.
     pub fn new(name: &str, catalog: &dyn Catalog, all_channels: bool) -> Self {
@@ -53,7 +69,15 @@ impl User {
 
     /// What is left of a user when it is deleted.
     pub fn deleted(name: &str, catalog: &dyn Catalog) -> Self {
-        Self { deleted: true, ..Self::new(name, catalog, false) }
+        let mut user = Self::new(name, catalog, false);
+        user.deleted = true;
+        user
+    }
+
+    /// Whether it has so many rules that to copy or to free it takes longer than others should wait.
+    pub fn is_large(&self) -> bool {
+        let rules = |selectors: &[Selector]| selectors.iter().map(Selector::len).sum::<usize>();
+        self.selectors.len() >= MANY || self.root.len() + rules(&self.selectors) >= MANY
     }
 
     /// All selectors.

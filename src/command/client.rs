@@ -24,11 +24,48 @@ pub struct Queued {
     pub argv: Vec<Vec<u8>>,
 }
 
+/// The commands of a transaction in order, in blocks: nobody waits until a long queue has moved to where there is room
+/// for one more.
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// All but the last one are full.
+    blocks: Vec<Vec<Queued>>,
+}
+
+impl Queue {
+    /// Commands of a block.
+    const BLOCK: usize = 512;
+
+    /// Adds one behind the others.
+    pub fn push(&mut self, queued: Queued) {
+        match self.blocks.last_mut() {
+            Some(block) if block.len() < Self::BLOCK => block.push(queued),
+            _ => self.blocks.push(vec![queued]),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        let last = self.blocks.last().map_or(0, Vec::len);
+        self.blocks.len().saturating_sub(1) * Self::BLOCK + last
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// The commands in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Queued> + Clone {
+        self.blocks.iter().flatten()
+    }
+}
+
 /// The state of MULTI.
 #[derive(Debug, Default)]
 pub struct Multi {
     /// What EXEC will run, in order.
-    pub queue: Vec<Queued>,
+    pub queue: Queue,
     /// A command was refused while queueing: EXEC will refuse all.
     pub aborted: bool,
     /// Bytes of the arguments in the queue.

@@ -55,7 +55,7 @@ impl Plan {
 /// The route of all commands of a queue together.
 fn route_of<'a>(shared: &Shared, multi: &'a Multi) -> Route<'a> {
     let mut route = Route::default();
-    for queued in &multi.queue {
+    for queued in multi.queue.iter() {
         let args: Vec<&[u8]> = queued.argv.iter().map(Vec::as_slice).collect();
         route.add(shared, queued.command, &args);
     }
@@ -257,7 +257,7 @@ impl Executor {
         client.executing = Some(multi.queue.len());
         client.runs_others = Some("exec");
         let mut look_again = self.stopwatch.now() + BETWEEN_LOOKS;
-        for queued in &multi.queue {
+        for queued in multi.queue.iter() {
             if multi.is_long() && self.stopwatch.now() >= look_again {
                 // The clients that are served meanwhile must not sleep for these locks.
                 if !locked.is_declared() {

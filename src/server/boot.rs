@@ -149,24 +149,24 @@ fn syslog(config: &Config, warnings: &mut Vec<String>) -> Option<Syslog> {
         .ok()
 }
 
-/// The `rename-command` lines, checked against the commands that there are.
+/// The `rename-command` lines, each checked against the names that commands have by then.
 fn renames(loaded: &Loaded, mode: Mode) -> Result<Vec<(String, String)>, FileError> {
-    let table = CommandTable::new(mode, commands::FAMILIES, &[]);
     let mut renames: Vec<(String, String)> = Vec::new();
     for line in &loaded.renames {
         let word =
             |index: usize| String::from_utf8_lossy(line.words.get(index).map_or(&[][..], |w| w)).into_owned();
         let (from, to) = (word(1), word(2));
-        if table.find(from.to_ascii_lowercase().as_bytes()).is_none() {
+        let table = CommandTable::new(mode, commands::FAMILIES, &renames);
+        let Some(id) = table.find(from.to_ascii_lowercase().as_bytes()) else {
             return Err(line.error("No such command in rename-command"));
-        }
-        let taken = CommandTable::new(mode, commands::FAMILIES, &renames)
-            .find(to.to_ascii_lowercase().as_bytes())
-            .is_some();
+        };
+        let taken = table.find(to.to_ascii_lowercase().as_bytes()).is_some();
         if taken && !to.eq_ignore_ascii_case(&from) {
             return Err(line.error("Target command name already exists"));
         }
-        renames.push((from, to));
+        let original = table.get(id).original.clone();
+        renames.retain(|(name, _)| *name != original);
+        renames.push((original, to));
     }
     Ok(renames)
 }

@@ -8,6 +8,7 @@
 pub mod client;
 pub mod proxy;
 pub mod server;
+pub mod witness;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};

@@ -81,6 +81,8 @@ fn mistakes_of_a_file_are_told_as_redis_tells_them() {
         "rename-command nosuch x",
         "rename-command get",
         "rename-command get set",
+        "rename-command get x\nrename-command get y",
+        "rename-command get x\nrename-command set y\nrename-command y X",
         "replicaof a",
         "replicaof localhost abc",
         "replicaof localhost 99999",

@@ -174,7 +174,9 @@ fn describe_selector(selector: &Selector, reply: &mut Reply) {
 
 fn setuser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let node = node(ctx);
-    if args.len() >= MANY_WORDS && ctx.client.executing.is_none() && set_user_aside(node, ctx.client, args) {
+    let takes_long =
+        args.len() >= MANY_WORDS || node.people.accounts.get(args[2]).is_some_and(|user| user.is_large());
+    if takes_long && ctx.client.executing.is_none() && set_user_aside(node, ctx.client, args) {
         return Ok(Outcome::Suspended);
     }
     set_user(node, args)?;

@@ -14,9 +14,9 @@ use crate::server::worker::Worker;
 
 /// How long those behind are served before the others are looked after again, in nanoseconds. A connection that has
 /// run commands for so long in one round goes on behind, too.
-pub(super) const TURN_NS: u64 = 100_000;
+pub(super) const TURN_NS: u64 = 50_000;
 /// How many of those behind are served at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 2;
 
 /// The connections that wait for their turn.
 #[derive(Debug, Default)]
@@ -60,12 +60,8 @@ impl Worker {
         }
         let began = now_ns();
         while !self.turns.is_empty() {
-            for _ in 0..AT_ONCE {
-                if let Some(Mail::Accepted { stream, peer, local, refusal }) =
-                    self.turns.newcomers.pop_front()
-                {
-                    self.adopt(stream, peer, local, refusal);
-                }
+            if let Some(Mail::Accepted { stream, peer, local, refusal }) = self.turns.newcomers.pop_front() {
+                self.adopt(stream, peer, local, refusal);
             }
             let tokens = self.next_in_line();
             let mut from = 0;
