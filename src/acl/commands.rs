@@ -102,7 +102,7 @@ impl Commands {
     }
 
     /// How many rules there are to be kept.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.rules.by_name.len()
     }
 

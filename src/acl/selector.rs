@@ -80,8 +80,8 @@ impl Selector {
     }
 
     /// How many rules there are to be kept.
-    pub fn len(&self) -> usize {
-        self.commands.len() + self.keys.iter().len() + self.channels.iter().len()
+    pub fn count(&self) -> usize {
+        self.commands.count() + self.keys.iter().len() + self.channels.iter().len()
     }
 
     /// Every command with every key and every channel.

@@ -76,8 +76,8 @@ impl User {
 
     /// Whether it has so many rules that to copy or to free it takes longer than others should wait.
     pub fn is_large(&self) -> bool {
-        let rules = |selectors: &[Selector]| selectors.iter().map(Selector::len).sum::<usize>();
-        self.selectors.len() >= MANY || self.root.len() + rules(&self.selectors) >= MANY
+        let rules = |selectors: &[Selector]| selectors.iter().map(Selector::count).sum::<usize>();
+        self.selectors.len() >= MANY || self.root.count() + rules(&self.selectors) >= MANY
     }
 
     /// All selectors.

@@ -59,7 +59,7 @@ impl Witness {
         self.client.stream().write_all(&encode(&["GET", "witness"])).expect("send");
         let arrived = arrival(self.client.stream().as_raw_fd(), b"$1\r\nv\r\n");
         let took = arrived.saturating_sub(began);
-        (took.saturating_sub(self.waited_for_a_core() - waited), took)
+        (took.saturating_sub(self.waited_for_a_core().saturating_sub(waited)), took)
     }
 }
 
