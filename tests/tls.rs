@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::client::{Client, Reply, decode, encode};
 use common::server::{Launch, Server, free_port, fresh_dir, subject};
+use common::witness::beside_another;
 use common::{SOON, heavy, light, wait_for};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -986,6 +988,32 @@ fn handshakes_that_stop_half_way_are_ended_and_slow_nobody() {
         // Closed, whether or not something was unread.
         let _ = socket.read_to_end(&mut rest);
     }
+}
+
+/// Those that go do not pile up behind those that came, and nobody who speaks no TLS has to wait for them.
+#[test]
+fn handshakes_that_stop_are_in_nobodys_way() {
+    let _guard = heavy();
+    let (server, port) = ours(&["--io-threads", "1"]);
+    let before = server.resident();
+    let hello = client_hello();
+    let mut stopped = VecDeque::new();
+    beside_another(&server, || {
+        for part in [0, hello.len() / 2, hello.len() - 1] {
+            let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            socket.write_all(&hello[..part]).unwrap();
+            stopped.push_back(socket);
+        }
+        if stopped.len() > 300 {
+            stopped.drain(..3);
+        }
+    });
+    let mut judge = server.connect();
+    wait_for("those that went are gone", SOON, || judge.info_int("connected_clients") <= 301);
+    drop(stopped);
+    wait_for("all are gone", SOON, || judge.info_int("connected_clients") == 1);
+    let grown = server.resident().saturating_sub(before);
+    assert!(grown < 300 * 128 * 1024, "{grown} bytes");
 }
 
 #[test]

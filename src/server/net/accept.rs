@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream, UnixListener};
@@ -14,7 +14,7 @@ use socket2::{SockRef, TcpKeepalive};
 use crate::config::Config;
 use crate::server::net::connection::{Secured, Stream};
 use crate::server::net::listen;
-use crate::server::net::mailbox::Mail;
+use crate::server::net::mailbox::{Mail, Waits};
 use crate::server::node::Node;
 use crate::server::process::os_error::words;
 
@@ -22,6 +22,12 @@ use crate::server::process::os_error::words;
 const DENIED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. If you want to connect from external computers to Redis you may adopt one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting to Redis from the same host the server is running, however MAKE SURE Redis is not publicly accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the protected mode by editing the Redis configuration file, and setting the protected mode option to 'no', and then restarting the server. 3) If you started the server manually just for testing, restart it with the '--protected-mode no' option. 4) Setup a an authentication password for the default user. NOTE: You only need to do one of the above things in order for the server to start accepting connections from the outside.\r\n";
 
 const FULL: &str = "-ERR max number of clients reached\r\n";
+
+/// So many connections of a port wait for a worker at most. More are left to the system, where each port has a queue of
+/// its own and a client waits without being refused.
+const WAITING: usize = 256;
+/// How long the acceptor leaves them there before it looks again.
+const LEFT: Duration = Duration::from_millis(1);
 
 const WAKER: Token = Token(usize::MAX);
 const UNIX: Token = Token(usize::MAX - 1);
@@ -33,6 +39,10 @@ pub struct Acceptor {
     registry: Registry,
     tcp: Mutex<Vec<TcpListener>>,
     tls: Mutex<Vec<TcpListener>>,
+    /// Connections of `port`, and of the unix socket, that no worker has taken on yet.
+    waiting_tcp: Arc<AtomicUsize>,
+    /// The same of `tls-port`.
+    waiting_tls: Arc<AtomicUsize>,
 }
 
 /// A directive that names a port.
@@ -74,6 +84,18 @@ impl Acceptor {
             Kind::Tcp => &self.tcp,
             Kind::Tls => &self.tls,
         }
+    }
+
+    fn waiting(&self, kind: Kind) -> &Arc<AtomicUsize> {
+        match kind {
+            Kind::Tcp => &self.waiting_tcp,
+            Kind::Tls => &self.waiting_tls,
+        }
+    }
+
+    /// How many more connections may wait for a worker.
+    fn room(&self, kind: Kind) -> usize {
+        WAITING.saturating_sub(self.waiting(kind).load(Ordering::Relaxed))
     }
 
     /// Listens as `new` says instead of as `old` said (CONFIG SET port, tls-port, bind). After an error it listens
@@ -147,7 +169,14 @@ impl AcceptLoop {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let registry = poll.registry().try_clone()?;
-        let acceptor = Arc::new(Acceptor { waker, registry, tcp: Mutex::default(), tls: Mutex::default() });
+        let acceptor = Arc::new(Acceptor {
+            waker,
+            registry,
+            tcp: Mutex::default(),
+            tls: Mutex::default(),
+            waiting_tcp: Arc::default(),
+            waiting_tls: Arc::default(),
+        });
         *acceptor.tcp.lock() = acceptor.open(Kind::Tcp, tcp);
         *acceptor.tls.lock() = acceptor.open(Kind::Tls, tls);
         assert!(node.life.threads.acceptor.set(Arc::clone(&acceptor)).is_ok(), "there is one acceptor");
@@ -165,7 +194,12 @@ impl AcceptLoop {
         let mut more = false;
         while !node.life.shutdown.begun.load(Ordering::Acquire) {
             // Now and then without an event: a listener that ran out of descriptors is tried again.
-            let wait = if more { Duration::ZERO } else { Duration::from_millis(500) };
+            let left = [Kind::Tcp, Kind::Tls].iter().any(|kind| self.acceptor.room(*kind) == 0);
+            let wait = match more {
+                true if left => LEFT,
+                true => Duration::ZERO,
+                false => Duration::from_millis(500),
+            };
             match self.poll.poll(&mut events, Some(wait)) {
                 Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
                 _ => {}
@@ -178,7 +212,9 @@ impl AcceptLoop {
 
     fn accept_tcp(&mut self, node: &Node, kind: Kind) -> bool {
         let (mut next, mut more) = (self.next_worker, false);
-        let at_once = node.config.load().max_new_connections_per_cycle;
+        let at_once = node.config.load().max_new_connections_per_cycle as usize;
+        let at_once = at_once.min(self.acceptor.room(kind));
+        let waiting = self.acceptor.waiting(kind);
         for listener in self.acceptor.listeners(kind).lock().iter() {
             more |= accept_some(
                 at_once,
@@ -199,7 +235,7 @@ impl AcceptLoop {
                     tracing::debug!("Accepted {peer}");
                     let local = stream.local_addr().map(|a| a.to_string()).unwrap_or_default();
                     if let Some(stream) = wrap(node, kind, stream) {
-                        admit(node, stream, peer.to_string(), local, refusal, &mut next);
+                        admit(node, stream, peer.to_string(), local, refusal, waiting, &mut next);
                     }
                 },
             );
@@ -210,7 +246,8 @@ impl AcceptLoop {
 
     fn accept_unix(&mut self, node: &Node) -> bool {
         let Some(listener) = &self.unix else { return false };
-        let at_once = node.config.load().max_new_connections_per_cycle;
+        let at_once = node.config.load().max_new_connections_per_cycle as usize;
+        let waiting = self.acceptor.waiting(Kind::Tcp);
         let next = &mut self.next_worker;
         accept_some(
             at_once,
@@ -218,14 +255,18 @@ impl AcceptLoop {
             |(stream, _)| {
                 let path = format!("{}:0", node.config.load().unixsocket);
                 tracing::debug!("Accepted connection to {path}");
-                admit(node, Stream::Unix(stream), path.clone(), path, None, next);
+                admit(node, Stream::Unix(stream), path.clone(), path, None, waiting, next);
             },
         )
     }
 }
 
 /// Accepts until nobody waits any more (false), or until a bounded number is taken (true).
-fn accept_some<S>(at_once: u32, mut accept: impl FnMut() -> io::Result<S>, mut took: impl FnMut(S)) -> bool {
+fn accept_some<S>(
+    at_once: usize,
+    mut accept: impl FnMut() -> io::Result<S>,
+    mut took: impl FnMut(S),
+) -> bool {
     for _ in 0..at_once {
         match accept() {
             Ok(connection) => took(connection),
@@ -262,6 +303,7 @@ fn admit(
     peer: String,
     local: String,
     refusal: Option<&'static str>,
+    waiting: &Arc<AtomicUsize>,
     next_worker: &mut usize,
 ) {
     node.people.clients.accepted.fetch_add(1, Ordering::Relaxed);
@@ -279,7 +321,7 @@ fn admit(
         return;
     }
     let worker = choose_worker(node, next_worker);
-    node.send(worker, Mail::Accepted { stream, peer, local, refusal });
+    node.send(worker, Mail::Accepted { stream, peer, local, refusal, waits: Waits::counted(waiting) });
 }
 
 /// The worker that is next, unless a script keeps it busy. The last one is for when that is so of all others.

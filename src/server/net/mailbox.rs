@@ -2,7 +2,7 @@
 //! clients that wait.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Wake;
 use std::time::Instant;
 
@@ -13,13 +13,31 @@ use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
 use crate::server::net::connection::Stream;
 
+/// Counts a connection that no worker has taken on yet, until it is dropped.
+#[derive(Debug)]
+pub struct Waits(Arc<AtomicUsize>);
+
+impl Waits {
+    /// Counts one more.
+    pub fn counted(in_all: &Arc<AtomicUsize>) -> Self {
+        in_all.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(in_all))
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// One message. `token` is the place of a connection on its worker, `client` the id that must be there: a message
 /// for one that has gone is dropped. `written_to` is an offset of the log.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the fields are told above and by their variants")]
 pub enum Mail {
     /// A connection that was accepted for this worker; or one that is to be told why it is not.
-    Accepted { stream: Stream, peer: String, local: String, refusal: Option<&'static str> },
+    Accepted { stream: Stream, peer: String, local: String, refusal: Option<&'static str>, waits: Waits },
     /// Bytes for a client outside its replies (a published message).
     Push { token: usize, client: u64, bytes: Arc<[u8]> },
     /// What a blocked client's command answered, and the end of the log behind what it wrote.

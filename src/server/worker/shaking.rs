@@ -4,11 +4,16 @@
 use std::time::{Duration, Instant};
 
 use crate::server::net::tls::Shake;
+use crate::server::process::clock::now_ns;
 use crate::server::worker::Worker;
 use crate::server::worker::deadlines::Kind;
 
 /// How long a client may take for its handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A part of a handshake that takes less than so many nanoseconds (nothing new has come, or the end) is not rationed:
+/// clients that stop half way and go must not pile up.
+const DEAR_NS: u64 = 20_000;
 
 impl Worker {
     #[inline]
@@ -30,8 +35,10 @@ impl Worker {
             return false;
         }
         let Some(c) = self.connections[token].as_mut() else { return false };
-        self.shakes_left -= 1;
-        match c.stream.shake() {
+        let began = now_ns();
+        let outcome = c.stream.shake();
+        self.shakes_left -= u32::from(now_ns().wrapping_sub(began) >= DEAR_NS);
+        match outcome {
             Ok(Shake::Done) => {
                 let is_refused = c.closing;
                 self.deadlines.set(token, Kind::Handshake, None);

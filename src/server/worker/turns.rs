@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
+use crate::server::net::connection::Stream;
 use crate::server::net::mailbox::Mail;
 use crate::server::process::clock::now_ns;
 use crate::server::worker::Worker;
@@ -25,17 +26,26 @@ pub(super) struct Turns {
     ///
     /// [`Connection::in_line`]: crate::server::net::connection::Connection
     line: VecDeque<usize>,
+    /// The same of those in their TLS handshake, which takes long: they are in nobody's way but each other's.
+    shaking: VecDeque<usize>,
     /// Connections that were accepted and have no place yet.
     newcomers: VecDeque<Mail>,
+    /// The same of those that will begin with a handshake.
+    strangers: VecDeque<Mail>,
 }
 
 impl Turns {
     pub fn is_empty(&self) -> bool {
-        self.line.is_empty() && self.newcomers.is_empty()
+        self.line.is_empty() && self.shaking.is_empty() && !self.has_newcomers()
+    }
+
+    fn has_newcomers(&self) -> bool {
+        !self.newcomers.is_empty() || !self.strangers.is_empty()
     }
 
     pub fn expect(&mut self, newcomer: Mail) {
-        self.newcomers.push_back(newcomer);
+        let shakes = matches!(newcomer, Mail::Accepted { stream: Stream::Tls(_), .. });
+        if shakes { &mut self.strangers } else { &mut self.newcomers }.push_back(newcomer);
     }
 }
 
@@ -45,7 +55,8 @@ impl Worker {
         readable.retain(|token| match self.connections.get_mut(*token).and_then(Option::as_mut) {
             Some(c) if c.behind => {
                 if !std::mem::replace(&mut c.in_line, true) {
-                    self.turns.line.push_back(*token);
+                    let shakes = c.stream.is_handshaking();
+                    if shakes { &mut self.turns.shaking } else { &mut self.turns.line }.push_back(*token);
                 }
                 false
             }
@@ -60,43 +71,49 @@ impl Worker {
         }
         let began = now_ns();
         while !self.turns.is_empty() {
-            if let Some(Mail::Accepted { stream, peer, local, refusal }) = self.turns.newcomers.pop_front() {
-                self.adopt(stream, peer, local, refusal);
+            for newcomer in [self.turns.newcomers.pop_front(), self.turns.strangers.pop_front()] {
+                if let Some(Mail::Accepted { stream, peer, local, refusal, waits }) = newcomer {
+                    drop(waits);
+                    self.adopt(stream, peer, local, refusal);
+                }
             }
             let tokens = self.next_in_line();
             let mut from = 0;
             while from < tokens.len() {
                 from += self.round(gathered, &tokens[from..]);
             }
-            if now_ns().wrapping_sub(began) >= TURN_NS
-                || (tokens.is_empty() && self.turns.newcomers.is_empty())
-            {
+            if now_ns().wrapping_sub(began) >= TURN_NS || (tokens.is_empty() && !self.turns.has_newcomers()) {
                 return;
             }
         }
     }
 
+    /// Takes those out of their lines that are served next: one in its handshake, if any may go on, and others.
     fn next_in_line(&mut self) -> SmallVec<[usize; AT_ONCE]> {
         let mut next = SmallVec::new();
+        while self.shakes_left > 0
+            && next.is_empty()
+            && let Some(token) = self.turns.shaking.pop_front()
+        {
+            next.extend(self.leaves_its_line(token).then_some(token));
+        }
         let mut waiting: SmallVec<[usize; AT_ONCE]> = SmallVec::new();
-        let mut shakes = self.shakes_left;
         while next.len() < AT_ONCE
             && let Some(token) = self.turns.line.pop_front()
         {
-            let shaking = self.is_handshaking(token);
-            if self.scripts.runs_at(token) || (shaking && shakes == 0) {
+            if self.scripts.runs_at(token) {
                 waiting.push(token);
-            } else if let Some(c) = self.connections[token].as_mut()
-                // The place of one that is gone may be another's, which is in line for itself or not at all.
-                && std::mem::take(&mut c.in_line)
-            {
-                shakes -= u32::from(shaking);
+            } else if self.leaves_its_line(token) {
                 next.push(token);
             }
         }
-        // A connection whose script runs is not in its place, and handshakes are rationed: both stay in line, and
-        // nobody waits for them.
+        // A connection whose script runs is not in its place: it stays in line, and nobody waits for it.
         self.turns.line.extend(waiting);
         next
+    }
+
+    /// False: the connection is gone. Its place may be another's, which is in line for itself or not at all.
+    fn leaves_its_line(&mut self, token: usize) -> bool {
+        self.connections[token].as_mut().is_some_and(|c| std::mem::take(&mut c.in_line))
     }
 }
