@@ -151,7 +151,7 @@ mod tests {
             ),
             (
                 &[("hz", "1"), ("HZ", "2")],
-                "CONFIG SET failed (possibly related to argument 'hz') - duplicate parameter",
+                "CONFIG SET failed (possibly related to argument 'HZ') - duplicate parameter",
             ),
             (
                 &[("save", "60 100 30")],

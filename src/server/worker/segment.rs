@@ -144,11 +144,11 @@ impl Worker {
             }
             let (read, room) = if large {
                 let missing = c.need.saturating_sub(kept);
-                if missing > READ_SIZE {
-                    // Room up to the end of a long argument, and for all of it only once half of it has come.
-                    c.input.reserve_exact(missing.min(kept.max(1 << 20)));
-                }
-                let room = missing.clamp(READ_SIZE, 1 << 20);
+                // Room up to the end of a long argument, and for all of it only once half of it has come. No more: for a
+                // byte too many the buffer would double.
+                c.input.reserve_exact(missing.min(kept.max(1 << 20)));
+                let spare = c.input.capacity() - kept;
+                let room = if missing > 0 { spare } else { spare.max(READ_SIZE) }.min(1 << 20);
                 c.input.resize(kept + room, 0);
                 let read = c.stream.read(&mut c.input[kept..]);
                 c.input.truncate(kept + read.as_ref().map_or(0, |n| *n));
