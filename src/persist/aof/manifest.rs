@@ -2,7 +2,7 @@
 //!
 //! `file <name> seq <number> type <b|i|h>`: base, increment, and history, which nobody needs any more.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use crate::base::num::parse_i64;
 use crate::config::grammar;
@@ -102,6 +102,10 @@ impl Manifest {
             return Err("File can't be a path, just a filename");
         }
         let part = Part { name, seq };
+        if part.line(kind).len() > MAX_LINE {
+            // Quoted by whoever wrote it otherwise: we could not write it so that it can be read.
+            return Err("The AOF manifest file contains too long line");
+        }
         match kind {
             Kind::Base if self.base.is_some() => return Err("Found duplicate base file information"),
             Kind::Base => {
@@ -162,17 +166,29 @@ impl Manifest {
     /// The file's content.
     pub fn to_text(&self) -> String {
         let mut out = String::new();
-        let lines = self.base.iter().map(|part| (part, 'b'));
-        let lines = lines.chain(self.history.iter().map(|part| (part, 'h')));
-        for (part, kind) in lines.chain(self.increments.iter().map(|part| (part, 'i'))) {
-            let quoted = grammar::quote(part.name.as_bytes());
-            let plain =
-                part.name.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\'' && b != b'\\');
-            let name = if plain { part.name.clone() } else { String::from_utf8_lossy(&quoted).into_owned() };
-            // Writing to a string does not fail.
-            let _ = writeln!(out, "file {name} seq {} type {kind}", part.seq);
+        let lines = self.base.iter().map(|part| (part, Kind::Base));
+        let lines = lines.chain(self.history.iter().map(|part| (part, Kind::History)));
+        for (part, kind) in lines.chain(self.increments.iter().map(|part| (part, Kind::Increment))) {
+            out.push_str(&part.line(kind));
+            out.push('\n');
         }
         out
+    }
+}
+
+impl Part {
+    /// Its line, without the end.
+    fn line(&self, kind: Kind) -> String {
+        let bytes = self.name.as_bytes();
+        let plain = bytes.iter().all(|b| b.is_ascii_graphic() && !b"\"'\\".contains(b));
+        let quoted = grammar::quote(bytes);
+        let name = if plain { self.name.as_str().into() } else { String::from_utf8_lossy(&quoted) };
+        let kind = match kind {
+            Kind::Base => 'b',
+            Kind::Increment => 'i',
+            Kind::History => 'h',
+        };
+        format!("file {name} seq {} type {kind}", self.seq)
     }
 }
 
