@@ -176,7 +176,8 @@ impl Worker {
     }
 
     /// Ends the wait of a blocked client as its timeout would, or with an error. Nothing happens when the client
-    /// is gone, does not wait, or is being served at this moment: then its answer is on its way. `claimed`: it cannot be, by whoever asks for this.
+    /// is gone, does not wait, or is being served at this moment: then its answer is on its way. `claimed`: that cannot be
+    /// any more, because of whoever asks for this.
     pub(super) fn give_up(&mut self, token: usize, client: u64, error: Option<&str>, claimed: bool) {
         let Some(hold) = self.hold_of(token, client) else { return };
         let Some(wait) = hold.wait().cloned() else { return };
