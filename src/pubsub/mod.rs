@@ -94,6 +94,17 @@ impl Registry {
         }
     }
 
+    /// Ends all that a client listens to, wherever that is.
+    pub fn unsubscribe_all(&self, client: u64) {
+        let leave = |listeners: &mut Listeners| {
+            listeners.remove(&client);
+            !listeners.is_empty()
+        };
+        self.channels.retain(|_, listeners| leave(listeners));
+        self.shard_channels.retain(|_, listeners| leave(listeners));
+        self.patterns.write().retain(|_, listeners| leave(listeners));
+    }
+
     /// Gives a message to everybody who listens; returns to how many. Messages of one channel are
     /// given out one after the other, so that all its listeners see the same order.
     pub fn publish(

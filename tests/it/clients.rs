@@ -131,6 +131,23 @@ fn a_command_of_very_many_arguments_may_come_in_small_pieces() {
 }
 
 #[test]
+fn a_listener_that_was_killed_is_counted_no_more() {
+    let server = Launch::subject().args(&["--io-threads", "2"]).start();
+    let mut killer = server.connect();
+    for round in 0..50 {
+        let mut listener = server.connect();
+        let id = listener.run("CLIENT ID").int();
+        listener.run("SUBSCRIBE ch");
+        listener.run("PSUBSCRIBE c*");
+        killer.expect("PUBLISH ch x", ":2");
+        killer.expect(&format!("CLIENT KILL ID {id}"), ":1");
+        assert_eq!(killer.run("PUBLISH ch x").int(), 0, "round {round}");
+        killer.expect("PUBSUB NUMSUB ch", "[\"ch\", :0]");
+        killer.expect("PUBSUB NUMPAT", ":0");
+    }
+}
+
+#[test]
 fn clients_are_killed_by_what_they_are() {
     let server = Server::subject();
     let mut judge = server.connect();

@@ -453,8 +453,12 @@ fn close(node: &Node, client: &mut Client, entry: &Arc<ClientEntry>) {
         client.close_after_reply = true;
         return;
     }
-    // Its worker sees to the rest; but what is pushed from now on is not lost to it, and nobody sees it any more.
+    // Its worker sees to the rest; but what is pushed or published from now on is not lost to it, and nobody sees it any
+    // more.
     let _ = claim(entry);
+    if kind_of(entry) == ClientKind::PubSub {
+        node.people.pubsub.unsubscribe_all(entry.id);
+    }
     if entry.role == Role::Normal {
         node.people.clients.remove(entry.id);
     }
