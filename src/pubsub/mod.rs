@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dashmap::DashMap;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::RwLock;
 
 use crate::base::glob;
@@ -94,10 +94,14 @@ impl Registry {
         }
     }
 
-    /// Ends all that a client listens to, wherever that is.
-    pub fn unsubscribe_all(&self, client: u64) {
+    /// Ends all that clients listen to, wherever that is: in one go, because channels and clients may be many.
+    pub fn unsubscribe_all(&self, clients: &HashSet<u64>) {
         let leave = |listeners: &mut Listeners| {
-            listeners.remove(&client);
+            if clients.len() < listeners.len() {
+                clients.iter().for_each(|client| drop(listeners.remove(client)));
+            } else {
+                listeners.retain(|client, _| !clients.contains(client));
+            }
             !listeners.is_empty()
         };
         self.channels.retain(|_, listeners| leave(listeners));

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use hashbrown::HashSet;
+
 use crate::command::client::{ReplyMode, Role};
 use crate::command::family::connection::check_name;
 use crate::command::help::help;
@@ -361,19 +363,15 @@ fn kill(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let node = node(ctx);
     if let [_, _, address] = args {
         let found = node.people.clients.all().into_iter().find(|e| e.addr.as_bytes() == *address);
-        close(node, ctx.client, &found.ok_or(CommandError::text("ERR No such client"))?);
+        close(node, ctx.client, &[found.ok_or(CommandError::text("ERR No such client"))?]);
         ctx.reply.ok();
         return DONE;
     }
     let filter = KillFilter::parse(node, &args[2..])?;
-    let mut killed = 0;
-    for entry in &node.people.clients.all() {
-        if is_meant(node, ctx.client, entry, &filter) {
-            close(node, ctx.client, entry);
-            killed += 1;
-        }
-    }
-    ctx.reply.int(killed);
+    let mut meant = node.people.clients.all();
+    meant.retain(|entry| is_meant(node, ctx.client, entry, &filter));
+    close(node, ctx.client, &meant);
+    ctx.reply.int(meant.len() as i64);
     DONE
 }
 
@@ -447,21 +445,23 @@ fn is_meant(node: &Node, client: &Client, entry: &ClientEntry, filter: &KillFilt
         && !(filter.skip_me && entry.id == client.id)
 }
 
-fn close(node: &Node, client: &mut Client, entry: &Arc<ClientEntry>) {
-    if entry.id == client.id {
-        // It still gets the reply.
-        client.close_after_reply = true;
-        return;
+/// Closes these clients. Their workers see to it; but what is pushed or published from now on is not lost to them, and
+/// nobody sees them any more.
+fn close(node: &Node, client: &mut Client, meant: &[Arc<ClientEntry>]) {
+    // The client that asks still gets the reply.
+    client.close_after_reply |= meant.iter().any(|entry| entry.id == client.id);
+    let others = || meant.iter().filter(|entry| entry.id != client.id);
+    let listeners = others().filter(|entry| kind_of(entry) == ClientKind::PubSub).map(|entry| entry.id);
+    let listeners: HashSet<u64> = listeners.collect();
+    if !listeners.is_empty() {
+        node.people.pubsub.unsubscribe_all(&listeners);
     }
-    // Its worker sees to the rest; but what is pushed or published from now on is not lost to it, and nobody sees it any
-    // more.
-    let _ = claim(entry);
-    if kind_of(entry) == ClientKind::PubSub {
-        node.people.pubsub.unsubscribe_all(entry.id);
+    for entry in others() {
+        let _ = claim(entry);
+        if entry.role == Role::Normal {
+            node.people.clients.remove(entry.id);
+        }
+        let token = entry.token.load(Ordering::Relaxed);
+        node.send(entry.worker, Mail::Kill { token, client: entry.id, after_reply: false });
     }
-    if entry.role == Role::Normal {
-        node.people.clients.remove(entry.id);
-    }
-    let token = entry.token.load(Ordering::Relaxed);
-    node.send(entry.worker, Mail::Kill { token, client: entry.id, after_reply: false });
 }

@@ -109,7 +109,8 @@ async function pubsub() {
       // Whoever is cut off subscribes again.
       const id = await r.call("CLIENT", "LIST", "TYPE", "PUBSUB").then((text) => /id=(\d+)/.exec(text)[1]);
       await r.call("CLIENT", "KILL", "ID", id);
-      await until("it hears again", async () => (await r.publish("nothing", "again")) && seen.at(-1)[2] === "again");
+      await until("it is back", async () => (await r.publish("nothing", "again")) === 1);
+      await until("it hears again", () => seen.at(-1)[2] === "again");
       listener.disconnect();
     });
   }
