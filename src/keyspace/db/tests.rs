@@ -1,5 +1,6 @@
 //! One database through its interface: expiry, scans, watchers.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::*;
@@ -7,8 +8,9 @@ use crate::base::crc16::key_slot;
 use crate::base::rng::Rng;
 use crate::config::choice::MaxmemoryPolicy;
 use crate::config::compound::{Compound, KeyspaceEvents};
-use crate::keyspace::SHARDS;
 use crate::keyspace::watch::{Dirty, Waiter};
+use crate::keyspace::{EntryRef, SHARDS, event, shard_of};
+use crate::value::Value;
 
 fn with<R>(ks: &Keyspace, now: UnixMs, f: impl FnOnce(&mut Db<'_, '_>) -> R) -> (R, Effects) {
     let mut effects = Effects::default();
