@@ -197,21 +197,7 @@ impl Executor {
             self.settle_times();
         }
         let began = self.stopwatch.began();
-        let replica = shared.is_replica.load(Ordering::Relaxed);
-        // A script, too, obeys whoever called it.
-        let obeyed = client.role.is_obeyed();
-        let expiring = if obeyed { Expiring::Ignore } else { shared.expiring() };
-        // A replica's log is its primary's stream and nothing else.
-        let audience = if origin == Origin::Script { self.script_audience } else { Audience::ALL };
-        self.effects.audience = audience;
-        self.effects.log_wanted =
-            shared.keyspace.log.is_wanted() && !replica && !obeyed && (audience.links || audience.files);
-        self.effects.recorded = false;
-        self.effects.writer = client.id;
-        self.effects.scripted = origin == Origin::Script;
-        if call.command.has(flags::READS_COUNTERS) {
-            self.publish_counts();
-        }
+        let expiring = self.prepare_effects(origin, call, client);
         let dirty_before = self.effects.dirty;
         reply.set_resp3(client.resp3);
         let mark = reply.len();
@@ -234,15 +220,7 @@ impl Executor {
         let ended = match (call.command.run)(&mut ctx, call.args) {
             Ok(Outcome::Done) => Ended::Now(After::Done),
             Ok(Outcome::Block(block)) => {
-                // What it waits for has been looked at.
-                if remembers(client, call.command) {
-                    self.remember(call, client.id);
-                }
-                // A reader of a group has made its consumer.
-                self.publish_notices(host, origin.is_part());
-                if origin != Origin::Unblocked {
-                    self.show(host, call, client, origin == Origin::Script);
-                }
+                self.note_block(origin, call, host, client);
                 return Ended::Blocks(block);
             }
             Ok(Outcome::Script) => return Ended::Script,
@@ -273,6 +251,41 @@ impl Executor {
             self.show(host, call, client, origin == Origin::Script);
         }
         ended
+    }
+
+    /// Says, before a handler runs, for whom and how its changes are recorded. Returns how it sees keys that have expired.
+    #[inline(always)]
+    fn prepare_effects(&mut self, origin: Origin, call: &Call<'_>, client: &Client) -> Expiring {
+        let shared = self.shared;
+        let replica = shared.is_replica.load(Ordering::Relaxed);
+        // A script, too, obeys whoever called it.
+        let obeyed = client.role.is_obeyed();
+        let audience = if origin == Origin::Script { self.script_audience } else { Audience::ALL };
+        self.effects.audience = audience;
+        // A replica's log is its primary's stream and nothing else.
+        self.effects.log_wanted =
+            shared.keyspace.log.is_wanted() && !replica && !obeyed && (audience.links || audience.files);
+        self.effects.recorded = false;
+        self.effects.writer = client.id;
+        self.effects.scripted = origin == Origin::Script;
+        if call.command.has(flags::READS_COUNTERS) {
+            self.publish_counts();
+        }
+        if obeyed { Expiring::Ignore } else { shared.expiring() }
+    }
+
+    /// A command that blocks has changed nothing but what waiting itself does.
+    #[cold]
+    fn note_block(&mut self, origin: Origin, call: &Call<'_>, host: &mut dyn Host, client: &Client) {
+        // What it waits for has been looked at.
+        if remembers(client, call.command) {
+            self.remember(call, client.id);
+        }
+        // A reader of a group has made its consumer.
+        self.publish_notices(host, origin.is_part());
+        if origin != Origin::Unblocked {
+            self.show(host, call, client, origin == Origin::Script);
+        }
     }
 
     /// Answers a command that was called with an error.
