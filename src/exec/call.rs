@@ -51,12 +51,12 @@ impl Origin {
         }
     }
 
-    /// Whether its commands are parts of something that is told of as a whole.
+    /// Whether its commands belong to something larger, at whose end clients that track by prefix are told.
     fn is_part(self) -> bool {
         matches!(self, Self::Transaction | Self::Script | Self::Unblocked)
     }
 
-    /// The conditions of the gate that its commands are asked about, of those that concern them.
+    /// Which conditions of the gate its commands are checked against.
     pub fn asked(self) -> u32 {
         match self {
             Self::Client => !0,
@@ -104,7 +104,8 @@ pub(super) enum Ended {
 /// Calls that are timed together at most: with so many the clock costs a pipeline of GETs less than 2 % of its time,
 /// and with one look for each it would be 7 %.
 const TOGETHER: u64 = 8;
-/// In nanoseconds. Calls are timed together only while what is shown as long takes at least this.
+/// In nanoseconds. Calls are timed together only while the slow log and the latency monitor show none that is shorter
+/// than this.
 const TOO_LONG_TO_MISS: u64 = 1_000_000;
 
 /// Measures what commands take, with one look at the clock a command: where one ends the next begins. Brief calls of
@@ -113,7 +114,7 @@ pub(super) struct Stopwatch {
     clock: fn() -> u64,
     /// Nanoseconds of the clock when the last command ended.
     mark: u64,
-    /// Calls since then that are not counted yet, all of the command `id`.
+    /// Calls that have ended since then and are not counted yet, all of the command `id`.
     uncounted: u64,
     id: usize,
     /// The command that follows is the same as the one that runs.
@@ -133,8 +134,8 @@ impl Stopwatch {
         self.next_is_alike = alike;
     }
 
-    /// Leaves a brief call that has ended to be counted with the next one, by one look at the clock; false where it
-    /// must be counted by itself. `long_from`: calls that take so many nanoseconds are shown.
+    /// Whether a brief call that has ended is counted together with the next one, by one look at the clock.
+    /// `long_from`: calls that take so many nanoseconds are shown (slow log, latency monitor).
     #[inline(always)]
     pub fn leaves(&mut self, id: usize, long_from: u64) -> bool {
         let leaves = self.next_is_alike && self.uncounted < TOGETHER - 1 && long_from >= TOO_LONG_TO_MISS;

@@ -77,7 +77,7 @@ pub struct Shared {
     pub busy_after_ms: AtomicU64,
     /// Who looks at commands that have run.
     pub observers: Observers,
-    /// Which script may wait for locks with others in hand.
+    /// Which script may wait for further locks while it holds some.
     pub claims: script::Claims,
 }
 
@@ -142,7 +142,7 @@ impl Shared {
     }
 }
 
-/// What the executor needs of whoever runs it.
+/// What the executor needs of the thread that it runs on: a worker, or one that loads or applies a stream.
 pub trait Host {
     /// Sends a blocked client what its command answered. `written_to` is the end of the log behind what the
     /// command wrote; 0 when it wrote nothing.
@@ -154,11 +154,11 @@ pub trait Host {
     /// Asks the owner of a blocked client to run its command again.
     fn retry(&mut self, waiter: &Arc<Waiter>);
 
-    /// Tells those who track keys that these are stale: all, if `flushed`. `writer`: the client whose command
-    /// changed them, or 0. Must take no shard lock.
+    /// Sends invalidations of these keys, or of all if `flushed`, to the clients that track them. `writer`: the
+    /// client whose command changed them, or 0. Must take no shard lock.
     fn invalidate(&mut self, stale: &[Stale], flushed: bool, writer: u64);
 
-    /// Tells those who hear of all keys that these have changed. Must take no shard lock.
+    /// Tells clients that track by prefix (BCAST) that these keys have changed. Must take no shard lock.
     fn broadcast(&mut self, changed: &[Changed]);
 
     /// Shows a call that took at least [`Observers::long_from`].
@@ -173,8 +173,8 @@ pub trait Host {
     /// Tells how long the node did something by itself, by the name of the event for the latency monitor.
     fn did(&mut self, event: &'static str, nanos: u64);
 
-    /// Is called every now and then while a script runs on: time for whoever waits for this thread. `long`: it has
-    /// run for longer than `busy-reply-threshold`.
+    /// Is called every now and then while a script or a long transaction runs: a worker serves its other clients
+    /// then. `long`: it has run for longer than `busy-reply-threshold`.
     fn meanwhile(&mut self, _long: bool) {}
 }
 
@@ -201,7 +201,7 @@ pub enum After {
 pub struct Blocked {
     /// Registered with the keys.
     pub waiter: Arc<Waiter>,
-    /// From now on; `None`: for ever.
+    /// How long from now on; `None`: without limit.
     pub timeout: Option<Duration>,
     /// What it gets when the time is over.
     pub timeout_reply: TimeoutReply,
@@ -222,11 +222,11 @@ pub struct Executor {
     view: Cache<&'static ArcSwapOption<View>, Option<Arc<View>>>,
     recent: Recent,
     stopwatch: Stopwatch,
-    /// Work put off because a shard was held; see [`Executor::do_chores`].
+    /// Work that was postponed because a shard was held; see [`Executor::do_chores`].
     chores: Vec<aside::Chore>,
     /// To whom is propagated what the script that runs does now (`redis.set_repl`).
     script_audience: Audience,
-    /// Memory was above its limit, and nothing could go, when the last script was to run.
+    /// When the last script was to run, memory was above its limit and nothing could be evicted.
     lacks_memory: bool,
 }
 
@@ -290,7 +290,7 @@ impl Executor {
         self.settle_times();
     }
 
-    /// Counts calls that were left to one that did not come.
+    /// Counts calls that were to be counted with a following one, which did not come.
     fn settle_times(&mut self) {
         self.stopwatch.settle(&self.stats, self.shared.observers.histograms.load(Ordering::Relaxed));
     }
@@ -495,8 +495,8 @@ impl Executor {
         }
     }
 
-    /// What may have changed between the first look and the locks: whose slot it is, whom the node follows,
-    /// and whether writes are paused.
+    /// Checks once more, under the locks, what may have changed since the command was admitted: the owner of its
+    /// slot, the primary that is followed, and whether writes are paused.
     #[inline(always)]
     fn look_again<'a>(
         &mut self,
@@ -531,7 +531,7 @@ impl Executor {
         client.upstream.as_ref().is_none_or(|u| self.shared.keyspace.log.accepts(u.ticket))
     }
 
-    /// What a command or a transaction did goes to the log, and those who waited for it are served.
+    /// Appends what a command or a transaction did to the log, and serves the clients that were blocked on its keys.
     #[inline(always)]
     fn conclude(&mut self, host: &mut dyn Host, client: &mut Client, now: UnixMs, locked: &mut Locked<'_>) {
         self.commit(client);

@@ -1,10 +1,10 @@
 //! Shard locks. A command takes the locks of all its keys at once, in ascending order, so that no
 //! two commands wait for each other.
 //!
-//! Nobody waits for one shard with others in hand for longer than [`PATIENCE`]: what it holds would be
-//! closed to all for as long as the one that it waits for. A worker does not wait for longer at all; it
-//! asks [`Keyspace::try_lock`], and puts the client aside if that is in vain (see [`super::board`]). Only
-//! threads without clients sleep until a shard is free ([`Keyspace::lock`]), and hold nothing meanwhile.
+//! A thread that holds some shards waits for another one for [`PATIENCE`] at most: for as long as it waits, the
+//! shards that it holds are closed to everybody. A worker never waits for longer than that: if [`Keyspace::try_lock`]
+//! fails, the client is put aside (see [`super::board`]). Only threads that serve no clients sleep until a shard is
+//! free ([`Keyspace::lock`]), and they hold no other shard meanwhile.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -27,19 +27,19 @@ use super::watch::Watchers;
 use super::{DbIndex, Keyspace, ShardTables, Tables, shard_of, table_index};
 use crate::base::time::UnixMs;
 
-/// How long a worker sleeps for a shard at most. Longer than nearly every command holds one, and short beside
-/// the time that a client notices.
+/// How long a worker sleeps for a shard at most: longer than nearly every command holds one, and shorter than a
+/// client would notice.
 pub const PATIENCE: Duration = Duration::from_millis(1);
 /// How often one attempt at several shards sleeps.
 const SLEEPS: u32 = 2;
-/// A client that was put aside this many times is tried with more patience: its worker sleeps for the lock although
-/// others wait on the board, and for longer than usual. So nobody is passed over for ever.
+/// For a client that was put aside this many times the worker sleeps longer than usual, and does so although others
+/// wait on the board: so no client starves.
 const TRIES_BEFORE_QUEUEING: u32 = 8;
 const PATIENCE_IN_QUEUE: Duration = Duration::from_millis(4);
 
-/// Somebody waits on the board for this shard.
+/// A client waits on the board for this shard.
 const WANTED: u8 = 1;
-/// Its holder has declared itself long.
+/// Its holder has said that it will keep it for long ([`Locked::declare_long`]).
 const LONG: u8 = 2;
 
 /// One lock and what of the shard is not per database. A pair of cache lines, so that neighbours do not collide.
@@ -99,7 +99,7 @@ impl ShardLock {
     fn wait_a_moment(&self, tries: u32, sleeps: &mut u32) -> bool {
         let marks = self.marks.load(Ordering::Relaxed);
         let queues = tries >= TRIES_BEFORE_QUEUEING;
-        // Somebody has slept for this holder in vain already.
+        // Not worth waiting: the holder takes long, or another worker has waited for it in vain.
         if marks & LONG != 0 || (marks & WANTED != 0 && !queues) || *sleeps == 0 {
             return false;
         }
@@ -228,7 +228,7 @@ impl Keyspace {
             match self.lock_in_order(set, mine, |lock| lock.lock_soon(TRIES_BEFORE_QUEUEING, &mut sleeps)) {
                 Ok(locked) => return locked,
                 Err(busy) => {
-                    // It sleeps with nothing in hand, and keeps this shard for the next round.
+                    // All others are unlocked by now. This one is kept for the next round.
                     self.locks[busy.shard].raw.lock();
                     mine = Some(busy.shard);
                 }
@@ -320,8 +320,8 @@ impl<'k> Locked<'k> {
         self.ks.unlock(set);
     }
 
-    /// Says that these shards will be held for long: nobody sleeps for them from now on, and those who wait
-    /// for them look again, because they may be told what runs (see [`Board::holder`]). `since`: when that began.
+    /// Says that these shards will be held for long. From now on no worker sleeps for them, and the clients that wait
+    /// for them are woken, because they may be answered now (-BUSY; see [`Board::holder`]). `since`: when that began.
     pub fn declare_long(&mut self, reason: Reason, since: UnixMs) {
         let (board, set) = (&self.ks.board, self.set());
         if let Held::Declared(_, entry) = self.held {

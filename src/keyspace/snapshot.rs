@@ -1,20 +1,19 @@
-//! Snapshots without a fork: the whole keyspace at one point in time, written while writers go on.
+//! Snapshots without a fork: the whole keyspace as it was at one point in time, while clients go on writing.
 //!
-//! [`Keyspace::begin_snapshot`] runs with every shard locked for a moment: it raises the snapshot
-//! number, and with it every slot counts as not yet saved. [`Walk`] then visits slot after slot
-//! with a short lock each. A writer about to change an entry that the walk has not reached first
-//! encodes it as it was, into a buffer beside the slot, which the walk collects when it comes by.
-//! So a writer pays for the entry that it changes, once, and the memory that a snapshot takes is
-//! what changed while it ran. A large entry is written part by part, and its shard is free in between, also by
-//! a writer ([`writers`]).
+//! [`Keyspace::begin_snapshot`] locks every shard for a moment and marks every slot as not yet saved. A background
+//! thread, the [`Walk`], then saves slot after slot with a short lock each. A command that is about to change an
+//! entry which is not saved yet encodes it first, as it was, into a buffer of its shard; the walk takes that buffer
+//! along when it reaches the slot. So a writer pays once for each entry that it changes, and a snapshot takes as much
+//! memory as was changed while it ran. A large entry is encoded part by part, and its shard is unlocked between two
+//! parts, whether the walk does it or a writer ([`writers`]).
 //!
-//! Several snapshots may run at once, each in a lane of its own. A lane has a parity, which turns when a snapshot
-//! begins in it. Every entry and every table carries one bit a lane: equal to the lane's parity where that snapshot
-//! has it on record. Entries added meanwhile carry the parities of the time and are part of no snapshot. When a walk
-//! ends every table and entry has its lane's parity, which the next snapshot of the lane takes to mean "not yet
-//! saved". So a writer finds out with one comparison, of its table's bits with the parities, that there is nothing
-//! to do. The walk marks every table of every database, also the empty ones; a database that comes into being begins
-//! with the parities of the time.
+//! Several snapshots may run at once, each in a lane of its own. How an entry shows whether it is saved: each lane
+//! has a bit, its parity, which is inverted when a snapshot begins in it, and every entry and every table carries one
+//! bit for each lane. A bit that equals the parity means "saved, or not part of this snapshot"; a bit that differs
+//! means "not saved yet". Entries and databases that are created while a snapshot runs begin with bits that equal the
+//! parities. When a walk ends, the bits of all entries and tables (also of empty tables) equal the parity, so that
+//! inverting it marks all of them again. A writer finds out that there is nothing to save by one comparison, of its
+//! table's bits with the parities.
 
 mod writers;
 
@@ -69,7 +68,7 @@ impl Position {
     }
 }
 
-/// Bytes after which the walk lets go of a slot's lock and hands out what it has.
+/// So many bytes are encoded before the walk unlocks the slot and passes them on.
 const CHUNK: usize = 64 * 1024;
 
 /// Snapshots that may run at once: for a data file, for the append-only file and for replicas. Entries have room for
@@ -91,7 +90,8 @@ struct Lane {
     ahead: AtomicBool,
 }
 
-/// A table that was flushed before walks reached it, or a large entry that was deleted, in a table of its own.
+/// What was removed before every snapshot had saved it, and is kept until then: a table that was flushed, or a large
+/// entry that was deleted (in a table of its own).
 struct Frozen {
     /// Of its database.
     place: usize,
@@ -137,7 +137,7 @@ impl Keyspace {
         })
     }
 
-    /// The bits of tables and entries that no snapshot needs any more.
+    /// The bits of tables and entries that every snapshot has saved.
     #[inline]
     pub(super) fn parities(&self) -> u32 {
         self.parities.load(Ordering::Relaxed)
@@ -167,12 +167,12 @@ impl Keyspace {
     }
 }
 
-/// How far a walk is with the first frozen table that it wants.
+/// How far a walk has come in the first frozen table that it has not saved.
 #[derive(Clone, Copy, Default, PartialEq)]
 struct Thawed {
     /// Of the table's scan.
     position: u64,
-    /// Within the first entry there that is not on record.
+    /// Within the first entry there that is not saved.
     from: Option<Position>,
 }
 
@@ -183,7 +183,8 @@ struct Cursor {
     position: u64,
 }
 
-/// The walk over a snapshot. Dropping it before its end finishes the walk without keeping anything.
+/// Goes over all slots and saves what a snapshot consists of. One that is dropped before its end goes on to the end
+/// and throws away what it encodes: the bits must be right for the next snapshot.
 pub struct Walk {
     ks: Arc<Keyspace>,
     lane: usize,
@@ -220,7 +221,7 @@ impl Walk {
             let db = self.at.database;
             // Where it stood when the snapshot began; SWAPDB may have given it another place meanwhile.
             let place = self.names.iter().position(|name| *name == db).expect("each database has a place");
-            // A database that was empty has nothing to save, and tables to be put on record all the same.
+            // An empty database has nothing to save, but its tables must be marked as saved.
             while self.at.table < SLOTS && self.ks.databases[place].get().is_some() {
                 self.visit(place, out);
                 if out.len() - begin >= CHUNK {
@@ -235,8 +236,8 @@ impl Walk {
         self.next_frozen(out)
     }
 
-    /// Encodes some of the slot under the cursor, or of the next of its shard that is not empty, and moves on.
-    /// What writers have encoded is handed out when the lock is free again: it may be much.
+    /// Encodes a part of the slot at the cursor, or of the next slot of its shard that is not empty, and moves on.
+    /// What writers have encoded may be large, so it is copied only after the shard is unlocked.
     fn visit(&mut self, place: usize, out: &mut Vec<u8>) {
         let mut written = Vec::new();
         let mut encoded = Vec::new();
@@ -274,7 +275,7 @@ impl Walk {
         locked.side_mut(shard).saved.begun[self.lane] = begun;
     }
 
-    /// Encodes some of a slot. Returns the entry at which it stopped because that is large.
+    /// Encodes a part of a slot. Returns the large entry at which it stopped, if there is one.
     fn encode_slot(
         &mut self,
         locked: &mut Locked<'_>,
@@ -334,7 +335,7 @@ impl Walk {
         let next = if let Some(at) = find(&table) {
             self.save(table.get_mut(at), &*encode, part, encoded)
         } else {
-            // Whoever flushes looks at no entry.
+            // FLUSHALL moves whole tables to the frozen ones, without looking at their entries.
             let mut frozen = ks.snapshot.frozen.lock();
             let mut tables = frozen.iter_mut().filter(|frozen| frozen.place == begun.place);
             let found = tables.find_map(|frozen| Some((find(&frozen.table)?, &mut frozen.table)));
@@ -344,8 +345,8 @@ impl Walk {
         next.map(|from| Begun { from: Some(from), ..begun })
     }
 
-    /// The same, of what was flushed or deleted meanwhile: a part at a time, because who flushes or deletes waits
-    /// for the list of it with shards locked.
+    /// The next chunk of what was flushed or deleted meanwhile. The list is locked for one chunk only: a command that
+    /// flushes or deletes waits for it with shards locked.
     fn next_frozen(&mut self, out: &mut Vec<u8>) -> Option<DbIndex> {
         let (ks, bit) = (Arc::clone(&self.ks), 1 << self.lane);
         let encode = self.encode();
@@ -359,7 +360,7 @@ impl Walk {
             if self.thawed == Thawed::default() {
                 frozen.wanted &= !bit;
                 if frozen.wanted == 0 {
-                    // In order: the walks of other lanes may be within the first of theirs.
+                    // The order must stay: a walk of another lane remembers how far it is in its first table.
                     ks.discard(super::Garbage::Tables(vec![all.remove(at).table]));
                 }
             }
@@ -369,7 +370,8 @@ impl Walk {
         }
     }
 
-    /// Encodes some of a frozen table. [`Walk::thawed`] says how far it came: at its beginning when that was all.
+    /// Encodes a part of a frozen table. [`Walk::thawed`] says how far it came; it is back at the beginning when the
+    /// table is done.
     fn encode_frozen(&mut self, table: &mut SlotTable, encode: &Encode, out: &mut Vec<u8>) {
         let begin = out.len();
         let Thawed { position, mut from } = std::mem::take(&mut self.thawed);
@@ -398,19 +400,19 @@ impl Walk {
         self.ks.snapshot.lanes[self.lane].encode.read().clone().expect("set while a snapshot runs")
     }
 
-    /// These bits, with the one of this lane as it is where it is on record.
+    /// These bits, with that of this lane set to "saved".
     fn with_own(&self, parities: u32) -> u32 {
         let bit = 1 << self.lane;
         (parities & !bit) | (self.ks.parities() & bit)
     }
 
-    /// Whether an entry is not on record.
+    /// Whether this snapshot still has to save an entry.
     fn wants(&self, entry: &Entry) -> bool {
         let parities = entry.as_ref().parities();
         parities != self.with_own(parities)
     }
 
-    /// Encodes a part of an entry that is not on record, and puts it there at its end.
+    /// Encodes a part of an entry that is not saved, and marks it as saved behind the last part.
     fn save(&self, entry: &mut Entry, encode: &Encode, part: Part, out: &mut Vec<u8>) -> Option<Position> {
         let next = encode(entry.as_ref(), part, out);
         if next.is_none() {

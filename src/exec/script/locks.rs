@@ -13,10 +13,11 @@ use crate::keyspace::locks::PATIENCE;
 use crate::keyspace::{Hashed, LockSet};
 use crate::script::{Calls, Stop};
 
-/// How often a script that waits with locks in hand looks again.
+/// How often a script that waits for locks while it holds some looks again.
 const PAUSE: Duration = Duration::from_micros(50);
 
-/// The right to wait for locks with others in hand, which one script of a node has at a time.
+/// The right to wait for locks while holding some. One script of a node has it at a time, so that no two wait for
+/// each other.
 #[derive(Debug, Default)]
 pub struct Claims(Mutex<Option<usize>>);
 

@@ -111,8 +111,8 @@ impl Db<'_, '_> {
         }
     }
 
-    /// As [`Db::before_change`], for an entry that will leave its table for good: a large one is not encoded, because
-    /// [`Db::dispose`] keeps it for the snapshot as it is.
+    /// As [`Db::before_change`], for an entry that will be removed from its table: a large one is not encoded,
+    /// because [`Db::dispose`] keeps it for the snapshot as it is.
     pub(super) fn before_removal(&mut self, h: Hashed, place: Place) {
         let is_heavy = |entry: EntryRef<'_>| entry.object().is_some_and(|value| value.is_heavy());
         if self.table(h.slot).parities() != self.ks.parities() && !is_heavy(self.table(h.slot).get(place)) {

@@ -10,7 +10,7 @@ use crate::keyspace::locks::Locked;
 use crate::keyspace::table::Place;
 use crate::keyspace::{EntryRef, Hashed, SLOTS_PER_SHARD, Tables, event, slot_at};
 
-/// So many stale references of an index are let be: its shard is not worth a walk.
+/// An index is not rebuilt for fewer stale references than this.
 const FEW_REFERENCES: usize = 1024;
 
 /// One of the two indices by time that a shard has in each database: of keys, or of hashes with fields that expire.

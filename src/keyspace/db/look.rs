@@ -48,7 +48,7 @@ impl Db<'_, '_> {
         self.entry(key).map(EntryRef::value)
     }
 
-    /// A look of a command that Redis counts as none, because it is about to write.
+    /// Looks keys up without counting hits and misses, as Redis does where a command is about to write.
     pub fn uncounted<R>(&mut self, look: impl FnOnce(&mut Self) -> R) -> R {
         let before = (self.effects.hits, self.effects.misses);
         let found = look(self);

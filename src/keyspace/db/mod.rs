@@ -81,7 +81,7 @@ pub struct Db<'l, 'k> {
     access: u32,
     /// Whether reads stamp the access clock (CLIENT NO-TOUCH).
     touch: bool,
-    /// A key whose hash is known already, by address and length: the one that was asked for last.
+    /// The key that was asked for last, by address and length, and its hash.
     hint: Cell<(*const [u8], Hashed)>,
     /// Further keys whose hashes are known, in the order in which most commands ask for them.
     hints: Cell<&'l [Known<'l>]>,

@@ -69,7 +69,7 @@ impl Db<'_, '_> {
         }
         self.before_removal(h, place);
         let access = self.used(h, place);
-        // Who does not see a dead key makes another in its place.
+        // Where expired keys count as missing, KEEPTTL finds no time to keep.
         let (now, sees_dead) = (self.now, self.expiring == Expiring::Ignore);
         let entry = self.table_mut(h.slot).get_mut(place);
         let at = match expire {

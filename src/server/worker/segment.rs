@@ -13,7 +13,8 @@ use crate::server::net::connection::{Connection, FREE_OUTPUT, Wait};
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{READ_SIZE, Worker};
 
-/// What a client that must authenticate first may leave unread beyond that. Source: CVE-2025-21605.
+/// A client that has not authenticated may leave so many bytes of replies unread, beyond what every client may
+/// ([`FREE_OUTPUT`]). Source: CVE-2025-21605.
 const STRANGERS_OUTPUT: u64 = 1024;
 
 /// A client that waits may send so many bytes ahead; the rest stays in its socket.
@@ -36,7 +37,7 @@ pub(super) struct Segment {
     pub need: usize,
     /// There was more to read than was read.
     pub full: bool,
-    /// It has run commands for long enough; what it has parsed no further runs at its next turn.
+    /// It has run commands for long enough: what is not parsed yet runs at its next turn.
     pub unrun: bool,
     /// The connection runs nothing more in this round.
     pub stopped: bool,
@@ -80,7 +81,7 @@ impl Segment {
         }
     }
 
-    /// Lets what is not parsed yet wait for the connection's next turn; false when nothing is left that could run.
+    /// Leaves what is not parsed yet to the connection's next turn. False: nothing is left.
     pub fn ends_turn(&mut self) -> bool {
         self.unrun = !self.stopped && !self.exhausted;
         self.stopped |= self.unrun;
@@ -95,8 +96,8 @@ impl Segment {
     }
 }
 
-/// Whether what waits to be run is too much: input without what is parsed of a long command, and what MULTI has
-/// queued.
+/// Whether a client's input that has not run exceeds `client-query-buffer-limit`: bytes that are not parsed yet, and
+/// the queue of MULTI.
 fn over_query_limit(c: &Connection, input: usize, limit: usize) -> bool {
     if input <= limit && !c.client.in_multi() {
         return false;
