@@ -8,6 +8,7 @@ use crate::base::time::UnixMs;
 use crate::command::gate;
 use crate::config::choice::MaxmemoryPolicy;
 use crate::keyspace::db::Expiring;
+use crate::keyspace::evict::Eviction;
 use crate::keyspace::{Db, Locked};
 
 /// How memory compares with its limit after an attempt to evict.
@@ -42,11 +43,15 @@ impl Executor {
                 break;
             }
             let evicting_since = self.stopwatch.now();
-            let evicted = shared.keyspace.evict_one(policy, &mut self.rng, samples, now, &mut self.effects);
-            let Some(mut locked) = evicted else {
-                room = Room::Lacking;
-                break;
-            };
+            let mut locked =
+                match shared.keyspace.evict_one(policy, &mut self.rng, samples, now, &mut self.effects) {
+                    Eviction::Done(locked) => locked,
+                    Eviction::Held => break,
+                    Eviction::Nothing => {
+                        room = Room::Lacking;
+                        break;
+                    }
+                };
             host.did("eviction-del", self.stopwatch.now().wrapping_sub(evicting_since));
             self.settle(host, now, &mut locked);
             drop(locked);
