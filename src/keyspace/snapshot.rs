@@ -17,6 +17,7 @@
 
 mod writers;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -79,7 +80,7 @@ const LANES: usize = 3;
 #[derive(Default)]
 pub(crate) struct Shared {
     lanes: [Lane; LANES],
-    frozen: Mutex<Vec<Frozen>>,
+    frozen: Mutex<VecDeque<Frozen>>,
 }
 
 #[derive(Default)]
@@ -149,7 +150,7 @@ impl Keyspace {
         if wanted == 0 {
             return Some(table);
         }
-        self.snapshot.frozen.lock().push(Frozen { place: self.place(db), table, wanted });
+        self.snapshot.frozen.lock().push_back(Frozen { place: self.place(db), table, wanted });
         None
     }
 
@@ -361,7 +362,8 @@ impl Walk {
                 frozen.wanted &= !bit;
                 if frozen.wanted == 0 {
                     // The order must stay: a walk of another lane remembers how far it is in its first table.
-                    ks.discard(super::Garbage::Tables(vec![all.remove(at).table]));
+                    let gone = all.remove(at).map(|frozen| frozen.table);
+                    ks.discard(super::Garbage::Tables(gone.into_iter().collect()));
                 }
             }
             if out.len() > begin {
