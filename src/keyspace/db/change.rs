@@ -113,6 +113,7 @@ impl Db<'_, '_> {
 
     /// As [`Db::before_change`], for an entry that will be removed from its table: a large one is not encoded,
     /// because [`Db::dispose`] keeps it for the snapshot as it is.
+    #[inline]
     pub(super) fn before_removal(&mut self, h: Hashed, place: Place) {
         let is_heavy = |entry: EntryRef<'_>| entry.object().is_some_and(|value| value.is_heavy());
         if self.table(h.slot).parities() != self.ks.parities() && !is_heavy(self.table(h.slot).get(place)) {
@@ -121,6 +122,7 @@ impl Db<'_, '_> {
     }
 
     /// Adds an entry whose key is not there.
+    #[inline]
     pub(super) fn add(&mut self, h: Hashed, mut entry: Entry) {
         self.notify(entry.as_ref().key(), event::NEW);
         entry.set_access(self.access);
@@ -135,6 +137,7 @@ impl Db<'_, '_> {
         self.note_fields(h, None, fields);
     }
 
+    #[inline]
     pub(super) fn swap_entry(
         &mut self,
         h: Hashed,
@@ -154,6 +157,7 @@ impl Db<'_, '_> {
     }
 
     /// Keeps the expiry index and its count right when an entry's expiry changes.
+    #[inline]
     pub(super) fn note_expire(&mut self, h: Hashed, old: Option<UnixMs>, new: Option<UnixMs>) {
         if old.is_none() && new.is_none() {
             return;
@@ -175,6 +179,7 @@ impl Db<'_, '_> {
     }
 
     /// Takes an entry out of its table. The caller has done what must be done before a change.
+    #[inline]
     pub(super) fn take_place(&mut self, h: Hashed, place: Place) -> Entry {
         let ks = self.ks;
         let entry = self.table_mut(h.slot).remove(place, |k| ks.hash(k));

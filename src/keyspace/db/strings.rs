@@ -47,6 +47,7 @@ impl Db<'_, '_> {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn add_string(&mut self, h: Hashed, key: &[u8], bytes: &[u8], expire: SetExpire) {
         let at = if let SetExpire::At(at) = expire { Some(at) } else { None };
         self.add(h, Entry::new(key, Body::string(bytes), at));
