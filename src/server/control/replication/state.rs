@@ -25,7 +25,7 @@ use crate::server::control::replication::wait::Wait;
 use crate::server::control::replication::{failover, full_sync, link_config};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
-use crate::server::process::logging::log;
+use crate::server::process::logging;
 
 /// See the module.
 pub(super) struct State {
@@ -169,7 +169,7 @@ impl State {
                     log.append_link_only(bytes);
                 }
                 Action::Close(id) => self.close(node, id),
-                Action::Log(level, text) => log(level, &text),
+                Action::Log(level, text) => logging::log(level, &text),
             }
         }
         self.keep_for_syncs(node);
