@@ -24,8 +24,8 @@ pub struct Queued {
     pub argv: Vec<Vec<u8>>,
 }
 
-/// The commands of a transaction in order, in blocks: nobody waits until a long queue has moved to where there is room
-/// for one more.
+/// The commands of a transaction in order, in blocks, so that a long queue is never copied to a larger allocation
+/// while others wait.
 #[derive(Debug, Default)]
 pub struct Queue {
     /// All but the last one are full.
@@ -215,8 +215,8 @@ pub struct Client {
     pub lib_name: Vec<u8>,
     /// CLIENT SETINFO LIB-VER; empty: none.
     pub lib_ver: Vec<u8>,
-    /// Who it is: the default user before authentication. `None`: nobody is asked (see [`Role::is_obeyed`]). Set
-    /// by [`log_in`](Self::log_in).
+    /// The user as whom it is logged in, at first the default user. `None`: its rights are not checked (see
+    /// [`Role::is_obeyed`]). Set by [`log_in`](Self::log_in).
     pub login: Option<Login>,
     /// It speaks TLS.
     pub tls: bool,
@@ -240,7 +240,7 @@ pub struct Client {
     pub conditions: Conditions,
     /// Commands of the transaction that runs at this moment.
     pub executing: Option<usize>,
-    /// The command that the client sent, while it runs others for it: EXEC, or one that runs a script.
+    /// The name of the command that the client sent, while that runs others: EXEC, or one that runs a script.
     pub runs_others: Option<&'static str>,
     /// Keys that WATCH named, with their databases.
     pub watched: Vec<(DbIndex, Vec<u8>)>,
@@ -373,8 +373,7 @@ impl Client {
         self.conditions.multi.take()
     }
 
-    /// Brings the condition that follows from subscriptions and protocol up to date. To be called by whoever
-    /// changes either.
+    /// Updates the condition that follows from subscriptions and protocol. To be called after each change of either.
     pub fn settle_subscribed(&mut self) {
         self.set(gate::SUBSCRIBED, !self.resp3 && self.subscriptions() > 0);
     }

@@ -29,8 +29,8 @@ pub enum Outcome {
     Script,
     /// EXEC, DISCARD and their like concern the executor itself.
     Transaction(Transaction),
-    /// A shard that the command came to is held by another for long: to be run again, from its beginning, when
-    /// that has ended. The command has changed nothing.
+    /// The command came to a shard that is held for long. It has changed nothing, and is to be run again from its
+    /// beginning when the shard is free.
     Aside(Busy),
     /// The connection waits for something that the node knows (WAIT, SHUTDOWN): nothing more of it is run
     /// until the node has answered.
@@ -64,8 +64,8 @@ pub struct Block {
     /// The command to run when a key has changed, if it is not the one that blocked; its keys stand
     /// at the same positions.
     pub argv: Option<Vec<Vec<u8>>>,
-    /// For each key the command that concerns it alone, which does when the other keys' locks are not
-    /// held; empty for a command that needs all its keys.
+    /// For each key the command for this key alone, which is run if the locks of the other keys are not held; empty
+    /// for a command that needs all its keys.
     pub alone: Vec<Vec<Vec<u8>>>,
     /// The client is told when a key goes, too.
     pub for_loss: bool,
@@ -137,8 +137,8 @@ impl Ctx<'_, '_, '_> {
         }
     }
 
-    /// Puts other records in the log in place of the command itself: a handler that calls this
-    /// answers for all that replicas must do.
+    /// Puts other records in the log in place of the command itself. A handler that calls this must record everything
+    /// that replicas have to do.
     pub fn record<A: AsRef<[u8]>>(&mut self, args: &[A]) {
         self.db.record(args);
     }
@@ -202,8 +202,9 @@ impl Ctx<'_, '_, '_> {
     }
 }
 
-/// Typed access to the collections of a database: a look, a change, a change of what is made when missing.
-/// Methods of the database and not of [`Ctx`], so that the reply can be written while one is borrowed.
+/// Typed access to the collections of a database: to read one, to change one, to change one that is created when it
+/// is missing. These are methods of the database and not of [`Ctx`], so that the reply can be written while a
+/// collection is borrowed.
 pub trait Collections {
     /// Refuses a key that holds another type than `kind`. True when the key is there.
     fn expect_kind(&mut self, key: &[u8], kind: Kind) -> Result<bool, CommandError>;

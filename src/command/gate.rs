@@ -22,7 +22,7 @@ pub const CLUSTER: u32 = 1 << 6;
 pub const PAUSED_WRITES: u32 = 1 << 7;
 /// Everything waits: CLIENT PAUSE ALL.
 pub const PAUSED_ALL: u32 = 1 << 8;
-/// Data have been loaded for so short a time that nobody is told yet: who is concerned by [`LOADING`] waits.
+/// Loading has begun only a moment ago: a client that would be told -LOADING waits instead.
 pub const LOADS_UNSEEN: u32 = 1 << 10;
 /// The append-only file cannot be written.
 pub const LOG_FAILED: u32 = 1 << 9;
@@ -32,8 +32,8 @@ pub const LOG_FAILED: u32 = 1 << 9;
 pub const UNAUTHENTICATED: u32 = 1 << 16;
 /// The client listens to channels by RESP2, where most commands would mix replies with messages.
 pub const SUBSCRIBED: u32 = 1 << 17;
-/// The user may not do everything. Of the node: a user's rights were changed, and not every client's word says so
-/// yet.
+/// Of a client: its user may not do everything. Of the node: rights were changed, and the conditions of some clients
+/// are not updated yet.
 pub const RESTRICTED: u32 = 1 << 20;
 /// The client monitors: to Redis it is a kind of replica, which must leave keys alone.
 pub const MONITORS: u32 = 1 << 21;

@@ -8,8 +8,8 @@ use crate::keyspace::watch::Dirty;
 /// All of them, in the order in which they are shown.
 const LETTERS: &str = "OSMPxbtRBdcUreT";
 
-/// What a client's letters are made of. Some are set by others while it does nothing, so those are looked at only when
-/// they are shown.
+/// What the flags of a client in CLIENT LIST are made of. Some are set by other threads at any time, so they are read
+/// only when they are shown.
 #[derive(Clone, Debug, Default)]
 pub struct Marks {
     /// The letters that only the client itself changes, by [`Marks::bit`].
@@ -26,7 +26,8 @@ impl Marks {
         LETTERS.find(letter).map_or(0, |at| 1 << at)
     }
 
-    /// The letters of a client, which waits for keys or for the end of a pause if `blocked`; `N` if there are none.
+    /// The flags of a client as letters; `N` if there are none. `blocked`: it is blocked on keys, or waits for the
+    /// end of a pause.
     pub fn text(&self, blocked: bool) -> String {
         let set = |flag: &Option<Arc<AtomicBool>>| flag.as_ref().is_some_and(|f| f.load(Ordering::Relaxed));
         let others = [(blocked, 'b'), (set(&self.broken), 'R'), (set(&self.dirty), 'd')];

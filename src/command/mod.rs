@@ -62,16 +62,16 @@ pub fn small_int(arg: &[u8]) -> Result<i32> {
     })
 }
 
-/// How long a blocking command waits, told in seconds; `None`: for ever. The end, counted from `now`, must
-/// be a time that can be told.
+/// How long a blocking command waits, given in seconds; `None`: without limit. The end, counted from `now`, must not
+/// exceed the range of times.
 pub fn timeout(arg: &[u8], now: UnixMs) -> Result<Option<Duration>> {
     const WRONG: CommandError = CommandError::text("ERR timeout is not a float or out of range");
     let ms = parse_f64(arg).or_else(|| beyond_a_double(arg)).ok_or(WRONG)? * 1000.0;
-    // A cast would make the greatest number of what is beyond it, which is one that is refused below, too.
+    // The cast saturates, and the greatest number is refused below, too.
     wait_from(now, ms.ceil() as i64)
 }
 
-/// A number that is too large or too small for a double, but none for the longer ones that Redis reads a timeout in.
+/// A number that is beyond a double but within the longer type in which Redis reads a timeout.
 fn beyond_a_double(arg: &[u8]) -> Option<f64> {
     let long = LongDouble::parse(arg)?;
     let x = parse_f64_of_any_size(arg)?;

@@ -424,7 +424,7 @@ pub enum Channels {
     Patterns,
 }
 
-/// Whether the operations of BITFIELD change nothing. Those that are not whole count as changes.
+/// Whether the operations of BITFIELD only read. An operation that is incomplete counts as a write.
 fn only_gets(mut operations: &[&[u8]]) -> bool {
     while let Some((name, arguments)) = operations.split_first() {
         let count = match name.to_ascii_lowercase().as_slice() {

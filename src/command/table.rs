@@ -57,7 +57,7 @@ impl CommandEntry {
         }
     }
 
-    /// Whether a call of so many words, the name included, can run as it is: no subcommand is to be found first.
+    /// Whether a call of so many words, the name included, is complete and needs no look-up of a subcommand.
     #[inline(always)]
     pub fn fits(&self, words: usize) -> bool {
         self.words.0 <= words && words <= self.words.1

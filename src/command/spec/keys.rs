@@ -60,13 +60,14 @@ pub enum Begin {
     Keyword(Keyword),
     /// Behind this word wherever it stands; shown as a keyword, spelled so.
     EachKeyword(Keyword, &'static str),
-    /// Behind the word, if it is there; where it stands more than once, the last one counts. Nothing is told of it.
+    /// Behind the word, if it is there; if it stands more than once, the last one counts. COMMAND shows it as
+    /// unknown.
     UnknownKeyword(Keyword),
     /// Keys that no argument names.
     Unknown,
 }
 
-/// A word in front of keys. It is found exactly where the handler finds it: the locks depend on it.
+/// A word in front of keys. It must be found exactly where the handler finds it, because the locks follow from it.
 #[derive(Clone, Copy, Debug)]
 pub struct Keyword {
     /// Lower case.
@@ -136,8 +137,8 @@ impl KeySpec {
         self
     }
 
-    /// Whether the keys and the words that belong to them, as many of each, do not match in number
-    /// (`XREAD STREAMS a b 0`): the handler refuses it, and no node is asked for by keys.
+    /// Whether there are not as many words as keys that they belong to (`XREAD STREAMS a b 0`): then the handler
+    /// refuses the command, which is not routed by its keys.
     pub fn is_unbalanced(&self, args: &[&[u8]]) -> bool {
         match (self.begin, self.find) {
             (Begin::Keyword(keyword), Find::Range { limit, .. }) if limit > 1 => {

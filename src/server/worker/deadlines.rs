@@ -1,5 +1,5 @@
-//! What becomes due for a worker's connections, in the order of time: a wake-up looks at nothing else, however many
-//! connections there are.
+//! The deadlines of a worker's connections in the order of time, so that a wake-up looks only at those that are due,
+//! however many connections there are.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -70,7 +70,8 @@ pub const FIRST_LISTENER: usize = usize::MAX - 64;
 
 /// What is read from a connection at once.
 const READ_SIZE: usize = 16 * 1024;
-/// A client that took so many bytes is freed by another thread when it goes, so that nobody waits for it.
+/// The memory of a client that took so many bytes is freed by another thread when it disconnects, so that others need
+/// not wait for that.
 const MUCH_TO_FREE: usize = 256 * 1024;
 /// Room for the input of one round.
 const GATHER_SIZE: usize = 1 << 20;

@@ -50,7 +50,8 @@ pub(super) struct Scripts {
     mail: Vec<Mail>,
     /// For the others, while it runs.
     spare: Option<Box<Executor>>,
-    /// Lent to the host of a script: a new reference each time would cost workers a cache line that all share.
+    /// Lent to the host of a script. To count a new reference each time would have all workers write to the same
+    /// cache line.
     node: Option<Arc<Node>>,
 }
 
@@ -75,8 +76,8 @@ impl Scripts {
         }
     }
 
-    /// Lets a connection that most likely wants to run another script wait for its turn: looking at its input first
-    /// would parse it twice. Not while a script runs, when others are served at once.
+    /// Lets a connection that most likely sends another script wait for its turn with its input unparsed, which would
+    /// be parsed twice otherwise. Not while a script runs: others are served at once then.
     pub fn wait_unseen(&mut self, token: usize) -> bool {
         let free = self.running.is_none();
         if free {

@@ -48,8 +48,8 @@ pub(super) struct Segment {
     /// The replies were more than the client may let wait.
     pub cut_off: bool,
     pub commands: u32,
-    /// The id of the command that was called last, of whatever becomes of it; `usize::MAX`: no such command. `None`: none
-    /// was called.
+    /// The id of the command that was called last, also if it was refused; `usize::MAX`: an unknown command. `None`:
+    /// none was called.
     pub last_command: Option<usize>,
     /// In place of input: the command of a blocked client, which runs again.
     pub again: Option<Box<Wait>>,
@@ -112,8 +112,8 @@ fn over_query_limit(c: &Connection, input: usize, limit: usize) -> bool {
 fn read_long(c: &mut Connection) -> (io::Result<usize>, usize) {
     let kept = c.input.len();
     let missing = c.need.saturating_sub(kept);
-    // Room up to the end of a long argument, and for all of it only once half of it has come. No more: for a
-    // byte too many the buffer would double.
+    // Room is made up to the end of a long argument, but for all of it only once half of it has arrived; and for no
+    // byte more, because the buffer would double for it.
     c.input.reserve_exact(missing.min(kept.max(LONG_READ)));
     let spare = c.input.capacity() - kept;
     let room = if missing > 0 { spare } else { spare.max(READ_SIZE) }.min(LONG_READ);
