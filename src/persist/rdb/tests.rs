@@ -502,6 +502,20 @@ fn old_files_have_expiries_in_seconds_and_no_checksum() {
     assert_eq!((entry.expire, &entry.key[..]), (Some(16_000), &b"k"[..]));
 }
 
+/// As 7.0.15 reads them: one millisecond before 1970 is no expiry, one second before is one.
+#[test]
+fn an_expiry_of_minus_one_millisecond_is_none() {
+    let expiry = |bytes: &[u8]| {
+        let file = file_of(&[bytes, b"\x00\x01k\x01v"].concat());
+        let record = Reader::open(&file[..], Limits::default()).unwrap().next().unwrap().unwrap();
+        let Record::Entry(entry) = record else { panic!("{record:?}") };
+        entry.expire
+    };
+    assert_eq!(expiry(b"\xfc\xff\xff\xff\xff\xff\xff\xff\xff"), None);
+    assert_eq!(expiry(b"\xfc\xfe\xff\xff\xff\xff\xff\xff\xff"), Some(-2));
+    assert_eq!(expiry(b"\xfd\xff\xff\xff\xff"), Some(-1000));
+}
+
 #[test]
 fn errors_say_where_in_what_and_why() {
     for (file, want) in [
