@@ -625,6 +625,22 @@ fn waitaof_counts_what_is_on_disks() {
     client.expect("WAITAOF 1 1 3000", "[:1, :0]");
 }
 
+/// It would be a wait without end.
+#[test]
+fn waitaof_for_a_file_that_is_turned_off_ends() {
+    if common::server::subject_is_real() {
+        return; // 7.0 does not have it.
+    }
+    let primary = aof(&["--appendfsync", "everysec"]);
+    let (mut client, mut waiting) = (primary.connect(), primary.connect());
+    waiting.ok("SET a 1");
+    waiting.send(&["WAITAOF", "1", "1", "0"]);
+    wait_for("it waits", SOON, || client.info("blocked_clients") == "1");
+    client.ok("CONFIG SET appendonly no");
+    let told = waiting.read().to_string();
+    assert_eq!(told, "-ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
+}
+
 /// Each takes a picture of its own, and waits for none of the others.
 #[test]
 fn a_rewrite_and_a_full_synchronisation_do_not_wait_for_a_save() {
