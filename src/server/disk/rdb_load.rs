@@ -282,6 +282,7 @@ fn tell_origin(node: &Node, name: &[u8], value: &[u8]) {
         (b"ctime", Some(second)) => {
             tracing::info!("RDB age {} seconds", (unix_ms() / 1000).saturating_sub(second).max(0));
         }
+        (b"aof-base", Some(1)) => tracing::info!("RDB is base AOF"),
         (b"used-mem", Some(bytes)) => {
             let bytes = u64::try_from(bytes).unwrap_or(0);
             node.files.save.loading.used_memory.store(bytes, Ordering::Relaxed);
