@@ -8,6 +8,7 @@ mod workload;
 
 use common::client::{Client, Reply};
 use common::server::{Launch, Server, fresh_dir};
+use common::{SOON, wait_for};
 use keystead::persist::aof::stream::{Commands, Item};
 use keystead::persist::rdb::checksum::crc64;
 use keystead::persist::rdb::{Reader, Record};
@@ -15,6 +16,7 @@ use keystead::value::Limits;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use workload::every_type;
 
 fn files() -> PathBuf {
@@ -308,40 +310,224 @@ fn the_same_data_make_the_same_base_of_commands() {
     assert_eq!(sorted(&ours), sorted(&theirs));
 }
 
-/// A file of one version: a string with an expiry, a list, and where there is one a checksum.
-fn file_of_version(head: &[u8], body: &[u8], sum: bool) -> Vec<u8> {
-    let mut file = [head, body, b"\xff"].concat();
-    if sum {
+/// A file of one version.
+fn file_of_version(version: u32, body: &[u8]) -> Vec<u8> {
+    let head = if version == VALKEY { format!("VALKEY{version:03}") } else { format!("REDIS{version:04}") };
+    let mut file = [head.as_bytes(), body, b"\xff"].concat();
+    if version > 4 {
         let sum = crc64(&file);
         file.extend_from_slice(&sum.to_le_bytes());
     }
     file
 }
 
-/// Every version that there was, and Valkey's own, with what each of them brought.
+const VALKEY: u32 = 80;
+
+/// A short string with its length.
+fn short(bytes: &[u8]) -> Vec<u8> {
+    if bytes.len() < 64 {
+        [&[bytes.len() as u8], bytes].concat()
+    } else {
+        [&(bytes.len() as u16 | 0x4000).to_be_bytes(), bytes].concat()
+    }
+}
+
+/// A listpack of short texts; numbers are kept as such.
+fn listpack(elements: &[&str]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for element in elements {
+        match element.parse::<i64>() {
+            Ok(n @ 0..=127) => body.extend_from_slice(&[n as u8, 1]),
+            Ok(n) => body.extend_from_slice(&[b"\xf4", &n.to_le_bytes()[..], b"\x09"].concat()),
+            Err(_) => {
+                let len = element.len() as u8;
+                body.extend_from_slice(&[&[0x80 | len], element.as_bytes(), &[1 + len]].concat());
+            }
+        }
+    }
+    let size = (body.len() + 7) as u32;
+    [&size.to_le_bytes()[..], &(elements.len() as u16).to_le_bytes(), &body, b"\xff"].concat()
+}
+
+/// `a` and 7.
+const ZIPLIST: &[u8] = b"\x10\0\0\0\x0d\0\0\0\x02\0\0\x01a\x03\xf8\xff";
+const TIME_MS: &[u8] = b"\0\xd8\xc3\x2c\xbb\x03\0\0";
+
+/// A stream of one entry and a group with it pending, in the first, second or third form.
+fn stream(form: usize) -> Vec<u8> {
+    let id = [&1_u64.to_be_bytes()[..], &0_u64.to_be_bytes()].concat();
+    let entries = listpack(&["1", "0", "1", "f", "0", "2", "0", "0", "v", "4"]);
+    let mut out = [b"\x01", &short(&id)[..], &short(&entries), b"\x01\x01\0"].concat();
+    if form > 1 {
+        // The first id, the greatest deleted one, and how many were added.
+        out.extend_from_slice(b"\x01\0\0\0\x01");
+    }
+    out.extend_from_slice(b"\x01\x05group\x01\0");
+    if form > 1 {
+        out.push(1);
+    }
+    out.extend_from_slice(&[b"\x01", &id[..], TIME_MS, b"\x01\x01\x05alice", TIME_MS].concat());
+    if form > 2 {
+        out.extend_from_slice(TIME_MS);
+    }
+    [&out, &b"\x01"[..], &id].concat()
+}
+
+/// Each type of value with the version that brought it, a command and its answer.
+fn types() -> Vec<(u32, u8, Vec<u8>, &'static str, &'static str)> {
+    let pairs = "[\"a\", \"7\"]";
+    let entry = "[[\"1-0\", [\"f\", \"v\"]]]";
+    let packed = short(&listpack(&["a", "7"]));
+    let timed = [TIME_MS, &b"\x02\0\x01a\x017\x01\x01b\x018"[..]].concat();
+    let timed_packed = [TIME_MS, &short(&listpack(&["b", "8", "4102444800000", "a", "7", "0"]))].concat();
+    vec![
+        (1, 0, b"\x05hello".to_vec(), "GET", "\"hello\""),
+        (1, 0, b"\xc0\x85".to_vec(), "GET", "\"-123\""),
+        (1, 0, b"\xc1\x39\x30".to_vec(), "GET", "\"12345\""),
+        (1, 0, b"\xc2\x15\xcd\x5b\x07".to_vec(), "GET", "\"123456789\""),
+        (1, 0, b"\xc3\x05\x14\0a\xe0\x0a\0".to_vec(), "GET", "\"aaaaaaaaaaaaaaaaaaaa\""),
+        (1, 1, b"\x02\x01a\xc0\x07".to_vec(), "LRANGE 0 -1", pairs),
+        (1, 2, b"\x01\x01a".to_vec(), "SMEMBERS", "[\"a\"]"),
+        (
+            1,
+            3,
+            b"\x03\x01a\x011\x01b\x032.5\x01c\xfe".to_vec(),
+            "ZRANGE 0 -1 WITHSCORES",
+            "[\"a\", \"1\", \"b\", \"2.5\", \"c\", \"inf\"]",
+        ),
+        (1, 4, b"\x01\x01a\x017".to_vec(), "HGETALL", pairs),
+        (2, 9, b"\x07\x01\x01a\x01\x007\xff".to_vec(), "HGETALL", pairs),
+        (2, 10, short(ZIPLIST), "LRANGE 0 -1", pairs),
+        (2, 11, b"\x0c\x02\0\0\0\x02\0\0\0\x01\0\x05\0".to_vec(), "SMEMBERS", "[\"1\", \"5\"]"),
+        (2, 12, short(ZIPLIST), "ZRANGE 0 -1 WITHSCORES", pairs),
+        (4, 13, short(ZIPLIST), "HGETALL", pairs),
+        (7, 14, [b"\x01", &short(ZIPLIST)[..]].concat(), "LRANGE 0 -1", pairs),
+        (
+            8,
+            5,
+            [b"\x01\x01a", &1.5_f64.to_le_bytes()[..]].concat(),
+            "ZRANGE 0 -1 WITHSCORES",
+            "[\"a\", \"1.5\"]",
+        ),
+        (9, 15, stream(1), "XRANGE - +", entry),
+        (10, 16, packed.clone(), "HGETALL", pairs),
+        (10, 17, packed.clone(), "ZRANGE 0 -1 WITHSCORES", pairs),
+        (
+            10,
+            18,
+            [b"\x02\x02", &packed[..], b"\x01\x05plain"].concat(),
+            "LRANGE 0 -1",
+            "[\"a\", \"7\", \"plain\"]",
+        ),
+        (10, 19, stream(2), "XRANGE - +", entry),
+        (11, 20, short(&listpack(&["a"])), "SMEMBERS", "[\"a\"]"),
+        (11, 21, stream(3), "XRANGE - +", entry),
+        (12, 24, timed, "HPEXPIRETIME FIELDS 2 a b", "[:-1, :4102444800000]"),
+        (12, 25, timed_packed, "HPEXPIRETIME FIELDS 2 a b", "[:-1, :4102444800000]"),
+    ]
+}
+
+/// The body of a file with all that a version knows, and the questions to its keys with the answers.
+fn body_of_version(version: u32) -> (Vec<u8>, Vec<(String, &'static str)>) {
+    let (mut body, mut questions) = (Vec::new(), Vec::new());
+    if version >= 7 {
+        body.extend_from_slice(b"\xfa\x09redis-ver\x055.0.0");
+    }
+    if version >= 10 {
+        let code = b"#!lua name=lib\nredis.register_function('f', function() return 1 end)";
+        body.extend_from_slice(&[b"\xf5", &short(code)[..]].concat());
+        questions.push(("FCALL f 0".into(), ":1"));
+    }
+    body.extend_from_slice(b"\xfe\0");
+    if version >= 7 {
+        body.extend_from_slice(b"\xfb\x40\x80\x02");
+    }
+    if version >= 12 {
+        body.extend_from_slice(b"\xf4\x40\x80\x02\x01");
+    }
+    for (n, (_, code, value, command, answer)) in types().into_iter().filter(|t| t.0 <= version).enumerate() {
+        let key = format!("{n}:{code}");
+        match n % 4 {
+            0 => {
+                body.extend_from_slice(b"\xfd\0\x48\x86\x7a");
+                questions.push((format!("EXPIRETIME {key}"), ":2055620608"));
+            }
+            1 if version >= 3 => {
+                body.extend_from_slice(&[b"\xfc", TIME_MS].concat());
+                questions.push((format!("PEXPIRETIME {key}"), ":4102444800000"));
+            }
+            2 if version >= 9 => body.extend_from_slice(b"\xf9\x07"),
+            3 if version >= 9 => body.extend_from_slice(b"\xf8\x05"),
+            _ => questions.push((format!("TTL {key}"), ":-1")),
+        }
+        body.push(code);
+        body.extend_from_slice(&short(key.as_bytes()));
+        body.extend_from_slice(&value);
+        let (name, rest) = command.split_once(' ').unwrap_or((command, ""));
+        questions.push((format!("{name} {key} {rest}").trim_end().to_owned(), answer));
+        if code == 15 || code == 19 || code == 21 {
+            questions.push((format!("XPENDING {key} group"), "[:1, \"1-0\", \"1-0\", [[\"alice\", \"1\"]]]"));
+        }
+    }
+    (body, questions)
+}
+
+/// Every version that there was, and Valkey's own, each with every type of value and every mark that it knows. Up to
+/// its own version a real server reads the same file and says the same.
 #[test]
-fn every_version_is_read() {
-    let old = b"\xfe\x00\xfd\x00\x48\x86\x7a\x00\x06string\x05hello\x01\x04list\x02\x01a\xc0\x07";
-    let new = b"\xfa\x09redis-ver\x055.0.0\xfe\x00\xfb\x02\x01\xfc\x00\xd8\xc3\x2c\xbb\x03\x00\x00\x00\x06string\x05hello\x01\x04list\x02\x01a\xc0\x07";
-    let slots = b"\xfe\x00\xf4\x40\x80\x02\x01\xfc\x00\xd8\xc3\x2c\xbb\x03\x00\x00\x00\x06string\x05hello\x01\x04list\x02\x01a\xc0\x07";
-    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
-    for version in 1..=12 {
-        let head = format!("REDIS{version:04}");
-        let body = if version < 7 { &old[..] } else { &new[..] };
-        files.push((head.clone(), file_of_version(head.as_bytes(), body, version > 4)));
+fn every_type_of_every_version_is_read() {
+    for version in (1..=12).chain([VALKEY]) {
+        let (body, questions) = body_of_version(version);
+        let file = file_of_version(version, &body);
+        let load = |launch: Launch| {
+            let dir = fresh_dir();
+            fs::write(dir.join("dump.rdb"), &file).expect("write");
+            let server = launch.dir(&dir).start();
+            let mut client = server.connect();
+            for (question, answer) in &questions {
+                let told = client.run(question).to_string();
+                assert_eq!(told, *answer, "version {version}: {question}");
+            }
+            client.run("DEBUG DIGEST").text()
+        };
+        let digest = load(Launch::subject());
+        if version <= 10 {
+            assert_eq!(digest, load(Launch::real()), "version {version}");
+        }
     }
-    files.push(("with slots".into(), file_of_version(b"REDIS0012", slots, true)));
-    files.push(("VALKEY080".into(), file_of_version(b"VALKEY080", slots, true)));
-    for (name, file) in files {
-        let dir = fresh_dir();
-        fs::write(dir.join("dump.rdb"), &file).expect("write");
-        let server = Launch::subject().dir(&dir).start();
-        let mut client = server.connect();
-        client.expect("GET string", "\"hello\"");
-        assert!(client.run("TTL string").int() > 1000, "{name}");
-        client.expect("LRANGE list 0 -1", "[\"a\", \"7\"]");
-        client.expect("DBSIZE", ":2");
-    }
+}
+
+/// Times of fields came with 7.4: a file that has some says so, and older servers refuse it for that.
+#[test]
+fn a_file_says_the_lowest_version_that_knows_all_of_it() {
+    let mut server = Launch::subject().args(&["--appendonly", "yes"]).start();
+    let mut client = server.connect();
+    let path = server.dir().join("dump.rdb");
+    let says = |client: &mut Client, head: &[u8]| {
+        client.ok("SAVE");
+        assert_eq!(&fs::read(&path).expect("the file")[..9], head);
+    };
+    client.run("HSET h a 1 b 2");
+    says(&mut client, b"REDIS0010");
+    client.expect("HPEXPIREAT h 9999999999999 FIELDS 1 a", "[:1]");
+    says(&mut client, b"REDIS0012");
+    client.expect("HPERSIST h FIELDS 1 a", "[:1]");
+    says(&mut client, b"REDIS0010");
+    client.ok("SELECT 9");
+    client.run("HSET h a 1 b 2");
+    client.expect("HPEXPIREAT h 9999999999999 FIELDS 1 a", "[:1]");
+    client.run("BGREWRITEAOF");
+    wait_for("the rewrite", SOON, || {
+        client.info("aof_rewrite_in_progress") == "0" && client.info("aof_rewrites") != "0"
+    });
+    let base = server.dir().join("appendonlydir/appendonly.aof.2.base.rdb");
+    assert_eq!(&fs::read(base).expect("the base")[..9], b"REDIS0012");
+    says(&mut client, b"REDIS0012");
+    let _ = client.try_run("SHUTDOWN NOSAVE");
+    server.wait_exit();
+    let check = Command::new("redis-check-rdb").arg(&path).output().expect("redis-check-rdb");
+    let told = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(told.contains("Can't handle RDB format version 12"), "{told}");
 }
 
 /// One data file, ten times from one server to the other, each time with writes.

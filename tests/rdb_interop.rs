@@ -5,7 +5,8 @@ mod common;
 use common::client::{Client, Reply};
 use common::server::{Launch, Server, real};
 use keystead::persist::rdb::{
-    Entry, Meta, Options, Preamble, Reader, Record, ReplicationInfo, Writer, encode_entry, payload,
+    Entry, Meta, Options, Preamble, Reader, Record, ReplicationInfo, VERSION_WRITTEN, Writer, encode_entry,
+    payload,
 };
 use keystead::value::Limits;
 use keystead::value::digest::Digest;
@@ -67,6 +68,7 @@ fn hex(digest: &Digest) -> String {
 fn encode(decoded: &Decoded, path: &Path, options: Options, checksum: bool) {
     let mut w = Writer::new(fs::File::create(path).expect("create the file"), checksum);
     w.preamble(&Preamble {
+        version: VERSION_WRITTEN,
         redis_version: "7.4.1",
         created: 1_700_000_000_000,
         used_memory: 1 << 20,

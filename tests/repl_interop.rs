@@ -6,7 +6,9 @@ use common::client::Client;
 use common::server::{Launch, Server};
 use common::{SOON, wait_for};
 use keystead::base::rng::Rng;
-use keystead::persist::rdb::{Meta, Options, Preamble, Reader, Record, Writer, encode_entry};
+use keystead::persist::rdb::{
+    Meta, Options, Preamble, Reader, Record, VERSION_WRITTEN, Writer, encode_entry,
+};
 use keystead::repl::primary::{self, LinkId, Primary, Replconf, Target};
 use keystead::repl::replica::{self, Event, Replica};
 use keystead::repl::{History, Request, Window};
@@ -336,6 +338,7 @@ impl Leader {
     fn snapshot(&mut self, target: Target) {
         let mut w = Writer::new(Vec::new(), true);
         let preamble = Preamble {
+            version: VERSION_WRITTEN,
             redis_version: "7.4.1",
             created: 0,
             used_memory: 0,

@@ -45,6 +45,9 @@ pub const ASKING: u32 = 1 << 19;
 /// Conditions of the node that refuse every write, whoever it comes from.
 pub const STOPS_WRITES: u32 = READ_ONLY | SAVE_FAILED | LOG_FAILED | FEW_REPLICAS;
 
+/// Conditions of the node that concern a command that runs a script if the script's own words say so.
+pub const OF_SCRIPTS: u32 = STOPS_WRITES | STALE | MEMORY_LIMIT;
+
 /// The conditions that concern a command.
 pub const fn needs(c: &Command) -> u32 {
     let mut bits = IN_MULTI | PAUSED_ALL;
@@ -68,6 +71,9 @@ pub const fn needs(c: &Command) -> u32 {
     }
     if c.has(flags::DENYOOM) {
         bits |= MEMORY_LIMIT;
+    }
+    if c.has(flags::RUNS_SCRIPT) {
+        bits |= OF_SCRIPTS;
     }
     if !c.keys.is_empty() {
         bits |= CLUSTER;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::call::{Call, Origin};
 use super::route::Route;
-use super::script::says_whether_it_writes;
+use super::script::{says_whether_it_writes, spared};
 use super::upkeep::Room;
 use super::{After, Executor, Host};
 use crate::base::lossless;
@@ -86,7 +86,15 @@ impl Executor {
         bits: u32,
         reply: &mut Reply,
     ) -> Result<Admitted<'a>, After> {
-        let bits = bits & Origin::of(client).asked();
+        let asked = Origin::of(client).asked();
+        let mut bits = bits & asked;
+        if bits & gate::OF_SCRIPTS != 0 {
+            bits &= !spared(self.shared, call.command, call.args);
+        }
+        if bits & gate::IN_MULTI != 0 && !call.command.has(flags::NOT_QUEUED) {
+            // The queue takes memory, whatever is queued.
+            bits |= self.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT & asked;
+        }
         let mut admitted = Admitted { asking: bits & gate::ASKING != 0, ..Admitted::default() };
         admitted.clustered = bits & gate::CLUSTER != 0;
         // ASKING is for one command, whatever becomes of it, or for the transaction that it begins.

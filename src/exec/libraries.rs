@@ -31,13 +31,11 @@ pub fn add(store: &Store, libraries: &mut Libraries, code: &[u8], replace: bool)
     Ok(name)
 }
 
-/// Loads libraries that a file holds, all in place of those that are there. All shards are locked, or nobody
-/// is served yet.
-pub fn load_all(store: &Store, codes: &[Vec<u8>]) -> std::result::Result<(), String> {
-    let mut libraries = Libraries::default();
-    for code in codes {
-        add(store, &mut libraries, code, false).map_err(|fail| fail.to_string())?;
-    }
+/// Loads a library that a file holds; from now on its functions are known. Data are being loaded, so nobody changes
+/// libraries beside it.
+pub fn load(store: &Store, code: &[u8], replace: bool) -> std::result::Result<(), String> {
+    let mut libraries = Libraries::clone(&store.libraries());
+    add(store, &mut libraries, code, replace).map_err(|fail| fail.to_string())?;
     store.set_libraries(libraries);
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::call::{Call, Ended, Origin};
 use super::route::Route;
-use super::script::{BETWEEN_LOOKS, says_whether_it_writes};
+use super::script::{BETWEEN_LOOKS, says_whether_it_writes, spared};
 use super::{After, Executor, Host, Shared, lock_set};
 use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
@@ -42,7 +42,7 @@ impl Plan {
             if queued.command.has(flags::EACH_SHARD) || queued.command.has(flags::RUNS_SCRIPT) {
                 plan.locks = LockSet::ALL;
             }
-            let mut needs = gate::needs(queued.command);
+            let mut needs = gate::needs(queued.command) & !spared(shared, queued.command, &args);
             if says_whether_it_writes(shared, queued.command, &args) == Some(false) {
                 needs &= !gate::PAUSED_WRITES;
             }

@@ -1,6 +1,6 @@
 //! The file of a replica and of its primary: full synchronisations, WAITAOF.
 
-use crate::common::server::{Launch, Server};
+use crate::common::server::{Launch, Server, subject_is_real};
 use crate::common::{SOON, wait_for};
 use crate::workload::{digest, every_type};
 
@@ -74,4 +74,20 @@ fn waitaof_counts_what_is_on_disks() {
     on_replica.ok("CONFIG SET appendonly no");
     client.ok("SET c 1");
     client.expect("WAITAOF 1 1 3000", "[:1, :0]");
+}
+
+/// It would be a wait without end.
+#[test]
+fn waitaof_for_a_file_that_is_turned_off_ends() {
+    if subject_is_real() {
+        return; // 7.0 does not have it.
+    }
+    let primary = aof(&["--appendfsync", "everysec"]);
+    let (mut client, mut waiting) = (primary.connect(), primary.connect());
+    waiting.ok("SET a 1");
+    waiting.send(&["WAITAOF", "1", "1", "0"]);
+    wait_for("it waits", SOON, || client.info("blocked_clients") == "1");
+    client.ok("CONFIG SET appendonly no");
+    let told = waiting.read().to_string();
+    assert_eq!(told, "-ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
 }

@@ -1,7 +1,7 @@
 //! What is known of a script before it runs: whether it writes, and whether it keeps to its declared keys.
 
-use crate::command::Command;
 use crate::command::spec::{Begin, flags};
+use crate::command::{Command, gate};
 use crate::exec::Shared;
 use crate::script::proof::Argument;
 use crate::script::shebang::of_script;
@@ -20,6 +20,11 @@ pub(in crate::exec) fn says_whether_it_writes(
     command: &Command,
     args: &[&[u8]],
 ) -> Option<bool> {
+    Some(!said_by(shared, command, args)?.has(Flags::NO_WRITES))
+}
+
+/// What the script that a command runs says of itself; `None` if it says nothing or is not known, or for other commands.
+fn said_by(shared: &Shared, command: &Command, args: &[&[u8]]) -> Option<Flags> {
     if !command.has(flags::RUNS_SCRIPT) {
         return None;
     }
@@ -32,7 +37,27 @@ pub(in crate::exec) fn says_whether_it_writes(
     } else {
         of_script(name).ok()?.0
     };
-    (!said.has(Flags::SILENT)).then(|| !said.has(Flags::NO_WRITES))
+    (!said.has(Flags::SILENT)).then_some(said)
+}
+
+/// The conditions of [`gate::OF_SCRIPTS`] that do not concern a command, because of what the script that it runs says
+/// of itself. One that says nothing is looked at command by command.
+pub(in crate::exec) fn spared(shared: &Shared, command: &Command, args: &[&[u8]]) -> u32 {
+    if !command.has(flags::RUNS_SCRIPT) {
+        return 0;
+    }
+    let Some(said) = said_by(shared, command, args) else { return gate::OF_SCRIPTS };
+    let mut spared = 0;
+    if said.has(Flags::NO_WRITES) {
+        spared |= gate::STOPS_WRITES | gate::MEMORY_LIMIT;
+    }
+    if said.has(Flags::ALLOW_OOM) {
+        spared |= gate::MEMORY_LIMIT;
+    }
+    if said.has(Flags::ALLOW_STALE) {
+        spared |= gate::STALE;
+    }
+    spared
 }
 
 /// Whether the script that a command runs needs no locks but those of its declared keys, as far as is known.

@@ -63,7 +63,7 @@ use crate::script::store::Conduct;
 use crate::script::{self, Engine, Failure, Flags, Function, Given, Known, Library, Running, Store};
 
 use keys::{is_proven, named_by};
-pub(super) use keys::{keeps_to_its_keys, says_whether_it_writes};
+pub(super) use keys::{keeps_to_its_keys, says_whether_it_writes, spared};
 use locks::Claim;
 pub use locks::Claims;
 

@@ -32,10 +32,7 @@ pub fn encode_part(
 ) -> Option<Position> {
     let (from, end) = (part.from.index, out.len().saturating_add(part.most));
     let next = match value {
-        ValueRef::String(bytes) => {
-            put(out, &[b"SET", key, bytes]);
-            None
-        }
+        ValueRef::String(bytes) => encode_string(out, key, bytes, from, part.most),
         ValueRef::List(list) => encode_list(out, key, list, from, end),
         ValueRef::Set(set) => {
             let mut many = Many::new(out, "SADD", key, 1);
@@ -65,6 +62,22 @@ pub fn encode_part(
         put(out, &[b"PEXPIREAT", key, at.to_string().as_bytes()]);
     }
     next.map(Position::at)
+}
+
+/// Writes from the byte `from` on, `most` of them.
+fn encode_string(out: &mut Vec<u8>, key: &[u8], bytes: &[u8], from: usize, most: usize) -> Option<usize> {
+    if from == 0 {
+        out.extend_from_slice(format!("*3\r\n$3\r\nSET\r\n${}\r\n", key.len()).as_bytes());
+        out.extend_from_slice(key);
+        out.extend_from_slice(format!("\r\n${}\r\n", bytes.len()).as_bytes());
+    }
+    let to = from.saturating_add(most).min(bytes.len());
+    out.extend_from_slice(&bytes[from..to]);
+    if to < bytes.len() {
+        return Some(to);
+    }
+    out.extend_from_slice(b"\r\n");
+    None
 }
 
 // All of these write from the element or step `from` on, and end behind the one that brings them to `end` bytes.
@@ -228,6 +241,7 @@ mod tests {
     fn parts_make_up_the_whole() {
         let limits = Limits { hash_max_listpack_entries: 4, ..Limits::default() };
         let names: Vec<String> = (0..3000).map(|n| format!("name:{n}")).collect();
+        let string = names.concat();
         let (mut list, mut set, mut zset) = (List::new(), Set::new(), SortedSet::new());
         let (mut hash, mut timed, mut stream) = (Hash::new(), Hash::new(), Stream::new());
         let mut group = Group::new(StreamId::new(4, 1), Some(7));
@@ -248,6 +262,7 @@ mod tests {
         stream.groups.insert(b"g1"[..].into(), group.clone());
         stream.groups.insert(b"g2"[..].into(), group);
         for value in [
+            ValueRef::String(string.as_bytes()),
             ValueRef::List(&list),
             ValueRef::Set(&set),
             ValueRef::SortedSet(&zset),

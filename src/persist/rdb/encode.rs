@@ -44,8 +44,8 @@ pub fn encode_entry(out: &mut Vec<u8>, key: &[u8], value: ValueRef<'_>, meta: &M
 }
 
 /// Appends a part of the record of one key. Returns where the next one begins, `None` behind the last. The parts
-/// make up the record if the value stays as it is, wherever in memory. Strings and what stands in one listpack are
-/// one part.
+/// make up the record if the value stays as it is, wherever in memory. Strings that may be
+/// compressed and what stands in one listpack are one part.
 #[inline]
 pub fn encode_part(
     out: &mut Vec<u8>,
@@ -112,6 +112,9 @@ pub(super) fn put_value(
     let (compress, from) = (options.compress, part.from.index);
     let end = out.len().saturating_add(part.most);
     let next = match value {
+        ValueRef::String(bytes) if !compress && bytes.len() > part.most => {
+            put_long_string(out, bytes, from, part.most)
+        }
         ValueRef::String(bytes) => {
             put_string(out, bytes, compress);
             None
@@ -128,6 +131,16 @@ pub(super) fn put_value(
 /// Marks of the two kinds of list nodes.
 pub(super) const NODE_PLAIN: u64 = 1;
 pub(super) const NODE_PACKED: u64 = 2;
+
+/// Writes from the byte `from` on, `most` of them.
+fn put_long_string(out: &mut Vec<u8>, bytes: &[u8], from: usize, most: usize) -> Option<usize> {
+    if from == 0 {
+        put_length(out, bytes.len() as u64);
+    }
+    let to = from.saturating_add(most).min(bytes.len());
+    out.extend_from_slice(&bytes[from..to]);
+    (to < bytes.len()).then_some(to)
+}
 
 // All of these write from the element or step `from` on, and end behind the one that brings them to `end` bytes.
 

@@ -39,6 +39,8 @@ pub use writer::{Preamble, ReplicationInfo, Writer};
 
 /// The version that is written: Redis 7.0's.
 pub const VERSION_WRITTEN: u32 = 10;
+/// The version that is written where fields of hashes have times, which no earlier one knows: Redis 7.4's.
+pub const VERSION_WITH_TIMES: u32 = 12;
 /// The newest version that is read: Redis 7.4's.
 pub const VERSION_READ: u32 = 12;
 /// The version in the header of files that Valkey writes since 9.0, whose value types are a superset.

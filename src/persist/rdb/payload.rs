@@ -4,7 +4,7 @@
 use super::checksum::crc64;
 use super::error::{Error, Problem};
 use super::source::Source;
-use super::{Options, VERSION_READ, VERSION_WRITTEN, decode, encode, value_type};
+use super::{Options, VERSION_READ, VERSION_WITH_TIMES, VERSION_WRITTEN, decode, encode, value_type};
 use crate::keyspace::snapshot::Part;
 use crate::value::{Limits, Value, ValueRef};
 
@@ -40,7 +40,7 @@ pub fn dump(out: &mut Vec<u8>, value: ValueRef<'_>, options: Options) {
     out.push(encode::type_of(value));
     encode::put_value(out, value, options, Part::WHOLE);
     // What only 7.4 reads says so.
-    let version = if out[start] >= value_type::HASH_METADATA { VERSION_READ } else { VERSION_WRITTEN };
+    let version = if out[start] >= value_type::HASH_METADATA { VERSION_WITH_TIMES } else { VERSION_WRITTEN };
     seal(out, start, version);
 }
 

@@ -12,6 +12,9 @@ use crate::value::{Limits, Value};
 /// The read buffer of a file or stream.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
+/// The expiry in milliseconds that servers take for none.
+const NEVER_MS: UnixMs = -1;
+
 /// One record of a file.
 #[derive(Debug)]
 pub enum Record {
@@ -165,7 +168,8 @@ impl<R: Read> Reader<R> {
     pub(super) fn attribute(&mut self, code: u8, attributes: &mut Attributes) -> Result<bool> {
         match code {
             opcode::EXPIRE_MS => {
-                attributes.expire = Some(i64::from_le_bytes(self.source.array("an expiry in milliseconds")?));
+                let at = i64::from_le_bytes(self.source.array("an expiry in milliseconds")?);
+                attributes.expire = (at != NEVER_MS).then_some(at);
             }
             opcode::EXPIRE_S => {
                 let seconds = i32::from_le_bytes(self.source.array("an expiry in seconds")?);

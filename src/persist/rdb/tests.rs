@@ -200,6 +200,7 @@ fn unsound_times_are_refused() {
 fn sample_file() -> Vec<u8> {
     let mut w = Writer::new(vec![], true);
     w.preamble(&Preamble {
+        version: VERSION_WITH_TIMES,
         redis_version: "7.4.1",
         created: 0,
         used_memory: 1 << 20,
@@ -244,22 +245,23 @@ fn the_parts_of_a_record_make_up_the_record() {
         ("many: timed", Value::Hash(timed)),
         ("many: stream", stream(20_000)),
         ("many: pending", pending(5000)),
+        ("long", string(names.concat().as_bytes())),
     ]);
     let meta = Meta { expire: Some(1 << 41), idle_s: Some(5), freq: Some(1) };
-    for (name, value) in values {
-        let mut whole = vec![];
-        encode_entry(&mut whole, name.as_bytes(), value.as_ref(), &meta, Options::default());
+    let cases = values.iter().flat_map(|value| [true, false].map(|compress| (value, compress)));
+    for ((name, value), compress) in cases {
+        let (mut whole, options) = (vec![], Options { compress });
+        encode_entry(&mut whole, name.as_bytes(), value.as_ref(), &meta, options);
         for most in [1, 100, 4096] {
             let (mut out, mut from, mut parts, mut longest) = (vec![], Some(Position::START), 0, 0);
             while let Some(at) = from {
                 let (begin, part) = (out.len(), Part { from: at, most });
-                from =
-                    encode_part(&mut out, name.as_bytes(), value.as_ref(), &meta, Options::default(), part);
+                from = encode_part(&mut out, name.as_bytes(), value.as_ref(), &meta, options, part);
                 parts += 1;
                 longest = longest.max(out.len() - begin);
             }
             assert!(out == whole, "{name} in {parts} parts");
-            if name.starts_with("many") {
+            if name.starts_with("many") || (*name == "long" && !compress) {
                 assert!(parts >= 3 && longest < whole.len() / 2, "{name}: {parts} parts up to {longest}");
             }
         }
@@ -274,7 +276,7 @@ fn read_all(file: &[u8]) -> Result<Vec<Record>> {
 fn a_file_of_all_types_comes_back() {
     let file = sample_file();
     let mut reader = Reader::open(&file[..], Limits::default()).unwrap();
-    assert_eq!(reader.version(), VERSION_WRITTEN);
+    assert_eq!(reader.version(), VERSION_WITH_TIMES);
     let mut entries = vec![];
     let (mut aux, mut functions, mut dbs) = (vec![], 0, vec![]);
     for record in reader.by_ref() {
@@ -502,6 +504,20 @@ fn old_files_have_expiries_in_seconds_and_no_checksum() {
     assert_eq!((entry.expire, &entry.key[..]), (Some(16_000), &b"k"[..]));
 }
 
+/// As 7.0.15 reads them: one millisecond before 1970 is no expiry, one second before is one.
+#[test]
+fn an_expiry_of_minus_one_millisecond_is_none() {
+    let expiry = |bytes: &[u8]| {
+        let file = file_of(&[bytes, b"\x00\x01k\x01v"].concat());
+        let record = Reader::open(&file[..], Limits::default()).unwrap().next().unwrap().unwrap();
+        let Record::Entry(entry) = record else { panic!("{record:?}") };
+        entry.expire
+    };
+    assert_eq!(expiry(b"\xfc\xff\xff\xff\xff\xff\xff\xff\xff"), None);
+    assert_eq!(expiry(b"\xfc\xfe\xff\xff\xff\xff\xff\xff\xff"), Some(-2));
+    assert_eq!(expiry(b"\xfd\xff\xff\xff\xff"), Some(-1000));
+}
+
 #[test]
 fn errors_say_where_in_what_and_why() {
     for (file, want) in [
@@ -622,6 +638,7 @@ fn hostile_counts_end_with_the_data() {
 fn small_file() -> Vec<u8> {
     let mut w = Writer::new(vec![], true);
     w.preamble(&Preamble {
+        version: VERSION_WITH_TIMES,
         redis_version: "7.4.1",
         created: 0,
         used_memory: 0,

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use super::checksum::Crc64;
-use super::{VERSION_WRITTEN, opcode, sink};
+use super::{opcode, sink};
 use crate::base::time::UnixMs;
 
 /// Writes one RDB file to a sink that stays the caller's.
@@ -24,6 +24,9 @@ pub struct Writer<W> {
 /// What stands before the data.
 #[derive(Clone, Debug)]
 pub struct Preamble<'a> {
+    /// The lowest version that knows everything in the file: [`VERSION_WRITTEN`](super::VERSION_WRITTEN) or
+    /// [`VERSION_WITH_TIMES`](super::VERSION_WITH_TIMES).
+    pub version: u32,
     /// The compatibility version, such as `7.4.1`.
     pub redis_version: &'a str,
     /// When the file was begun, in milliseconds since 1970.
@@ -61,7 +64,7 @@ impl<W: Write> Writer<W> {
     /// Header and auxiliary fields.
     pub fn preamble(&mut self, p: &Preamble<'_>) -> io::Result<()> {
         let mut out = std::mem::take(&mut self.scratch);
-        out.extend_from_slice(format!("REDIS{VERSION_WRITTEN:04}").as_bytes());
+        out.extend_from_slice(format!("REDIS{:04}", p.version).as_bytes());
         put_aux(&mut out, "redis-ver", p.redis_version.as_bytes());
         put_aux_number(&mut out, "redis-bits", usize::BITS.into());
         put_aux_number(&mut out, "ctime", p.created / 1000);
@@ -141,6 +144,7 @@ mod tests {
 
     fn preamble(replication: Option<ReplicationInfo<'_>>) -> Preamble<'_> {
         Preamble {
+            version: super::super::VERSION_WRITTEN,
             redis_version: "7.4.1",
             created: 1_700_000_000_123,
             used_memory: 1000,

@@ -7,6 +7,7 @@ use std::thread;
 use crate::command::{CommandError, Ctx, Outcome, Result, is};
 use crate::keyspace::Effects;
 use crate::resp::Reply;
+use crate::script::Libraries;
 use crate::server::commands::node;
 use crate::server::disk::rdb_load::Same;
 use crate::server::disk::{aof, rdb_file, rdb_load};
@@ -114,6 +115,7 @@ fn empty(node: &Node) {
     for db in 0..keyspace.databases() as u16 {
         keyspace.flush(&mut locked, db, &mut Effects::default());
     }
+    node.shared.scripts.set_libraries(Libraries::default());
 }
 
 fn save_and_load(node: &Node, how: How) -> std::result::Result<(), String> {

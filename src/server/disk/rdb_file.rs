@@ -15,8 +15,8 @@ use crate::base::time::UnixMs;
 use crate::base::version;
 use crate::command::gate;
 use crate::config::Config;
-use crate::keyspace::Locked;
 use crate::keyspace::snapshot::{Encode, Walk};
+use crate::keyspace::{DbIndex, Locked};
 use crate::persist::aof;
 use crate::persist::rdb::{self, Meta, Options, Preamble, ReplicationInfo, Writer};
 use crate::repl::SavedPosition;
@@ -157,6 +157,8 @@ pub struct Dump {
     form: Form,
     /// `None`: without keys.
     walk: Option<Walk>,
+    /// Of the format: the lowest that knows everything in it.
+    version: u32,
     libraries: Arc<Libraries>,
     /// Changes counted so far: what the save covers.
     dirty: u64,
@@ -182,9 +184,11 @@ pub fn begin_as(node: &Node, locked: &Locked<'_>, form: Form) -> Option<Dump> {
     let walk = ks.begin_snapshot(locked, encoder(node, &config, form, &done))?;
     node.files.save.keys_done.store(Arc::clone(&done));
     node.files.save.keys_total.store(walk.keys() as u64, Ordering::Relaxed);
+    let has_times = (0..ks.databases() as DbIndex).any(|db| ks.timed_hashes(db) > 0);
     Some(Dump {
         form,
         walk: Some(walk),
+        version: if has_times { rdb::VERSION_WITH_TIMES } else { rdb::VERSION_WRITTEN },
         dirty: ks.stats.dirty.load(Ordering::Relaxed),
         done,
         pause: config.rdb_key_save_delay,
@@ -223,6 +227,7 @@ pub fn without_keys(node: &Node) -> Dump {
     Dump {
         form: Form::Rdb,
         walk: None,
+        version: rdb::VERSION_WRITTEN,
         libraries: node.shared.scripts.libraries(),
         dirty: 0,
         number: node.files.save.dumps.fetch_add(1, Ordering::Relaxed),
@@ -252,6 +257,7 @@ impl Dump {
         }
         let mut writer = Writer::new(sink, checksum);
         writer.preamble(&Preamble {
+            version: self.version,
             redis_version: version::REDIS,
             created: unix_ms(),
             used_memory,

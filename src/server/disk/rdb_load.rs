@@ -179,10 +179,6 @@ fn read_records<R: Input>(
         return Err(error);
     }
     let seen = cut?;
-    if let Err(text) = libraries::load_all(&node.shared.scripts, &seen.functions) {
-        tracing::warn!("A function library cannot be loaded: {text}");
-        return Err(mistake(reader.offset(), None, "a function library", "see the log"));
-    }
     let skipped = reader.empty_keys_skipped() + tallies.iter().map(|tally| tally.skipped).sum::<u64>();
     if skipped > 0 {
         tracing::warn!("{skipped} keys with an empty value are left out");
@@ -258,7 +254,6 @@ struct Seen {
     id: Option<ReplId>,
     offset: Option<u64>,
     stream_db: u16,
-    functions: Vec<Vec<u8>>,
 }
 
 impl Seen {
@@ -287,6 +282,7 @@ fn tell_origin(node: &Node, name: &[u8], value: &[u8]) {
         (b"ctime", Some(second)) => {
             tracing::info!("RDB age {} seconds", (unix_ms() / 1000).saturating_sub(second).max(0));
         }
+        (b"aof-base", Some(1)) => tracing::info!("RDB is base AOF"),
         (b"used-mem", Some(bytes)) => {
             let bytes = u64::try_from(bytes).unwrap_or(0);
             node.files.save.loading.used_memory.store(bytes, Ordering::Relaxed);
@@ -321,7 +317,7 @@ impl Cutter<'_> {
                     let dead = self.dead();
                     self.shared.insert(entry, reader.offset(), dead, &mut self.tally)?;
                 }
-                Piece::Record(record) => self.note(record),
+                Piece::Record(record) => self.note(record, reader.offset())?,
                 Piece::Fragment(fragment) => {
                     keys += fragment.keys;
                     if fragment.keys > 0 {
@@ -343,18 +339,27 @@ impl Cutter<'_> {
         Ok(())
     }
 
-    fn note(&mut self, record: Record) {
+    /// A record that is no entry, and ends at `offset`.
+    fn note(&mut self, record: Record, offset: u64) -> Result<(), rdb::Error> {
         match record {
             Record::Aux { name, value } => {
                 self.seen.aux(&name, &value);
                 tell_origin(self.shared.node, &name, &value);
             }
-            Record::Function(code) => self.seen.functions.push(code),
+            Record::Function(code) => {
+                let shared = self.shared;
+                let replace = shared.same == Same::Replace;
+                libraries::load(&shared.node.shared.scripts, &code, replace).map_err(|text| {
+                    tracing::warn!("A function library cannot be loaded: {text}");
+                    mistake(offset, None, "a function library", "see the log")
+                })?;
+            }
             Record::ModuleAux { module } => {
                 tracing::warn!("Data of the module {module} are left out: this server has no modules");
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// A node of a cluster learns its role later. With a history to go on from, expiry finds what is dead, and tells

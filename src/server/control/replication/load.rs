@@ -12,6 +12,7 @@ use crate::config::choice::DisklessLoad;
 use crate::keyspace::{Effects, Locked};
 use crate::repl::ReplId;
 use crate::repl::replica::Position;
+use crate::script::Libraries;
 use crate::server::control::replication::following::Report;
 use crate::server::disk::file::DiskFile;
 use crate::server::disk::rdb_load::{self, Input};
@@ -123,6 +124,7 @@ fn flush(node: &Node, locked: &mut Locked<'_>) {
     for db in 0..ks.databases() as u16 {
         ks.flush(locked, db, &mut Effects::default());
     }
+    node.shared.scripts.set_libraries(Libraries::default());
     node.invalidate_all();
 }
 

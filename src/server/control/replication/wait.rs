@@ -71,6 +71,8 @@ impl Drop for Wait {
     }
 }
 
+const NO_FILE: &str = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
+
 /// How WAIT and WAITAOF begin.
 pub enum Waiting {
     /// The answer is written.
@@ -100,9 +102,7 @@ pub fn begin(
         }));
     }
     if goal.local == Some(true) && !node.files.aof.is_on() {
-        return Err(CommandError::text(
-            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
-        ));
+        return Err(CommandError::text(NO_FILE));
     }
     if goal.is_reached(node, &state) || !may_wait {
         goal.answer(node, &state, reply);
@@ -135,11 +135,19 @@ async fn end_in_time(node: Arc<Node>, number: u64, timeout: Duration) {
     }
 }
 
-/// Answers those whose goal is reached.
+/// Answers those whose goal is reached, and those whose goal cannot be reached because there is no append-only file
+/// any more.
 pub(super) fn serve(node: &Node, state: &mut State) {
     let mut waits = std::mem::take(&mut state.waits);
     for wait in waits.extract_if(.., |w| w.goal.is_reached(node, state)) {
         answer(node, state, &wait);
+    }
+    if !node.files.aof.is_on() {
+        for wait in waits.extract_if(.., |w| w.goal.local == Some(true)) {
+            let mut reply = Reply::new();
+            reply.error(NO_FILE);
+            resume(node, &wait, reply);
+        }
     }
     state.waits = waits;
 }
@@ -147,6 +155,10 @@ pub(super) fn serve(node: &Node, state: &mut State) {
 fn answer(node: &Node, state: &State, wait: &Wait) {
     let mut reply = Reply::new();
     wait.goal.answer(node, state, &mut reply);
+    resume(node, wait, reply);
+}
+
+fn resume(node: &Node, wait: &Wait, reply: Reply) {
     node.send(wait.worker, Mail::Resume { token: wait.token, client: wait.client, reply, written_to: 0 });
 }
 

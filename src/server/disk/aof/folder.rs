@@ -128,7 +128,11 @@ impl Folder {
 
     /// The file in which increments gather while the first base is being written.
     pub fn temporary_increment(&self) -> PathBuf {
-        self.path(&format!("temp-{}.incr", self.prefix))
+        self.path(&self.temporary_name())
+    }
+
+    fn temporary_name(&self) -> String {
+        format!("temp-{}.incr", self.prefix)
     }
 
     pub fn create_temporary_increment(&self) -> io::Result<DiskFile> {
@@ -165,7 +169,10 @@ impl Folder {
                 let increment = manifest.new_increment(&self.prefix);
                 let path = self.path(&increment);
                 rename(&self.temporary_increment(), &path)?;
-                tracing::info!("Successfully renamed the temporary AOF incr file into {increment}");
+                let temporary = self.temporary_name();
+                tracing::info!(
+                    "Successfully renamed the temporary AOF incr file {temporary} into {increment}"
+                );
                 renamed = Some(path);
                 renaming = now_ns().wrapping_sub(began);
             }

@@ -193,6 +193,9 @@ fn rewrite(node: &Arc<Node>, dump: Dump, form: Form, after: After, era: u64) -> 
             let mut folder = aof.folder.lock();
             folder.follow(&config).map_err(io::Error::other)?;
             let file = folder.create_temporary_increment()?;
+            let name = folder.temporary_increment();
+            let name = name.file_name().unwrap_or_default().display();
+            tracing::info!("Creating AOF incr file {name} on background rewrite");
             aof.order(Order::Begin { reader, file, db, era, whole: false });
             first = true;
         }

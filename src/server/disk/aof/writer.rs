@@ -275,6 +275,8 @@ impl Writer {
                     tracing::warn!("The append only file could not be completed when it was turned off");
                 }
                 self.close();
+                // Who waits for more than that waits in vain.
+                self.node.peers.replication.log_synced(&self.node);
             }
             Order::Abandon => self.close(),
         }
