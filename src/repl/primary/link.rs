@@ -12,9 +12,11 @@ pub enum State {
     Handshake,
     /// It needs a snapshot that has not begun.
     WaitStart,
-    /// It needs the snapshot that is being taken, or is being fed with it.
+    /// It needs the file that is being written.
     WaitEnd,
     /// The file is being sent to it.
+    /// The RDB is being sent to it between marks: nothing else may go to it until it has said that it has all.
+    Streaming,
     SendBulk,
     /// It follows the stream, or will as soon as it has loaded what it got.
     Online,
@@ -25,7 +27,7 @@ impl State {
     pub const fn name(self) -> &'static str {
         match self {
             State::Handshake => "handshake",
-            State::WaitStart | State::WaitEnd => "wait_bgsave",
+            State::WaitStart | State::WaitEnd | State::Streaming => "wait_bgsave",
             State::SendBulk => "send_bulk",
             State::Online => "online",
         }

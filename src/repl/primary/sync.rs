@@ -174,6 +174,9 @@ impl Primary {
         for &id in &ids {
             self.attach(id, offset, history.id(), out);
             if target == Target::Sockets {
+                if let Some(link) = self.replicas.get_mut(&id) {
+                    link.state = State::Streaming;
+                }
                 out.push(Action::Send(id, [b"$EOF:", &mark[..], b"\r\n"].concat()));
             }
         }
@@ -191,7 +194,8 @@ impl Primary {
         }
     }
 
-    /// The snapshot will never be whole: who waits for it must ask again.
+    /// The snapshot will never be whole: who waits for it must ask again. Those that it was being sent to, the driver
+    /// closes; an earlier one may still be on its way to others.
     pub fn snapshot_failed(&mut self, out: &mut Vec<Action>) {
         let ordered = matches!(self.snapshot, Snapshot::Ordered(..));
         self.snapshot = Snapshot::None;
@@ -228,7 +232,7 @@ impl Primary {
         let name = link.name();
         let from_file = match link.state {
             State::SendBulk => true,
-            State::WaitEnd => false,
+            State::Streaming => false,
             _ => return,
         };
         if link.rdb_only {
@@ -258,7 +262,9 @@ impl Primary {
     pub fn needed_from(&self) -> Option<u64> {
         self.replicas
             .values()
-            .filter(|l| matches!(l.state, State::WaitEnd | State::SendBulk) || l.awaits_ack)
+            .filter(|l| {
+                matches!(l.state, State::WaitEnd | State::Streaming | State::SendBulk) || l.awaits_ack
+            })
             .map(|l| l.start)
             .min()
     }

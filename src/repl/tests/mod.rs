@@ -325,6 +325,50 @@ fn a_replica_joins_a_snapshot_on_its_way_to_disk_but_not_one_to_sockets() {
     }
 }
 
+/// A slow replica takes longer than the snapshot. What follows the mark before it has said that it has all would hide
+/// the mark from it, and it would wait for it for ever.
+#[test]
+fn an_rdb_between_marks_is_followed_by_nothing_while_it_is_on_its_way() {
+    let mut primary = Primary::new(0, config(), Rng::new(1));
+    let mut history = History::new(&mut Rng::new(2));
+    let mut out = vec![];
+    let request = Request { id: b"?", from: -1 };
+    primary.replconf(0, 1, "a", &[b"capa", b"eof"], &mut out);
+    primary.psync(0, 1, "a", request, &mut history, None, &mut out);
+    primary.tick(10_000, Some(&mut history), true, &mut out);
+    assert_eq!(primary.snapshot_started(70, &history, &mut out).0, [1]);
+    primary.stream_ready();
+    // The next one is for a replica that cannot take marks, and goes to a file; then another one fails.
+    for id in [2, 3] {
+        out.clear();
+        let window = Some(Window { start: 70, end: 90 });
+        let now = 20_000 * id;
+        primary.psync(now, id, "b", request, &mut history, window, &mut out);
+        primary.tick(now + 10_000, Some(&mut history), true, &mut out);
+        assert!(out.contains(&primary::Action::Send(id, b"\n".to_vec())), "who waits is comforted");
+        assert_eq!(primary.snapshot_started(90, &history, &mut out).0, [id]);
+        if id == 2 {
+            assert_eq!(primary.file_ready(1234, &mut out), [2]);
+            primary.rdb_sent(now + 10_000, 2, &mut out);
+        } else {
+            primary.snapshot_failed(&mut out);
+            assert!(out.contains(&primary::Action::Close(3)));
+        }
+        let to_first = out.iter().filter(|a| {
+            matches!(
+                a,
+                primary::Action::Send(1, _) | primary::Action::Close(1) | primary::Action::Stream(1, _)
+            )
+        });
+        assert_eq!(to_first.count(), 0, "{out:?}");
+    }
+    assert_eq!(primary.needed_from(), Some(70));
+    out.clear();
+    primary.rdb_sent(80_000, 1, &mut out);
+    primary.replconf(80_000, 1, "a", &[b"ack", b"70"], &mut out);
+    assert!(out.contains(&primary::Action::Stream(1, 70)));
+}
+
 #[test]
 fn a_failed_snapshot_sends_its_replicas_away() {
     let mut primary = Primary::new(0, primary::Config { diskless: false, ..config() }, Rng::new(1));
