@@ -7,7 +7,8 @@ use crate::repl::psync::{Request, Verdict, Window, decide};
 use crate::repl::{History, Level, ReplId};
 
 impl Primary {
-    /// PSYNC of a connection from `peer_ip`. `window` is the part of the stream that is kept, if any is.
+    /// PSYNC of a connection from `peer_ip`. `window` is the part of the stream that is kept, if any is. Returns what
+    /// was decided; `None` for a connection that is being served, whose request is ignored.
     #[expect(clippy::too_many_arguments, reason = "an input of the machine, and what it may look at")]
     pub fn psync(
         &mut self,
@@ -18,14 +19,14 @@ impl Primary {
         history: &mut History,
         window: Option<Window>,
         out: &mut Vec<Action>,
-    ) {
+    ) -> Option<Verdict> {
         if self.is_attached(id) {
-            // It is being served; a second request on the same connection is ignored.
-            return;
+            return None;
         }
         let name = self.link(now, id, peer_ip).name();
         log(out, Level::Notice, format!("Replica {name} asks for synchronization"));
-        match decide(history, window, request) {
+        let verdict = decide(history, window, request);
+        match verdict {
             Verdict::Continue { offset, bytes } => {
                 let link = self.link(now, id, peer_ip);
                 link.state = State::Online;
@@ -52,6 +53,7 @@ impl Primary {
                 self.full_sync(now, id, history, window.is_some(), out);
             }
         }
+        Some(verdict)
     }
 
     /// SYNC, of replicas that know no PSYNC.

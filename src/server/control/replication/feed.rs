@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::command::Client;
 use crate::command::client::SyncRequest;
 use crate::repl::primary::LinkId;
-use crate::repl::{FromReplica, Request, Verdict, decide};
+use crate::repl::{FromReplica, Refusal, Request, Verdict};
 use crate::resp::{Limits, Parsed, parse};
 use crate::server::control::replication::state::Feed;
 use crate::server::control::replication::stream::{Flow, Outlet};
@@ -95,16 +95,18 @@ pub fn take_over(node: &Arc<Node>, client: &mut Client, socket: Socket, input: V
         }
         SyncRequest::Psync { id: history, from } => {
             let request = Request { id: history, from: *from };
-            match decide(&state.history, window, request) {
-                Verdict::Continue { .. } => counters.sync_partial_ok.fetch_add(1, Ordering::Relaxed),
-                Verdict::Full(_) => {
-                    if history != b"?" {
+            match state.primary.psync(now, id, ip, request, &mut state.history, window, &mut out) {
+                Some(Verdict::Continue { .. }) => {
+                    counters.sync_partial_ok.fetch_add(1, Ordering::Relaxed);
+                }
+                Some(Verdict::Full(why)) => {
+                    if why != Refusal::Requested {
                         counters.sync_partial_err.fetch_add(1, Ordering::Relaxed);
                     }
-                    counters.sync_full.fetch_add(1, Ordering::Relaxed)
+                    counters.sync_full.fetch_add(1, Ordering::Relaxed);
                 }
-            };
-            state.primary.psync(now, id, ip, request, &mut state.history, window, &mut out);
+                None => {}
+            }
         }
     }
     state.carry_out(node, out);
