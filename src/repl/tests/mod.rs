@@ -426,6 +426,22 @@ fn pings_go_out_only_to_somebody() {
 }
 
 #[test]
+fn an_acknowledgement_that_is_not_whole_is_no_report() {
+    let words = |line: &'static str| line.split(' ').map(str::as_bytes).collect::<Vec<_>>();
+    for (line, want) in [
+        ("REPLCONF ACK 5", FromReplica::Reports),
+        ("replconf ack 5 fack 3", FromReplica::Reports),
+        ("REPLCONF GETACK *", FromReplica::Reports),
+        ("REPLCONF ACK", FromReplica::Command),
+        ("REPLCONF ACK 5 FACK", FromReplica::Command),
+        ("REPLCONF capa eof", FromReplica::Command),
+        ("PSYNC ? -1", FromReplica::Repeats),
+    ] {
+        assert_eq!(FromReplica::of(&words(line)), want, "{line}");
+    }
+}
+
+#[test]
 fn replconf_refuses_what_it_cannot_use() {
     let mut primary = Primary::new(0, config(), Rng::new(1));
     let mut ask = |args: &[&[u8]]| primary.replconf(0, 1, "a", args, &mut vec![]);
@@ -438,6 +454,9 @@ fn replconf_refuses_what_it_cannot_use() {
         ask(&[b"ip-address", &[b'1'; 300]]),
         error("ERR REPLCONF ip-address provided by replica instance is too long: 300 bytes")
     );
+    assert_eq!(ask(&[b"rdb-only", b"2"]), error("ERR value is out of range, value must between 0 and 1"));
+    assert_eq!(ask(&[b"rdb-filter-only", b"\"functions\" functions"]), Replconf::Ok);
+    assert_eq!(ask(&[b"rdb-filter-only", b"\""]), error("ERR Missing rdb-filter-only values"));
     assert_eq!(ask(&[b"ack", b"5"]), Replconf::Silent);
     assert_eq!(primary.acknowledged_by(0), 0, "who is no replica acknowledges nothing");
 }
