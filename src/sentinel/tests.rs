@@ -457,3 +457,23 @@ fn a_busy_primary_that_is_down_has_its_script_ended() {
     }
     assert_eq!(killed, 1);
 }
+
+/// As at redis-sentinel: whom a group follows from now on counts as a primary, and is no news when it says so.
+#[test]
+fn the_primary_of_a_switch_changes_no_role_when_it_says_what_it_is() {
+    let mut s = read(WATCH);
+    let primary = s.primary_ids()[0];
+    s.at_time(START + 10).switch_to(primary, Address::new("10.0.0.2", 6379));
+    let told = |s: &mut Sentinel, info: &str| -> Vec<String> {
+        s.hear_info(primary, info.into());
+        let actions = s.take_actions();
+        let channels = actions.into_iter().filter_map(|action| match action {
+            Action::Publish { channel, .. } => Some(channel),
+            _ => None,
+        });
+        channels.filter(|channel| channel.contains("role-change")).collect()
+    };
+    assert_eq!(told(&mut s, "role:master\r\n"), [""; 0]);
+    assert_eq!(told(&mut s, "role:slave\r\n"), ["-role-change"]);
+    assert_eq!(told(&mut s, "role:master\r\n"), ["+role-change"]);
+}
