@@ -23,6 +23,10 @@ use crate::server::node::Node;
 /// A replica has no long requests.
 const MAX_REQUEST: usize = 64 * 1024;
 
+/// So much of an RDB may wait in the kernel. A replica is expected to speak within `repl-timeout` once its RDB was
+/// sent, so that what is still on its way to a slow one must be little: the kernel would take megabytes.
+const RDB_UNSENT_MAX: u32 = 128 * 1024;
+
 /// What the connection is to send next.
 pub(super) enum Order {
     Bytes(Vec<u8>),
@@ -259,10 +263,14 @@ async fn catch_up(node: &Arc<Node>, id: LinkId, outlet: &Arc<Outlet>) -> io::Res
 
 /// False when the RDB broke off.
 async fn send_rdb(node: &Arc<Node>, outlet: &Outlet, mut pieces: mpsc::Receiver<Piece>) -> io::Result<bool> {
+    outlet.socket().limit_unsent(RDB_UNSENT_MAX)?;
     while let Some(piece) = pieces.recv().await {
         match piece {
             Piece::Bytes(bytes) => send(node, outlet, &bytes).await?,
-            Piece::End => return Ok(true),
+            Piece::End => {
+                outlet.socket().limit_unsent(0)?;
+                return Ok(true);
+            }
         }
     }
     Ok(false)
