@@ -12,6 +12,9 @@ pub enum Endpoint {
     Unknown,
 }
 
+/// No time of the machine is longer: a hundred years.
+const LONGEST_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
+
 /// May be replaced at run time with [`set_config`](super::ClusterState::set_config).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -104,6 +107,13 @@ impl Config {
     /// The bus port that other nodes are told.
     pub fn announced_bus_port(&self) -> u16 {
         if self.announce_bus_port != 0 { self.announce_bus_port } else { self.bus_port }
+    }
+
+    /// Times beyond [`LONGEST_MS`] as that: the machine adds them up and multiplies them.
+    pub(super) fn bounded(mut self) -> Self {
+        self.node_timeout_ms = self.node_timeout_ms.min(LONGEST_MS);
+        self.ping_interval_ms = self.ping_interval_ms.min(LONGEST_MS);
+        self
     }
 
     /// A node that was not heard for this long is pinged.

@@ -116,7 +116,8 @@ impl ClusterState {
             // A node timeout is taken off the age: that much silence made the primary fail, and is no fault of ours.
             Some(t) => {
                 let age = (self.now.mono.saturating_sub(t)).saturating_sub(timeout);
-                let allowed = self.config.repl_ping_period_s * 1000 + timeout * factor;
+                let allowed =
+                    (self.config.repl_ping_period_s * 1000).saturating_add(timeout.saturating_mul(factor));
                 (factor != 0 && age > allowed).then_some(Obstacle::DataAge)
             }
             None if factor != 0 => Some(Obstacle::DataAge),

@@ -293,8 +293,10 @@ impl ClusterState {
         let (start, end) = word.split_once('-').unwrap_or((word, word));
         let (start, end) = (parse_slot(start).ok_or("slot")?, parse_slot(end).ok_or("slot")?);
         for slot in start..=end {
-            // The migrating mark of a slot is dropped when its owner changes; it is read after the slots.
-            self.set_slot_owner(slot, Some(ix));
+            // Only a damaged file names two owners; the first line is believed, as in Redis.
+            if self.slots.owner(slot).is_none() {
+                self.set_slot_owner(slot, Some(ix));
+            }
         }
         Ok(())
     }
@@ -414,6 +416,19 @@ vars currentEpoch 6 lastVoteEpoch 5
         let shown = state.nodes_text(false);
         assert!(shown.contains("@34714,node-3.example.org master"), "{shown}");
         assert!(!shown.contains("shard-id="), "{shown}");
+    }
+
+    #[test]
+    fn a_slot_that_two_lines_name_belongs_to_the_first() {
+        let (a, b, c) = ("a".repeat(40), "b".repeat(40), "c".repeat(40));
+        let text = format!(
+            "{a} 10.0.0.1:1@2 myself,master - 0 0 1 connected 0-9 [9->-{b}]\n\
+             {b} 10.0.0.2:1@2 master - 0 0 2 connected 5-19\n\
+             {c} 10.0.0.3:1@2 slave {b} 0 0 2 connected 0 20\n"
+        );
+        let kept = load(&text).unwrap().nodes_conf();
+        assert!(kept.contains(&format!(" 0-9 [9->-{b}]\n")), "{kept}");
+        assert!(kept.contains(" 10-19\n") && kept.contains(" 20\n"), "{kept}");
     }
 
     /// A real 7.4 does not start from such a file.

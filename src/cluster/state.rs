@@ -192,7 +192,7 @@ impl ClusterState {
     /// Takes new settings; what others see of this node follows with the next packets.
     pub fn set_config(&mut self, now: Now, config: Config) {
         self.now = now;
-        self.config = config;
+        self.config = config.bounded();
         self.update_own_announcement();
         self.todo.view = true;
         self.todo.health = true;

@@ -7,7 +7,7 @@ use super::message::{self, Body, Extensions, Gossip, GossipEntry, Header, Kind, 
 use super::node::{NodeFlags, NodeId};
 use super::slots::SlotBitmap;
 use super::view::View;
-use super::{Action, ClusterState, Event, Keys, LinkId, NoKeys, Now};
+use super::{Action, ClusterState, Event, Keys, LinkId, NoKeys, Now, ReplicationFacts};
 use crate::base::rng::Rng;
 
 const NOW: Now = Now { mono: 1_000_000, unix: 1_700_000_000_000 };
@@ -113,6 +113,47 @@ fn a_vote_leaves_after_it_is_on_disk_and_once_an_epoch() {
     assert_eq!(sent(&again), [], "a second vote in one epoch");
     let soon = hear(&mut state, request(11, &[(20, 16383)]), Body::AuthRequest);
     assert_eq!(sent(&soon), [], "a second vote about one primary within two timeouts");
+}
+
+/// As Redis, the directive takes any number of milliseconds up to 2^63 - 1.
+#[test]
+fn the_longest_node_timeout_is_no_fault_in_the_sums() {
+    for node_timeout_ms in [(1 << 63) - 1, (1 << 62) + 1, u64::MAX] {
+        let config = Config {
+            node_timeout_ms,
+            ping_interval_ms: node_timeout_ms,
+            replica_validity_factor: i32::MAX as u64,
+            ..Config::default()
+        };
+        // A voter, which heard of the failure and votes.
+        let mut state = node();
+        state.set_config(NOW, config.clone());
+        seven_fails(&mut state);
+        state.step(NOW, Event::Closed { link: IN });
+        state.step(NOW, Event::Accepted { link: IN, peer_ip: String::new(), local_ip: String::new() });
+        let actions = hear(&mut state, request(10, &[(20, 16383)]), Body::AuthRequest);
+        assert_eq!(sent(&actions), [Kind::AuthAck]);
+        hear(&mut state, request(11, &[(20, 16383)]), Body::AuthRequest);
+        assert_eq!(state.count_failure_reports(NOW, &id('7')), Ok(0));
+        // The replica: stands, and asks.
+        let text = state.nodes_conf().replace("myself,", "").replace("slave ", "myself,slave ");
+        let mut replica = ClusterState::load(config, Rng::new(1), NOW, &text).unwrap();
+        replica.set_replication_facts(ReplicationFacts { offset: 1, last_io: Some(NOW.mono) });
+        let mut asked = false;
+        for second in 0..5 {
+            let now = Now { mono: NOW.mono + second * 1000, ..NOW };
+            for action in replica.step(now, Event::Tick) {
+                match action {
+                    Action::Connect { link, ip, .. } => {
+                        replica.step(now, Event::Connected { link, peer_ip: ip, local_ip: String::new() });
+                    }
+                    action => asked |= sent(&[action]).contains(&Kind::AuthRequest),
+                }
+            }
+            assert!(replica.next_tick() > now.mono);
+        }
+        assert!(asked, "the timeout does not keep it from standing");
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ mod word;
 
 pub use crate::base::log::Level;
 pub use id::{History, ReplId, SavedPosition};
-pub use psync::{Refusal, Request, Verdict, Window, decide};
+pub use psync::{Refusal, Request, Verdict, Window};
 pub use word::{FromPrimary, FromReplica};
 
 /// What a primary appends to the stream when it has nothing to say, so that replicas know that it lives.

@@ -51,7 +51,7 @@ pub enum Refusal {
 }
 
 /// Decides a request. `window` is `None` while no stream is kept.
-pub fn decide(history: &History, window: Option<Window>, request: Request<'_>) -> Verdict {
+pub(super) fn decide(history: &History, window: Option<Window>, request: Request<'_>) -> Verdict {
     match history.covers(request.id, request.from) {
         Coverage::Foreign if request.id == b"?" => return Verdict::Full(Refusal::Requested),
         Coverage::Foreign => return Verdict::Full(Refusal::OtherHistory),

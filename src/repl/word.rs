@@ -49,7 +49,10 @@ impl FromReplica {
     /// What these words are.
     pub fn of(words: &[&[u8]]) -> Self {
         match words {
-            [name, what, ..] if is(name, "replconf") && (is(what, "ack") || is(what, "getack")) => {
+            // Its options come in pairs; one that is not whole would be answered with an error.
+            [name, what, rest @ ..]
+                if is(name, "replconf") && rest.len() % 2 == 1 && (is(what, "ack") || is(what, "getack")) =>
+            {
                 Self::Reports
             }
             [name, ..] if !(is(name, "psync") || is(name, "sync")) => Self::Command,

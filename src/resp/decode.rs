@@ -81,11 +81,113 @@ impl DecodeError {
     pub const TOO_DEEP: Self = Self("too deep");
 }
 
-/// The reply that `input` begins with and how many bytes it takes; `None` while it is incomplete. Takes memory for
-/// what is there, not for what a length promises.
-pub fn decode(input: &[u8]) -> Result<Option<(Value, usize)>, DecodeError> {
-    let mut reader = Reader::new(input);
-    Ok(reader.value(0)?.map(|value| (value, reader.at)))
+/// The replies of a connection, as their bytes arrive. What has arrived of a reply is read once, however many
+/// pieces it comes in. Takes memory for what is there, not for what a length promises.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    /// The reply that is not complete yet, and what follows it.
+    input: Vec<u8>,
+    /// Bytes of `input` that were read.
+    at: usize,
+    /// Bytes behind those that were searched for the end of a line, and are without one.
+    searched: usize,
+    /// The collections whose elements are not all there, each within the one before it.
+    open: Vec<Open>,
+}
+
+/// A collection that is not complete yet.
+#[derive(Debug)]
+struct Open {
+    kind: Collection,
+    /// Elements that are missing; of pairs, each counts.
+    missing: usize,
+    values: Vec<Value>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Collection {
+    Array,
+    Set,
+    Push,
+    Map,
+    Attribute,
+}
+
+impl Open {
+    /// `None`: what stands before the reply that it is about is left out.
+    fn close(self) -> Option<Value> {
+        Some(match self.kind {
+            Collection::Array => Value::Array(self.values),
+            Collection::Set => Value::Set(self.values),
+            Collection::Push => Value::Push(self.values),
+            Collection::Map => {
+                let mut values = self.values.into_iter();
+                let pairs = std::iter::from_fn(|| values.next().zip(values.next()));
+                Value::Map(pairs.collect())
+            }
+            Collection::Attribute => return None,
+        })
+    }
+}
+
+impl Decoder {
+    /// Takes what has arrived.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// Bytes that arrived of replies which were not given out.
+    pub fn pending(&self) -> usize {
+        self.input.len()
+    }
+
+    /// The next reply; `None` while it is incomplete.
+    pub fn next_reply(&mut self) -> Decoded<Value> {
+        loop {
+            let mut reader = Reader { input: &self.input, at: self.at, searched: self.searched };
+            let Some(piece) = reader.piece(self.open.len())? else {
+                self.searched = reader.searched;
+                return Ok(None);
+            };
+            let opened = match piece {
+                Piece::Array(count) => Some((Collection::Array, count)),
+                Piece::Set(count) => Some((Collection::Set, count)),
+                Piece::Push(count) => Some((Collection::Push, count)),
+                Piece::Map(pairs) => Some((Collection::Map, pairs.saturating_mul(2))),
+                Piece::Attribute(pairs) => Some((Collection::Attribute, pairs.saturating_mul(2))),
+                _ => None,
+            };
+            let mut whole = piece.whole();
+            (self.at, self.searched) = (reader.at, 0);
+            if let Some((kind, missing)) = opened {
+                let open = Open { kind, missing, values: Vec::new() };
+                if missing == 0 {
+                    whole = open.close();
+                } else {
+                    self.open.push(open);
+                }
+            }
+            if let Some(reply) = whole.and_then(|value| self.place(value)) {
+                self.input.drain(..self.at);
+                self.at = 0;
+                return Ok(Some(reply));
+            }
+        }
+    }
+
+    /// Puts a value where it belongs. Returned is one that belongs into nothing: a reply.
+    fn place(&mut self, value: Value) -> Option<Value> {
+        let mut value = value;
+        loop {
+            let Some(open) = self.open.last_mut() else { return Some(value) };
+            open.values.push(value);
+            open.missing -= 1;
+            if open.missing > 0 {
+                return None;
+            }
+            value = self.open.pop()?.close()?;
+        }
+    }
 }
 
 /// What stands next in replies: a whole value, or how many follow that belong to it.
@@ -126,11 +228,35 @@ pub enum Piece<'a> {
     },
 }
 
+impl Piece<'_> {
+    /// The value, if it is one by itself.
+    fn whole(&self) -> Option<Value> {
+        Some(match *self {
+            Piece::Simple(text) => Value::Simple(text.to_vec()),
+            Piece::Error(text) => Value::Error(text.to_vec()),
+            Piece::Int(n) => Value::Int(n),
+            Piece::Bulk(text) => Value::Bulk(text.to_vec()),
+            Piece::Null => Value::Null,
+            Piece::Double(x) => Value::Double(x),
+            Piece::BigNumber(digits) => Value::BigNumber(digits.to_vec()),
+            Piece::Bool(yes) => Value::Bool(yes),
+            Piece::Verbatim { format, text } => {
+                Value::Verbatim { format: format.to_vec(), text: text.to_vec() }
+            }
+            Piece::Array(_) | Piece::Set(_) | Piece::Push(_) | Piece::Map(_) | Piece::Attribute(_) => {
+                return None;
+            }
+        })
+    }
+}
+
 /// Reads replies piece by piece. Owns nothing.
 #[derive(Debug)]
 pub struct Reader<'a> {
     input: &'a [u8],
     at: usize,
+    /// Bytes behind `at` without an end of line.
+    searched: usize,
 }
 
 /// `None`: the input ends before.
@@ -139,7 +265,7 @@ pub type Decoded<T> = Result<Option<T>, DecodeError>;
 impl<'a> Reader<'a> {
     /// Reads from the start of `input`.
     pub fn new(input: &'a [u8]) -> Self {
-        Self { input, at: 0 }
+        Self { input, at: 0, searched: 0 }
     }
 
     /// Bytes that were not read yet.
@@ -149,14 +275,17 @@ impl<'a> Reader<'a> {
 
     fn line(&mut self) -> Option<&'a [u8]> {
         let rest = &self.input[self.at..];
-        let mut from = 0;
         loop {
-            let end = from + memchr::memchr(b'\n', &rest[from..])?;
+            let Some(end) = memchr::memchr(b'\n', &rest[self.searched..]) else {
+                self.searched = rest.len();
+                return None;
+            };
+            let end = self.searched + end;
             if end > 0 && rest[end - 1] == b'\r' {
-                self.at += end + 1;
+                (self.at, self.searched) = (self.at + end + 1, 0);
                 return Some(&rest[..end - 1]);
             }
-            from = end + 1;
+            self.searched = end + 1;
         }
     }
 
@@ -211,51 +340,6 @@ impl<'a> Reader<'a> {
             _ => Piece::Bulk(bytes),
         }))
     }
-
-    fn values(&mut self, count: usize, depth: usize) -> Decoded<Vec<Value>> {
-        let mut values = Vec::new();
-        for _ in 0..count {
-            let Some(value) = self.value(depth + 1)? else { return Ok(None) };
-            values.push(value);
-        }
-        Ok(Some(values))
-    }
-
-    fn pairs(&mut self, count: usize, depth: usize) -> Decoded<Vec<(Value, Value)>> {
-        let mut pairs = Vec::new();
-        for _ in 0..count {
-            let Some(name) = self.value(depth + 1)? else { return Ok(None) };
-            let Some(value) = self.value(depth + 1)? else { return Ok(None) };
-            pairs.push((name, value));
-        }
-        Ok(Some(pairs))
-    }
-
-    fn value(&mut self, depth: usize) -> Decoded<Value> {
-        let Some(piece) = self.piece(depth)? else { return Ok(None) };
-        Ok(match piece {
-            Piece::Simple(text) => Some(Value::Simple(text.to_vec())),
-            Piece::Error(text) => Some(Value::Error(text.to_vec())),
-            Piece::Int(n) => Some(Value::Int(n)),
-            Piece::Bulk(text) => Some(Value::Bulk(text.to_vec())),
-            Piece::Null => Some(Value::Null),
-            Piece::Double(x) => Some(Value::Double(x)),
-            Piece::BigNumber(digits) => Some(Value::BigNumber(digits.to_vec())),
-            Piece::Bool(yes) => Some(Value::Bool(yes)),
-            Piece::Verbatim { format, text } => {
-                Some(Value::Verbatim { format: format.to_vec(), text: text.to_vec() })
-            }
-            Piece::Array(count) => self.values(count, depth)?.map(Value::Array),
-            Piece::Set(count) => self.values(count, depth)?.map(Value::Set),
-            Piece::Push(count) => self.values(count, depth)?.map(Value::Push),
-            Piece::Map(count) => self.pairs(count, depth)?.map(Value::Map),
-            // It stands before the reply that it is about.
-            Piece::Attribute(count) => match self.pairs(count, depth)? {
-                Some(_) => self.value(depth + 1)?,
-                None => None,
-            },
-        })
-    }
 }
 
 fn length(head: &[u8]) -> Decoded<usize> {
@@ -269,6 +353,13 @@ fn length(head: &[u8]) -> Decoded<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The reply that `input` begins with, and how many bytes it takes.
+    fn decode(input: &[u8]) -> Decoded<(Value, usize)> {
+        let mut decoder = Decoder::default();
+        decoder.feed(input);
+        Ok(decoder.next_reply()?.map(|value| (value, input.len() - decoder.pending())))
+    }
 
     #[test]
     fn every_type_of_both_protocols() {
@@ -299,6 +390,33 @@ mod tests {
                 assert_eq!(decode(&wire.as_bytes()[..cut]), Ok(None), "{wire} cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn what_has_arrived_of_a_reply_is_read_once() {
+        let wire =
+            b"*3\r\n%1\r\n|1\r\n+a\r\n*1\r\n:0\r\n+k\r\n~2\r\n$3\r\na\r\n\r\n*0\r\n>1\r\n_\r\n%0\r\n:7\r\n";
+        let mut whole = Decoder::default();
+        whole.feed(wire);
+        let want = (whole.next_reply().unwrap().unwrap(), Value::Int(7));
+        assert_eq!(whole.next_reply(), Ok(Some(want.1.clone())));
+        let mut piecemeal = Decoder::default();
+        let mut got = Vec::new();
+        for byte in wire {
+            let before = piecemeal.at;
+            piecemeal.feed(&[*byte]);
+            got.extend(piecemeal.next_reply().unwrap());
+            assert!(piecemeal.at >= before || piecemeal.pending() == 0, "it begins anew");
+        }
+        assert_eq!(got, [want.0, want.1]);
+        // A line without an end is not searched from its start at each piece.
+        piecemeal.feed(b"+abc");
+        assert_eq!(piecemeal.next_reply(), Ok(None));
+        assert_eq!((piecemeal.pending(), piecemeal.searched), (4, 4));
+        piecemeal.feed(b"\r");
+        assert_eq!(piecemeal.next_reply(), Ok(None));
+        piecemeal.feed(b"\n");
+        assert_eq!(piecemeal.next_reply(), Ok(Some(Value::Simple("abc".into()))));
     }
 
     #[test]

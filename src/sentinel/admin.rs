@@ -27,9 +27,8 @@ impl Sentinel {
 
     /// SENTINEL MONITOR. A name of a host must have been [`resolved`](Self::resolved) before.
     pub fn monitor(&mut self, name: &str, host: &str, port: &str, quorum: &str) -> Result<(), String> {
-        let number = |word: &str| parse_i64(word.as_bytes()).filter(|n| i32::try_from(*n).is_ok());
-        let quorum = number(quorum).ok_or("ERR Invalid quorum")?;
-        let port = number(port).ok_or("ERR Invalid port")?;
+        let quorum = parse_i64(quorum.as_bytes()).ok_or("ERR Invalid quorum")?;
+        let port = parse_i64(port.as_bytes()).ok_or("ERR Invalid port")?;
         if quorum <= 0 {
             return Err("ERR Quorum must be 1 or greater.".into());
         }
@@ -40,7 +39,8 @@ impl Sentinel {
         if self.primaries.contains_key(name) {
             return Err("ERR Duplicate master name.".into());
         }
-        let id = self.add_primary(name, Address::new(host, port), quorum as u32);
+        let quorum = u32::try_from(quorum).unwrap_or(u32::MAX);
+        let id = self.add_primary(name, Address::new(host, port), quorum);
         // It may have been watched before: the votes cast then bind.
         self.watch_mut(id).leader_epoch = self.current_epoch;
         self.event_with(Level::Warning, "+monitor", id, &format!("quorum {quorum}"));

@@ -244,11 +244,12 @@ impl Sentinel {
         match promoted {
             Some(promoted) => {
                 self.swap_links(primary, promoted);
-                let (role, run_id) = (self.at(promoted).role, self.at(promoted).run_id.clone());
+                let run_id = self.at(promoted).run_id.clone();
                 self.forget(promoted);
                 let now = self.now;
                 let instance = self.at_mut(primary);
-                (instance.role, instance.role_since, instance.run_id) = (role, now, run_id);
+                // It counts as a primary from now on, also where its own word for it has not come yet.
+                (instance.role, instance.role_since, instance.run_id) = (Role::Primary, now, run_id);
                 instance.address = address;
             }
             None => {

@@ -33,14 +33,15 @@ impl Sentinel {
             Some(_) => FRESH_PINGS * timing.ping_period,
             None => FRESH_INFOS * timing.info_period,
         };
-        let link_down_max = LINK_DOWN_TIMES * self.watch(id).down_after
-            + primary_down.map_or(0, |since| now.saturating_sub(since));
+        let link_down_max = LINK_DOWN_TIMES
+            .saturating_mul(self.watch(id).down_after)
+            .saturating_add(primary_down.map_or(0, |since| now.saturating_sub(since)));
         let fresh = |t: MonoMs, age: MonoMs| now.saturating_sub(t) <= age;
         instance.sdown.is_none()
             && link.commands.up
             && fresh(link.last_ok, FRESH_PINGS * timing.ping_period)
             && instance.info_at.is_some_and(|at| fresh(at, info_age))
             && instance.replica.priority != 0
-            && instance.replica.link_down_ms <= link_down_max as i64
+            && instance.replica.link_down_ms <= i64::try_from(link_down_max).unwrap_or(i64::MAX)
     }
 }

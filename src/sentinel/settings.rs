@@ -174,7 +174,8 @@ impl Sentinel {
 
     fn read_monitor(&mut self, words: &[&str]) -> Result<(), String> {
         let [name, host, port_word, quorum] = words else { return Err(MISSING.to_owned()) };
-        let quorum = positive(quorum, "Quorum must be 1 or greater.")? as u32;
+        let quorum = positive(quorum, "Quorum must be 1 or greater.")?;
+        let quorum = u32::try_from(quorum).unwrap_or(u32::MAX);
         let port = port(port_word)?;
         if self.primaries.contains_key(*name) {
             return Err("Duplicate master name.".to_owned());

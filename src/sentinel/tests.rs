@@ -192,6 +192,36 @@ fn replicas_that_were_cut_off_for_long_are_not_chosen() {
     assert_eq!(s.select_replica(primary), None, "its INFO is too old");
 }
 
+/// With the longest down-after-milliseconds, which says that nobody is ever down, replicas are good as before.
+#[test]
+fn the_longest_down_after_rules_no_replica_out() {
+    let mut s = read(WATCH);
+    let primary = s.primary_ids()[0];
+    s.set("m", &["down-after-milliseconds", &i64::MAX.to_string()]).expect("it is taken");
+    let [a, b] = s.replicas(primary)[..] else { panic!("two replicas") };
+    heal(&mut s, a, 100, 5, &id('a'));
+    heal(&mut s, b, 0, 9, &id('b'));
+    s.at_mut(a).replica.link_down_ms = 300_001;
+    assert_eq!(s.select_replica(primary), Some(a));
+    s.at_mut(primary).sdown = Some(START);
+    assert_eq!(s.select_replica(primary), Some(a));
+    s.step(START + 1000, Event::Tick);
+}
+
+#[test]
+fn a_quorum_beyond_all_numbers_of_sentinels_is_taken() {
+    let mut s = read("monitor m 10.0.0.1 6379 4294967296");
+    let quorum = |s: &Sentinel, name: &str| {
+        let line = s.lines().into_iter().find(|l| l.words[0] == "monitor" && l.words[1] == name);
+        line.expect("it is watched").words[4].clone()
+    };
+    assert_eq!(quorum(&s, "m"), u32::MAX.to_string(), "not 0");
+    s.monitor("n", "10.0.0.2", "1", "2147483648").expect("as in Redis");
+    assert_eq!(quorum(&s, "n"), "2147483648");
+    assert_eq!(s.monitor("o", "10.0.0.2", "x", "2147483648"), Err("ERR Invalid port".into()));
+    assert_eq!(s.monitor("o", "10.0.0.2", "1", "x"), Err("ERR Invalid quorum".into()));
+}
+
 #[test]
 fn scripts_that_ask_for_it_are_tried_again_later_and_ten_times_at_most() {
     let mut s = read(WATCH);
@@ -426,4 +456,24 @@ fn a_busy_primary_that_is_down_has_its_script_ended() {
         }
     }
     assert_eq!(killed, 1);
+}
+
+/// As at redis-sentinel: whom a group follows from now on counts as a primary, and is no news when it says so.
+#[test]
+fn the_primary_of_a_switch_changes_no_role_when_it_says_what_it_is() {
+    let mut s = read(WATCH);
+    let primary = s.primary_ids()[0];
+    s.at_time(START + 10).switch_to(primary, Address::new("10.0.0.2", 6379));
+    let told = |s: &mut Sentinel, info: &str| -> Vec<String> {
+        s.hear_info(primary, info.into());
+        let actions = s.take_actions();
+        let channels = actions.into_iter().filter_map(|action| match action {
+            Action::Publish { channel, .. } => Some(channel),
+            _ => None,
+        });
+        channels.filter(|channel| channel.contains("role-change")).collect()
+    };
+    assert_eq!(told(&mut s, "role:master\r\n"), [""; 0]);
+    assert_eq!(told(&mut s, "role:slave\r\n"), ["-role-change"]);
+    assert_eq!(told(&mut s, "role:master\r\n"), ["+role-change"]);
 }

@@ -5,6 +5,9 @@ use crate::common::proxy::Proxy;
 use crate::common::server::{Launch, Server, fresh_dir};
 use crate::common::{SOON, heavy, wait_for};
 use crate::workload::{Load, digest, every_type};
+use socket2::{Domain, Socket, Type};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -752,6 +755,40 @@ fn a_sync_that_waits_for_others_is_shared_and_each_state_has_its_name() {
         });
         let begun = primary.log().matches("Starting BGSAVE for SYNC").count();
         assert_eq!(begun, 1, "{}", primary.log());
+    }
+}
+
+/// A replica must speak within `repl-timeout` once its RDB was sent. A slow one cannot while the kernel still holds
+/// megabytes for it: it was cut off, asked again, and never got in step.
+#[test]
+fn an_rdb_counts_as_sent_when_little_of_it_is_on_its_way() {
+    const SIZE: usize = 160 * 100_000;
+    for diskless in ["yes", "no"] {
+        let args =
+            ["--repl-diskless-sync", diskless, "--repl-diskless-sync-delay", "0", "--rdbcompression", "no"];
+        let primary = Launch::subject().args(&args).start();
+        let mut p = primary.connect();
+        p.ok("DEBUG POPULATE 160 k 100000");
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(32 * 1024).expect("a small buffer");
+        socket.connect(&SocketAddr::from(([127, 0, 0, 1], primary.port)).into()).expect("connect");
+        let mut replica = TcpStream::from(socket);
+        replica.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
+        replica.write_all(b"REPLCONF capa eof\r\nPSYNC ? -1\r\n").expect("ask for everything");
+        let mut chunk = vec![0; 64 * 1024];
+        // Up to a megabyte at a time.
+        let mut take = || (0..16).map_while(|_| replica.read(&mut chunk).ok()).sum::<usize>();
+        let mut taken = 0;
+        wait_for("it was sent", SOON, || {
+            taken += take();
+            p.info("slave0").contains("state=online")
+        });
+        let mut held = 0;
+        wait_for("it has arrived", SOON, || {
+            held += take();
+            taken + held >= SIZE
+        });
+        assert!(held < 1_500_000, "{held} bytes were still on their way");
     }
 }
 

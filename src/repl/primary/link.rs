@@ -4,6 +4,7 @@ use super::{Action, Content, LinkId, Primary, log};
 use crate::base::num::{parse_i64, parse_u64};
 use crate::base::time::MonoMs;
 use crate::repl::Level;
+use crate::resp::request::split_words;
 
 /// How far a replica is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +13,10 @@ pub enum State {
     Handshake,
     /// It needs a snapshot that has not begun.
     WaitStart,
-    /// It needs the snapshot that is being taken, or is being fed with it.
+    /// It needs the file that is being written.
     WaitEnd,
+    /// The RDB is being sent to it between marks: nothing else may go to it until it has said that it has all.
+    Streaming,
     /// The file is being sent to it.
     SendBulk,
     /// It follows the stream, or will as soon as it has loaded what it got.
@@ -25,7 +28,7 @@ impl State {
     pub const fn name(self) -> &'static str {
         match self {
             State::Handshake => "handshake",
-            State::WaitStart | State::WaitEnd => "wait_bgsave",
+            State::WaitStart | State::WaitEnd | State::Streaming => "wait_bgsave",
             State::SendBulk => "send_bulk",
             State::Online => "online",
         }
@@ -174,10 +177,12 @@ impl Primary {
     }
 }
 
-/// The parts that `rdb-filter-only` names, divided by spaces; keys have no name, so they are always left out.
+/// The parts that `rdb-filter-only` names, words as in a line of commands; keys have no name, so they are always
+/// left out.
 fn filtered(value: &[u8]) -> Result<Content, String> {
     let mut content = Content { keys: false, functions: false };
-    for word in value.split(|b| *b == b' ').filter(|word| !word.is_empty()) {
+    let words = split_words(value).ok_or("ERR Missing rdb-filter-only values")?;
+    for word in &words {
         if !word.eq_ignore_ascii_case(b"functions") {
             let word = String::from_utf8_lossy(word);
             return Err(format!("ERR Unsupported rdb-filter-only option: {word}"));
@@ -190,7 +195,8 @@ fn filtered(value: &[u8]) -> Result<Content, String> {
 impl Link {
     fn set(&mut self, option: &[u8], value: &[u8]) -> Result<(), String> {
         let flag = |value: &[u8]| match parse_i64(value) {
-            Some(n) => Ok(n != 0),
+            Some(n @ (0 | 1)) => Ok(n != 0),
+            Some(_) => Err("ERR value is out of range, value must between 0 and 1".to_owned()),
             None => Err("ERR value is not an integer or out of range".to_owned()),
         };
         match option.to_ascii_lowercase().as_slice() {

@@ -3,6 +3,7 @@
 //! ```text
 //! REPLCONF ... -> PSYNC -> (+CONTINUE)   -> Online
 //!                     \-> (+FULLRESYNC) -> WaitStart -> WaitEnd -> SendBulk -> Online
+//!                                                   \-> Streaming ------------> Online
 //! ```
 //!
 //! One snapshot serves all replicas that wait when it starts. Its target is sockets (the RDB is streamed between
@@ -230,11 +231,8 @@ impl Primary {
             return;
         }
         self.last_newline = now;
-        let streaming = matches!(self.snapshot, Snapshot::Running { target: Target::Sockets, .. });
         for (id, link) in &self.replicas {
-            let waits =
-                link.state == State::WaitStart || (link.state == State::WaitEnd && !(streaming && link.eof));
-            if waits {
+            if matches!(link.state, State::WaitStart | State::WaitEnd) {
                 out.push(Action::Send(*id, b"\n".to_vec()));
             }
         }

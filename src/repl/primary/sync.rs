@@ -7,7 +7,8 @@ use crate::repl::psync::{Request, Verdict, Window, decide};
 use crate::repl::{History, Level, ReplId};
 
 impl Primary {
-    /// PSYNC of a connection from `peer_ip`. `window` is the part of the stream that is kept, if any is.
+    /// PSYNC of a connection from `peer_ip`. `window` is the part of the stream that is kept, if any is. Returns what
+    /// was decided; `None` for a connection that is being served, whose request is ignored.
     #[expect(clippy::too_many_arguments, reason = "an input of the machine, and what it may look at")]
     pub fn psync(
         &mut self,
@@ -18,14 +19,14 @@ impl Primary {
         history: &mut History,
         window: Option<Window>,
         out: &mut Vec<Action>,
-    ) {
+    ) -> Option<Verdict> {
         if self.is_attached(id) {
-            // It is being served; a second request on the same connection is ignored.
-            return;
+            return None;
         }
         let name = self.link(now, id, peer_ip).name();
         log(out, Level::Notice, format!("Replica {name} asks for synchronization"));
-        match decide(history, window, request) {
+        let verdict = decide(history, window, request);
+        match verdict {
             Verdict::Continue { offset, bytes } => {
                 let link = self.link(now, id, peer_ip);
                 link.state = State::Online;
@@ -52,6 +53,7 @@ impl Primary {
                 self.full_sync(now, id, history, window.is_some(), out);
             }
         }
+        Some(verdict)
     }
 
     /// SYNC, of replicas that know no PSYNC.
@@ -174,6 +176,9 @@ impl Primary {
         for &id in &ids {
             self.attach(id, offset, history.id(), out);
             if target == Target::Sockets {
+                if let Some(link) = self.replicas.get_mut(&id) {
+                    link.state = State::Streaming;
+                }
                 out.push(Action::Send(id, [b"$EOF:", &mark[..], b"\r\n"].concat()));
             }
         }
@@ -191,7 +196,8 @@ impl Primary {
         }
     }
 
-    /// The snapshot will never be whole: who waits for it must ask again.
+    /// The snapshot will never be whole: who waits for it must ask again. Those that it was being sent to, the driver
+    /// closes; an earlier one may still be on its way to others.
     pub fn snapshot_failed(&mut self, out: &mut Vec<Action>) {
         let ordered = matches!(self.snapshot, Snapshot::Ordered(..));
         self.snapshot = Snapshot::None;
@@ -228,7 +234,7 @@ impl Primary {
         let name = link.name();
         let from_file = match link.state {
             State::SendBulk => true,
-            State::WaitEnd => false,
+            State::Streaming => false,
             _ => return,
         };
         if link.rdb_only {
@@ -258,7 +264,9 @@ impl Primary {
     pub fn needed_from(&self) -> Option<u64> {
         self.replicas
             .values()
-            .filter(|l| matches!(l.state, State::WaitEnd | State::SendBulk) || l.awaits_ack)
+            .filter(|l| {
+                matches!(l.state, State::WaitEnd | State::Streaming | State::SendBulk) || l.awaits_ack
+            })
             .map(|l| l.start)
             .min()
     }

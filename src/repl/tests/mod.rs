@@ -325,6 +325,50 @@ fn a_replica_joins_a_snapshot_on_its_way_to_disk_but_not_one_to_sockets() {
     }
 }
 
+/// A slow replica takes longer than the snapshot. What follows the mark before it has said that it has all would hide
+/// the mark from it, and it would wait for it for ever.
+#[test]
+fn an_rdb_between_marks_is_followed_by_nothing_while_it_is_on_its_way() {
+    let mut primary = Primary::new(0, config(), Rng::new(1));
+    let mut history = History::new(&mut Rng::new(2));
+    let mut out = vec![];
+    let request = Request { id: b"?", from: -1 };
+    primary.replconf(0, 1, "a", &[b"capa", b"eof"], &mut out);
+    primary.psync(0, 1, "a", request, &mut history, None, &mut out);
+    primary.tick(10_000, Some(&mut history), true, &mut out);
+    assert_eq!(primary.snapshot_started(70, &history, &mut out).0, [1]);
+    primary.stream_ready();
+    // The next one is for a replica that cannot take marks, and goes to a file; then another one fails.
+    for id in [2, 3] {
+        out.clear();
+        let window = Some(Window { start: 70, end: 90 });
+        let now = 20_000 * id;
+        primary.psync(now, id, "b", request, &mut history, window, &mut out);
+        primary.tick(now + 10_000, Some(&mut history), true, &mut out);
+        assert!(out.contains(&primary::Action::Send(id, b"\n".to_vec())), "who waits is comforted");
+        assert_eq!(primary.snapshot_started(90, &history, &mut out).0, [id]);
+        if id == 2 {
+            assert_eq!(primary.file_ready(1234, &mut out), [2]);
+            primary.rdb_sent(now + 10_000, 2, &mut out);
+        } else {
+            primary.snapshot_failed(&mut out);
+            assert!(out.contains(&primary::Action::Close(3)));
+        }
+        let to_first = out.iter().filter(|a| {
+            matches!(
+                a,
+                primary::Action::Send(1, _) | primary::Action::Close(1) | primary::Action::Stream(1, _)
+            )
+        });
+        assert_eq!(to_first.count(), 0, "{out:?}");
+    }
+    assert_eq!(primary.needed_from(), Some(70));
+    out.clear();
+    primary.rdb_sent(80_000, 1, &mut out);
+    primary.replconf(80_000, 1, "a", &[b"ack", b"70"], &mut out);
+    assert!(out.contains(&primary::Action::Stream(1, 70)));
+}
+
 #[test]
 fn a_failed_snapshot_sends_its_replicas_away() {
     let mut primary = Primary::new(0, primary::Config { diskless: false, ..config() }, Rng::new(1));
@@ -382,6 +426,22 @@ fn pings_go_out_only_to_somebody() {
 }
 
 #[test]
+fn an_acknowledgement_that_is_not_whole_is_no_report() {
+    let words = |line: &'static str| line.split(' ').map(str::as_bytes).collect::<Vec<_>>();
+    for (line, want) in [
+        ("REPLCONF ACK 5", FromReplica::Reports),
+        ("replconf ack 5 fack 3", FromReplica::Reports),
+        ("REPLCONF GETACK *", FromReplica::Reports),
+        ("REPLCONF ACK", FromReplica::Command),
+        ("REPLCONF ACK 5 FACK", FromReplica::Command),
+        ("REPLCONF capa eof", FromReplica::Command),
+        ("PSYNC ? -1", FromReplica::Repeats),
+    ] {
+        assert_eq!(FromReplica::of(&words(line)), want, "{line}");
+    }
+}
+
+#[test]
 fn replconf_refuses_what_it_cannot_use() {
     let mut primary = Primary::new(0, config(), Rng::new(1));
     let mut ask = |args: &[&[u8]]| primary.replconf(0, 1, "a", args, &mut vec![]);
@@ -394,6 +454,9 @@ fn replconf_refuses_what_it_cannot_use() {
         ask(&[b"ip-address", &[b'1'; 300]]),
         error("ERR REPLCONF ip-address provided by replica instance is too long: 300 bytes")
     );
+    assert_eq!(ask(&[b"rdb-only", b"2"]), error("ERR value is out of range, value must between 0 and 1"));
+    assert_eq!(ask(&[b"rdb-filter-only", b"\"functions\" functions"]), Replconf::Ok);
+    assert_eq!(ask(&[b"rdb-filter-only", b"\""]), error("ERR Missing rdb-filter-only values"));
     assert_eq!(ask(&[b"ack", b"5"]), Replconf::Silent);
     assert_eq!(primary.acknowledged_by(0), 0, "who is no replica acknowledges nothing");
 }

@@ -242,16 +242,12 @@ fn cluster_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 }
 
 fn slot(arg: &[u8]) -> Result<u16> {
-    match int(arg) {
-        Ok(n) if (0..SLOTS as i64).contains(&n) => Ok(n as u16),
-        _ => Err(CommandError::text("ERR Invalid or out of range slot")),
-    }
+    int(arg).ok().and_then(slot_of).ok_or(CommandError::text("ERR Invalid or out of range slot"))
 }
 
-/// A slot to look at; a number that is none is `invalid`.
-fn slot_in(arg: &[u8], invalid: &'static str) -> Result<u16> {
-    let n = int(arg)?;
-    u16::try_from(n).ok().filter(|n| usize::from(*n) < SLOTS).ok_or(CommandError::text(invalid))
+/// The slot of this number, if there is one.
+fn slot_of(n: i64) -> Option<u16> {
+    u16::try_from(n).ok().filter(|n| usize::from(*n) < SLOTS)
 }
 
 fn slot_list(args: &[&[u8]]) -> Result<Vec<u16>> {
@@ -341,17 +337,18 @@ fn count_failure_reports(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 fn count_keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     clustered(ctx)?;
-    let slot = slot_in(args[2], "ERR Invalid slot")?;
+    let slot = slot_of(int(args[2])?).ok_or(CommandError::text("ERR Invalid slot"))?;
     ctx.reply.int(ctx.db.keyspace().slot_len(0, slot) as i64);
     DONE
 }
 
 fn keys_in_slot(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     clustered(ctx)?;
-    const INVALID: &str = "ERR Invalid slot or number of keys";
-    let (slot, max) = (slot_in(args[2], INVALID), int(args[3]));
-    let Ok(max) = usize::try_from(max?) else { return Err(CommandError::text(INVALID)) };
-    let slot = slot?;
+    // What is no number is refused before a number that is out of range.
+    let (slot, max) = (int(args[2])?, int(args[3])?);
+    let (Some(slot), Ok(max)) = (slot_of(slot), usize::try_from(max)) else {
+        return Err(CommandError::text("ERR Invalid slot or number of keys"));
+    };
     let mut keys = Vec::new();
     ctx.db.for_each_in_slot(slot, |e| {
         if keys.len() < max {

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 
 use parking_lot::Mutex;
+use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::server::net::tls::{Session, Shake};
@@ -70,6 +71,14 @@ impl Link {
         match self {
             Self::Tcp(s) | Self::Tls(s, _) => Ok((s.peer_addr()?, s.local_addr()?)),
             Self::Unix(_) => Err(ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Has the kernel take no more than about `bytes` that it has not sent yet; 0: as many as it likes.
+    pub fn limit_unsent(&self, bytes: u32) -> io::Result<()> {
+        match self {
+            Self::Tcp(s) | Self::Tls(s, _) => SockRef::from(s).set_tcp_notsent_lowat(bytes),
+            Self::Unix(_) => Ok(()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-use crate::resp::decode::decode;
+use crate::resp::decode::Decoder;
 use crate::sentinel::{Event, LinkId};
 use crate::server::net::dial;
 use crate::server::net::link::Link;
@@ -51,7 +51,7 @@ async fn serve(
     let (peer, local) = stream.addresses()?;
     let text = |address: SocketAddr| address.ip().to_canonical().to_string();
     driver.step(Event::Connected { link, peer_ip: text(peer), local_ip: text(local) });
-    let mut received = Vec::new();
+    let mut replies = Decoder::default();
     let mut chunk = vec![0; 16 * 1024];
     loop {
         tokio::select! {
@@ -60,8 +60,8 @@ async fn serve(
                 if n == 0 {
                     return Ok(());
                 }
-                received.extend_from_slice(&chunk[..n]);
-                take_replies(driver, link, &mut received)?;
+                replies.feed(&chunk[..n]);
+                take_replies(driver, link, &mut replies)?;
             }
             bytes = inlet.recv() => match bytes {
                 Some(bytes) => stream.write_all(&bytes).await?,
@@ -80,14 +80,11 @@ async fn connect(
     Link::secured(dial::connect(address, source).await?, session).await
 }
 
-fn take_replies(driver: &Arc<Driver>, link: LinkId, received: &mut Vec<u8>) -> io::Result<()> {
-    let mut used = 0;
-    while let Some((reply, len)) = decode(&received[used..]).map_err(io::Error::other)? {
-        used += len;
+fn take_replies(driver: &Arc<Driver>, link: LinkId, replies: &mut Decoder) -> io::Result<()> {
+    while let Some(reply) = replies.next_reply().map_err(io::Error::other)? {
         driver.step(Event::Reply { link, reply });
     }
-    received.drain(..used);
-    if received.len() > REPLY_MAX {
+    if replies.pending() > REPLY_MAX {
         return Err(io::Error::other("a reply that does not end"));
     }
     Ok(())

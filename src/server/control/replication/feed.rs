@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::command::Client;
 use crate::command::client::SyncRequest;
 use crate::repl::primary::LinkId;
-use crate::repl::{FromReplica, Request, Verdict, decide};
+use crate::repl::{FromReplica, Refusal, Request, Verdict};
 use crate::resp::{Limits, Parsed, parse};
 use crate::server::control::replication::state::Feed;
 use crate::server::control::replication::stream::{Flow, Outlet};
@@ -22,6 +22,10 @@ use crate::server::node::Node;
 
 /// A replica has no long requests.
 const MAX_REQUEST: usize = 64 * 1024;
+
+/// So much of an RDB may wait in the kernel. A replica is expected to speak within `repl-timeout` once its RDB was
+/// sent, so that what is still on its way to a slow one must be little: the kernel would take megabytes.
+const RDB_UNSENT_MAX: u32 = 128 * 1024;
 
 /// What the connection is to send next.
 pub(super) enum Order {
@@ -95,16 +99,18 @@ pub fn take_over(node: &Arc<Node>, client: &mut Client, socket: Socket, input: V
         }
         SyncRequest::Psync { id: history, from } => {
             let request = Request { id: history, from: *from };
-            match decide(&state.history, window, request) {
-                Verdict::Continue { .. } => counters.sync_partial_ok.fetch_add(1, Ordering::Relaxed),
-                Verdict::Full(_) => {
-                    if history != b"?" {
+            match state.primary.psync(now, id, ip, request, &mut state.history, window, &mut out) {
+                Some(Verdict::Continue { .. }) => {
+                    counters.sync_partial_ok.fetch_add(1, Ordering::Relaxed);
+                }
+                Some(Verdict::Full(why)) => {
+                    if why != Refusal::Requested {
                         counters.sync_partial_err.fetch_add(1, Ordering::Relaxed);
                     }
-                    counters.sync_full.fetch_add(1, Ordering::Relaxed)
+                    counters.sync_full.fetch_add(1, Ordering::Relaxed);
                 }
-            };
-            state.primary.psync(now, id, ip, request, &mut state.history, window, &mut out);
+                None => {}
+            }
         }
     }
     state.carry_out(node, out);
@@ -257,10 +263,14 @@ async fn catch_up(node: &Arc<Node>, id: LinkId, outlet: &Arc<Outlet>) -> io::Res
 
 /// False when the RDB broke off.
 async fn send_rdb(node: &Arc<Node>, outlet: &Outlet, mut pieces: mpsc::Receiver<Piece>) -> io::Result<bool> {
+    outlet.socket().limit_unsent(RDB_UNSENT_MAX)?;
     while let Some(piece) = pieces.recv().await {
         match piece {
             Piece::Bytes(bytes) => send(node, outlet, &bytes).await?,
-            Piece::End => return Ok(true),
+            Piece::End => {
+                outlet.socket().limit_unsent(0)?;
+                return Ok(true);
+            }
         }
     }
     Ok(false)
