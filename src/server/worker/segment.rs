@@ -90,6 +90,24 @@ impl Segment {
     }
 }
 
+/// Makes room for what comes next of a request that is incomplete until `need` bytes of it are there: up to the end of
+/// a long argument and no further, so that it is kept in one piece of its length; and of many short ones, for more
+/// of them at once than one.
+fn make_room(input: &mut Vec<u8>, need: usize) {
+    const LITTLE: usize = 1 << 20;
+    let kept = input.len();
+    let missing = need.saturating_sub(kept).max(1);
+    if input.capacity() - kept >= missing.min(READ_SIZE) {
+        return;
+    }
+    input.reserve_exact(if missing >= READ_SIZE {
+        // For all of it only once half of it has come.
+        missing.min(kept.max(LITTLE))
+    } else {
+        kept.min(LITTLE.max(kept / 8)).max(READ_SIZE)
+    });
+}
+
 /// Whether what waits to be run is too much: input without what is parsed of a long command, and what MULTI has
 /// queued.
 fn over_query_limit(c: &Connection, input: usize, limit: usize) -> bool {
@@ -143,12 +161,8 @@ impl Worker {
                 continue;
             }
             let (read, room) = if large {
-                let missing = c.need.saturating_sub(kept);
-                // Room up to the end of a long argument, and for all of it only once half of it has come. No more: for a
-                // byte too many the buffer would double.
-                c.input.reserve_exact(missing.min(kept.max(1 << 20)));
-                let spare = c.input.capacity() - kept;
-                let room = if missing > 0 { spare } else { spare.max(READ_SIZE) }.min(1 << 20);
+                make_room(&mut c.input, c.need);
+                let room = (c.input.capacity() - kept).min(1 << 20);
                 c.input.resize(kept + room, 0);
                 let read = c.stream.read(&mut c.input[kept..]);
                 c.input.truncate(kept + read.as_ref().map_or(0, |n| *n));
@@ -366,5 +380,39 @@ impl Worker {
         );
         self.node.records.counters.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
         self.close(token);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A long argument takes its length and hardly more; of short ones many are read at once, however many there are.
+    #[test]
+    fn room_is_made_for_a_long_argument_or_for_many_short_ones() {
+        let (end, mut reads) = (100 << 20, 0);
+        let mut input = vec![0; READ_SIZE];
+        while input.len() < end {
+            make_room(&mut input, end);
+            let room = (input.capacity() - input.len()).min(200_000);
+            input.resize(input.len() + room, 0);
+            reads += 1;
+        }
+        assert_eq!((input.len(), input.capacity()), (end, end));
+        assert!(reads < 600, "{reads} reads");
+
+        let (mut reads, mut grown) = (0, 0);
+        let mut input = vec![0; READ_SIZE];
+        while input.len() < end {
+            let before = input.capacity();
+            let need = input.len() + 7;
+            make_room(&mut input, need);
+            grown += usize::from(input.capacity() > before);
+            let room = (input.capacity() - input.len()).min(200_000);
+            assert!(room >= 7);
+            input.resize(input.len() + room, 0);
+            reads += 1;
+        }
+        assert!(reads < 800 && grown < 80, "{reads} reads, {grown} times grown");
     }
 }
