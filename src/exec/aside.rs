@@ -1,6 +1,7 @@
 //! Locks with patience: a command that cannot have its shards, or would write to a key under way, is put
 //! aside. What has no client to wait for it is done later.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -21,7 +22,7 @@ use crate::resp::Reply;
 /// What an executor could not do because a shard was held. Later is early enough: nobody looks at the watch any
 /// more, and the waiter is claimed.
 pub(super) enum Chore {
-    Unwatch(Vec<(DbIndex, Vec<u8>)>, Dirty),
+    Unwatch(BTreeSet<(DbIndex, Vec<u8>)>, Dirty),
     Forget(Arc<Waiter>),
 }
 
@@ -154,11 +155,7 @@ impl Executor {
         } else {
             client.dirty.get_or_insert_default().store(true, Ordering::Release);
             for key in &call.args[1..] {
-                let watched = (client.db, key.to_vec());
-                if !client.watched.contains(&watched) {
-                    client.watched.push(watched);
-                    client.version += 1;
-                }
+                client.version += u32::from(client.watched.insert((client.db, key.to_vec())));
             }
             reply.ok();
         }
@@ -207,7 +204,7 @@ impl Executor {
         }
     }
 
-    fn unwatch_keys(&mut self, keys: Vec<(DbIndex, Vec<u8>)>, dirty: Dirty) {
+    fn unwatch_keys(&mut self, keys: BTreeSet<(DbIndex, Vec<u8>)>, dirty: Dirty) {
         let shared = self.shared;
         match shared.keyspace.try_lock(shards_of(keys.iter().map(|(_, key)| key)), 0) {
             Ok(mut locked) => {
