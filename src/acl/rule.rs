@@ -1,6 +1,8 @@
 //! The words of ACL SETUSER: what each does to a user.
 //! Source: the page of ACL SETUSER.
 
+use std::borrow::Cow;
+
 use super::catalog::{Catalog, find_full};
 use super::category;
 use super::password::Hash;
@@ -50,7 +52,7 @@ impl Rules<'_> {
 
     /// Applies one rule. After an error the user is to be thrown away.
     pub fn apply(&self, user: &mut User, rule: &[u8]) -> Result<(), RuleError> {
-        let word = rule.to_ascii_lowercase();
+        let word = keyword(rule);
         match word.as_slice() {
             b"" => {}
             b"on" => user.enabled = true,
@@ -97,7 +99,7 @@ impl Rules<'_> {
     }
 
     fn apply_to_selector(&self, selector: &mut Selector, rule: &[u8]) -> Result<(), RuleError> {
-        let word = rule.to_ascii_lowercase();
+        let word = keyword(rule);
         match word.as_slice() {
             b"allkeys" | b"~*" => selector.set_all_keys(true),
             b"resetkeys" => selector.set_all_keys(false),
@@ -150,6 +152,13 @@ impl Rules<'_> {
         }
         Ok(())
     }
+}
+
+/// A rule in lower case, in which those are compared that are single words; `?`, which none is, for one that is longer
+/// than they: a password may have any length.
+fn keyword(rule: &[u8]) -> Vec<u8> {
+    const LONGEST: usize = "skip-sanitize-payload".len();
+    if rule.len() > LONGEST { vec![b'?'] } else { rule.to_ascii_lowercase() }
 }
 
 fn add_password(user: &mut User, hash: Hash) {
@@ -214,7 +223,7 @@ pub fn has_blanks(text: &[u8]) -> bool {
 
 /// Puts selectors that came as several words together. The error is the word at which one begins that does
 /// not end.
-pub fn merge_selectors<'a>(words: &[&'a [u8]]) -> Result<Vec<Vec<u8>>, &'a [u8]> {
+pub fn merge_selectors<'a>(words: &[&'a [u8]]) -> Result<Vec<Cow<'a, [u8]>>, &'a [u8]> {
     let mut merged = Vec::with_capacity(words.len());
     let mut open: Option<(&[u8], Vec<u8>)> = None;
     for word in words {
@@ -225,11 +234,11 @@ pub fn merge_selectors<'a>(words: &[&'a [u8]]) -> Result<Vec<Vec<u8>>, &'a [u8]>
             open = Some((*word, word.to_vec()));
             continue;
         } else {
-            merged.push(word.to_vec());
+            merged.push(Cow::Borrowed(*word));
             continue;
         }
         if word.ends_with(b")") {
-            merged.extend(open.take().map(|(_, text)| text));
+            merged.extend(open.take().map(|(_, text)| Cow::Owned(text)));
         }
     }
     match open {

@@ -48,7 +48,8 @@ impl Prefix {
         match key.first_chunk() {
             Some(head) if (u64::from_le_bytes(*head) ^ self.head) & self.mask != 0 => false,
             Some(_) if self.len <= 8 => true,
-            _ => key.starts_with(&pattern[..self.len]),
+            // As in every pattern, a `*` does not stand for a text that is empty.
+            _ => !key.is_empty() && key.starts_with(&pattern[..self.len]),
         }
     }
 }

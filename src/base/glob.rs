@@ -3,7 +3,8 @@
 
 /// Whether `text` matches `pattern` as a whole.
 ///
-/// Backtracks over the last `*` only, so the time is at most `pattern.len() * text.len()`.
+/// Backtracks over the last `*` only, so the time is at most `pattern.len() * text.len()`. An empty text matches the empty
+/// pattern alone, as in Redis: a `*` as such, where it stands for everything, is the caller's.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     search(pattern, text, false)
 }
@@ -14,6 +15,9 @@ pub fn matches_nocase(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 fn search(pattern: &[u8], text: &[u8], nocase: bool) -> bool {
+    if text.is_empty() {
+        return pattern.is_empty();
+    }
     let (mut p, mut t) = (0, 0);
     // Where to resume when a literal run fails: after the last star, one byte further into the text.
     let mut resume: Option<(usize, usize)> = None;
@@ -100,7 +104,8 @@ mod tests {
             ("h[a-b]llo", "hbllo", true),
             ("h\\*llo", "h*llo", true),
             ("h\\*llo", "hello", false),
-            ("*", "", true),
+            ("*", "", false),
+            ("**", "", false),
             ("", "", true),
             ("", "a", false),
             ("a*b*c", "aXbYbZc", true),

@@ -209,14 +209,20 @@ pub struct Client {
     pub db: DbIndex,
     /// HELLO 3 was said: maps, sets, doubles and pushes have types of their own.
     pub resp3: bool,
-    /// CLIENT SETNAME; empty: none.
-    pub name: Vec<u8>,
+    /// CLIENT SETNAME; empty: none. It may be long, and is shared with whoever shows it.
+    pub name: Arc<[u8]>,
     /// CLIENT SETINFO LIB-NAME; empty: none.
-    pub lib_name: Vec<u8>,
+    pub lib_name: Arc<[u8]>,
     /// CLIENT SETINFO LIB-VER; empty: none.
+<<<<<<< HEAD
     pub lib_ver: Vec<u8>,
     /// The user as whom it is logged in, at first the default user. `None`: its rights are not checked (see
     /// [`Role::is_obeyed`]). Set by [`log_in`](Self::log_in).
+=======
+    pub lib_ver: Arc<[u8]>,
+    /// Who it is: the default user before authentication. `None`: nobody is asked (see [`Role::is_obeyed`]). Set
+    /// by [`log_in`](Self::log_in).
+>>>>>>> eleven
     pub login: Option<Login>,
     /// It speaks TLS.
     pub tls: bool,
@@ -243,7 +249,7 @@ pub struct Client {
     /// The name of the command that the client sent, while that runs others: EXEC, or one that runs a script.
     pub runs_others: Option<&'static str>,
     /// Keys that WATCH named, with their databases.
-    pub watched: Vec<(DbIndex, Vec<u8>)>,
+    pub watched: BTreeSet<(DbIndex, Vec<u8>)>,
     /// Set when a watched key changes.
     pub dirty: Option<Dirty>,
     /// SUBSCRIBE.

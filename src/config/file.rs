@@ -192,8 +192,6 @@ impl Loaded {
     fn contradictions(&self) -> Result<(), FileError> {
         let message = if self.config.cluster_enabled && self.config.replicaof.0.is_some() {
             "replicaof directive not allowed in cluster mode"
-        } else if !self.config.aclfile.is_empty() && !self.users.is_empty() {
-            "users are defined both by user lines and by aclfile: use one of them"
         } else {
             return Ok(());
         };

@@ -2,6 +2,7 @@
 //! under way, is put aside and its command runs again later. Work for which no client waits is postponed as a
 //! [`Chore`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,7 +23,7 @@ use crate::resp::Reply;
 /// Work that an executor has postponed because a shard was held. It is not urgent: the flag of that WATCH is not read
 /// any more, and the blocked client is claimed already.
 pub(super) enum Chore {
-    Unwatch(Vec<(DbIndex, Vec<u8>)>, Dirty),
+    Unwatch(BTreeSet<(DbIndex, Vec<u8>)>, Dirty),
     Forget(Arc<Waiter>),
 }
 
@@ -156,11 +157,7 @@ impl Executor {
         } else {
             client.dirty.get_or_insert_default().store(true, Ordering::Release);
             for key in &call.args[1..] {
-                let watched = (client.db, key.to_vec());
-                if !client.watched.contains(&watched) {
-                    client.watched.push(watched);
-                    client.version += 1;
-                }
+                client.version += u32::from(client.watched.insert((client.db, key.to_vec())));
             }
             reply.ok();
         }
@@ -209,7 +206,7 @@ impl Executor {
         }
     }
 
-    fn unwatch_keys(&mut self, keys: Vec<(DbIndex, Vec<u8>)>, dirty: Dirty) {
+    fn unwatch_keys(&mut self, keys: BTreeSet<(DbIndex, Vec<u8>)>, dirty: Dirty) {
         let shared = self.shared;
         match shared.keyspace.try_lock(shards_of(keys.iter().map(|(_, key)| key)), 0) {
             Ok(mut locked) => {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use crate::acl::rule::merge_selectors;
+use crate::acl::rule::{RuleError, merge_selectors};
 use crate::acl::{Catalog, DEFAULT_USER, Rules, User, file as user_file};
 use crate::base::version;
 use crate::command::spec::Mode;
@@ -81,10 +81,10 @@ fn refuse(message: &str) -> ExitCode {
 struct Prepared {
     loaded: Loaded,
     sentinel: Option<Sentinel>,
-    /// What was healed in the lines of a sentinel, and what may be a mistake about users.
+    /// What was healed in the lines of a sentinel.
     warnings: Vec<String>,
     renames: Vec<(String, String)>,
-    users: Vec<User>,
+    users: Result<Vec<User>, UsersError>,
     log: Log,
     supervisor: Result<Supervisor, &'static str>,
     background: bool,
@@ -117,8 +117,7 @@ fn prepare(invocation: &Invocation, mut loaded: Loaded) -> Result<Prepared, Stri
         loaded.config.dir = path;
     }
     let catalog = CommandTable::new(mode, commands::FAMILIES, &renames);
-    let users = users(&loaded, &catalog)?;
-    warnings.extend(doubts(&loaded.config, &users));
+    let users = users(&loaded, &catalog).map_err(|error| error.to_string())?;
     let config = &loaded.config;
     let syslog = syslog(config, &mut warnings);
     let log = Log::new(&config.logfile, config.loglevel, config.log_format, syslog)
@@ -199,33 +198,58 @@ fn watched(loaded: &mut Loaded) -> Result<(Sentinel, Vec<String>), FileError> {
         .map_err(|mistake| loaded.sentinel[mistake.line].error(mistake.message))
 }
 
+/// Why there is no start with these users. It is told when there is a log, as in Redis, and in its words.
+#[derive(Debug, thiserror::Error)]
+enum UsersError {
+    #[error(
+        "Configuring Redis with users defined in redis.conf and at the same setting an ACL file path is invalid. This setup is very likely to lead to configuration errors and security holes, please define either an ACL file or declare users directly in your redis.conf, but not both."
+    )]
+    Both,
+    #[error("Aborting Redis startup because of ACL errors: {0}")]
+    File(String),
+    #[error("{0}")]
+    Name(&'static str),
+    #[error("Error loading ACL rule '{rule}' for the user named '{user}': {error}")]
+    Rule { rule: String, user: String, error: RuleError },
+}
+
 /// The users that the node begins with: those of `aclfile`, or of `user` lines and `requirepass`. A node must not
 /// come up open to everybody because it left some of them unread.
-fn users(loaded: &Loaded, catalog: &dyn Catalog) -> Result<Vec<User>, String> {
+fn users(loaded: &Loaded, catalog: &dyn Catalog) -> Result<Result<Vec<User>, UsersError>, FileError> {
     let config = &loaded.config;
     let rules = Rules { catalog, all_channels: config.acl_pubsub_default == PubsubDefault::AllChannels };
-    if !config.aclfile.is_empty() {
-        let path = &config.aclfile;
-        let text = std::fs::read(path).map_err(|error| {
-            format!("Error loading ACLs, opening file '{path}': {}\n", os_error::words(&error))
-        })?;
-        return user_file::read(&text, path, &rules)
-            .map_err(|errors| format!("Aborting startup because of ACL errors: {errors}\n"));
-    }
     let mut default = User::unprotected(catalog);
     default.set_only_password(&config.requirepass.0);
     let mut users = vec![default];
+    let mut first_error = None;
     for (index, line) in loaded.users.iter().enumerate() {
-        let earlier = &loaded.users[..index];
-        let user = user_of_line(line, earlier, &rules).map_err(|error| error.to_string())?;
-        users.retain(|known| known.name != user.name);
-        users.push(user);
+        match user_of_line(line, &loaded.users[..index], &rules)? {
+            Ok(user) => {
+                users.retain(|known| known.name != user.name);
+                users.push(user);
+            }
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
     }
-    Ok(users)
+    Ok(match first_error {
+        _ if config.aclfile.is_empty() => first_error.map_or(Ok(users), Err),
+        _ if !loaded.users.is_empty() => Err(UsersError::Both),
+        _ => users_of_file(&config.aclfile, &rules).map_err(UsersError::File),
+    })
+}
+
+fn users_of_file(path: &str, rules: &Rules<'_>) -> Result<Vec<User>, String> {
+    let text = std::fs::read(path)
+        .map_err(|error| format!("Error loading ACLs, opening file '{path}': {}", os_error::words(&error)))?;
+    user_file::read(&text, path, rules)
 }
 
 /// The user of a `user` line. Of the line only the name is shown, when it is wrong: the rest may hold passwords.
-fn user_of_line(line: &Line, earlier: &[Line], rules: &Rules<'_>) -> Result<User, FileError> {
+fn user_of_line(
+    line: &Line,
+    earlier: &[Line],
+    rules: &Rules<'_>,
+) -> Result<Result<User, UsersError>, FileError> {
     let name = &line.words[1];
     let wrong = |what: &str| {
         let shown = String::from_utf8_lossy(name);
@@ -238,39 +262,43 @@ fn user_of_line(line: &Line, earlier: &[Line], rules: &Rules<'_>) -> Result<User
     if earlier.iter().any(|line| line.words[1] == *name) {
         return Err(wrong("Duplicate user found. A user can only be defined once in config files"));
     }
-    let text = user_file::user_name(name).ok_or_else(|| wrong("Spaces not allowed in ACL usernames"))?;
     let words: Vec<&[u8]> = line.words[2..].iter().map(Vec::as_slice).collect();
     let words =
         merge_selectors(&words).map_err(|_| wrong("Unmatched parenthesis in selector definition."))?;
+    let Some(text) = user_file::user_name(name) else {
+        return Ok(Err(UsersError::Name("Spaces not allowed in ACL usernames")));
+    };
     let mut user = rules.new_user(text);
+    let mut unknown = None;
     for word in &words {
-        rules.apply(&mut user, word).map_err(|error| wrong(&error.to_string()))?;
+        match rules.apply(&mut user, word) {
+            Ok(()) => {}
+            // In Redis a module might bring the command until there is a log.
+            Err(error @ RuleError::Unknown) => {
+                let rule = String::from_utf8_lossy(word).into_owned();
+                unknown = unknown.or(Some(UsersError::Rule { rule, user: text.to_owned(), error }));
+            }
+            Err(error) => return Err(wrong(&error.to_string())),
+        }
     }
-    Ok(user)
+    Ok(unknown.map_or(Ok(user), Err))
 }
 
 /// What may not be meant so.
-fn doubts(config: &Config, users: &[User]) -> Vec<String> {
-    let disabled = |user: &&User| !user.enabled;
-    let mut doubts: Vec<String> = users
-        .iter()
-        .filter(disabled)
-        .map(|user| {
-            format!(
-                "The user '{}' is disabled (there is no 'on' modifier in the user description). Make sure this is not a configuration error.",
-                user.name
-            )
-        })
-        .collect();
+fn doubt(config: &Config, users: &[User]) -> Option<&'static str> {
     let password = &config.requirepass.0;
     let is_asked_for = users.iter().any(|user| &*user.name == DEFAULT_USER && user.has_password(password));
-    if !password.is_empty() && !is_asked_for {
-        doubts.push(
-            "requirepass has no effect: the users that are declared say which password the default user has"
-                .into(),
-        );
+    (!password.is_empty() && !is_asked_for).then_some(
+        "requirepass has no effect: the users that are declared say which password the default user has",
+    )
+}
+
+fn refuse_users(error: &UsersError) -> ExitCode {
+    warn!("{error}");
+    if matches!(error, UsersError::Name(_) | UsersError::Rule { .. }) {
+        warn!("Critical error while loading ACLs. Exiting.");
     }
-    doubts
+    ExitCode::FAILURE
 }
 
 impl Prepared {
@@ -286,7 +314,17 @@ impl Prepared {
             Some(path) => info!("Configuration loaded from {}", path.display()),
             None => info!("No config file specified, using the default config"),
         }
-        for warning in &self.warnings {
+        let users = match self.users {
+            Ok(users) => users,
+            Err(error) => return refuse_users(&error),
+        };
+        for user in users.iter().filter(|user| !user.enabled) {
+            info!(
+                "The user '{}' is disabled (there is no 'on' modifier in the user description). Make sure this is not a configuration error.",
+                user.name
+            );
+        }
+        for warning in self.warnings.iter().map(String::as_str).chain(doubt(config, &users)) {
             warn!("{warning}");
         }
         for row in config.unheeded() {
@@ -336,7 +374,7 @@ impl Prepared {
         let served = start::serve(
             self.loaded.config,
             &self.renames,
-            self.users,
+            users,
             self.sentinel,
             origin,
             watch_signals,

@@ -284,6 +284,32 @@ fn write_file(dir: &Path, name: &str, text: &str) -> String {
     path.to_str().expect("a path").to_owned()
 }
 
+/// A `*` stands for a text that is not empty, for keys and for channels.
+#[test]
+fn an_empty_key_matches_the_empty_pattern_alone() {
+    let server = Server::subject();
+    let mut admin = server.connect();
+    admin.ok("ACL SETUSER u on >p +@all %R~* &**");
+    let mut u = connect_as(&server, "u");
+    u.expect("GET a", "nil");
+    denied(&mut u, "GET \"\"", DENIED_KEY);
+    denied(&mut u, "PUBLISH \"\" x", DENIED_CHANNEL);
+    for (rules, is_allowed) in [("~**", false), ("%R~[^a]*", false), ("~", true), ("~*", true)] {
+        admin.ok(&format!("ACL SETUSER u resetkeys {rules}"));
+        if is_allowed {
+            u.expect("GET \"\"", "nil");
+        } else {
+            denied(&mut u, "GET \"\"", DENIED_KEY);
+        }
+    }
+    admin.ok("MSET \"\" v x v");
+    admin.expect("KEYS **", "[\"x\"]");
+    admin.expect("SCAN 0 MATCH **", "[\"0\", [\"x\"]]");
+    u.ok("AUTH default p");
+    u.run("PSUBSCRIBE *");
+    admin.expect("PUBLISH \"\" x", ":0");
+}
+
 #[test]
 fn a_file_of_users_is_loaded_as_a_whole_or_not_at_all() {
     let dir = fresh_dir();
@@ -439,12 +465,16 @@ fn a_start_that_fails_for_a_user_shows_no_password() {
             "user u >hidden\nuser u >hidden",
             "Error in user declaration 'u': Duplicate user found. A user can only be defined once in config files",
         ),
-        ("user \"a b\" >hidden", "Error in user declaration 'a b': Spaces not allowed in ACL usernames"),
+        ("user \"a b\" >hidden", "Spaces not allowed in ACL usernames"),
+        (
+            "user u >hidden +nosuch",
+            "Error loading ACL rule '+nosuch' for the user named 'u': Unknown command",
+        ),
     ] {
         let file = write_file(&dir, "bad.conf", line);
         let program = crate::common::server::subject();
         let output = std::process::Command::new(program).arg(&file).current_dir(&dir).output().expect("run");
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let text = String::from_utf8_lossy(&[output.stderr, output.stdout].concat()).into_owned();
         assert!(!output.status.success() && text.contains(error), "{line}: {text}");
         assert!(!text.contains("hidden"), "{text}");
     }

@@ -99,6 +99,68 @@ fn lengths_that_are_only_declared_take_no_memory() {
     });
 }
 
+/// Seconds of processor time that a server has taken.
+fn seconds_of_work(server: &Server) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("it runs");
+    let fields = stat.rsplit(") ").next().map(|rest| rest.split(' ').skip(11)).expect("times");
+    let ticks: f64 = fields.take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
+    ticks / 100.0 // USER_HZ, which is the same everywhere
+}
+
+/// Of many short words as much is read at once as has come, not one word after the other.
+#[test]
+fn requests_of_very_many_words_are_read_in_large_pieces() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let before = client.info_int("total_reads_processed");
+    let words: Vec<&str> = ["RPUSH", "list"].into_iter().chain(std::iter::repeat_n("x", 300_000)).collect();
+    assert_eq!(client.cmd(&words).int(), 300_000);
+    let reads = client.info_int("total_reads_processed") - before;
+    assert!(reads < 20_000, "{reads} reads for two megabytes");
+}
+
+/// What a client adds is not compared with all that it said before.
+#[test]
+fn very_many_watched_keys_and_prefixes_take_little_time() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let began = seconds_of_work(&server);
+    let keys = (0..100_000).map(|i| format!("key:{i:06}"));
+    let words: Vec<String> = ["WATCH".to_owned()].into_iter().chain(keys.clone()).collect();
+    assert_eq!(client.cmd(&words).text(), "OK");
+    assert_eq!(client.cmd(&words).text(), "OK");
+    let mut words = ["CLIENT", "TRACKING", "ON", "BCAST"].map(str::to_owned).to_vec();
+    words.extend(keys.flat_map(|key| ["PREFIX".to_owned(), key]));
+    client.run("HELLO 3");
+    assert_eq!(client.cmd(&words).text(), "OK");
+    let took = seconds_of_work(&server) - began;
+    // Redis needs some minutes for both.
+    assert!(took < 6.0 || subject_is_real(), "{took} s of work");
+}
+
+/// A name is there once, however many show it: the client, the list of clients, the log of slow commands.
+#[test]
+fn long_names_of_clients_are_kept_once() {
+    if subject_is_real() {
+        return;
+    }
+    let _alone = heavy();
+    let server = Server::subject();
+    let mut judge = server.connect();
+    judge.ok("CONFIG SET slowlog-log-slower-than 0");
+    let before = judge.info_int("used_memory");
+    let (name, library) = ("n".repeat(4 << 20), "l".repeat(4 << 20));
+    let mut named: Vec<Client> = (0..10).map(|_| server.connect()).collect();
+    for client in &mut named {
+        assert_eq!(client.cmd(&["CLIENT", "SETNAME", &name]).text(), "OK");
+        assert_eq!(client.cmd(&["CLIENT", "SETINFO", "lib-name", &library]).text(), "OK");
+        client.ok("MULTI");
+        client.ok("DISCARD");
+        client.ok("SELECT 1");
+    }
+    wait_for("80 MB of names take 80 MB", SOON, || judge.info_int("used_memory") - before < 110 << 20);
+}
+
 /// Before a password nobody may make the server wait for much.
 #[test]
 fn strangers_may_declare_little() {
@@ -384,6 +446,8 @@ fn giant_rules_of_users_hold_up_nobody() {
             ]);
         }
         assert_eq!(admin.cmd(&words).text(), "OK");
+        let selector = (0..100_000).map(|i| format!("~t:{i}")).collect::<Vec<_>>().join(" ");
+        assert_eq!(admin.cmd(&["ACL", "SETUSER", "v", "on", &format!("({selector})")]).text(), "OK");
         let mut user = server.connect();
         user.ok("AUTH u p");
         user.ok("SELECT 7");
@@ -394,7 +458,7 @@ fn giant_rules_of_users_hold_up_nobody() {
             "OK"
         );
         user.expect(&format!("GET {}", "a".repeat(1000)), "-NOPERM No permissions to access a key");
-        admin.expect("ACL DELUSER u", ":1");
+        admin.expect("ACL DELUSER u v", ":2");
     });
     bounded(&server, before, 200 * MB);
 }

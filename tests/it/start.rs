@@ -151,14 +151,68 @@ fn a_file_of_users_that_cannot_be_read_stops_the_start() {
     let dir = fresh_dir();
     let acl = dir.join("users.acl");
     let args = ["--port", "0", "--aclfile", acl.to_str().expect("a path")];
-    let complaint = || String::from_utf8_lossy(&run(&subject(), &args, &dir).stderr).into_owned();
+    let complaint = || last_words(&subject(), &args, &dir);
     let text = complaint();
-    assert!(text.starts_with("Error loading ACLs, opening file '"), "{text}");
+    let begin = "# Aborting Redis startup because of ACL errors: Error loading ACLs, opening file '";
+    assert!(text.starts_with(begin), "{text}");
     assert!(text.ends_with("users.acl': No such file or directory\n"), "{text}");
     fs::write(&acl, "user default on nopass ~* &* +@all\nuser bob on >secret ~* +nosuch\n").expect("write");
     let text = complaint();
     assert!(text.contains("users.acl:2: Error in applying operation '+nosuch'"), "{text}");
     assert!(!text.contains("secret"), "{text}");
+    fs::remove_dir_all(dir).expect("remove the folder");
+}
+
+/// The warnings of a log, without who gave them when, and without those about the machine.
+fn last_words(program: &Path, args: &[&str], dir: &Path) -> String {
+    let output = run(program, args, dir);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{} {args:?}: {text}", program.display());
+    let about_machine = |line: &str| {
+        ["overcommit", "Redis version=", "Redis is starting", "Configuration loaded", "Server initialized"]
+            .iter()
+            .any(|words| line.contains(words))
+    };
+    let warning = |line: &str| Some(format!("{}\n", &line[line.find(" # ")? + 1..]));
+    text.lines().filter(|line| !about_machine(line)).filter_map(warning).collect()
+}
+
+/// What is found out about users when there is a log is told there, in the words of Redis.
+#[test]
+fn users_that_are_wrong_stop_the_start_as_in_redis() {
+    let dir = fresh_dir();
+    fs::write(dir.join("good.acl"), "user b on\n").expect("write");
+    fs::write(dir.join("bad.acl"), "user b on ~* ~x\nuser c +nope\nb\nuser b\nuser d >secret y\n")
+        .expect("write");
+    for lines in [
+        "aclfile bad.acl",
+        "aclfile nosuch.acl",
+        "aclfile good.acl\nuser a on",
+        "aclfile nosuch.acl\nuser a on",
+        "user a on +nonsense",
+        "user a on >secret +config|nope +nope",
+        "user \"a b\" on",
+    ] {
+        // Redis looks at its users only once it listens.
+        let port = free_port();
+        fs::write(dir.join("users.conf"), format!("port {port}\n{lines}\n")).expect("write");
+        let ours = last_words(&subject(), &["users.conf"], &dir);
+        assert_eq!(ours, last_words(&real(), &["users.conf"], &dir), "{lines}");
+        assert!(!ours.is_empty() && !ours.contains("secret"), "{lines}: {ours}");
+    }
+    fs::remove_dir_all(dir).expect("remove the folder");
+}
+
+/// The minus forgives that the machine has no such address, not that nobody knows the name.
+#[test]
+fn a_name_in_bind_must_be_known() {
+    let dir = fresh_dir();
+    let port = free_port().to_string();
+    for program in [subject(), real()] {
+        let words = last_words(&program, &["--port", &port, "--bind", "-", "127.0.0.1"], &dir).to_lowercase();
+        let last = format!("# failed listening on port {port} (tcp), aborting.\n");
+        assert!(words.ends_with(&last), "{}: {words}", program.display());
+    }
     fs::remove_dir_all(dir).expect("remove the folder");
 }
 

@@ -148,6 +148,55 @@ fn certificates_that_change_are_taken_over_and_nobody_is_dropped() {
     assert_eq!(old.run("PING").text(), "PONG");
 }
 
+/// As Kubernetes gives a secret: each file is a link into a folder that is a link, and that one is put in another's
+/// place. And a folder of authorities, of which one file is written anew where it is.
+#[test]
+fn certificates_behind_links_and_in_folders_are_taken_over() {
+    let _guard = light();
+    let (dir, authorities) = (fresh_dir(), fresh_dir());
+    for version in ["..1", "..2"] {
+        fs::create_dir(dir.join(version)).unwrap();
+        make_certificates(&dir.join(version));
+    }
+    let link = |to: &str, at: &str| std::os::unix::fs::symlink(to, dir.join(at)).unwrap();
+    link("..1", "..data");
+    for name in ["server.crt", "server.key"] {
+        link(&format!("..data/{name}"), name);
+    }
+    let path = |name: &str| dir.join(name).display().to_string();
+    fs::copy(path("..1/ca.crt"), authorities.join("ca.crt")).unwrap();
+    let port = free_port();
+    let _server = Launch::subject()
+        .args(&["--tls-port", &port.to_string(), "--tls-ca-cert-dir", &authorities.display().to_string()])
+        .args(&["--tls-cert-file", &path("server.crt"), "--tls-key-file", &path("server.key")])
+        .start();
+    // Whom the second authority has signed is a stranger, and knows nobody here.
+    let ping = |version: &str| {
+        let of = |name: &str| path(&format!("{version}/{name}"));
+        let output = Command::new("redis-cli")
+            .args([
+                "--tls",
+                "--cacert",
+                &of("ca.crt"),
+                "--cert",
+                &of("client.crt"),
+                "--key",
+                &of("client.key"),
+            ])
+            .args(["-p", &port.to_string(), "PING"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("run redis-cli");
+        text(&output)
+    };
+    assert_eq!(ping("..1").trim(), "PONG");
+    assert_ne!(ping("..2").trim(), "PONG");
+    link("..2", "..new");
+    fs::rename(dir.join("..new"), dir.join("..data")).unwrap();
+    fs::copy(path("..2/ca.crt"), authorities.join("ca.crt")).unwrap();
+    wait_for("both changes are taken over", SOON, || ping("..2").trim() == "PONG");
+}
+
 #[test]
 fn a_certificate_that_expires_is_shown_and_warned_of() {
     let _guard = light();
@@ -190,6 +239,7 @@ fn encrypted_keys_are_read_with_their_pass_phrase() {
     };
     convert(&["-v2", "aes256", "-out", "aes.key"]);
     convert(&["-scrypt", "-out", "scrypt.key"]);
+    convert(&["-v2", "des3", "-out", "des.key"]);
     openssl(
         &[
             "rsa",
@@ -221,7 +271,9 @@ fn encrypted_keys_are_read_with_their_pass_phrase() {
     assert!(set(&mut admin, "aes.key", "wrong").contains("Unable to update TLS configuration"));
     assert!(server.log().contains("aes.key: the key cannot be decrypted"));
     assert!(set(&mut admin, "old.key", "secret words").contains("Unable to update TLS configuration"));
-    assert!(server.log().contains("old.key: the key is encrypted in the old format of OpenSSL"));
+    assert!(server.log().contains("old.key: the key is encrypted in a way that is not read"));
+    assert!(set(&mut admin, "des.key", "secret words").contains("Unable to update TLS configuration"));
+    assert!(server.log().contains("des.key: the key is encrypted in a way that is not read"));
     for key in ["aes.key", "scrypt.key", "server.key"] {
         assert_eq!(set(&mut admin, key, "secret words"), "OK", "{key}");
         let ping = Command::new("redis-cli")

@@ -88,13 +88,13 @@ struct Table {
 impl Table {
     fn new(a: &[u8], b: &[u8], cells: usize) -> Self {
         let mut table = Self { lengths: vec![0; cells], width: b.len() + 1 };
-        for i in 1..=a.len() {
-            for j in 1..=b.len() {
-                table.lengths[i * table.width + j] = if a[i - 1] == b[j - 1] {
-                    table.at(i - 1, j - 1) + 1
-                } else {
-                    table.at(i - 1, j).max(table.at(i, j - 1))
-                };
+        let width = table.width;
+        for (i, x) in a.iter().enumerate() {
+            let (above, row) = table.lengths[i * width..][..2 * width].split_at_mut(width);
+            let mut last = 0;
+            for ((y, above), len) in b.iter().zip(above.windows(2)).zip(&mut row[1..]) {
+                last = if x == y { above[0] + 1 } else { above[1].max(last) };
+                *len = last;
             }
         }
         table

@@ -31,6 +31,8 @@ pub const COMMANDS: &[Command] =
 const ANYBODY: Flags = NOSCRIPT | LOADING | STALE;
 /// Rules that are so many take a millisecond.
 const MANY_WORDS: usize = 1_000;
+/// The same in bytes.
+const MUCH_TEXT: usize = 16 * 1024;
 
 const ADMINISTER: Flags = ADMIN | NOSCRIPT | LOADING | STALE;
 const ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
@@ -174,8 +176,10 @@ fn describe_selector(selector: &Selector, reply: &mut Reply) {
 
 fn setuser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let node = node(ctx);
-    let takes_long =
-        args.len() >= MANY_WORDS || node.people.accounts.get(args[2]).is_some_and(|user| user.is_large());
+    // One word may be a selector of many rules.
+    let long = || args.iter().map(|word| word.len()).sum::<usize>() >= MUCH_TEXT;
+    let large = || node.people.accounts.get(args[2]).is_some_and(|user| user.is_large());
+    let takes_long = args.len() >= MANY_WORDS || long() || large();
     if takes_long && ctx.client.executing.is_none() && set_user_aside(node, ctx.client, args) {
         return Ok(Outcome::Suspended);
     }

@@ -168,7 +168,7 @@ fn getname(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 
 fn setname(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     check_name(args[2])?;
-    ctx.client.name = args[2].to_vec();
+    ctx.client.name = args[2].into();
     ctx.client.version += 1;
     ctx.reply.ok();
     DONE
@@ -189,7 +189,7 @@ fn setinfo(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             "ERR {word} cannot contain spaces, newlines or special characters."
         )));
     }
-    *field = args[3].to_vec();
+    *field = args[3].into();
     ctx.client.version += 1;
     ctx.reply.ok();
     DONE

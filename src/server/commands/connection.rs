@@ -144,7 +144,7 @@ fn hello(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return Err(HELLO_FIRST);
     }
     if let Some(name) = hello.name {
-        client.name = name.to_vec();
+        client.name = name.into();
     }
     if let Some(protocol) = hello.protocol {
         set_protocol(client, protocol == 3);
@@ -189,7 +189,7 @@ fn reset(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     node.stop_tracking(client);
     set_protocol(client, node.config.load().client_default_resp == 3);
     client.db = 0;
-    client.name.clear();
+    client.name = Arc::default();
     client.reply_mode = ReplyMode::On;
     client.readonly = false;
     client.set_asking(false);

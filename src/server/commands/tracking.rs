@@ -84,6 +84,9 @@ impl Options {
                 "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.",
             ));
         }
+        if !self.overlaps(before) {
+            return Ok(());
+        }
         for (at, new) in self.prefixes.iter().enumerate() {
             let overlaps = |other: &&Vec<u8>| other.starts_with(new) || new.starts_with(other);
             let existing = before.and_then(|before| before.prefixes.iter().find(overlaps));
@@ -98,6 +101,15 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// Whether a prefix begins as another does. In their order the two, or those in between, stand side by side: whoever
+    /// gives very many is not compared with all of them.
+    fn overlaps(&self, before: Option<&Tracks>) -> bool {
+        let existing = before.iter().flat_map(|before| &before.prefixes);
+        let mut all: Vec<&Vec<u8>> = self.prefixes.iter().chain(existing).collect();
+        all.sort_unstable();
+        all.windows(2).any(|pair| pair[1].starts_with(pair[0]))
     }
 
     fn caching(&self) -> Caching {

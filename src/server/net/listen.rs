@@ -13,14 +13,15 @@ use crate::server::process::os_error::words;
 
 /// An address that cannot be listened on, as `address:port`.
 #[derive(Debug, thiserror::Error)]
-#[error("Could not create server TCP listening socket {address}: {}", words(source))]
+#[error("Warning: Could not create server TCP listening socket {address}: {}", words(source))]
 #[expect(missing_docs, reason = "told above")]
 pub struct TcpError {
     pub address: String,
     pub source: io::Error,
 }
 
-/// Opens a listener on every address of `bind`. An address marked optional may be missing.
+/// Opens a listener on every address of `bind`. An address marked optional may be missing; a name must be known even
+/// so, as in Redis.
 pub fn tcp(config: &Config, port: u16) -> Result<Vec<std::net::TcpListener>, TcpError> {
     let mut listeners = Vec::new();
     if port == 0 {
@@ -32,7 +33,6 @@ pub fn tcp(config: &Config, port: u16) -> Result<Vec<std::net::TcpListener>, Tcp
             "::*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             text => match resolve(text) {
                 Ok(ip) => ip,
-                Err(_) if optional => continue,
                 Err(source) => return Err(TcpError { address: format!("{text}:{port}"), source }),
             },
         };

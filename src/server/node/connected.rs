@@ -149,7 +149,7 @@ impl ClientKind {
 #[derive(Clone, Debug, Default)]
 pub struct ClientState {
     /// CLIENT SETNAME; empty: none.
-    pub name: Vec<u8>,
+    pub name: Arc<[u8]>,
     /// The ACL user.
     pub user: String,
     /// The database that SELECT chose.
@@ -157,9 +157,9 @@ pub struct ClientState {
     /// It speaks RESP3; otherwise RESP2.
     pub resp3: bool,
     /// CLIENT SETINFO LIB-NAME; empty: none.
-    pub lib_name: Vec<u8>,
+    pub lib_name: Arc<[u8]>,
     /// CLIENT SETINFO LIB-VER; empty: none.
-    pub lib_ver: Vec<u8>,
+    pub lib_ver: Arc<[u8]>,
     /// Number of channels subscribed to.
     pub channels: usize,
     /// Number of patterns subscribed to.

@@ -25,7 +25,7 @@ pub struct Entry {
     /// Of the client, as CLIENT LIST shows it.
     pub addr: String,
     /// Of the client (CLIENT SETNAME); empty: none.
-    pub name: Vec<u8>,
+    pub name: Arc<[u8]>,
 }
 
 /// The newest entry comes first.
@@ -40,7 +40,7 @@ struct Inner {
 
 impl SlowLog {
     /// Notes a command of the client at `addr` called `name`, and forgets what exceeds `most` entries.
-    pub fn add(&self, seen: &Seen<'_>, time: i64, addr: String, name: Vec<u8>, most: usize) {
+    pub fn add(&self, seen: &Seen<'_>, time: i64, addr: String, name: Arc<[u8]>, most: usize) {
         let args = shortened(&seen.told());
         let mut inner = self.0.lock();
         let id = inner.next_id;

@@ -111,16 +111,29 @@ fn over_query_limit(c: &Connection, input: usize, limit: usize) -> bool {
 /// came, and for how many there was room.
 fn read_long(c: &mut Connection) -> (io::Result<usize>, usize) {
     let kept = c.input.len();
-    let missing = c.need.saturating_sub(kept);
-    // Room is made up to the end of a long argument, but for all of it only once half of it has arrived; and for no
-    // byte more, because the buffer would double for it.
-    c.input.reserve_exact(missing.min(kept.max(LONG_READ)));
-    let spare = c.input.capacity() - kept;
-    let room = if missing > 0 { spare } else { spare.max(READ_SIZE) }.min(LONG_READ);
+    make_room(&mut c.input, c.need);
+    let room = (c.input.capacity() - kept).min(LONG_READ);
     c.input.resize(kept + room, 0);
     let read = c.stream.read(&mut c.input[kept..]);
     c.input.truncate(kept + read.as_ref().map_or(0, |n| *n));
     (read, room)
+}
+
+/// Makes room for what comes next of a request that is incomplete until `need` bytes of it are there: up to the end of
+/// a long argument and no further, so that it is kept in one piece of its length; and of many short ones, for more
+/// of them at once than one.
+fn make_room(input: &mut Vec<u8>, need: usize) {
+    let kept = input.len();
+    let missing = need.saturating_sub(kept).max(1);
+    if input.capacity() - kept >= missing.min(READ_SIZE) {
+        return;
+    }
+    input.reserve_exact(if missing >= READ_SIZE {
+        // For all of it only once half of it has come.
+        missing.min(kept.max(LONG_READ))
+    } else {
+        kept.min(LONG_READ.max(kept / 8)).max(READ_SIZE)
+    });
 }
 
 impl Worker {
@@ -417,5 +430,39 @@ impl Worker {
         );
         self.node.records.counters.net.output_limit_closed.fetch_add(1, Ordering::Relaxed);
         self.close(token);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A long argument takes its length and hardly more; of short ones many are read at once, however many there are.
+    #[test]
+    fn room_is_made_for_a_long_argument_or_for_many_short_ones() {
+        let (end, mut reads) = (100 << 20, 0);
+        let mut input = vec![0; READ_SIZE];
+        while input.len() < end {
+            make_room(&mut input, end);
+            let room = (input.capacity() - input.len()).min(200_000);
+            input.resize(input.len() + room, 0);
+            reads += 1;
+        }
+        assert_eq!((input.len(), input.capacity()), (end, end));
+        assert!(reads < 600, "{reads} reads");
+
+        let (mut reads, mut grown) = (0, 0);
+        let mut input = vec![0; READ_SIZE];
+        while input.len() < end {
+            let before = input.capacity();
+            let need = input.len() + 7;
+            make_room(&mut input, need);
+            grown += usize::from(input.capacity() > before);
+            let room = (input.capacity() - input.len()).min(200_000);
+            assert!(room >= 7);
+            input.resize(input.len() + room, 0);
+            reads += 1;
+        }
+        assert!(reads < 800 && grown < 80, "{reads} reads, {grown} times grown");
     }
 }

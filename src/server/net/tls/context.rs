@@ -40,8 +40,10 @@ pub enum TlsError {
     Key(String, FileError),
     #[error("Failed to load private key: {0}: it is not the key of the certificate")]
     Mismatch(String),
-    #[error("Failed to load private key: {0}: {1}")]
-    UnknownKey(String, rustls::Error),
+    #[error(
+        "Failed to load private key: {0}: keys are RSA of 2048 to 8192 bits, ECDSA of the curves P-256 and P-384, or Ed25519"
+    )]
+    UnknownKey(String),
     #[error("Failed to configure CA certificate(s) file/directory: {0}: {1}")]
     Authorities(String, FileError),
     #[error("Failed to configure CA certificate(s) file/directory: {0}")]
@@ -170,10 +172,8 @@ fn identity(
     let chain =
         certificates(Path::new(certificate)).map_err(|e| TlsError::Certificate(certificate.to_owned(), e))?;
     let secret = private_key(Path::new(key), pass_phrase).map_err(|e| TlsError::Key(key.to_owned(), e))?;
-    let secret = provider
-        .key_provider
-        .load_private_key(secret)
-        .map_err(|e| TlsError::UnknownKey(key.to_owned(), e))?;
+    let secret =
+        provider.key_provider.load_private_key(secret).map_err(|_| TlsError::UnknownKey(key.to_owned()))?;
     // webpki would refuse a certificate of version 1 here.
     let of_certificate = x509_cert::Certificate::from_der(&chain[0])
         .and_then(|c| c.tbs_certificate().subject_public_key_info().to_der())

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -32,8 +32,9 @@ struct Files {
     warned: Option<SystemTime>,
 }
 
-/// By what a change of a file is seen: when it changed, its length, and which file it is.
-type Mark = (SystemTime, u64, u64);
+/// By what a change of a file is seen: when it changed (also to whom it belongs, and who may read it), its length, and
+/// which file it is.
+type Mark = (i64, i64, u64, u64);
 
 impl Tls {
     /// The context, unless nothing speaks TLS.
@@ -114,11 +115,18 @@ fn marks(config: &Config) -> Vec<Option<Mark>> {
         &config.tls_ca_cert_file,
         &config.tls_ca_cert_dir,
     ];
-    files.iter().map(|path| mark(Path::new(path))).collect()
+    // A file of a folder may be written anew in its place, which its folder does not show.
+    let mut inside: Vec<PathBuf> = fs::read_dir(&config.tls_ca_cert_dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    inside.sort();
+    files.iter().map(|path| mark(Path::new(path))).chain(inside.iter().map(|path| mark(path))).collect()
 }
 
 fn mark(path: &Path) -> Option<Mark> {
     use std::os::unix::fs::MetadataExt;
     let metadata = fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    Some((metadata.ctime(), metadata.ctime_nsec(), metadata.len(), metadata.ino()))
 }

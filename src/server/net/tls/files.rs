@@ -28,7 +28,7 @@ pub enum FileError {
     #[error("the key cannot be decrypted: {0}")]
     Encrypted(pkcs8::Error),
     #[error(
-        "the key is encrypted in the old format of OpenSSL; `openssl pkcs8 -topk8 -v2 aes256` writes the one that is read"
+        "the key is encrypted in a way that is not read; `openssl pkcs8 -topk8 -v2 aes256` writes one that is"
     )]
     OldEncryption,
 }
@@ -41,7 +41,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileErr
     if found.is_empty() { Err(FileError::NoCertificate) } else { Ok(found) }
 }
 
-/// Adds the certificates of every file of a folder. Files without any are passed over: such folders hold other
+/// The certificates of every file of a folder. Files without any are passed over: such folders hold other
 /// things, too.
 pub fn certificates_of_folder(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
     let mut found: Vec<CertificateDer<'static>> = Vec::new();
@@ -82,7 +82,9 @@ fn decrypt(text: &str, pass_phrase: &[u8]) -> Result<PrivateKeyDer<'static>, Fil
     let end = text.find(END).map_or(text.len(), |at| at + END.len());
     let (_, document) = pkcs8::SecretDocument::from_pem(&text[..end])
         .map_err(|e| FileError::Encrypted(pkcs8::Error::from(e)))?;
-    let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(FileError::Encrypted)?;
+    // Old ciphers, of which only AES is read, and schemes without a name there.
+    let info =
+        EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| FileError::OldEncryption)?;
     let key = info.decrypt(pass_phrase).map_err(FileError::Encrypted)?;
     Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
 }
