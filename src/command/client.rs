@@ -214,15 +214,9 @@ pub struct Client {
     /// CLIENT SETINFO LIB-NAME; empty: none.
     pub lib_name: Arc<[u8]>,
     /// CLIENT SETINFO LIB-VER; empty: none.
-<<<<<<< HEAD
-    pub lib_ver: Vec<u8>,
+    pub lib_ver: Arc<[u8]>,
     /// The user as whom it is logged in, at first the default user. `None`: its rights are not checked (see
     /// [`Role::is_obeyed`]). Set by [`log_in`](Self::log_in).
-=======
-    pub lib_ver: Arc<[u8]>,
-    /// Who it is: the default user before authentication. `None`: nobody is asked (see [`Role::is_obeyed`]). Set
-    /// by [`log_in`](Self::log_in).
->>>>>>> eleven
     pub login: Option<Login>,
     /// It speaks TLS.
     pub tls: bool,
