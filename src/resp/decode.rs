@@ -190,6 +190,13 @@ impl Decoder {
     }
 }
 
+/// The reply that `input` begins with, and how many bytes it takes; `None` while it is incomplete.
+pub fn decode(input: &[u8]) -> Decoded<(Value, usize)> {
+    let mut decoder = Decoder::default();
+    decoder.feed(input);
+    Ok(decoder.next_reply()?.map(|value| (value, input.len() - decoder.pending())))
+}
+
 /// What stands next in replies: a whole value, or how many follow that belong to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Piece<'a> {
@@ -353,13 +360,6 @@ fn length(head: &[u8]) -> Decoded<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The reply that `input` begins with, and how many bytes it takes.
-    fn decode(input: &[u8]) -> Decoded<(Value, usize)> {
-        let mut decoder = Decoder::default();
-        decoder.feed(input);
-        Ok(decoder.next_reply()?.map(|value| (value, input.len() - decoder.pending())))
-    }
 
     #[test]
     fn every_type_of_both_protocols() {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::{Calls, Ended, Given, Stop, Store};
 use crate::resp::Reply;
-use crate::resp::decode::Decoder;
+use crate::resp::decode::decode;
 
 /// A command's answer, as bytes of one protocol.
 #[derive(Clone, Debug)]
@@ -111,9 +111,7 @@ fn run(code: &str, args: &[&[u8]], answer: &Answer, resp3: bool) -> (Ended, Vec<
 }
 
 fn assert_one_reply(bytes: &[u8], of: &str) {
-    let mut decoder = Decoder::default();
-    decoder.feed(bytes);
-    let read = decoder.next_reply().ok().flatten().map(|_| bytes.len() - decoder.pending());
+    let read = decode(bytes).ok().flatten().map(|(_, len)| len);
     assert_eq!(read, Some(bytes.len()), "{of}: {}", String::from_utf8_lossy(bytes));
 }
 
