@@ -1,6 +1,7 @@
 //! Scripts beside other clients: killed, hanging, crossing each other's keys, replicated and saved.
 
 mod effects;
+mod flags;
 mod hanging;
 mod limits;
 mod locks;
