@@ -1,6 +1,6 @@
-//! The allocator, with a count of what is allocated: `used_memory`, cheap enough to be asked before every
-//! write. It lags behind by what threads have not told yet: 64 KiB each, and 1 KiB each where there is a
-//! memory limit to heed.
+//! The allocator, with a count of what is allocated: `used_memory`, cheap enough to be read before every write. Each
+//! thread adds its part to the common count only now and then, so that it is off by up to 64 KiB a thread, or 1 KiB a
+//! thread if `maxmemory` is set.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
@@ -37,8 +37,8 @@ pub fn set_exact(exact: bool) {
 }
 
 thread_local! {
-    /// Bytes that this thread allocated minus what it freed since it last told. Constant and
-    /// without a destructor, so that it may be used inside the allocator.
+    /// Bytes that this thread has allocated, minus those that it has freed, since it last added them to the common
+    /// count. Constant and without a destructor, so that it may be used inside the allocator.
     static BALANCE: Cell<i64> = const { Cell::new(0) };
 }
 
