@@ -182,7 +182,7 @@ fn last_words(program: &Path, args: &[&str], dir: &Path) -> String {
 fn users_that_are_wrong_stop_the_start_as_in_redis() {
     let dir = fresh_dir();
     fs::write(dir.join("good.acl"), "user b on\n").expect("write");
-    fs::write(dir.join("bad.acl"), "user b on ~* ~x\nuser c +nope\nb\nuser b\nuser d >secret y\n")
+    fs::write(dir.join("bad.acl"), "user b on ~* ~x\nuser c +nope\nb\nuser e\nuser d >secret y\n")
         .expect("write");
     for lines in [
         "aclfile bad.acl",
