@@ -68,7 +68,7 @@ pub struct Db<'l, 'k> {
     pub now: UnixMs,
     expiring: Expiring,
     access: u32,
-    /// Whether reads stamp the access clock (CLIENT NO-TOUCH).
+    /// Whether a use stamps the access clock (CLIENT NO-TOUCH).
     touch: bool,
     /// A key whose hash is known already, by address and length: the one that was asked for last.
     hint: Cell<(*const [u8], Hashed)>,
@@ -122,7 +122,7 @@ impl<'l, 'k> Db<'l, 'k> {
         }
     }
 
-    /// CLIENT NO-TOUCH turns it off: reads then leave access time and frequency alone.
+    /// CLIENT NO-TOUCH turns it off: access time and frequency are then left alone.
     pub fn set_touch(&mut self, touch: bool) {
         self.touch = touch;
     }
@@ -219,9 +219,7 @@ impl<'l, 'k> Db<'l, 'k> {
     #[cold]
     fn expire_now(&mut self, h: Hashed, place: Place) {
         let key = self.table(h.slot).get(place).key().to_vec();
-        self.before_removal(h, place);
-        let entry = self.take_place(h, place);
-        self.dispose(entry, Cause::Expiry);
+        self.delete_at(h, place, Cause::Expiry);
         self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
         self.effects.note_slot(h.slot);
         self.effects.record(self.index, &[self.ks.lazy.command(Cause::Expiry), &key]);
@@ -267,11 +265,20 @@ impl<'l, 'k> Db<'l, 'k> {
         self.entry(key).map(EntryRef::value)
     }
 
-    /// A look of a command that Redis counts as none, because it is about to write.
-    pub fn uncounted<R>(&mut self, look: impl FnOnce(&mut Self) -> R) -> R {
-        let before = (self.effects.hits, self.effects.misses);
-        let found = look(self);
-        (self.effects.hits, self.effects.misses) = before;
+    /// The look of a command that goes on to write, which is when the key counts as used. A command that `look` refuses
+    /// has used it, too.
+    pub fn inspect<T, E>(
+        &mut self,
+        key: &[u8],
+        look: impl FnOnce(Option<ValueRef<'_>>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let located = self.locate(key);
+        let found = look(located.map(|(h, place)| self.table(h.slot).get(place).value()));
+        if found.is_err()
+            && let Some((h, place)) = located
+        {
+            self.stamp(h, place);
+        }
         found
     }
 
@@ -288,6 +295,12 @@ impl<'l, 'k> Db<'l, 'k> {
         let h = self.hashed(key);
         let (_, entry) = self.table(h.slot).find_entry(h.hash, key)?;
         (self.expiring == Expiring::Ignore || !entry.is_expired(self.now)).then_some(entry)
+    }
+
+    /// Whether a key is dead and still there, to be deleted by whoever meets it next.
+    pub fn awaits_deletion(&self, key: &[u8]) -> bool {
+        let h = self.hashed(key);
+        self.table(h.slot).find_entry(h.hash, key).is_some_and(|(_, entry)| self.is_dead(entry.expire()))
     }
 
     /// Whether a key is there, without a trace.
@@ -372,7 +385,13 @@ impl<'l, 'k> Db<'l, 'k> {
         let located = self.locate(key);
         let entry = located.map(|(h, place)| self.table(h.slot).get(place));
         let old = entry.and_then(EntryRef::expire);
-        let bytes = new(entry.map(EntryRef::value))?;
+        let bytes = match new(entry.map(EntryRef::value)) {
+            Ok(bytes) => bytes,
+            Err(refusal) => {
+                located.into_iter().for_each(|(h, place)| self.stamp(h, place));
+                return Err(refusal);
+            }
+        };
         match located {
             Some((h, place)) => self.overwrite(h, place, old, key, bytes.as_ref(), SetExpire::Keep),
             // Not `add_string`: a replica may hold the key, dead and hidden.
@@ -455,7 +474,10 @@ impl<'l, 'k> Db<'l, 'k> {
             return Ok(result);
         };
         let entry = self.table(h.slot).get(place);
-        check(entry.value())?;
+        if let Err(refusal) = check(entry.value()) {
+            self.stamp(h, place);
+            return Err(refusal);
+        }
         let old = entry.expire();
         let mut bytes = match entry.value() {
             ValueRef::String(bytes) if entry.object().is_none() => bytes.to_vec(),
@@ -534,24 +556,30 @@ impl<'l, 'k> Db<'l, 'k> {
         }
     }
 
-    /// Notes a use of a key that is neither read nor changed in its value (EXPIRE, RENAME).
-    pub fn touch(&mut self, key: &[u8]) {
-        if let Some((h, place)) = self.locate(key) {
-            let access = self.used(h, place);
-            self.table_mut(h.slot).get_mut(place).set_access(access);
-        }
+    /// Notes a use of a key that is neither read nor changed in its value (EXPIRE, RENAME). True if it is there.
+    pub fn touch(&mut self, key: &[u8]) -> bool {
+        let Some((h, place)) = self.locate(key) else { return false };
+        self.stamp(h, place);
+        true
+    }
+
+    /// Notes a use of an entry.
+    fn stamp(&mut self, h: Hashed, place: Place) {
+        let access = self.used(h, place);
+        self.table_mut(h.slot).get_mut(place).set_access(access);
     }
 
     /// What an entry that is used now is stamped with.
     #[inline(always)]
     fn used(&mut self, h: Hashed, place: Place) -> u32 {
-        if usage::is_counted(self.access) { self.count_use(h, place) } else { self.access }
+        if usage::is_counted(self.access) || !self.touch { self.count_use(h, place) } else { self.access }
     }
 
+    /// CLIENT NO-TOUCH leaves what is remembered as it is, whatever the command does to the key.
     #[cold]
     fn count_use(&mut self, h: Hashed, place: Place) -> u32 {
         let access = self.table(h.slot).get(place).access();
-        self.ks.usage.count(access, &mut self.effects.rng)
+        if self.touch { self.ks.usage.count(access, &mut self.effects.rng) } else { access }
     }
 
     /// Adds an entry whose key is not there.
@@ -562,7 +590,7 @@ impl<'l, 'k> Db<'l, 'k> {
         let expire = entry.as_ref().expire();
         let fields = entry.as_ref().next_field_time();
         let ks = self.ks;
-        self.table_mut(h.slot).insert(h.hash, entry, |k| ks.hash(k));
+        self.table_mut(h.slot).insert(h.hash, entry, |k| ks.hash(k), || ks.resizes());
         let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
         bump(&shard.keys, 1);
         self.note_expire(h, None, expire);
@@ -616,9 +644,22 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Deletes a key for this cause. False when it was not there (or dead).
     pub fn delete(&mut self, key: &[u8], cause: Cause) -> bool {
         let Some((h, place)) = self.locate(key) else { return false };
+        self.delete_at(h, place, cause);
+        true
+    }
+
+    fn delete_at(&mut self, h: Hashed, place: Place, cause: Cause) {
         self.before_removal(h, place);
         let entry = self.take_place(h, place);
         self.dispose(entry, cause);
+    }
+
+    /// As [`Db::remove`], without a look at whether its time has come: a dead key is there and goes, not expires, as in
+    /// Redis where a command puts its result in place of what a key held.
+    pub fn remove_unseen(&mut self, key: &[u8]) -> bool {
+        let h = self.hashed(key);
+        let Some(place) = self.table(h.slot).find(h.hash, key) else { return false };
+        self.delete_at(h, place, Cause::Server);
         true
     }
 
@@ -634,7 +675,7 @@ impl<'l, 'k> Db<'l, 'k> {
     /// Takes an entry out of its table. The caller has done what must be done before a change.
     fn take_place(&mut self, h: Hashed, place: Place) -> Entry {
         let ks = self.ks;
-        let entry = self.table_mut(h.slot).remove(place, |k| ks.hash(k));
+        let entry = self.table_mut(h.slot).remove(place, |k| ks.hash(k), || ks.resizes());
         let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
         bump(&shard.keys, -1);
         if let Some(at) = entry.as_ref().expire() {
