@@ -8,6 +8,10 @@ use crate::keyspace::expiry::{ExpiryIndex, Reference};
 use crate::keyspace::locks::Locked;
 use crate::keyspace::{EntryRef, Hashed, SLOTS_PER_SHARD, slot_at};
 
+/// So many stale references of a shard are let be. More would be megabytes in a cache of few keys that come and go: one
+/// that has a tick for itself takes a hundred bytes.
+const SLACK: usize = 64;
+
 impl Db<'_, '_> {
     /// Deletes up to `max` keys and fields of the locked shards whose time has come; returns how many it looked at.
     pub fn expire_due(&mut self, max: usize) -> usize {
@@ -51,7 +55,7 @@ impl Db<'_, '_> {
     #[expect(clippy::redundant_closure_for_method_calls, reason = "a method would be of one lifetime only")]
     pub(super) fn compact_field_index(&mut self, shard: usize) {
         let timed = Locked::shard_tables(self.tables, shard).timed_hashes.load(Ordering::Relaxed);
-        if self.locked.field_expiry_mut(self.tables, shard).len() <= timed * 2 + 1024 {
+        if self.locked.field_expiry_mut(self.tables, shard).len() <= timed * 2 + SLACK {
             return;
         }
         let live = self.references(shard, |e| e.next_field_time());
@@ -79,7 +83,7 @@ impl Db<'_, '_> {
     #[expect(clippy::redundant_closure_for_method_calls, reason = "a method would be of one lifetime only")]
     fn compact_index(&mut self, shard: usize) {
         let volatile = Locked::shard_tables(self.tables, shard).volatile.load(Ordering::Relaxed);
-        if self.locked.expiry_mut(self.tables, shard).len() <= volatile * 2 + 1024 {
+        if self.locked.expiry_mut(self.tables, shard).len() <= volatile * 2 + SLACK {
             return;
         }
         let live = self.references(shard, |e| e.expire());
