@@ -41,7 +41,7 @@
 //! recorded goes to the log as one unit before the lock is released; the replies are sent once a round.
 //!
 //! **Who goes first.** Clients that send a few whole requests and read the replies; those that cost more go behind, a
-//! tenth of a millisecond at a time (`worker::turns`). Scripts and long transactions run last, and serve the others
+//! twentieth of a millisecond at a time (`worker::turns`). Scripts and long transactions run last, and serve the others
 //! from within (`worker::scripts`).
 //!
 //! **What if the lock is not free.** The client is put aside (`exec::aside`): its worker writes it on the board

@@ -139,7 +139,7 @@ impl Add for LongDouble {
         let a = u128::from(large.mantissa) << 62;
         let (shift, b) = ((large.exponent - small.exponent) as u32, u128::from(small.mantissa) << 62);
         let shifted = b.checked_shr(shift).unwrap_or(0);
-        // What is shifted out counts as a last bit, which rounding sees.
+        // Bits that are shifted out are remembered in the last bit, so that rounding sees them.
         let lost = shifted.checked_shl(shift).unwrap_or(0) != b;
         let b = shifted | u128::from(lost);
         let sum = if large.negative == small.negative { a + b } else { a - b };

@@ -1,5 +1,6 @@
-//! Bytes of a client in texts of our own. Errors are `String`s, and a client sees its bytes in them as it sent them, also
-//! those that are no UTF-8: each is held by one of the last 256 characters of Unicode, which are private.
+//! Bytes from a client within text. Errors are `String`s and quote a client's bytes, which need not be UTF-8: a byte
+//! that is not is held by one of the last 256 characters of Unicode, which are for private use, and becomes that byte
+//! again when the error is sent.
 
 use std::borrow::Cow;
 

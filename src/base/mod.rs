@@ -1,11 +1,12 @@
-//! Level 0: time types, seeded random numbers, glob patterns, number text, checksums, and what is known of
-//! processor and allocator.
+//! Level 0: time types, seeded random numbers, glob patterns, number text, checksums, levels of log lines, and what is
+//! known of processor and allocator.
 
 pub mod collation;
 pub mod crc16;
 pub mod geohash;
 pub mod glob;
 pub mod hex;
+pub mod log;
 pub mod long_double;
 pub mod lossless;
 pub mod num;

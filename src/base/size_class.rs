@@ -2,7 +2,7 @@
 
 /// The bytes that an allocation of `n` takes: multiples of 16 up to 128, then four sizes a doubling.
 ///
-/// Whoever asks for the whole class wastes nothing and can often grow in place. (jemalloc also has a
+/// A request for the whole class wastes nothing, and what is allocated can often grow in place. (jemalloc also has a
 /// class of 8 bytes, which is left out so that fewer lengths lead to a reallocation.)
 #[inline]
 pub fn size_class(n: usize) -> usize {

@@ -1,4 +1,4 @@
-//! Time as numbers. Whoever decides gets the time passed in; only `server` reads clocks.
+//! Time as numbers. Code that depends on the time is given it as an argument; only `server` reads clocks.
 
 /// Milliseconds since the Unix epoch (wall clock): expiry times, file times.
 pub type UnixMs = i64;

@@ -8,6 +8,7 @@ use super::link::LinkId;
 use super::node::NodeId;
 use super::slots::SlotBitmap;
 use super::view::View;
+pub use crate::base::log::Level;
 use crate::base::time::{MonoMs, UnixMs};
 
 /// Both clocks at one moment. The monotonic one decides; the wall clock only goes into texts and gossip.
@@ -45,16 +46,6 @@ pub enum Event {
     Closed { link: LinkId },
     /// One whole packet, as [`packet_len`](super::message::packet_len) cuts them.
     Received { link: LinkId, packet: Bytes },
-}
-
-/// How loud a log line is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the words of the directive `loglevel`")]
-pub enum Level {
-    Debug,
-    Verbose,
-    Notice,
-    Warning,
 }
 
 /// The order is a contract: actions are carried out one after the other, and what follows a

@@ -28,8 +28,8 @@ pub struct Directive {
     pub hidden: bool,
     /// Cannot be changed by CONFIG SET unless `enable-protected-configs` allows it.
     pub protected: bool,
-    /// What the server brings up to date when the value changes, in any order. Without one, whoever heeds
-    /// the directive reads it each time.
+    /// What the server updates when the value changes, in any order. If there is nothing to update, the code that
+    /// depends on the directive reads it each time.
     pub moves: &'static [Effect],
     /// What must hold after the value was read, beyond its form; the error is the client's message.
     pub check: Option<fn(&Settings) -> Result<(), &'static str>>,
@@ -40,7 +40,7 @@ pub struct Directive {
 pub enum Meaning {
     /// It does what its name says.
     Here,
-    /// Read, shown and kept for the sake of existing files; there is nothing that it could steer.
+    /// Accepted, shown and rewritten for the sake of existing files. There is nothing here for it to change.
     None,
 }
 

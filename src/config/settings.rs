@@ -161,7 +161,7 @@ pub struct Settings {
     pub rdbchecksum: bool,
     /// Delete transfer files when nothing else needs them.
     pub rdb_del_sync_files: bool,
-    /// Microseconds of pause for each key saved, for tests; negative: keys a microsecond.
+    /// Microseconds to pause after each key that is saved, for tests; negative: one microsecond after so many keys.
     pub rdb_key_save_delay: i32,
     /// Flush a snapshot to disk in steps.
     pub rdb_save_incremental_fsync: bool,
@@ -360,7 +360,7 @@ pub struct Settings {
     /// Channels that a new user may use.
     pub acl_pubsub_default: PubsubDefault,
     // Scripting
-    /// Milliseconds after which a script no longer holds other clients silent; 0: never.
+    /// Milliseconds after which clients that need what a script holds are answered -BUSY; 0: never.
     pub busy_reply_threshold: u64,
     // Encodings
     /// Fields of the largest compact hash.

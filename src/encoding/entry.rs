@@ -9,9 +9,9 @@
 //! | `0xf0` + 4 | string, 32-bit length |
 //! | `0xf1` to `0xf4` | little-endian integer of 16, 24, 32, 64 bits |
 //!
-//! The backlen is the length of what precedes it, seven bits a byte, so that a reader may walk backwards. What is
-//! [`BARE`] goes without: in memory a collection that nobody reads backwards needs none.
-//! Source: the listpack specification.
+//! The backlen is the length of what precedes it, seven bits a byte, so that a reader may walk backwards. A [`BARE`]
+//! entry has none: collections that nobody reads backwards do without it in memory. Source: the listpack
+//! specification.
 
 use super::Item;
 use crate::base::num::parse_i64;

@@ -1,8 +1,8 @@
 //! Bytes that state their own length in their first bytes, owned through one thin pointer.
 //!
-//! Small collections are many, so each word counts: a listpack behind a `Vec` takes 24 bytes and the
-//! spare capacity that doubling leaves, behind this one 8 bytes and what the allocator would round up to
-//! anyway. With a hash of ten short fields that measured 240 bytes instead of 288.
+//! There may be very many small collections, so each word counts. A listpack in a `Vec` takes 24 bytes and the spare
+//! capacity that doubling leaves; here it takes 8 bytes, and the spare capacity is what the allocator would round up
+//! to anyway. With a hash of ten short fields that measured 240 bytes instead of 288.
 //!
 //! The `unsafe` of packed encodings is all in this file. What holds: the pointer owns an allocation of
 //! `size_class(F::total(..))` bytes, of which the first `F::total(..)` are initialised.

@@ -1,10 +1,10 @@
 //! A listpack: a sequence of short values in one allocation.
 //!
-//! `<total bytes u32><count u16><entry>...<0xff>`, little endian; a count of 65535 means "count them".
-//! The bytes of a [`Listpack`] are those of Redis, so that RDB, DUMP and full syncs copy them. A [`Dense`] one is
-//! what nobody walks backwards keeps in memory: the same entries without their backlens, and no end mark. A hash of
-//! ten short fields is smaller by 20 bytes of 167 so. Positions are byte offsets of entries and hold until the next
-//! change before them.
+//! `<total bytes u32><count u16><entry>...<0xff>`, little endian; a count of 65535 means "count them". The bytes of a
+//! [`Listpack`] are those of Redis, so that RDB, DUMP and full syncs copy them. A [`Dense`] one is used in memory for
+//! what is never read backwards: the same entries without their backlens and without the end mark. That saves a hash
+//! of ten short fields 20 bytes of 167. Positions are byte offsets of entries and hold until the next change before
+//! them.
 
 use super::framed::{Frame, Framed};
 use super::{Item, Malformed, entry};
@@ -84,7 +84,7 @@ impl Dense {
         out
     }
 
-    /// Whether elements of so many bytes may be added: whoever has more is to take another encoding.
+    /// Whether elements of so many bytes may be added. If not, the caller has to convert to another encoding.
     #[inline]
     pub fn has_room(&self, bytes: usize) -> bool {
         self.bytes().len() + bytes <= SAFE
@@ -268,7 +268,7 @@ impl<const BACK: bool> Packed<BACK> {
         let bytes = self.bytes();
         let total = bytes.len() - old_bytes + new_bytes;
         let count = match u16::from_le_bytes([bytes[4], bytes[5]]) {
-            // Redis counts anew once the count is small again; nobody needs it to be.
+            // Redis recounts once the number would fit again; no reader depends on that.
             COUNT_UNKNOWN => usize::from(COUNT_UNKNOWN),
             n => usize::from(n) + new.len() - old_count,
         };

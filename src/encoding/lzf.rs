@@ -10,7 +10,7 @@
 const MAX_LITERALS: usize = 32;
 const MAX_DISTANCE: usize = 1 << 13;
 const MAX_MATCH: usize = 2 + 7 + 255;
-/// The best that a stream can do: three bytes for the longest match.
+/// The best possible ratio: three bytes for the longest match.
 const MAX_RATIO: usize = MAX_MATCH / 3;
 
 /// Appends the compressed form of `input` to `out` if it takes at most `limit` bytes; otherwise leaves

@@ -1,5 +1,6 @@
-//! Locks with patience: a command that cannot have its shards, or would write to a key under way, is put
-//! aside. What has no client to wait for it is done later.
+//! Taking locks without blocking a worker: a client whose command cannot have its shards, or would write to a key
+//! under way, is put aside and its command runs again later. Work for which no client waits is postponed as a
+//! [`Chore`].
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,8 +19,8 @@ use crate::keyspace::watch::{Dirty, Waiter};
 use crate::keyspace::{Db, DbIndex, LockSet, Locked};
 use crate::resp::Reply;
 
-/// What an executor could not do because a shard was held. Later is early enough: nobody looks at the watch any
-/// more, and the waiter is claimed.
+/// Work that an executor has postponed because a shard was held. It is not urgent: the flag of that WATCH is not read
+/// any more, and the blocked client is claimed already.
 pub(super) enum Chore {
     Unwatch(Vec<(DbIndex, Vec<u8>)>, Dirty),
     Forget(Arc<Waiter>),
@@ -56,8 +57,8 @@ impl Executor {
         }
     }
 
-    /// False: the command would write to a key that is under way or that a snapshot wants first, and the client was put
-    /// aside.
+    /// False: the command would write to a key that is under way, or that a snapshot has to save first, and the
+    /// client was put aside.
     #[inline(always)]
     pub(super) fn may_write(
         &self,
@@ -77,8 +78,9 @@ impl Executor {
         true
     }
 
-    /// False: one of the keys is under way, or it is large, wanted by a snapshot and to be changed in place, and the
-    /// client was put aside. `uses`: keys with bits of [`key`]. Our primary's stream goes on in any case; its thread lets others go first part after part.
+    /// False: the client was put aside, because one of the keys is under way, or is large, not saved yet by a
+    /// snapshot and to be changed in place. `uses`: keys with bits of [`key`]. The primary's stream is never put
+    /// aside: its thread encodes such a key part by part, and unlocks the shards between two parts.
     pub(super) fn pass_keys_under_way<'a>(
         &self,
         client: &mut Client,

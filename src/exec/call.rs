@@ -51,12 +51,12 @@ impl Origin {
         }
     }
 
-    /// Whether its commands are parts of something that is told of as a whole.
+    /// Whether its commands belong to something larger, at whose end clients that track by prefix are told.
     fn is_part(self) -> bool {
         matches!(self, Self::Transaction | Self::Script | Self::Unblocked)
     }
 
-    /// The conditions of the gate that its commands are asked about, of those that concern them.
+    /// Which conditions of the gate its commands are checked against.
     pub fn asked(self) -> u32 {
         match self {
             Self::Client => !0,
@@ -104,7 +104,8 @@ pub(super) enum Ended {
 /// Calls that are timed together at most: with so many the clock costs a pipeline of GETs less than 2 % of its time,
 /// and with one look for each it would be 7 %.
 const TOGETHER: u64 = 8;
-/// In nanoseconds. Calls are timed together only while what is shown as long takes at least this.
+/// In nanoseconds. Calls are timed together only while the slow log and the latency monitor show none that is shorter
+/// than this.
 const TOO_LONG_TO_MISS: u64 = 1_000_000;
 
 /// Measures what commands take, with one look at the clock a command: where one ends the next begins. Brief calls of
@@ -113,7 +114,7 @@ pub(super) struct Stopwatch {
     clock: fn() -> u64,
     /// Nanoseconds of the clock when the last command ended.
     mark: u64,
-    /// Calls since then that are not counted yet, all of the command `id`.
+    /// Calls that have ended since then and are not counted yet, all of the command `id`.
     uncounted: u64,
     id: usize,
     /// The command that follows is the same as the one that runs.
@@ -133,8 +134,8 @@ impl Stopwatch {
         self.next_is_alike = alike;
     }
 
-    /// Leaves a brief call that has ended to be counted with the next one, by one look at the clock; false where it
-    /// must be counted by itself. `long_from`: calls that take so many nanoseconds are shown.
+    /// Whether a brief call that has ended is counted together with the next one, by one look at the clock.
+    /// `long_from`: calls that take so many nanoseconds are shown (slow log, latency monitor).
     #[inline(always)]
     pub fn leaves(&mut self, id: usize, long_from: u64) -> bool {
         let leaves = self.next_is_alike && self.uncounted < TOGETHER - 1 && long_from >= TOO_LONG_TO_MISS;
@@ -197,21 +198,7 @@ impl Executor {
             self.settle_times();
         }
         let began = self.stopwatch.began();
-        let replica = shared.is_replica.load(Ordering::Relaxed);
-        // A script, too, obeys whoever called it.
-        let obeyed = client.role.is_obeyed();
-        let expiring = if obeyed { Expiring::Ignore } else { shared.expiring() };
-        // A replica's log is its primary's stream and nothing else.
-        let audience = if origin == Origin::Script { self.script_audience } else { Audience::ALL };
-        self.effects.audience = audience;
-        self.effects.log_wanted =
-            shared.keyspace.log.is_wanted() && !replica && !obeyed && (audience.links || audience.files);
-        self.effects.recorded = false;
-        self.effects.writer = client.id;
-        self.effects.scripted = origin == Origin::Script;
-        if call.command.has(flags::READS_COUNTERS) {
-            self.publish_counts();
-        }
+        let expiring = self.prepare_effects(origin, call, client);
         let dirty_before = self.effects.dirty;
         reply.set_resp3(client.resp3);
         let mark = reply.len();
@@ -234,15 +221,7 @@ impl Executor {
         let ended = match (call.command.run)(&mut ctx, call.args) {
             Ok(Outcome::Done) => Ended::Now(After::Done),
             Ok(Outcome::Block(block)) => {
-                // What it waits for has been looked at.
-                if remembers(client, call.command) {
-                    self.remember(call, client.id);
-                }
-                // A reader of a group has made its consumer.
-                self.publish_notices(host, origin.is_part());
-                if origin != Origin::Unblocked {
-                    self.show(host, call, client, origin == Origin::Script);
-                }
+                self.note_block(origin, call, host, client);
                 return Ended::Blocks(block);
             }
             Ok(Outcome::Script) => return Ended::Script,
@@ -273,6 +252,41 @@ impl Executor {
             self.show(host, call, client, origin == Origin::Script);
         }
         ended
+    }
+
+    /// Says, before a handler runs, for whom and how its changes are recorded. Returns how it sees keys that have expired.
+    #[inline(always)]
+    fn prepare_effects(&mut self, origin: Origin, call: &Call<'_>, client: &Client) -> Expiring {
+        let shared = self.shared;
+        let replica = shared.is_replica.load(Ordering::Relaxed);
+        // A script, too, obeys whoever called it.
+        let obeyed = client.role.is_obeyed();
+        let audience = if origin == Origin::Script { self.script_audience } else { Audience::ALL };
+        self.effects.audience = audience;
+        // A replica's log is its primary's stream and nothing else.
+        self.effects.log_wanted =
+            shared.keyspace.log.is_wanted() && !replica && !obeyed && (audience.links || audience.files);
+        self.effects.recorded = false;
+        self.effects.writer = client.id;
+        self.effects.scripted = origin == Origin::Script;
+        if call.command.has(flags::READS_COUNTERS) {
+            self.publish_counts();
+        }
+        if obeyed { Expiring::Ignore } else { shared.expiring() }
+    }
+
+    /// A command that blocks has changed nothing but what waiting itself does.
+    #[cold]
+    fn note_block(&mut self, origin: Origin, call: &Call<'_>, host: &mut dyn Host, client: &Client) {
+        // What it waits for has been looked at.
+        if remembers(client, call.command) {
+            self.remember(call, client.id);
+        }
+        // A reader of a group has made its consumer.
+        self.publish_notices(host, origin.is_part());
+        if origin != Origin::Unblocked {
+            self.show(host, call, client, origin == Origin::Script);
+        }
     }
 
     /// Answers a command that was called with an error.

@@ -2,27 +2,39 @@
 //!
 //! An [`Executor`] belongs to one thread. Workers decode requests and look commands up; from there
 //! on every command, whoever sent it, goes through [`Executor::execute`].
+//!
+//! | file | concept |
+//! |---|---|
+//! | `shared` | what all executors of a node share |
+//! | `host` | what an executor asks of its thread |
+//! | `lookup` | which command a request names |
+//! | `admit`, `rights`, `route` | whether a command may run: the gate, its user, the owner of its slot |
+//! | `aside` | clients whose command cannot have its locks at once |
+//! | `call` | the one place where a handler runs |
+//! | `transaction`, `script` | EXEC; EVAL and FCALL |
+//! | `blocked` | clients that are blocked on keys |
+//! | `notices`, `track`, `observe` | who is told: subscribers to events, clients that track keys, MONITOR and the slow log |
+//! | `upkeep` | eviction and expiry |
+//! | `parcel` | keys that MIGRATE has sent |
+//! | `libraries` | loading libraries of functions |
+//! | `stats`, `histogram` | what is counted of each command |
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
-use arc_swap::{ArcSwap, ArcSwapOption, Cache};
+use arc_swap::{ArcSwapOption, Cache};
 
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 use crate::cluster::view::View;
 use crate::command::spec::flags;
 use crate::command::table::{CommandEntry, Recent};
-use crate::command::{Client, Command, CommandError, CommandTable, TimeoutReply, gate};
+use crate::command::{Client, Command, CommandError, gate};
 use crate::keyspace::board::Busy;
-use crate::keyspace::db::{Expiring, Notice};
-use crate::keyspace::tracking::{Changed, Stale};
-use crate::keyspace::watch::Waiter;
-use crate::keyspace::{Audience, Db, Effects, Keyspace, Known, LockSet, Locked, UnitInfo};
+use crate::keyspace::db::Expiring;
+use crate::keyspace::{Audience, Db, Effects, Known, LockSet, Locked, UnitInfo};
 use crate::resp::Reply;
-use crate::script::Store;
 use crate::value::Limits;
 
 mod admit;
@@ -30,188 +42,31 @@ mod aside;
 mod blocked;
 mod call;
 pub mod histogram;
+mod host;
 pub mod libraries;
+mod lookup;
 mod notices;
 pub mod observe;
 pub mod parcel;
 pub mod rights;
 mod route;
 pub mod script;
+mod shared;
 pub mod stats;
 mod track;
 mod transaction;
 pub mod upkeep;
 
+pub use host::{After, Blocked, Host};
+pub use shared::{MemoryLimit, Shared};
+
 use admit::Admitted;
 use blocked::register;
 use call::{Call, Ended, Origin, Stopwatch};
-use observe::{Observers, Seen};
-use rights::Denied;
 use stats::CommandStats;
 
 /// A command with more words than this is not brief, whatever its complexity: they may be elements.
 const BRIEF_WORDS: usize = 6;
-
-/// What all executors of a node share.
-pub struct Shared {
-    /// All data of the node.
-    pub keyspace: Arc<Keyspace>,
-    /// Names as `rename-command` left them.
-    pub commands: CommandTable,
-    /// Conditions of the node: bits of [`gate`].
-    pub gate: AtomicU32,
-    /// Directives that shape values; each executor takes a change over with its next batch of commands.
-    pub limits: ArcSwap<Limits>,
-    /// `maxmemory` and how keys are evicted.
-    pub memory: MemoryLimit,
-    /// Why the append-only file cannot be written, in the system's words.
-    pub log_trouble: ArcSwap<String>,
-    /// Who owns which slot; `None` outside cluster mode.
-    pub view: ArcSwapOption<View>,
-    /// This node follows a primary: its clients see dead keys as missing, and it deletes none.
-    pub is_replica: AtomicBool,
-    /// Scripts and functions.
-    pub scripts: Store,
-    /// `busy-reply-threshold` in milliseconds: a client that needs the locks of a script that has run for longer
-    /// is told -BUSY; 0: none is.
-    pub busy_after_ms: AtomicU64,
-    /// Who looks at commands that have run.
-    pub observers: Observers,
-    /// Which script may wait for locks with others in hand.
-    pub claims: script::Claims,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
-    }
-}
-
-/// `maxmemory` and how it is measured.
-pub struct MemoryLimit {
-    /// Bytes; 0: none.
-    pub limit: AtomicU64,
-    /// `maxmemory-policy`, by its number.
-    pub policy: AtomicU8,
-    /// `maxmemory-samples`: keys that are compared to find the one to evict.
-    pub samples: AtomicU32,
-    /// How many keys are evicted in one go; after that commands run although memory is still above its limit
-    /// (`maxmemory-eviction-tenacity`).
-    pub most: AtomicU64,
-    /// Bytes allocated now.
-    pub used: fn() -> u64,
-    /// Values that are gone but whose memory is still being freed.
-    pub being_freed: fn() -> usize,
-}
-
-impl Shared {
-    /// Sets or clears a condition of the node.
-    pub fn set_gate(&self, bit: u32, on: bool) {
-        if on {
-            self.gate.fetch_or(bit, Ordering::AcqRel);
-        } else {
-            self.gate.fetch_and(!bit, Ordering::AcqRel);
-        }
-    }
-
-    /// Whether memory is above `limit`, not counting what the log keeps for readers that are behind (replicas, the
-    /// append-only file): keys that are evicted would make that longer still.
-    pub fn is_above(&self, limit: u64) -> bool {
-        let used = (self.memory.used)();
-        used > limit && used.saturating_sub(self.keyspace.log.beyond_backlog()) > limit
-    }
-
-    /// Goes through the keys of a call with their hashes; through none if they cannot be told.
-    #[inline(always)]
-    pub fn each_key<'a>(&self, entry: &CommandEntry, args: &[&'a [u8]], mut f: impl FnMut(Known<'a>)) {
-        if let Some(at) = entry.single_key {
-            if let Some(key) = args.get(at) {
-                f((key, self.keyspace.hashed(key)));
-            }
-        } else if !entry.command.keys.is_empty() {
-            let positions = entry.command.key_positions(args).unwrap_or_default();
-            positions.into_iter().for_each(|at| f((args[at], self.keyspace.hashed(args[at]))));
-        }
-    }
-
-    /// How this node treats keys whose time has come.
-    pub fn expiring(&self) -> Expiring {
-        // While writes are paused nothing may change, not even by itself: a failover relies on it.
-        let paused = self.gate.load(Ordering::Relaxed) & gate::PAUSED_WRITES != 0;
-        if paused || self.is_replica.load(Ordering::Relaxed) { Expiring::Hide } else { Expiring::Delete }
-    }
-}
-
-/// What the executor needs of whoever runs it.
-pub trait Host {
-    /// Sends a blocked client what its command answered. `written_to` is the end of the log behind what the
-    /// command wrote; 0 when it wrote nothing.
-    fn deliver(&mut self, waiter: &Arc<Waiter>, reply: Reply, written_to: u64);
-
-    /// Publishes an event of a key. Must take no shard lock.
-    fn notify(&mut self, notice: &Notice);
-
-    /// Asks the owner of a blocked client to run its command again.
-    fn retry(&mut self, waiter: &Arc<Waiter>);
-
-    /// Tells those who track keys that these are stale: all, if `flushed`. `writer`: the client whose command
-    /// changed them, or 0. Must take no shard lock.
-    fn invalidate(&mut self, stale: &[Stale], flushed: bool, writer: u64);
-
-    /// Tells those who hear of all keys that these have changed. Must take no shard lock.
-    fn broadcast(&mut self, changed: &[Changed]);
-
-    /// Shows a call that took at least [`Observers::long_from`].
-    fn took_long(&mut self, seen: &Seen<'_>);
-
-    /// Shows a call while somebody monitors. Must take no shard lock.
-    fn ran(&mut self, seen: &Seen<'_>);
-
-    /// What ran from now on may have to begin anew: it is shown once [`Host::show_held`] says that it stays.
-    fn hold_shown(&mut self) {}
-
-    /// Shows what was held, or forgets it; what runs from now on is shown at once.
-    fn show_held(&mut self, _stays: bool) {}
-
-    /// Notes that a user was not allowed to run a command. Must take no shard lock.
-    fn denied(&mut self, denied: &Denied<'_>);
-
-    /// Tells how long the node did something by itself, by the name of the event for the latency monitor.
-    fn did(&mut self, event: &'static str, nanos: u64);
-
-    /// Is called every now and then while a script runs on: time for whoever waits for this thread. `long`: it has
-    /// run for longer than `busy-reply-threshold`.
-    fn meanwhile(&mut self, _long: bool) {}
-}
-
-/// What is to happen to the connection after a command.
-#[derive(Debug)]
-pub enum After {
-    /// The reply is complete.
-    Done,
-    /// The client waits.
-    Blocked(Box<Blocked>),
-    /// The connection waits for something else that its host knows (WAIT, a paused node); nothing
-    /// more of it is run until the host says so.
-    Suspended,
-    /// Run the same command again later: the node is paused.
-    Postponed,
-    /// Run the same command again when the client, which is on the board, is woken.
-    Aside,
-    /// The connection leaves its worker for a replication link.
-    Detached,
-}
-
-/// How a client waits.
-#[derive(Debug)]
-pub struct Blocked {
-    /// Registered with the keys.
-    pub waiter: Arc<Waiter>,
-    /// From now on; `None`: for ever.
-    pub timeout: Option<Duration>,
-    /// What it gets when the time is over.
-    pub timeout_reply: TimeoutReply,
-}
 
 /// Runs commands on one thread.
 pub struct Executor {
@@ -228,11 +83,11 @@ pub struct Executor {
     view: Cache<&'static ArcSwapOption<View>, Option<Arc<View>>>,
     recent: Recent,
     stopwatch: Stopwatch,
-    /// Work put off because a shard was held; see [`Executor::do_chores`].
+    /// Work that was postponed because a shard was held; see [`Executor::do_chores`].
     chores: Vec<aside::Chore>,
     /// To whom is propagated what the script that runs does now (`redis.set_repl`).
     script_audience: Audience,
-    /// Memory was above its limit, and nothing could go, when the last script was to run.
+    /// When the last script was to run, memory was above its limit and nothing could be evicted.
     lacks_memory: bool,
 }
 
@@ -296,7 +151,7 @@ impl Executor {
         self.settle_times();
     }
 
-    /// Counts calls that were left to one that did not come.
+    /// Counts calls that were to be counted with a following one, which did not come.
     fn settle_times(&mut self) {
         self.stopwatch.settle(&self.stats, self.shared.observers.histograms.load(Ordering::Relaxed));
     }
@@ -310,55 +165,6 @@ impl Executor {
             let dirty = std::mem::take(&mut effects.dirty);
             self.shared.keyspace.stats.dirty.fetch_add(dirty, Ordering::Relaxed);
         }
-    }
-
-    /// Finds the command that `args` call: its id, or the error reply.
-    #[inline(always)]
-    pub fn look_up(&self, args: &[&[u8]]) -> Result<usize, CommandError> {
-        match self.shared.commands.find_again(args[0], &self.recent) {
-            Some(id) if self.shared.commands.get(id).fits(args.len()) => Ok(id),
-            _ => self.look_up_odd(args),
-        }
-    }
-
-    #[cold]
-    fn look_up_odd(&self, args: &[&[u8]]) -> Result<usize, CommandError> {
-        let Some(id) = self.shared.commands.find(args[0]) else { return Err(admit::unknown_command(args)) };
-        let entry = self.shared.commands.get(id);
-        if !entry.subcommands.is_empty() && args.len() > 1 {
-            return self.look_up_sub(id, entry, args);
-        }
-        Self::fitting(id, entry, args)
-    }
-
-    /// The id of the command that `args` name, whether or not they suit it.
-    pub fn named(&self, args: &[&[u8]]) -> Option<usize> {
-        let id = self.shared.commands.find(args.first()?)?;
-        match args.get(1) {
-            Some(word) if !self.shared.commands.get(id).subcommands.is_empty() => {
-                self.shared.commands.find_sub(id, word)
-            }
-            _ => Some(id),
-        }
-    }
-
-    fn fitting(id: usize, entry: &CommandEntry, args: &[&[u8]]) -> Result<usize, CommandError> {
-        if !entry.command.accepts(args.len()) {
-            return Err(CommandError::Arity(entry.name.clone()));
-        }
-        Ok(id)
-    }
-
-    fn look_up_sub(
-        &self,
-        container: usize,
-        entry: &CommandEntry,
-        args: &[&[u8]],
-    ) -> Result<usize, CommandError> {
-        let Some(id) = self.shared.commands.find_sub(container, args[1]) else {
-            return Err(admit::unknown_subcommand(&entry.name, args[1]));
-        };
-        Self::fitting(id, self.shared.commands.get(id), args)
     }
 
     /// Runs one command for `client`: admit, lock, look again, call, log, unlock. `keys`: what
@@ -501,8 +307,8 @@ impl Executor {
         }
     }
 
-    /// What may have changed between the first look and the locks: whose slot it is, whom the node follows,
-    /// and whether writes are paused.
+    /// Checks once more, under the locks, what may have changed since the command was admitted: the owner of its
+    /// slot, the primary that is followed, and whether writes are paused.
     #[inline(always)]
     fn look_again<'a>(
         &mut self,
@@ -537,7 +343,7 @@ impl Executor {
         client.upstream.as_ref().is_none_or(|u| self.shared.keyspace.log.accepts(u.ticket))
     }
 
-    /// What a command or a transaction did goes to the log, and those who waited for it are served.
+    /// Appends what a command or a transaction did to the log, and serves the clients that were blocked on its keys.
     #[inline(always)]
     fn conclude(&mut self, host: &mut dyn Host, client: &mut Client, now: UnixMs, locked: &mut Locked<'_>) {
         self.commit(client);

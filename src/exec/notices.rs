@@ -1,11 +1,11 @@
-//! Events of keys on their way to those who subscribe to them, and stale keys to those who track them.
+//! Publishes what happened to keys: events to their subscribers, invalidations to the clients that track keys.
 
 use super::{Executor, Host};
 
 impl Executor {
-    /// Hands over events in the order in which they came about. To be called under the locks of their keys, so that
-    /// the events of one key leave in the order of its changes. A client that hears of all keys is told of each once,
-    /// when all that belongs together is done (`is_part`: more of it follows).
+    /// Publishes events in the order in which they happened. To be called under the locks of their keys, so that the
+    /// events of one key leave in the order of its changes. A client that tracks by prefix (BCAST) is told of each
+    /// key once a transaction or script, at its end (`is_part`: more of it follows).
     #[inline(always)]
     pub(super) fn publish_notices(&mut self, host: &mut dyn Host, is_part: bool) {
         if self.effects.has_news() {
@@ -23,7 +23,7 @@ impl Executor {
             host.invalidate(&self.effects.stale, flushed, self.effects.writer);
             self.effects.stale.clear();
         }
-        // A client that was blocked on a key and goes on now may change it once more.
+        // A client that was blocked on a key, and is served next, may change it once more.
         if !is_part && self.effects.ready.is_empty() && !self.effects.broadcast.is_empty() {
             host.broadcast(&self.effects.broadcast);
             self.effects.broadcast.clear();

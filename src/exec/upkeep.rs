@@ -8,6 +8,7 @@ use crate::base::time::UnixMs;
 use crate::command::gate;
 use crate::config::choice::MaxmemoryPolicy;
 use crate::keyspace::db::Expiring;
+use crate::keyspace::evict::Eviction;
 use crate::keyspace::{Db, Locked};
 
 /// How memory compares with its limit after an attempt to evict.
@@ -15,9 +16,9 @@ use crate::keyspace::{Db, Locked};
 pub enum Room {
     /// Below the limit, or there is none to heed.
     Enough,
-    /// Above it, but more can go: whoever asks again continues.
+    /// Above it, but more can be evicted: the next attempt goes on.
     Soon,
-    /// Above it, and nothing may go.
+    /// Above it, and nothing can be evicted.
     Lacking,
 }
 
@@ -36,16 +37,21 @@ impl Executor {
         let began = self.stopwatch.now();
         let mut room = Room::Soon;
         for _ in 0..memory.most.load(Ordering::Relaxed) {
-            // What was evicted counts until it is freed: evicting more meanwhile would take too much.
+            // Values that were evicted still count as used memory until another thread has freed them; to evict more
+            // meanwhile would be too much.
             if (memory.being_freed)() > 0 {
                 break;
             }
             let evicting_since = self.stopwatch.now();
-            let evicted = shared.keyspace.evict_one(policy, &mut self.rng, samples, now, &mut self.effects);
-            let Some(mut locked) = evicted else {
-                room = Room::Lacking;
-                break;
-            };
+            let mut locked =
+                match shared.keyspace.evict_one(policy, &mut self.rng, samples, now, &mut self.effects) {
+                    Eviction::Done(locked) => locked,
+                    Eviction::Held => break,
+                    Eviction::Nothing => {
+                        room = Room::Lacking;
+                        break;
+                    }
+                };
             host.did("eviction-del", self.stopwatch.now().wrapping_sub(evicting_since));
             self.settle(host, now, &mut locked);
             drop(locked);
@@ -106,8 +112,8 @@ impl Executor {
         }
     }
 
-    /// Ends what the node did by itself, under its locks: each record is a unit of the log, events are published,
-    /// and clients that waited for keys which went are told.
+    /// Completes what the node did by itself, under its locks: events are published, each record becomes a unit of
+    /// the log, and clients that were blocked on these keys are served.
     fn settle(&mut self, host: &mut dyn Host, now: UnixMs, locked: &mut Locked<'_>) {
         self.effects.writer = 0;
         self.publish_notices(host, false);

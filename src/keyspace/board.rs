@@ -1,11 +1,11 @@
-//! The board of shards: who holds one for long, and who waits for one without sleeping.
+//! The board of shards: which holders keep one for long, and which clients wait for one.
 //!
-//! A worker that does not get a shard within [`PATIENCE`](super::locks::PATIENCE) writes the client whose
-//! command needs it on the board, and goes on with its other clients. Whoever unlocks that shard finds
-//! the mark of it on the lock, and has the clients woken in the order in which they first came.
+//! A worker that does not get a shard within [`PATIENCE`](super::locks::PATIENCE) writes the client whose command
+//! needs it on the board, and goes on with its other clients. The thread that unlocks the shard sees a mark on the
+//! lock, and has the clients woken in the order in which they first came.
 //!
-//! A holder that knows that it takes long declares itself ([`Locked::declare_long`](super::Locked::declare_long)):
-//! then nobody sleeps for its shards at all, and whoever needs one can be told what runs there.
+//! A holder that takes long says so ([`Locked::declare_long`](super::Locked::declare_long)): then no worker sleeps
+//! for its shards, and a client that needs one of them can be told what runs (-BUSY).
 //!
 //! Keys *under way* belong to a MIGRATE whose target has not acknowledged them. Nobody holds their
 //! shard: readers go on, and a client that would write to one of them waits on the board until MIGRATE is done.
@@ -49,10 +49,10 @@ pub struct Waiting {
     pub client: u64,
 }
 
-/// What a command could not have at once.
+/// What a command has to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy {
-    /// Number of the shard that was not to be had.
+    /// Number of the shard.
     pub shard: usize,
     /// The shard is free, but one of its keys is under way.
     pub key: bool,

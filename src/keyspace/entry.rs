@@ -34,7 +34,8 @@ const IS_OBJECT: u32 = 1 << 25;
 const IS_RAW: u32 = 1 << 26;
 /// The string was computed by INCRBYFLOAT: OBJECT ENCODING never says `int`.
 const IS_TEXT: u32 = 1 << 27;
-/// A bit for each snapshot that may run (see `snapshot`): equal to its parity where it has this entry on record.
+/// A bit for each snapshot that may run (see `snapshot`): equal to the parity of the snapshot's lane if that has
+/// saved this entry.
 const PARITIES_SHIFT: u32 = 28;
 const PARITIES: u32 = 7 << PARITIES_SHIFT;
 const ACCESS_MASK: u32 = (1 << 24) - 1;

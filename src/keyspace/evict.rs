@@ -18,10 +18,21 @@ use crate::config::choice::MaxmemoryPolicy;
 /// How many shards are tried for one that nobody holds.
 const SHARDS_TRIED: usize = 16;
 
+/// What became of an attempt to evict a key.
+#[derive(Debug)]
+pub enum Eviction<'k> {
+    /// A key is gone. Its shard is locked until the record of that is in the log.
+    Done(Locked<'k>),
+    /// The policy lets no key go.
+    Nothing,
+    /// The shards that were tried are held. Nobody waits for them: whoever holds all shards, for long, would hold up
+    /// every worker.
+    Held,
+}
+
 impl Keyspace {
     /// Evicts one key of any database as `policy` has it, chosen among `samples` keys of a random shard,
-    /// and records its deletion. `None` when there is no key that may go. The caller must hold no lock; it gets
-    /// that of the shard, and keeps it until the record is in the log.
+    /// and records its deletion. The caller must hold no lock.
     pub fn evict_one(
         &self,
         policy: MaxmemoryPolicy,
@@ -29,28 +40,30 @@ impl Keyspace {
         samples: usize,
         now: UnixMs,
         effects: &mut Effects,
-    ) -> Option<Locked<'_>> {
+    ) -> Eviction<'_> {
         if policy == MaxmemoryPolicy::NoEviction {
-            return None;
+            return Eviction::Nothing;
         }
-        let (db, mut locked) = (0..SHARDS_TRIED).find_map(|_| {
-            let (db, shard) = self.random_shard(rng, policy.is_volatile())?;
-            Some((db, self.lock_shard_if_free(shard)?))
-        })?;
-        let shard = locked.shards().next()?;
-        let mut db = Db::new(&mut locked, db, now, Expiring::Ignore, effects);
-        let victim = match policy {
-            MaxmemoryPolicy::VolatileTtl => db.soonest_to_end(shard),
-            _ => db.least_used(policy, shard, rng, samples),
-        };
-        // Keys may have gone between the choice of the shard and its lock.
-        if let Some(victim) = victim {
-            db.delete(&victim, Cause::Eviction);
-            db.changed(&victim, event::EVICTED);
-            db.record_deletion(Cause::Eviction, &victim);
-            self.stats.evicted_keys.fetch_add(1, Ordering::Relaxed);
+        for _ in 0..SHARDS_TRIED {
+            let Some((db, shard)) = self.random_shard(rng, policy.is_volatile()) else {
+                return Eviction::Nothing;
+            };
+            let Some(mut locked) = self.lock_shard_if_free(shard) else { continue };
+            let mut db = Db::new(&mut locked, db, now, Expiring::Ignore, effects);
+            let victim = match policy {
+                MaxmemoryPolicy::VolatileTtl => db.soonest_to_end(shard),
+                _ => db.least_used(policy, shard, rng, samples),
+            };
+            // Keys may have gone between the choice of the shard and its lock.
+            if let Some(victim) = victim {
+                db.delete(&victim, Cause::Eviction);
+                db.changed(&victim, event::EVICTED);
+                db.record_deletion(Cause::Eviction, &victim);
+                self.stats.evicted_keys.fetch_add(1, Ordering::Relaxed);
+            }
+            return Eviction::Done(locked);
         }
-        Some(locked)
+        Eviction::Held
     }
 
     /// A shard of a database that has keys (with an expiry, if `volatile`), by their share of all those.
@@ -217,12 +230,16 @@ mod tests {
         ks
     }
 
+    fn evicts(ks: &Keyspace, policy: MaxmemoryPolicy, rng: &mut Rng, effects: &mut Effects) -> bool {
+        matches!(ks.evict_one(policy, rng, 1000, 0, effects), Eviction::Done(_))
+    }
+
     /// Evicts `n` keys one by one; returns those that are left.
     fn left_after(policy: MaxmemoryPolicy, n: usize) -> Vec<String> {
         let ks = filled(policy);
         let (mut rng, mut effects) = (Rng::new(3), Effects::default());
         for _ in 0..n {
-            assert!(ks.evict_one(policy, &mut rng, 1000, 0, &mut effects).is_some());
+            assert!(evicts(&ks, policy, &mut rng, &mut effects));
         }
         let mut keys = Vec::new();
         let mut locked = ks.lock_all();
@@ -264,11 +281,25 @@ mod tests {
         let ks = filled(MaxmemoryPolicy::VolatileRandom);
         let (mut rng, mut effects) = (Rng::new(3), Effects::default());
         for _ in 0..100 {
-            assert!(ks.evict_one(MaxmemoryPolicy::VolatileRandom, &mut rng, 5, 0, &mut effects).is_some());
+            assert!(evicts(&ks, MaxmemoryPolicy::VolatileRandom, &mut rng, &mut effects));
         }
         assert_eq!((ks.len(0), ks.volatile_len(0)), (100, 0));
-        assert!(ks.evict_one(MaxmemoryPolicy::VolatileRandom, &mut rng, 5, 0, &mut effects).is_none());
-        assert!(ks.evict_one(MaxmemoryPolicy::NoEviction, &mut rng, 5, 0, &mut effects).is_none());
-        assert!(ks.evict_one(MaxmemoryPolicy::AllkeysRandom, &mut rng, 5, 0, &mut effects).is_some());
+        for policy in [MaxmemoryPolicy::VolatileRandom, MaxmemoryPolicy::NoEviction] {
+            let eviction = ks.evict_one(policy, &mut rng, 5, 0, &mut effects);
+            assert!(matches!(eviction, Eviction::Nothing), "{eviction:?}");
+        }
+        assert!(evicts(&ks, MaxmemoryPolicy::AllkeysRandom, &mut rng, &mut effects));
+    }
+
+    /// A command that comes beside a holder of all shards would be refused for memory that can be made.
+    #[test]
+    fn that_shards_are_held_is_not_that_nothing_can_go() {
+        let ks = filled(MaxmemoryPolicy::AllkeysLru);
+        let (mut rng, mut effects) = (Rng::new(3), Effects::default());
+        let held = ks.lock_all();
+        let eviction = ks.evict_one(MaxmemoryPolicy::AllkeysLru, &mut rng, 5, 0, &mut effects);
+        assert!(matches!(eviction, Eviction::Held), "{eviction:?}");
+        drop(held);
+        assert!(evicts(&ks, MaxmemoryPolicy::AllkeysLru, &mut rng, &mut effects));
     }
 }

@@ -1,10 +1,10 @@
 //! Shard locks. A command takes the locks of all its keys at once, in ascending order, so that no
 //! two commands wait for each other.
 //!
-//! Nobody waits for one shard with others in hand for longer than [`PATIENCE`]: what it holds would be
-//! closed to all for as long as the one that it waits for. A worker does not wait for longer at all; it
-//! asks [`Keyspace::try_lock`], and puts the client aside if that is in vain (see [`super::board`]). Only
-//! threads without clients sleep until a shard is free ([`Keyspace::lock`]), and hold nothing meanwhile.
+//! A thread that holds some shards waits for another one for [`PATIENCE`] at most: for as long as it waits, the
+//! shards that it holds are closed to everybody. A worker never waits for longer than that: if [`Keyspace::try_lock`]
+//! fails, the client is put aside (see [`super::board`]). Only threads that serve no clients sleep until a shard is
+//! free ([`Keyspace::lock`]), and they hold no other shard meanwhile.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -22,24 +22,24 @@ use super::expiry::ExpiryIndex;
 use super::lock_set::LockSet;
 use super::snapshot::Saved;
 use super::table::{SlotTable, TableMut};
+use super::under_way::UnderWay;
 use super::watch::Watchers;
 use super::{DbIndex, Keyspace, ShardTables, Tables, shard_of, table_index};
-use crate::base::crc16::key_slot;
 use crate::base::time::UnixMs;
 
-/// How long a worker sleeps for a shard at most. Longer than nearly every command holds one, and short beside
-/// the time that a client notices.
+/// How long a worker sleeps for a shard at most: longer than nearly every command holds one, and shorter than a
+/// client would notice.
 pub const PATIENCE: Duration = Duration::from_millis(1);
 /// How often one attempt at several shards sleeps.
 const SLEEPS: u32 = 2;
-/// A client that was put aside this many times is tried with more patience: its worker sleeps for the lock although
-/// others wait on the board, and for longer than usual. So nobody is passed over for ever.
+/// For a client that was put aside this many times the worker sleeps longer than usual, and does so although others
+/// wait on the board: so no client starves.
 const TRIES_BEFORE_QUEUEING: u32 = 8;
 const PATIENCE_IN_QUEUE: Duration = Duration::from_millis(4);
 
-/// Somebody waits on the board for this shard.
+/// A client waits on the board for this shard.
 const WANTED: u8 = 1;
-/// Its holder has declared itself long.
+/// Its holder has said that it will keep it for long ([`Locked::declare_long`]).
 const LONG: u8 = 2;
 
 /// One lock and what of the shard is not per database. A pair of cache lines, so that neighbours do not collide.
@@ -61,14 +61,6 @@ pub(crate) struct Side {
     /// Keys that a writable replica lets die itself.
     pub own: OwnKeys,
     pub under_way: Vec<UnderWay>,
-}
-
-/// A key that MIGRATE has sent and nobody has acknowledged.
-pub(crate) struct UnderWay {
-    db: DbIndex,
-    key: Box<[u8]>,
-    /// Which MIGRATE that is.
-    parcel: u64,
 }
 
 // SAFETY: `side` is reached only while `raw` is locked, and may be used by any thread.
@@ -107,7 +99,7 @@ impl ShardLock {
     fn wait_a_moment(&self, tries: u32, sleeps: &mut u32) -> bool {
         let marks = self.marks.load(Ordering::Relaxed);
         let queues = tries >= TRIES_BEFORE_QUEUEING;
-        // Somebody has slept for this holder in vain already.
+        // Not worth waiting: the holder takes long, or another worker has waited for it in vain.
         if marks & LONG != 0 || (marks & WANTED != 0 && !queues) || *sleeps == 0 {
             return false;
         }
@@ -236,7 +228,7 @@ impl Keyspace {
             match self.lock_in_order(set, mine, |lock| lock.lock_soon(TRIES_BEFORE_QUEUEING, &mut sleeps)) {
                 Ok(locked) => return locked,
                 Err(busy) => {
-                    // It sleeps with nothing in hand, and keeps this shard for the next round.
+                    // All others are unlocked by now. This one is kept for the next round.
                     self.locks[busy.shard].raw.lock();
                     mine = Some(busy.shard);
                 }
@@ -328,8 +320,8 @@ impl<'k> Locked<'k> {
         self.ks.unlock(set);
     }
 
-    /// Says that these shards will be held for long: nobody sleeps for them from now on, and those who wait
-    /// for them look again, because they may be told what runs (see [`Board::holder`]). `since`: when that began.
+    /// Says that these shards will be held for long. From now on no worker sleeps for them, and the clients that wait
+    /// for them are woken, because they may be answered now (-BUSY; see [`Board::holder`]). `since`: when that began.
     pub fn declare_long(&mut self, reason: Reason, since: UnixMs) {
         let (board, set) = (&self.ks.board, self.set());
         if let Held::Declared(_, entry) = self.held {
@@ -386,69 +378,12 @@ impl<'k> Locked<'k> {
         set.shards().find(|shard| !self.has(*shard))
     }
 
-    /// Holds keys back from writers until [`let_through`](Self::let_through): they are on their way to another
-    /// node. Returns the number of the parcel that they make.
-    pub fn hold_back(&mut self, db: DbIndex, keys: &[Vec<u8>]) -> u64 {
-        let parcel = self.ks.board.send_off(keys.len());
-        for key in keys {
-            let mark = UnderWay { db, key: key.as_slice().into(), parcel };
-            self.side_mut(shard_of(key_slot(key))).under_way.push(mark);
-        }
-        parcel
-    }
-
-    /// Lets writers of a parcel's keys go on. Returns for each whether it was held back all the time, so that
-    /// it is as it was when it was sent.
-    pub fn let_through(&mut self, parcel: u64, keys: &[Vec<u8>]) -> Vec<bool> {
-        let was_held = |key: &Vec<u8>| {
-            let shard = shard_of(key_slot(key));
-            self.end_marks(shard, |mark| mark.parcel == parcel && *mark.key == **key)
-        };
-        keys.iter().map(was_held).collect()
-    }
-
-    /// Lets writers of keys go on that are not here any more: those of a database that `gone` accepts.
-    pub(super) fn forget_under_way(&mut self, shard: usize, db: DbIndex, gone: impl Fn(&[u8]) -> bool) {
-        if self.ks.board.writers_look_first() {
-            self.end_marks(shard, |mark| mark.db == db && gone(&mark.key));
-        }
-    }
-
-    /// Ends marks of a shard, and wakes those who wait for keys of it. False if there was none.
-    fn end_marks(&mut self, shard: usize, which: impl Fn(&UnderWay) -> bool) -> bool {
-        let marks = &mut self.side_mut(shard).under_way;
-        let before = marks.len();
-        marks.retain(|mark| !which(mark));
-        let ended = before - marks.len();
-        if ended > 0 {
-            self.ks.board.arrive(ended);
-            self.ks.board.wake_waiting(shard, true, || {});
-        }
-        ended > 0
-    }
-
-    /// The first of these keys that is under way, if one is: nobody may write to it now. The database does not
-    /// matter, because some commands write to another one too. Keys whose shard is not locked are passed over.
-    #[inline(always)]
-    pub fn under_way<'a>(&mut self, keys: impl IntoIterator<Item = &'a [u8]>) -> Option<Busy> {
-        if self.ks.board.writers_look_first() { self.find_under_way(keys.into_iter()) } else { None }
-    }
-
     /// Whether one of these keys of a database is large and wanted by a snapshot: then a part of it has been encoded,
     /// and the command that would write to it comes again once these locks were free.
     #[inline(always)]
     pub fn save_ahead<'a>(&mut self, db: DbIndex, keys: impl IntoIterator<Item = &'a [u8]>) -> Option<Busy> {
         let ks = self.ks;
         if ks.board.writers_look_first() { ks.save_ahead(self, db, keys.into_iter()) } else { None }
-    }
-
-    #[cold]
-    fn find_under_way<'a>(&mut self, mut keys: impl Iterator<Item = &'a [u8]>) -> Option<Busy> {
-        keys.find_map(|key| {
-            let shard = shard_of(key_slot(key));
-            let held = self.has(shard) && self.side_mut(shard).under_way.iter().any(|mark| *mark.key == *key);
-            held.then_some(Busy { shard, key: true })
-        })
     }
 
     /// The shards that are held.
@@ -468,7 +403,7 @@ impl<'k> Locked<'k> {
 
     /// Whether a shard, by number, is held.
     #[inline(always)]
-    fn has(&self, shard: usize) -> bool {
+    pub(super) fn has(&self, shard: usize) -> bool {
         self.one == shard || self.has_among_others(shard)
     }
 
@@ -531,161 +466,4 @@ impl<'k> Locked<'k> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shards_are_added_only_when_all_of_them_are_free() {
-        let ks = Keyspace::new(1, Box::new(drop));
-        let mut mine = ks.lock_slot(5);
-        let theirs = ks.lock_slot(7);
-        let mut more = LockSet::of_slot(6);
-        more.add_slot(7);
-        assert!(!mine.try_extend(more) && !mine.set().has_slot(6));
-        drop(theirs);
-        assert!(mine.try_extend(more) && mine.set().contains(&more) && mine.set().has_slot(5));
-        drop(mine);
-        assert!(ks.lock_slot(5).try_extend(LockSet::ALL));
-    }
-
-    #[test]
-    #[should_panic(expected = "without its lock")]
-    fn data_without_its_lock_is_a_bug() {
-        let ks = Keyspace::new(1, Box::new(drop));
-        let locked = ks.lock_slot(0);
-        let _ = locked.table(ks.tables(0), 1);
-    }
-
-    #[test]
-    fn crossing_commands_do_not_deadlock() {
-        let ks = Keyspace::new(1, Box::new(drop));
-        std::thread::scope(|scope| {
-            for t in 0..4u16 {
-                let ks = &ks;
-                scope.spawn(move || {
-                    for i in 0..2000u16 {
-                        let mut set = LockSet::of_slot(i.wrapping_mul(7 + t));
-                        set.add_slot(i.wrapping_mul(13) % 16384);
-                        set.add_slot(t);
-                        drop(ks.lock(set));
-                        if i % 100 == 0 {
-                            drop(ks.lock_all());
-                        }
-                    }
-                });
-            }
-        });
-    }
-
-    fn keyspace() -> (Arc<Keyspace>, Arc<parking_lot::Mutex<Vec<u64>>>) {
-        let ks = Arc::new(Keyspace::new(2, Box::new(drop)));
-        let woken = Arc::new(parking_lot::Mutex::new(Vec::new()));
-        let list = Arc::clone(&woken);
-        ks.board.wake_by(Box::new(move |who| list.lock().push(who.client)));
-        (ks, woken)
-    }
-
-    fn client(client: u64) -> Waiting {
-        Waiting { worker: 0, token: client as usize, client }
-    }
-
-    #[test]
-    fn who_waits_for_a_shard_is_woken_in_order_when_it_is_free() {
-        let (ks, woken) = keyspace();
-        let held = ks.lock_slot(5);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let busy = ks.try_lock_slot(5, 0).unwrap_err();
-                assert_eq!((busy, ks.board.holder(5).is_none()), (Busy { shard: 5, key: false }, true));
-                let (mut first, mut second) = (0, 0);
-                assert!(
-                    ks.put_aside(client(1), busy, &mut first) && ks.put_aside(client(2), busy, &mut second)
-                );
-                // The first comes again and keeps its place.
-                assert!(ks.put_aside(client(1), busy, &mut first) && first < second);
-                // All shards but one are free, and none of them is kept.
-                assert_eq!(ks.try_lock(LockSet::ALL, 0).unwrap_err().shard, 5);
-                drop(ks.lock_slot(4));
-            });
-        });
-        assert!(woken.lock().is_empty() && ks.board.waiting() == 2);
-        drop(held);
-        assert_eq!((&**woken.lock(), ks.board.waiting()), (&[1, 2][..], 0));
-        drop(ks.try_lock_slot(5, 0).unwrap());
-        assert_eq!(woken.lock().len(), 2, "nobody is woken twice");
-    }
-
-    #[test]
-    fn a_shard_that_is_free_by_now_is_not_waited_for() {
-        let (ks, woken) = keyspace();
-        assert!(!ks.put_aside(client(1), Busy { shard: 5, key: false }, &mut 0));
-        drop(ks.lock_slot(5));
-        assert!(woken.lock().is_empty() && ks.try_lock_slot(5, 0).is_ok());
-    }
-
-    #[test]
-    fn a_holder_that_declares_itself_is_on_the_board_until_it_ends() {
-        let (ks, woken) = keyspace();
-        let mut held = ks.lock_slot(5);
-        assert!(ks.put_aside(client(1), Busy { shard: 5, key: false }, &mut 0));
-        held.declare_long(Reason::Script, 7);
-        assert_eq!(*woken.lock(), [1], "it may be told what runs");
-        let holder = ks.board.holder(5).unwrap();
-        assert_eq!((holder.reason, holder.since), (Reason::Script, 7));
-        assert!(held.try_extend(LockSet::of_slot(6)) && ks.board.holder(6).is_some());
-        drop(held);
-        assert!(ks.board.holder(5).is_none() && ks.board.holder(6).is_none());
-        assert!(ks.try_lock(LockSet::ALL, 0).is_ok());
-    }
-
-    #[test]
-    fn a_key_under_way_is_held_back_until_it_is_let_through() {
-        let (ks, woken) = keyspace();
-        ks.tables(1);
-        let keys = [b"a".to_vec()];
-        let slot = key_slot(b"a");
-        let parcel = ks.lock_slot(slot).hold_back(0, &keys);
-        let mut locked = ks.lock_slot(slot);
-        assert_eq!(locked.under_way([&b"b"[..]]), None);
-        let busy = locked.under_way([&b"b"[..], b"a"]).unwrap();
-        assert!(ks.put_aside(client(1), busy, &mut 0));
-        drop(locked);
-        // That the shard is unlocked changes nothing for a client that waits for the key.
-        drop(ks.lock_slot(slot));
-        assert!(woken.lock().is_empty());
-        assert_eq!(ks.lock_slot(slot).let_through(parcel, &keys), [true]);
-        assert_eq!((&**woken.lock(), ks.lock_slot(slot).under_way([&b"a"[..]])), (&[1][..], None));
-        assert_eq!(ks.lock_slot(slot).let_through(parcel, &keys), [false]);
-        // What is flushed is not held back.
-        let parcel = ks.lock_slot(slot).hold_back(0, &keys);
-        ks.flush(&mut ks.lock_all(), 1, &mut crate::keyspace::Effects::default());
-        assert!(ks.lock_slot(slot).under_way([&b"a"[..]]).is_some());
-        ks.flush(&mut ks.lock_all(), 0, &mut crate::keyspace::Effects::default());
-        assert!(ks.lock_slot(slot).under_way([&b"a"[..]]).is_none());
-        assert_eq!(ks.lock_slot(slot).let_through(parcel, &keys), [false]);
-    }
-
-    /// Workers that put clients aside, against holders that come and go: nobody is forgotten.
-    #[test]
-    fn nobody_who_waits_is_forgotten() {
-        let (ks, woken) = keyspace();
-        let done = std::sync::atomic::AtomicBool::new(false);
-        let aside = std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    while !done.load(Ordering::Relaxed) {
-                        let _held = ks.lock_slot(5);
-                        std::hint::spin_loop();
-                    }
-                });
-            }
-            let mut aside = 0;
-            for i in 0..20_000 {
-                aside += usize::from(ks.put_aside(client(i), Busy { shard: 5, key: false }, &mut 0));
-            }
-            done.store(true, Ordering::Relaxed);
-            aside
-        });
-        assert_eq!((woken.lock().len(), ks.board.waiting()), (aside, 0));
-    }
-}
+mod tests;

@@ -2,7 +2,8 @@
 //!
 //! - [`entry`], [`table`]: how a key and a slot are stored;
 //! - [`locks`], [`lock_set`]: which shards a command holds ([`locks::Locked`]), and sets of them;
-//! - [`board`]: who holds a shard for long, and who waits for one without sleeping;
+//! - [`board`]: who holds a shard for long, and who waits for one without sleeping; `under_way`: keys that MIGRATE has
+//!   sent and that nobody may write to before they are acknowledged;
 //! - [`db`]: what a command sees: keys of one database under the locks it holds;
 //! - [`expiry`], [`evict`]: how keys go by time and by memory; [`lazy`]: how replicas are told;
 //! - [`snapshot`]: one point in time, written without a fork;
@@ -33,6 +34,7 @@ pub mod log;
 pub mod snapshot;
 pub mod table;
 pub mod tracking;
+mod under_way;
 pub mod usage;
 pub mod watch;
 

@@ -1,23 +1,23 @@
-//! Snapshots without a fork: the whole keyspace at one point in time, written while writers go on.
+//! Snapshots without a fork: the whole keyspace as it was at one point in time, while clients go on writing.
 //!
-//! [`Keyspace::begin_snapshot`] runs with every shard locked for a moment: it raises the snapshot
-//! number, and with it every slot counts as not yet saved. [`Walk`] then visits slot after slot
-//! with a short lock each. A writer about to change an entry that the walk has not reached first
-//! encodes it as it was, into a buffer beside the slot, which the walk collects when it comes by.
-//! So a writer pays for the entry that it changes, once, and the memory that a snapshot takes is
-//! what changed while it ran. A large entry is written part by part, and its shard is free in between, also by
-//! a writer ([`writers`]).
+//! [`Keyspace::begin_snapshot`] locks every shard for a moment and marks every slot as not yet saved. A background
+//! thread, the [`Walk`], then saves slot after slot with a short lock each. A command that is about to change an
+//! entry which is not saved yet encodes it first, as it was, into a buffer of its shard; the walk takes that buffer
+//! along when it reaches the slot. So a writer pays once for each entry that it changes, and a snapshot takes as much
+//! memory as was changed while it ran. A large entry is encoded part by part, and its shard is unlocked between two
+//! parts, whether the walk does it or a writer ([`writers`]).
 //!
-//! Several snapshots may run at once, each in a lane of its own. A lane has a parity, which turns when a snapshot
-//! begins in it. Every entry and every table carries one bit a lane: equal to the lane's parity where that snapshot
-//! has it on record. Entries added meanwhile carry the parities of the time and are part of no snapshot. When a walk
-//! ends every table and entry has its lane's parity, which the next snapshot of the lane takes to mean "not yet
-//! saved". So a writer finds out with one comparison, of its table's bits with the parities, that there is nothing
-//! to do. The walk marks every table of every database, also the empty ones; a database that comes into being begins
-//! with the parities of the time.
+//! Several snapshots may run at once, each in a lane of its own. How an entry shows whether it is saved: each lane
+//! has a bit, its parity, which is inverted when a snapshot begins in it, and every entry and every table carries one
+//! bit for each lane. A bit that equals the parity means "saved, or not part of this snapshot"; a bit that differs
+//! means "not saved yet". Entries and databases that are created while a snapshot runs begin with bits that equal the
+//! parities. When a walk ends, the bits of all entries and tables (also of empty tables) equal the parity, so that
+//! inverting it marks all of them again. A writer finds out that there is nothing to save by one comparison, of its
+//! table's bits with the parities.
 
 mod writers;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -69,7 +69,7 @@ impl Position {
     }
 }
 
-/// Bytes after which the walk lets go of a slot's lock and hands out what it has.
+/// So many bytes are encoded before the walk unlocks the slot and passes them on.
 const CHUNK: usize = 64 * 1024;
 
 /// Snapshots that may run at once: for a data file, for the append-only file and for replicas. Entries have room for
@@ -80,7 +80,7 @@ const LANES: usize = 3;
 #[derive(Default)]
 pub(crate) struct Shared {
     lanes: [Lane; LANES],
-    frozen: Mutex<Vec<Frozen>>,
+    frozen: Mutex<VecDeque<Frozen>>,
 }
 
 #[derive(Default)]
@@ -91,7 +91,8 @@ struct Lane {
     ahead: AtomicBool,
 }
 
-/// A table that was flushed before walks reached it, or a large entry that was deleted, in a table of its own.
+/// What was removed before every snapshot had saved it, and is kept until then: a table that was flushed, or a large
+/// entry that was deleted (in a table of its own).
 struct Frozen {
     /// Of its database.
     place: usize,
@@ -137,7 +138,7 @@ impl Keyspace {
         })
     }
 
-    /// The bits of tables and entries that no snapshot needs any more.
+    /// The bits of tables and entries that every snapshot has saved.
     #[inline]
     pub(super) fn parities(&self) -> u32 {
         self.parities.load(Ordering::Relaxed)
@@ -149,7 +150,7 @@ impl Keyspace {
         if wanted == 0 {
             return Some(table);
         }
-        self.snapshot.frozen.lock().push(Frozen { place: self.place(db), table, wanted });
+        self.snapshot.frozen.lock().push_back(Frozen { place: self.place(db), table, wanted });
         None
     }
 
@@ -167,12 +168,12 @@ impl Keyspace {
     }
 }
 
-/// How far a walk is with the first frozen table that it wants.
+/// How far a walk has come in the first frozen table that it has not saved.
 #[derive(Clone, Copy, Default, PartialEq)]
 struct Thawed {
     /// Of the table's scan.
     position: u64,
-    /// Within the first entry there that is not on record.
+    /// Within the first entry there that is not saved.
     from: Option<Position>,
 }
 
@@ -183,7 +184,8 @@ struct Cursor {
     position: u64,
 }
 
-/// The walk over a snapshot. Dropping it before its end finishes the walk without keeping anything.
+/// Goes over all slots and saves what a snapshot consists of. One that is dropped before its end goes on to the end
+/// and throws away what it encodes: the bits must be right for the next snapshot.
 pub struct Walk {
     ks: Arc<Keyspace>,
     lane: usize,
@@ -220,7 +222,7 @@ impl Walk {
             let db = self.at.database;
             // Where it stood when the snapshot began; SWAPDB may have given it another place meanwhile.
             let place = self.names.iter().position(|name| *name == db).expect("each database has a place");
-            // A database that was empty has nothing to save, and tables to be put on record all the same.
+            // An empty database has nothing to save, but its tables must be marked as saved.
             while self.at.table < SLOTS && self.ks.databases[place].get().is_some() {
                 self.visit(place, out);
                 if out.len() - begin >= CHUNK {
@@ -235,8 +237,8 @@ impl Walk {
         self.next_frozen(out)
     }
 
-    /// Encodes some of the slot under the cursor, or of the next of its shard that is not empty, and moves on.
-    /// What writers have encoded is handed out when the lock is free again: it may be much.
+    /// Encodes a part of the slot at the cursor, or of the next slot of its shard that is not empty, and moves on.
+    /// What writers have encoded may be large, so it is copied only after the shard is unlocked.
     fn visit(&mut self, place: usize, out: &mut Vec<u8>) {
         let mut written = Vec::new();
         let mut encoded = Vec::new();
@@ -274,7 +276,7 @@ impl Walk {
         locked.side_mut(shard).saved.begun[self.lane] = begun;
     }
 
-    /// Encodes some of a slot. Returns the entry at which it stopped because that is large.
+    /// Encodes a part of a slot. Returns the large entry at which it stopped, if there is one.
     fn encode_slot(
         &mut self,
         locked: &mut Locked<'_>,
@@ -334,7 +336,7 @@ impl Walk {
         let next = if let Some(at) = find(&table) {
             self.save(table.get_mut(at), &*encode, part, encoded)
         } else {
-            // Whoever flushes looks at no entry.
+            // FLUSHALL moves whole tables to the frozen ones, without looking at their entries.
             let mut frozen = ks.snapshot.frozen.lock();
             let mut tables = frozen.iter_mut().filter(|frozen| frozen.place == begun.place);
             let found = tables.find_map(|frozen| Some((find(&frozen.table)?, &mut frozen.table)));
@@ -344,8 +346,8 @@ impl Walk {
         next.map(|from| Begun { from: Some(from), ..begun })
     }
 
-    /// The same, of what was flushed or deleted meanwhile: a part at a time, because who flushes or deletes waits
-    /// for the list of it with shards locked.
+    /// The next chunk of what was flushed or deleted meanwhile. The list is locked for one chunk only: a command that
+    /// flushes or deletes waits for it with shards locked.
     fn next_frozen(&mut self, out: &mut Vec<u8>) -> Option<DbIndex> {
         let (ks, bit) = (Arc::clone(&self.ks), 1 << self.lane);
         let encode = self.encode();
@@ -359,8 +361,9 @@ impl Walk {
             if self.thawed == Thawed::default() {
                 frozen.wanted &= !bit;
                 if frozen.wanted == 0 {
-                    // In order: the walks of other lanes may be within the first of theirs.
-                    ks.discard(super::Garbage::Tables(vec![all.remove(at).table]));
+                    // The order must stay: a walk of another lane remembers how far it is in its first table.
+                    let gone = all.remove(at).map(|frozen| frozen.table);
+                    ks.discard(super::Garbage::Tables(gone.into_iter().collect()));
                 }
             }
             if out.len() > begin {
@@ -369,7 +372,8 @@ impl Walk {
         }
     }
 
-    /// Encodes some of a frozen table. [`Walk::thawed`] says how far it came: at its beginning when that was all.
+    /// Encodes a part of a frozen table. [`Walk::thawed`] says how far it came; it is back at the beginning when the
+    /// table is done.
     fn encode_frozen(&mut self, table: &mut SlotTable, encode: &Encode, out: &mut Vec<u8>) {
         let begin = out.len();
         let Thawed { position, mut from } = std::mem::take(&mut self.thawed);
@@ -398,19 +402,19 @@ impl Walk {
         self.ks.snapshot.lanes[self.lane].encode.read().clone().expect("set while a snapshot runs")
     }
 
-    /// These bits, with the one of this lane as it is where it is on record.
+    /// These bits, with that of this lane set to "saved".
     fn with_own(&self, parities: u32) -> u32 {
         let bit = 1 << self.lane;
         (parities & !bit) | (self.ks.parities() & bit)
     }
 
-    /// Whether an entry is not on record.
+    /// Whether this snapshot still has to save an entry.
     fn wants(&self, entry: &Entry) -> bool {
         let parities = entry.as_ref().parities();
         parities != self.with_own(parities)
     }
 
-    /// Encodes a part of an entry that is not on record, and puts it there at its end.
+    /// Encodes a part of an entry that is not saved, and marks it as saved behind the last part.
     fn save(&self, entry: &mut Entry, encode: &Encode, part: Part, out: &mut Vec<u8>) -> Option<Position> {
         let next = encode(entry.as_ref(), part, out);
         if next.is_none() {
@@ -447,335 +451,4 @@ impl Drop for Walk {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::rng::Rng;
-    use crate::keyspace::Effects;
-    use crate::keyspace::db::{Expiring, SetExpire};
-    use crate::value::ValueRef;
-    use std::collections::BTreeMap;
-
-    type Picture = BTreeMap<Vec<u8>, Vec<u8>>;
-
-    /// Keys and values, a value in parts of `most` bytes.
-    fn encode_by(most: usize) -> Arc<Encode> {
-        Arc::new(move |e, part, out| {
-            let ValueRef::String(v) = e.value() else { panic!("only strings here") };
-            if part.from == Position::START {
-                out.extend_from_slice(&(e.key().len() as u32).to_le_bytes());
-                out.extend_from_slice(e.key());
-                out.extend_from_slice(&(v.len() as u32).to_le_bytes());
-            }
-            let rest = &v[part.from.index..];
-            let len = if part.most == usize::MAX { rest.len() } else { rest.len().min(most) };
-            out.extend_from_slice(&rest[..len]);
-            (len < rest.len()).then_some(Position::at(part.from.index + len))
-        })
-    }
-
-    /// Values of a number's length are large.
-    fn encode() -> Arc<Encode> {
-        encode_by(7)
-    }
-
-    fn decode(mut bytes: &[u8], into: &mut Picture) {
-        let mut part = || {
-            let (len, rest) = bytes.split_first_chunk::<4>()?;
-            let (part, rest) = rest.split_at(u32::from_le_bytes(*len) as usize);
-            bytes = rest;
-            Some(part.to_vec())
-        };
-        while let Some(key) = part() {
-            let value = part().unwrap();
-            assert!(into.insert(key, value).is_none(), "every key once");
-        }
-    }
-
-    fn set(ks: &Keyspace, key: &[u8], value: &[u8]) {
-        let mut locked = ks.lock_slot(ks.hashed(key).slot);
-        Db::new(&mut locked, 0, 1, Expiring::Delete, &mut Effects::default()).set_string(
-            key,
-            value,
-            SetExpire::Clear,
-        );
-    }
-    use crate::keyspace::Db;
-
-    fn delete(ks: &Keyspace, key: &[u8]) {
-        let mut locked = ks.lock_slot(ks.hashed(key).slot);
-        Db::new(&mut locked, 0, 1, Expiring::Delete, &mut Effects::default()).remove(key);
-    }
-
-    /// Afterwards a writer finds out with one look that there is nothing to save: in a database that was
-    /// empty, in one that came into being meanwhile, and in one that comes later.
-    #[test]
-    fn a_snapshot_puts_every_table_of_every_database_on_record() {
-        let ks = Arc::new(Keyspace::new(4, Box::new(drop)));
-        let everything_is_on_record = |db: DbIndex| {
-            let (locked, parities) = (ks.lock_all(), ks.parities());
-            (0..SLOTS as u16).all(|slot| locked.table(ks.tables(db), slot).parities() == parities)
-        };
-        set(&ks, b"key", b"value");
-        ks.tables(1);
-        let mut walk = ks.begin_snapshot(&ks.lock_all(), encode()).unwrap();
-        assert_eq!(walk.databases(), [(0, 1, 0)], "only what there is to write");
-        assert!(!everything_is_on_record(0) && !everything_is_on_record(1));
-        ks.tables(2);
-        while walk.next_chunk(&mut Vec::new()).is_some() {}
-        drop(walk);
-        for db in 0..4 {
-            assert!(everything_is_on_record(db), "database {db}");
-        }
-    }
-
-    /// A database keeps its part in the snapshot when it changes its number, also with one that never was.
-    #[test]
-    fn a_snapshot_holds_what_is_swapped_away() {
-        let ks = Arc::new(Keyspace::new(4, Box::new(drop)));
-        set(&ks, b"key", b"value");
-        let mut walk = ks.begin_snapshot(&ks.lock_all(), encode()).unwrap();
-        let (mut locked, mut effects) = (ks.lock_all(), Effects::default());
-        Db::new(&mut locked, 1, 1, Expiring::Delete, &mut effects).swap(0, 3);
-        drop(locked);
-        let (mut got, mut out) = (Picture::new(), vec![]);
-        assert_eq!(walk.next_chunk(&mut out), Some(0));
-        decode(&out, &mut got);
-        assert_eq!(got, Picture::from([(b"key".to_vec(), b"value".to_vec())]));
-    }
-
-    /// Nobody holds its shard for longer than a part takes, and what is changed meanwhile is saved as it was.
-    #[test]
-    fn a_large_entry_is_saved_part_by_part() {
-        let ks = Arc::new(Keyspace::new(1, Box::new(drop)));
-        let large = |n: u8| (vec![b'a' + n; 2], vec![n; 10 * CHUNK]);
-        // What becomes of it between two parts.
-        let changes: [fn(&Keyspace, &[u8]); 4] = [
-            |_, _| {},
-            |ks, key| set(ks, key, b"other"),
-            |ks, key| {
-                delete(ks, key);
-                set(ks, key, b"a new one");
-            },
-            |ks, _| {
-                ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
-                set(ks, b"aa", b"another of the same name");
-            },
-        ];
-        for change in changes {
-            let mut want = Picture::new();
-            for (key, value) in (0..4).map(large) {
-                set(&ks, &key, &value);
-                want.insert(key, value);
-            }
-            let mut walk = ks.begin_snapshot(&ks.lock_all(), encode_by(CHUNK)).unwrap();
-            let (mut got, mut out, mut parts) = (Picture::new(), vec![], 0);
-            loop {
-                let before = out.len();
-                if walk.next_chunk(&mut out).is_none() {
-                    break;
-                }
-                parts += 1;
-                if parts == 3 {
-                    // No table is on record yet, and one of them is begun.
-                    want.keys().for_each(|key| change(&ks, key));
-                } else if parts < 3 {
-                    assert!(out.len() - before < 2 * CHUNK, "{} bytes in one part", out.len() - before);
-                }
-            }
-            decode(&out, &mut got);
-            assert!(got == want, "{:?}", got.keys());
-            assert!(parts > 4, "{parts}");
-            ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
-        }
-    }
-
-    /// A writer who looks first encodes a large entry turn by turn, from wherever the walk is with it, and whatever
-    /// becomes of the entry between two turns: every snapshot under way gets it as it was, once.
-    #[test]
-    fn a_writer_saves_a_large_entry_turn_by_turn() {
-        let large = |n: u8| (vec![b'a' + n; 2], vec![n; (1 << 20) + 9 * CHUNK]);
-        let ahead = |ks: &Keyspace, key: &[u8]| ks.lock_slot(ks.hashed(key).slot).save_ahead(0, [key]);
-        let changes: [fn(&Keyspace, &[u8]); 3] = [
-            |ks, key| set(ks, key, b"other"),
-            |ks, key| {
-                delete(ks, key);
-                set(ks, key, b"a new one");
-            },
-            |ks, _| {
-                ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
-                set(ks, b"aa", b"another of the same name");
-            },
-        ];
-        for (at, change) in changes.iter().enumerate() {
-            for (walked, turns) in [(0, 0), (0, 1), (0, 1000), (2, 0), (2, 3), (2, 1000), (20, 1)] {
-                let ks = Arc::new(Keyspace::new(1, Box::new(drop)));
-                let mut want = Picture::new();
-                for (key, value) in (0..3).map(large) {
-                    set(&ks, &key, &value);
-                    want.insert(key, value);
-                }
-                let begin = || ks.begin_snapshot(&ks.lock_all(), encode_by(CHUNK)).unwrap();
-                let mut walks = [(begin(), vec![]), (begin(), vec![])];
-                (0..walked).for_each(|_| _ = walks[0].0.next_chunk(&mut walks[0].1));
-                for key in want.keys() {
-                    let taken = (0..turns).take_while(|_| ahead(&ks, key).is_some()).count();
-                    assert!(taken == turns || taken > 10 && taken < 100, "{taken}");
-                    if turns == 1000 {
-                        set(&ks, key, b"at once");
-                    }
-                }
-                want.keys().for_each(|key| change(&ks, key));
-                for (walk, out) in &mut walks {
-                    while walk.next_chunk(out).is_some() {}
-                    let mut got = Picture::new();
-                    decode(out, &mut got);
-                    assert!(got == want, "change {at} behind {walked} and {turns}");
-                }
-                drop(walks);
-                assert!(ahead(&ks, b"aa").is_none() && !ks.board.writers_look_first());
-                assert!(
-                    (0..super::super::SHARDS).all(|shard| ks
-                        .lock_shard(shard)
-                        .side_mut(shard)
-                        .saved
-                        .is_empty())
-                );
-            }
-        }
-    }
-
-    /// Who deletes, overwrites or flushes a large entry encodes nothing of it: the walks write it, part by part.
-    #[test]
-    fn a_large_entry_that_goes_is_kept_for_the_walks() {
-        let changes: [fn(&Keyspace, &[u8]); 3] = [
-            |ks, key| set(ks, key, b"other"),
-            delete,
-            |ks, _| _ = ks.flush(&mut ks.lock_all(), 0, &mut Effects::default()),
-        ];
-        for change in changes {
-            let ks = Arc::new(Keyspace::new(1, Box::new(drop)));
-            let want = Picture::from([(b"aa".to_vec(), vec![1; (1 << 20) + 9 * CHUNK])]);
-            want.iter().for_each(|(key, value)| set(&ks, key, value));
-            let begin = || ks.begin_snapshot(&ks.lock_all(), encode_by(CHUNK)).unwrap();
-            let walks = [begin(), begin()];
-            change(&ks, b"aa");
-            let shard = super::super::shard_of(ks.hashed(b"aa").slot);
-            assert!(ks.lock_shard(shard).side_mut(shard).saved.is_empty());
-            for mut walk in walks {
-                let (mut got, mut out, mut before) = (Picture::new(), vec![], 0);
-                while walk.next_chunk(&mut out).is_some() {
-                    assert!(out.len() - before < 2 * CHUNK, "{} bytes in one part", out.len() - before);
-                    before = out.len();
-                }
-                decode(&out, &mut got);
-                assert!(got == want, "{:?}", got.keys());
-            }
-            assert!(ks.snapshot.frozen.lock().is_empty());
-        }
-    }
-
-    /// Three snapshots in a row, each raced by random writes, deletions and once a flush: each must
-    /// be exactly what was there when it began.
-    #[test]
-    fn a_snapshot_is_one_point_in_time() {
-        let mut rng = Rng::new(9);
-        let ks = Arc::new(Keyspace::new(1, Box::new(drop)));
-        let mut model = Picture::new();
-        let write = |rng: &mut Rng, model: &mut Picture| {
-            let key = format!("key:{{{}}}{}", rng.below(40), rng.below(300)).into_bytes();
-            if rng.chance(3, 4) {
-                let value = rng.next_u64().to_string().into_bytes();
-                set(&ks, &key, &value);
-                model.insert(key, value);
-            } else {
-                delete(&ks, &key);
-                model.remove(&key);
-            }
-        };
-        let (writes, beside) = if cfg!(miri) { (100, 20) } else { (5000, 200) };
-        // The second is raced by a flush, the last is given up.
-        for round in if cfg!(miri) { 1..3 } else { 0..4 } {
-            for _ in 0..writes {
-                write(&mut rng, &mut model);
-            }
-            let mut walk = ks.begin_snapshot(&ks.lock_all(), encode()).unwrap();
-            let (want, mut got, mut out) = (model.clone(), Picture::new(), vec![]);
-            assert_eq!(walk.keys(), want.len());
-            if round == 3 || (cfg!(miri) && round != 1) {
-                drop(walk);
-                continue;
-            }
-            for step in 0.. {
-                for _ in 0..beside {
-                    write(&mut rng, &mut model);
-                }
-                if round == 1 && step == 1 {
-                    ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
-                    model.clear();
-                }
-                if walk.next_chunk(&mut out).is_none() {
-                    break;
-                }
-            }
-            decode(&out, &mut got);
-            assert!(got == want, "round {round}: {} keys for {}", got.len(), want.len());
-        }
-        let mut walk = ks.begin_snapshot(&ks.lock_all(), encode()).unwrap();
-        let (mut got, mut out) = (Picture::new(), vec![]);
-        while walk.next_chunk(&mut out).is_some() {}
-        decode(&out, &mut got);
-        assert!(got == model, "after an aborted snapshot");
-    }
-
-    /// Snapshots that begin while others run: each is what was there at its own begin, whoever is written, deleted
-    /// and flushed meanwhile, and whichever ends first.
-    #[test]
-    fn several_snapshots_are_a_point_in_time_each() {
-        let mut rng = Rng::new(11);
-        let ks = Arc::new(Keyspace::new(1, Box::new(drop)));
-        let mut model = Picture::new();
-        // The last of three is what was written so far.
-        let mut walks: Vec<(Walk, Picture, Vec<u8>)> = Vec::new();
-        let (steps, mut ended) = (if cfg!(miri) { 60 } else { 4000 }, 0);
-        for step in 0..steps {
-            for _ in 0..20 {
-                let key = format!("key:{{{}}}{}", rng.below(40), rng.below(300)).into_bytes();
-                if rng.chance(3, 4) {
-                    let value = rng.next_u64().to_string().into_bytes();
-                    set(&ks, &key, &value);
-                    model.insert(key, value);
-                } else {
-                    delete(&ks, &key);
-                    model.remove(&key);
-                }
-            }
-            if rng.chance(1, 200) {
-                ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
-                model.clear();
-            }
-            if rng.chance(1, 4) {
-                match ks.begin_snapshot(&ks.lock_all(), encode()) {
-                    Some(walk) => walks.push((walk, model.clone(), vec![])),
-                    None => assert_eq!(walks.len(), LANES),
-                }
-            }
-            if !walks.is_empty() {
-                let at = rng.below(walks.len() as u64) as usize;
-                let (walk, _, out) = &mut walks[at];
-                if walk.next_chunk(out).is_none() {
-                    let (_, want, out) = walks.swap_remove(at);
-                    let mut got = Picture::new();
-                    decode(&out, &mut got);
-                    assert!(got == want, "step {step}: {} keys for {}", got.len(), want.len());
-                    ended += 1;
-                }
-            }
-            // One is given up.
-            if rng.chance(1, 100) && !walks.is_empty() {
-                walks.pop();
-            }
-        }
-        assert!(ended > steps / 20, "{ended}");
-        assert!(ks.snapshot.frozen.lock().is_empty() || !walks.is_empty());
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! Level 2: who listens to which channels and patterns, and what a message looks like to them.
 //!
-//! The registry knows clients by their place (worker and token) and hands each message, encoded
-//! once for each protocol, to whoever publishes; how it reaches the client is not known here.
+//! The registry knows clients by their place (worker and token). It encodes each message once for each protocol, and
+//! the caller sends it to the clients.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

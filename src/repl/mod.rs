@@ -22,6 +22,7 @@ mod psync;
 pub mod replica;
 mod word;
 
+pub use crate::base::log::Level;
 pub use id::{History, ReplId, SavedPosition};
 pub use psync::{Refusal, Request, Verdict, Window, decide};
 pub use word::{FromPrimary, FromReplica};
@@ -30,16 +31,6 @@ pub use word::{FromPrimary, FromReplica};
 pub const PING_RECORD: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 /// What a primary appends to the stream to hear from all replicas at once, for WAIT.
 pub const GETACK_RECORD: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
-
-/// How loud a log line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "the words of the directive `loglevel`")]
-pub enum Level {
-    Debug,
-    Verbose,
-    Notice,
-    Warning,
-}
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 
 use crate::base::num::{parse_f64, parse_i64};
 
-/// A reply may nest so deep. Nothing that a server sends comes near.
+/// How deep a reply may be nested. No server sends one that is nearly as deep.
 const DEPTH_MAX: usize = 128;
 
 /// One reply.

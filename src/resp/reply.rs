@@ -428,7 +428,7 @@ mod tests {
             reply.cut_off();
             assert_eq!((reply.len(), reply.is_plain(), reply.room()), (5, true, 0));
         }
-        // What is taken back does not count, and the next client has bounds of its own.
+        // What is truncated does not count, and the next client has a limit of its own.
         reply.begin(SHARE_FROM + 100);
         for _ in 0..10 {
             reply.bulk_shared(&big);

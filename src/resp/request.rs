@@ -185,8 +185,8 @@ fn multibulk<'a>(
     Ok(Multibulk::Done(at))
 }
 
-/// How far an incomplete request was looked through, so that one of very many arguments is not read
-/// from its start again at every piece that comes.
+/// How far an incomplete request was parsed, so that a request of very many arguments is not parsed from its start
+/// again whenever a piece of it arrives.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     /// Where the next argument begins, from the start of the request.

@@ -1,8 +1,8 @@
-//! Functions of Lua's own libraries that would reach past the sandbox, or run for long where nothing can stop them:
-//! what they must not touch is refused, long work is counted, and for the rest Lua's own code runs in their place, so
-//! that its errors name them as ever.
+//! Replacements for functions of Lua's libraries that would reach past the sandbox, or run for long without a chance
+//! to stop them. They refuse what a script must not touch, count long work, and otherwise run Lua's own function, so
+//! that its error messages are unchanged.
 //!
-//! These functions own nothing: they may be left by `longjmp`.
+//! They own nothing that must be dropped, because Lua may leave them by `longjmp`.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::MaybeUninit;

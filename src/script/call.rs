@@ -1,10 +1,10 @@
 //! `redis.call` and `redis.pcall`: C functions that take their words from the stack of the interpreter and put the
 //! answer there.
 //!
-//! By way of mlua's values and closures a call took three times as long as in Redis, most of it before and after the
-//! command. So this is done behind mlua's back, by the rule of [`raise`](super::raise): where Lua may leave by `longjmp`, nothing is
-//! owned. A command runs in [`run`], which asks nothing of Lua that could raise an error, and its answer is read from a
-//! buffer that is in [`Answers`].
+//! With mlua's values and closures a call took three times as long as in Redis, most of it before and after the
+//! command. So Lua's C interface is used directly, by the rule of [`raise`](super::raise): a function that Lua may
+//! leave by `longjmp` owns nothing that must be dropped. The command itself runs in [`run`], which calls nothing of
+//! Lua's that could raise an error; its reply is read from a buffer in [`Answers`].
 
 use std::cell::RefCell;
 use std::ffi::c_int;
@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use super::{State, convert, number, watch};
 use crate::resp::Reply;
 
-/// Words that a command has at most without more memory being asked for.
+/// A command of so many words needs no allocation.
 const FEW: usize = 16;
 
 /// How an attempt at a command ended.
@@ -125,11 +125,11 @@ unsafe fn run(l: *mut lua_State, state: &State) -> Ran {
     }
 }
 
-/// The answers that are being read, each with a mark of the frame that reads it. Nearly always there is one buffer,
-/// which is used again and again.
+/// The replies that are being read, each with the stack address of the frame that reads it. Nearly always there is
+/// one buffer, which is reused.
 ///
-/// A frame that Lua has left by `longjmp` takes back nothing; but what lies deeper in the stack than a frame
-/// that runs, or where that is, is gone.
+/// A frame that Lua has left by `longjmp` cannot give its buffer back. But a frame whose address lies deeper in the
+/// stack than the running one, or at the same place, has ended, and its buffer is free.
 #[derive(Default)]
 pub(super) struct Answers(RefCell<Vec<(usize, Rc<Reply>)>>);
 

@@ -1,8 +1,8 @@
 //! Values of Lua as replies, and replies as values of Lua, on the stack of an interpreter.
 //! Source: "Lua API reference", "Data type conversion".
 //!
-//! Not by way of mlua's values: those cost a call of a command more than the command. Whatever takes memory from the
-//! interpreter may leave by `longjmp`, so nothing here owns what would have to be dropped while that can happen.
+//! This does not use mlua's values: they cost more than the command itself. Every function of Lua's that allocates
+//! may leave by `longjmp`, so nothing here owns memory of Rust's across such a call.
 
 use std::ffi::c_int;
 
@@ -16,7 +16,8 @@ use crate::resp::decode::{DecodeError, Piece, Reader};
 /// How deep what a script returns may be nested.
 const DEPTH: usize = 400;
 
-/// No reply of a script is longer, in bytes: tables that are in each other could make one without end.
+/// The longest reply of a script, in bytes. Without a limit, tables that contain each other would make an endless
+/// one.
 const LARGEST: usize = super::sandbox::MEMORY;
 
 /// Slots of the stack that a value takes on the way, besides itself.

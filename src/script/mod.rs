@@ -54,7 +54,7 @@ use sandbox::Sandbox;
 pub use shebang::Flags;
 pub use store::{Function, Libraries, Library, Running, Script, Store, sha1_hex};
 
-/// By so many bytes the memory of an interpreter changes before all are told.
+/// The memory of an interpreter is published again when it has changed by so many bytes.
 const TOLD_FROM: u64 = 16 * 1024;
 
 /// Why a script is stopped from outside.
@@ -331,7 +331,7 @@ impl Engine {
             self.lua.gc_set_step_multiplier(sandbox::STEP);
         }
         if self.lua.used_memory() > sandbox::MEMORY / 4 {
-            // The next one is not to fail for what this one has left behind. An error leaves much.
+            // An error leaves much garbage behind; the next script must not run out of memory because of it.
             let _ = self.lua.gc_collect();
         }
         (result, state.stop.take())

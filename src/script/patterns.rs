@@ -1,7 +1,7 @@
 //! `string.find`, `match`, `gmatch` and `gsub` with a matcher of our own: Lua's cannot be stopped where it backtracks
 //! without end, and goes down the C stack once for each item of a pattern without a limit.
 //!
-//! These functions own nothing: they may be left by `longjmp`.
+//! They own nothing that must be dropped, because Lua may leave them by `longjmp`.
 
 use std::ffi::{CStr, c_int};
 use std::mem::MaybeUninit;

@@ -3,7 +3,8 @@
 //!
 //! This never guesses. A script is proven only if each of its calls stands there as `redis.call('name', ...)`, and
 //! nothing that it contains could change KEYS, `redis`, or a name that stands for one of the keys. Everything that
-//! might (functions, environments, code that is made at run time) ends the proof; so do forms that are merely unusual.
+//! might do so (functions, environments, code made at run time) means that the script is not proven; so do forms that
+//! are merely unusual.
 
 use std::ops::Range;
 

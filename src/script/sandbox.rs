@@ -83,7 +83,7 @@ impl Sandbox {
         shared.raw_set("pcall", raise::pcall(lua)?)?;
         shared.raw_set("xpcall", raise::xpcall(lua)?)?;
         shared.raw_set("__redis__err__handler", raise::function(lua, |_, args| Ok(args))?)?;
-        // What C functions have as their environment can be asked for: nothing is left there.
+        // `getfenv` of a C function would show its environment, so that is emptied.
         let names: Vec<Value> =
             all.pairs::<Value, Value>().map(|pair| Ok(pair?.0)).collect::<mlua::Result<_>>()?;
         for name in names {

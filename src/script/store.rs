@@ -200,8 +200,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Kills it, unless it has written. Together with [`may_write`](Self::may_write) one of the two sees the
-    /// other.
+    /// Kills it, unless it has written. Of this and [`may_write`](Self::may_write) at the same moment, at least one
+    /// sees the other.
     pub fn kill(&self) -> bool {
         self.killed.store(true, Ordering::SeqCst);
         let possible = !self.wrote.load(Ordering::SeqCst);

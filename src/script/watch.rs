@@ -1,5 +1,5 @@
-//! What ends a script from outside: a look at whoever runs it, every so many instructions of Lua and every so many
-//! steps of a function whose inside the interpreter does not see.
+//! How a script is stopped from outside: every so many instructions of Lua, and every so many steps inside of
+//! functions in Rust or C (which Lua's hooks do not see), the thread that runs it is asked whether it must end.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::rc::Rc;
@@ -12,8 +12,8 @@ use super::{State, Stop};
 /// So many instructions of Lua are run between two looks.
 const INSTRUCTIONS: c_int = 250;
 
-/// A look that is later than that, in nanoseconds, is followed by one after each instruction: some work on
-/// hundreds of megabytes.
+/// If a look comes later than this, in nanoseconds, because single instructions work on hundreds of megabytes, one
+/// follows after each instruction.
 const LATE: u64 = 2_000_000;
 
 /// Steps of functions between two looks. One takes a few nanoseconds.

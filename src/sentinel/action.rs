@@ -1,6 +1,7 @@
 //! What goes into the state machine, and what comes out of it.
 
 use super::settings::Line;
+pub use crate::base::log::Level;
 use crate::base::time::MonoMs;
 use crate::resp::decode::Value;
 
@@ -59,16 +60,6 @@ pub enum ScriptEnd {
     Signal(i32),
     /// It could not be started.
     NotStarted,
-}
-
-/// How loud a log line is.
-#[expect(missing_docs, reason = "the words of the directive `loglevel`")]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
-pub enum Level {
-    Debug,
-    Verbose,
-    Notice,
-    Warning,
 }
 
 /// What the driver is to do, in this order. `script` is a script's number.

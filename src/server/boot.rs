@@ -171,8 +171,8 @@ fn renames(loaded: &Loaded, mode: Mode) -> Result<Vec<(String, String)>, FileErr
     Ok(renames)
 }
 
-/// What a sentinel's lines say, with warnings about what was healed; and the settings that are other than a node's
-/// unless a line gives them.
+/// Reads the `sentinel` lines of the configuration, and warns of what had to be corrected in them. A sentinel's other
+/// directives get the defaults of a sentinel, where those differ from a node's and no line gives them.
 fn watched(loaded: &mut Loaded) -> Result<(Sentinel, Vec<String>), FileError> {
     if !loaded.says("port") {
         loaded.config.port = SENTINEL_PORT;

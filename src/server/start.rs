@@ -1,6 +1,8 @@
 //! From a configuration to a running node.
 
 use std::io::{self, IsTerminal};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -95,18 +97,8 @@ pub fn serve(
         warn!("{error}");
         StartError::Tls
     })?;
-    let listen = |port: u16, kind| {
-        listen::tcp(&config, port).map_err(|error| {
-            warn!("{error}");
-            StartError::Listen(port, kind)
-        })
-    };
-    let (plain, secured) = (listen(config.port, "tcp")?, listen(config.tls_port, "tls")?);
-    let unix = listen::unix(&config).map_err(StartError::UnixSocket)?;
-    if plain.is_empty() && secured.is_empty() && unix.is_none() {
-        return Err(StartError::Nowhere);
-    }
-    let (has_tcp, has_tls, has_unix) = (!plain.is_empty(), !secured.is_empty(), unix.is_some());
+    let listeners = Listeners::open(&config)?;
+    let kinds = listeners.kinds();
     warn_about_system(&config);
     let mut seed = Rng::new(seed());
     // One is there for those who come while scripts hang on all the others.
@@ -117,8 +109,7 @@ pub fn serve(
     node.show_title(&node.config.load());
     info!("Running mode={}, port={}.", node.mode_name(), node.config.load().shown_port());
     describe_crashes(&node);
-    let accepting =
-        AcceptLoop::new(&node, plain, secured, unix).map_err(system("cannot accept connections"))?;
+    let accepting = listeners.accept_for(&node)?;
     let mut threads = start_workers(&node, workers, &mut seed)?;
     threads.push(Control::start(&node).map_err(system("cannot start the control thread"))?);
     node.records.counters.memory_at_start.store(allocator::used(), Ordering::Relaxed);
@@ -128,48 +119,88 @@ pub fn serve(
     if let Some(sentinel) = sentinel {
         watch(&node, sentinel)?;
     }
-    // Clients may connect while data are loaded. They wait for an answer as long as nearly every load takes; then they
-    // are told of it.
-    let (filled, wait) = mpsc::channel::<()>();
-    let for_thread = Arc::clone(&node);
-    let accept = move || {
-        // Nothing is sent: the other end is dropped when the data are there.
-        let _ = wait.recv_timeout(Duration::from_millis(LOADS_UNSEEN_MS));
-        if let Err(e) = accepting.run(&for_thread) {
-            warn!("Connections can no longer be accepted: {}", os_error::words(&e));
-        }
-    };
-    let accept = thread::Builder::new().name("accept".into()).spawn(accept);
-    threads.push(accept.map_err(system("cannot start the accepting thread"))?);
+    let (filled, until_filled) = mpsc::channel();
+    threads.push(start_accepting(&node, accepting, until_filled)?);
     replication::prepare(&node);
     on_start(&node);
     let served = if is_sentinel { Ok(()) } else { fill(&node, &mut seed) };
     drop(filled);
-    if served.is_ok() && !node.life.shutdown.begun.load(Ordering::Acquire) {
-        if has_tcp {
-            info!("Ready to accept connections tcp");
-        }
-        if has_unix {
-            info!("Ready to accept connections unix");
-        }
-        if has_tls {
-            info!("Ready to accept connections tls");
-        }
-        on_ready();
-    }
     if served.is_ok() {
+        if !node.life.shutdown.begun.load(Ordering::Acquire) {
+            kinds.iter().for_each(|kind| info!("Ready to accept connections {kind}"));
+            on_ready();
+        }
         for thread in threads {
             // A thread that panicked has ended the process already.
             let _ = thread.join();
         }
     }
-    if has_unix {
-        info!("Removing the unix socket file.");
-        if let Err(e) = std::fs::remove_file(&node.config.load().unixsocket) {
-            warn!("The unix socket file cannot be removed: {}", os_error::words(&e));
-        }
+    if kinds.contains(&"unix") {
+        remove_unix_socket(&node);
     }
     served
+}
+
+/// What clients may connect to.
+struct Listeners {
+    tcp: Vec<TcpListener>,
+    tls: Vec<TcpListener>,
+    unix: Option<UnixListener>,
+}
+
+impl Listeners {
+    fn open(config: &Config) -> Result<Self, StartError> {
+        let listen = |port: u16, kind| {
+            listen::tcp(config, port).map_err(|error| {
+                warn!("{error}");
+                StartError::Listen(port, kind)
+            })
+        };
+        let (tcp, tls) = (listen(config.port, "tcp")?, listen(config.tls_port, "tls")?);
+        let unix = listen::unix(config).map_err(StartError::UnixSocket)?;
+        if tcp.is_empty() && tls.is_empty() && unix.is_none() {
+            return Err(StartError::Nowhere);
+        }
+        Ok(Self { tcp, tls, unix })
+    }
+
+    /// The kinds that there are, by the names that the log has for them.
+    fn kinds(&self) -> Vec<&'static str> {
+        [("tcp", !self.tcp.is_empty()), ("unix", self.unix.is_some()), ("tls", !self.tls.is_empty())]
+            .into_iter()
+            .filter_map(|(kind, is_there)| is_there.then_some(kind))
+            .collect()
+    }
+
+    fn accept_for(self, node: &Node) -> Result<AcceptLoop, StartError> {
+        AcceptLoop::new(node, self.tcp, self.tls, self.unix).map_err(system("cannot accept connections"))
+    }
+}
+
+/// Starts the thread that accepts clients. They may connect while data are loaded, and wait for an answer as long as
+/// nearly every load takes; then they are told of it. `filled` is closed once the data are there.
+fn start_accepting(
+    node: &Arc<Node>,
+    accepting: AcceptLoop,
+    filled: mpsc::Receiver<()>,
+) -> Result<JoinHandle<()>, StartError> {
+    let node = Arc::clone(node);
+    let accept = move || {
+        // Nothing is ever sent.
+        let _ = filled.recv_timeout(Duration::from_millis(LOADS_UNSEEN_MS));
+        if let Err(e) = accepting.run(&node) {
+            warn!("Connections can no longer be accepted: {}", os_error::words(&e));
+        }
+    };
+    let thread = thread::Builder::new().name("accept".into()).spawn(accept);
+    thread.map_err(system("cannot start the accepting thread"))
+}
+
+fn remove_unix_socket(node: &Node) {
+    info!("Removing the unix socket file.");
+    if let Err(e) = std::fs::remove_file(&node.config.load().unixsocket) {
+        warn!("The unix socket file cannot be removed: {}", os_error::words(&e));
+    }
 }
 
 /// Begins to watch others, instead of serving data.
@@ -288,16 +319,9 @@ pub fn seed() -> u64 {
 /// Values on their way to the thread that frees memory.
 static GARBAGE_WAITING: AtomicUsize = AtomicUsize::new(0);
 
-fn make_node(
-    config: Config,
-    renames: &[(String, String)],
-    users: Vec<User>,
-    workers: usize,
-    rng: &mut Rng,
-    origin: Origin,
-) -> Result<Node, StartError> {
-    let cores = config.bio_cpulist.clone();
-    let (garbage, bin) = std::sync::mpsc::channel::<Garbage>();
+/// Starts the thread that frees memory, on these cores. Returns what hands garbage over to it.
+fn start_freeing(cores: String) -> Result<impl Fn(Garbage) + Send + Sync, StartError> {
+    let (garbage, bin) = mpsc::channel::<Garbage>();
     thread::Builder::new()
         .name("free".into())
         .spawn(move || {
@@ -310,14 +334,25 @@ fn make_node(
             }
         })
         .map_err(system("cannot start the thread that frees memory"))?;
-    let discard = Box::new(move |g: Garbage| {
+    Ok(move |g: Garbage| {
         GARBAGE_WAITING.fetch_add(g.objects(), Ordering::Relaxed);
         // When the thread is gone the node is ending, and dropping here is as good.
         let _ = garbage.send(g);
-    });
+    })
+}
+
+fn make_node(
+    config: Config,
+    renames: &[(String, String)],
+    users: Vec<User>,
+    workers: usize,
+    rng: &mut Rng,
+    origin: Origin,
+) -> Result<Node, StartError> {
+    let discard = start_freeing(config.bio_cpulist.clone())?;
     let databases = config.databases.clamp(1, 65535) as usize;
     allocator::set_exact(config.maxmemory > 0);
-    let keyspace = Keyspace::new(databases, discard);
+    let keyspace = Keyspace::new(databases, Box::new(discard));
     keyspace.log.set_keep(config.repl_backlog_size);
     tuning::configure_usage(&keyspace.usage, &config, unix_ms() as u64 / 1000);
     tuning::configure_deletions(&keyspace.lazy, &config);

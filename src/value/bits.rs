@@ -6,7 +6,7 @@ pub fn get(bytes: &[u8], offset: u64) -> bool {
     byte.is_some_and(|byte| byte >> (7 - offset % 8) & 1 == 1)
 }
 
-/// Sets the bit at `offset`, which is inside, and returns the old one.
+/// Sets the bit at `offset`, which must be within the string, and returns the old one.
 pub fn set(bytes: &mut [u8], offset: u64, on: bool) -> bool {
     let byte = &mut bytes[(offset / 8) as usize];
     let mask = 0x80 >> (offset % 8);
@@ -38,7 +38,7 @@ fn count_words(bytes: &[u8]) -> u64 {
     words.iter().map(|w| u64::from(u64::from_ne_bytes(*w).count_ones())).sum::<u64>() + u64::from(tail)
 }
 
-/// How many of the bits from `first` to `last` are 1, both included and inside.
+/// How many of the bits from `first` to `last` (included) are 1. Both must be within the string.
 pub fn count_between(bytes: &[u8], first: u64, last: u64) -> u64 {
     let (from, to) = ((first / 8) as usize, (last / 8) as usize);
     let before = bytes[from] & !(0xff >> (first % 8));
@@ -46,11 +46,11 @@ pub fn count_between(bytes: &[u8], first: u64, last: u64) -> u64 {
     count(&bytes[from..=to]) - u64::from(before.count_ones()) - u64::from(behind.count_ones())
 }
 
-/// The first bit that is `on` from `first` to `last`, both included and inside.
+/// The first bit that is `on` from `first` to `last` (included). Both must be within the string.
 pub fn position(bytes: &[u8], on: bool, first: u64, last: u64) -> Option<u64> {
     let flip = if on { 0 } else { u64::MAX };
     let (from, to) = ((first / 8) as usize, (last / 8) as usize);
-    // The first byte without what is in front, then whole words, then whole bytes.
+    // The bits of the first byte from `first` on, then whole words, then whole bytes.
     let head = (bytes[from] ^ flip as u8) & 0xff >> (first % 8);
     let found = if head != 0 {
         from as u64 * 8 + u64::from(head.leading_zeros())

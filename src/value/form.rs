@@ -1,8 +1,9 @@
-//! The form of a small collection in one word: there are many, and each has this word in its entry.
+//! The encoding of a collection in one word, because there may be very many small collections and each has this word
+//! in its entry.
 //!
-//! A listpack is one pointer by itself, and so is a box; the lowest bits, which are 0 in a pointer, say which it is.
-//! With a tag in a word of its own a hash of ten short fields under a key of nine to sixteen bytes took 16 bytes more,
-//! and a set behind a box as well.
+//! A listpack is one pointer, and so is a box with anything larger. The lowest bits of a pointer are 0; here they are
+//! a tag that says which of them it is. With a tag in a word of its own a hash of ten short fields under a key of
+//! nine to sixteen bytes took 16 bytes more, and a set behind a box as well.
 
 /// Defines `Form`, which owns a listpack or one of the types that are named, and `Owned`, `View` and `ViewMut`, which
 /// show it: `form! { 1: Table(Table<Field>), 2: Timed(Timed) }`. The numbers are the tags, from 1 to 7.
@@ -26,7 +27,7 @@ macro_rules! form {
             $($name(&'a mut $type),)+
         }
 
-        /// One of them: a pointer with a tag, which is 0 for a listpack.
+        /// A pointer with its tag, which is 0 for a listpack.
         #[repr(transparent)]
         struct Form(std::ptr::NonNull<u8>, std::marker::PhantomData<Owned>);
 

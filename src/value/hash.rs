@@ -74,7 +74,7 @@ impl Hash {
         }
     }
 
-    /// Number of fields, those whose time has come included until they are deleted.
+    /// Number of fields. Fields that have expired count until they are deleted.
     #[inline]
     pub fn len(&self) -> usize {
         match self.0.view() {
@@ -229,7 +229,7 @@ impl Hash {
         if let View::Timed(t) = self.0.view() { Some(t) } else { None }
     }
 
-    /// A hash whose fields have times, as it was read from a file or payload.
+    /// A hash with fields that expire, as it was read from a file or a payload.
     pub fn from_timed(timed: Timed) -> Self {
         Self(Owned::Timed(Box::new(timed)).into())
     }
@@ -242,7 +242,7 @@ impl Hash {
         };
     }
 
-    /// The time at which a field goes: `None` for a missing field, `Some(None)` for one that stays.
+    /// When a field expires: `None` for a missing field, `Some(None)` for one that does not expire.
     pub fn time(&self, field: &[u8]) -> Option<Option<UnixMs>> {
         match self.0.view() {
             View::Timed(t) => t.time(field),
@@ -250,7 +250,7 @@ impl Hash {
         }
     }
 
-    /// Gives a field a time or takes it; nothing happens to a missing field.
+    /// Sets or removes the expiry of a field; nothing happens to a missing field.
     pub fn set_time(&mut self, field: &[u8], at: Option<UnixMs>, limits: &Limits) {
         if at.is_some() {
             let timed = match self.0.view_mut() {

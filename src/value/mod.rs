@@ -107,7 +107,8 @@ impl ValueRef<'_> {
         }
     }
 
-    /// What OBJECT ENCODING says. Of strings, only the form that the bytes allow is known here.
+    /// What OBJECT ENCODING says. For a string it is the encoding that its bytes allow; the entry knows whether it is
+    /// `raw`.
     pub fn encoding_name(&self) -> &'static str {
         match self {
             ValueRef::String(s) if s.len() <= 20 && crate::base::num::parse_i64(s).is_some() => "int",
@@ -253,8 +254,9 @@ impl Default for Limits {
 }
 
 impl ValueRef<'_> {
-    /// Whether Redis leaves freeing this to a thread where a deletion is lazy, by what it counts of each type: nodes of a
-    /// list, elements of a table, about two nodes of the tree for each listpack of a stream. What is packed is one piece.
+    /// Whether Redis would free this in the background where a deletion is lazy. It goes by the number of
+    /// allocations, counted for each type in its own way: nodes of a list, elements of a table, about two tree nodes
+    /// for each listpack of a stream. A packed value is one allocation.
     pub fn is_freed_lazily(&self) -> bool {
         let pieces = match self {
             ValueRef::String(_) => 1,

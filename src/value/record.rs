@@ -31,7 +31,7 @@ pub trait Shape {
 const ADDRESS_BITS: u32 = 48;
 const ADDRESS: usize = (1 << ADDRESS_BITS) - 1;
 const LONG: usize = 255;
-// A word has sixteen bits above an address, and its users read it as a record or as a slot.
+// An address leaves sixteen bits of a word for key length and tag; a word is read as a record or as a slot.
 const _: () = assert!(usize::BITS - ADDRESS_BITS == Mark::BITS);
 const _: () = assert!(size_of::<Record<Any>>() == size_of::<Slot<Any>>());
 
@@ -84,7 +84,7 @@ impl<S: Shape> Record<S> {
         }
     }
 
-    /// A copy of the word for somebody who reads the record while this owner lives.
+    /// A copy of the word, for a reader that does not outlive this owner.
     pub fn share(&self) -> Shared<S> {
         Shared(self.0.as_ptr(), PhantomData)
     }
@@ -322,7 +322,8 @@ impl<S: Shape> Clone for Slot<S> {
     }
 }
 
-/// What the allocator gave for a layout. An address that does not fit a word is as good as none.
+/// Allocates memory of this layout. An address of more than 48 bits cannot be used, and is treated like a failed
+/// allocation.
 #[inline]
 fn usable(base: *mut u8, layout: Layout) -> *mut u8 {
     if base.is_null() || base.addr() & !ADDRESS != 0 {

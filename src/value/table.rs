@@ -80,7 +80,7 @@ enum At {
     Overflow(usize),
 }
 
-/// Steps of fetching ahead: each finds its address in what the one before has fetched.
+/// Stages of prefetching: each needs the memory that the stage before has loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// The bucket's lines.
@@ -251,7 +251,7 @@ impl<S: Shape> Table<S> {
         self.bucket(place.bucket).0[place.slot].record().expect("places void when the table changes")
     }
 
-    /// Shows a record to somebody who may change it but for its key.
+    /// Finds a record for a change of anything but its key.
     pub fn update<R>(&mut self, place: Place, f: impl FnOnce(&mut Record<S>) -> R) -> R {
         let slot = &mut self.bucket_mut(place.bucket).0[place.slot];
         let record = slot.record_mut().expect("places void when the table changes");
@@ -300,7 +300,8 @@ impl<S: Shape> Table<S> {
         record
     }
 
-    /// Fills the gap from the chain's end, so that overflow buckets hold two records or go.
+    /// Fills the gap with a record from the end of the chain. An overflow bucket that would be left with a single one
+    /// is given back.
     fn close_gap(&mut self, head: At, gap: Place) {
         let (mut before, mut last) = (head, head);
         while let Some(next) = self.bucket(last).link() {
@@ -331,7 +332,7 @@ impl<S: Shape> Table<S> {
         let record = moved.0.iter().find_map(Slot::record).expect("overflow buckets in use have records");
         let hash = self.hash(record.key());
         self.overflow[hole] = moved;
-        // Whoever linked to the bucket that moved is on the chain of its records.
+        // The bucket that links to the one that moved is found on the chain of its records.
         let mut at = At::Main(self.bucket_of(hash));
         while let Some(next) = self.bucket(at).link() {
             if next == from {

@@ -1,7 +1,8 @@
-//! A hash some of whose fields have a time at which they go: a listpack of fields, values and times in turn, the
-//! fields that go first in front and those that stay (time 0) at the end, or a hash table with the times beside it.
+//! A hash with fields that expire. It is a listpack of fields, values and times in turn, ordered by time, with the
+//! fields that do not expire (time 0) at the end; or a hash table with the times beside it.
 //!
-//! A hash becomes this with its first time and stays it, as in Redis; others pay nothing for it.
+//! A hash becomes one when its first field is given an expiry, and remains one, as in Redis. Other hashes pay nothing
+//! for it.
 
 use std::collections::BTreeSet;
 
@@ -133,7 +134,7 @@ impl Timed {
         self.len() == 0
     }
 
-    /// Number of fields, those whose time has come included until they are deleted.
+    /// Number of fields. Fields that have expired count until they are deleted.
     pub fn len(&self) -> usize {
         match &self.0 {
             Repr::Packed(lp) => lp.len() / 3,
@@ -141,7 +142,7 @@ impl Timed {
         }
     }
 
-    /// Sets a field; true if it is new. Its time goes unless `keep` says to keep it.
+    /// Sets a field; true if it is new. Its expiry is removed unless `keep` is set.
     pub fn set(&mut self, field: &[u8], value: &[u8], keep: bool, limits: &Limits) -> bool {
         match &mut self.0 {
             Repr::Table(t, times) => {
@@ -183,7 +184,7 @@ impl Timed {
         }
     }
 
-    /// The time of a field: `None` for a missing field, `Some(None)` for one that stays.
+    /// When a field expires: `None` for a missing field, `Some(None)` for one that does not expire.
     pub fn time(&self, field: &[u8]) -> Option<Option<UnixMs>> {
         match &self.0 {
             Repr::Packed(lp) => {
@@ -194,7 +195,7 @@ impl Timed {
         }
     }
 
-    /// Gives a field a time or takes it; nothing happens to a missing field.
+    /// Sets or removes the expiry of a field; nothing happens to a missing field.
     pub fn set_time(&mut self, field: &[u8], at: Option<UnixMs>) {
         match &mut self.0 {
             Repr::Table(t, times) => {
@@ -319,7 +320,7 @@ impl Timed {
     }
 }
 
-/// Moves a field to where its time belongs: in front of the first that goes no earlier.
+/// Moves a field to its place in the order of time: in front of the first that does not expire earlier.
 fn set_packed_time(lp: &mut Dense, field: &[u8], at: Option<UnixMs>) {
     let Some(pos) = find_in(lp, field, 2) else { return };
     let Some(value_pos) = lp.next(pos) else { return };

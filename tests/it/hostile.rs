@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::common::client::{Client, encode};
@@ -11,10 +10,9 @@ use crate::common::witness::beside_another;
 use crate::common::{SOON, heavy, wait_for};
 
 const MB: u64 = 1 << 20;
-/// A server with one thread for clients, so that whoever means harm and whoever does not meet there. It has no huge pages:
-/// to come by one takes a virtual machine some milliseconds, which are not the server's.
+/// A server with one thread for clients, so that whoever means harm and whoever does not meet there.
 fn subject() -> Launch {
-    Launch::subject().args(&["--io-threads", "1"]).env("_RJEM_MALLOC_CONF", Path::new("thp:never"))
+    Launch::subject().args(&["--io-threads", "1"])
 }
 
 /// Checks that the server takes at most `most` bytes more than `before`, once what is to be freed is freed.

@@ -54,7 +54,7 @@ impl Calls for Run<'_, '_> {
                 self.host.show_held(true);
             }
         }
-        let call = Call { id, command, args, keys: key.as_slice(), now: self.call.now, brief: false };
+        let call = Call { id, command, args, keys: key.as_slice(), now: self.task.call.now, brief: false };
         self.client.resp3 = resp3;
         self.executor.stopwatch.start();
         let ended = self.executor.call(Origin::Script, &call, self.host, self.client, self.locked, reply);
@@ -85,7 +85,7 @@ impl Calls for Run<'_, '_> {
             id = commands.find_sub(id, args[1])?;
         }
         let errand = Errand { id, entry: commands.get(id), args };
-        Some(self.obeyed || self.client.user().is_none_or(|user| user.check(&errand).is_ok()))
+        Some(self.task.obeyed || self.client.user().is_none_or(|user| user.check(&errand).is_ok()))
     }
 
     fn look(&mut self) -> Result<u64, Stop> {
@@ -109,7 +109,7 @@ impl Calls for Run<'_, '_> {
         let threshold = self.executor.shared.busy_after_ms.load(Ordering::Relaxed);
         if threshold != 0 && elapsed >= threshold && !self.long {
             self.long = true;
-            let since: UnixMs = self.call.now;
+            let since: UnixMs = self.task.call.now;
             self.locked.declare_long(Reason::Script, since);
         }
         self.host.meanwhile(self.long);
@@ -120,15 +120,15 @@ impl Calls for Run<'_, '_> {
 impl Run<'_, '_> {
     /// Notes that the script can be seen and killed from now on.
     fn show(&mut self) {
-        let function = match self.subject {
+        let function = match &self.task.subject {
             Subject::Script(_) => None,
             Subject::Function(_, function) => Some(function.name.clone()),
         };
         let running = Arc::new(Running {
             function,
-            command: self.call.args.iter().map(|arg| arg.to_vec()).collect(),
+            command: self.task.call.args.iter().map(|arg| arg.to_vec()).collect(),
             worker: self.client.worker,
-            since: self.call.now,
+            since: self.task.call.now,
             began: self.began,
             wrote: AtomicBool::new(self.wrote),
             killed: AtomicBool::new(false),

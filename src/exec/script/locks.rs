@@ -13,10 +13,11 @@ use crate::keyspace::locks::PATIENCE;
 use crate::keyspace::{Hashed, LockSet};
 use crate::script::{Calls, Stop};
 
-/// How often a script that waits with locks in hand looks again.
+/// How often a script that waits for locks while it holds some looks again.
 const PAUSE: Duration = Duration::from_micros(50);
 
-/// The right to wait for locks with others in hand, which one script of a node has at a time.
+/// The right to wait for locks while holding some. One script of a node has it at a time, so that no two wait for
+/// each other.
 #[derive(Debug, Default)]
 pub struct Claims(Mutex<Option<usize>>);
 
@@ -54,14 +55,14 @@ impl Run<'_, '_> {
         if let Some(key) = key
             && self.locked.has_slot(key.slot)
         {
-            self.strayed |= !self.declared.has_slot(key.slot);
+            self.strayed |= !self.task.declared.has_slot(key.slot);
             return Ok(());
         }
         let mut set = lock_set(self.executor.shared, command, args).unwrap_or(LockSet::NONE);
         if command.has(flags::EACH_SHARD) {
             set = LockSet::ALL;
         }
-        self.strayed |= !self.declared.contains(&set);
+        self.strayed |= !self.task.declared.contains(&set);
         if self.locked.set().contains(&set) || self.locked.try_extend(LockSet::ALL) {
             return Ok(());
         }
@@ -90,7 +91,7 @@ impl Run<'_, '_> {
     /// Before the first change of a script that may stray.
     pub(super) fn claim(&mut self) -> Result<(), Stop> {
         let held = self.locked.set();
-        if self.wrote || !self.may_stray || self.claim.is_some() || held == LockSet::ALL {
+        if self.wrote || !self.task.may_stray || self.claim.is_some() || held == LockSet::ALL {
             return Ok(());
         }
         let Some(shard) = held.first() else { return Ok(()) };

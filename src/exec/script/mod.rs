@@ -114,31 +114,37 @@ fn given<'a>(args: &'a [&'a [u8]], of_function: bool) -> Result<Given<'a>, Comma
     Ok(Given { keys, args })
 }
 
-/// One script that runs.
+/// What is to be run, and what of that is known before it begins.
+struct Task<'r> {
+    call: &'r Call<'r>,
+    subject: Subject,
+    given: Given<'r>,
+    flags: Flags,
+    read_only: bool,
+    /// Memory was above its limit when the script was asked for, and it does not say that it may run all the same.
+    short_of_memory: bool,
+    obeyed: bool,
+    /// The shards of the keys that it declares.
+    declared: LockSet,
+    /// It may come to a key that it has not declared.
+    may_stray: bool,
+}
+
+/// One run of a script. It may have to begin anew, and is another run then.
 struct Run<'r, 'l> {
     executor: &'r mut Executor,
     host: &'r mut dyn Host,
     client: &'r mut Client,
     locked: &'r mut Locked<'l>,
-    call: &'r Call<'r>,
-    subject: &'r Subject,
-    flags: Flags,
-    read_only: bool,
-    /// Memory was above its limit when it began.
-    short_of_memory: bool,
-    obeyed: bool,
+    task: &'r Task<'r>,
     /// It has used a key that it did not declare.
     strayed: bool,
-    declared: LockSet,
     wrote: bool,
-    first_key: Option<&'r [u8]>,
     /// The slot of its keys in a cluster, once it was asked for: that of its first declared key, or of the first it
     /// used.
     slot: Option<u16>,
     /// What held it up before it had written, so that it is to run again.
     held_up: Option<Busy>,
-    /// It may come to a key that it has not declared.
-    may_stray: bool,
     claim: Option<Claim>,
     /// Nanoseconds on the stopwatch of the executor.
     began: u64,
@@ -172,18 +178,16 @@ impl Executor {
         client.runs_others = outer.or(Some(call.command.name));
         let result = script::engine()
             .ok_or(CommandError::text("ERR the interpreter for scripts cannot be started"))
-            .and_then(|engine| Ok((self.begin_script(&engine, obeyed, call)?, engine)));
+            .and_then(|engine| Ok((self.find_task(&engine, obeyed, call, locked.set())?, engine)));
         let failure = match result {
-            Ok(((subject, given), engine)) => {
-                match self.run_subject(&engine, obeyed, &subject, given, call, host, client, locked, reply) {
-                    Ok(failure) => failure,
-                    Err(busy) => {
-                        host.show_held(false);
-                        client.runs_others = outer;
-                        return Ended::Aside(busy);
-                    }
+            Ok((task, engine)) => match self.run_task(&engine, &task, host, client, locked, reply) {
+                Ok(failure) => failure,
+                Err(busy) => {
+                    host.show_held(false);
+                    client.runs_others = outer;
+                    return Ended::Aside(busy);
                 }
-            }
+            },
             Err(fail) => {
                 let text = fail.to_string();
                 reply.set_resp3(client.resp3);
@@ -212,22 +216,53 @@ impl Executor {
         self.show(host, call, client, false);
     }
 
-    /// Finds what is to be run, and whether it may run now.
-    fn begin_script<'a>(
+    /// Finds what is to be run, and whether it may run now. `held`: the shards that are locked for it.
+    fn find_task<'a>(
         &mut self,
         engine: &Engine,
         obeyed: bool,
         call: &'a Call<'a>,
+        held: LockSet,
+    ) -> Result<Task<'a>, CommandError> {
+        let read_only = named_by(call.command).2;
+        let (subject, given) = self.find_subject(engine, call)?;
+        let flags = subject.flags();
+        self.may_begin(obeyed, flags, read_only)?;
+        // A script that does not hold all shards holds those of its declared keys.
+        let mut declared = held;
+        if declared == LockSet::ALL {
+            declared = LockSet::NONE;
+            given.keys.iter().for_each(|key| declared.add_slot(key_slot(key)));
+        }
+        let may_stray = match &subject {
+            Subject::Script(known) => !is_proven(self.shared, &known.script),
+            Subject::Function(..) => true,
+        };
+        Ok(Task {
+            call,
+            subject,
+            given,
+            flags,
+            read_only: read_only || flags.has(Flags::NO_WRITES),
+            short_of_memory: !flags.has(Flags::ALLOW_OOM) && !obeyed && self.lacks_memory,
+            obeyed,
+            declared,
+            may_stray,
+        })
+    }
+
+    /// The script or function that a command names, and its keys and other arguments.
+    fn find_subject<'a>(
+        &self,
+        engine: &Engine,
+        call: &'a Call<'a>,
     ) -> Result<(Subject, Given<'a>), CommandError> {
-        let (of_function, by_sha, read_only) = named_by(call.command);
+        let (of_function, by_sha, _) = named_by(call.command);
         let store = &self.shared.scripts;
         if of_function {
             let found = store.libraries().function(call.args[1]).cloned();
             let (library, function) = found.ok_or(CommandError::text("ERR Function not found"))?;
-            let given = given(call.args, true)?;
-            let subject = Subject::Function(library, function);
-            self.may_begin(obeyed, subject.flags(), read_only)?;
-            return Ok((subject, given));
+            return Ok((Subject::Function(library, function), given(call.args, true)?));
         }
         // What cannot be a name is told before the number of keys is looked at, an unknown one after.
         if by_sha && call.args[1].len() != 40 {
@@ -239,7 +274,6 @@ impl Executor {
         } else {
             engine.keep(store, call.args[1], false)?
         };
-        self.may_begin(obeyed, known.script.flags, read_only)?;
         Ok((Subject::Script(known), given))
     }
 
@@ -294,93 +328,28 @@ impl Executor {
 
     /// Runs a script or a function. The error that it ended in, if any, is answered. `Err`: it has done nothing,
     /// and is to run again when it gets all locks.
-    #[expect(clippy::too_many_arguments, reason = "all that a call is made of")]
-    fn run_subject(
+    fn run_task(
         &mut self,
         engine: &Engine,
-        obeyed: bool,
-        subject: &Subject,
-        given: Given<'_>,
-        call: &Call<'_>,
+        task: &Task<'_>,
         host: &mut dyn Host,
         client: &mut Client,
         locked: &mut Locked<'_>,
         reply: &mut Reply,
     ) -> Result<Option<Failure>, Busy> {
-        let shared = self.shared;
         if engine.is_running() {
             // Asked for meanwhile, on the thread of a script that takes long.
             let text = self.busy_fail().to_string();
             reply.error(&text);
             return Ok(Some(text.into()));
         }
-        let (db, resp3) = (client.db, client.resp3);
-        // A script that does not hold all shards holds those of its declared keys.
-        let mut declared = locked.set();
-        if declared == LockSet::ALL {
-            declared = LockSet::NONE;
-            given.keys.iter().for_each(|key| declared.add_slot(key_slot(key)));
-        }
-        let flags = subject.flags();
-        let short_of_memory = !flags.has(Flags::ALLOW_OOM) && !obeyed && self.lacks_memory;
-        let read_only = named_by(call.command).2 || flags.has(Flags::NO_WRITES);
-        let may_stray = match subject {
-            Subject::Script(known) => !is_proven(shared, &known.script),
-            Subject::Function(..) => true,
-        };
         loop {
-            let began = self.stopwatch.now();
-            let mut run = Run {
-                executor: self,
-                host,
-                client,
-                locked,
-                call,
-                subject,
-                flags,
-                read_only,
-                short_of_memory,
-                obeyed,
-                strayed: false,
-                declared,
-                wrote: false,
-                first_key: given.keys.first().copied(),
-                slot: None,
-                held_up: None,
-                may_stray,
-                claim: None,
-                began,
-                look_again: SHOWN_AFTER * 1_000_000,
-                running: None,
-                long: false,
-            };
-            reply.set_resp3(resp3);
-            let ended = match subject {
-                Subject::Script(known) => {
-                    engine.run_script(known, given, &mut run, reply).unwrap_or_else(|text| {
-                        shared.scripts.forget(&known.script);
-                        script::Ended::Failed(text.into())
-                    })
-                }
-                Subject::Function(library, function) => {
-                    engine.run_function(&shared.scripts, library, &function.name, given, &mut run, reply)
-                }
-            };
-            let (strayed, held_up) = (run.strayed, run.held_up);
-            if let Some(running) = &run.running {
-                shared.scripts.end(running);
-            }
-            self.script_audience = Audience::ALL;
-            self.effects.audience = Audience::ALL;
-            (client.db, client.resp3) = (db, resp3);
-            reply.set_resp3(resp3);
-            engine.tell_memory(&shared.scripts);
-            subject.conduct().note(!strayed);
+            let (ended, held_up) = self.run_once(engine, task, host, client, locked, reply);
             return match ended {
                 script::Ended::Again => match held_up {
                     Some(busy) => Err(busy),
                     None => {
-                        self.show_begin(host, call, client);
+                        self.show_begin(host, task.call, client);
                         continue;
                     }
                 },
@@ -392,6 +361,61 @@ impl Executor {
                 }
             };
         }
+    }
+
+    /// One run of a script, and what held it up if it is to begin anew. What it has changed of its client (SELECT, the
+    /// protocol) is put back.
+    fn run_once(
+        &mut self,
+        engine: &Engine,
+        task: &Task<'_>,
+        host: &mut dyn Host,
+        client: &mut Client,
+        locked: &mut Locked<'_>,
+        reply: &mut Reply,
+    ) -> (script::Ended, Option<Busy>) {
+        let shared = self.shared;
+        let scripts = &shared.scripts;
+        let (db, resp3) = (client.db, client.resp3);
+        let mut run = Run {
+            began: self.stopwatch.now(),
+            executor: self,
+            host,
+            client,
+            locked,
+            task,
+            strayed: false,
+            wrote: false,
+            slot: None,
+            held_up: None,
+            claim: None,
+            look_again: SHOWN_AFTER * 1_000_000,
+            running: None,
+            long: false,
+        };
+        reply.set_resp3(resp3);
+        let ended = match &task.subject {
+            Subject::Script(known) => {
+                engine.run_script(known, task.given, &mut run, reply).unwrap_or_else(|text| {
+                    scripts.forget(&known.script);
+                    script::Ended::Failed(text.into())
+                })
+            }
+            Subject::Function(library, function) => {
+                engine.run_function(scripts, library, &function.name, task.given, &mut run, reply)
+            }
+        };
+        let (strayed, held_up) = (run.strayed, run.held_up);
+        if let Some(running) = &run.running {
+            scripts.end(running);
+        }
+        self.script_audience = Audience::ALL;
+        self.effects.audience = Audience::ALL;
+        (client.db, client.resp3) = (db, resp3);
+        reply.set_resp3(resp3);
+        engine.tell_memory(scripts);
+        task.subject.conduct().note(!strayed);
+        (ended, held_up)
     }
 
     /// Whether a script that takes long holds what a command needs.

@@ -19,18 +19,18 @@ impl Run<'_, '_> {
         if command.has(flags::NOSCRIPT) && !shared.scripts.may_run_all.load(Ordering::Relaxed) {
             return Some("ERR This Redis command is not allowed from script".into());
         }
-        if !self.obeyed {
-            let call = Call { id, command, args, keys: &[], now: self.call.now, brief: false };
+        if !self.task.obeyed {
+            let call = Call { id, command, args, keys: &[], now: self.task.call.now, brief: false };
             let asked = self.executor.pass_rights(Origin::Script, self.host, self.client, &call);
             if let Err(fail) = asked {
                 return Some(fail.to_string());
             }
         }
         let changes = command.has(flags::WRITE) || command.has(flags::MAY_REPLICATE);
-        if changes && self.read_only {
+        if changes && self.task.read_only {
             return Some("ERR Write commands are not allowed from read-only scripts.".into());
         }
-        if self.obeyed {
+        if self.task.obeyed {
             return None;
         }
         let bits = shared.gate.load(Ordering::Relaxed) & entry.needs & Origin::Script.asked();
@@ -38,11 +38,11 @@ impl Run<'_, '_> {
             return Some("ERR Can not execute the command on a stale replica".into());
         }
         // A script that has begun to write goes on.
-        let short = command.has(flags::DENYOOM) && self.short_of_memory && !self.wrote;
+        let short = command.has(flags::DENYOOM) && self.task.short_of_memory && !self.wrote;
         if short {
             return Some("OOM command not allowed when used memory > 'maxmemory'.".into());
         }
-        let text = self.executor.refusal(self.host, bits & gate::STOPS_WRITES, self.call.now);
+        let text = self.executor.refusal(self.host, bits & gate::STOPS_WRITES, self.task.call.now);
         if let Some(text) = text {
             return Some(text.into());
         }
@@ -76,8 +76,9 @@ impl Run<'_, '_> {
                 _ => "ERR Script attempted to access a non local key in a cluster node".into(),
             });
         }
-        let first = *self.slot.get_or_insert_with(|| self.first_key.map_or(slot, key_slot));
-        let crosses = !self.flags.has(Flags::SILENT) && !self.flags.has(Flags::ALLOW_CROSS_SLOT);
+        let first =
+            *self.slot.get_or_insert_with(|| self.task.given.keys.first().map_or(slot, |key| key_slot(key)));
+        let crosses = !self.task.flags.has(Flags::SILENT) && !self.task.flags.has(Flags::ALLOW_CROSS_SLOT);
         (crosses && first != slot)
             .then(|| "ERR Script attempted to access keys that do not hash to the same slot".into())
     }

@@ -1,5 +1,6 @@
 //! One database through its interface: expiry, scans, watchers.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::*;
@@ -7,8 +8,10 @@ use crate::base::crc16::key_slot;
 use crate::base::rng::Rng;
 use crate::config::choice::MaxmemoryPolicy;
 use crate::config::compound::{Compound, KeyspaceEvents};
-use crate::keyspace::SHARDS;
+use crate::keyspace::evict::Eviction;
 use crate::keyspace::watch::{Dirty, Waiter};
+use crate::keyspace::{EntryRef, SHARDS, event, shard_of};
+use crate::value::Value;
 
 fn with<R>(ks: &Keyspace, now: UnixMs, f: impl FnOnce(&mut Db<'_, '_>) -> R) -> (R, Effects) {
     let mut effects = Effects::default();
@@ -201,8 +204,11 @@ fn a_dead_key_that_the_clock_finds_tells_once_that_it_expired() {
 fn an_evicted_key_tells_so_once() {
     Witness::new().expect(&["evicted"], |ks, effects| {
         let mut rng = Rng::new(1);
-        assert!(ks.evict_one(MaxmemoryPolicy::AllkeysRandom, &mut rng, 5, 0, effects).is_some());
-        assert!(ks.evict_one(MaxmemoryPolicy::AllkeysRandom, &mut rng, 5, 0, effects).is_none());
+        let evict = |rng: &mut Rng, effects: &mut Effects| {
+            matches!(ks.evict_one(MaxmemoryPolicy::AllkeysRandom, rng, 5, 0, effects), Eviction::Done(_))
+        };
+        assert!(evict(&mut rng, effects));
+        assert!(!evict(&mut rng, effects));
     });
 }
 

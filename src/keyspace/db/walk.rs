@@ -146,7 +146,11 @@ impl Db<'_, '_> {
         let (mut dead, mut busy) = (None, None);
         for _ in 0..100 {
             let total = self.ks.len(self.index);
-            let Some((shard, nth)) = self.nth_key(rng.below(total.max(1) as u64) as usize) else { break };
+            if total == 0 {
+                break;
+            }
+            // Keys may go between the two counts.
+            let Some((shard, nth)) = self.nth_key(rng.below(total as u64) as usize) else { continue };
             let drawn = self.in_shard(shard, tries, |db| {
                 let entry = db.nth_of_shard(shard, nth, rng)?;
                 Some((entry.key().to_vec(), db.expiring != Expiring::Ignore && entry.is_expired(db.now)))

@@ -260,7 +260,11 @@ impl Reader {
 
     /// Everything before `offset` is on disk. For readers that write to one.
     pub fn set_synced(&self, offset: u64) {
-        self.seat.synced.store(offset, Ordering::Release);
+        // Once another history has begun the offset means nothing; the reader hears of that when it reads next.
+        let _none_begins_now = self.log.inner.lock();
+        if !self.is_rebased() {
+            self.seat.synced.store(offset, Ordering::Release);
+        }
     }
 
     /// Replies to writes behind `offset` wait for this reader from now on; with `None` they do not. Those who
@@ -327,6 +331,21 @@ mod tests {
         assert!(log.len() < 200_000, "{}", log.len());
         drop(fast);
         assert!(!log.is_wanted());
+    }
+
+    /// WAITAOF would count data as synced that have just arrived.
+    #[test]
+    fn a_sync_of_a_former_history_says_nothing_of_the_next() {
+        let log = log();
+        let file = log.register(Takes::Data, 0, Waker::noop().clone());
+        file.set_synced(0);
+        let end = unit(&log, 1, "of the former history");
+        log.restart_at(5, None);
+        file.set_synced(end);
+        assert_eq!((file.position(), log.synced()), (5, Some(0)));
+        assert_eq!(file.read(100), Err(Gone::Rebased));
+        file.set_synced(6);
+        assert_eq!(log.synced(), Some(6));
     }
 
     #[test]

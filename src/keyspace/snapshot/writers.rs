@@ -1,10 +1,13 @@
-//! What writers do for the snapshots under way: whatever a walk has not reached is encoded before it is changed.
+//! What a writer does for the snapshots under way: an entry that is not saved yet is encoded before it is changed.
 //!
-//! A small entry at once ([`Keyspace::preserve`]). A large one would hold up everybody who needs its shard, so a
-//! command that is about to change one looks first ([`Keyspace::save_ahead`]): it encodes a part, and its client is
-//! put aside until the shard is free again, part after part, with others in between. A large one that is deleted or
-//! overwritten (also by expiry and eviction) is kept as it is ([`Keyspace::keep`]). What changes one without having
-//! looked (keys that a script comes to late) encodes the rest in one go.
+//! - A small entry is encoded at once ([`Keyspace::preserve`]).
+//! - Encoding a large one would hold up everybody who needs its shard. So a command asks about its keys before it runs
+//!   ([`Keyspace::save_ahead`]): one part is encoded, the client is put aside, others have their turn, and the command
+//!   asks again, until the entry is saved.
+//! - A large entry that is deleted or overwritten (also by expiry and eviction) is not encoded: it is kept for the
+//!   walks as it is ([`Keyspace::keep`]).
+//! - A command that comes to a large entry without having asked (from a script that did not declare the key) encodes
+//!   the rest in one go.
 
 use std::sync::atomic::Ordering;
 
@@ -17,7 +20,7 @@ use crate::keyspace::locks::Locked;
 use crate::keyspace::table::Place;
 use crate::keyspace::{DbIndex, SHARDS, shard_of};
 
-/// Bytes that a writer encodes before it lets go of the shard.
+/// So many bytes a writer encodes before it unlocks the shard.
 const TURN: usize = 2 * CHUNK;
 
 /// What writers and walks have encoded of a shard.
@@ -25,21 +28,21 @@ const TURN: usize = 2 * CHUNK;
 pub(crate) struct Saved {
     /// Entries that a walk has not reached, by its lane, the place of their database and the slot.
     entries: HashMap<(usize, usize, u16), Vec<u8>>,
-    /// What each lane's walk is about to write, if it has let go of the lock inside it.
+    /// The large entry in which each lane's walk stands, if it has unlocked the shard between two parts.
     pub(super) begun: [Option<Begun>; LANES],
-    /// Large entries that a writer has begun before the walk of a lane came to them.
+    /// Large entries that a writer has begun to encode before the walk of that lane reached them.
     pub(super) ahead: Vec<(usize, Begun)>,
 }
 
-/// A large entry whose beginning is encoded. Until its end is, it is not on record, so that a writer who is about to
-/// change it comes here.
+/// A large entry of which a part is encoded. It counts as not saved until all of it is, so that a writer that is
+/// about to change it comes here.
 pub(super) struct Begun {
     /// Of its database.
     pub place: usize,
     pub key: Box<[u8]>,
     /// Where it goes on; `None`: all is encoded.
     pub from: Option<Position>,
-    /// What was encoded and the walk has not handed out.
+    /// What was encoded and is not passed on yet.
     pub encoded: Vec<Vec<u8>>,
 }
 
@@ -87,8 +90,8 @@ struct Subject {
 }
 
 impl Keyspace {
-    /// Saves the entry as it is for the snapshots that still need it. The caller has found
-    /// that the table is not on record.
+    /// Saves the entry as it is for the snapshots that still need it. The caller has found that not all of its table
+    /// is saved.
     #[cold]
     pub(in crate::keyspace) fn preserve(
         &self,
@@ -103,8 +106,8 @@ impl Keyspace {
         }
     }
 
-    /// For a command that is about to write to these keys: encodes a part of the first that is large and not on
-    /// record. `Some` while there is more of it; the command must let go of its locks and come again.
+    /// For a command that is about to write to these keys: encodes a part of the first one that is large and not
+    /// saved. `Some`: there was such a key, and the command must unlock its shards and ask again.
     #[cold]
     pub(in crate::keyspace) fn save_ahead<'a>(
         &self,
@@ -145,7 +148,7 @@ impl Keyspace {
         (0..LANES).filter(move |lane| wanted & 1 << lane != 0)
     }
 
-    /// Encodes more of an entry for a walk that does not have it, and puts it on record at its end.
+    /// Encodes more of an entry for the walk of a lane, and marks it as saved behind the last part.
     fn encode_more(&self, locked: &mut Locked<'_>, subject: Subject, lane: usize, most: usize) {
         let Subject { db, slot, place } = subject;
         let (at, shard, tables) = (self.place(db), shard_of(slot), self.tables(db));

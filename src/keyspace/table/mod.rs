@@ -60,7 +60,8 @@ pub struct SlotTable {
     len: AtomicU32,
     /// Segments behind the first; null if there are none.
     rest: AtomicPtr<Vec<*mut Bucket>>,
-    /// The parities of the snapshots that have this slot on record (see `snapshot`).
+    /// A bit for each snapshot that may run (see `snapshot`): equal to the parity of its lane if that has saved all
+    /// of this slot.
     parities: AtomicU32,
 }
 

@@ -419,8 +419,8 @@ fn unblock(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-/// Sees to it that a client that waits for keys is not served any more. False: it waits for none, or its worker is about
-/// to run its command again. An error: it was served just now.
+/// Claims a client that is blocked on keys, so that nobody serves it any more. False: it is blocked on none, or its
+/// worker is about to run its command again. An error: it was served just now.
 fn claim(entry: &ClientEntry) -> std::result::Result<bool, ()> {
     match &*entry.waiter.lock() {
         Some(waiter) if waiter.claim() => Ok(true),
@@ -445,8 +445,8 @@ fn is_meant(node: &Node, client: &Client, entry: &ClientEntry, filter: &KillFilt
         && !(filter.skip_me && entry.id == client.id)
 }
 
-/// Closes these clients. Their workers see to it; but what is pushed or published from now on is not lost to them, and
-/// nobody sees them any more.
+/// Closes these clients. Their workers close the connections; from now on no list element is popped for them, no
+/// message counts them as receivers, and CLIENT LIST does not show them.
 fn close(node: &Node, client: &mut Client, meant: &[Arc<ClientEntry>]) {
     // The client that asks still gets the reply.
     client.close_after_reply |= meant.iter().any(|entry| entry.id == client.id);

@@ -258,7 +258,8 @@ fn slot_list(args: &[&[u8]]) -> Result<Vec<u16>> {
     args.iter().map(|a| slot(a)).collect()
 }
 
-/// The slots of ranges, up to one that is none. Redis looks at the slots of those before it first.
+/// The slots of the ranges in front of the first one that is no range. Redis checks the slots of those before it
+/// reports that one.
 fn ranges(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<(Vec<u16>, Result)> {
     if !args.len().is_multiple_of(2) {
         return Err(CommandError::Arity(format!("cluster|{}", ctx.command.name)));

@@ -1,8 +1,8 @@
 //! The control thread: a tokio runtime for links, buses and timers, and the node's own clockwork.
 //!
-//! Whoever drives something with sockets that are not clients' (replication, the cluster bus)
-//! spawns its tasks here with [`Control::spawn`]. The thread belongs to everybody: a task must not
-//! compute for long, and DEBUG SLEEP stops all of them together.
+//! Replication, the cluster bus and everything else with sockets that are not clients' run as tasks here
+//! ([`Control::spawn`]). They share the thread: a task must not compute for long, and DEBUG SLEEP stops all of them
+//! together.
 
 use std::future::Future;
 use std::io;

@@ -1,4 +1,4 @@
-//! Channels that belong to slots: who listens to one must listen elsewhere when its slot leaves.
+//! Sharded channels: when a slot leaves this node, the clients that have subscribed to its channels are unsubscribed.
 //!
 //! There is one place that sees every way by which a slot leaves (SETSLOT, DELSLOTS, RESET, the word of another
 //! node, becoming a replica): the view that workers get.
@@ -13,7 +13,7 @@ use crate::pubsub::Space;
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
 
-/// Ends subscriptions whose slots are another's now. `before` and `now`: the views that follow each other.
+/// Ends subscriptions to channels whose slots another node owns now. `before` and `now`: two consecutive views.
 pub fn follow_slots(node: &Node, before: Option<&View>, now: &View) {
     for channel in node.people.pubsub.channels(Space::Shard, None) {
         let slot = key_slot(&channel);

@@ -22,6 +22,9 @@ use crate::server::node::connected::{ClientEntry, Clients, Usage};
 /// Unsent output that no limit counts, as in Redis, whose clients have a buffer of this size.
 pub const FREE_OUTPUT: usize = 16 * 1024;
 
+/// Small replies that wait are put together up to so many bytes: a size of which memory comes in small pages.
+const CHUNK: usize = 64 * 1024;
+
 /// What is sent of queued output at once: to copy megabytes into the system takes longer than others should wait.
 const SEND_SIZE: usize = 256 * 1024;
 
@@ -219,7 +222,7 @@ impl Outbox {
         if let (Content::Owned(new), Some(last)) = (&chunk.content, self.chunks.back_mut())
             && last.not_before == chunk.not_before
             && let Content::Owned(last) = &mut last.content
-            && last.len() + new.len() <= 16 * 1024
+            && last.len() + new.len() <= CHUNK
         {
             last.extend_from_slice(new);
             return;

@@ -41,8 +41,8 @@ pub struct ClientEntry {
     pub evicted: AtomicBool,
     /// The client waits for keys, and CLIENT UNBLOCK may end that.
     pub blocked: AtomicBool,
-    /// Its place in the queues of the keys that it waits for. Who ends its wait from afar claims it first, so that it is
-    /// served by nobody from then on.
+    /// While it is blocked on keys: its place in their queues. CLIENT UNBLOCK and KILL claim it before they end the
+    /// wait, so that nobody serves it from then on.
     pub waiter: Mutex<Option<Arc<Waiter>>>,
     /// Held by a pause.
     pub paused: AtomicBool,

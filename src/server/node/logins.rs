@@ -109,8 +109,8 @@ impl Node {
         self.rights_changed(Some("default".into()));
     }
 
-    /// To be called after each change of a user, or of all. No command that begins later runs under former rights:
-    /// until each worker has looked at its clients, all commands are checked.
+    /// To be called after each change of one user's rights, or of all users'. No command that begins later runs under
+    /// the former rights: every command is checked until each worker has updated its clients.
     pub fn rights_changed(&self, user: Option<Arc<str>>) {
         let workers = self.life.threads.workers.get().map_or(0, Vec::len);
         {

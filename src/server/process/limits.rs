@@ -18,16 +18,13 @@ const RESERVED_FILES: u64 = 32;
 pub fn raise_open_files(maxclients: u32, own: u64) -> Result<u32, String> {
     let reserved = RESERVED_FILES + own;
     let wanted = u64::from(maxclients) + reserved;
-    let current = match open_files() {
-        Ok(limit) => limit,
-        Err(error) => {
-            warn!(
-                "Unable to obtain the current NOFILE limit ({}), assuming 1024 and setting the max clients configuration accordingly.",
-                words(&error)
-            );
-            return Ok((1024 - reserved) as u32);
-        }
-    };
+    let current = open_files().unwrap_or_else(|error| {
+        warn!(
+            "Unable to obtain the current NOFILE limit ({}), assuming 1024 and setting the max clients configuration accordingly.",
+            words(&error)
+        );
+        1024
+    });
     if current >= wanted {
         return Ok(maxclients);
     }

@@ -24,8 +24,19 @@ use tracing::span;
 use tracing::subscriber::{Interest, Subscriber};
 use tracing::{Event, Level, Metadata};
 
+use crate::base::log;
 use crate::config::choice::{LogFormat, LogLevel};
 use crate::server::process::syslog::Syslog;
+
+/// Writes a line that a state machine asks for.
+pub fn log(level: log::Level, text: &str) {
+    match level {
+        log::Level::Debug => tracing::trace!("{text}"),
+        log::Level::Verbose => tracing::debug!("{text}"),
+        log::Level::Notice => tracing::info!("{text}"),
+        log::Level::Warning => tracing::warn!("{text}"),
+    }
+}
 
 /// What a node is, as the letter after the process id says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

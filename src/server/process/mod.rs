@@ -9,7 +9,7 @@
 //! - [`cli`], [`logging`], [`syslog`]: command line and log.
 //! - [`title`]: what ps shows.
 //! - [`os_error`]: the system's errors in its words.
-//! - [`allocator`]: memory, counted.
+//! - [`allocator`]: memory, counted; buffers in small pages.
 //!
 //! Here are the calls of the C library that need `unsafe`: fork, setsid, dup2, sigaction, rlimits, affinity, the title.
 //! Each is in a function of its own that says what makes it sound.

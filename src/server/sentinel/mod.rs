@@ -27,8 +27,9 @@ use crate::base::time::MonoMs;
 use crate::pubsub::Space;
 use crate::resp::write_command;
 use crate::sentinel::settings::Mistake;
-use crate::sentinel::{Action, Event, Level, LinkId, Sentinel};
+use crate::sentinel::{Action, Event, LinkId, Sentinel};
 use crate::server::node::Node;
+use crate::server::process::logging::log;
 use crate::server::process::os_error::words;
 
 pub use file::check_writable;
@@ -233,14 +234,5 @@ impl Driver {
                 Action::Log { level, text } => log(level, &text),
             }
         }
-    }
-}
-
-fn log(level: Level, text: &str) {
-    match level {
-        Level::Debug => tracing::trace!("{text}"),
-        Level::Verbose => tracing::debug!("{text}"),
-        Level::Notice => tracing::info!("{text}"),
-        Level::Warning => tracing::warn!("{text}"),
     }
 }

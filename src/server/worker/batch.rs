@@ -213,7 +213,7 @@ impl Worker {
         batch.items.push(Item { segment: index, end, argv, keys: 0..0, scripted: true, what });
     }
 
-    /// Adds the keys of a command to those of the batch, and the first of them to those that it will look up.
+    /// Adds the keys of a command to those of the batch, and the first ones to those that are prefetched.
     #[inline(always)]
     fn announce_keys<'a>(
         &self,
@@ -295,7 +295,7 @@ impl Worker {
             What::Command(id) => self.run_command(c, *id, args, keys, s, item.end, now, reply),
             What::Irregular(irregular) => self.run_irregular(irregular, args, c, s, item.end, now, reply),
         }
-        // What is run again later is not answered yet.
+        // A command that runs again later is not answered yet.
         let later = matches!(c.hold, Some(Hold::Pause { .. } | Hold::Aside { .. }));
         if c.client.reply_mode != ReplyMode::On && !later {
             c.mute = c.hold.is_some();

@@ -17,7 +17,7 @@ const PERIOD_MS: UnixMs = 20;
 const SHARDS_PER_PERIOD: usize = 4;
 /// So many keys of a shard are deleted in one go.
 const KEYS_AT_ONCE: usize = 200;
-/// While more than that die it goes on for so long at a time, which is what a client waits for at most, ...
+/// While more than that expire, it goes on for so long at a time (which is what a client waits for at most), ...
 const SLICE_NS: u64 = 1_000_000;
 /// ... and then serves clients, so that it takes this share of its time, and more for each step of
 /// `active-expire-effort` above 1. In percent; about what the slow and the fast cycles of Redis take together.
@@ -35,7 +35,7 @@ pub(super) struct Expiry {
     last_ms: UnixMs,
     /// The shard that comes next.
     shard: usize,
-    /// So many of its shards are to be looked at before it knows that no more keys than usual die.
+    /// So many shards are still to be visited because keys died in large numbers; 0: no more keys die than usual.
     behind: usize,
 }
 

@@ -1,4 +1,4 @@
-//! `maxmemory-clients`: when the clients take more together, the greediest are closed.
+//! `maxmemory-clients`: when all clients together take more memory than that, those that take most are closed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,5 +1,5 @@
-//! Replies that leave only when the log was passed on up to the write that they answer: to the replicas that are in
-//! sync, and to the disk when it is written there at every command. Their connections go on running commands.
+//! Replies to writes that must not be sent before the log was passed on up to that write: to the replicas that are in
+//! sync (`reply-after-handover`), and to the disk (`appendfsync always`). Their connections go on running commands.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl Worker {
         }
     }
 
-    /// Sends what no longer must wait.
+    /// Sends the replies that need not wait any more.
     #[inline]
     pub(super) fn release_held(&mut self) {
         if let Some(offset) = self.replies_held.woken_at

@@ -17,8 +17,9 @@ impl Worker {
         self.deliver(mails);
     }
 
-    /// What a client was to be told before it sent what was gathered stands in front of its replies: a client that has
-    /// seen the reply to a write, and then asks on another connection, finds the invalidation there.
+    /// Messages that were pushed to a client before it sent the input of this round are queued in front of its
+    /// replies: a client that has seen the reply to a write, and then sends a command on another connection, finds
+    /// the invalidation there.
     #[inline]
     pub(super) fn read_news(&mut self) {
         if self.scripts.has_no_mail() {
@@ -190,7 +191,7 @@ impl Worker {
 
     pub(super) fn flush_now(&mut self, token: usize) {
         let passed = self.node.shared.keyspace.log.passed();
-        // What is too much is not sent first, whether or not the socket would take it.
+        // The output limit is checked before anything is sent, whether or not the socket would take it.
         if self.connections[token].as_ref().is_some_and(|c| c.output.len() > FREE_OUTPUT) {
             self.check_output(token);
         }

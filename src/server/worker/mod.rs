@@ -104,7 +104,7 @@ pub struct Worker {
     /// Kept for their allocation.
     segments: Vec<Segment>,
     batch: Batch<'static>,
-    /// As [`Node::steady_ms`] had it when it was last looked at what happens by time.
+    /// When [`Worker::on_time`] last ran, by [`Node::steady_ms`], in seconds; `last_ms` in milliseconds.
     last_second: u64,
     last_ms: UnixMs,
     expiry: Expiry,

@@ -1,11 +1,11 @@
 //! Scripts, and transactions of many commands, have turns of their own, at the end of a round, one connection after
 //! the other.
 //!
-//! By then everybody else of the round is answered, so that nobody's input or replies are in the hands of the frames
-//! below a script that takes long. While it does, the worker goes on serving the others from within it
+//! By then all other clients of the round are answered: no frame of the stack below a long script holds their input
+//! or replies. While such a script runs, the worker serves its other clients from within it
 //! ([`Host::meanwhile`](crate::exec::Host::meanwhile)), with a second executor: only the connection whose script it
-//! is waits. Other scripts wait, too, because their interpreter is in use, and are told so once `busy-reply-threshold`
-//! has passed.
+//! is waits. Other scripts wait, too, because their interpreter is in use, and are told so once
+//! `busy-reply-threshold` has passed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,7 +33,8 @@ const ROOM: usize = 4 * READ_SIZE;
 pub(super) struct Scripts {
     /// Places of connections whose next command runs one.
     waiting: VecDeque<usize>,
-    /// Places of connections whose last command ran one: what came now was not looked at.
+    /// Places of connections whose last command ran one. Their new input is not parsed yet: it will most likely run
+    /// another.
     unseen: VecDeque<usize>,
     /// Whether it is the turn of one of them.
     turn: bool,

@@ -1,6 +1,6 @@
 //! The two ends of a round: reading what connections sent, and sending what they are answered.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,8 +13,14 @@ use crate::server::net::connection::{Connection, FREE_OUTPUT, Wait};
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{READ_SIZE, Worker};
 
-/// What a client that must authenticate first may leave unread beyond that. Source: CVE-2025-21605.
+/// A client that has not authenticated may leave so many bytes of replies unread, beyond what every client may
+/// ([`FREE_OUTPUT`]). Source: CVE-2025-21605.
 const STRANGERS_OUTPUT: u64 = 1024;
+
+/// A client that waits may send so many bytes ahead; the rest stays in its socket.
+const HELD_INPUT: usize = 64 * 1024;
+/// How much of a long request is read at once, and set aside for it before it has come.
+const LONG_READ: usize = 1 << 20;
 
 /// The input of one connection in a round.
 pub(super) struct Segment {
@@ -31,7 +37,7 @@ pub(super) struct Segment {
     pub need: usize,
     /// There was more to read than was read.
     pub full: bool,
-    /// It has run commands for long enough; what it has parsed no further runs at its next turn.
+    /// It has run commands for long enough: what is not parsed yet runs at its next turn.
     pub unrun: bool,
     /// The connection runs nothing more in this round.
     pub stopped: bool,
@@ -75,7 +81,7 @@ impl Segment {
         }
     }
 
-    /// Lets what is not parsed yet wait for the connection's next turn; false when nothing is left that could run.
+    /// Leaves what is not parsed yet to the connection's next turn. False: nothing is left.
     pub fn ends_turn(&mut self) -> bool {
         self.unrun = !self.stopped && !self.exhausted;
         self.stopped |= self.unrun;
@@ -90,8 +96,8 @@ impl Segment {
     }
 }
 
-/// Whether what waits to be run is too much: input without what is parsed of a long command, and what MULTI has
-/// queued.
+/// Whether a client's input that has not run exceeds `client-query-buffer-limit`: bytes that are not parsed yet, and
+/// the queue of MULTI.
 fn over_query_limit(c: &Connection, input: usize, limit: usize) -> bool {
     if input <= limit && !c.client.in_multi() {
         return false;
@@ -101,73 +107,59 @@ fn over_query_limit(c: &Connection, input: usize, limit: usize) -> bool {
     input.saturating_sub(parsed) + queued > limit
 }
 
+/// Reads on behind the part of a long request that a connection has kept, into its own buffer. Returns how many bytes
+/// came, and for how many there was room.
+fn read_long(c: &mut Connection) -> (io::Result<usize>, usize) {
+    let kept = c.input.len();
+    let missing = c.need.saturating_sub(kept);
+    // Room up to the end of a long argument, and for all of it only once half of it has come. No more: for a
+    // byte too many the buffer would double.
+    c.input.reserve_exact(missing.min(kept.max(LONG_READ)));
+    let spare = c.input.capacity() - kept;
+    let room = if missing > 0 { spare } else { spare.max(READ_SIZE) }.min(LONG_READ);
+    c.input.resize(kept + room, 0);
+    let read = c.stream.read(&mut c.input[kept..]);
+    c.input.truncate(kept + read.as_ref().map_or(0, |n| *n));
+    (read, room)
+}
+
 impl Worker {
+    /// Reads what connections have sent, each once, and makes segments of it, as far as `gathered` has room. Returns how
+    /// many of `tokens` were looked after.
     pub(super) fn gather(
         &mut self,
         gathered: &mut [u8],
         tokens: &[usize],
         segments: &mut Vec<Segment>,
     ) -> usize {
-        let mut used = 0;
-        let (mut taken, mut input_bytes) = (0, 0);
+        let (mut used, mut taken, mut input_bytes) = (0, 0, 0);
         for &token in tokens {
-            if self.is_handshaking(token) && !self.shake(token) {
-                taken += 1;
-                continue;
-            }
-            if self.connections.get(token).and_then(Option::as_ref).is_some_and(|c| c.more_to_send) {
-                self.flush_now(token);
-            }
-            let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut) else {
+            let may = self.may_be_read(token) && !self.resume_unrun(token, segments);
+            let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut).filter(|_| may) else {
                 taken += 1;
                 continue;
             };
-            if c.unrun && c.hold.is_none() {
-                c.unrun = false;
-                let own = std::mem::take(&mut c.input);
-                segments.push(Segment::new(token, 0..0, Some(own), c));
-                // What has come since is read behind it.
-                self.ready.push(token);
-                taken += 1;
-                continue;
-            }
             let kept = c.input.len();
-            let large = kept > 0 && kept.max(c.need) > READ_SIZE;
-            if !large && used + kept + READ_SIZE > gathered.len() {
+            let long = kept > 0 && kept.max(c.need) > READ_SIZE;
+            if !long && used + kept + READ_SIZE > gathered.len() {
                 break;
             }
             taken += 1;
-            if c.hold.is_some() && kept > 64 * 1024 {
+            if c.hold.is_some() && kept > HELD_INPUT {
                 // Enough waits already; the rest stays in the socket until the hold ends.
                 c.more_to_read = true;
                 continue;
             }
-            let (read, room) = if large {
-                let missing = c.need.saturating_sub(kept);
-                // Room up to the end of a long argument, and for all of it only once half of it has come. No more: for a
-                // byte too many the buffer would double.
-                c.input.reserve_exact(missing.min(kept.max(1 << 20)));
-                let spare = c.input.capacity() - kept;
-                let room = if missing > 0 { spare } else { spare.max(READ_SIZE) }.min(1 << 20);
-                c.input.resize(kept + room, 0);
-                let read = c.stream.read(&mut c.input[kept..]);
-                c.input.truncate(kept + read.as_ref().map_or(0, |n| *n));
-                (read, room)
+            let (read, room) = if long {
+                read_long(c)
             } else {
-                gathered[used..used + kept].copy_from_slice(&c.input);
-                (c.stream.read(&mut gathered[used + kept..used + kept + READ_SIZE]), READ_SIZE)
+                let space = &mut gathered[used..used + kept + READ_SIZE];
+                space[..kept].copy_from_slice(&c.input);
+                (c.stream.read(&mut space[kept..]), READ_SIZE)
             };
             match read {
                 Ok(0) => self.close(token),
-                Ok(n) if over_query_limit(c, kept + n, self.query_limit) => {
-                    tracing::warn!(
-                        "Closing client that reached max query buffer length: id={} addr={}",
-                        c.client.id,
-                        c.client.addr
-                    );
-                    self.node.records.counters.net.query_limit_closed.fetch_add(1, Ordering::Relaxed);
-                    self.close(token);
-                }
+                Ok(n) if over_query_limit(c, kept + n, self.query_limit) => self.close_for_input(token),
                 Ok(n) => {
                     input_bytes += n as u64;
                     c.more_to_read = false;
@@ -176,29 +168,12 @@ impl Worker {
                         c.behind = true;
                         self.ready.push(token);
                     }
-                    if c.hold.is_some() {
-                        if !large {
-                            c.input.extend_from_slice(&gathered[used + kept..used + kept + n]);
-                        }
-                        c.note_usage(&self.node.people.clients, self.last_second);
-                        continue;
+                    let range = (!long).then_some(used..used + kept + n);
+                    let came = range.clone().map(|range| &gathered[range][kept..]);
+                    if !self.keeps_input(token, came) {
+                        used = range.as_ref().map_or(used, |range| range.end);
+                        self.begin_segment(token, range, full, segments);
                     }
-                    if !large
-                        && self.executor.runs_scripts(c.entry.last_command.load(Ordering::Relaxed))
-                        && self.scripts.wait_unseen(token)
-                    {
-                        c.input.extend_from_slice(&gathered[used + kept..used + kept + n]);
-                        continue;
-                    }
-                    let own = large.then(|| std::mem::take(&mut c.input));
-                    let range = used..used + kept + n;
-                    if own.is_none() {
-                        c.input = Vec::new();
-                        used = range.end;
-                    }
-                    let mut segment = Segment::new(token, range, own, c);
-                    segment.full = full;
-                    segments.push(segment);
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                 Err(e) if e.kind() == ErrorKind::Interrupted => self.ready.push(token),
@@ -210,6 +185,82 @@ impl Worker {
             self.node.records.counters.net.input_bytes.fetch_add(input_bytes, Ordering::Relaxed);
         }
         taken
+    }
+
+    /// Does what comes before reading: the handshake goes on, and replies that are left are sent.
+    #[inline]
+    fn may_be_read(&mut self, token: usize) -> bool {
+        if self.is_handshaking(token) && !self.shake(token) {
+            return false;
+        }
+        if self.connections.get(token).and_then(Option::as_ref).is_some_and(|c| c.more_to_send) {
+            self.flush_now(token);
+        }
+        true
+    }
+
+    /// Takes up commands that a connection has sent and that its last turn did not come to.
+    #[inline]
+    fn resume_unrun(&mut self, token: usize, segments: &mut Vec<Segment>) -> bool {
+        let Some(c) = self.connections.get_mut(token).and_then(Option::as_mut) else { return false };
+        let resumes = c.unrun && c.hold.is_none();
+        if resumes {
+            c.unrun = false;
+            let own = std::mem::take(&mut c.input);
+            segments.push(Segment::new(token, 0..0, Some(own), c));
+            // What has come since is read behind it.
+            self.ready.push(token);
+        }
+        resumes
+    }
+
+    /// Leaves input with its connection if that runs nothing for now. `came`: what was read and is not in its own
+    /// buffer yet.
+    #[inline]
+    fn keeps_input(&mut self, token: usize, came: Option<&[u8]>) -> bool {
+        let Some(c) = self.connections[token].as_mut() else { return true };
+        let held = c.hold.is_some();
+        let waits = held
+            || (came.is_some()
+                && self.executor.runs_scripts(c.entry.last_command.load(Ordering::Relaxed))
+                && self.scripts.wait_unseen(token));
+        if waits {
+            c.input.extend_from_slice(came.unwrap_or_default());
+        }
+        if held {
+            c.note_usage(&self.node.people.clients, self.last_second);
+        }
+        waits
+    }
+
+    /// Hands a connection's input over to the round: what stands at `range` of the gather buffer, or its own buffer.
+    #[inline]
+    fn begin_segment(
+        &mut self,
+        token: usize,
+        range: Option<Range<usize>>,
+        full: bool,
+        segments: &mut Vec<Segment>,
+    ) {
+        let Some(c) = self.connections[token].as_mut() else { return };
+        let input = std::mem::take(&mut c.input);
+        let own = range.is_none().then_some(input);
+        let mut segment = Segment::new(token, range.unwrap_or(0..0), own, c);
+        segment.full = full;
+        segments.push(segment);
+    }
+
+    #[cold]
+    fn close_for_input(&mut self, token: usize) {
+        if let Some(c) = self.connections[token].as_ref() {
+            tracing::warn!(
+                "Closing client that reached max query buffer length: id={} addr={}",
+                c.client.id,
+                c.client.addr
+            );
+        }
+        self.node.records.counters.net.query_limit_closed.fetch_add(1, Ordering::Relaxed);
+        self.close(token);
     }
 
     /// Sends each connection its replies and gives back what it has not consumed.

@@ -1,8 +1,8 @@
 //! Which connections go first. Most send a few whole requests, read their replies, and are served in the round that
-//! finds them. Those that cost more go behind all others: a client that sends more than is read at once, or sends
-//! requests piece by piece, does not read its replies, has just come, or is leaving. A worker serves a few of these at
-//! a time, in the order in which they came, and looks after the others again before it goes on: one connection, or a
-//! thousand, may ask for as much as they like, and others hardly wait for it.
+//! finds them. Those that cost more go behind all others: clients that send more than is read at once, that send
+//! requests piece by piece, that do not read their replies, and that have just connected or are disconnecting. A
+//! worker serves these in the order in which they came, for [`TURN_NS`] at a time, and then looks after the others
+//! again. So however much one connection, or a thousand, ask for, the others hardly wait.
 
 use std::collections::VecDeque;
 
@@ -13,8 +13,8 @@ use crate::server::net::mailbox::Mail;
 use crate::server::process::clock::now_ns;
 use crate::server::worker::Worker;
 
-/// How long those behind are served before the others are looked after again, in nanoseconds. A connection that has
-/// run commands for so long in one round goes on behind, too.
+/// How long those that go behind are served before the others are looked after again, in nanoseconds. A connection
+/// whose commands have run for so long in one round goes behind, too.
 pub(super) const TURN_NS: u64 = 50_000;
 /// How many of those behind are served at once.
 const AT_ONCE: usize = 2;

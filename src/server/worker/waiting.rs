@@ -119,7 +119,7 @@ impl Worker {
         if !Arc::ptr_eq(&wait.waiter, waiter) {
             return;
         }
-        // Who ends its wait from now on asks us to do it: see `unblock`.
+        // From now on CLIENT UNBLOCK and KILL cannot claim it, and ask this worker to end the wait: see `unblock`.
         *c.entry.waiter.lock() = None;
         if !waiter.claim() {
             return;
@@ -175,9 +175,9 @@ impl Worker {
         self.answer(token, &reply);
     }
 
-    /// Ends the wait of a blocked client as its timeout would, or with an error. Nothing happens when the client
-    /// is gone, does not wait, or is being served at this moment: then its answer is on its way. `claimed`: that cannot be
-    /// any more, because of whoever asks for this.
+    /// Ends the wait of a blocked client as its timeout would, or with an error. Nothing happens when the client is
+    /// gone, does not wait, or is being served at this moment: then its reply is on its way. `claimed`: the caller
+    /// has claimed it already, so that nobody serves it.
     pub(super) fn give_up(&mut self, token: usize, client: u64, error: Option<&str>, claimed: bool) {
         let Some(hold) = self.hold_of(token, client) else { return };
         let Some(wait) = hold.wait().cloned() else { return };

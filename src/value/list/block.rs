@@ -86,7 +86,7 @@ impl Block {
         let len = (self.end - self.start) as usize;
         let needed = len + before + after;
         let total = self.buf.len();
-        // All free room goes to the side that asks, or where the other side has been in use, half of it.
+        // All free room goes to the side that asks, or half of it if the other side has been used, too.
         let place = |free: usize, in_use: bool| match (before > 0, in_use) {
             (true, false) => before + free,
             (true, true) => before + free / 2,

@@ -8,7 +8,7 @@ use super::bound::Bound;
 use super::stored::{Stored, View};
 use crate::encoding::entry::{BACKED, Encoded};
 
-/// No block is empty, unless there is only one. Whatever changes blocks settles them before it returns.
+/// No block is empty, unless there is only one. Each method that changes blocks restores that before it returns.
 #[derive(Clone)]
 pub(super) struct Many {
     pub blocks: VecDeque<Stored>,
@@ -147,7 +147,8 @@ impl Many {
             return;
         }
         let right = block.split_off(index);
-        // Between the two now: at the end of the left one, at the start of the right one, or by itself.
+        // The element belongs between the two halves now: at the end of the left one, at the start of the right one,
+        // or in a block of its own.
         let fits = block.count() > 0 && allows(block);
         if fits {
             block.push_back(value);

@@ -170,7 +170,7 @@ impl List {
     #[inline]
     fn grow(&mut self, value: &[u8], limits: &Limits) -> &mut Repr {
         let bound = Bound::of(limits);
-        // A single block is one whatever it holds, until it is too large.
+        // A single block stays one, whatever it holds, until it is too large.
         let single = Bound { alone: usize::MAX, ..bound };
         match &mut self.0 {
             Repr::One(block) if !single.allows(View::Open(block), value.len(), 1) => self.make_many(limits),

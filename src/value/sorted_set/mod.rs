@@ -448,11 +448,11 @@ pub struct Iter<'a> {
     /// Ranks still to come.
     left: Range<usize>,
     front: Option<Walk<'a, packed::Members<'a>>>,
-    /// A small set is read forwards, and what was read is shown from its end.
+    /// A small set is read forwards into a buffer, which is then shown from its end.
     back: Option<Walk<'a, std::vec::IntoIter<(Item<'a>, f64)>>>,
 }
 
-/// One end of an iteration, which finds its place when it is first asked.
+/// One end of an iterator, which finds its place in the tree when it is first used.
 #[derive(Clone)]
 enum Walk<'a, P> {
     Packed(P),

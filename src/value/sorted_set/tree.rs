@@ -17,7 +17,8 @@ const LEAF: usize = 63;
 /// An inner node is 3.5 KiB with this many children.
 const INNER: usize = 99;
 
-/// A member in order: by score, then by the record's key. It borrows the tree, and what is in a tree lives.
+/// A member in the order of the tree: by score, then by the record's key. It borrows the tree, so that the record
+/// outlives it.
 #[derive(Clone, Copy)]
 pub struct Key<'a> {
     pub score: f64,

@@ -50,7 +50,8 @@ fn write_aof(aof: &Aof, out: &mut Fields) {
     let status = |ok: &AtomicBool| if ok.load(Ordering::Acquire) { "ok" } else { "err" };
     let since = aof.rewriting_since_ms.load(Ordering::Relaxed);
     out.field("aof_enabled", u8::from(aof.is_on()));
-    // One that is scheduled is in progress before it is scheduled no more: never is it seen as neither.
+    // `in_progress` is set before `scheduled` is cleared, so they are read in the other order: a client never sees
+    // neither.
     let scheduled = aof.scheduled.load(Ordering::Acquire);
     out.field("aof_rewrite_in_progress", u8::from(aof.is_rewrite_shown()));
     out.field("aof_rewrite_scheduled", u8::from(scheduled));

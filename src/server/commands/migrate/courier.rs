@@ -1,5 +1,5 @@
-//! Threads that bring keys to other nodes: one for each node that keys go to, with its connection. It ends, and
-//! closes that, when there was nothing to bring for some time.
+//! Threads that send keys to other nodes for MIGRATE: one for each target, with its connection. A thread closes the
+//! connection and ends when it had nothing to send for some time.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

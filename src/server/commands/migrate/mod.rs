@@ -4,7 +4,7 @@
 //! connection to that node. While they are under way no lock is held: readers of the keys go on, writers of them
 //! are put aside, and everybody else does not notice. [`crate::exec::parcel`] says what holds at the end.
 //!
-//! In a transaction all this happens at once, under the locks of the transaction, whose holder declares itself.
+//! Within a transaction the keys are sent under the locks of the transaction, which declares that it takes long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,7 +118,7 @@ fn parse(args: &[&[u8]]) -> Result<Migrate> {
     let timeout = Duration::from_millis(if timeout <= 0 { 1000 } else { timeout as u64 });
     Ok(Migrate {
         host: String::from_utf8_lossy(args[1]).into_owned(),
-        // Nobody listens on port 0, so that what is no port is refused by the network like a wrong one.
+        // What is no port becomes port 0, on which nobody listens: the connection is refused, as with a wrong port.
         port: int(args[2]).ok().and_then(|port| u16::try_from(port).ok()).unwrap_or(0),
         db,
         timeout,

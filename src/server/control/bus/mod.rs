@@ -37,13 +37,14 @@ use crate::cluster::message;
 use crate::cluster::nodes_conf::NodesConfError;
 use crate::cluster::report::LinkInfo;
 use crate::cluster::{
-    Action, ClusterState, Config, Event, Level, LinkId, NodeId, Now, ReplicationFacts, SlotBitmap, View,
+    Action, ClusterState, Config, Event, LinkId, NodeId, Now, ReplicationFacts, SlotBitmap, View,
 };
 use crate::server::control::bus::wire::Outlet;
 pub use crate::server::disk::nodes_file::{NodesFile, NodesFileError};
 use crate::server::net::dial;
 use crate::server::net::link::Link;
 use crate::server::net::tls::Session;
+use crate::server::process::logging::log;
 
 /// How long an administrator's command waits for its effects. Only a stuck disk takes longer.
 const ADMIN_WAIT: Duration = Duration::from_secs(2);
@@ -567,14 +568,5 @@ impl std::ops::Deref for Door<'_> {
 
     fn deref(&self) -> &Bus {
         self.bus
-    }
-}
-
-fn log(level: Level, text: &str) {
-    match level {
-        Level::Debug => tracing::trace!("{text}"),
-        Level::Verbose => tracing::debug!("{text}"),
-        Level::Notice => tracing::info!("{text}"),
-        Level::Warning => tracing::warn!("{text}"),
     }
 }

@@ -1,5 +1,5 @@
-//! The connection of one replica: what the machine orders, sent by a task of the control thread; then the stream
-//! from its place in the log, which `stream` hands to the socket; and back come acknowledgements.
+//! The connection of one replica. A task of the control thread sends what the state machine orders, then the stream
+//! from the replica's place in the log (which `stream` writes to the socket), and reads acknowledgements.
 
 use std::io;
 use std::sync::Arc;

@@ -19,12 +19,12 @@ use crate::repl::replica::{Action, Event};
 use crate::server::control::replication::apply::Item;
 use crate::server::control::replication::load;
 use crate::server::control::replication::load::Chunk;
-use crate::server::control::replication::state::say;
 use crate::server::control::replication::{TICK, link_config, role};
 use crate::server::control::replication::{apply, failover};
 use crate::server::net::tls::Session;
 use crate::server::net::{dial, link};
 use crate::server::node::Node;
+use crate::server::process::logging::log;
 
 /// What is read from the connection at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -254,7 +254,7 @@ impl Link {
                 let node = Arc::clone(&self.node);
                 tokio::task::spawn_blocking(move || failover::refused(&node));
             }
-            Action::Log(level, text) => say(level, &text),
+            Action::Log(level, text) => log(level, &text),
         }
     }
 

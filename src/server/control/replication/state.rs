@@ -17,7 +17,7 @@ use crate::keyspace::log::{Reader, Takes};
 use crate::repl::failover::Failover;
 use crate::repl::primary::{Action, LinkId, Primary};
 use crate::repl::replica::Replica;
-use crate::repl::{History, Level, Window};
+use crate::repl::{History, Window};
 use crate::resp::Reply;
 use crate::server::control::replication::feed::Order;
 use crate::server::control::replication::stream::Outlet;
@@ -25,6 +25,7 @@ use crate::server::control::replication::wait::Wait;
 use crate::server::control::replication::{failover, full_sync, link_config};
 use crate::server::net::mailbox::Mail;
 use crate::server::node::Node;
+use crate::server::process::logging;
 
 /// See the module.
 pub(super) struct State {
@@ -168,7 +169,7 @@ impl State {
                     log.append_link_only(bytes);
                 }
                 Action::Close(id) => self.close(node, id),
-                Action::Log(level, text) => say(level, &text),
+                Action::Log(level, text) => logging::log(level, &text),
             }
         }
         self.keep_for_syncs(node);
@@ -274,15 +275,5 @@ impl State {
         let wanted = config.min_replicas_to_write as usize;
         let guarded = !is_replica && wanted > 0 && config.min_replicas_max_lag > 0;
         set(gate::FEW_REPLICAS, guarded && self.primary.good(node.mono_ms()) < wanted);
-    }
-}
-
-/// Writes a line to the log.
-pub(super) fn say(level: Level, text: &str) {
-    match level {
-        Level::Debug => tracing::trace!("{text}"),
-        Level::Verbose => tracing::debug!("{text}"),
-        Level::Notice => tracing::info!("{text}"),
-        Level::Warning => tracing::warn!("{text}"),
     }
 }

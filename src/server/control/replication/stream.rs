@@ -1,9 +1,10 @@
 //! The stream on its way from the log to the socket of one replica.
 //!
-//! Whoever appended to the log hands it over: a worker does so after a batch of commands, before it sends their
-//! replies, so that what was acknowledged survives the end of this process (`reply-after-handover`). A socket that
-//! takes no more is left to the link's task; the replies behind what it did not take wait, but for no longer than
-//! [`STALLED`]: then the replica counts as out of sync, and nobody waits for it before it has caught up.
+//! The thread that has appended to the log also writes to the sockets of the replicas: a worker does so after a batch
+//! of commands and before it sends their replies, so that what was acknowledged survives the end of this process
+//! (`reply-after-handover`). If a socket is full, the link's task sends the rest, and the replies to those writes
+//! wait, but for no longer than [`STALLED`]: then the replica counts as out of sync, and no reply waits for it until
+//! it has caught up.
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU64, Ordering};

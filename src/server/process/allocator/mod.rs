@@ -1,14 +1,18 @@
-//! The allocator, with a count of what is allocated: `used_memory`, cheap enough to be asked before every
-//! write. It lags behind by what threads have not told yet: 64 KiB each, and 1 KiB each where there is a
-//! memory limit to heed.
+//! The allocator, with a count of what is allocated: `used_memory`, cheap enough to be read before every write. Each
+//! thread adds its part to the common count only now and then, so that it is off by up to 64 KiB a thread, or 1 KiB a
+//! thread if `maxmemory` is set.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::ffi::c_int;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use tikv_jemalloc_sys::{MALLOCX_ALIGN, MALLOCX_ZERO, mallocx, rallocx};
 use tikv_jemallocator::Jemalloc;
 
 use crate::base::size_class::size_class;
+
+mod plain;
 
 /// jemalloc, counting. To be declared as the global allocator by the binary.
 #[derive(Debug)]
@@ -33,8 +37,8 @@ pub fn set_exact(exact: bool) {
 }
 
 thread_local! {
-    /// Bytes that this thread allocated minus what it freed since it last told. Constant and
-    /// without a destructor, so that it may be used inside the allocator.
+    /// Bytes that this thread has allocated, minus those that it has freed, since it last added them to the common
+    /// count. Constant and without a destructor, so that it may be used inside the allocator.
     static BALANCE: Cell<i64> = const { Cell::new(0) };
 }
 
@@ -141,13 +145,24 @@ pub fn used() -> u64 {
     USED.load(Ordering::Relaxed).max(0) as u64
 }
 
-// SAFETY: every call goes to jemalloc unchanged; counting touches only a thread-local cell and an atomic.
+/// The flags of `mallocx` for what belongs in small pages; `None` for what belongs where jemalloc puts it.
+#[inline(always)]
+fn plain_flags(size: usize, align: usize) -> Option<c_int> {
+    if plain::SIZES.contains(&size) { plain::flags().map(|flags| flags | MALLOCX_ALIGN(align)) } else { None }
+}
+
+// SAFETY: every call goes to jemalloc, with the size and the alignment of the layout; counting touches only a
+// thread-local cell and an atomic. What was allocated in an arena is freed there, whoever asks.
 unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(taken(layout.size()));
-        // SAFETY: the caller's contract.
-        unsafe { Jemalloc.alloc(layout) }
+        match plain_flags(layout.size(), layout.align()) {
+            // SAFETY: the size is not 0.
+            Some(flags) => unsafe { mallocx(layout.size(), flags).cast() },
+            // SAFETY: the caller's contract.
+            None => unsafe { Jemalloc.alloc(layout) },
+        }
     }
 
     #[inline]
@@ -160,14 +175,22 @@ unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(taken(layout.size()));
-        // SAFETY: the caller's contract.
-        unsafe { Jemalloc.alloc_zeroed(layout) }
+        match plain_flags(layout.size(), layout.align()) {
+            // SAFETY: the size is not 0.
+            Some(flags) => unsafe { mallocx(layout.size(), flags | MALLOCX_ZERO).cast() },
+            // SAFETY: the caller's contract.
+            None => unsafe { Jemalloc.alloc_zeroed(layout) },
+        }
     }
 
     #[inline]
     unsafe fn realloc(&self, p: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         count(taken(new_size) - taken(layout.size()));
-        // SAFETY: the caller's contract.
-        unsafe { Jemalloc.realloc(p, layout, new_size) }
+        match plain_flags(new_size, layout.align()) {
+            // SAFETY: `p` is of this allocator, and the new size is not 0.
+            Some(flags) => unsafe { rallocx(p.cast(), new_size, flags).cast() },
+            // SAFETY: the caller's contract.
+            None => unsafe { Jemalloc.realloc(p, layout, new_size) },
+        }
     }
 }
