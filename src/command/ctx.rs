@@ -191,6 +191,16 @@ impl Ctx<'_, '_, '_> {
         DONE
     }
 
+    /// Puts a result under `key` in place of what it held; `None`, a result without elements, deletes the key.
+    pub fn store(&mut self, key: &[u8], result: Option<Value>, event: Event) {
+        if let Some(value) = result {
+            self.db.insert(key, value, None);
+            self.db.changed(key, event);
+        } else if self.db.remove_unseen(key) {
+            self.db.changed(key, event::DEL);
+        }
+    }
+
     /// After a change of the collection under `key`: an empty one goes, as no key holds nothing.
     #[inline]
     pub fn remove_if_empty(&mut self, key: &[u8], empty: bool, event: Event) {
@@ -277,11 +287,11 @@ macro_rules! collection {
 
 impl Collections for Db<'_, '_> {
     fn expect_kind(&mut self, key: &[u8], kind: Kind) -> Result<bool, CommandError> {
-        match self.kind(key) {
+        self.inspect(key, |value| match value.map(|value| value.kind()) {
             None => Ok(false),
             Some(k) if k == kind => Ok(true),
             Some(_) => Err(CommandError::WrongType),
-        }
+        })
     }
 
     collection!(List, list, list_mut, list_or_new);

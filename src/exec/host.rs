@@ -36,6 +36,12 @@ pub trait Host {
     /// Shows a call while somebody monitors. Must take no shard lock.
     fn ran(&mut self, seen: &Seen<'_>);
 
+    /// What ran from now on may have to begin anew: it is shown once [`Host::show_held`] says that it stays.
+    fn hold_shown(&mut self) {}
+
+    /// Shows what was held, or forgets it; what runs from now on is shown at once.
+    fn show_held(&mut self, _stays: bool) {}
+
     /// Notes that a user was not allowed to run a command. Must take no shard lock.
     fn denied(&mut self, denied: &Denied<'_>);
 

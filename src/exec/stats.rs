@@ -93,6 +93,9 @@ fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
 }
 
+/// Bytes of the code of an error at most.
+const LONGEST_CODE: usize = 30;
+
 impl CommandStats {
     /// Counters for the ids below `commands`.
     pub fn new(commands: usize) -> Self {
@@ -155,9 +158,10 @@ impl CommandStats {
         bump(&self.commands[id].rejected, 1);
     }
 
-    /// Counts an error reply by its code, the first word.
+    /// Counts an error reply by its code, the first word; a text that begins with none (a script's own) is an ERR.
     pub fn count_error(&self, text: &str) {
-        let code = text.split(' ').next().unwrap_or_default();
+        let end = text.bytes().take(LONGEST_CODE + 1).position(|byte| byte == b' ');
+        let code = end.map_or("ERR", |end| &text[..end]);
         bump(&self.error_replies, 1);
         self.errors.lock().count(code, 1);
     }
@@ -198,14 +202,18 @@ mod tests {
         }
         let errors = Errors::of(&all);
         assert_eq!((errors.len(), errors["CODE0"], errors["CODE1"]), (128, 129, 1));
-        all[1].count_error("MORE");
+        all[1].count_error("MORE of them");
         assert_eq!(Errors::of(&all), BTreeMap::from([(DISABLED.to_owned(), 1)]));
-        all[0].count_error("CODE0");
+        all[0].count_error("CODE0 text");
         assert_eq!(all[0].error_replies.load(Ordering::Relaxed), 64 + 128 + 1);
         all.iter().for_each(CommandStats::reset);
-        all[0].count_error("CODE0");
+        all[0].count_error("CODE0 text");
         assert_eq!(Errors::of(&all), BTreeMap::from([("CODE0".to_owned(), 1)]));
-        (0..200).for_each(|i| all[1].count_error(&format!("CODE{i}")));
+        // A word alone is no code, nor is one of 31 bytes.
+        all[0].count_error("plain");
+        all[0].count_error(&format!("{} x", "y".repeat(31)));
+        assert_eq!(Errors::of(&all)["ERR"], 2);
+        (0..200).for_each(|i| all[1].count_error(&format!("CODE{i} text")));
         assert_eq!(Errors::of(&all), BTreeMap::from([(DISABLED.to_owned(), 1)]));
     }
 }

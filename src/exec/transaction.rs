@@ -12,7 +12,7 @@ use crate::command::client::Multi;
 use crate::command::spec::flags;
 use crate::command::{Client, CommandError, Transaction, gate};
 use crate::keyspace::board::Reason;
-use crate::keyspace::{Db, Garbage, LockSet, Locked};
+use crate::keyspace::{Db, DbIndex, Garbage, LockSet, Locked};
 use crate::resp::Reply;
 
 /// So many queued commands are freed by another thread: a millisecond's work at least.
@@ -110,9 +110,10 @@ impl Executor {
         }
         if multi.aborted {
             self.unwatch(client);
-            reply.error("EXECABORT Transaction discarded because of previous errors.");
+            const BROKEN: &str = "EXECABORT Transaction discarded because of previous errors.";
+            reply.error(BROKEN);
             self.show(host, call, client, false);
-            self.stats.count_failed(call.id, "EXECABORT");
+            self.stats.count_failed(call.id, BROKEN);
             self.measure(host, call, client, began, false);
             return After::Done;
         }
@@ -230,14 +231,14 @@ impl Executor {
         self.confirm_route(&route_of(self.shared, multi), None, client, asking, now, locked)
     }
 
-    /// Whether a watched key has changed. One whose time has come is deleted now, which counts as a change.
+    /// Whether a watched key has changed. That its time has come counts as a change, although it is still there.
     fn is_dirty(&mut self, client: &Client, now: UnixMs, locked: &mut Locked<'_>) -> bool {
-        let ks = &self.shared.keyspace;
-        self.effects.log_wanted = ks.log.is_wanted() && !client.role.is_obeyed();
-        for (index, key) in &client.watched {
-            Db::new(locked, *index, now, self.shared.expiring(), &mut self.effects).exists(key);
-        }
+        let (expiring, effects) = (self.shared.expiring(), &mut self.effects);
+        let mut has_died = |(index, key): &(DbIndex, Vec<u8>)| {
+            Db::new(locked, *index, now, expiring, effects).awaits_deletion(key)
+        };
         client.dirty.as_ref().is_some_and(|d| d.load(Ordering::Acquire))
+            || client.watched.iter().any(|watched| has_died(watched))
     }
 
     fn run_queue(

@@ -14,7 +14,7 @@
 
 use std::cell::UnsafeCell;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::base::crc16::{SLOTS, key_slot};
@@ -97,6 +97,8 @@ pub struct Keyspace {
     /// Which events are published (`notify-keyspace-events`).
     pub events: event::Wanted,
     discard: Box<dyn Fn(Garbage) + Send + Sync>,
+    /// The tables keep as many buckets as they have (DEBUG DICT-RESIZING 0).
+    pub tables_stay: AtomicBool,
 }
 
 /// Something that takes long to drop. The server drops it on a thread of its own.
@@ -256,6 +258,7 @@ impl Keyspace {
             tracking: tracking::Tracking::default(),
             events: event::Wanted::default(),
             discard,
+            tables_stay: AtomicBool::new(false),
         };
         ks.tables(0);
         ks
@@ -286,6 +289,11 @@ impl Keyspace {
     #[inline(always)]
     pub(crate) fn existing_tables(&self, db: DbIndex) -> Option<&Tables> {
         self.databases[self.place(db)].get().map(|t| &**t)
+    }
+
+    /// Whether tables grow and shrink with their keys.
+    fn resizes(&self) -> bool {
+        !self.tables_stay.load(Ordering::Relaxed)
     }
 
     /// The hash of a key in the tables of this process.

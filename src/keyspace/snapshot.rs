@@ -162,7 +162,7 @@ impl Keyspace {
         }
         let mut table = SlotTable::new(parities);
         let hash = self.hash(entry.as_ref().key());
-        table.exclusive().insert(hash, entry, |key| self.hash(key));
+        table.exclusive().insert(hash, entry, |key| self.hash(key), || true);
         self.freeze(db, table);
         None
     }

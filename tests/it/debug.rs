@@ -55,6 +55,70 @@ fn tables_are_described_in_redis_form() {
 }
 
 #[test]
+fn what_has_no_meaning_here_is_refused_with_the_reason() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let help = client.run("DEBUG HELP").to_string();
+    for words in ["CLIENT-ENFORCE-REPLY-LIST 1", "CRASH-AND-RECOVER", "RESTART 100", "STRUCTSIZE"] {
+        let reply = client.run(&format!("DEBUG {words}")).to_string();
+        assert!(reply.starts_with("-ERR Not supported: "), "{words}: {reply}");
+        assert!(help.contains(words.split(' ').next().expect("a word")), "{words}");
+    }
+}
+
+#[test]
+fn the_server_can_be_crashed_in_several_ways() {
+    for (word, said) in [("ASSERT", "called by DEBUG ASSERT"), ("OOM", "memory allocation of")] {
+        let mut server = Server::subject();
+        server.connect().send(&["DEBUG", word]);
+        server.wait_exit();
+        assert!(server.log().contains(said), "{word}: {}", server.log());
+    }
+}
+
+#[test]
+fn replicate_tells_replicas_what_did_not_happen_here() {
+    let (primary, replica) = (Server::subject(), Server::subject());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    r.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+    wait_for("the link is up", SOON, || r.info("master_link_status") == "up");
+    p.ok("DEBUG REPLICATE SET k v");
+    wait_for("the replica has it", SOON, || r.run("EXISTS k").int() == 1);
+    p.expect("EXISTS k", ":0");
+}
+
+#[test]
+fn tables_stay_as_they_are_while_resizing_is_off() {
+    fn buckets(client: &mut Client) -> u64 {
+        let text = client.run("DEBUG HTSTATS 0").text();
+        let size = text.lines().find_map(|line| line.strip_prefix(" table size: ")).expect("a size");
+        size.parse().expect("a number")
+    }
+    let keys = |from: usize| (from..from + 1000).map(|i| format!("SET {{tag}}{i} v")).collect::<Vec<_>>();
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.pipeline(&keys(0));
+    let before = buckets(&mut client);
+    client.ok("DEBUG DICT-RESIZING 0");
+    client.pipeline(&keys(1000));
+    assert_eq!(buckets(&mut client), before);
+    client.expect("DBSIZE", ":2000");
+    client.expect("GET {tag}1999", "\"v\"");
+    client.ok("DEBUG DICT-RESIZING 1");
+    client.pipeline(&keys(2000));
+    assert!(buckets(&mut client) > before);
+}
+
+#[test]
+fn texts_of_the_allocator_can_be_read() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    assert!(client.run("DEBUG MALLCTL-STR version").text().starts_with('5'));
+    assert!(client.run("DEBUG MALLCTL-STR nosuch").text().starts_with("ERR "));
+    client.ok("DEBUG LEAK 'some text'");
+}
+
+#[test]
 fn reload_keeps_merges_or_refuses() {
     for launch in [Launch::subject(), Launch::real()] {
         let mut server = launch.start();

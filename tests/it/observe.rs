@@ -3,12 +3,42 @@
 use crate::common::client::{Client, Reply};
 use crate::common::server::{Launch, Server};
 use crate::common::{SOON, wait_for};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A line of MONITOR behind its time.
 fn line(monitor: &mut Client) -> String {
     let Reply::Simple(line) = monitor.read() else { panic!("a line") };
     line.split_once(' ').expect("a time in front").1.to_owned()
+}
+
+/// A function that comes to a key that it did not declare, and whose shard is held, begins anew when that is free.
+#[test]
+fn a_script_that_begins_anew_is_shown_once() {
+    let server = Server::subject();
+    let (mut client, mut holder, mut monitor) = (server.connect(), server.connect(), server.connect());
+    let body = "#!lua name=l\nredis.register_function('f', function(keys, args) \
+        redis.call('GET', keys[1]) return redis.call('SET', args[1], 'v') end)";
+    client.cmd(&["FUNCTION", "LOAD", body]);
+    monitor.ok("MONITOR");
+    let expected = ["\"FCALL\" \"f\" \"1\" \"a\" \"held\"", "\"GET\" \"a\"", "\"SET\" \"held\" \"v\""];
+    // The function may be faster than the holder: it gives it more time with each attempt.
+    let was_held = (0..20).any(|attempt| {
+        holder.send(&["DEBUG", "HOLD-SHARD", "held", "0.5"]);
+        (0..attempt * 20).for_each(|_| client.expect("GET meanwhile", "nil"));
+        let began = Instant::now();
+        client.ok("FCALL f 1 a held");
+        let took = began.elapsed();
+        assert_eq!(holder.read().to_string(), "+OK");
+        client.run("ECHO end");
+        let lines: Vec<String> = std::iter::repeat_with(|| line(&mut monitor))
+            .take_while(|line| !line.contains("\"end\""))
+            .filter(|line| !line.contains("meanwhile"))
+            .map(|line| line.split_once("] ").expect("who sent it").1.to_owned())
+            .collect();
+        assert_eq!(lines, expected);
+        took > Duration::from_millis(100)
+    });
+    assert!(was_held);
 }
 
 #[test]

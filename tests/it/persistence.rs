@@ -385,6 +385,19 @@ fn functions_of_a_file_are_loaded_and_saved_again() {
 }
 
 #[test]
+fn a_save_that_has_ended_shows_no_keys() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.ok("SET k v");
+    client.expect("BGSAVE", "+Background saving started");
+    wait_for("it has ended", SOON, || client.info_int("rdb_saves") == 1);
+    for field in ["current_save_keys_processed", "current_save_keys_total"] {
+        wait_for(field, SOON, || client.info_int(field) == 0);
+    }
+    client.expect("GET k", "\"v\"");
+}
+
+#[test]
 fn a_save_under_way_shows_how_far_it_is() {
     let mut server = Launch::subject().args(&["--rdb-key-save-delay", "200"]).start();
     let mut client = server.connect();

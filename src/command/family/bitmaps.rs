@@ -222,13 +222,8 @@ fn bitop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let sources: Vec<&[u8]> = args[3..].iter().map(source).collect();
     let result = bits::combine(operation, &sources);
     let (target, len) = (args[2], result.len());
-    if len > 0 {
-        ctx.db.insert(target, Value::String(Arc::new(result)), None);
-        ctx.db.mark_raw(target);
-        ctx.db.changed(target, event::SET);
-    } else if ctx.db.remove(target) {
-        ctx.db.changed(target, event::DEL);
-    }
+    ctx.store(target, (len > 0).then(|| Value::String(Arc::new(result))), event::SET);
+    ctx.db.mark_raw(target);
     ctx.reply.int(len as i64);
     DONE
 }

@@ -103,14 +103,14 @@ fn restore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     };
     if at.is_some_and(|at| at <= ctx.db.now) && ctx.db.expiring() == Expiring::Delete {
         // A TTL that has passed: the key is not made, but REPLACE has deleted what was there.
-        if ctx.db.remove(key) {
+        if ctx.db.remove_unseen(key) {
             ctx.db.changed(key, event::DEL);
             ctx.db.record_deletion(Cause::Server, key);
         }
         ctx.reply.ok();
         return DONE;
     }
-    ctx.db.remove(key);
+    ctx.db.remove_unseen(key);
     ctx.db.insert(key, value, at);
     ctx.db.set_usage(key, idle, freq);
     ctx.db.changed(key, event::RESTORE);

@@ -576,13 +576,8 @@ fn store(
     for place in found {
         set.add(&place.member, unit.map_or(place.score, |unit| place.distance_m / unit), ctx.limits);
     }
-    if !found.is_empty() {
-        ctx.db.insert(target, Value::SortedSet(set), None);
-        ctx.db.changed(target, event);
-        ctx.db.count_elements(found.len());
-    } else if ctx.db.remove(target) {
-        ctx.db.changed(target, event::DEL);
-    }
+    ctx.store(target, (!found.is_empty()).then_some(Value::SortedSet(set)), event);
+    ctx.db.count_elements(found.len());
     ctx.reply.int(found.len() as i64);
     DONE
 }

@@ -11,7 +11,7 @@ use crate::encoding::Item;
 use crate::encoding::item::IntText;
 use crate::keyspace::event;
 use crate::resp::Reply;
-use crate::value;
+use crate::value::{self, ValueRef};
 
 pub(super) const COMMANDS: &[Command] = &[
     Command::new("hset", -4, Hash, hset)
@@ -179,6 +179,14 @@ fn hsetnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
+fn hash_of(value: Option<ValueRef<'_>>) -> Result<Option<&value::Hash>> {
+    match value {
+        None => Ok(None),
+        Some(ValueRef::Hash(hash)) => Ok(Some(hash)),
+        Some(_) => Err(CommandError::WrongType),
+    }
+}
+
 /// The value of a field whose time has not come.
 #[inline]
 fn live<'h>(hash: &'h value::Hash, field: &[u8], now: UnixMs) -> Option<Item<'h>> {
@@ -329,11 +337,13 @@ fn hincrby(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let by = int(args[3])?;
     let now = ctx.db.field_clock();
     // A look first: what is refused must not leave an empty hash behind.
-    let old = ctx.db.uncounted(|db| match db.hash(args[1])?.and_then(|h| live(h, args[2], now)) {
-        None => Ok(0),
-        Some(value) => value.as_int().ok_or(CommandError::text("ERR hash value is not an integer")),
+    let new = ctx.db.inspect(args[1], |value| {
+        let old = match hash_of(value)?.and_then(|h| live(h, args[2], now)) {
+            None => 0,
+            Some(value) => value.as_int().ok_or(CommandError::text("ERR hash value is not an integer"))?,
+        };
+        old.checked_add(by).ok_or(CommandError::text("ERR increment or decrement would overflow"))
     })?;
-    let new = old.checked_add(by).ok_or(CommandError::text("ERR increment or decrement would overflow"))?;
     let text = &mut itoa::Buffer::new();
     set_sum(ctx, args[1], args[2], text.format(new).as_bytes())?;
     ctx.db.changed(args[1], event::HINCRBY);
@@ -347,18 +357,21 @@ fn hincrbyfloat(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return Err(CommandError::text("ERR value is NaN or Infinity"));
     }
     let now = ctx.db.field_clock();
-    let old = ctx.db.uncounted(|db| match db.hash(args[1])?.and_then(|h| live(h, args[2], now)) {
-        None => Ok(LongDouble::ZERO),
-        Some(value) => LongDouble::parse(value.text(&mut IntText::new()))
-            .ok_or(CommandError::text("ERR hash value is not a float")),
+    let (new, time) = ctx.db.inspect(args[1], |value| {
+        let hash = hash_of(value)?;
+        let old = match hash.and_then(|h| live(h, args[2], now)) {
+            None => LongDouble::ZERO,
+            Some(value) => LongDouble::parse(value.text(&mut IntText::new()))
+                .ok_or(CommandError::text("ERR hash value is not a float"))?,
+        };
+        let new = old + by;
+        if !new.is_finite() {
+            return Err(CommandError::text("ERR increment would produce NaN or Infinity"));
+        }
+        Ok((new, hash.filter(|h| !h.is_dead(args[2], now)).and_then(|h| h.time(args[2])).flatten()))
     })?;
-    let new = old + by;
-    if !new.is_finite() {
-        return Err(CommandError::text("ERR increment would produce NaN or Infinity"));
-    }
     let text = new.to_string();
     set_sum(ctx, args[1], args[2], text.as_bytes())?;
-    let time = ctx.db.uncounted(|db| db.hash(args[1]).map(|h| h.and_then(|h| h.time(args[2])).flatten()))?;
     ctx.db.changed(args[1], event::HINCRBYFLOAT);
     // Replicas get the result: their floating point may differ. HSET takes the time from the field.
     ctx.record(&[b"HSET", args[1], args[2], text.as_bytes()]);

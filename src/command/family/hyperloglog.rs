@@ -97,6 +97,8 @@ fn count_one(ctx: &mut Ctx<'_, '_, '_>, key: &[u8]) -> Result<u64> {
     let count = hll::count(bytes)?;
     // A node whose data may not change, a replica above all, counts again next time.
     if ctx.db.expiring() != Expiring::Hide {
+        // It was used by being read.
+        ctx.db.set_touch(false);
         ctx.db.edit_string(key, |bytes| hll::set_cached(bytes, count));
         ctx.db.changed(key, event::MADE);
     }

@@ -272,9 +272,11 @@ fn renamenx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if !ctx.db.exists(args[1]) {
         return Err(CommandError::NoSuchKey);
     }
-    let free = !ctx.db.exists(args[2]);
+    let free = !ctx.db.touch(args[2]);
     if free {
         move_to(ctx, args[1], args[2])?;
+    } else if args[1] != args[2] {
+        ctx.db.touch(args[1]);
     }
     ctx.reply.int(i64::from(free));
     DONE
@@ -284,7 +286,7 @@ fn renamenx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// RENAME).
 fn move_to(ctx: &mut Ctx<'_, '_, '_>, from: &[u8], to: &[u8]) -> Result<()> {
     if from == to {
-        return if ctx.db.exists(from) { Ok(()) } else { Err(CommandError::NoSuchKey) };
+        return if ctx.db.touch(from) { Ok(()) } else { Err(CommandError::NoSuchKey) };
     }
     let held = Held::take(ctx.db, from).ok_or(CommandError::NoSuchKey)?;
     held.put(ctx.db, to);
@@ -328,7 +330,7 @@ fn copy(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     let held = Held::copy_of(ctx.db, source);
     let copied = in_database(ctx, there, |db| match held {
-        Some(held) if replace || !db.exists(destination) => {
+        Some(held) if replace || !db.touch(destination) => {
             held.put(db, destination);
             db.changed(destination, event::COPY_TO);
             true
@@ -349,7 +351,8 @@ fn move_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         return Err(SAME);
     }
     // Nothing moves when the source is missing or the name is taken there (page of MOVE).
-    if !ctx.db.exists(key) || in_database(ctx, there, |db| db.exists(key)) {
+    if !ctx.db.exists(key) || in_database(ctx, there, |db| db.touch(key)) {
+        ctx.db.touch(key);
         ctx.reply.int(0);
         return DONE;
     }

@@ -105,7 +105,10 @@ fn move_element(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], from: End, to: End) -
         return Ok(false);
     }
     // The destination is looked at only when there is something to move.
-    ctx.db.expect_kind(destination, Kind::List)?;
+    if let Err(wrong) = ctx.db.expect_kind(destination, Kind::List) {
+        ctx.db.touch(source);
+        return Err(wrong);
+    }
     let Some(list) = ctx.db.list_mut(source)? else { return Ok(false) };
     let element = match from {
         End::Left => list.pop_front(),

@@ -114,12 +114,7 @@ fn store(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]], operation: Operation) -> Res
         result.add(member.text(&mut IntText::new()), ctx.limits);
     }
     let len = result.len();
-    if len > 0 {
-        ctx.db.insert(args[1], Value::Set(result), None);
-        ctx.db.changed(args[1], operation.event());
-    } else if ctx.db.remove(args[1]) {
-        ctx.db.changed(args[1], event::DEL);
-    }
+    ctx.store(args[1], (len > 0).then_some(Value::Set(result)), operation.event());
     ctx.reply.int(len as i64);
     DONE
 }

@@ -175,6 +175,8 @@ fn pop_many(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], count: usize) -> Result {
         let all = set.len();
         ctx.reply.set(all);
         set.iter().for_each(|member| bulk_item(ctx.reply, member));
+        // Redis reads such a set as SUNION does.
+        ctx.db.effects.hits += 1;
         ctx.remove_if_empty(key, true, event::SPOP);
         ctx.db.count_elements(all);
         ctx.db.record_deletion(Cause::Server, key);
@@ -224,22 +226,27 @@ fn srandmember(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// A missing source is answered before the type of the destination is looked at.
 fn smove(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (source, destination, member) = (args[1], args[2], args[3]);
-    if !ctx.db.expect_kind(source, Kind::Set)? {
+    // Both are looked at, whatever comes of it: that is a use of them, and a dead one goes.
+    let held = ctx.db.expect_kind(source, Kind::Set);
+    if !matches!(held, Ok(true)) {
+        ctx.db.touch(destination);
+        held?;
         ctx.reply.int(0);
         return DONE;
     }
-    ctx.db.expect_kind(destination, Kind::Set)?;
+    if let Err(wrong) = ctx.db.expect_kind(destination, Kind::Set) {
+        ctx.db.touch(source);
+        return Err(wrong);
+    }
     let Some(set) = ctx.db.set_mut(source)? else { return Err(CommandError::NoSuchKey) };
-    if source == destination {
-        let found = set.contains(member);
+    let moves = source != destination;
+    let found = if moves { set.remove(member) } else { set.contains(member) };
+    let empty = set.is_empty();
+    if !found || !moves {
+        ctx.db.touch(destination);
         ctx.reply.int(i64::from(found));
         return DONE;
     }
-    if !set.remove(member) {
-        ctx.reply.int(0);
-        return DONE;
-    }
-    let empty = set.is_empty();
     ctx.remove_if_empty(source, empty, event::SREM);
     if ctx.db.set_or_new(destination)?.add(member, ctx.limits) {
         ctx.db.changed(destination, event::SADD);

@@ -318,13 +318,8 @@ fn store(ctx: &mut Ctx<'_, '_, '_>, target: &[u8], elements: &[Vec<u8>], get: &[
         }
     }
     let len = list.len();
-    if len > 0 {
-        ctx.db.insert(target, Value::List(Box::new(list)), None);
-        ctx.db.changed(target, event::SORTSTORE);
-        ctx.db.count_elements(len);
-    } else if ctx.db.remove(target) {
-        ctx.db.changed(target, event::DEL);
-    }
+    ctx.store(target, (len > 0).then(|| Value::List(Box::new(list))), event::SORTSTORE);
+    ctx.db.count_elements(len);
     ctx.reply.int(len as i64);
     DONE
 }

@@ -300,12 +300,7 @@ fn zrangestore(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// Puts a result under a key, or deletes the key for an empty one, and replies with its length.
 pub(super) fn store(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], result: value::SortedSet, event: Event) -> Result {
     let len = result.len();
-    if len > 0 {
-        ctx.db.insert(key, Value::SortedSet(result), None);
-        ctx.db.changed(key, event);
-    } else if ctx.db.remove(key) {
-        ctx.db.changed(key, event::DEL);
-    }
+    ctx.store(key, (len > 0).then_some(Value::SortedSet(result)), event);
     ctx.reply.int(len as i64);
     DONE
 }

@@ -9,7 +9,7 @@ use crate::command::{CommandError, Result, int, is, shown, wrong_arguments};
 use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::stream::{Group, Pending};
-use crate::value::{self, StreamId};
+use crate::value::{self, StreamId, ValueRef};
 
 pub(super) const COMMANDS: &[Command] = &[
     Command::new("xack", -4, Stream, xack)
@@ -453,7 +453,11 @@ fn group_options(args: &[&[u8]], creates: bool) -> Result<(bool, Option<u64>)> {
 fn create(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (make, read) = group_options(args, true)?;
     let (key, name) = (args[2], args[3]);
-    let last = ctx.db.uncounted(|db| db.stream(key).map(|s| s.map(value::Stream::last_id)))?;
+    let last = ctx.db.inspect(key, |value| match value {
+        None => Ok(None),
+        Some(ValueRef::Stream(stream)) => Ok(Some(stream.last_id())),
+        Some(_) => Err(CommandError::WrongType),
+    })?;
     if last.is_none() && !make {
         return Err(NO_KEY);
     }
@@ -480,30 +484,28 @@ fn create(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 /// The group that a subcommand is about.
 fn group<'a>(ctx: &'a mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<&'a mut Group> {
     let stream = ctx.db.stream_mut(args[2])?.ok_or(NO_KEY)?;
-    stream.groups.get_mut(args[3]).ok_or_else(|| {
-        CommandError::owned(format!(
-            "NOGROUP No such consumer group '{}' for key name '{}'",
-            shown(args[3]),
-            shown(args[2])
-        ))
-    })
+    stream.groups.get_mut(args[3]).ok_or_else(|| no_group(args))
+}
+
+fn no_group(args: &[&[u8]]) -> CommandError {
+    let (name, key) = (shown(args[3]), shown(args[2]));
+    CommandError::owned(format!("NOGROUP No such consumer group '{name}' for key name '{key}'"))
 }
 
 fn setid(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let (_, read) = group_options(args, false)?;
-    group(ctx, args)?;
+    let stream = ctx.db.stream_mut(args[2])?.ok_or(NO_KEY)?;
+    let last = stream.last_id();
+    let group = stream.groups.get_mut(args[3]).ok_or_else(|| no_group(args))?;
     if args.len() > 7 {
         return Err(wrong_arguments("XGROUP", args[1]));
     }
-    let last =
-        ctx.db.uncounted(|db| db.stream(args[2]).map(|s| s.map_or(StreamId::MIN, value::Stream::last_id)))?;
     let from = match args[4] {
         b"$" => last,
         b"-" => StreamId::MIN,
         b"+" => StreamId::MAX,
         arg => id(arg, 0)?,
     };
-    let group = group(ctx, args)?;
     (group.last_id, group.entries_read) = (from, read);
     ctx.db.changed(args[2], event::XGROUP_SETID);
     ctx.reply.ok();

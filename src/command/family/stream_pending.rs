@@ -342,8 +342,8 @@ fn xautoclaim(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
     let now = ctx.db.now;
     let mut told = Told::new(ctx.db.effects.log_wanted);
-    // Counts as a look-up.
-    ctx.db.stream(key)?;
+    // Counts as a look-up, and is one use with what follows.
+    ctx.db.glance(key);
     let (mut claimed, mut gone) = (Reply::new(), Vec::new());
     claimed.set_resp3(ctx.reply.is_resp3());
     let (stream, consumer, made) = claimant(ctx, args)?;

@@ -278,7 +278,8 @@ fn xreadgroup(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
                 ));
             }
             b">" => None,
-            _ => Some(id(text, 0)?),
+            // The greatest id is how Redis writes `>` down, so that it means the same.
+            _ => Some(id(text, 0)?).filter(|id| *id != StreamId::MAX),
         });
     }
     let mut found = Reply::new();

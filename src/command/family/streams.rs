@@ -8,7 +8,7 @@ use crate::command::{CommandError, Result, int, is, shown, trim_start, up_to_nul
 use crate::keyspace::event;
 use crate::resp::Reply;
 use crate::value::stream::Trim;
-use crate::value::{self, Kind, StreamId};
+use crate::value::{self, StreamId, ValueRef};
 
 pub(super) const COMMANDS: &[Command] = &[
     Command::new("xadd", -5, Stream, xadd)
@@ -263,21 +263,17 @@ fn xadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if matches!(new, NewId::Exact(StreamId::MIN)) {
         return Err(CommandError::text("ERR The ID specified in XADD must be greater than 0-0"));
     }
-    let exists = ctx.db.expect_kind(key, Kind::Stream)?;
-    if !exists && o.only_existing {
+    let now = u64::try_from(ctx.db.now).unwrap_or(0);
+    let id = ctx.db.inspect(key, |value| match value {
+        None if o.only_existing => Ok(None),
+        None => next_id(new, StreamId::MIN, now).map(Some),
+        Some(ValueRef::Stream(stream)) => next_id(new, stream.last_id(), now).map(Some),
+        Some(_) => Err(CommandError::WrongType),
+    })?;
+    let Some(id) = id else {
         ctx.reply.null();
         return DONE;
-    }
-    let last =
-        if exists { ctx.db.stream_mut(key)?.map_or(StreamId::MIN, |s| s.last_id()) } else { StreamId::MIN };
-    if last == StreamId::MAX {
-        return Err(CommandError::text(
-            "ERR The stream has exhausted the last possible ID, unable to add more items",
-        ));
-    }
-    let id = new.after(last, u64::try_from(ctx.db.now).unwrap_or(0)).ok_or(CommandError::text(
-        "ERR The ID specified in XADD is equal or smaller than the target stream top item",
-    ))?;
+    };
     let stream = ctx.db.stream_or_new(key)?;
     stream.append(id, fields, ctx.limits);
     let trimmed = o.trim.as_ref().map_or(0, |trim| stream.trim(trim.keep, trim.approximate, trim.limit));
@@ -291,6 +287,18 @@ fn xadd(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let given = if matches!(new, NewId::Exact(_)) { args[o.end] } else { &text };
     kept.record(ctx, args, o.trim.as_ref(), Some((o.end, given)));
     DONE
+}
+
+/// The id of an entry behind `last`.
+fn next_id(new: NewId, last: StreamId, now: u64) -> Result<StreamId> {
+    if last == StreamId::MAX {
+        return Err(CommandError::text(
+            "ERR The stream has exhausted the last possible ID, unable to add more items",
+        ));
+    }
+    new.after(last, now).ok_or(CommandError::text(
+        "ERR The ID specified in XADD is equal or smaller than the target stream top item",
+    ))
 }
 
 /// What a trim has left, which replicas are told instead of what was asked for: they may cut their blocks elsewhere.

@@ -2,13 +2,13 @@
 
 use crate::base::long_double::LongDouble;
 use crate::base::time::UnixMs;
-use crate::command::ctx::{Collections, Ctx, DONE};
+use crate::command::ctx::{Ctx, DONE};
 use crate::command::spec::{Command, Group::String, flags::*, key, one, range};
 use crate::command::{CommandError, Result, int, is};
 use crate::keyspace::db::SetExpire;
 use crate::keyspace::lazy::Cause;
-use crate::keyspace::{EntryRef, Event, event};
-use crate::value::{Kind, ValueRef};
+use crate::keyspace::{Event, event};
+use crate::value::ValueRef;
 
 pub(super) const COMMANDS: &[Command] = &[
     Command::new("get", 2, String, get).complexity("O(1)").flags(READONLY | FAST).keys(&[one(1, key::RO | key::ACCESS)]).doc("1.0.0", "key", "Returns the string value of a key."),
@@ -166,6 +166,7 @@ fn set(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         reply_string(ctx, args[1])?;
     }
     if o.condition != Condition::Always && ctx.db.exists(args[1]) == (o.condition == Condition::IfMissing) {
+        ctx.db.touch(args[1]);
         if !o.get {
             ctx.reply.null();
         }
@@ -200,7 +201,7 @@ fn put_until(ctx: &mut Ctx<'_, '_, '_>, key: &[u8], value: &[u8], at: UnixMs, to
 }
 
 fn setnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let missing = !ctx.db.exists(args[1]);
+    let missing = !ctx.db.touch(args[1]);
     if missing {
         ctx.db.set_string(args[1], args[2], SetExpire::Clear);
         ctx.db.changed(args[1], event::SET);
@@ -304,7 +305,7 @@ fn msetnx(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if args.len().is_multiple_of(2) {
         return Err(CommandError::Arity(ctx.command.name.to_owned()));
     }
-    let any = args[1..].iter().step_by(2).any(|key| ctx.db.exists(key));
+    let any = args[1..].iter().step_by(2).any(|key| ctx.db.touch(key));
     if !any {
         set_pairs(ctx, args)?;
     }
@@ -450,13 +451,19 @@ fn edit(
     new_is_raw: bool,
     event: Event,
 ) -> Result<usize> {
-    let exists = ctx.db.expect_kind(key, Kind::String)?;
-    let old = match ctx.db.peek(key).map(EntryRef::value) {
-        Some(ValueRef::String(s)) => Some(s),
-        _ => None,
+    let (old_len, at) = ctx.db.inspect(key, |old| {
+        let old = match old {
+            Some(ValueRef::String(s)) => Some(s),
+            None => None,
+            Some(_) => return Err(CommandError::WrongType),
+        };
+        Ok((old.map(<[u8]>::len), check(old)?))
+    })?;
+    let exists = old_len.is_some();
+    let Some(at) = at else {
+        ctx.db.touch(key);
+        return Ok(old_len.unwrap_or(0));
     };
-    let len = old.map_or(0, <[u8]>::len);
-    let Some(at) = check(old)? else { return Ok(len) };
     let edit = |s: &mut Vec<u8>| {
         change(s, at);
         s.len()

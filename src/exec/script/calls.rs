@@ -49,7 +49,10 @@ impl Calls for Run<'_, '_> {
             if self.running.as_ref().is_some_and(|running| !running.may_write()) {
                 return Err(Stop::Killed);
             }
-            self.wrote = true;
+            if !std::mem::replace(&mut self.wrote, true) {
+                // From here on it does not begin anew.
+                self.host.show_held(true);
+            }
         }
         let call = Call { id, command, args, keys: key.as_slice(), now: self.task.call.now, brief: false };
         self.client.resp3 = resp3;

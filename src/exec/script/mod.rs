@@ -173,8 +173,7 @@ impl Executor {
     ) -> Ended {
         let began = self.stopwatch.began();
         let obeyed = client.role.is_obeyed();
-        // The script stands before its commands in what MONITOR shows.
-        self.show(host, call, client, false);
+        self.show_begin(host, call, client);
         let outer = client.runs_others;
         client.runs_others = outer.or(Some(call.command.name));
         let result = script::engine()
@@ -184,6 +183,7 @@ impl Executor {
             Ok((task, engine)) => match self.run_task(&engine, &task, host, client, locked, reply) {
                 Ok(failure) => failure,
                 Err(busy) => {
+                    host.show_held(false);
                     client.runs_others = outer;
                     return Ended::Aside(busy);
                 }
@@ -195,6 +195,7 @@ impl Executor {
                 Some(text.into())
             }
         };
+        host.show_held(true);
         client.runs_others = outer;
         if let Some(failure) = failure {
             self.stats.fail(call.id);
@@ -205,6 +206,14 @@ impl Executor {
         self.publish_notices(host, origin == Origin::Transaction);
         self.measure(host, call, client, began, false);
         Ended::Now(After::Done)
+    }
+
+    /// The script stands before its commands in what MONITOR shows. As long as it may begin anew they are held.
+    fn show_begin(&self, host: &mut dyn Host, call: &Call<'_>, client: &Client) {
+        if self.shared.observers.monitored.load(Ordering::Relaxed) {
+            host.hold_shown();
+        }
+        self.show(host, call, client, false);
     }
 
     /// Finds what is to be run, and whether it may run now. `held`: the shards that are locked for it.
@@ -339,7 +348,10 @@ impl Executor {
             return match ended {
                 script::Ended::Again => match held_up {
                     Some(busy) => Err(busy),
-                    None => continue,
+                    None => {
+                        self.show_begin(host, task.call, client);
+                        continue;
+                    }
                 },
                 script::Ended::Returned => Ok(None),
                 script::Ended::ReturnedError(failure) => Ok(Some(failure)),

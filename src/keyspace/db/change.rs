@@ -88,9 +88,22 @@ impl Db<'_, '_> {
     /// Deletes a key for this cause. False when it was not there (or dead).
     pub fn delete(&mut self, key: &[u8], cause: Cause) -> bool {
         let Some((h, place)) = self.locate(key) else { return false };
+        self.delete_at(h, place, cause);
+        true
+    }
+
+    pub(super) fn delete_at(&mut self, h: Hashed, place: Place, cause: Cause) {
         self.before_removal(h, place);
         let entry = self.take_place(h, place);
         self.dispose(entry, cause);
+    }
+
+    /// As [`Db::remove`], without a look at whether its time has come: a dead key is there and goes, not expires, as in
+    /// Redis where a command puts its result in place of what a key held.
+    pub fn remove_unseen(&mut self, key: &[u8]) -> bool {
+        let h = self.hashed(key);
+        let Some(place) = self.table(h.slot).find(h.hash, key) else { return false };
+        self.delete_at(h, place, Cause::Server);
         true
     }
 
@@ -130,7 +143,7 @@ impl Db<'_, '_> {
         let expire = entry.as_ref().expire();
         let fields = entry.as_ref().next_field_time();
         let ks = self.ks;
-        self.table_mut(h.slot).insert(h.hash, entry, |k| ks.hash(k));
+        self.table_mut(h.slot).insert(h.hash, entry, |k| ks.hash(k), || ks.resizes());
         let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
         bump(&shard.keys, 1);
         self.note_expire(h, None, expire);
@@ -182,7 +195,7 @@ impl Db<'_, '_> {
     #[inline]
     pub(super) fn take_place(&mut self, h: Hashed, place: Place) -> Entry {
         let ks = self.ks;
-        let entry = self.table_mut(h.slot).remove(place, |k| ks.hash(k));
+        let entry = self.table_mut(h.slot).remove(place, |k| ks.hash(k), || ks.resizes());
         let shard = Locked::shard_tables(self.tables, shard_of(h.slot));
         bump(&shard.keys, -1);
         if let Some(at) = entry.as_ref().expire() {

@@ -10,8 +10,9 @@ use crate::keyspace::locks::Locked;
 use crate::keyspace::table::Place;
 use crate::keyspace::{EntryRef, Hashed, SLOTS_PER_SHARD, Tables, event, slot_at};
 
-/// An index is not rebuilt for fewer stale references than this.
-const FEW_REFERENCES: usize = 1024;
+/// An index is not rebuilt for fewer stale references than this. More would be megabytes in a cache of few keys that come
+/// and go: one that has a tick for itself takes a hundred bytes.
+const FEW_REFERENCES: usize = 64;
 
 /// One of the two indices by time that a shard has in each database: of keys, or of hashes with fields that expire.
 type IndexOf<'k> = for<'a> fn(&'a mut Locked<'k>, &'a Tables, usize) -> &'a mut ExpiryIndex;
@@ -26,9 +27,7 @@ impl<'k> Db<'_, 'k> {
     #[cold]
     pub(super) fn expire_now(&mut self, h: Hashed, place: Place) {
         let key = self.table(h.slot).get(place).key().to_vec();
-        self.before_removal(h, place);
-        let entry = self.take_place(h, place);
-        self.dispose(entry, Cause::Expiry);
+        self.delete_at(h, place, Cause::Expiry);
         self.ks.stats.expired_keys.fetch_add(1, Ordering::Relaxed);
         self.effects.note_slot(h.slot);
         self.effects.record(self.index, &[self.ks.lazy.command(Cause::Expiry), &key]);

@@ -48,11 +48,20 @@ impl Db<'_, '_> {
         self.entry(key).map(EntryRef::value)
     }
 
-    /// Looks keys up without counting hits and misses, as Redis does where a command is about to write.
-    pub fn uncounted<R>(&mut self, look: impl FnOnce(&mut Self) -> R) -> R {
-        let before = (self.effects.hits, self.effects.misses);
-        let found = look(self);
-        (self.effects.hits, self.effects.misses) = before;
+    /// The look of a command that goes on to write, which is when the key counts as used. A command that `look` refuses
+    /// has used it, too.
+    pub fn inspect<T, E>(
+        &mut self,
+        key: &[u8],
+        look: impl FnOnce(Option<ValueRef<'_>>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let located = self.locate(key);
+        let found = look(located.map(|(h, place)| self.table(h.slot).get(place).value()));
+        if found.is_err()
+            && let Some((h, place)) = located
+        {
+            self.stamp(h, place);
+        }
         found
     }
 
@@ -69,6 +78,12 @@ impl Db<'_, '_> {
         let h = self.hashed(key);
         let (_, entry) = self.table(h.slot).find_entry(h.hash, key)?;
         (self.expiring == Expiring::Ignore || !entry.is_expired(self.now)).then_some(entry)
+    }
+
+    /// Whether a key is dead and still there, to be deleted by whoever meets it next.
+    pub fn awaits_deletion(&self, key: &[u8]) -> bool {
+        let h = self.hashed(key);
+        self.table(h.slot).find_entry(h.hash, key).is_some_and(|(_, entry)| self.is_dead(entry.expire()))
     }
 
     /// Whether a key is there, without a trace.
@@ -105,23 +120,29 @@ impl Db<'_, '_> {
         }
     }
 
-    /// Notes a use of a key that is neither read nor changed in its value (EXPIRE, RENAME).
-    pub fn touch(&mut self, key: &[u8]) {
-        if let Some((h, place)) = self.locate(key) {
-            let access = self.used(h, place);
-            self.table_mut(h.slot).get_mut(place).set_access(access);
-        }
+    /// Notes a use of a key that is neither read nor changed in its value (EXPIRE, RENAME). True if it is there.
+    pub fn touch(&mut self, key: &[u8]) -> bool {
+        let Some((h, place)) = self.locate(key) else { return false };
+        self.stamp(h, place);
+        true
+    }
+
+    /// Notes a use of an entry.
+    pub(super) fn stamp(&mut self, h: Hashed, place: Place) {
+        let access = self.used(h, place);
+        self.table_mut(h.slot).get_mut(place).set_access(access);
     }
 
     /// What an entry that is used now is stamped with.
     #[inline(always)]
     pub(super) fn used(&mut self, h: Hashed, place: Place) -> u32 {
-        if usage::is_counted(self.access) { self.count_use(h, place) } else { self.access }
+        if usage::is_counted(self.access) || !self.touch { self.count_use(h, place) } else { self.access }
     }
 
+    /// CLIENT NO-TOUCH leaves what is remembered as it is, whatever the command does to the key.
     #[cold]
     pub(super) fn count_use(&mut self, h: Hashed, place: Place) -> u32 {
         let access = self.table(h.slot).get(place).access();
-        self.ks.usage.count(access, &mut self.effects.rng)
+        if self.touch { self.ks.usage.count(access, &mut self.effects.rng) } else { access }
     }
 }

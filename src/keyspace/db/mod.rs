@@ -133,7 +133,7 @@ impl<'l, 'k> Db<'l, 'k> {
         }
     }
 
-    /// CLIENT NO-TOUCH turns it off: reads then leave access time and frequency alone.
+    /// CLIENT NO-TOUCH turns it off: access time and frequency are then left alone.
     pub fn set_touch(&mut self, touch: bool) {
         self.touch = touch;
     }

@@ -38,7 +38,13 @@ impl Db<'_, '_> {
         let located = self.locate(key);
         let entry = located.map(|(h, place)| self.table(h.slot).get(place));
         let old = entry.and_then(EntryRef::expire);
-        let bytes = new(entry.map(EntryRef::value))?;
+        let bytes = match new(entry.map(EntryRef::value)) {
+            Ok(bytes) => bytes,
+            Err(refusal) => {
+                located.into_iter().for_each(|(h, place)| self.stamp(h, place));
+                return Err(refusal);
+            }
+        };
         match located {
             Some((h, place)) => self.overwrite(h, place, old, key, bytes.as_ref(), SetExpire::Keep),
             // Not `add_string`: a replica may hold the key, dead and hidden.
@@ -122,7 +128,10 @@ impl Db<'_, '_> {
             return Ok(result);
         };
         let entry = self.table(h.slot).get(place);
-        check(entry.value())?;
+        if let Err(refusal) = check(entry.value()) {
+            self.stamp(h, place);
+            return Err(refusal);
+        }
         let old = entry.expire();
         let mut bytes = match entry.value() {
             ValueRef::String(bytes) if entry.object().is_none() => bytes.to_vec(),

@@ -66,17 +66,30 @@ impl<'a> TableMut<'a> {
         taken
     }
 
-    /// Adds an entry whose key is not in the table.
-    pub fn insert(mut self, hash: u64, entry: Entry, hash_of: impl Fn(&[u8]) -> u64) {
-        if self.len() as u64 * u64::from(LOAD.1) >= u64::from(self.buckets()) * u64::from(LOAD.0) {
+    /// Adds an entry whose key is not in the table, which grows when it is full if it `resizes`.
+    pub fn insert(
+        mut self,
+        hash: u64,
+        entry: Entry,
+        hash_of: impl Fn(&[u8]) -> u64,
+        resizes: impl Fn() -> bool,
+    ) {
+        if self.len() as u64 * u64::from(LOAD.1) >= u64::from(self.buckets()) * u64::from(LOAD.0)
+            && (self.buckets() == 0 || resizes())
+        {
             self.grow(hash_of);
         }
         self.put(hash, entry.into_raw());
         self.set_len(self.len() + 1);
     }
 
-    /// Takes the entry out of its place.
-    pub fn remove(mut self, place: Place, hash_of: impl Fn(&[u8]) -> u64) -> Entry {
+    /// Takes the entry out of its place. The table shrinks when it has become empty enough, if it `resizes`.
+    pub fn remove(
+        mut self,
+        place: Place,
+        hash_of: impl Fn(&[u8]) -> u64,
+        resizes: impl Fn() -> bool,
+    ) -> Entry {
         let (bucket, index) = (self.bucket_of(place), place.index());
         // SAFETY: the place holds an entry; the hole that is left is filled at once, from the chain of
         // which the bucket is.
@@ -87,7 +100,7 @@ impl<'a> TableMut<'a> {
         };
         self.set_len(self.len() - 1);
         // A quarter of the growing load, so that growing and shrinking do not chase each other.
-        if self.buckets() > 1 && self.len() < self.buckets() as usize {
+        if self.buckets() > 1 && self.len() < self.buckets() as usize && resizes() {
             self.shrink(hash_of);
         }
         entry

@@ -12,13 +12,13 @@ fn hash_of(key: &[u8]) -> u64 {
 
 fn insert(t: &mut SlotTable, k: u64) {
     let key = k.to_le_bytes();
-    t.exclusive().insert(hash_of(&key), Entry::new(&key, Body::Inline(b"v"), None), hash_of);
+    t.exclusive().insert(hash_of(&key), Entry::new(&key, Body::Inline(b"v"), None), hash_of, || true);
 }
 
 fn remove(t: &mut SlotTable, k: u64) -> bool {
     let key = k.to_le_bytes();
     let Some(place) = t.find(hash_of(&key), &key) else { return false };
-    drop(t.exclusive().remove(place, hash_of));
+    drop(t.exclusive().remove(place, hash_of, || true));
     true
 }
 

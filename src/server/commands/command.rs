@@ -318,7 +318,9 @@ fn keys<'a>(table: &CommandTable, args: &[&'a [u8]]) -> Result<Vec<(&'a [u8], u1
         return Err(CommandError::text("ERR Invalid number of arguments specified for command"));
     }
     let uses = command.key_uses(args).unwrap_or_default();
-    if uses.is_empty() && !command.has(flags::NO_MANDATORY_KEYS) {
+    // PFMERGE may do without a source; a specification that finds no key is an error for all that.
+    let beyond = |spec: &KeySpec| matches!(spec.begin, Begin::Index(at) if at >= args.len());
+    if (uses.is_empty() || command.keys.iter().any(beyond)) && !command.has(flags::NO_MANDATORY_KEYS) {
         return Err(INVALID);
     }
     // Here all of them are known, whatever their specification leaves out.

@@ -18,7 +18,7 @@ use crate::config::set::allowed;
 use crate::encoding::Item;
 use crate::keyspace::board::Reason;
 use crate::keyspace::db::SetExpire;
-use crate::keyspace::{Db, event};
+use crate::keyspace::{Audience, Db, event};
 use crate::persist::rdb::{Options, payload};
 use crate::resp::Reply;
 use crate::server::commands::{config, debug_tables, node, reload};
@@ -52,6 +52,7 @@ struct Word {
 const MANY: usize = usize::MAX;
 
 const WORDS: &[Word] = &[
+    word("assert", (0, 0), "", assertion, "Lets the server crash by an assertion that does not hold."),
     word(
         "aof-flush-sleep",
         (1, 1),
@@ -59,6 +60,9 @@ const WORDS: &[Word] = &[
         aof_flush_sleep,
         "Waits before each write to the append-only file.",
     ),
+    refused("client-enforce-reply-list", (1, 1), "<0|1>", |_, _| {
+        Err(CommandError::text("ERR Not supported: replies have no other place here than their list"))
+    }),
     word("client-eviction", (0, 0), "", client_eviction, "Shows how many clients take how much memory."),
     word("change-repl-id", (0, 0), "", change_repl_id, "Begins a history that no replica can continue."),
     word(
@@ -74,6 +78,14 @@ const WORDS: &[Word] = &[
         "",
         config_rewrite_force_all,
         "Writes all directives to the configuration file, also those at their defaults.",
+    ),
+    refused("crash-and-recover", (0, 1), "[<milliseconds>]", no_restart),
+    word(
+        "dict-resizing",
+        (1, 1),
+        "<0|1>",
+        dict_resizing,
+        "Lets the tables of keys keep the buckets that they have, or grow and shrink again.",
     ),
     word(
         "disk-fault",
@@ -113,6 +125,7 @@ const WORDS: &[Word] = &[
         debug_tables::of_key,
         "Describes the table of a key's value.",
     ),
+    word("leak", (1, 1), "<text>", leak, "Loses the memory of a copy of the text."),
     word("listpack", (1, 1), "<key>", listpack, "Prints the entries of a value's listpack on stdout."),
     word(
         "loadaof",
@@ -123,7 +136,9 @@ const WORDS: &[Word] = &[
     ),
     word("log", (1, 1), "<text>", log, "Writes a line to the log."),
     word("mallctl", (1, 2), "<name> [<number>]", mallctl, "Reads or sets a number of jemalloc."),
+    word("mallctl-str", (1, 2), "<name> [<text>]", mallctl_text, "Reads or sets a text of jemalloc."),
     word("object", (1, 1), "<key>", object, "Shows how a key's value is stored."),
+    word("oom", (0, 0), "", out_of_memory, "Lets the server crash for want of memory."),
     word("panic", (0, 0), "", panic, "Lets the server crash by a panic."),
     word(
         "pause-cron",
@@ -162,12 +177,20 @@ const WORDS: &[Word] = &[
         "Saves the data set, empties it, and loads it again.",
     ),
     word(
+        "replicate",
+        (1, MANY),
+        "<word> [<word> ...]",
+        replicate,
+        "Sends a command to the replicas that does not run here: their data may differ afterwards.",
+    ),
+    word(
         "replybuffer",
         (2, 2),
         "PEAK-RESET-TIME <NEVER|RESET|milliseconds> | RESIZING <0|1>",
         reply_buffer,
         "When a client's longest reply is forgotten; whether workers give back what a long reply took.",
     ),
+    refused("restart", (0, 1), "[<milliseconds>]", no_restart),
     word("sdslen", (1, 1), "<key>", sds_length, "Shows how long a key and its string are."),
     word("segfault", (0, 0), "", segfault, "Lets the server crash by a bad access."),
     word(
@@ -193,6 +216,11 @@ const WORDS: &[Word] = &[
     ),
     word("sleep", (1, 1), "<seconds>", sleep, "Stops the whole server for a time."),
     word("stringmatch-test", (0, 0), "", stringmatch_test, "Matches random patterns against random strings."),
+    refused("structsize", (0, 0), "", |_, _| {
+        Err(CommandError::text(
+            "ERR Not supported: MEMORY USAGE tells what a key takes, whatever it is made of",
+        ))
+    }),
 ];
 
 const fn word(
@@ -203,6 +231,16 @@ const fn word(
     summary: &'static str,
 ) -> Word {
     Word { name, arguments, syntax, summary, run }
+}
+
+/// One of Redis that has no meaning here.
+const fn refused(
+    name: &'static str,
+    arguments: (usize, usize),
+    syntax: &'static str,
+    run: fn(&mut Ctx<'_, '_, '_>, &[&[u8]]) -> Result,
+) -> Word {
+    word(name, arguments, syntax, run, "Not supported; the error says why.")
 }
 
 fn debug(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
@@ -263,6 +301,43 @@ pub fn sleep_until(until: Instant) {
 
 fn panic(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     panic!("called by DEBUG PANIC");
+}
+
+fn assertion(_ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    assert!(args.is_empty(), "called by DEBUG ASSERT");
+    DONE
+}
+
+/// As an allocation of half of all addresses would end.
+fn out_of_memory(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    let half = std::alloc::Layout::array::<u8>(usize::MAX / 2).expect("at most isize::MAX bytes");
+    std::alloc::handle_alloc_error(half);
+}
+
+fn dict_resizing(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    ctx.db.keyspace().tables_stay.store(!is_on(args[2]), Ordering::Relaxed);
+    ctx.reply.ok();
+    DONE
+}
+
+fn leak(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    std::mem::forget(args[2].to_vec());
+    ctx.reply.ok();
+    DONE
+}
+
+/// Only links hear of it, as in Redis; no file does.
+fn replicate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    ctx.db.effects.audience = Audience { links: true, files: false };
+    ctx.record(&args[2..]);
+    ctx.reply.ok();
+    DONE
+}
+
+fn no_restart(_ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
+    Err(CommandError::text(
+        "ERR Not supported: the server does not start itself again; DEBUG SEGFAULT crashes it, SHUTDOWN ends it",
+    ))
 }
 
 /// Holds a shard as a script or a giant command would, but on a thread of its own; QUIETLY: without declaring
@@ -451,6 +526,15 @@ fn mallctl(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let name = String::from_utf8_lossy(args[2]);
     match allocator::control(&name, value.map(|n| n as u64)) {
         Ok(number) => ctx.reply.int(number as i64),
+        Err(text) => return Err(CommandError::owned(format!("ERR {text}"))),
+    }
+    DONE
+}
+
+fn mallctl_text(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    let name = String::from_utf8_lossy(args[2]);
+    match allocator::control_text(&name, args.get(3).copied()) {
+        Ok(text) => ctx.reply.bulk(&text),
         Err(text) => return Err(CommandError::owned(format!("ERR {text}"))),
     }
     DONE

@@ -70,9 +70,9 @@ pub struct SaveState {
     /// Keys that the load at the start left out because their time was over.
     pub load_expired: AtomicU64,
     /// Keys of the snapshot under way, or of the last one.
-    pub keys_total: AtomicU64,
-    /// Those of [`keys_total`](Self::keys_total) that are encoded.
-    pub keys_done: ArcSwap<AtomicU64>,
+    keys_total: AtomicU64,
+    /// Those of [`keys_total`](Self::keys_total) that are encoded. Whoever takes the snapshot holds it, too.
+    keys_done: ArcSwap<AtomicU64>,
     /// The load under way, or the last one.
     pub loading: LoadProgress,
 }
@@ -132,6 +132,16 @@ impl SaveState {
             keys_done: ArcSwap::default(),
             loading: LoadProgress::default(),
         }
+    }
+
+    /// Keys that are encoded, and all, of the snapshot under way; zeros when there is none.
+    pub fn progress(&self) -> (u64, u64) {
+        let done = self.keys_done.load_full();
+        // Besides this one and our own there is that of who takes it.
+        if Arc::strong_count(&done) <= 2 {
+            return (0, 0);
+        }
+        (done.load(Ordering::Relaxed), self.keys_total.load(Ordering::Relaxed))
     }
 
     /// Whether a background save is under way.

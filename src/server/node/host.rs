@@ -10,7 +10,7 @@ use crate::keyspace::tracking::{Changed, Stale};
 use crate::keyspace::watch::Waiter;
 use crate::resp::Reply;
 use crate::server::net::mailbox::Mail;
-use crate::server::node::Node;
+use crate::server::node::{Node, monitors};
 
 /// Serves others while a script runs.
 pub trait Meanwhile {
@@ -24,17 +24,19 @@ pub struct NodeHost<'a> {
     pub node: &'a Arc<Node>,
     /// Whoever has others to serve while a script runs long.
     beside: Option<&'a mut dyn Meanwhile>,
+    /// Lines for monitors that are not sent yet.
+    held: Option<Vec<Vec<u8>>>,
 }
 
 impl<'a> NodeHost<'a> {
     /// For commands that do not run for long on a worker's thread.
     pub fn new(node: &'a Arc<Node>) -> Self {
-        Self { node, beside: None }
+        Self { node, beside: None, held: None }
     }
 
     /// For a script, beside which others are served.
     pub fn with(node: &'a Arc<Node>, beside: &'a mut dyn Meanwhile) -> Self {
-        Self { node, beside: Some(beside) }
+        Self { node, beside: Some(beside), held: None }
     }
 }
 
@@ -67,7 +69,22 @@ impl Host for NodeHost<'_> {
     }
 
     fn ran(&mut self, seen: &Seen<'_>) {
-        self.node.show_to_monitors(seen);
+        let line = monitors::line(seen);
+        match &mut self.held {
+            Some(held) => held.push(line),
+            None => self.node.show_to_monitors(line),
+        }
+    }
+
+    fn hold_shown(&mut self) {
+        self.held = Some(Vec::new());
+    }
+
+    fn show_held(&mut self, stays: bool) {
+        let held = self.held.take().unwrap_or_default();
+        if stays {
+            held.into_iter().for_each(|line| self.node.show_to_monitors(line));
+        }
     }
 
     fn denied(&mut self, denied: &Denied<'_>) {

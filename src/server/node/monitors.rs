@@ -48,10 +48,10 @@ impl Node {
         }
     }
 
-    /// Shows a command to all monitors. They hear of all commands in one order.
-    pub fn show_to_monitors(&self, seen: &Seen<'_>) {
+    /// Shows a [`line`] to all monitors. They hear of all commands in one order.
+    pub fn show_to_monitors(&self, line: Vec<u8>) {
         let monitors = self.people.monitors.0.lock();
-        let bytes: Arc<[u8]> = line(seen).into();
+        let bytes: Arc<[u8]> = line.into();
         for place in monitors.iter() {
             let (token, client) = (place.token, place.client);
             self.send(place.worker, Mail::Push { token, client, bytes: Arc::clone(&bytes) });
@@ -59,8 +59,8 @@ impl Node {
     }
 }
 
-/// `+1700000000.123456 [0 127.0.0.1:5000] "SET" "k" "v"`.
-fn line(seen: &Seen<'_>) -> Vec<u8> {
+/// A command as monitors see it: `+1700000000.123456 [0 127.0.0.1:5000] "SET" "k" "v"`.
+pub fn line(seen: &Seen<'_>) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let client = seen.client;
     let from = match client.addr.as_str() {

@@ -330,7 +330,7 @@ impl Worker {
             Irregular::Refused(fail) => self.refuse(c, fail, args, s, end, reply),
             Irregular::Broken(e) => {
                 reply.error(&format!("ERR {e}"));
-                self.executor.stats.count_error("ERR");
+                self.executor.stats.count_error("ERR ");
                 c.closing = true;
                 s.stopped = true;
             }

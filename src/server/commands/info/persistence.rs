@@ -15,10 +15,7 @@ pub fn write(node: &Node, out: &mut Fields) {
     out.field("current_cow_peak", 0);
     out.field("current_cow_size", 0);
     out.field("current_cow_size_age", 0);
-    let (done, total) = (
-        node.files.save.keys_done.load().load(Ordering::Relaxed),
-        node.files.save.keys_total.load(Ordering::Relaxed),
-    );
+    let (done, total) = node.files.save.progress();
     out.field(
         "current_fork_perc",
         Value::Decimal(if total == 0 { 0.0 } else { done as f64 * 100.0 / total as f64 }, 2),

@@ -91,6 +91,23 @@ pub fn control(name: &str, value: Option<u64>) -> Result<u64, String> {
     }
 }
 
+/// As [`control`], for texts; one that is set lives on.
+pub fn control_text(name: &str, value: Option<&[u8]>) -> Result<Vec<u8>, String> {
+    let name = [name.as_bytes(), b"\0"].concat();
+    let failed = |e: tikv_jemalloc_ctl::Error| e.to_string();
+    // SAFETY: of another size than a pointer's jemalloc reads and writes nothing; a pointer that it gives is null or a
+    // C string that lives as long as the process, and the one that it is given is never freed.
+    unsafe {
+        use tikv_jemalloc_ctl::raw::{read, write};
+        if let Some(value) = value {
+            let text = std::ffi::CString::new(value).map_err(|e| e.to_string())?;
+            write(&name, text.into_raw().cast_const()).map_err(failed)?;
+        }
+        let text = read::<*const std::ffi::c_char>(&name).map_err(failed)?;
+        Ok(if text.is_null() { Vec::new() } else { std::ffi::CStr::from_ptr(text).to_bytes().to_vec() })
+    }
+}
+
 /// Gives pages that are free in all arenas back to the system.
 pub fn purge() -> Result<(), String> {
     // 4096 stands for all arenas (MALLCTL_ARENAS_ALL).
