@@ -14,7 +14,7 @@ use keystead::persist::aof::Manifest;
 use keystead::persist::aof::stream::{Commands, Item};
 use keystead::persist::rdb::{self, Options, Reader, Record, payload};
 use keystead::repl::replica::{self, Replica};
-use keystead::resp::decode::Decoder;
+use keystead::resp::decode::{Decoder, decode};
 use keystead::resp::write_command;
 use keystead::resp::{self, Reply};
 use keystead::script::{self, Calls, Ended, Given, Stop, Store, libs};
@@ -175,10 +175,7 @@ pub fn replies(data: &[u8]) {
 
 /// Bytes of the reply that stands first, if it is whole.
 fn first_reply(data: &[u8]) -> Option<usize> {
-    let mut decoder = Decoder::default();
-    decoder.feed(data);
-    let reply = decoder.next_reply().ok().flatten();
-    reply.map(|_| data.len() - decoder.pending())
+    decode(data).ok().flatten().map(|(_, len)| len)
 }
 
 /// A packet of the cluster bus.
