@@ -241,7 +241,7 @@ mod tests {
     fn parts_make_up_the_whole() {
         let limits = Limits { hash_max_listpack_entries: 4, ..Limits::default() };
         let names: Vec<String> = (0..3000).map(|n| format!("name:{n}")).collect();
-        let string = names.concat();
+        let string = names.concat().repeat(2);
         let (mut list, mut set, mut zset) = (List::new(), Set::new(), SortedSet::new());
         let (mut hash, mut timed, mut stream) = (Hash::new(), Hash::new(), Stream::new());
         let mut group = Group::new(StreamId::new(4, 1), Some(7));

@@ -3,7 +3,7 @@
 //! Every form but that of hashes with times of fields (7.4) is one that a Redis 7.0 loads, so a set in listpack
 //! encoding goes out member by member (its own form came with version 11).
 
-use super::sink::{put_integer, put_length, put_lzf, put_string};
+use super::sink::{INTEGER_TEXT_MAX, put_integer, put_length, put_lzf, put_string};
 use super::{opcode, value_type};
 use crate::base::time::UnixMs;
 use crate::encoding::Item;
@@ -112,7 +112,7 @@ pub(super) fn put_value(
     let (compress, from) = (options.compress, part.from.index);
     let end = out.len().saturating_add(part.most);
     let next = match value {
-        ValueRef::String(bytes) if !compress && bytes.len() > part.most => {
+        ValueRef::String(bytes) if !compress && bytes.len() > part.most.max(INTEGER_TEXT_MAX) => {
             put_long_string(out, bytes, from, part.most)
         }
         ValueRef::String(bytes) => {

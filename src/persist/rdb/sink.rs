@@ -15,7 +15,7 @@ pub(super) const STRING_INT32: u8 = 0xc2;
 pub(super) const STRING_LZF: u8 = 0xc3;
 
 /// Strings up to this many bytes may be an integer of 32 bits.
-const INTEGER_TEXT_MAX: usize = 11;
+pub(super) const INTEGER_TEXT_MAX: usize = 11;
 /// Strings up to this many bytes are not worth compressing.
 const COMPRESS_ABOVE: usize = 20;
 

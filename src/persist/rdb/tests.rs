@@ -638,7 +638,7 @@ fn hostile_counts_end_with_the_data() {
 fn small_file() -> Vec<u8> {
     let mut w = Writer::new(vec![], true);
     w.preamble(&Preamble {
-        version: VERSION_WITH_TIMES,
+        version: VERSION_WRITTEN,
         redis_version: "7.4.1",
         created: 0,
         used_memory: 0,
