@@ -48,7 +48,7 @@ impl Node {
         }
     }
 
-    /// Shows a [`line`] to all monitors. They hear of all commands in one order.
+    /// Shows a [`line()`] to all monitors. They hear of all commands in one order.
     pub fn show_to_monitors(&self, line: Vec<u8>) {
         let monitors = self.people.monitors.0.lock();
         let bytes: Arc<[u8]> = line.into();
