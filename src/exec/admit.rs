@@ -86,14 +86,9 @@ impl Executor {
         bits: u32,
         reply: &mut Reply,
     ) -> Result<Admitted<'a>, After> {
-        let asked = Origin::of(client).asked();
-        let mut bits = bits & asked;
+        let mut bits = bits & Origin::of(client).asked();
         if bits & gate::OF_SCRIPTS != 0 {
             bits &= !spared(self.shared, call.command, call.args);
-        }
-        if bits & gate::IN_MULTI != 0 && !call.command.has(flags::NOT_QUEUED) {
-            // The queue takes memory, whatever is queued.
-            bits |= self.shared.gate.load(Ordering::Relaxed) & gate::MEMORY_LIMIT & asked;
         }
         let mut admitted = Admitted { asking: bits & gate::ASKING != 0, ..Admitted::default() };
         admitted.clustered = bits & gate::CLUSTER != 0;
