@@ -430,6 +430,25 @@ fn a_deep_queue_counts_as_its_clients_memory() {
 }
 
 #[test]
+fn others_are_served_while_giant_rules_are_applied() {
+    let server = one_worker();
+    let (mut admin, mut other) = (server.connect(), server.connect());
+    other.ok("SET elsewhere v");
+    let mut words: Vec<String> = ["ACL", "SETUSER", "u", "on"].map(str::to_owned).to_vec();
+    words.extend((0..100_000).map(|i| format!("~key:{i}")));
+    admin.send_raw(&encode(&words));
+    admin.stream().set_nonblocking(true).expect("a socket that does not wait");
+    let mut answered = 0;
+    while admin.stream().peek(&mut [0]).is_err() {
+        other.expect("GET elsewhere", "\"v\"");
+        answered += 1;
+    }
+    assert!(answered > 10, "{answered} answers to another");
+    admin.stream().set_nonblocking(false).expect("a socket that waits");
+    assert_eq!(admin.read().text(), "OK");
+}
+
+#[test]
 fn giant_rules_of_users_hold_up_nobody() {
     let _alone = heavy();
     let server = subject().start();
