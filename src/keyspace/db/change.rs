@@ -96,6 +96,10 @@ impl Db<'_, '_> {
         self.before_removal(h, place);
         let entry = self.take_place(h, place);
         self.dispose(entry, cause);
+        if matches!(cause, Cause::Eviction | Cause::Expiry) {
+            // In a small cache, whose keys go like this, each slot that ever had a key would keep a bucket.
+            self.table_mut(h.slot).release();
+        }
     }
 
     /// As [`Db::remove`], without a look at whether its time has come: a dead key is there and goes, not expires, as in

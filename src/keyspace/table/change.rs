@@ -106,6 +106,16 @@ impl<'a> TableMut<'a> {
         entry
     }
 
+    /// Gives the bucket of a table without entries back.
+    pub fn release(self) {
+        if self.is_empty() && self.buckets() == 1 {
+            let first = self.0.first.swap(std::ptr::null_mut(), Relaxed);
+            self.0.buckets.store(0, Relaxed);
+            // SAFETY: allocated with this layout when the first bucket was made, or fitted to one; no entry is left in it.
+            unsafe { dealloc(first.cast(), layout(first_capacity(1))) };
+        }
+    }
+
     #[inline]
     fn set_len(&mut self, n: usize) {
         self.0.len.store(u32::try_from(n).expect("fewer than 2^32 keys a slot"), Relaxed);

@@ -50,6 +50,11 @@ fn behaves_as_a_map_through_growth_and_shrinking() {
         assert!(remove(&mut t, *k));
     }
     assert_eq!(t.buckets(), 1);
+    t.exclusive().release();
+    assert_eq!(t.buckets(), 0);
+    insert(&mut t, 1);
+    t.exclusive().release();
+    assert!(remove(&mut t, 1), "what has an entry stays");
 }
 
 #[test]
