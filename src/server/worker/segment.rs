@@ -21,6 +21,9 @@ const STRANGERS_OUTPUT: u64 = 1024;
 const HELD_INPUT: usize = 64 * 1024;
 /// How much of a long request is read at once, and set aside for it before it has come.
 const LONG_READ: usize = 1 << 20;
+/// The same of a request of many short words. What is read at once is not parsed yet, and stays well below the least
+/// `client-query-buffer-limit`, which is 1 MiB.
+const SHORT_WORDS_READ: usize = 256 * 1024;
 
 /// The input of one connection in a round.
 pub(super) struct Segment {
@@ -112,7 +115,8 @@ fn over_query_limit(c: &Connection, input: usize, limit: usize) -> bool {
 fn read_long(c: &mut Connection) -> (io::Result<usize>, usize) {
     let kept = c.input.len();
     make_room(&mut c.input, c.need);
-    let room = (c.input.capacity() - kept).min(LONG_READ);
+    let most = if c.need.saturating_sub(kept) < READ_SIZE { SHORT_WORDS_READ } else { LONG_READ };
+    let room = (c.input.capacity() - kept).min(most);
     c.input.resize(kept + room, 0);
     let read = c.stream.read(&mut c.input[kept..]);
     c.input.truncate(kept + read.as_ref().map_or(0, |n| *n));
