@@ -12,6 +12,9 @@ use crate::resp::Reply;
 use crate::server::net::mailbox::Mail;
 use crate::server::node::{Node, monitors};
 
+/// Bytes of lines for monitors that are held at most.
+const MOST_HELD: usize = 64 * 1024;
+
 /// Serves others while a script runs.
 pub trait Meanwhile {
     /// One round for them. `long`: those who need what the script holds are to be told.
@@ -25,7 +28,7 @@ pub struct NodeHost<'a> {
     /// Whoever has others to serve while a script runs long.
     beside: Option<&'a mut dyn Meanwhile>,
     /// Lines for monitors that are not sent yet.
-    held: Option<Vec<Vec<u8>>>,
+    held: Option<Vec<u8>>,
 }
 
 impl<'a> NodeHost<'a> {
@@ -71,7 +74,12 @@ impl Host for NodeHost<'_> {
     fn ran(&mut self, seen: &Seen<'_>) {
         let line = monitors::line(seen);
         match &mut self.held {
-            Some(held) => held.push(line),
+            // A script may read for ever. What of it is not held any more is shown again if it begins anew after all.
+            Some(held) if held.len() + line.len() > MOST_HELD => {
+                self.show_held(true);
+                self.node.show_to_monitors(line);
+            }
+            Some(held) => held.extend(line),
             None => self.node.show_to_monitors(line),
         }
     }
@@ -82,8 +90,8 @@ impl Host for NodeHost<'_> {
 
     fn show_held(&mut self, stays: bool) {
         let held = self.held.take().unwrap_or_default();
-        if stays {
-            held.into_iter().for_each(|line| self.node.show_to_monitors(line));
+        if stays && !held.is_empty() {
+            self.node.show_to_monitors(held);
         }
     }
 

@@ -48,10 +48,10 @@ impl Node {
         }
     }
 
-    /// Shows a [`line()`] to all monitors. They hear of all commands in one order.
-    pub fn show_to_monitors(&self, line: Vec<u8>) {
+    /// Shows each [`line()`] of `lines` to all monitors. They hear of all commands in one order.
+    pub fn show_to_monitors(&self, lines: Vec<u8>) {
         let monitors = self.people.monitors.0.lock();
-        let bytes: Arc<[u8]> = line.into();
+        let bytes: Arc<[u8]> = lines.into();
         for place in monitors.iter() {
             let (token, client) = (place.token, place.client);
             self.send(place.worker, Mail::Push { token, client, bytes: Arc::clone(&bytes) });
