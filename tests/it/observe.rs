@@ -41,6 +41,17 @@ fn a_script_that_begins_anew_is_shown_once() {
     assert!(was_held);
 }
 
+/// What is held of it is bounded: a script that only reads may never end.
+#[test]
+fn a_script_that_does_not_end_is_shown_meanwhile() {
+    let server = Launch::subject().start();
+    let (mut monitor, mut hanging, mut admin) = (server.connect(), server.connect(), server.connect());
+    monitor.ok("MONITOR");
+    hanging.send(&["EVAL", "while true do redis.call('GET', KEYS[1]) end", "1", "k"]);
+    while !monitor.read().text().ends_with("lua] \"GET\" \"k\"") {}
+    wait_for("it can be killed", SOON, || admin.run("SCRIPT KILL").to_string() == "+OK");
+}
+
 #[test]
 fn a_monitor_sees_commands_in_their_order_and_no_secrets() {
     let server = Server::subject();
