@@ -24,6 +24,7 @@ use crate::server::net::mailbox::Mail;
 use crate::server::node::logins::rules;
 use crate::server::node::{Node, unix_ms};
 use crate::server::process::os_error::words;
+use crate::server::process::priority::go_behind;
 
 pub const COMMANDS: &[Command] =
     &[Command::container("acl", Server, ACL).doc("6.0.0", "", "Commands about users.").modes(EVERYWHERE)];
@@ -33,8 +34,6 @@ const ANYBODY: Flags = NOSCRIPT | LOADING | STALE;
 const MANY_WORDS: usize = 1_000;
 /// The same in bytes.
 const MUCH_TEXT: usize = 16 * 1024;
-/// Then so many are applied before the thread gives way: where there is one core, a worker needs it.
-const RULES_IN_A_ROW: usize = 64;
 
 const ADMINISTER: Flags = ADMIN | NOSCRIPT | LOADING | STALE;
 const ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
@@ -185,7 +184,7 @@ fn setuser(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if takes_long && ctx.client.executing.is_none() && set_user_aside(node, ctx.client, args) {
         return Ok(Outcome::Suspended);
     }
-    set_user(node, args, || {})?;
+    set_user(node, args)?;
     ctx.reply.ok();
     DONE
 }
@@ -199,7 +198,8 @@ fn set_user_aside(node: &Arc<Node>, client: &Client, args: &[&[u8]]) -> bool {
         let mut rest = text.as_slice();
         let words: Vec<&[u8]> = lengths.iter().filter_map(|length| rest.split_off(..*length)).collect();
         let mut reply = Reply::new();
-        match set_user(&node, &words, thread::yield_now) {
+        go_behind();
+        match set_user(&node, &words) {
             Ok(()) => reply.ok(),
             Err(fail) => reply.error(&fail.to_string()),
         }
@@ -208,8 +208,8 @@ fn set_user_aside(node: &Arc<Node>, client: &Client, args: &[&[u8]]) -> bool {
     thread::Builder::new().name("rules".into()).spawn(body).is_ok()
 }
 
-/// What ACL SETUSER does, of a whole command. Every now and then it gives way to others.
-fn set_user(node: &Arc<Node>, args: &[&[u8]], give_way: fn()) -> std::result::Result<(), CommandError> {
+/// What ACL SETUSER does, of a whole command.
+fn set_user(node: &Arc<Node>, args: &[&[u8]]) -> std::result::Result<(), CommandError> {
     let name = file::user_name(args[2])
         .ok_or(CommandError::text("ERR Usernames can't contain spaces or null characters"))?;
     let words = merge_selectors(&args[3..]).map_err(|begin| {
@@ -221,10 +221,7 @@ fn set_user(node: &Arc<Node>, args: &[&[u8]], give_way: fn()) -> std::result::Re
     loop {
         let known = accounts.get(args[2]);
         let mut user = known.as_deref().map_or_else(|| rules.new_user(name), User::clone);
-        for (at, word) in words.iter().enumerate() {
-            if at % RULES_IN_A_ROW == 0 {
-                give_way();
-            }
+        for word in &words {
             rules.apply(&mut user, word).map_err(|error| {
                 let word = shown(word);
                 CommandError::owned(format!("ERR Error in ACL SETUSER modifier '{word}': {error}"))
