@@ -33,6 +33,7 @@ use crate::command::table::{CommandEntry, Recent};
 use crate::command::{Client, Command, CommandError, gate};
 use crate::keyspace::board::Busy;
 use crate::keyspace::db::Expiring;
+use crate::keyspace::evict::Pool;
 use crate::keyspace::{Audience, Db, Effects, Known, LockSet, Locked, UnitInfo};
 use crate::resp::Reply;
 use crate::value::Limits;
@@ -78,6 +79,8 @@ pub struct Executor {
     node: Box<dyn Any + Send>,
     effects: Effects,
     rng: Rng,
+    /// Keys that may be evicted next.
+    pool: Pool,
     limits: Arc<Limits>,
     /// The published view, reloaded when it changes: one atomic load a command.
     view: Cache<&'static ArcSwapOption<View>, Option<Arc<View>>>,
@@ -114,6 +117,7 @@ impl Executor {
             stats,
             effects: Effects::seeded(!seed),
             rng: Rng::new(seed),
+            pool: Pool::default(),
             limits: shared.limits.load_full(),
             view: Cache::new(&shared.view),
             recent: Recent::default(),

@@ -43,15 +43,21 @@ impl Executor {
                 break;
             }
             let evicting_since = self.stopwatch.now();
-            let mut locked =
-                match shared.keyspace.evict_one(policy, &mut self.rng, samples, now, &mut self.effects) {
-                    Eviction::Done(locked) => locked,
-                    Eviction::Held => break,
-                    Eviction::Nothing => {
-                        room = Room::Lacking;
-                        break;
-                    }
-                };
+            let mut locked = match shared.keyspace.evict_one(
+                policy,
+                &mut self.pool,
+                &mut self.rng,
+                samples,
+                now,
+                &mut self.effects,
+            ) {
+                Eviction::Done(locked) => locked,
+                Eviction::Held => break,
+                Eviction::Nothing => {
+                    room = Room::Lacking;
+                    break;
+                }
+            };
             host.did("eviction-del", self.stopwatch.now().wrapping_sub(evicting_since));
             self.settle(host, now, &mut locked);
             drop(locked);

@@ -8,7 +8,7 @@ use crate::base::crc16::key_slot;
 use crate::base::rng::Rng;
 use crate::config::choice::MaxmemoryPolicy;
 use crate::config::compound::{Compound, KeyspaceEvents};
-use crate::keyspace::evict::Eviction;
+use crate::keyspace::evict::{Eviction, Pool};
 use crate::keyspace::watch::{Dirty, Waiter};
 use crate::keyspace::{EntryRef, SHARDS, event, shard_of};
 use crate::value::Value;
@@ -205,7 +205,10 @@ fn an_evicted_key_tells_so_once() {
     Witness::new().expect(&["evicted"], |ks, effects| {
         let mut rng = Rng::new(1);
         let evict = |rng: &mut Rng, effects: &mut Effects| {
-            matches!(ks.evict_one(MaxmemoryPolicy::AllkeysRandom, rng, 5, 0, effects), Eviction::Done(_))
+            matches!(
+                ks.evict_one(MaxmemoryPolicy::AllkeysRandom, &mut Pool::default(), rng, 5, 0, effects),
+                Eviction::Done(_)
+            )
         };
         assert!(evict(&mut rng, effects));
         assert!(!evict(&mut rng, effects));

@@ -1,5 +1,5 @@
-//! Eviction under `maxmemory`: some keys of one shard are compared, and the one that the policy values least is
-//! deleted.
+//! Eviction under `maxmemory`: some keys of a random shard become candidates, and the candidate that the policy values
+//! least is deleted. [`Pool`] keeps the others for the next time.
 //!
 //! Keys of any kind are drawn from the tables, keys with an expiry from the index by time. The one
 //! that ends soonest needs no drawing: it stands first in that index.
@@ -10,10 +10,17 @@ use super::db::Expiring;
 use super::entry::EntryRef;
 use super::expiry::{Reference, tick_of};
 use super::lazy::Cause;
-use super::{Db, DbIndex, Effects, Keyspace, Locked, SHARDS, SLOTS_PER_SHARD, event, slot_at};
+use super::usage::Usage;
+use super::{Db, DbIndex, Effects, Keyspace, Locked, SHARDS, SLOTS_PER_SHARD, event, shard_of, slot_at};
+use crate::base::crc16::key_slot;
 use crate::base::rng::Rng;
 use crate::base::time::UnixMs;
 use crate::config::choice::MaxmemoryPolicy;
+use pool::Candidate;
+
+mod pool;
+
+pub use pool::Pool;
 
 /// How many shards are tried for one that nobody holds.
 const SHARDS_TRIED: usize = 16;
@@ -31,11 +38,12 @@ pub enum Eviction<'k> {
 }
 
 impl Keyspace {
-    /// Evicts one key of any database as `policy` has it, chosen among `samples` keys of a random shard,
-    /// and records its deletion. The caller must hold no lock.
+    /// Evicts one key of any database as `policy` has it, chosen among `samples` keys of a random shard and those in
+    /// `pool`, and records its deletion. The caller must hold no lock.
     pub fn evict_one(
         &self,
         policy: MaxmemoryPolicy,
+        pool: &mut Pool,
         rng: &mut Rng,
         samples: usize,
         now: UnixMs,
@@ -44,24 +52,24 @@ impl Keyspace {
         if policy == MaxmemoryPolicy::NoEviction {
             return Eviction::Nothing;
         }
+        pool.rank_by(policy);
         for _ in 0..SHARDS_TRIED {
             let Some((db, shard)) = self.random_shard(rng, policy.is_volatile()) else {
                 return Eviction::Nothing;
             };
-            let Some(mut locked) = self.lock_shard_if_free(shard) else { continue };
-            let mut db = Db::new(&mut locked, db, now, Expiring::Ignore, effects);
-            let victim = match policy {
-                MaxmemoryPolicy::VolatileTtl => db.soonest_to_end(shard),
-                _ => db.least_used(policy, shard, rng, samples),
-            };
-            // Keys may have gone between the choice of the shard and its lock.
-            if let Some(victim) = victim {
-                db.delete(&victim, Cause::Eviction);
-                db.changed(&victim, event::EVICTED);
-                db.record_deletion(Cause::Eviction, &victim);
-                self.stats.evicted_keys.fetch_add(1, Ordering::Relaxed);
+            if let Some(mut locked) = self.lock_shard_if_free(shard) {
+                let mut db = Db::new(&mut locked, db, now, Expiring::Ignore, effects);
+                db.draw_candidates(policy, shard, rng, samples, pool);
             }
-            return Eviction::Done(locked);
+            while let Some(candidate) = pool.take() {
+                let shard = shard_of(key_slot(&candidate.key));
+                let Some(mut locked) = self.lock_shard_if_free(shard) else { continue };
+                if Db::new(&mut locked, candidate.db, now, Expiring::Ignore, effects)
+                    .evict(policy, &candidate)
+                {
+                    return Eviction::Done(locked);
+                }
+            }
         }
         Eviction::Held
     }
@@ -91,37 +99,63 @@ impl Keyspace {
     }
 }
 
+/// How little `policy` values an entry, among those that may go: the higher, the sooner it goes.
+fn rank(policy: MaxmemoryPolicy, usage: &Usage, entry: EntryRef<'_>) -> Option<u64> {
+    let expire = entry.expire();
+    if policy.is_volatile() && expire.is_none() {
+        return None;
+    }
+    Some(match policy {
+        MaxmemoryPolicy::VolatileTtl => u64::MAX - expire.unwrap_or(UnixMs::MAX).max(0).unsigned_abs(),
+        _ if policy.is_lfu() => u64::from(255 - usage.frequency(entry.access())),
+        _ if policy.is_lru() => u64::from(usage.idle_seconds(entry.access())),
+        _ => 0,
+    })
+}
+
 impl Db<'_, '_> {
-    /// The key that `policy` values least among some keys of `shard` that may go.
-    fn least_used(
+    /// Offers some keys of `shard` to the pool.
+    fn draw_candidates(
         &mut self,
         policy: MaxmemoryPolicy,
         shard: usize,
         rng: &mut Rng,
         samples: usize,
-    ) -> Option<Vec<u8>> {
-        let ranked = policy.is_lru() || policy.is_lfu();
+        pool: &mut Pool,
+    ) {
         let usage = &self.keyspace().usage;
-        // The higher, the sooner it goes.
-        let rank = |entry: EntryRef<'_>| match policy {
-            _ if policy.is_lfu() => 255 - u32::from(usage.frequency(entry.access())),
-            _ if policy.is_lru() => usage.idle_seconds(entry.access()),
-            _ => 0,
-        };
-        let mut victim: Option<(u32, Vec<u8>)> = None;
-        let mut consider = |entry: EntryRef<'_>| {
-            let rank = rank(entry);
-            if victim.as_ref().is_none_or(|(most, _)| rank > *most) {
-                victim = Some((rank, entry.key().to_vec()));
+        let index = self.index();
+        let mut offer = |entry: EntryRef<'_>| {
+            if let Some(rank) = rank(policy, usage, entry) {
+                pool.offer(rank, index, entry.key());
             }
         };
-        let samples = if ranked { samples.max(1) } else { 1 };
-        if policy.is_volatile() {
-            self.draw_volatile(shard, rng, samples, &mut consider);
+        let samples = if policy.is_lru() || policy.is_lfu() { samples.max(1) } else { 1 };
+        if policy == MaxmemoryPolicy::VolatileTtl {
+            if let Some(key) = self.soonest_to_end(shard)
+                && let Some(entry) = self.view(&key)
+            {
+                offer(entry);
+            }
+        } else if policy.is_volatile() {
+            self.draw_volatile(shard, rng, samples, &mut offer);
         } else {
-            self.draw_any(shard, rng, samples, &mut consider);
+            self.draw_any(shard, rng, samples, &mut offer);
         }
-        victim.map(|v| v.1)
+    }
+
+    /// Deletes a key, and records that; false if it is gone or was used since it became a candidate.
+    fn evict(&mut self, policy: MaxmemoryPolicy, candidate: &Candidate) -> bool {
+        let key = &candidate.key;
+        let rank = self.view(key).and_then(|entry| rank(policy, &self.keyspace().usage, entry));
+        if rank.is_none_or(|rank| rank < candidate.rank) {
+            return false;
+        }
+        self.delete(key, Cause::Eviction);
+        self.changed(key, event::EVICTED);
+        self.record_deletion(Cause::Eviction, key);
+        self.keyspace().stats.evicted_keys.fetch_add(1, Ordering::Relaxed);
+        true
     }
 
     /// Shows some random entries of a shard.
@@ -231,7 +265,7 @@ mod tests {
     }
 
     fn evicts(ks: &Keyspace, policy: MaxmemoryPolicy, rng: &mut Rng, effects: &mut Effects) -> bool {
-        matches!(ks.evict_one(policy, rng, 1000, 0, effects), Eviction::Done(_))
+        matches!(ks.evict_one(policy, &mut Pool::default(), rng, 1000, 0, effects), Eviction::Done(_))
     }
 
     /// Evicts `n` keys one by one; returns those that are left.
@@ -285,19 +319,46 @@ mod tests {
         }
         assert_eq!((ks.len(0), ks.volatile_len(0)), (100, 0));
         for policy in [MaxmemoryPolicy::VolatileRandom, MaxmemoryPolicy::NoEviction] {
-            let eviction = ks.evict_one(policy, &mut rng, 5, 0, &mut effects);
+            let eviction = ks.evict_one(policy, &mut Pool::default(), &mut rng, 5, 0, &mut effects);
             assert!(matches!(eviction, Eviction::Nothing), "{eviction:?}");
         }
         assert!(evicts(&ks, MaxmemoryPolicy::AllkeysRandom, &mut rng, &mut effects));
+    }
+
+    /// One draw of five shows none of the older half in one of 32 cases.
+    #[test]
+    fn what_earlier_draws_have_shown_is_not_forgotten() {
+        let ks = Keyspace::new(1, Box::new(drop));
+        ks.usage.configure(MaxmemoryPolicy::AllkeysLru, true, 0, 1);
+        let (mut rng, mut effects, mut pool) = (Rng::new(3), Effects::default(), Pool::default());
+        let name = |n: u32| format!("key:{n}").into_bytes();
+        let mut locked = ks.lock_all();
+        for n in 0..4000 {
+            ks.usage.set_clock(1_000_000 + u64::from(n));
+            Db::new(&mut locked, 0, 0, Expiring::Delete, &mut effects).set_string(
+                &name(n),
+                b"v",
+                SetExpire::Clear,
+            );
+        }
+        drop(locked);
+        for _ in 0..1000 {
+            let eviction = ks.evict_one(MaxmemoryPolicy::AllkeysLru, &mut pool, &mut rng, 5, 0, &mut effects);
+            assert!(matches!(eviction, Eviction::Done(_)));
+        }
+        let mut locked = ks.lock_all();
+        let db = Db::new(&mut locked, 0, 0, Expiring::Ignore, &mut effects);
+        let newer = (2000..4000).filter(|n| db.view(&name(*n)).is_none()).count();
+        assert!(newer <= 5, "{newer} keys of the newer half are gone");
     }
 
     /// A command that comes beside a holder of all shards would be refused for memory that can be made.
     #[test]
     fn that_shards_are_held_is_not_that_nothing_can_go() {
         let ks = filled(MaxmemoryPolicy::AllkeysLru);
-        let (mut rng, mut effects) = (Rng::new(3), Effects::default());
+        let (mut rng, mut effects, mut pool) = (Rng::new(3), Effects::default(), Pool::default());
         let held = ks.lock_all();
-        let eviction = ks.evict_one(MaxmemoryPolicy::AllkeysLru, &mut rng, 5, 0, &mut effects);
+        let eviction = ks.evict_one(MaxmemoryPolicy::AllkeysLru, &mut pool, &mut rng, 5, 0, &mut effects);
         assert!(matches!(eviction, Eviction::Held), "{eviction:?}");
         drop(held);
         assert!(evicts(&ks, MaxmemoryPolicy::AllkeysLru, &mut rng, &mut effects));
