@@ -90,7 +90,7 @@ const WORDS: &[Word] = &[
     word(
         "disk-fault",
         (1, 3),
-        "<open|write|sync|rename|remove> <part-of-name> <ENOSPC|EROFS|EIO|SHORT|SLOW-milliseconds> | OFF",
+        "<open|write|sync|truncate|rename|remove> <part-of-name> <ENOSPC|EROFS|EIO|SHORT|SLOW-milliseconds> | OFF",
         trouble::disk_fault,
         "Lets this step fail, or take long, for files of such names. OFF: the disk is good again.",
     ),
