@@ -124,3 +124,41 @@ impl Log {
         self.entries.truncate(max);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(object: &str) -> Refusal {
+        let (reason, context) = (Reason::Command, Context::Toplevel);
+        Refusal { reason, context, object: object.into(), user: b"u".to_vec() }
+    }
+
+    fn noted(refusals: &[(&str, UnixMs)]) -> Vec<(String, u64)> {
+        let mut log = Log::default();
+        for (object, at) in refusals {
+            log.note(refused(object), String::new(), *at, 128);
+        }
+        let shown = |e: &Entry| (String::from_utf8_lossy(&e.refusal.object).into_owned(), e.count);
+        log.newest(usize::MAX).map(shown).collect()
+    }
+
+    /// As in Redis.
+    #[test]
+    fn what_is_refused_again_within_a_minute_is_one_entry() {
+        let entry = |object: &str, count| (object.to_owned(), count);
+        assert_eq!(noted(&[("get", 0), ("set", 1), ("get", 60_000)]), [entry("get", 2), entry("set", 1)]);
+        assert_eq!(noted(&[("get", 0), ("get", 60_001)]), [entry("get", 1), entry("get", 1)]);
+    }
+
+    #[test]
+    fn only_the_ten_newest_are_looked_at() {
+        let others: Vec<String> = (0..10).map(|n| n.to_string()).collect();
+        for (between, count) in [(9, 2), (10, 1)] {
+            let mut refusals = vec![("get", 0)];
+            refusals.extend(others[..between].iter().map(|object| (object.as_str(), 0)));
+            refusals.push(("get", 0));
+            assert_eq!(noted(&refusals)[0], ("get".to_owned(), count), "{between}");
+        }
+    }
+}

@@ -1,5 +1,8 @@
 //! One node among scripted peers: what it answers to which packet, and in which order.
 
+mod elections;
+mod failures;
+
 use bytes::Bytes;
 
 use super::config::Config;

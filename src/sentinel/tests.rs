@@ -144,6 +144,41 @@ fn replicas_are_chosen_by_priority_then_offset_then_run_id() {
     assert_eq!(choose((100, 5, 'a'), (100, 5, 'b')), Some('a'));
     assert_eq!(choose((0, 9, 'a'), (100, 5, 'b')), Some('b'));
     assert_eq!(choose((0, 9, 'a'), (0, 5, 'b')), None);
+    heal(&mut s, a, 100, 5, "");
+    heal(&mut s, b, 100, 5, &id('b'));
+    assert_eq!(s.select_replica(primary), Some(b), "one that does not say who it is comes last");
+}
+
+#[test]
+fn an_election_takes_no_longer_than_the_failover_may() {
+    let peers = format!("known-sentinel m 10.0.1.2 1 {}\nknown-sentinel m 10.0.1.3 1 {}", id('a'), id('b'));
+    for (failover_timeout, longest) in [(3000, 3000), (60_000, 10_000)] {
+        let mut s = read(&format!("{WATCH}\n{peers}\nfailover-timeout m {failover_timeout}"));
+        let primary = s.primary_ids()[0];
+        s.start_failover(primary);
+        let mut aborts_at = |after| {
+            s.now = START + after;
+            s.go_on_with_failover(primary);
+            s.take_actions().iter().any(|a| format!("{a:?}").contains("-failover-abort-not-elected"))
+        };
+        assert!(!aborts_at(longest));
+        assert!(aborts_at(longest + 1));
+    }
+}
+
+#[test]
+fn what_another_sentinel_said_counts_for_five_periods() {
+    let mut s = read(&format!("{WATCH}\nknown-sentinel m 10.0.1.2 1 {}", id('a')));
+    let primary = s.primary_ids()[0];
+    let peer = s.peers(primary)[0];
+    let facts = &mut s.at_mut(peer).peer;
+    (facts.says_down, facts.answered, facts.leader) = (true, START, Some(id('b')));
+    s.now = START + 5000;
+    s.ask_others(primary, false);
+    assert!(s.at(peer).peer.says_down);
+    s.now += 1;
+    s.ask_others(primary, false);
+    assert!(!s.at(peer).peer.says_down && s.at(peer).peer.leader.is_none());
 }
 
 /// It was a primary when it was last looked at, and is one again: another sentinel has just promoted it.

@@ -81,13 +81,10 @@ impl Sentinel {
         self.tell(Level::Warning, "+vote-for-leader", Some(primary), format!("{candidate} {epoch}"));
         if candidate != self.my_id {
             let desync = self.rng.below(DESYNC_MAX);
-            let (now, my_own) = (self.now, self.watch(primary).failover.in_progress());
+            let now = self.now;
             let failover = &mut self.watch_mut(primary).failover;
             // It has its time before this sentinel tries.
-            failover.voted = now + desync;
-            if !my_own {
-                failover.hurry = None;
-            }
+            (failover.voted, failover.hurry) = (now + desync, None);
         }
     }
 

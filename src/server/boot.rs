@@ -303,33 +303,13 @@ fn refuse_users(error: &UsersError) -> ExitCode {
 
 impl Prepared {
     fn serve(mut self, program: &str) -> ExitCode {
-        let config = &mut self.loaded.config;
-        info!(
-            "Keystead {} starting, compatible with Redis {}, pid={}",
-            version::KEYSTEAD,
-            version::REDIS,
-            std::process::id()
-        );
-        match &self.config_file {
-            Some(path) => info!("Configuration loaded from {}", path.display()),
-            None => info!("No config file specified, using the default config"),
-        }
+        greet(self.config_file.as_deref());
         let users = match self.users {
             Ok(users) => users,
             Err(error) => return refuse_users(&error),
         };
-        for user in users.iter().filter(|user| !user.enabled) {
-            info!(
-                "The user '{}' is disabled (there is no 'on' modifier in the user description). Make sure this is not a configuration error.",
-                user.name
-            );
-        }
-        for warning in self.warnings.iter().map(String::as_str).chain(doubt(config, &users)) {
-            warn!("{warning}");
-        }
-        for row in config.unheeded() {
-            warn!("{} is set, but has no effect in this server", row.name);
-        }
+        let config = &mut self.loaded.config;
+        show_doubts(config, &users, &self.warnings);
         let supervisor = self.supervisor.unwrap_or_else(|message| {
             warn!("{message}");
             Supervisor::None
@@ -399,6 +379,36 @@ impl Prepared {
                 ExitCode::FAILURE
             }
         }
+    }
+}
+
+/// The first lines of the log.
+fn greet(config_file: Option<&Path>) {
+    info!(
+        "Keystead {} starting, compatible with Redis {}, pid={}",
+        version::KEYSTEAD,
+        version::REDIS,
+        std::process::id()
+    );
+    match config_file {
+        Some(path) => info!("Configuration loaded from {}", path.display()),
+        None => info!("No config file specified, using the default config"),
+    }
+}
+
+/// What of the configuration may not be as it was meant. `warnings`: what was found before there was a log.
+fn show_doubts(config: &Config, users: &[User], warnings: &[String]) {
+    for user in users.iter().filter(|user| !user.enabled) {
+        info!(
+            "The user '{}' is disabled (there is no 'on' modifier in the user description). Make sure this is not a configuration error.",
+            user.name
+        );
+    }
+    for warning in warnings.iter().map(String::as_str).chain(doubt(config, users)) {
+        warn!("{warning}");
+    }
+    for row in config.unheeded() {
+        warn!("{} is set, but has no effect in this server", row.name);
     }
 }
 

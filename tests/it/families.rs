@@ -77,6 +77,20 @@ fn a_replica_deletes_no_field_by_itself() {
     wait_for("the replica is told", SOON, || r.run("HLEN h").to_string() == ":1");
 }
 
+/// OVERFLOW FAIL refuses the number and leaves the string as long as it would have become.
+#[test]
+fn a_string_that_bitfield_makes_longer_in_vain_is_longer_on_replicas() {
+    let (primary, replica) = (Server::subject(), Server::subject());
+    let (mut p, mut r) = (primary.connect(), replica.connect());
+    r.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+    wait_for("the link is up", Duration::from_secs(60), || r.info("master_link_status") == "up");
+    p.expect("BITFIELD k OVERFLOW FAIL INCRBY u2 100 9", "[nil]");
+    p.expect("STRLEN k", ":13");
+    p.ok("SET behind it");
+    wait_for("the replica has it", SOON, || r.run("EXISTS behind").to_string() == ":1");
+    r.expect("STRLEN k", ":13");
+}
+
 #[test]
 fn times_of_fields_come_through_a_reload() {
     let server = Server::subject();

@@ -178,6 +178,11 @@ impl Peer {
         self.listener.local_addr().expect("an address").port()
     }
 
+    /// Has `client` send it a key; the answer is still to come.
+    fn is_sent(&self, client: &mut Client, key: &str) {
+        client.send(&["MIGRATE", "127.0.0.1", &self.port().to_string(), key, "0", "20000"]);
+    }
+
     /// Waits until a MIGRATE has sent something.
     fn hear(&mut self) -> String {
         let listener = &self.listener;
@@ -237,10 +242,9 @@ fn a_key_under_way_is_read_here_and_written_when_it_has_gone() {
     }
     let server = node();
     let mut peer = Peer::new();
-    let port = peer.port().to_string();
     let (mut judge, mut mover, mut writer) = (server.connect(), server.connect(), server.connect());
     judge.ok("SET a 5");
-    mover.send(&["MIGRATE", "127.0.0.1", &port, "a", "0", "20000"]);
+    peer.is_sent(&mut mover, "a");
     peer.hear();
     judge.expect("GET a", "\"5\"");
     writer.send(&["INCR", "a"]);
@@ -248,16 +252,16 @@ fn a_key_under_way_is_read_here_and_written_when_it_has_gone() {
     assert_eq!(mover.read().to_string(), "+OK");
     assert_eq!(writer.read().to_string(), ":1");
     // Another MIGRATE of the same key is a writer, too.
-    mover.send(&["MIGRATE", "127.0.0.1", &port, "a", "0", "20000"]);
+    peer.is_sent(&mut mover, "a");
     peer.hear();
-    writer.send(&["MIGRATE", "127.0.0.1", &port, "a", "0", "20000"]);
+    peer.is_sent(&mut writer, "a");
     peer.say("+OK\r\n+OK\r\n");
     assert_eq!(mover.read().to_string(), "+OK");
     assert_eq!(writer.read().to_string(), "+NOKEY");
     let mut blocked = server.connect();
     judge.expect("RPUSH b x", ":1");
     // Now `b`, which a blocked client would move an element into.
-    mover.send(&["MIGRATE", "127.0.0.1", &port, "b", "0", "20000"]);
+    peer.is_sent(&mut mover, "b");
     peer.hear();
     blocked.send(&["BLMOVE", "source", "b", "LEFT", "RIGHT", "0"]);
     judge.expect("RPUSH source y", ":1");
@@ -278,10 +282,9 @@ fn what_is_flushed_while_it_is_under_way_is_not_deleted_once_more() {
     }
     let server = node();
     let mut peer = Peer::new();
-    let port = peer.port().to_string();
     let (mut judge, mut mover) = (server.connect(), server.connect());
     judge.ok("SET a 5");
-    mover.send(&["MIGRATE", "127.0.0.1", &port, "a", "0", "20000"]);
+    peer.is_sent(&mut mover, "a");
     peer.hear();
     judge.ok("FLUSHALL");
     judge.ok("SET a new");

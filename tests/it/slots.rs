@@ -24,6 +24,16 @@ fn known(node: &Server, count: usize) -> bool {
 }
 
 /// What follows from there being one database alone.
+/// Clients of a node, each of which has sent one of these.
+fn clients_of(node: &Server, commands: &[&str]) -> Vec<Client> {
+    let send = |command: &&str| {
+        let mut client = node.connect();
+        client.send(&command.split(' ').collect::<Vec<_>>());
+        client
+    };
+    commands.iter().map(send).collect()
+}
+
 #[test]
 fn a_cluster_has_one_database() {
     let node = Launch::subject().cluster().args(&["--databases", "4"]).start();
@@ -161,14 +171,7 @@ fn blocked_clients_are_redirected_when_their_slot_has_left_and_not_before() {
     // In every command that blocks, and whoever tells of the move.
     let commands =
         ["BLPOP bar 0", "BZPOPMIN {bar}z 30", "BLMOVE bar {bar}o LEFT LEFT 0", "BLMPOP 0 1 bar LEFT"];
-    let mut clients: Vec<Client> = commands
-        .iter()
-        .map(|command| {
-            let mut client = nodes[0].connect();
-            client.send(&command.split(' ').collect::<Vec<_>>());
-            client
-        })
-        .collect();
+    let mut clients = clients_of(&nodes[0], &commands);
     blocked(clients.len() as i64);
     b.ok(&format!("CLUSTER SETSLOT {SLOT} IMPORTING {id_a}"));
     b.ok(&format!("CLUSTER SETSLOT {SLOT} NODE {id_b}"));
@@ -191,14 +194,7 @@ fn blocked_clients_are_answered_when_their_primary_hands_over() {
     let nodes = cluster(1);
     replicate(&nodes[2], &nodes[0]);
     let commands = ["BLPOP bar 0", "BZPOPMIN {bar}z 30", "XREAD BLOCK 0 STREAMS {bar}s $"];
-    let mut clients: Vec<Client> = commands
-        .iter()
-        .map(|command| {
-            let mut client = nodes[0].connect();
-            client.send(&command.split(' ').collect::<Vec<_>>());
-            client
-        })
-        .collect();
+    let mut clients = clients_of(&nodes[0], &commands);
     wait_for("all block", SOON, || nodes[0].connect().info("blocked_clients") == "3");
     wait_for("the failover begins", LONG, || nodes[2].connect().run("CLUSTER FAILOVER").to_string() == "+OK");
     for (client, command) in clients.iter_mut().zip(commands) {

@@ -10,7 +10,10 @@ use crate::common::{SOON, light, wait_for};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::{Secure, certificates, cli, cli_with, directives, file, make_certificates, openssl, text};
+use super::{
+    Secure, certificates, cli, cli_with, directives, file, make_certificates, newer_certificates, openssl,
+    text,
+};
 
 /// Starts our server with what cannot work, and returns what it says.
 fn refused(args: &[&str]) -> String {
@@ -116,13 +119,9 @@ fn config_set_opens_and_closes_the_port_and_keeps_what_works() {
 #[test]
 fn certificates_that_change_are_taken_over_and_nobody_is_dropped() {
     let _guard = light();
-    let (dir, newer) = (fresh_dir(), fresh_dir());
+    let dir = fresh_dir();
     make_certificates(&dir);
-    // The same authority has signed another one.
-    for name in ["ca.crt", "ca.key"] {
-        fs::copy(dir.join(name), newer.join(name)).unwrap();
-    }
-    make_certificates(&newer);
+    let newer = newer_certificates(&dir);
     let port = free_port();
     let path = |name: &str| dir.join(name).display().to_string();
     let server = Launch::subject()

@@ -11,8 +11,8 @@ use crate::common::server::{Launch, Server, free_port, fresh_dir, subject};
 use crate::common::{SOON, light, wait_for};
 
 use super::{
-    LONG, Secure, certificates, cli, cli_with, directives_from, file, make_certificates, openssl, ours, text,
-    with_tls,
+    LONG, Secure, certificates, cli, cli_with, directives_from, file, make_certificates, newer_certificates,
+    openssl, ours, text, with_tls,
 };
 
 #[test]
@@ -308,12 +308,9 @@ fn sentinels_over_tls() {
 #[test]
 fn a_sentinel_takes_over_certificates_that_change() {
     let _guard = light();
-    let (dir, newer) = (fresh_dir(), fresh_dir());
+    let dir = fresh_dir();
     make_certificates(&dir);
-    for name in ["ca.crt", "ca.key"] {
-        fs::copy(dir.join(name), newer.join(name)).unwrap();
-    }
-    make_certificates(&newer);
+    let newer = newer_certificates(&dir);
     let guard = Guard::start_with(&subject().display().to_string(), free_port(), &dir);
     let mut old = Secure::connect(guard.port, &dir);
     let first = old.certificate();

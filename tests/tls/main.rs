@@ -8,6 +8,7 @@ mod clients;
 mod handshakes;
 mod links;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,16 @@ fn make_certificates(dir: &Path) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/make-certs");
     let made = Command::new(script).arg(dir).output().expect("run make-certs");
     assert!(made.status.success(), "{}", text(&made));
+}
+
+/// Others, which the same authority has signed, in a folder of their own.
+fn newer_certificates(dir: &Path) -> PathBuf {
+    let newer = fresh_dir();
+    for name in ["ca.crt", "ca.key"] {
+        fs::copy(dir.join(name), newer.join(name)).expect("copy the authority");
+    }
+    make_certificates(&newer);
+    newer
 }
 
 fn file(name: &str) -> String {

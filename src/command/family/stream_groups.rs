@@ -116,18 +116,7 @@ pub(super) fn read_group(
         let ids: Vec<StreamId> = pending.range(start..).take(count).copied().collect();
         deliver_again(stream, read.group, &ids, now);
         open_stream(found, key);
-        found.array(ids.len());
-        for id in ids {
-            match stream.range(id, id).next() {
-                Some(entry) => show_entry(found, &entry),
-                // It is pending, but no longer in the stream.
-                None => {
-                    found.array(2);
-                    bulk_id(found, id);
-                    found.null_array();
-                }
-            }
-        }
+        show_pending(found, stream, &ids);
     }
     let start = if from.is_some() { None } else { after.next() };
     let ids: Vec<StreamId> = start
@@ -164,6 +153,21 @@ pub(super) fn read_group(
     }
     told.record(ctx);
     Ok(from.is_some() || !ids.is_empty())
+}
+
+/// Writes pending entries; those that the stream has no more are shown without fields.
+fn show_pending(found: &mut Reply, stream: &value::Stream, ids: &[StreamId]) {
+    found.array(ids.len());
+    for id in ids {
+        match stream.range(*id, *id).next() {
+            Some(entry) => show_entry(found, &entry),
+            None => {
+                found.array(2);
+                bulk_id(found, *id);
+                found.null_array();
+            }
+        }
+    }
 }
 
 /// Counts a further delivery of those of a group's pending entries that are in the stream.

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::base::rng::Rng;
-use crate::keyspace::Effects;
 use crate::keyspace::db::{Expiring, SetExpire};
+use crate::keyspace::{Db, Effects};
 use crate::value::ValueRef;
 use std::collections::BTreeMap;
 
@@ -51,12 +51,26 @@ fn set(ks: &Keyspace, key: &[u8], value: &[u8]) {
         SetExpire::Clear,
     );
 }
-use crate::keyspace::Db;
 
 fn delete(ks: &Keyspace, key: &[u8]) {
     let mut locked = ks.lock_slot(ks.hashed(key).slot);
     Db::new(&mut locked, 0, 1, Expiring::Delete, &mut Effects::default()).remove(key);
 }
+
+type Change = fn(&Keyspace, &[u8]);
+
+/// What may become of a large entry between two parts of it.
+const CHANGES: [Change; 3] = [
+    |ks, key| set(ks, key, b"other"),
+    |ks, key| {
+        delete(ks, key);
+        set(ks, key, b"a new one");
+    },
+    |ks, _| {
+        ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
+        set(ks, b"aa", b"another of the same name");
+    },
+];
 
 /// Afterwards a writer finds out with one look that there is nothing to save: in a database that was
 /// empty, in one that came into being meanwhile, and in one that comes later.
@@ -100,20 +114,8 @@ fn a_snapshot_holds_what_is_swapped_away() {
 fn a_large_entry_is_saved_part_by_part() {
     let ks = Arc::new(Keyspace::new(1, Box::new(drop)));
     let large = |n: u8| (vec![b'a' + n; 2], vec![n; 10 * CHUNK]);
-    // What becomes of it between two parts.
-    let changes: [fn(&Keyspace, &[u8]); 4] = [
-        |_, _| {},
-        |ks, key| set(ks, key, b"other"),
-        |ks, key| {
-            delete(ks, key);
-            set(ks, key, b"a new one");
-        },
-        |ks, _| {
-            ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
-            set(ks, b"aa", b"another of the same name");
-        },
-    ];
-    for change in changes {
+    let nothing: Change = |_, _| {};
+    for change in std::iter::once(nothing).chain(CHANGES) {
         let mut want = Picture::new();
         for (key, value) in (0..4).map(large) {
             set(&ks, &key, &value);
@@ -147,18 +149,7 @@ fn a_large_entry_is_saved_part_by_part() {
 fn a_writer_saves_a_large_entry_turn_by_turn() {
     let large = |n: u8| (vec![b'a' + n; 2], vec![n; (1 << 20) + 9 * CHUNK]);
     let ahead = |ks: &Keyspace, key: &[u8]| ks.lock_slot(ks.hashed(key).slot).save_ahead(0, [key]);
-    let changes: [fn(&Keyspace, &[u8]); 3] = [
-        |ks, key| set(ks, key, b"other"),
-        |ks, key| {
-            delete(ks, key);
-            set(ks, key, b"a new one");
-        },
-        |ks, _| {
-            ks.flush(&mut ks.lock_all(), 0, &mut Effects::default());
-            set(ks, b"aa", b"another of the same name");
-        },
-    ];
-    for (at, change) in changes.iter().enumerate() {
+    for (at, change) in CHANGES.iter().enumerate() {
         for (walked, turns) in [(0, 0), (0, 1), (0, 1000), (2, 0), (2, 3), (2, 1000), (20, 1)] {
             let ks = Arc::new(Keyspace::new(1, Box::new(drop)));
             let mut want = Picture::new();

@@ -218,6 +218,9 @@ fn a_silent_replica_is_dropped_and_a_loading_one_is_not() {
         w.node.tick(w.now);
     }
     assert_eq!(w.node.primary.connected(), 1);
+    let lag_ms = config().max_lag_ms;
+    assert_eq!(w.node.primary.good(w.now + lag_ms), 1);
+    assert_eq!(w.node.primary.good(w.now + lag_ms + 1000), 0);
     w.now += 60_001;
     assert_eq!(w.node.primary.good(w.now), 0);
     w.node.tick(w.now);
@@ -325,6 +328,27 @@ fn a_replica_joins_a_snapshot_on_its_way_to_disk_but_not_one_to_sockets() {
     }
 }
 
+/// Whoever waits for libraries alone is none of those for whom a snapshot of all data is put off.
+#[test]
+fn only_replicas_that_want_the_same_share_a_snapshot() {
+    let config = primary::Config { diskless_delay_ms: 5000, diskless_max_replicas: 2, ..config() };
+    let mut primary = Primary::new(0, config, Rng::new(1));
+    let mut history = History::new(&mut Rng::new(2));
+    let mut out = vec![];
+    let request = Request { id: b"?", from: -1 };
+    let all: [&[u8]; 2] = [b"capa", b"eof"];
+    let libraries: [&[u8]; 4] = [b"capa", b"eof", b"rdb-filter-only", b"functions"];
+    for (id, words) in [(1, &all[..]), (2, &libraries[..])] {
+        primary.replconf(0, id, "a", words, &mut out);
+        primary.psync(0, id, "a", request, &mut history, None, &mut out);
+    }
+    primary.tick(4900, Some(&mut history), true, &mut out);
+    assert!(!out.iter().any(|a| matches!(a, primary::Action::StartSnapshot(..))), "{out:?}");
+    primary.tick(5000, Some(&mut history), true, &mut out);
+    assert!(out.contains(&primary::Action::StartSnapshot(Target::Sockets, primary::Content::ALL)));
+    assert_eq!(primary.snapshot_started(0, &history, &mut out).0, [1]);
+}
+
 /// A slow replica takes longer than the snapshot. What follows the mark before it has said that it has all would hide
 /// the mark from it, and it would wait for it for ever.
 #[test]
@@ -403,6 +427,20 @@ fn a_stream_without_readers_is_dropped_and_its_ids_with_it() {
     assert_ne!(w.node.history.id(), old);
     assert_eq!(w.node.logged("Replication ID mismatch"), 1);
     assert_eq!(w.node.full_syncs, 2);
+}
+
+#[test]
+fn a_stream_is_kept_for_ever_by_a_time_of_0() {
+    let mut w = World::pair();
+    w.node.primary.set_config(primary::Config { backlog_ttl_ms: 0, ..config() });
+    w.converge();
+    let old = w.node.history.id();
+    w.reachable = false;
+    w.cut(0);
+    w.run(31_000);
+    w.reachable = true;
+    w.converge();
+    assert_eq!((w.node.history.id(), w.node.full_syncs), (old, 1));
 }
 
 #[test]

@@ -85,3 +85,42 @@ impl LatencyMonitor {
         before - events.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn samples(monitor: &LatencyMonitor) -> Vec<(i64, u64)> {
+        let (_, series) = monitor.get(b"event").expect("it has occurred");
+        series.samples.iter().map(|sample| (sample.time, sample.millis)).collect()
+    }
+
+    #[test]
+    fn a_second_is_one_sample_with_the_longest() {
+        let monitor = LatencyMonitor::default();
+        monitor.note("event", 50 * MS, 1);
+        assert!(monitor.all().is_empty(), "nothing is recorded without a threshold");
+        monitor.set_threshold(10);
+        monitor.note("event", 10 * MS - 1, 1);
+        assert!(monitor.all().is_empty(), "that was shorter");
+        for (millis, time) in [(10, 1), (30, 1), (20, 1), (15, 2)] {
+            monitor.note("event", millis * MS, time);
+        }
+        assert_eq!(samples(&monitor), [(1, 30), (2, 15)]);
+        assert_eq!(monitor.all()[0].1.longest, 30);
+    }
+
+    #[test]
+    fn the_newest_160_samples_are_kept() {
+        let monitor = LatencyMonitor::default();
+        monitor.set_threshold(1);
+        for time in 0..=160 {
+            monitor.note("event", MS * if time == 0 { 9 } else { 1 }, time);
+        }
+        let kept = samples(&monitor);
+        assert_eq!((kept.len(), kept[0], kept[159]), (160, (1, 1), (160, 1)));
+        assert_eq!(monitor.all()[0].1.longest, 9, "also when its sample is gone");
+    }
+}

@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 
 use crate::command::Client;
 use crate::command::client::SyncRequest;
-use crate::repl::primary::LinkId;
+use crate::repl::primary::{Action, LinkId};
 use crate::repl::{FromReplica, Refusal, Request, Verdict};
 use crate::resp::{Limits, Parsed, parse};
-use crate::server::control::replication::state::Feed;
+use crate::server::control::replication::state::{Feed, State};
 use crate::server::control::replication::stream::{Flow, Outlet};
 use crate::server::control::replication::{failover, wait};
 use crate::server::net::link::{Link, Socket};
@@ -89,10 +89,18 @@ pub fn take_over(node: &Arc<Node>, client: &mut Client, socket: Socket, input: V
     if let Some(feed) = state.feeds.get_mut(&id) {
         feed.task = task;
     }
+    let out = answer(node, &mut state, client, &request);
+    state.carry_out(node, out);
+    drop(locked);
+}
+
+/// What becomes of a request for data, which is counted.
+fn answer(node: &Arc<Node>, state: &mut State, client: &Client, request: &SyncRequest) -> Vec<Action> {
+    let id = client.id;
     let (now, window, ip) = (node.mono_ms(), state.window(node), peer_ip(&client.addr));
-    let (state, counters) = (&mut *state, &node.peers.replication);
+    let counters = &node.peers.replication;
     let mut out = Vec::new();
-    match &request {
+    match request {
         SyncRequest::Sync => {
             counters.sync_full.fetch_add(1, Ordering::Relaxed);
             state.primary.sync(now, id, ip, &mut state.history, window.is_some(), &mut out);
@@ -113,8 +121,7 @@ pub fn take_over(node: &Arc<Node>, client: &mut Client, socket: Socket, input: V
             }
         }
     }
-    state.carry_out(node, out);
-    drop(locked);
+    out
 }
 
 /// The address without its port.

@@ -14,7 +14,7 @@ use crate::command::Client;
 use crate::command::client::Role;
 use crate::exec::Executor;
 use crate::keyspace::Known;
-use crate::persist::aof::stream::{Commands, Item, Problem};
+use crate::persist::aof::stream::{Commands, Error as StreamError, Item, Problem};
 use crate::resp::Reply;
 use crate::server::disk::rdb_load::{self, rest};
 use crate::server::node::host::NodeHost;
@@ -62,6 +62,33 @@ fn load_part(
     last: bool,
     keep_on: &dyn Fn() -> bool,
 ) -> Result<u64, String> {
+    let (mut commands, size) = open_part(node, path, name, keep_on)?;
+    let mut run = Run::new(node);
+    let (whole, problem) = match run_commands(&mut run, &mut commands, name, keep_on)? {
+        Ended::GivenUp => return Ok(size),
+        Ended::AtEnd { whole, problem } => (whole, problem),
+    };
+    run.finish();
+    let is_short = problem.is_some();
+    if let Some(error) = problem {
+        refuse_unless_short(&error, name)?;
+    }
+    if run.client.in_multi() {
+        tracing::warn!("Revert incomplete MULTI/EXEC transaction in AOF file {name}");
+    }
+    if is_short || run.client.in_multi() {
+        truncate(node, path, name, last, whole)?;
+    }
+    Ok(size)
+}
+
+/// Opens a file and loads the RDB that it may begin with. Returns the commands that follow, and the size of the file.
+fn open_part(
+    node: &Arc<Node>,
+    path: &Path,
+    name: &str,
+    keep_on: &dyn Fn() -> bool,
+) -> Result<(Commands<File>, u64), String> {
     let unreadable = |e: io::Error| {
         format!("Fatal error: can't open the append log file {name} for reading: {}", words(&e))
     };
@@ -70,31 +97,48 @@ fn load_part(
     let mut head = [0; 6];
     let has_head = size >= 6 && file.read_exact(&mut head).is_ok();
     file.rewind().map_err(unreadable)?;
-    let mut commands = if has_head && (head.starts_with(b"REDIS") || head == *b"VALKEY") {
-        tracing::info!("Reading RDB base file on AOF loading...");
-        let damaged = |e| format!("Error reading the RDB base file {name}, AOF loading aborted: {e}");
-        let mut reader = rdb_load::open(node, file).map_err(damaged)?;
-        rdb_load::load_records(node, &mut reader, true, keep_on).map_err(damaged)?;
-        let offset = reader.offset();
-        let (file, ahead) = reader.into_parts();
-        Commands::new(file, ahead, offset).of_size(size)
-    } else {
-        Commands::new(file, Vec::new(), 0).of_size(size)
-    };
-    let mut run = Run::new(node);
-    // Where the data are whole: behind the last command that is in no open transaction.
+    if !has_head || !(head.starts_with(b"REDIS") || head == *b"VALKEY") {
+        return Ok((Commands::new(file, Vec::new(), 0).of_size(size), size));
+    }
+    tracing::info!("Reading RDB base file on AOF loading...");
+    let damaged = |e| format!("Error reading the RDB base file {name}, AOF loading aborted: {e}");
+    let mut reader = rdb_load::open(node, file).map_err(damaged)?;
+    rdb_load::load_records(node, &mut reader, true, keep_on).map_err(damaged)?;
+    let offset = reader.offset();
+    let (file, ahead) = reader.into_parts();
+    Ok((Commands::new(file, ahead, offset).of_size(size), size))
+}
+
+/// How the commands of a file came to an end.
+enum Ended {
+    /// Nobody wants them any more.
+    GivenUp,
+    AtEnd {
+        /// Up to here the data are whole: behind the last command that is in no open transaction.
+        whole: u64,
+        problem: Option<StreamError>,
+    },
+}
+
+fn run_commands(
+    run: &mut Run<'_>,
+    commands: &mut Commands<File>,
+    name: &str,
+    keep_on: &dyn Fn() -> bool,
+) -> Result<Ended, String> {
+    let node = run.node;
+    let pause = node.config.load().key_load_delay;
     let mut whole = commands.offset();
     let mut count = 0_u64;
-    let pause = node.config.load().key_load_delay;
-    let problem = loop {
+    loop {
         match commands.next_item() {
-            Ok(None) => break None,
+            Ok(None) => return Ok(Ended::AtEnd { whole, problem: None }),
             Ok(Some(Item::Command(argv))) => {
                 run.command(&argv, name)?;
                 rest(pause, count..count + 1);
             }
             Ok(Some(Item::Timestamp(_) | Item::Annotation)) => {}
-            Err(e) => break Some(e),
+            Err(e) => return Ok(Ended::AtEnd { whole, problem: Some(e) }),
         }
         if !run.client.in_multi() {
             whole = commands.offset();
@@ -104,36 +148,24 @@ fn load_part(
             node.files.save.loading.reached(commands.offset());
             node.sleep_along();
             if !keep_on() {
-                return Ok(size);
+                return Ok(Ended::GivenUp);
             }
         }
-    };
-    run.finish();
-    let cut_off = match problem {
-        None => run.client.in_multi(),
-        Some(e) => match e.problem {
-            Problem::Truncated => true,
-            Problem::Io(e) => {
-                return Err(format!(
-                    "Unrecoverable error reading the append only file {name}: {}",
-                    words(&e)
-                ));
-            }
-            Problem::Format(_) => {
-                return Err(format!(
-                    "Bad file format reading the append only file {name} ({e}): make a backup of your AOF file, \
-                     then use ./keystead-check-aof --fix <filename.manifest>"
-                ));
-            }
-        },
-    };
-    if cut_off {
-        if run.client.in_multi() {
-            tracing::warn!("Revert incomplete MULTI/EXEC transaction in AOF file {name}");
-        }
-        truncate(node, path, name, last, whole)?;
     }
-    Ok(size)
+}
+
+/// A file may end too early; anything else that is wrong with it is an error.
+fn refuse_unless_short(error: &StreamError, name: &str) -> Result<(), String> {
+    match &error.problem {
+        Problem::Truncated => Ok(()),
+        Problem::Io(e) => {
+            Err(format!("Unrecoverable error reading the append only file {name}: {}", words(e)))
+        }
+        Problem::Format(_) => Err(format!(
+            "Bad file format reading the append only file {name} ({error}): make a backup of your AOF file, \
+             then use ./keystead-check-aof --fix <filename.manifest>"
+        )),
+    }
 }
 
 /// Takes off what a crash left of a command at the end, if that is allowed.

@@ -4,16 +4,22 @@
 //! |---|---|
 //! | `folder` | the files and their manifest |
 //! | `load` | reading them at the start |
-//! | `writer` | **where the log is written and fsynced** |
+//! | `writer` | **where the log is written and fsynced**: the thread |
+//! | `increment` | the file that it writes |
+//! | `syncer` | the thread that waits for the disk |
+//! | `bell` | how the writer is woken |
 //! | `group` | which writes share an fsync |
 //! | `rewrite` | a new base from a snapshot |
 //!
 //! Source: Redis's documentation ("Redis persistence"), and what redis-server 7.0.15 does.
 
+mod bell;
 mod folder;
 mod group;
+mod increment;
 mod load;
 mod rewrite;
+mod syncer;
 mod writer;
 
 use std::io;
@@ -33,9 +39,10 @@ use crate::server::disk::file::DiskFile;
 use crate::server::disk::rdb_file::{self, Form};
 use crate::server::node::Node;
 use crate::server::process::os_error::words;
+use bell::Bell;
 use folder::Folder;
 use rewrite::BackOff;
-use writer::{Bell, Order};
+use writer::Order;
 
 /// What a node has of its append-only file.
 #[derive(Debug)]

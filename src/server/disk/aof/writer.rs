@@ -1,41 +1,34 @@
-//! The thread that writes the log to the append-only file, and the one that puts it on the disk once a second.
+//! The thread that writes the log to the append-only file, and decides when that goes to the disk.
 //!
 //! It is a reader of the log: writers hand nothing over and never wait for it. Under `appendfsync always` replies
 //! to writes wait, in their connections' outboxes, for the fsync that covers them; one fsync covers all that wait.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice, Write};
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::task::Wake;
-use std::thread::{self, Thread};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
 
 use crate::command::gate;
 use crate::config::choice::AppendFsync;
-use crate::keyspace::log::{Gone, Reader, Taken};
-use crate::persist::aof::timestamp;
-use crate::resp::write_command;
+use crate::keyspace::log::{Gone, Reader};
+use crate::server::disk::aof::bell::Bell;
 use crate::server::disk::aof::group::Group;
+use crate::server::disk::aof::increment::{BATCH, Increment};
 use crate::server::disk::aof::rewrite::Move;
+use crate::server::disk::aof::syncer::{Synced, Syncer};
 use crate::server::disk::aof::{Aof, rewrite};
 use crate::server::disk::file::DiskFile;
-use crate::server::node::{Node, unix_ms};
+use crate::server::node::Node;
 use crate::server::process::affinity;
 use crate::server::process::clock::now_ns;
 use crate::server::process::crash;
 use crate::server::process::os_error::words;
 
-/// Bytes of the log that are written at once.
-const BATCH: usize = 4 << 20;
 /// How often it looks after time when nothing is new, and after the log while something is.
 const IDLE: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(2);
-/// Under `always`, bytes for which blocks are set aside at once.
-const RESERVE: u64 = 4 << 20;
 /// How often a pause before an fsync looks whether it is over.
 const LOOKS: u32 = 4;
 /// `everysec` keeps from writing for so long while an fsync runs, which would hold up the write.
@@ -74,59 +67,6 @@ pub(super) enum Order {
     Abandon,
 }
 
-/// Wakes the thread from the log. Only `always` is in a hurry: otherwise it looks by itself while there is something
-/// to do, so that workers need not wake it once a round.
-#[derive(Debug)]
-pub(super) struct Bell {
-    thread: Thread,
-    eager: AtomicBool,
-    asleep: AtomicBool,
-}
-
-impl Bell {
-    /// Wakes it in any case.
-    pub fn ring(&self) {
-        self.thread.unpark();
-    }
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.eager.load(Ordering::Relaxed)
-            || (self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel))
-        {
-            self.thread.unpark();
-        }
-    }
-}
-
-/// The file that is written.
-struct Target {
-    reader: Reader,
-    file: Arc<DiskFile>,
-    /// Bytes of whole units in the file.
-    size: u64,
-    /// Bytes for which the disk has set blocks aside.
-    reserved: u64,
-    /// Must be selected before the next unit.
-    select: Option<u16>,
-    /// Behind that are bytes of a write that failed, which could not be taken off.
-    torn: bool,
-    /// Nothing is written from this offset on.
-    ends_at: u64,
-    cuts: VecDeque<(u64, Option<u16>, Sender<io::Result<()>>)>,
-    era: u64,
-    whole: bool,
-    /// The file has bytes for which no fsync was begun.
-    unsynced: bool,
-    /// The second of the last annotation.
-    stamp: i64,
-}
-
 /// Why nothing is written for now.
 enum Trouble {
     None,
@@ -146,7 +86,7 @@ pub(super) struct Writer {
     bell: Arc<Bell>,
     /// When it last had something to do.
     active: Instant,
-    target: Option<Target>,
+    increment: Option<Increment>,
     trouble: Trouble,
     group: Group,
     syncer: Syncer,
@@ -170,15 +110,13 @@ pub(super) fn start(node: &Arc<Node>) -> io::Result<Arc<Bell>> {
                 return;
             }
         };
-        let bell =
-            Bell { thread: thread::current(), eager: AtomicBool::new(true), asleep: AtomicBool::new(false) };
-        let bell = Arc::new(bell);
+        let bell = Arc::new(Bell::of_this_thread());
         let _ = ready.send(Ok(Arc::clone(&bell)));
         Writer {
             node,
             bell,
             active: Instant::now(),
-            target: None,
+            increment: None,
             trouble: Trouble::None,
             group: Group::default(),
             syncer,
@@ -223,15 +161,15 @@ impl Writer {
         let eager = self.node.config.load().appendfsync == AppendFsync::Always;
         self.bell.eager.store(eager, Ordering::Relaxed);
         let log = &self.node.shared.keyspace.log;
-        let is_behind = |target: &Target| target.reader.position() != log.end();
+        let is_behind = |increment: &Increment| increment.reader.position() != log.end();
         if eager {
             return thread::park_timeout(IDLE);
         }
-        if self.target.is_some() && self.active.elapsed() < IDLE {
+        if self.increment.is_some() && self.active.elapsed() < IDLE {
             return thread::park_timeout(POLL);
         }
         self.bell.asleep.store(true, Ordering::SeqCst);
-        if !self.target.as_ref().is_some_and(is_behind) {
+        if !self.increment.as_ref().is_some_and(is_behind) {
             thread::park_timeout(IDLE);
         }
         self.bell.asleep.store(false, Ordering::Relaxed);
@@ -240,21 +178,21 @@ impl Writer {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Begin { reader, file, db, era, whole } => {
-                self.target = Some(Target::new(reader, file, db, era, whole));
+                self.increment = Some(Increment::new(reader, file, db, era, whole));
                 self.recover();
             }
             Order::Move(there, done) => {
                 // Whoever rewrites waits for it.
                 let _ = done.send(self.go_elsewhere(*there));
             }
-            Order::Cut { offset, db, done } => match &mut self.target {
-                Some(target) => target.cuts.push_back((offset, db, done)),
+            Order::Cut { offset, db, done } => match &mut self.increment {
+                Some(increment) => increment.cuts.push_back((offset, db, done)),
                 // Nothing is written any more: dropping `done` tells.
                 None => drop(done),
             },
             Order::Whole(done) => {
-                if let Some(target) = &mut self.target {
-                    target.whole = true;
+                if let Some(increment) = &mut self.increment {
+                    increment.whole = true;
                 }
                 if matches!(self.trouble, Trouble::Sync { covered: true }) {
                     self.recover();
@@ -268,10 +206,10 @@ impl Writer {
                 let _ = done.send(self.flush());
             }
             Order::End(offset) => {
-                if let Some(target) = &mut self.target {
-                    target.ends_at = offset;
+                if let Some(increment) = &mut self.increment {
+                    increment.ends_at = offset;
                 }
-                if self.target.is_some() && !self.flush() {
+                if self.increment.is_some() && !self.flush() {
                     tracing::warn!("The append only file could not be completed when it was turned off");
                 }
                 self.close();
@@ -288,8 +226,8 @@ impl Writer {
         let stamps = self.node.config.load().aof_timestamp_enabled;
         let log = &self.node.shared.keyspace.log;
         let Move { reader, file, db, mut place } = there;
-        let mut next = Target::new(reader, file, db, place.era, true);
-        let present = self.target.as_mut().ok_or_else(rewrite::given_up);
+        let mut next = Increment::new(reader, file, db, place.era, true);
+        let present = self.increment.as_mut().ok_or_else(rewrite::given_up);
         let renaming = present.and_then(|present| {
             next.catch_up(log.end(), stamps)?;
             let renaming = place.finish(&self.node.files.aof)?;
@@ -300,7 +238,7 @@ impl Writer {
         let position = next.reader.position();
         next.reader.set_synced(position);
         next.reader.set_barrier(Some(position));
-        self.target = Some(next);
+        self.increment = Some(next);
         self.recover();
         self.set_barrier();
         self.node.peers.replication.log_synced(&self.node);
@@ -308,23 +246,23 @@ impl Writer {
     }
 
     fn close(&mut self) {
-        if let Some(target) = &mut self.target {
-            target.release();
+        if let Some(increment) = &mut self.increment {
+            increment.release();
         }
         // Replies that wait for it are let go with the reader.
-        self.target = None;
+        self.increment = None;
         self.recover();
     }
 
     /// Writes all that is in the log now, and puts it on the disk.
     fn flush(&mut self) -> bool {
-        let ends_at = self.target.as_ref().map_or(u64::MAX, |target| target.ends_at);
+        let ends_at = self.increment.as_ref().map_or(u64::MAX, |increment| increment.ends_at);
         let end = self.node.shared.keyspace.log.end().min(ends_at);
         self.postponed_since = None;
         if let Trouble::Write { next_try } = &mut self.trouble {
             *next_try = Instant::now();
         }
-        while self.target.as_ref().is_some_and(|t| t.reader.position() < end) {
+        while self.increment.as_ref().is_some_and(|t| t.reader.position() < end) {
             if !self.write_batch() {
                 return false;
             }
@@ -335,16 +273,16 @@ impl Writer {
     /// Writes a batch if now is the time for it; returns whether there is more.
     fn write_some(&mut self) -> bool {
         let end = self.node.shared.keyspace.log.end();
-        let Some(target) = &self.target else { return false };
-        let has_news = target.reader.position() != end || target.reader.is_rebased();
-        if !has_news && target.cuts.is_empty() {
+        let Some(increment) = &self.increment else { return false };
+        let has_news = increment.reader.position() != end || increment.reader.is_rebased();
+        if !has_news && increment.cuts.is_empty() {
             return false;
         }
         self.active = Instant::now();
         if self.postpones() {
             return false;
         }
-        self.write_batch() && self.target.as_ref().is_some_and(|t| t.reader.position() < end)
+        self.write_batch() && self.increment.as_ref().is_some_and(|t| t.reader.position() < end)
     }
 
     /// Whether an fsync under way holds writing up (`everysec`).
@@ -373,10 +311,10 @@ impl Writer {
             Trouble::Write { next_try } if Instant::now() < next_try => return false,
             _ => {}
         }
-        let Some(target) = &mut self.target else { return false };
-        let cut = target.cuts.front().map_or(u64::MAX, |cut| cut.0);
-        let until = cut.min(target.ends_at);
-        let taken = match target.reader.read_until(BATCH, until) {
+        let Some(increment) = &mut self.increment else { return false };
+        let cut = increment.cuts.front().map_or(u64::MAX, |cut| cut.0);
+        let until = cut.min(increment.ends_at);
+        let taken = match increment.reader.read_until(BATCH, until) {
             Ok(taken) => taken,
             Err(gone) => {
                 self.begin_again(gone);
@@ -391,15 +329,15 @@ impl Writer {
             0 => {}
             us => thread::sleep(Duration::from_micros(us)),
         }
-        let Some(target) = &mut self.target else { return false };
+        let Some(increment) = &mut self.increment else { return false };
         let config = self.node.config.load();
         let (stamps, always) = (config.aof_timestamp_enabled, config.appendfsync == AppendFsync::Always);
         drop(config);
         let began = now_ns();
         if always {
-            target.reserve();
+            increment.reserve();
         }
-        let written = target.write(&taken, stamps);
+        let written = increment.write(&taken, stamps);
         let nanos = now_ns().wrapping_sub(began);
         // What else kept the disk busy meanwhile.
         let beside = if self.syncer.is_busy() {
@@ -448,7 +386,7 @@ impl Writer {
         if gone == Gone::Lost {
             tracing::warn!("The append only file has lost its place in the log: it is written anew");
         }
-        let era = self.target.take().map(|target| target.era);
+        let era = self.increment.take().map(|increment| increment.era);
         self.recover();
         if era == Some(self.aof().era()) {
             self.aof().lose();
@@ -483,8 +421,8 @@ impl Writer {
     fn cut(&mut self) {
         // A file that cannot be put on the disk is why a new base is made.
         let may = self.sync_now() || matches!(self.trouble, Trouble::Sync { .. });
-        let Some(target) = &mut self.target else { return };
-        let Some((_, db, done)) = target.cuts.pop_front() else { return };
+        let Some(increment) = &mut self.increment else { return };
+        let Some((_, db, done)) = increment.cuts.pop_front() else { return };
         let next = if may {
             self.node.files.aof.folder.lock().begin_increment()
         } else {
@@ -492,10 +430,10 @@ impl Writer {
         };
         let result = next.map(|(name, file)| {
             tracing::info!("Creating AOF incr file {name} on background rewrite");
-            self.node.files.aof.other_size.fetch_add(target.size, Ordering::Relaxed);
-            target.release();
-            (target.file, target.size, target.select) = (Arc::new(file), 0, db);
-            (target.reserved, target.unsynced, target.stamp) = (0, false, 0);
+            self.node.files.aof.other_size.fetch_add(increment.size, Ordering::Relaxed);
+            increment.release();
+            (increment.file, increment.size, increment.select) = (Arc::new(file), 0, db);
+            (increment.reserved, increment.unsynced, increment.stamp) = (0, false, 0);
             if let Trouble::Sync { covered } = &mut self.trouble {
                 *covered = true;
             }
@@ -525,13 +463,13 @@ impl Writer {
 
     /// Has more writes share the next fsync, where that is worth a pause.
     fn gather(&mut self) {
-        let Some(target) = self.target.as_ref().filter(|target| target.unsynced) else { return };
+        let Some(increment) = self.increment.as_ref().filter(|increment| increment.unsynced) else { return };
         let Some(patience) = self.group.patience() else { return };
         // It looks by itself: workers need not wake it.
         self.bell.eager.store(false, Ordering::Relaxed);
         let until = Instant::now() + patience;
         let complete = loop {
-            if self.group.is_complete(target.reader.units_ahead(BATCH)) {
+            if self.group.is_complete(increment.reader.units_ahead(BATCH)) {
                 break true;
             }
             if Instant::now() >= until {
@@ -542,7 +480,7 @@ impl Writer {
         self.bell.eager.store(true, Ordering::Relaxed);
         self.group.paused(complete);
         let end = self.node.shared.keyspace.log.end();
-        while self.target.as_ref().is_some_and(|t| t.reader.position() < end) && self.write_batch() {}
+        while self.increment.as_ref().is_some_and(|t| t.reader.position() < end) && self.write_batch() {}
     }
 
     /// Puts everything on the disk before it returns.
@@ -554,38 +492,38 @@ impl Writer {
         if matches!(self.trouble, Trouble::Sync { .. }) {
             return false;
         }
-        let Some(target) = &mut self.target else { return true };
-        if target.unsynced {
+        let Some(increment) = &mut self.increment else { return true };
+        if increment.unsynced {
             let began = now_ns();
-            let synced = target.file.sync_data();
+            let synced = increment.file.sync_data();
             let nanos = now_ns().wrapping_sub(began);
             self.node.note_event("aof-fsync-always", nanos);
-            self.group.synced(Duration::from_nanos(nanos), || target.reader.units_ahead(BATCH));
+            self.group.synced(Duration::from_nanos(nanos), || increment.reader.units_ahead(BATCH));
             if let Err(e) = synced {
                 self.sync_failed(&e);
                 return false;
             }
-            target.unsynced = false;
+            increment.unsynced = false;
             self.last_sync = Instant::now();
         }
-        let position = target.reader.position();
+        let position = increment.reader.position();
         self.synced_to(position);
         true
     }
 
     /// Has the other thread put everything on the disk, once a second.
     fn sync_soon(&mut self) {
-        let Some(target) = &mut self.target else { return };
+        let Some(increment) = &mut self.increment else { return };
         if self.syncer.pending || matches!(self.trouble, Trouble::Sync { .. }) {
             return;
         }
-        let position = target.reader.position();
-        if !target.unsynced {
+        let position = increment.reader.position();
+        if !increment.unsynced {
             self.synced_to(position);
         } else if self.last_sync.elapsed() >= EVERY_SECOND {
-            target.unsynced = false;
+            increment.unsynced = false;
             self.last_sync = Instant::now();
-            self.syncer.begin(Arc::clone(&target.file), position);
+            self.syncer.begin(Arc::clone(&increment.file), position);
         }
     }
 
@@ -597,18 +535,18 @@ impl Writer {
     }
 
     fn take_synced(&mut self, (file, position, result): Synced) {
-        match (result, &self.target) {
+        match (result, &self.increment) {
             // A file that is written no more: what became of it is known elsewhere.
-            (_, target) if target.as_ref().is_none_or(|t| !Arc::ptr_eq(&t.file, &file)) => {}
+            (_, increment) if increment.as_ref().is_none_or(|t| !Arc::ptr_eq(&t.file, &file)) => {}
             (Ok(()), _) => self.synced_to(position),
             (Err(e), _) => self.sync_failed(&e),
         }
     }
 
     fn synced_to(&mut self, position: u64) {
-        let Some(target) = &self.target else { return };
-        if target.whole && self.node.shared.keyspace.log.synced().is_none_or(|synced| synced < position) {
-            target.reader.set_synced(position);
+        let Some(increment) = &self.increment else { return };
+        if increment.whole && self.node.shared.keyspace.log.synced().is_none_or(|synced| synced < position) {
+            increment.reader.set_synced(position);
             self.node.peers.replication.log_synced(&self.node);
         }
     }
@@ -625,8 +563,8 @@ impl Writer {
         }
         tracing::warn!("Fail to fsync the AOF file: {}", words(error));
         self.trouble = Trouble::Sync { covered: false };
-        if let Some(target) = &mut self.target {
-            target.unsynced = true;
+        if let Some(increment) = &mut self.increment {
+            increment.unsynced = true;
         }
         self.refuse_writes(error);
         self.aof().scheduled.store(true, Ordering::Release);
@@ -634,10 +572,10 @@ impl Writer {
 
     /// Which replies wait for the disk.
     fn set_barrier(&mut self) {
-        let Some(target) = &self.target else { return };
+        let Some(increment) = &self.increment else { return };
         let _policy = self.node.files.aof.barrier.lock();
         let always = self.policy() == Some(AppendFsync::Always);
-        let position = target.reader.position();
+        let position = increment.reader.position();
         let behind = self.node.shared.keyspace.log.end().saturating_sub(position);
         if behind > BACKLOG_MAX && !self.far_behind {
             tracing::warn!(
@@ -645,188 +583,22 @@ impl Writer {
             );
         }
         self.far_behind = behind > BACKLOG_MAX || (self.far_behind && behind > BACKLOG_MAX / 2);
-        if always && target.whole && target.unsynced {
+        if always && increment.whole && increment.unsynced {
             // An fsync has failed: what waits for one goes on waiting.
             return;
         }
-        let waits = (always && target.whole) || self.far_behind;
-        target.reader.set_barrier(waits.then_some(position));
+        let waits = (always && increment.whole) || self.far_behind;
+        increment.reader.set_barrier(waits.then_some(position));
     }
 
     /// What INFO says.
     fn show(&self) {
         let aof = self.aof();
         let (size, position) =
-            self.target.as_ref().map_or((0, None), |t| (t.size, Some(t.reader.position())));
+            self.increment.as_ref().map_or((0, None), |t| (t.size, Some(t.reader.position())));
         aof.increment_size.store(size, Ordering::Relaxed);
         let end = self.node.shared.keyspace.log.end();
         aof.behind.store(position.map_or(0, |p| end.saturating_sub(p)), Ordering::Relaxed);
         aof.pending_fsync.store(u64::from(self.syncer.is_busy()), Ordering::Relaxed);
-    }
-}
-
-impl Target {
-    /// Begins behind what the file has.
-    fn new(reader: Reader, file: DiskFile, select: Option<u16>, era: u64, whole: bool) -> Self {
-        let size = file.size().unwrap_or(0);
-        Self {
-            reader,
-            file: Arc::new(file),
-            size,
-            reserved: size,
-            select,
-            torn: false,
-            ends_at: u64::MAX,
-            cuts: VecDeque::new(),
-            era,
-            whole,
-            unsynced: false,
-            stamp: 0,
-        }
-    }
-
-    /// Writes all up to `end`, and puts it on the disk.
-    fn catch_up(&mut self, end: u64, stamps: bool) -> io::Result<()> {
-        while self.reader.position() < end {
-            let taken = self.reader.read_until(BATCH, u64::MAX).map_err(|_| rewrite::given_up())?;
-            self.write(&taken, stamps)?;
-        }
-        self.file.sync_data()?;
-        self.unsynced = false;
-        Ok(())
-    }
-
-    /// Has blocks set aside behind the end, so that an fsync need not note new ones each time. The size stays: whoever
-    /// reads the file meets nothing but commands.
-    fn reserve(&mut self) {
-        if self.size + RESERVE / 4 > self.reserved {
-            // Where that is not possible, blocks come as they are needed; only once is it asked for them.
-            let _ = self.file.reserve(self.size, RESERVE);
-            self.reserved = self.size + RESERVE;
-        }
-    }
-
-    /// Gives the blocks behind the end back.
-    fn release(&mut self) {
-        if self.reserved > self.size && self.file.truncate(self.size).is_ok() {
-            self.reserved = self.size;
-        }
-    }
-
-    /// Appends whole units. On an error the file is as it was.
-    fn write(&mut self, taken: &Taken, stamps: bool) -> io::Result<()> {
-        if self.torn {
-            self.file.truncate(self.size)?;
-            self.torn = false;
-        }
-        if taken.pieces.is_empty() {
-            self.reader.advance(taken.end);
-            return Ok(());
-        }
-        let mut head = Vec::new();
-        let now_s = unix_ms() / 1000;
-        if stamps && now_s > self.stamp {
-            head.extend_from_slice(timestamp(now_s).as_bytes());
-        }
-        if let Some(db) = self.select {
-            write_command(&mut head, &[&b"SELECT"[..], db.to_string().as_bytes()]);
-        }
-        let len = head.len() as u64 + taken.pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        let mut pieces = vec![Bytes::from(head)];
-        pieces.extend(taken.pieces.iter().cloned());
-        if let Err(e) = write_all(&self.file, &pieces) {
-            // A part of it may be there.
-            if let Err(e) = self.file.truncate(self.size) {
-                self.torn = true;
-                tracing::warn!(
-                    "Could not remove short write from the append-only file.  Redis may refuse to load the AOF the next time it starts.  ftruncate: {}",
-                    words(&e)
-                );
-            }
-            // It gave back what was set aside.
-            self.reserved = self.size;
-            return Err(e);
-        }
-        if stamps {
-            self.stamp = now_s;
-        }
-        self.select = None;
-        self.size += len;
-        self.unsynced = true;
-        self.reader.advance(taken.end);
-        Ok(())
-    }
-}
-
-fn write_all(mut file: &DiskFile, pieces: &[Bytes]) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-    let mut rest = &mut slices[..];
-    IoSlice::advance_slices(&mut rest, 0);
-    while !rest.is_empty() {
-        let most = rest.len().min(512);
-        match file.write_vectored(&rest[..most]) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => IoSlice::advance_slices(&mut rest, n),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
-}
-
-type Synced = (Arc<DiskFile>, u64, io::Result<()>);
-
-/// The thread that waits for the disk.
-struct Syncer {
-    busy: Arc<AtomicBool>,
-    /// It was given a file, and what became of that is not yet known here.
-    pending: bool,
-    files: Sender<(Arc<DiskFile>, u64)>,
-    results: Receiver<Synced>,
-}
-
-impl Syncer {
-    fn start(writer: Thread) -> io::Result<Self> {
-        let (files, queue) = channel::<(Arc<DiskFile>, u64)>();
-        let (sender, results) = channel();
-        let busy = Arc::new(AtomicBool::new(false));
-        let is_busy = Arc::clone(&busy);
-        thread::Builder::new().name("aof-fsync".into()).spawn(move || {
-            crash::guard_thread();
-            for (file, position) in queue {
-                let result = file.sync_data();
-                // The writer is gone when the node ends.
-                let _ = sender.send((file, position, result));
-                is_busy.store(false, Ordering::Release);
-                writer.unpark();
-            }
-        })?;
-        Ok(Self { busy, pending: false, files, results })
-    }
-
-    fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire)
-    }
-
-    fn begin(&mut self, file: Arc<DiskFile>, position: u64) {
-        self.busy.store(true, Ordering::Release);
-        self.pending = true;
-        // The thread lives as long as this.
-        let _ = self.files.send((file, position));
-    }
-
-    /// What it has done, if it has.
-    fn ended(&mut self) -> Option<Synced> {
-        let synced = self.results.try_recv().ok()?;
-        self.pending = false;
-        Some(synced)
-    }
-
-    /// The same, but waits for it; `None` if it was given nothing.
-    fn wait(&mut self) -> Option<Synced> {
-        if !std::mem::take(&mut self.pending) {
-            return None;
-        }
-        self.results.recv().ok()
     }
 }

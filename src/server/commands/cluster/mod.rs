@@ -1,17 +1,20 @@
 //! The cluster family: CLUSTER and its subcommands, ASKING, READONLY, READWRITE. Asks of the state machine,
 //! and its answers as replies.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `slots` | who has which slots, how they move, and the keys in them |
+//! | `map` | the cluster as clients and tools are shown it |
 
-use std::ops::RangeInclusive;
+mod map;
+mod slots;
 
 use crate::acl::category;
-use crate::base::crc16::{SLOTS, key_slot};
-use crate::cluster::report::{NodeInfo, Shard};
-use crate::cluster::{ClusterState, Endpoint, FailoverMode, Keys, NodeId, Now};
+use crate::cluster::{ClusterState, FailoverMode, Keys, NodeId, Now};
 use crate::command::help::help;
 use crate::command::spec::{Group::Cluster, flags::*};
 use crate::command::{Command, CommandError, Ctx, DONE, Result, int, is, shown};
 use crate::keyspace::Keyspace;
-use crate::resp::Reply;
 use crate::server::commands::node;
 use crate::server::control::bus::Door;
 
@@ -38,11 +41,11 @@ const SHOWS: Flags = LOADING | STALE;
 const CHANGES: Flags = ADMIN | NO_ASYNC_LOADING | STALE;
 
 const CLUSTER: &[Command] = &[
-    Command::new("addslots", -3, Cluster, add_slots)
+    Command::new("addslots", -3, Cluster, slots::add_slots)
         .flags(CHANGES)
         .complexity("O(N) where N is the number of slots")
         .doc("3.0.0", "slot ...", "Assigns slots to this node."),
-    Command::new("addslotsrange", -4, Cluster, add_slot_ranges)
+    Command::new("addslotsrange", -4, Cluster, slots::add_slot_ranges)
         .flags(CHANGES)
         .complexity("O(N) where N is the number of slots")
         .doc("7.0.0", "range=(start-slot end-slot) ...", "Assigns ranges of slots to this node."),
@@ -56,16 +59,16 @@ const CLUSTER: &[Command] = &[
         .tips(&["nondeterministic_output"])
         .complexity("O(N) where N is the number of reports")
         .doc("3.0.0", "node-id", "Counts the nodes that report another one as failing."),
-    Command::new("countkeysinslot", 3, Cluster, count_keys).flags(STALE).complexity("O(1)").doc(
+    Command::new("countkeysinslot", 3, Cluster, slots::count_keys).flags(STALE).complexity("O(1)").doc(
         "3.0.0",
         "slot",
         "Counts the keys of a slot.",
     ),
-    Command::new("delslots", -3, Cluster, del_slots)
+    Command::new("delslots", -3, Cluster, slots::del_slots)
         .flags(CHANGES)
         .complexity("O(N) where N is the number of slots")
         .doc("3.0.0", "slot ...", "Makes slots unassigned, as this node knows."),
-    Command::new("delslotsrange", -4, Cluster, del_slot_ranges)
+    Command::new("delslotsrange", -4, Cluster, slots::del_slot_ranges)
         .flags(CHANGES)
         .complexity("O(N) where N is the number of slots")
         .doc(
@@ -78,7 +81,7 @@ const CLUSTER: &[Command] = &[
         "[options=<FORCE | TAKEOVER>]",
         "Makes this replica take over from its primary.",
     ),
-    Command::new("flushslots", 2, Cluster, flush_slots).flags(CHANGES).complexity("O(1)").doc(
+    Command::new("flushslots", 2, Cluster, slots::flush_slots).flags(CHANGES).complexity("O(1)").doc(
         "3.0.0",
         "",
         "Makes all slots of this node unassigned.",
@@ -88,7 +91,7 @@ const CLUSTER: &[Command] = &[
         "node-id",
         "Removes a node from those that this one knows.",
     ),
-    Command::new("getkeysinslot", 4, Cluster, keys_in_slot)
+    Command::new("getkeysinslot", 4, Cluster, slots::keys_in_slot)
         .flags(STALE | LOCK_ALL)
         .tips(&["nondeterministic_output"])
         .complexity("O(N) where N is the number of keys asked for")
@@ -103,11 +106,11 @@ const CLUSTER: &[Command] = &[
         .tips(&["nondeterministic_output"])
         .complexity("O(1)")
         .doc("3.0.0", "", "Describes the state of the cluster."),
-    Command::new("keyslot", 3, Cluster, slot_of_key)
+    Command::new("keyslot", 3, Cluster, slots::slot_of_key)
         .flags(STALE)
         .complexity("O(N) where N is the length of the key")
         .doc("3.0.0", "key:string", "Returns the slot of a key."),
-    Command::new("links", 2, Cluster, links)
+    Command::new("links", 2, Cluster, map::links)
         .flags(STALE)
         .tips(&["nondeterministic_output"])
         .complexity("O(N) where N is the number of nodes")
@@ -156,13 +159,13 @@ const CLUSTER: &[Command] = &[
         "config-epoch",
         "Sets the configuration epoch of a new node.",
     ),
-    Command::new("setslot", -4, Cluster, set_slot).flags(CHANGES).complexity("O(1)").doc(
+    Command::new("setslot", -4, Cluster, slots::set_slot).flags(CHANGES).complexity("O(1)").doc(
         "3.0.0",
         "slot subcommand=<IMPORTING importing~node-id | MIGRATING migrating~node-id | \
              NODE node~node-id | STABLE>",
         "Begins, ends or settles the move of a slot.",
     ),
-    Command::new("shards", 2, Cluster, shards)
+    Command::new("shards", 2, Cluster, map::shards)
         .flags(LOADING | STALE)
         .tips(&["nondeterministic_output"])
         .complexity("O(N) where N is the number of nodes")
@@ -173,7 +176,7 @@ const CLUSTER: &[Command] = &[
         .deprecated("5.0.0", "`CLUSTER REPLICAS`")
         .complexity("O(N) where N is the number of replicas")
         .doc("3.0.0", "node-id", "Lists the replicas of a primary, by the old name."),
-    Command::new("slots", 2, Cluster, slots)
+    Command::new("slots", 2, Cluster, map::slots)
         .flags(LOADING | STALE)
         .tips(&["nondeterministic_output"])
         .deprecated("7.0.0", "`CLUSTER SHARDS`")
@@ -241,88 +244,6 @@ fn cluster_help(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     DONE
 }
 
-fn slot(arg: &[u8]) -> Result<u16> {
-    int(arg).ok().and_then(slot_of).ok_or(CommandError::text("ERR Invalid or out of range slot"))
-}
-
-/// The slot of this number, if there is one.
-fn slot_of(n: i64) -> Option<u16> {
-    u16::try_from(n).ok().filter(|n| usize::from(*n) < SLOTS)
-}
-
-fn slot_list(args: &[&[u8]]) -> Result<Vec<u16>> {
-    args.iter().map(|a| slot(a)).collect()
-}
-
-/// The slots of the ranges in front of the first one that is no range. Redis checks the slots of those before it
-/// reports that one.
-fn ranges(ctx: &Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result<(Vec<u16>, Result)> {
-    if !args.len().is_multiple_of(2) {
-        return Err(CommandError::Arity(format!("cluster|{}", ctx.command.name)));
-    }
-    let mut slots = Vec::new();
-    for pair in args.chunks_exact(2) {
-        match range(pair[0], pair[1]) {
-            Ok(range) => slots.extend(range),
-            Err(error) => return Ok((slots, Err(error))),
-        }
-    }
-    Ok((slots, DONE))
-}
-
-fn range(start: &[u8], end: &[u8]) -> Result<RangeInclusive<u16>> {
-    let (start, end) = (slot(start)?, slot(end)?);
-    if start > end {
-        return Err(CommandError::owned(format!(
-            "ERR start slot number {start} is greater than end slot number {end}"
-        )));
-    }
-    Ok(start..=end)
-}
-
-fn add_slots(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let bus = bus(ctx)?;
-    let slots = slot_list(&args[2..])?;
-    bus.admin(|s, now| s.add_slots(now, &slots))?;
-    ctx.reply.ok();
-    DONE
-}
-
-fn add_slot_ranges(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let bus = bus(ctx)?;
-    let (slots, rest) = ranges(ctx, &args[2..])?;
-    bus.admin(|s, _| s.check_free(&slots))?;
-    rest?;
-    bus.admin(|s, now| s.add_slots(now, &slots))?;
-    ctx.reply.ok();
-    DONE
-}
-
-fn del_slots(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let bus = bus(ctx)?;
-    let slots = slot_list(&args[2..])?;
-    bus.admin(|s, now| s.del_slots(now, &slots))?;
-    ctx.reply.ok();
-    DONE
-}
-
-fn del_slot_ranges(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let bus = bus(ctx)?;
-    let (slots, rest) = ranges(ctx, &args[2..])?;
-    bus.admin(|s, _| s.check_assigned(&slots))?;
-    rest?;
-    bus.admin(|s, now| s.del_slots(now, &slots))?;
-    ctx.reply.ok();
-    DONE
-}
-
-fn flush_slots(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    let keys = keys(ctx);
-    bus(ctx)?.admin(|s, now| s.flush_slots(now, &keys))?;
-    ctx.reply.ok();
-    DONE
-}
-
 fn bump_epoch(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     let (bumped, epoch) = bus(ctx)?.admin(ClusterState::bump_epoch);
     ctx.reply.simple(&format!("{} {epoch}", if bumped { "BUMPED" } else { "STILL" }));
@@ -332,39 +253,6 @@ fn bump_epoch(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 fn count_failure_reports(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let reports = with_id(&bus(ctx)?, args[2], ClusterState::count_failure_reports)?;
     ctx.reply.int(reports as i64);
-    DONE
-}
-
-fn count_keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    clustered(ctx)?;
-    let slot = slot_of(int(args[2])?).ok_or(CommandError::text("ERR Invalid slot"))?;
-    ctx.reply.int(ctx.db.keyspace().slot_len(0, slot) as i64);
-    DONE
-}
-
-fn keys_in_slot(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    clustered(ctx)?;
-    // What is no number is refused before a number that is out of range.
-    let (slot, max) = (int(args[2])?, int(args[3])?);
-    let (Some(slot), Ok(max)) = (slot_of(slot), usize::try_from(max)) else {
-        return Err(CommandError::text("ERR Invalid slot or number of keys"));
-    };
-    let mut keys = Vec::new();
-    ctx.db.for_each_in_slot(slot, |e| {
-        if keys.len() < max {
-            keys.push(e.key().to_vec());
-        }
-    });
-    ctx.reply.array(keys.len());
-    for key in &keys {
-        ctx.reply.bulk(key);
-    }
-    DONE
-}
-
-fn slot_of_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    clustered(ctx)?;
-    ctx.reply.int(i64::from(key_slot(args[2])));
     DONE
 }
 
@@ -479,48 +367,6 @@ fn set_config_epoch(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     DONE
 }
 
-/// CLUSTER SETSLOT, read.
-enum SlotMove<'a> {
-    Migrating(&'a [u8]),
-    Importing(&'a [u8]),
-    Node(&'a [u8]),
-    Stable,
-}
-
-fn set_slot(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let keys = keys(ctx);
-    bus(ctx)?.admin(|s, now| {
-        // A replica refuses before it looks at mistakes in the arguments.
-        s.check_may_move()?;
-        let (slot, how) = slot_move(args)?;
-        match how {
-            SlotMove::Stable => s.set_slot_stable(now, slot),
-            SlotMove::Migrating(id) => s.set_slot_migrating(now, slot, id),
-            SlotMove::Importing(id) => s.set_slot_importing(now, slot, id),
-            SlotMove::Node(id) => s.set_slot_node(now, slot, id, &keys),
-        }
-        .map_err(CommandError::owned)
-    })?;
-    ctx.reply.ok();
-    DONE
-}
-
-fn slot_move<'a>(args: &[&'a [u8]]) -> Result<(u16, SlotMove<'a>)> {
-    let slot = slot(args[2])?;
-    let how = match args[3..] {
-        [word, id] if is(word, "migrating") => SlotMove::Migrating(id),
-        [word, id] if is(word, "importing") => SlotMove::Importing(id),
-        [word, id] if is(word, "node") => SlotMove::Node(id),
-        [word] if is(word, "stable") => SlotMove::Stable,
-        _ => {
-            return Err(CommandError::text(
-                "ERR Invalid CLUSTER SETSLOT action or number of arguments. Try CLUSTER HELP",
-            ));
-        }
-    };
-    Ok((slot, how))
-}
-
 /// More arguments than any form of the subcommand has.
 fn unknown_form(args: &[&[u8]]) -> CommandError {
     let sub = shown(args[1]);
@@ -539,120 +385,4 @@ fn with_id<R>(
         Some(id) => Ok(bus.admin(|s, now| call(s, now, &id))?),
         None => Err(CommandError::owned(format!("ERR Unknown node {}", shown(id)))),
     }
-}
-
-/// The host that clients are to use; empty where they shall keep the one that they have.
-fn endpoint(node: &NodeInfo, preferred: Endpoint) -> &str {
-    match preferred {
-        Endpoint::Ip => &node.address.ip,
-        Endpoint::Hostname if node.hostname.is_empty() => "?",
-        Endpoint::Hostname => &node.hostname,
-        Endpoint::Unknown => "",
-    }
-}
-
-fn slots(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    let (bus, tls, reply) = (bus(ctx)?, ctx.client.tls, &mut *ctx.reply);
-    let (ranges, preferred, main) =
-        bus.read(|s| (s.slot_ranges(), s.config().preferred_endpoint, s.config().tls));
-    reply.array(ranges.len());
-    for range in &ranges {
-        reply.array(2 + range.nodes.len());
-        reply.int(i64::from(range.start));
-        reply.int(i64::from(range.end));
-        for node in &range.nodes {
-            reply.array(4);
-            match endpoint(node, preferred) {
-                "" if preferred == Endpoint::Unknown => reply.null(),
-                host => reply.bulk_str(host),
-            }
-            reply.int(i64::from(node.address.port_of(main, tls)));
-            reply.bulk_str(node.id.as_str());
-            // The addresses that are not in the first place.
-            let mut others = Vec::new();
-            if preferred != Endpoint::Ip {
-                others.push(("ip", &node.address.ip));
-            }
-            if preferred != Endpoint::Hostname && !node.hostname.is_empty() {
-                others.push(("hostname", &node.hostname));
-            }
-            reply.map(others.len());
-            for (name, value) in others {
-                reply.bulk_str(name);
-                reply.bulk_str(value);
-            }
-        }
-    }
-    DONE
-}
-
-fn shards(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    let (shards, endpoint, main) =
-        bus(ctx)?.read(|s| (s.shards(), s.config().preferred_endpoint, s.config().tls));
-    ctx.reply.array(shards.len());
-    for shard in &shards {
-        self::shard(shard, endpoint, main, ctx.reply);
-    }
-    DONE
-}
-
-/// `main`: the first port of a node is the one for TLS.
-fn shard(shard: &Shard, preferred: Endpoint, main: bool, reply: &mut Reply) {
-    reply.map(2);
-    reply.bulk_str("slots");
-    reply.array(shard.slots.len() * 2);
-    for (start, end) in &shard.slots {
-        reply.int(i64::from(*start));
-        reply.int(i64::from(*end));
-    }
-    reply.bulk_str("nodes");
-    reply.array(shard.nodes.len());
-    for node in &shard.nodes {
-        let named = !node.hostname.is_empty();
-        let ports =
-            [("port", node.address.port_of(main, false)), ("tls-port", node.address.port_of(main, true))];
-        let ports = || ports.iter().filter(|(_, port)| *port != 0);
-        reply.map(6 + ports().count() + usize::from(named));
-        reply.bulk_str("id");
-        reply.bulk_str(node.id.as_str());
-        for (name, port) in ports() {
-            reply.bulk_str(name);
-            reply.int(i64::from(*port));
-        }
-        reply.bulk_str("ip");
-        reply.bulk_str(&node.address.ip);
-        reply.bulk_str("endpoint");
-        reply.bulk_str(endpoint(node, preferred));
-        if named {
-            reply.bulk_str("hostname");
-            reply.bulk_str(&node.hostname);
-        }
-        reply.bulk_str("role");
-        reply.bulk_str(if node.is_replica() { "replica" } else { "master" });
-        reply.bulk_str("replication-offset");
-        reply.int(node.replication_offset as i64);
-        reply.bulk_str("health");
-        reply.bulk_str(node.health());
-    }
-}
-
-fn links(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
-    let (links, reply) = (bus(ctx)?.link_infos(), &mut *ctx.reply);
-    reply.array(links.len());
-    for (link, waiting) in &links {
-        reply.map(6);
-        reply.bulk_str("direction");
-        reply.bulk_str(if link.inbound { "from" } else { "to" });
-        reply.bulk_str("node");
-        reply.bulk_str(link.node.as_str());
-        reply.bulk_str("create-time");
-        reply.int(link.created);
-        reply.bulk_str("events");
-        reply.bulk_str(if *waiting > 0 { "rw" } else { "r" });
-        reply.bulk_str("send-buffer-allocated");
-        reply.int(*waiting as i64);
-        reply.bulk_str("send-buffer-used");
-        reply.int(*waiting as i64);
-    }
-    DONE
 }
