@@ -165,19 +165,27 @@ impl Reply {
         if self.len() as i64 > self.bounds.until {
             return self.cut_off();
         }
-        // A part belongs to one client, who gets it as it is.
+        self.begin_part(PART + SHARE_FROM + 64);
+    }
+
+    /// Puts away what is in the buffer, and makes room for so many bytes. A part belongs to one client, who gets it as
+    /// it is.
+    fn begin_part(&mut self, room: usize) {
         let others = self.bounds.from.saturating_sub(self.base);
         if others > 0 {
             let own = self.buf.split_off(others);
             self.put_away(own);
         }
-        self.put_away(Vec::with_capacity(PART + SHARE_FROM + 64));
+        self.put_away(Vec::with_capacity(room));
         self.set_watch();
     }
 
     /// Makes a part of what is in the buffer, and goes on with `next` as the buffer.
     fn put_away(&mut self, next: Vec<u8>) {
         let bytes = std::mem::replace(&mut self.buf, next);
+        if bytes.is_empty() {
+            return;
+        }
         let range = self.base..self.base + bytes.len();
         self.base = range.end;
         self.parts.push(Part { range, bytes });
@@ -350,6 +358,9 @@ impl Reply {
     /// A bulk string of any bytes.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
+        if bytes.len() > PART && bytes.len() <= self.room() {
+            self.begin_part(bytes.len() + 64);
+        }
         frame::bulk(&mut self.buf, bytes);
         self.stay_in_bounds();
     }
@@ -578,6 +589,10 @@ mod tests {
             }
         }
         assert!(reply.parts.len() > 3 && reply.buf.capacity() < 2 * PART);
+        let long = vec![b'y'; 4 * PART];
+        reply.bulk(&long);
+        reply.int(7);
+        expected.extend_from_slice(&[&b"$1048576\r\n"[..], &long, b"\r\n:7\r\n"].concat());
         let mut all = Reply::new();
         all.ok();
         all.append(reply);
