@@ -1,6 +1,7 @@
 //! Replies in RESP2 or RESP3, appended to one buffer.
 //! Source: "Redis serialization protocol specification"; the RESP2 forms of RESP3 types follow the server's `addReply*`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::frame;
@@ -9,15 +10,30 @@ use crate::base::num::{as_integer, format_f64};
 
 /// A reply or a run of replies under construction.
 ///
-/// Small parts are copied into one buffer. Large values are kept as shared references beside
-/// it, so that they reach the socket without a copy.
-#[derive(Debug, Default)]
+/// Small things are copied into one buffer. Large values are kept as shared references beside
+/// it, so that they reach the socket without a copy; and what is long because it has many small things is put away
+/// part by part, so that it is never copied as a whole.
+#[derive(Debug)]
 pub struct Reply {
     buf: Vec<u8>,
-    /// Shared values and the buffer position that each one stands at, ascending.
+    /// The position of the buffer's first byte: bytes in `parts`.
+    base: usize,
+    /// What came before the buffer, without gaps.
+    parts: Vec<Part>,
+    /// Shared values and the position that each one stands at, ascending.
     shared: Vec<(usize, Arc<Vec<u8>>)>,
     resp3: bool,
     bounds: Bounds,
+    /// The length of the buffer beyond which something is to be done.
+    watch: usize,
+}
+
+/// What was put away.
+#[derive(Debug)]
+struct Part {
+    /// The positions of its bytes.
+    range: Range<usize>,
+    bytes: Vec<u8>,
 }
 
 /// How far a client's replies may grow. What grows further is thrown away as it comes, so that no more is ever
@@ -43,10 +59,27 @@ pub const SHARE_FROM: usize = 16 * 1024;
 /// Bytes that a buffer keeps for the next replies.
 const MOST_KEPT: usize = 1 << 20;
 
+/// From this size on the replies of one client are put away.
+const PART: usize = 256 * 1024;
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Reply {
     /// An empty buffer that speaks RESP2.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            buf: Vec::new(),
+            base: 0,
+            parts: Vec::new(),
+            shared: Vec::new(),
+            resp3: false,
+            bounds: Bounds::default(),
+            watch: PART,
+        }
     }
 
     /// Sets the protocol of what follows.
@@ -60,33 +93,40 @@ impl Reply {
         self.resp3
     }
 
-    /// Bytes in the buffer, shared values not counted: a position for [`Reply::truncate`] and [`Reply::segment`].
+    /// Bytes written, shared values not counted: a position for [`Reply::truncate`] and [`Reply::take`].
     #[inline]
     pub fn len(&self) -> usize {
-        self.buf.len()
+        self.base + self.buf.len()
     }
 
     /// Whether nothing was written since the last [`clear`](Self::clear).
     pub fn is_empty(&self) -> bool {
-        self.buf.is_empty()
+        self.len() == 0
     }
 
     /// The bytes written from `mark` on are taken back (CLIENT REPLY OFF, a failed handler).
     pub fn truncate(&mut self, mark: usize) {
-        self.buf.truncate(mark);
+        while mark < self.base
+            && let Some(Part { range, bytes }) = self.parts.pop()
+        {
+            (self.base, self.buf) = (range.start, bytes);
+        }
+        self.buf.truncate(mark - self.base);
         while self.shared.last().is_some_and(|(at, _)| *at > mark) {
             if let Some((_, value)) = self.shared.pop() {
                 self.bounds.until = self.bounds.until.saturating_add(value.len() as i64);
             }
         }
+        self.set_watch();
     }
 
     /// What comes from here on is for one client, and may be as long as `most` bytes.
     #[inline]
     pub fn begin(&mut self, most: usize) {
-        let from = self.buf.len();
+        let from = self.len();
         let until = i64::try_from(from.saturating_add(most)).unwrap_or(i64::MAX);
         self.bounds = Bounds { from, until, passed: false };
+        self.set_watch();
     }
 
     /// Whether it was longer: then none of it is there any more.
@@ -97,7 +137,7 @@ impl Reply {
 
     /// Bytes that it may still grow by.
     pub fn room(&self) -> usize {
-        if self.bounds.passed { 0 } else { (self.bounds.until - self.buf.len() as i64).max(0) as usize }
+        if self.bounds.passed { 0 } else { (self.bounds.until - self.len() as i64).max(0) as usize }
     }
 
     /// Throws away what was written for the client, who will be closed.
@@ -109,22 +149,62 @@ impl Reply {
 
     #[inline(always)]
     fn stay_in_bounds(&mut self) {
-        if self.buf.len() as i64 > self.bounds.until {
-            self.cut_off();
+        if self.buf.len() > self.watch {
+            self.overflow();
         }
+    }
+
+    #[inline]
+    fn set_watch(&mut self) {
+        let most = (self.bounds.until - self.base as i64).max(0) as usize;
+        self.watch = most.min(self.bounds.from.saturating_sub(self.base) + PART);
+    }
+
+    #[cold]
+    fn overflow(&mut self) {
+        if self.len() as i64 > self.bounds.until {
+            return self.cut_off();
+        }
+        self.begin_part(PART + SHARE_FROM + 64);
+    }
+
+    /// Puts away what is in the buffer, and makes room for so many bytes. A part belongs to one client, who gets it as
+    /// it is.
+    fn begin_part(&mut self, room: usize) {
+        let others = self.bounds.from.saturating_sub(self.base);
+        if others > 0 {
+            let own = self.buf.split_off(others);
+            self.put_away(own);
+        }
+        self.put_away(Vec::with_capacity(room));
+        self.set_watch();
+    }
+
+    /// Makes a part of what is in the buffer, and goes on with `next` as the buffer.
+    fn put_away(&mut self, next: Vec<u8>) {
+        let bytes = std::mem::replace(&mut self.buf, next);
+        if bytes.is_empty() {
+            return;
+        }
+        let range = self.base..self.base + bytes.len();
+        self.base = range.end;
+        self.parts.push(Part { range, bytes });
     }
 
     /// Forgets what was written, and keeps the memory.
     pub fn clear(&mut self) {
         self.buf.clear();
+        self.base = 0;
+        self.parts.clear();
         self.shared.clear();
         self.bounds = Bounds::default();
+        self.set_watch();
     }
 
     /// Empties the buffer and gives back what an exceptionally large reply took. True when that was much.
     pub fn recycle(&mut self) -> bool {
+        let large = self.buf.capacity() > MOST_KEPT || !self.parts.is_empty();
         self.clear();
-        let large = self.buf.capacity() > MOST_KEPT;
         self.buf.shrink_to(MOST_KEPT);
         large
     }
@@ -134,51 +214,78 @@ impl Reply {
         self.buf.capacity()
     }
 
-    /// What was written, without the values that are shared.
+    /// All that was written, if [it is in one piece](Self::is_plain).
     pub fn bytes(&self) -> &[u8] {
+        debug_assert!(self.is_plain(), "the rest would be missing");
         &self.buf
+    }
+
+    /// The text of an error, if that is how it begins.
+    pub fn as_error(&self) -> Option<&[u8]> {
+        self.parts.first().map_or(&self.buf, |part| &part.bytes).strip_prefix(b"-")
     }
 
     /// Whether every byte is in the buffer.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        self.shared.is_empty()
+        self.shared.is_empty() && self.parts.is_empty()
     }
 
-    /// The pieces between two buffer positions in sending order.
-    pub fn segment(&self, from: usize, to: usize) -> Vec<Piece<'_>> {
+    /// Takes out the pieces between two positions in sending order. What was put away is gone then, if it lies between
+    /// them as a whole; the rest is copied.
+    pub fn take(&mut self, from: usize, to: usize) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut at = from;
-        for (pos, value) in &self.shared {
-            if *pos > from && *pos <= to {
-                pieces.push(Piece::Bytes(&self.buf[at..*pos]));
-                pieces.push(Piece::Shared(value));
-                at = *pos;
+        let first = self.shared.partition_point(|(pos, _)| *pos <= from);
+        for i in first..self.shared.len() {
+            let (pos, value) = &self.shared[i];
+            if *pos > to {
+                break;
             }
+            let (pos, value) = (*pos, Arc::clone(value));
+            self.take_bytes(at, pos, &mut pieces);
+            pieces.push(Piece::Shared(value));
+            at = pos;
         }
-        pieces.push(Piece::Bytes(&self.buf[at..to]));
-        pieces.retain(|p| !matches!(p, Piece::Bytes(b) if b.is_empty()));
+        self.take_bytes(at, to, &mut pieces);
         pieces
+    }
+
+    fn take_bytes(&mut self, from: usize, to: usize, pieces: &mut Vec<Piece>) {
+        let first = self.parts.partition_point(|part| part.range.end <= from);
+        for Part { range, bytes } in &mut self.parts[first..] {
+            if range.start >= to {
+                return;
+            }
+            pieces.push(Piece::Owned(if from <= range.start && range.end <= to {
+                std::mem::take(bytes)
+            } else {
+                bytes[from.max(range.start) - range.start..to.min(range.end) - range.start].to_vec()
+            }));
+        }
+        let from = from.max(self.base);
+        if from < to {
+            pieces.push(Piece::Owned(self.buf[from - self.base..to - self.base].to_vec()));
+        }
     }
 
     /// Copies values that are shared in between, so that [`bytes`](Self::bytes) are all.
     pub fn flatten(&mut self) {
-        if !self.shared.is_empty() {
+        if !self.is_plain() {
             self.buf = std::mem::take(self).into_bytes();
         }
     }
 
     /// Everything as one owned byte string.
-    pub fn into_bytes(self) -> Vec<u8> {
-        if self.shared.is_empty() {
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        if self.is_plain() {
             return self.buf;
         }
-        let mut out = Vec::new();
-        for piece in self.segment(0, self.buf.len()) {
-            match piece {
-                Piece::Bytes(b) => out.extend_from_slice(b),
-                Piece::Shared(v) => out.extend_from_slice(v),
-            }
+        let shared: usize = self.shared.iter().map(|(_, value)| value.len()).sum();
+        let mut out = Vec::with_capacity(self.len() + shared);
+        // Each piece is freed as soon as it is copied.
+        for piece in self.take(0, self.len()) {
+            out.extend_from_slice(piece.bytes());
         }
         out
     }
@@ -251,6 +358,9 @@ impl Reply {
     /// A bulk string of any bytes.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
+        if bytes.len() > PART && bytes.len() <= self.room() {
+            self.begin_part(bytes.len() + 64);
+        }
         frame::bulk(&mut self.buf, bytes);
         self.stay_in_bounds();
     }
@@ -271,8 +381,9 @@ impl Reply {
             return self.bulk(value);
         }
         self.head(b'$', value.len() as i64);
-        self.shared.push((self.buf.len(), Arc::clone(value)));
+        self.shared.push((self.len(), Arc::clone(value)));
         self.bounds.until -= value.len() as i64;
+        self.set_watch();
         self.buf.extend_from_slice(b"\r\n");
         self.stay_in_bounds();
     }
@@ -357,10 +468,19 @@ impl Reply {
 
     /// Moves all of `other` behind what is here.
     pub fn append(&mut self, other: Reply) {
-        let base = self.buf.len();
+        let base = self.len();
+        if !other.parts.is_empty() {
+            self.put_away(Vec::new());
+            self.parts.extend(other.parts.into_iter().map(|Part { range, bytes }| Part {
+                range: base + range.start..base + range.end,
+                bytes,
+            }));
+            self.base += other.base;
+        }
         self.buf.extend_from_slice(&other.buf);
         self.bounds.until -= other.shared.iter().map(|(_, v)| v.len() as i64).sum::<i64>();
         self.shared.extend(other.shared.into_iter().map(|(at, v)| (at + base, v)));
+        self.set_watch();
         self.stay_in_bounds();
     }
 
@@ -374,11 +494,20 @@ impl Reply {
 
 /// One piece of a reply on its way to the socket.
 #[derive(Debug)]
-pub enum Piece<'a> {
-    /// Bytes of the buffer.
-    Bytes(&'a [u8]),
+pub enum Piece {
+    /// Bytes that were written.
+    Owned(Vec<u8>),
     /// A large value, sent from where it is stored.
-    Shared(&'a Arc<Vec<u8>>),
+    Shared(Arc<Vec<u8>>),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Shared(value) => value,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -395,11 +524,8 @@ mod tests {
         reply.bulk_shared(&big);
         reply.int(7);
         let mut flat = vec![];
-        for piece in reply.segment(mark, reply.len()) {
-            flat.extend_from_slice(match &piece {
-                Piece::Bytes(b) => b,
-                Piece::Shared(v) => v,
-            });
+        for piece in reply.take(mark, reply.len()) {
+            flat.extend_from_slice(piece.bytes());
         }
         assert_eq!(flat, [&b"*2\r\n$16384\r\n"[..], &big, b"\r\n:7\r\n"].concat());
         reply.truncate(mark);
@@ -436,6 +562,48 @@ mod tests {
         }
         assert!(!reply.is_cut_off());
         assert_eq!(reply.into_bytes(), b"+OK\r\n");
+    }
+
+    /// The replies of two clients, the second long: it leaves in parts that nobody copies, and what a mark took back is
+    /// not among them.
+    #[test]
+    fn a_long_reply_is_put_away_in_parts() {
+        let big = Arc::new(vec![b'x'; SHARE_FROM]);
+        let mut reply = Reply::new();
+        reply.simple(&"o".repeat(1000));
+        let begin = reply.len();
+        let mut expected = Vec::new();
+        reply.begin(usize::MAX);
+        for n in 0..200_000 {
+            reply.int(n);
+            expected.extend_from_slice(format!(":{n}\r\n").as_bytes());
+            if n == 100_000 {
+                reply.bulk_shared(&big);
+                expected.extend_from_slice(&[&b"$16384\r\n"[..], &big, b"\r\n"].concat());
+            }
+            if n % 50_000 == 0 {
+                let mark = reply.len();
+                (0..60_000).for_each(|n| reply.int(n));
+                reply.bulk_shared(&big);
+                reply.truncate(mark);
+            }
+        }
+        assert!(reply.parts.len() > 3 && reply.buf.capacity() < 2 * PART);
+        let long = vec![b'y'; 4 * PART];
+        reply.bulk(&long);
+        reply.int(7);
+        expected.extend_from_slice(&[&b"$1048576\r\n"[..], &long, b"\r\n:7\r\n"].concat());
+        let mut all = Reply::new();
+        all.ok();
+        all.append(reply);
+        let (begin, end) = (begin + 5, all.len());
+        let held: Vec<*const u8> = all.parts.iter().map(|part| part.bytes.as_ptr()).collect();
+        let pieces = all.take(begin, end);
+        let moved = pieces.iter().filter(|piece| held.contains(&piece.bytes().as_ptr())).count();
+        assert!(moved >= 3 && moved + 4 >= pieces.len(), "{moved} of {} were not copied", pieces.len());
+        assert!(pieces.iter().map(Piece::bytes).collect::<Vec<_>>().concat() == expected);
+        let others = all.take(0, begin);
+        assert_eq!(others.iter().map(|piece| piece.bytes().len()).sum::<usize>(), begin);
     }
 
     #[test]

@@ -112,6 +112,9 @@ pub fn serve(
     let accepting = listeners.accept_for(&node)?;
     let mut threads = start_workers(&node, workers, &mut seed)?;
     threads.push(Control::start(&node).map_err(system("cannot start the control thread"))?);
+    if let Err(e) = allocator::return_large() {
+        warn!("The memory of large values will go back to the system late: {e}");
+    }
     node.records.counters.memory_at_start.store(allocator::used(), Ordering::Relaxed);
     show_logo(&node);
     info!("Server initialized");

@@ -1,6 +1,6 @@
 //! What a client may make the server keep for it: replies that it does not read, input without an end.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 
 use crate::common::client::{Client, encode};
 use crate::common::server::{Launch, Server, subject_is_real};
@@ -260,4 +260,56 @@ fn the_limit_of_input_counts_what_multi_queues_and_not_what_is_parsed() {
     let mut judge = server.connect();
     assert_eq!(judge.info_int("client_query_buffer_limit_disconnections"), 1);
     judge.expect("EXISTS k", ":0");
+}
+
+/// The most that was resident since the last call, in bytes.
+fn peak(server: &Server) -> u64 {
+    let of_process = format!("/proc/{}", server.pid());
+    let status = std::fs::read_to_string(format!("{of_process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    std::fs::write(format!("{of_process}/clear_refs"), "5").unwrap();
+    kilobytes * 1024
+}
+
+/// Elements that are drawn, keys and values are copied into a reply once, and sent from where they are.
+#[test]
+fn a_huge_reply_is_in_memory_once() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let fields: Vec<String> = (0..500).map(|i| format!("{i:0200}")).collect();
+    client.cmd(&[&["SADD".to_owned(), "set".to_owned()], &fields[..]].concat());
+    client.ok(&format!("SET part {}", "x".repeat(8000)));
+    client.ok("DEBUG POPULATE 600000 a:key:with:a:name:of:some:length 1");
+    let mget = ["MGET"].into_iter().chain(["part"; 12_000]).collect::<Vec<_>>().join(" ");
+    for command in ["SRANDMEMBER set -500000", mget.as_str(), "KEYS *"] {
+        let (before, _) = (server.resident(), peak(&server));
+        client.send(&command.split(' ').collect::<Vec<_>>());
+        client.send(&["PING"]);
+        let (mut length, mut piece, mut end) = (0, vec![0; 1 << 20], Vec::new());
+        while !end.ends_with(b"+PONG\r\n") {
+            let n = client.stream().read(&mut piece).expect("more of the reply");
+            length += n as u64;
+            end.extend_from_slice(&piece[n.saturating_sub(7)..n]);
+            end.drain(..end.len().saturating_sub(7));
+        }
+        let most = peak(&server) - before;
+        assert!(length > 20_000_000, "{command:.20}: {length} bytes");
+        assert!(most < length + length / 2 + 8_000_000, "{command:.20}: {most} bytes for {length}");
+    }
+}
+
+/// What a value outgrows goes back to the system at once.
+#[test]
+fn a_value_that_grows_leaves_no_memory_behind() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    let part = vec![b'x'; 20_000_000];
+    let (before, _) = (server.resident(), peak(&server));
+    for _ in 0..10 {
+        client.cmd(&[&b"APPEND"[..], b"grown", &part]);
+    }
+    client.expect("STRLEN grown", ":200000000");
+    let most = peak(&server) - before;
+    assert!(most < 460_000_000, "{most} bytes");
 }

@@ -10,6 +10,7 @@ use crate::command::{CommandError, Outcome, Result, is, small_int};
 use crate::encoding::Item;
 use crate::keyspace::lazy::Cause;
 use crate::keyspace::{Db, event};
+use crate::resp::Reply;
 use crate::value::Value;
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -141,29 +142,25 @@ fn type_of(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 }
 
 fn keys(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let (pattern, mut found) = (args[1], Vec::new());
+    let (pattern, mut found, mut count) = (args[1], Reply::new(), 0);
     // No more is gathered than the client may be sent.
-    let mut room = ctx.reply.room() as isize;
+    found.begin(ctx.reply.room());
     // Each key that is there all the time is found; no moment is shown.
     let walked = ctx.db.for_each_by_shard(ctx.client.aside.tries, |entry| {
         if pattern == b"*" || glob::matches(pattern, entry.key()) {
-            room -= entry.key().len() as isize;
-            if room >= 0 {
-                found.push(entry.key().to_vec());
-            }
+            count += 1;
+            found.bulk(entry.key());
         }
     });
     if let Err(busy) = walked {
         return Ok(Outcome::Aside(busy));
     }
-    if room < 0 {
+    if found.is_cut_off() {
         ctx.reply.cut_off();
         return DONE;
     }
-    ctx.reply.array(found.len());
-    for key in &found {
-        ctx.reply.bulk(key);
-    }
+    ctx.reply.array(count);
+    ctx.reply.append(found);
     DONE
 }
 

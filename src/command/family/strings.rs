@@ -275,9 +275,9 @@ fn getex(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn mget(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     ctx.reply.array(args.len() - 1);
     for key in &args[1..] {
-        match ctx.db.read(key) {
-            Some(ValueRef::String(s)) => ctx.reply.bulk(s),
-            _ => ctx.reply.null(),
+        // A key of another type counts as missing here.
+        if reply_string(ctx, key).is_err() {
+            ctx.reply.null();
         }
     }
     DONE

@@ -429,15 +429,15 @@ impl Connection {
     }
 
     /// Queues a reply without sending.
-    pub fn queue_reply(&mut self, reply: &Reply, log: &LogState) {
+    pub fn queue_reply(&mut self, reply: &mut Reply, log: &LogState) {
         self.queue_segment(reply, 0, reply.len(), log.barrier(&self.client));
     }
 
-    fn queue_segment(&mut self, reply: &Reply, from: usize, to: usize, not_before: u64) {
-        for piece in reply.segment(from, to) {
+    fn queue_segment(&mut self, reply: &mut Reply, from: usize, to: usize, not_before: u64) {
+        for piece in reply.take(from, to) {
             let content = match piece {
-                Piece::Bytes(b) => Content::Owned(b.to_vec()),
-                Piece::Shared(v) => Content::Value(Arc::clone(v)),
+                Piece::Owned(bytes) => Content::Owned(bytes),
+                Piece::Shared(value) => Content::Value(value),
             };
             self.output.push(Chunk::new(content, not_before));
         }
@@ -445,7 +445,7 @@ impl Connection {
 
     /// Sends a part of a reply buffer, unless it must wait for the log; what the socket does not take is queued.
     #[inline]
-    pub fn send_segment(&mut self, reply: &Reply, from: usize, to: usize, log: &LogState) -> io::Result<()> {
+    pub fn send_segment(&mut self, reply: &mut Reply, from: usize, to: usize, log: &LogState) -> io::Result<()> {
         let not_before = log.barrier(&self.client);
         if !self.output.is_empty() || !reply.is_plain() || not_before > 0 || to - from > SEND_SIZE {
             self.queue_segment(reply, from, to, not_before);
@@ -554,8 +554,9 @@ mod tests {
     fn a_reply_waits_for_the_log_and_what_follows_waits_behind_it() {
         let (mut c, mut theirs) = pair();
         let send = |c: &mut Connection, text: &str, end, passed| {
-            let reply = reply(text);
-            c.send_segment(&reply, 0, reply.len(), &LogState { end, passed }).unwrap();
+            let mut reply = reply(text);
+            let len = reply.len();
+            c.send_segment(&mut reply, 0, len, &LogState { end, passed }).unwrap();
         };
         send(&mut c, "read", 100, 50);
         assert_eq!(arrived(&mut theirs), "+read\r\n", "nothing was written");
@@ -576,8 +577,9 @@ mod tests {
     fn an_offset_of_a_former_history_holds_nothing_back() {
         let (mut c, mut theirs) = pair();
         c.client.written_to = 5000;
-        let reply = reply("read");
-        c.send_segment(&reply, 0, reply.len(), &LogState { end: 100, passed: 100 }).unwrap();
+        let mut reply = reply("read");
+        let len = reply.len();
+        c.send_segment(&mut reply, 0, len, &LogState { end: 100, passed: 100 }).unwrap();
         assert_eq!(arrived(&mut theirs), "+read\r\n");
     }
 }

@@ -83,13 +83,13 @@ impl Worker {
             }
             Mail::Unblocked { waiter, reply, written_to } => {
                 if self.hold_of(waiter.token, waiter.client).is_some() {
-                    self.resume(waiter.token, waiter.client, &reply, written_to);
+                    self.resume(waiter.token, waiter.client, reply, written_to);
                 }
             }
             Mail::Retry { waiter } => self.retry(&waiter),
             Mail::Resume { token, client, reply, written_to } => {
                 if matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
-                    self.resume(token, client, &reply, written_to);
+                    self.resume(token, client, reply, written_to);
                 }
             }
             Mail::Kill { token, client, after_reply } => self.kill(token, client, after_reply),
@@ -127,7 +127,7 @@ impl Worker {
     }
 
     /// Answers a client that waited. `written_to`: the end of the log behind what its command wrote.
-    fn resume(&mut self, token: usize, client: u64, reply: &Reply, written_to: u64) {
+    fn resume(&mut self, token: usize, client: u64, reply: Reply, written_to: u64) {
         self.end_hold(token, client);
         if let Some(c) = self.connection(token, client) {
             c.client.written_to = c.client.written_to.max(written_to);

@@ -286,7 +286,7 @@ impl Worker {
         self.executor.publish_counts();
         self.hand_over();
         let log = self.log_state();
-        let reply = std::mem::take(&mut self.reply);
+        let mut reply = std::mem::take(&mut self.reply);
         let second = self.last_second;
         let peak_seconds = self.node.people.reply_peak_ms.load(Ordering::Relaxed) / 1000;
         let (mut output_bytes, mut writes) = (0, 0);
@@ -317,7 +317,7 @@ impl Worker {
             if !s.reply.is_empty() {
                 output_bytes += s.reply.len() as u64;
                 writes += 1;
-                failed = c.send_segment(&reply, s.reply.start, s.reply.end, &log).is_err();
+                failed = c.send_segment(&mut reply, s.reply.start, s.reply.end, &log).is_err();
                 if s.reply.len() > c.reply_peak.0 || second.saturating_sub(c.reply_peak.1) > peak_seconds {
                     c.reply_peak = (s.reply.len(), second);
                 }

@@ -71,12 +71,12 @@ impl Worker {
     }
 
     /// Sends a reply to a client that waited, and goes on with what it sent meanwhile.
-    pub(super) fn answer(&mut self, token: usize, reply: &Reply) {
+    pub(super) fn answer(&mut self, token: usize, mut reply: Reply) {
         self.hand_over();
         let log = self.log_state();
         if let Some(c) = self.connections[token].as_mut() {
             if !std::mem::take(&mut c.mute) {
-                c.queue_reply(reply, &log);
+                c.queue_reply(&mut reply, &log);
             }
             self.flush_now(token);
         }
@@ -149,7 +149,7 @@ impl Worker {
         }
         self.connections[token] = Some(c);
         if done {
-            self.answer(token, &reply);
+            self.answer(token, reply);
         }
     }
 
@@ -172,7 +172,7 @@ impl Worker {
             reply = Reply::new();
             reply.error(WHY);
         }
-        self.answer(token, &reply);
+        self.answer(token, reply);
     }
 
     /// Ends the wait of a blocked client as its timeout would, or with an error. Nothing happens when the client is
@@ -195,7 +195,7 @@ impl Worker {
             Some(text) => reply.error(text),
             None => write_timeout(wait.timeout_reply, &mut reply),
         }
-        self.answer(token, &reply);
+        self.answer(token, reply);
     }
 
     /// Ends every wait with an error: what the client waited for cannot happen on a replica.
@@ -211,7 +211,7 @@ impl Worker {
             self.executor.stats.count_error(WHY);
             let mut reply = Reply::new();
             reply.error(WHY);
-            self.answer(token, &reply);
+            self.answer(token, reply);
         }
     }
 }

@@ -235,8 +235,8 @@ impl Applier {
         self.reply.clear();
         // Whatever a command wants to happen to its connection, the link goes on.
         self.executor.execute(&mut host, &mut self.client, id, args, &keys, unix_ms(), &mut self.reply);
-        if self.reply.bytes().first() == Some(&b'-') {
-            self.complain(String::from_utf8_lossy(&self.reply.bytes()[1..]).trim_end(), args);
+        if let Some(text) = self.reply.as_error() {
+            self.complain(String::from_utf8_lossy(text).trim_end(), args);
         }
     }
 

@@ -226,9 +226,9 @@ impl<'a> Run<'a> {
         self.reply.clear();
         let mut host = NodeHost::new(self.node);
         self.executor.execute(&mut host, &mut self.client, id, argv, &keys, unix_ms(), &mut self.reply);
-        if self.reply.bytes().first() == Some(&b'-') {
+        if let Some(text) = self.reply.as_error() {
             if self.refused == 0 {
-                let text = String::from_utf8_lossy(&self.reply.bytes()[1..]).trim_end().to_owned();
+                let text = String::from_utf8_lossy(text).trim_end().to_owned();
                 let name = argv[0].escape_ascii();
                 tracing::warn!(
                     "A command of the append only file was answered with an error: '{name}': {text}"

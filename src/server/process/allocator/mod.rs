@@ -108,6 +108,15 @@ pub fn control_text(name: &str, value: Option<&[u8]>) -> Result<Vec<u8>, String>
     }
 }
 
+/// From now on allocations of 8 MiB and more go back to the system as soon as they are freed: a value that grows to a
+/// great length would leave each of its former places behind for seconds.
+pub fn return_large() -> Result<(), String> {
+    // jemalloc keeps them in an arena of their own, behind those of threads, and makes it with the first of them.
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(16 << 20)));
+    let arena = control("opt.narenas", None)?;
+    control(&format!("arena.{arena}.dirty_decay_ms"), Some(0)).map(|_| ())
+}
+
 /// Gives pages that are free in all arenas back to the system.
 pub fn purge() -> Result<(), String> {
     // 4096 stands for all arenas (MALLCTL_ARENAS_ALL).
