@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use crate::base::crc16::key_slot;
 use crate::base::glob;
 use crate::base::lossless;
-use crate::base::num::{parse_f64, parse_i64, parse_memory};
+use crate::base::num::{leading_i64, parse_f64, parse_i64, parse_memory};
 use crate::base::size_class::size_class;
+use crate::cluster::NodeId;
 use crate::command::family::object::{encoding_of, references};
 use crate::command::spec::{Group::Server, flags::*};
 use crate::command::{Command, CommandError, Ctx, DONE, Outcome, Result, is, wrong_arguments};
@@ -64,6 +65,13 @@ const WORDS: &[Word] = &[
         Err(CommandError::text("ERR Not supported: replies have no other place here than their list"))
     }),
     word("client-eviction", (0, 0), "", client_eviction, "Shows how many clients take how much memory."),
+    word(
+        "clusterlink",
+        (1, MANY),
+        "KILL <to|from|all> <node-id>",
+        cluster_link,
+        "Closes the links of the cluster bus to a node, or from it.",
+    ),
     word("change-repl-id", (0, 0), "", change_repl_id, "Begins a history that no replica can continue."),
     word(
         "close-cluster-link-on-packet-drop",
@@ -113,14 +121,14 @@ const WORDS: &[Word] = &[
     ),
     word(
         "htstats",
-        (1, 2),
+        (1, MANY),
         "<dbid> [full]",
         debug_tables::of_database,
         "Describes the tables of a database.",
     ),
     word(
         "htstats-key",
-        (1, 2),
+        (1, MANY),
         "<key> [full]",
         debug_tables::of_key,
         "Describes the table of a key's value.",
@@ -135,9 +143,15 @@ const WORDS: &[Word] = &[
         "Puts the append-only file on the disk, empties the data set, and loads it again from there.",
     ),
     word("log", (1, 1), "<text>", log, "Writes a line to the log."),
-    word("mallctl", (1, 2), "<name> [<number>]", mallctl, "Reads or sets a number of jemalloc."),
-    word("mallctl-str", (1, 2), "<name> [<text>]", mallctl_text, "Reads or sets a text of jemalloc."),
-    word("object", (1, 1), "<key>", object, "Shows how a key's value is stored."),
+    word("mallctl", (1, MANY), "<name> [<number>]", mallctl, "Reads or sets a number of jemalloc."),
+    word("mallctl-str", (1, MANY), "<name> [<text>]", mallctl_text, "Reads or sets a text of jemalloc."),
+    word(
+        "object",
+        (1, 2),
+        "<key> [fast]",
+        object,
+        "Shows how a key's value is stored; fast: without what takes time to find out.",
+    ),
     word("oom", (0, 0), "", out_of_memory, "Lets the server crash for want of memory."),
     word("panic", (0, 0), "", panic, "Lets the server crash by a panic."),
     word(
@@ -168,7 +182,13 @@ const WORDS: &[Word] = &[
         packed_threshold,
         "Elements of lists that are as long stand in a node by themselves; 0 is the default.",
     ),
-    word("quicklist", (1, 1), "<key>", quicklist, "Prints the nodes of a list on stdout."),
+    word(
+        "quicklist",
+        (1, 2),
+        "<key> [<0|1>]",
+        quicklist,
+        "Prints the nodes of a list on stdout; 1: with their elements.",
+    ),
     word(
         "reload",
         (0, MANY),
@@ -442,11 +462,11 @@ fn log(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 /// Whether a switch is on: a number that is not 0.
 fn is_on(word: &[u8]) -> bool {
-    parse_i64(word).is_some_and(|n| n != 0)
+    leading_i64(word) != 0
 }
 
 fn aof_flush_sleep(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let us = u64::try_from(crate::command::int(args[2])?).unwrap_or(0);
+    let us = u64::try_from(leading_i64(args[2])).unwrap_or(0);
     node(ctx).files.aof.flush_sleep_us.store(us, Ordering::Relaxed);
     ctx.reply.ok();
     DONE
@@ -471,6 +491,27 @@ fn close_on_drop(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     if let Some(bus) = node(ctx).peers.bus.get() {
         bus.close_on_drop.store(is_on(args[2]), Ordering::Relaxed);
     }
+    ctx.reply.ok();
+    DONE
+}
+
+/// Severs the link that a node made (FROM), the one made to it (TO), or both.
+fn cluster_link(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if !is(args[2], "kill") || args.len() != 5 {
+        return Err(wrong_arguments("DEBUG", args[1]));
+    }
+    let bus = node(ctx)
+        .peers
+        .bus
+        .get()
+        .ok_or(CommandError::text("ERR Debug option only available for cluster mode enabled setup!"))?;
+    let unknown = || CommandError::owned(format!("ERR Unknown node {}", lossless::text(args[4])));
+    let peer = NodeId::parse(args[4]).filter(|id| bus.read(|state| state.knows(id))).ok_or_else(unknown)?;
+    let [from, to, all] = ["from", "to", "all"].map(|word| is(args[3], word));
+    if !(from || to || all) {
+        return Err(CommandError::owned(format!("ERR Unknown direction {}", lossless::text(args[3]))));
+    }
+    bus.sever(peer, |inbound| all || if inbound { from } else { to });
     ctx.reply.ok();
     DONE
 }
@@ -591,6 +632,13 @@ fn quicklist(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         };
         println!("{{node {index}, {form}, {} bytes{compressed}}}", node.bytes());
     }
+    if args.get(3).is_some_and(|level| is_on(level)) {
+        let mut index = 0;
+        list.for_each(|item| {
+            println!("{{index {index}, {}}}", shown(item));
+            index += 1;
+        });
+    }
     ctx.reply.simple("Quicklist structure printed on stdout");
     DONE
 }
@@ -600,30 +648,36 @@ fn object(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let keyspace = ctx.db.keyspace();
     let entry = ctx.db.peek(args[2]).ok_or(CommandError::NoSuchKey)?;
     let value = entry.value();
-    let mut saved = Vec::new();
-    payload::dump(&mut saved, value, Options { compress: config.rdbcompression });
+    let fast = args.get(3).is_some_and(|word| is(word, "fast"));
     let mut text = format!(
-        "Value at:{:p} refcount:{} encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+        "Value at:{:p} refcount:{} encoding:{}",
         entry.key().as_ptr(),
         references(entry, keyspace.usage.tracks_each_value()),
         encoding_of(entry),
-        saved.len() - payload::FRAME,
-        entry.access(),
-        keyspace.usage.idle_seconds(entry.access()),
     );
+    // A String takes everything.
+    if !fast {
+        let mut saved = Vec::new();
+        payload::dump(&mut saved, value, Options { compress: config.rdbcompression });
+        let _ = write!(text, " serializedlength:{}", saved.len() - payload::FRAME);
+    }
+    let (access, idle) = (entry.access(), keyspace.usage.idle_seconds(entry.access()));
+    let _ = write!(text, " lru:{access} lru_seconds_idle:{idle}");
     if let ValueRef::List(list) = value
         && list.encoding_name() == "quicklist"
     {
         let nodes = list.nodes().len();
-        let bytes: usize = list.nodes().map(|node| node.bytes()).sum();
-        // A String takes everything.
         let _ = write!(
             text,
-            " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{bytes}",
+            " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{}",
             list.len() as f64 / nodes as f64,
             config.list_max_listpack_size,
             u8::from(list.compresses()),
         );
+        if !fast {
+            let bytes: usize = list.nodes().map(|node| node.bytes()).sum();
+            let _ = write!(text, " ql_uncompressed_size:{bytes}");
+        }
     }
     ctx.reply.simple(&text);
     DONE
@@ -632,7 +686,7 @@ fn object(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 fn populate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let count = crate::command::non_negative(args[2])?;
     let prefix = args.get(3).copied().unwrap_or(b"key");
-    let size = args.get(4).map(|size| crate::command::non_negative(size)).transpose()?;
+    let size = args.get(4).map(|size| crate::command::non_negative(size)).transpose()?.unwrap_or(0);
     let db = &mut *ctx.db;
     for i in 0..count {
         let key = [prefix, b":", i.to_string().as_bytes()].concat();
@@ -640,7 +694,7 @@ fn populate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             continue;
         }
         let mut value = format!("value:{i}").into_bytes();
-        if let Some(size) = size {
+        if size > 0 {
             value.resize(size, 0);
         }
         db.set_string(&key, &value, SetExpire::Clear);
@@ -778,13 +832,15 @@ fn protocol(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
                 reply.bool(n == 1);
             }
         }
-        b"attrib" | b"push" if !resp3 => return Err(RESP3_ONLY),
+        b"push" if !resp3 => return Err(RESP3_ONLY),
         b"attrib" => {
-            reply.raw(b"|1\r\n");
-            reply.bulk(b"key-popularity");
-            reply.array(2);
-            reply.bulk(b"key:123");
-            reply.int(90);
+            if resp3 {
+                reply.raw(b"|1\r\n");
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.int(90);
+            }
             reply.bulk(b"Some real reply following the attribute");
         }
         b"push" => {
