@@ -34,6 +34,34 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
     }
 }
 
+/// Reads an unsigned 64-bit integer as `strtoull` reads a whole text: space in front, a sign (a negative number is
+/// that below 2^64), leading zeros. `None` for anything else or when out of range.
+pub fn parse_u64_leniently(text: &[u8]) -> Option<u64> {
+    let (negative, digits) = sign_and_rest(text);
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let n: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(if negative { n.wrapping_neg() } else { n })
+}
+
+/// The number that a text begins with, as `atoi` reads it: 0 where there is none.
+pub fn leading_i64(text: &[u8]) -> i64 {
+    let (negative, rest) = sign_and_rest(text);
+    let digits = rest.iter().take_while(|b| b.is_ascii_digit());
+    let n = digits.fold(0i64, |n, d| n.saturating_mul(10).saturating_add(i64::from(d - b'0')));
+    if negative { -n } else { n }
+}
+
+/// Whether there is a minus sign, and what follows space and sign.
+fn sign_and_rest(text: &[u8]) -> (bool, &[u8]) {
+    let space = text.iter().take_while(|b| matches!(b, b' ' | b'\t'..=b'\r')).count();
+    match &text[space..] {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] | rest => (false, rest),
+    }
+}
+
 /// Parses a double as `strtod` does for a whole argument: decimal or exponent form, hexadecimal,
 /// `inf`, `infinity`. `None` for `nan`, an empty text, surrounding space, or what is out of range.
 pub fn parse_f64(text: &[u8]) -> Option<f64> {

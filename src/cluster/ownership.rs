@@ -33,7 +33,8 @@ impl ClusterState {
             node.slot_count += 1;
         }
         self.slots.set_owner(slot, owner);
-        if owner != Some(MYSELF) {
+        // DELSLOTS and FLUSHSLOTS leave the mark, as in Redis.
+        if owner.is_some_and(|owner| owner != MYSELF) {
             self.slots.migrating.remove(&slot);
         }
         self.todo.view = true;

@@ -279,6 +279,11 @@ impl ClusterState {
         self.links.contains_key(&link)
     }
 
+    /// Whether there is a node of this name.
+    pub fn knows(&self, id: &NodeId) -> bool {
+        self.nodes.find(id).is_some()
+    }
+
     /// The open links whose peer is known.
     pub fn links(&self) -> Vec<LinkInfo> {
         self.links

@@ -380,6 +380,19 @@ fn a_slot_moves_as_redis_cli_moves_it() {
     assert!(persists_first(&state.take_actions()));
 }
 
+/// As in Redis: who is given the slot again goes on moving it.
+#[test]
+fn a_slot_that_is_deleted_stays_marked_as_migrating() {
+    let mut state = node();
+    state.set_slot_migrating(NOW, 3, id('6').as_bytes()).unwrap();
+    state.del_slots(NOW, &[3]).unwrap();
+    assert!(state.view().slot(3).is_migrating() && !state.view().slot(3).is_mine());
+    state.flush_slots(NOW, &NoKeys).unwrap();
+    assert!(state.view().slot(3).is_migrating());
+    state.add_slots(NOW, &[3]).unwrap();
+    assert_eq!(state.view().ask(3, false).as_deref(), Some("ASK 3 10.0.0.6:7006"));
+}
+
 #[test]
 fn errors_are_those_of_redis() {
     let mut state = node();

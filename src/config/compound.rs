@@ -11,6 +11,10 @@ pub trait Compound {
     /// Reads the words after the directive's name. `first`: no earlier line of the same source gave
     /// the directive. The error is the message for the user.
     fn read(&mut self, words: &[&[u8]], first: bool) -> Result<(), String>;
+    /// Whether the value is one word, in which space is a character like others.
+    fn is_one_word(&self) -> bool {
+        false
+    }
     /// The value as CONFIG GET shows it.
     fn show(&self) -> String;
     /// The lines, without the name, by which a file states the value.
@@ -60,7 +64,8 @@ impl MemoryOrPercent {
         match word {
             [digits @ .., b'%'] => {
                 match parse_i64(digits).and_then(|percent| u64::try_from(percent).ok()).ok_or(FORM)? {
-                    percent @ 0..=100 => Ok(Self::Percent(percent)),
+                    0 => Ok(Self::Bytes(0)),
+                    percent @ 1..=100 => Ok(Self::Percent(percent)),
                     _ => Err("percentage argument must be less or equal to 100".into()),
                 }
             }
@@ -348,6 +353,10 @@ impl KeyspaceEvents {
 }
 
 impl Compound for KeyspaceEvents {
+    fn is_one_word(&self) -> bool {
+        true
+    }
+
     fn read(&mut self, words: &[&[u8]], _first: bool) -> Result<(), String> {
         let letters: &[u8] = match words {
             [letters] => letters,

@@ -247,7 +247,7 @@ impl Directive {
             // One word may hold the whole value: save "60 100".
             let split: Vec<&[u8]>;
             let words = match words {
-                [one] if !one.is_empty() => {
+                [one] if !one.is_empty() && !(place.get_mut)(settings).is_one_word() => {
                     split = one.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).collect();
                     &split
                 }

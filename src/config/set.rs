@@ -158,6 +158,11 @@ mod tests {
                 "CONFIG SET failed (possibly related to argument 'save') - Invalid save parameters",
             ),
             (
+                &[("notify-keyspace-events", "K E")],
+                "CONFIG SET failed (possibly related to argument 'notify-keyspace-events') - \
+                 Invalid event class character. Use 'Ag$lshzxeKEtmdn'.",
+            ),
+            (
                 &[("oom-score-adj-values", "1 2")],
                 "CONFIG SET failed (possibly related to argument 'oom-score-adj-values') - \
                  wrong number of arguments",
@@ -197,6 +202,7 @@ mod tests {
             ("latency-tracking-info-percentiles", "", ""),
             ("latency-tracking-info-percentiles", "0 100", "0 100"),
             ("maxmemory-clients", "50%", "50%"),
+            ("maxmemory-clients", "0%", "0"),
             ("maxmemory-clients", "1mb", "1048576"),
             ("shutdown-on-sigterm", "now nosave", "nosave now"),
             ("bind", "127.0.0.1 -::1", "127.0.0.1 -::1"),

@@ -233,12 +233,12 @@ impl Executor {
 
     /// Whether a watched key has changed. That its time has come counts as a change, although it is still there.
     fn is_dirty(&mut self, client: &Client, now: UnixMs, locked: &mut Locked<'_>) -> bool {
+        let Some(dirty) = &client.dirty else { return false };
         let (expiring, effects) = (self.shared.expiring(), &mut self.effects);
         let mut has_died = |(index, key): &(DbIndex, Vec<u8>)| {
-            Db::new(locked, *index, now, expiring, effects).awaits_deletion(key)
+            Db::new(locked, *index, now, expiring, effects).has_died(key, dirty)
         };
-        client.dirty.as_ref().is_some_and(|d| d.load(Ordering::Acquire))
-            || client.watched.iter().any(|watched| has_died(watched))
+        dirty.load(Ordering::Acquire) || client.watched.iter().any(|watched| has_died(watched))
     }
 
     fn run_queue(

@@ -14,6 +14,14 @@ type Key = (DbIndex, Box<[u8]>);
 /// Set when a watched key changes; EXEC looks at it.
 pub type Dirty = Arc<AtomicBool>;
 
+/// A transaction that watches a key.
+#[derive(Debug)]
+struct Watcher {
+    dirty: Dirty,
+    /// The key's time was over when it was named, and the key is still there: that it goes is no change.
+    dead: bool,
+}
+
 /// A client that waits for a key. Its command is run again on its behalf when the key may have
 /// what it waits for; `claimed` decides between that, its timeout and its disconnection.
 #[derive(Debug)]
@@ -59,7 +67,7 @@ impl Waiter {
 /// The watchers of one shard.
 #[derive(Debug, Default)]
 pub struct Watchers {
-    transactions: HashMap<Key, Vec<Dirty>>,
+    transactions: HashMap<Key, Vec<Watcher>>,
     blocked: HashMap<Key, VecDeque<Arc<Waiter>>>,
     /// Keys on which a client is blocked that is told when they go.
     for_loss: usize,
@@ -77,11 +85,11 @@ impl Watchers {
         self.transactions.is_empty() && self.blocked.is_empty()
     }
 
-    /// Has `dirty` set when `key` changes. Once is enough.
-    pub fn watch(&mut self, db: DbIndex, key: &[u8], dirty: &Dirty) {
+    /// Has `dirty` set when `key` changes. Once is enough. `dead`: its time is over, but it is still there.
+    pub fn watch(&mut self, db: DbIndex, key: &[u8], dirty: &Dirty, dead: bool) {
         let list = self.transactions.entry((db, key.into())).or_default();
-        if !list.iter().any(|d| Arc::ptr_eq(d, dirty)) {
-            list.push(Arc::clone(dirty));
+        if !list.iter().any(|w| Arc::ptr_eq(&w.dirty, dirty)) {
+            list.push(Watcher { dirty: Arc::clone(dirty), dead });
         }
     }
 
@@ -89,17 +97,32 @@ impl Watchers {
     pub fn unwatch(&mut self, db: DbIndex, key: &[u8], dirty: &Dirty) {
         let key = (db, key.into());
         if let Some(list) = self.transactions.get_mut(&key) {
-            list.retain(|d| !Arc::ptr_eq(d, dirty));
+            list.retain(|w| !Arc::ptr_eq(&w.dirty, dirty));
             if list.is_empty() {
                 self.transactions.remove(&key);
             }
         }
     }
 
-    /// Marks the transactions that watch `key`.
-    pub fn touch(&mut self, db: DbIndex, key: &[u8]) {
-        for dirty in self.transactions.remove(&(db, key.into())).unwrap_or_default() {
-            dirty.store(true, Ordering::Release);
+    /// Whether `dirty` watches `key` since a time when it was dead already.
+    pub fn watches_dead(&self, db: DbIndex, key: &[u8], dirty: &Dirty) -> bool {
+        let list = self.transactions.get(&(db, key.into()));
+        list.is_some_and(|list| list.iter().any(|w| w.dead && Arc::ptr_eq(&w.dirty, dirty)))
+    }
+
+    /// Marks the transactions that watch `key`. `gone`: it is not there any more.
+    pub fn touch(&mut self, db: DbIndex, key: &[u8], gone: bool) {
+        let Some(list) = self.transactions.remove(&(db, key.into())) else { return };
+        let mut staying = Vec::new();
+        for watcher in list {
+            if watcher.dead && gone {
+                staying.push(Watcher { dead: false, ..watcher });
+            } else {
+                watcher.dirty.store(true, Ordering::Release);
+            }
+        }
+        if !staying.is_empty() {
+            self.transactions.insert((db, key.into()), staying);
         }
     }
 

@@ -237,6 +237,12 @@ fn the_greediest_clients_go_when_all_together_take_too_much() {
     });
     spared.send_raw(b"\r\n");
     assert_eq!(spared.read().text().len(), 1_900_000);
+    // A limit that leaves nobody room to speak counts as 128 kB.
+    let mut guest = server.connect();
+    judge.ok("CONFIG SET maxmemory-clients 1");
+    judge.ok("CLIENT NO-EVICT off");
+    guest.ok("SET k v");
+    judge.ok("CLIENT NO-EVICT on");
     // A share of maxmemory.
     judge.ok("CONFIG SET maxmemory 100mb maxmemory-clients 1%");
     let (mut greedy, _) = half_sent(&server, 1_100_000);

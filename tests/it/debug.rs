@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::common::client::Client;
+use crate::common::client::{Client, Reply};
 use crate::common::server::{Launch, Server, fresh_dir, subject_is_real};
 use crate::common::{SOON, wait_for};
 
@@ -390,4 +390,84 @@ fn an_attribute_is_shown_to_who_speaks_resp3() {
     let ours = shown(Server::subject());
     assert!(ours.starts_with("|1\r\n$14\r\nkey-popularity\r\n"), "{ours}");
     assert_eq!(ours, shown(Server::real()));
+}
+
+#[test]
+fn words_take_the_arguments_that_redis_takes() {
+    let server = Server::subject();
+    let mut client = server.connect();
+    client.ok("DEBUG POPULATE 2 empty 0");
+    client.expect("GET empty:1", "\"value:1\"");
+    client.ok("DEBUG POPULATE 2 cut 3");
+    client.expect("GET cut:1", "\"val\"");
+    client.ok("DEBUG AOF-FLUSH-SLEEP x");
+    client.expect("DEBUG PROTOCOL attrib", "\"Some real reply following the attribute\"");
+    client.ok("CONFIG SET list-max-listpack-size 2");
+    client.run("RPUSH l a b c d e");
+    for level in ["", " 0", " 1", " x"] {
+        client.expect(&format!("DEBUG QUICKLIST l{level}"), "+Quicklist structure printed on stdout");
+    }
+    assert!(
+        client
+            .run("DEBUG QUICKLIST l 1 2")
+            .to_string()
+            .starts_with("-ERR unknown subcommand or wrong number")
+    );
+    if !subject_is_real() {
+        // Redis has these since 7.2.
+        for more in ["full", "other", "full more"] {
+            client.run(&format!("DEBUG HTSTATS 0 {more}")).text();
+        }
+        let (fast, slow) =
+            (client.run("DEBUG OBJECT l fast").to_string(), client.run("DEBUG OBJECT l").to_string());
+        for part in [" serializedlength:", " ql_uncompressed_size:"] {
+            assert!(slow.contains(part) && !fast.contains(part), "{slow} {fast}");
+        }
+    }
+}
+
+#[test]
+fn links_of_the_cluster_bus_can_be_severed() {
+    let plain = Server::subject();
+    let refused = "-ERR Debug option only available for cluster mode enabled setup!";
+    plain.connect().expect("DEBUG CLUSTERLINK KILL all x", refused);
+    let nodes = [(); 2].map(|()| Launch::subject().args(&["--cluster-enabled", "yes"]).start());
+    let [mut a, mut b] = [nodes[0].connect(), nodes[1].connect()];
+    a.ok(&format!("CLUSTER MEET 127.0.0.1 {}", nodes[1].port));
+    let peer = b.run("CLUSTER MYID").text();
+    // When each link was made, by its direction.
+    let made = |client: &mut Client| -> Vec<(String, String)> {
+        let links = client.run("CLUSTER LINKS");
+        let field = |link: &Reply, name: &str| {
+            let at = link
+                .items()
+                .iter()
+                .position(|item| item.to_string() == format!("\"{name}\""))
+                .expect("a field");
+            link.items()[at + 1].to_string()
+        };
+        let mut made: Vec<_> =
+            links.items().iter().map(|link| (field(link, "direction"), field(link, "create-time"))).collect();
+        made.sort();
+        made
+    };
+    wait_for("both links are there", SOON, || made(&mut a).len() == 2);
+    for (words, changed) in [("from", [true, false]), ("to", [false, true]), ("ALL", [true, true])] {
+        let before = made(&mut a);
+        a.ok(&format!("DEBUG CLUSTERLINK KILL {words} {peer}"));
+        wait_for("what was severed is made anew", SOON, || {
+            let now = made(&mut a);
+            now.len() == 2 && (0..2).all(|i| (now[i] != before[i]) == changed[i])
+        });
+    }
+    let nobody = "0".repeat(40);
+    a.expect(&format!("DEBUG CLUSTERLINK KILL all {nobody}"), &format!("-ERR Unknown node {nobody}"));
+    a.expect(&format!("DEBUG CLUSTERLINK KILL x {peer}"), "-ERR Unknown direction x");
+    for few in ["KILL", &format!("KILL {peer}"), &format!("CUT all {peer}")] {
+        let reply = a.run(&format!("DEBUG CLUSTERLINK {few}")).to_string();
+        assert!(
+            reply.starts_with("-ERR unknown subcommand or wrong number of arguments for 'CLUSTERLINK'"),
+            "{reply}"
+        );
+    }
 }

@@ -142,3 +142,49 @@ fn one_worker_deletes_many_dead_keys_in_little_time() {
     let cost = worked(&server).saturating_sub(before);
     assert!(cost < Duration::from_secs(1), "{cost:?}");
 }
+
+/// A transaction is broken by a watched key that dies before EXEC, also where nobody may delete it (on a replica), and
+/// not by one that was dead already, however it goes.
+#[test]
+fn exec_looks_whether_watched_keys_have_died() {
+    for real in [false, true] {
+        let server = || if real { Server::real() } else { Server::subject() };
+        let (primary, replica) = (server(), server());
+        let (mut p, mut r, mut judge) = (primary.connect(), replica.connect(), replica.connect());
+        r.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+        wait_for("the link is up", SOON, || r.info("master_link_status") == "up");
+        p.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        let mut round = |on_replica: bool, dead: bool, then: &[&str]| {
+            p.ok("SET k v PX 300");
+            assert_eq!(p.run("WAIT 1 10000").int(), 1);
+            // To look at the primary would delete it there.
+            let mut dies = || wait_for("it has died", SOON, || judge.run("EXISTS k").int() == 0);
+            let watcher = if on_replica { &mut r } else { &mut p };
+            if dead {
+                dies();
+                watcher.ok("WATCH k");
+            } else {
+                watcher.ok("WATCH k");
+                dies();
+            }
+            p.pipeline(then);
+            assert_eq!(p.run("WAIT 1 10000").int(), 1);
+            let watcher = if on_replica { &mut r } else { &mut p };
+            watcher.pipeline(&["MULTI", "ECHO x", "EXEC"])[2].to_string()
+        };
+        let (runs, broken) = ("[\"x\"]", "nil-array");
+        for on_replica in [false, true] {
+            for (dead, then, result) in [
+                (false, &[][..], broken),
+                (true, &[], runs),
+                (true, &["GET k"], runs),
+                (true, &["FLUSHALL"], runs),
+                (true, &["SWAPDB 0 1"], runs),
+                (true, &["SET k w"], broken),
+                (true, &["GET k", "SET k w"], broken),
+            ] {
+                assert_eq!(round(on_replica, dead, then), result, "{real} {on_replica} {dead} {then:?}");
+            }
+        }
+    }
+}

@@ -259,3 +259,34 @@ fn small_sets_are_packed_up_to_both_limits() {
     c.expect("SADD few d", ":1");
     c.expect("OBJECT ENCODING few", "\"hashtable\"");
 }
+
+/// 7.4 reads a cursor as a plain integer first, which must not be negative, and then as `strtoull` does.
+#[test]
+fn a_cursor_may_be_written_in_more_than_one_way() {
+    if subject_is_real() {
+        // 7.0 takes negative numbers, and no space.
+        return;
+    }
+    let server = Server::subject();
+    let mut client = server.connect();
+    for line in ["HSET h a 1", "SADD s a", "ZADD z 1 a"] {
+        client.run(line);
+    }
+    let taken =
+        ["00", "+0", "-0", "+5", " 5", "\t5", "007", "18446744073709551615", "-18446744073709551615", "0\0x"];
+    let refused =
+        ["", "-5", "-1", "5 ", "5a", "+", " ", "++5", "0x10", "18446744073709551616", "-9223372036854775808"];
+    for scan in [&["SCAN"][..], &["HSCAN", "h"], &["SSCAN", "s"], &["ZSCAN", "z"], &["HSCAN", "missing"]] {
+        let mut with = |cursor: &str| {
+            let words: Vec<String> =
+                scan.iter().map(|w| (*w).to_owned()).chain([cursor.to_owned()]).collect();
+            client.cmd(&words).to_string()
+        };
+        for cursor in taken {
+            assert!(with(cursor).starts_with("[\"0\", ["), "{scan:?} {cursor:?}");
+        }
+        for cursor in refused {
+            assert_eq!(with(cursor), "-ERR invalid cursor", "{scan:?} {cursor:?}");
+        }
+    }
+}

@@ -184,7 +184,15 @@ fn containers_help_and_what_cannot_be_is_refused() {
     }
     let picture = client.run("LOLWUT VERSION 5 1 2").text();
     assert!(picture.contains("Redis ver. ") && picture.lines().count() > 5, "{picture}");
-    client.expect("LOLWUT VERSION x", "-ERR value is not an integer or out of range");
+    for odd in ["x", "5 x", "5 1 1 x", "6 1 x"] {
+        client.expect(&format!("LOLWUT VERSION {odd}"), "-ERR value is not an integer or out of range");
+    }
+    // Versions without a picture say what they are.
+    let plain = client.run("LOLWUT").text();
+    assert!(plain.starts_with("Redis ver. ") && plain.lines().count() == 1, "{plain}");
+    for words in ["VERSION 7", "VERSION 4 x", "VERSION -1", "5", "VERSION"] {
+        assert_eq!(client.run(&format!("LOLWUT {words}")).text(), plain);
+    }
 }
 
 #[test]

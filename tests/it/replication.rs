@@ -423,6 +423,7 @@ fn a_primary_turned_replica_goes_on_with_its_own_history() {
     a.ok("REPLICAOF NO ONE");
     follow(&mut b, one.port);
     assert!(blocked.read().to_string().starts_with("-UNBLOCKED"));
+    assert!(blocked.closed(), "so that it looks for the primary");
     converge(&mut a, &mut b);
     assert_eq!((a.info_int("sync_full"), a.info_int("sync_partial_ok")), (1, 1));
 }

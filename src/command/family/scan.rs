@@ -1,7 +1,7 @@
 //! What SCAN, SSCAN, HSCAN and ZSCAN have in common: a cursor, a pattern, a count.
 
 use crate::base::glob;
-use crate::base::num::parse_u64;
+use crate::base::num::{parse_i64, parse_u64_leniently};
 use crate::command::ctx::DONE;
 use crate::command::{CommandError, Result, int, is};
 use crate::encoding::Item;
@@ -76,9 +76,15 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// The cursor: an unsigned number of 64 bits in its one canonical form.
+/// The cursor: an unsigned number of 64 bits. What is a plain negative number is none; other texts are taken as
+/// `strtoull` takes them, which is content with space, signs and leading zeros. Nothing counts behind a NUL.
 pub(super) fn cursor(arg: &[u8]) -> Result<u64> {
-    parse_u64(arg).ok_or(CommandError::text("ERR invalid cursor"))
+    let text = arg.split(|b| *b == 0).next().unwrap_or_default();
+    let number = match parse_i64(text) {
+        Some(n) => u64::try_from(n).ok(),
+        None => parse_u64_leniently(text),
+    };
+    number.ok_or(CommandError::text("ERR invalid cursor"))
 }
 
 /// The reply for a key that is missing.

@@ -60,8 +60,6 @@ fn watch(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let dirty = Arc::clone(ctx.client.dirty.get_or_insert_default());
     for key in &args[1..] {
         if ctx.client.watched.insert((ctx.db.index(), key.to_vec())) {
-            // A key that is dead already does not count as changed when it goes.
-            ctx.db.exists(key);
             ctx.db.watch(key, &dirty);
             ctx.client.version += 1;
         }

@@ -80,12 +80,6 @@ impl Db<'_, '_> {
         (self.expiring == Expiring::Ignore || !entry.is_expired(self.now)).then_some(entry)
     }
 
-    /// Whether a key is dead and still there, to be deleted by whoever meets it next.
-    pub fn awaits_deletion(&self, key: &[u8]) -> bool {
-        let h = self.hashed(key);
-        self.table(h.slot).find_entry(h.hash, key).is_some_and(|(_, entry)| self.is_dead(entry.expire()))
-    }
-
     /// Whether a key is there, without a trace.
     pub fn exists(&mut self, key: &[u8]) -> bool {
         self.peek(key).is_some()

@@ -29,10 +29,10 @@ impl Db<'_, '_> {
         for key in self.locked.side_mut(shard).watchers.keys(db) {
             let h = self.ks.hashed(&key);
             let holds = |db| self.locked.table(self.ks.tables(db), h.slot).find(h.hash, &key).is_some();
-            let concerned = holds(db) || holds(other);
+            let (here, there) = (holds(db), holds(other));
             let watchers = &mut self.locked.side_mut(shard).watchers;
-            if concerned {
-                watchers.touch(db, &key);
+            if here || there {
+                watchers.touch(db, &key, !here);
             }
             if watchers.is_awaited(db, &key) {
                 self.effects.ready.push((db, key.into_vec()));

@@ -20,7 +20,7 @@ impl Db<'_, '_> {
         self.effects.note_slot(slot);
         let shard = shard_of(slot);
         if !self.locked.side_mut(shard).watchers.is_empty() {
-            self.tell_watchers(shard, key, event);
+            self.tell_watchers(shard, key, event, false);
         }
         if self.ks.tracking.is_on() && event.breaks_watch {
             self.tell_trackers(slot, key, event);
@@ -32,7 +32,7 @@ impl Db<'_, '_> {
     pub fn lost(&mut self, key: &[u8], event: Event) {
         let slot = self.hashed(key).slot;
         self.effects.note_slot(slot);
-        self.tell_watchers(shard_of(slot), key, event);
+        self.tell_watchers(shard_of(slot), key, event, true);
     }
 
     /// Names a further event of a change that went through [`Db::changed`], or an event that is no change.
@@ -59,11 +59,12 @@ impl Db<'_, '_> {
     }
 
     #[cold]
-    fn tell_watchers(&mut self, shard: usize, key: &[u8], event: Event) {
-        let index = self.index;
+    fn tell_watchers(&mut self, shard: usize, key: &[u8], event: Event, goes: bool) {
+        let (index, h) = (self.index, self.hashed(key));
+        let gone = goes || self.table(h.slot).find_entry(h.hash, key).is_none();
         let watchers = &mut self.locked.side_mut(shard).watchers;
         if event.breaks_watch {
-            watchers.touch(index, key);
+            watchers.touch(index, key, gone);
         }
         if event.wakes && watchers.is_awaited(index, key) {
             self.effects.ready.push((index, key.to_vec()));
@@ -77,10 +78,24 @@ impl Db<'_, '_> {
         }
     }
 
-    /// Marks `dirty` when `key` changes.
+    /// Marks `dirty` when `key` changes. A key that is dead already may go: that is no change.
     pub fn watch(&mut self, key: &[u8], dirty: &Dirty) {
         let (shard, index) = (shard_of(self.hashed(key).slot), self.index);
-        self.locked.side_mut(shard).watchers.watch(index, key, dirty);
+        let dead = self.is_over(key);
+        self.locked.side_mut(shard).watchers.watch(index, key, dirty, dead);
+    }
+
+    /// Whether `key`, which `dirty` watches, has died since. It may be there still: on a replica, until its primary says
+    /// that it goes.
+    pub fn has_died(&mut self, key: &[u8], dirty: &Dirty) -> bool {
+        let (shard, index) = (shard_of(self.hashed(key).slot), self.index);
+        self.is_over(key) && !self.locked.side_mut(shard).watchers.watches_dead(index, key, dirty)
+    }
+
+    /// Whether the time of a key that is still there is over, whoever may delete it.
+    fn is_over(&self, key: &[u8]) -> bool {
+        let h = self.hashed(key);
+        self.table(h.slot).find_entry(h.hash, key).is_some_and(|(_, entry)| entry.is_expired(self.now))
     }
 
     /// Takes back what [`watch`](Self::watch) did.

@@ -82,13 +82,24 @@ fn unload(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
 const WIDTH: usize = 66;
 const HEIGHT: usize = 9;
 
-/// Slots as keystones of an arch: the one in the middle holds the others.
+/// Redis drew pictures in its versions 5 and 6, which took up to three numbers and two; all others tell what they are.
+/// Here is one picture for both, slots as keystones of an arch: the one in the middle holds the others.
 fn lolwut(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    if let [_, word, version, ..] = args
-        && is(word, "version")
-    {
-        // Whatever the version, it is the same picture.
-        int(version)?;
+    let numbers = match args {
+        [_, word, version, rest @ ..] if is(word, "version") => match int(version)? {
+            5 => Some(&rest[..rest.len().min(3)]),
+            6 => Some(&rest[..rest.len().min(2)]),
+            _ => None,
+        },
+        _ => None,
+    };
+    let version = crate::base::version::REDIS;
+    let Some(numbers) = numbers else {
+        ctx.reply.verbatim("txt", &format!("Redis ver. {version}\n"));
+        return DONE;
+    };
+    for number in numbers {
+        int(number)?;
     }
     let mut text = String::new();
     for row in 0..HEIGHT {
@@ -96,8 +107,7 @@ fn lolwut(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         text.truncate(text.trim_end().len());
         text.push('\n');
     }
-    let (name, version) = ("Keystead", env!("CARGO_PKG_VERSION"));
-    let _ = writeln!(text, "{name} {version}. Redis ver. {}", crate::base::version::REDIS);
+    let _ = writeln!(text, "Keystead {}. Redis ver. {version}", env!("CARGO_PKG_VERSION"));
     ctx.reply.verbatim("txt", &text);
     DONE
 }

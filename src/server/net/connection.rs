@@ -445,7 +445,13 @@ impl Connection {
 
     /// Sends a part of a reply buffer, unless it must wait for the log; what the socket does not take is queued.
     #[inline]
-    pub fn send_segment(&mut self, reply: &mut Reply, from: usize, to: usize, log: &LogState) -> io::Result<()> {
+    pub fn send_segment(
+        &mut self,
+        reply: &mut Reply,
+        from: usize,
+        to: usize,
+        log: &LogState,
+    ) -> io::Result<()> {
         let not_before = log.barrier(&self.client);
         if !self.output.is_empty() || !reply.is_plain() || not_before > 0 || to - from > SEND_SIZE {
             self.queue_segment(reply, from, to, not_before);

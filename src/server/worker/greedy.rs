@@ -9,6 +9,9 @@ use crate::server::node::connected::ClientEntry;
 use crate::server::node::describe::describe_client;
 use crate::server::worker::Worker;
 
+/// A limit below this counts as this one: with less nobody could speak to the server any more, to set another.
+const LEAST_LIMIT: usize = 128 << 10;
+
 impl Worker {
     /// Has clients closed until the others take less than the limit, the greediest first.
     #[inline]
@@ -16,9 +19,9 @@ impl Worker {
         let config = self.node.config.load();
         let limit = config.maxmemory_clients.bytes(config.maxmemory) as usize;
         let memory = self.node.people.clients.memory();
-        if limit > 0 && memory > limit && memory != self.spared_at {
+        if limit > 0 && memory > limit.max(LEAST_LIMIT) && memory != self.spared_at {
             drop(config);
-            self.close_greediest(limit);
+            self.close_greediest(limit.max(LEAST_LIMIT));
         }
     }
 

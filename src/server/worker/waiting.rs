@@ -179,11 +179,18 @@ impl Worker {
     /// gone, does not wait, or is being served at this moment: then its reply is on its way. `claimed`: the caller
     /// has claimed it already, so that nobody serves it.
     pub(super) fn give_up(&mut self, token: usize, client: u64, error: Option<&str>, claimed: bool) {
-        let Some(hold) = self.hold_of(token, client) else { return };
-        let Some(wait) = hold.wait().cloned() else { return };
+        if let Some(reply) = self.end_wait(token, client, error, claimed) {
+            self.answer(token, reply);
+        }
+    }
+
+    /// As [`give_up`](Self::give_up); the reply is not sent yet.
+    fn end_wait(&mut self, token: usize, client: u64, error: Option<&str>, claimed: bool) -> Option<Reply> {
+        let hold = self.hold_of(token, client)?;
+        let wait = hold.wait().cloned()?;
         if matches!(hold, Hold::Keys(_)) {
             if !claimed && !wait.waiter.claim() {
-                return;
+                return None;
             }
             self.executor.forget_waiter(&wait.waiter, unix_ms());
         }
@@ -195,22 +202,30 @@ impl Worker {
             Some(text) => reply.error(text),
             None => write_timeout(wait.timeout_reply, &mut reply),
         }
-        self.answer(token, reply);
+        Some(reply)
     }
 
-    /// Ends every wait with an error: what the client waited for cannot happen on a replica.
+    /// Ends every wait with an error: what the client waited for cannot happen on a replica. The connections are closed, as
+    /// in Redis, so that their clients look for the primary.
     pub(super) fn give_up_all(&mut self) {
         const WHY: &str =
             "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
         for (token, client) in self.held_by(Hold::is_blocked) {
-            if !matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
-                self.give_up(token, client, Some(WHY), false);
-                continue;
+            let reply = if matches!(self.hold_of(token, client), Some(Hold::Host { .. })) {
+                self.end_hold(token, client);
+                self.executor.stats.count_error(WHY);
+                let mut reply = Reply::new();
+                reply.error(WHY);
+                Some(reply)
+            } else {
+                self.end_wait(token, client, Some(WHY), false)
+            };
+            let Some(reply) = reply else { continue };
+            // What it has sent behind the command is not run.
+            if let Some(c) = self.connections[token].as_mut() {
+                c.input = Default::default();
+                c.closing = true;
             }
-            self.end_hold(token, client);
-            self.executor.stats.count_error(WHY);
-            let mut reply = Reply::new();
-            reply.error(WHY);
             self.answer(token, reply);
         }
     }

@@ -13,7 +13,7 @@
 use std::fmt::Write as _;
 
 use crate::base::glob;
-use crate::base::num::parse_i64;
+use crate::base::num::leading_i64;
 use crate::command::spec::{Group::Server, flags::*};
 use crate::command::{Command, CommandError, Ctx, DONE, Result, is, wrong_arguments};
 use crate::config::rewrite::Extent;
@@ -64,6 +64,13 @@ const WORDS: &[Word] = &[
         Err(CommandError::text("ERR Not supported: replies have no other place here than their list"))
     }),
     word("client-eviction", (0, 0), "", client_eviction, "Shows how many clients take how much memory."),
+    word(
+        "clusterlink",
+        (1, MANY),
+        "KILL <to|from|all> <node-id>",
+        trouble::cluster_link,
+        "Closes the links of the cluster bus to a node, or from it.",
+    ),
     word("change-repl-id", (0, 0), "", change_repl_id, "Begins a history that no replica can continue."),
     word(
         "close-cluster-link-on-packet-drop",
@@ -111,8 +118,8 @@ const WORDS: &[Word] = &[
         trouble::hold_shard,
         "Keystead's own: a thread holds the lock of the key's shard for a time, declared as long or not.",
     ),
-    word("htstats", (1, 2), "<dbid> [full]", tables::of_database, "Describes the tables of a database."),
-    word("htstats-key", (1, 2), "<key> [full]", tables::of_key, "Describes the table of a key's value."),
+    word("htstats", (1, MANY), "<dbid> [full]", tables::of_database, "Describes the tables of a database."),
+    word("htstats-key", (1, MANY), "<key> [full]", tables::of_key, "Describes the table of a key's value."),
     word("leak", (1, 1), "<text>", crash::leak, "Loses the memory of a copy of the text."),
     word(
         "listpack",
@@ -129,15 +136,21 @@ const WORDS: &[Word] = &[
         "Puts the append-only file on the disk, empties the data set, and loads it again from there.",
     ),
     word("log", (1, 1), "<text>", replies::log, "Writes a line to the log."),
-    word("mallctl", (1, 2), "<name> [<number>]", switches::mallctl, "Reads or sets a number of jemalloc."),
+    word("mallctl", (1, MANY), "<name> [<number>]", switches::mallctl, "Reads or sets a number of jemalloc."),
     word(
         "mallctl-str",
-        (1, 2),
+        (1, MANY),
         "<name> [<text>]",
         switches::mallctl_text,
         "Reads or sets a text of jemalloc.",
     ),
-    word("object", (1, 1), "<key>", values::object, "Shows how a key's value is stored."),
+    word(
+        "object",
+        (1, 2),
+        "<key> [fast]",
+        values::object,
+        "Shows how a key's value is stored; fast: without what takes time to find out.",
+    ),
     word("oom", (0, 0), "", crash::out_of_memory, "Lets the server crash for want of memory."),
     word("panic", (0, 0), "", crash::panic, "Lets the server crash by a panic."),
     word(
@@ -168,7 +181,13 @@ const WORDS: &[Word] = &[
         switches::packed_threshold,
         "Elements of lists that are as long stand in a node by themselves; 0 is the default.",
     ),
-    word("quicklist", (1, 1), "<key>", values::quicklist, "Prints the nodes of a list on stdout."),
+    word(
+        "quicklist",
+        (1, 2),
+        "<key> [<0|1>]",
+        values::quicklist,
+        "Prints the nodes of a list on stdout; 1: with their elements.",
+    ),
     word(
         "reload",
         (0, MANY),
@@ -293,7 +312,7 @@ fn config_rewrite_force_all(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Resul
 
 /// Whether a switch is on: a number that is not 0.
 fn is_on(word: &[u8]) -> bool {
-    parse_i64(word).is_some_and(|n| n != 0)
+    leading_i64(word) != 0
 }
 
 /// Whatever the pattern and the string are, matching ends, and soon.

@@ -27,13 +27,15 @@ pub fn protocol(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
                 reply.bool(n == 1);
             }
         }
-        b"attrib" | b"push" if !resp3 => return Err(RESP3_ONLY),
+        b"push" if !resp3 => return Err(RESP3_ONLY),
         b"attrib" => {
-            reply.raw(b"|1\r\n");
-            reply.bulk(b"key-popularity");
-            reply.array(2);
-            reply.bulk(b"key:123");
-            reply.int(90);
+            if resp3 {
+                reply.raw(b"|1\r\n");
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.int(90);
+            }
             reply.bulk(b"Some real reply following the attribute");
         }
         b"push" => {

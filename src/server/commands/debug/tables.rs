@@ -43,13 +43,9 @@ impl Chains {
     }
 }
 
-/// The word FULL behind the subject.
-fn wants_all(args: &[&[u8]]) -> Result<bool> {
-    match args.get(3) {
-        None => Ok(false),
-        Some(word) if is(word, "full") => Ok(true),
-        Some(_) => Err(CommandError::Syntax),
-    }
+/// The word FULL behind the subject. Other words mean nothing there, and are no mistake.
+fn wants_all(args: &[&[u8]]) -> bool {
+    args.get(3).is_some_and(|word| is(word, "full"))
 }
 
 /// A database is one table a slot; they are described together.
@@ -59,7 +55,7 @@ pub fn of_database(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let Some(index) = u16::try_from(index).ok().filter(|db| usize::from(*db) < databases) else {
         return Err(CommandError::text("ERR Out of range database"));
     };
-    let full = wants_all(args)?;
+    let full = wants_all(args);
     let mut chains = Chains::default();
     ctx.db.for_each_chain(index, &mut |length| chains.add(length));
     let mut text = "[Dictionary HT]\n".to_owned();
@@ -75,7 +71,7 @@ pub fn of_database(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
 
 /// The table of a large set, hash or sorted set.
 pub fn of_key(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let full = wants_all(args)?;
+    let full = wants_all(args);
     let entry = ctx.db.peek(args[2]).ok_or(CommandError::NoSuchKey)?;
     let mut chains = Chains::default();
     let mut add = |length| chains.add(length);

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::is_on;
 use crate::base::crc16::key_slot;
-use crate::base::num::{parse_f64, parse_i64};
-use crate::command::{CommandError, Ctx, DONE, Outcome, Result, int, is};
+use crate::base::lossless;
+use crate::base::num::{leading_i64, parse_f64, parse_i64};
+use crate::cluster::NodeId;
+use crate::command::{CommandError, Ctx, DONE, Outcome, Result, int, is, wrong_arguments};
 use crate::keyspace::board::Reason;
 use crate::resp::Reply;
 use crate::server::commands::node;
@@ -74,6 +76,27 @@ pub fn hold_shard(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     }
 }
 
+/// Severs the link that a node made (FROM), the one made to it (TO), or both.
+pub fn cluster_link(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
+    if !is(args[2], "kill") || args.len() != 5 {
+        return Err(wrong_arguments("DEBUG", args[1]));
+    }
+    let bus = node(ctx)
+        .peers
+        .bus
+        .get()
+        .ok_or(CommandError::text("ERR Debug option only available for cluster mode enabled setup!"))?;
+    let unknown = || CommandError::owned(format!("ERR Unknown node {}", lossless::text(args[4])));
+    let peer = NodeId::parse(args[4]).filter(|id| bus.read(|state| state.knows(id))).ok_or_else(unknown)?;
+    let [from, to, all] = ["from", "to", "all"].map(|word| is(args[3], word));
+    if !(from || to || all) {
+        return Err(CommandError::owned(format!("ERR Unknown direction {}", lossless::text(args[3]))));
+    }
+    bus.sever(peer, |inbound| all || if inbound { from } else { to });
+    ctx.reply.ok();
+    DONE
+}
+
 pub fn disk_fault(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     match args {
         [_, _, off] if is(off, "off") => fault::clear(),
@@ -112,7 +135,7 @@ fn fault_of(step: &[u8], trouble: &[u8]) -> Option<(Step, Trouble)> {
 }
 
 pub fn aof_flush_sleep(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
-    let us = u64::try_from(int(args[2])?).unwrap_or(0);
+    let us = u64::try_from(leading_i64(args[2])).unwrap_or(0);
     node(ctx).files.aof.flush_sleep_us.store(us, Ordering::Relaxed);
     ctx.reply.ok();
     DONE

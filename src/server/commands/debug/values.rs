@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use super::is_on;
 use crate::base::size_class::size_class;
 use crate::command::family::object::{encoding_of, references};
-use crate::command::{CommandError, Ctx, DONE, Result, non_negative};
+use crate::command::{CommandError, Ctx, DONE, Result, is, non_negative};
 use crate::encoding::Item;
 use crate::keyspace::db::SetExpire;
 use crate::keyspace::{Db, event};
@@ -18,30 +19,36 @@ pub fn object(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let keyspace = ctx.db.keyspace();
     let entry = ctx.db.peek(args[2]).ok_or(CommandError::NoSuchKey)?;
     let value = entry.value();
-    let mut saved = Vec::new();
-    payload::dump(&mut saved, value, Options { compress: config.rdbcompression });
+    let fast = args.get(3).is_some_and(|word| is(word, "fast"));
     let mut text = format!(
-        "Value at:{:p} refcount:{} encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+        "Value at:{:p} refcount:{} encoding:{}",
         entry.key().as_ptr(),
         references(entry, keyspace.usage.tracks_each_value()),
         encoding_of(entry),
-        saved.len() - payload::FRAME,
-        entry.access(),
-        keyspace.usage.idle_seconds(entry.access()),
     );
+    // A String takes everything.
+    if !fast {
+        let mut saved = Vec::new();
+        payload::dump(&mut saved, value, Options { compress: config.rdbcompression });
+        let _ = write!(text, " serializedlength:{}", saved.len() - payload::FRAME);
+    }
+    let (access, idle) = (entry.access(), keyspace.usage.idle_seconds(entry.access()));
+    let _ = write!(text, " lru:{access} lru_seconds_idle:{idle}");
     if let ValueRef::List(list) = value
         && list.encoding_name() == "quicklist"
     {
         let nodes = list.nodes().len();
-        let bytes: usize = list.nodes().map(|node| node.bytes()).sum();
-        // A String takes everything.
         let _ = write!(
             text,
-            " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{bytes}",
+            " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{}",
             list.len() as f64 / nodes as f64,
             config.list_max_listpack_size,
             u8::from(list.compresses()),
         );
+        if !fast {
+            let bytes: usize = list.nodes().map(|node| node.bytes()).sum();
+            let _ = write!(text, " ql_uncompressed_size:{bytes}");
+        }
     }
     ctx.reply.simple(&text);
     DONE
@@ -116,6 +123,13 @@ pub fn quicklist(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
         };
         println!("{{node {index}, {form}, {} bytes{compressed}}}", node.bytes());
     }
+    if args.get(3).is_some_and(|level| is_on(level)) {
+        let mut index = 0;
+        list.for_each(|item| {
+            println!("{{index {index}, {}}}", shown(item));
+            index += 1;
+        });
+    }
     ctx.reply.simple("Quicklist structure printed on stdout");
     DONE
 }
@@ -157,7 +171,7 @@ fn digest_all(db: &mut Db<'_, '_>) -> Digest {
 pub fn populate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
     let count = non_negative(args[2])?;
     let prefix = args.get(3).copied().unwrap_or(b"key");
-    let size = args.get(4).map(|size| non_negative(size)).transpose()?;
+    let size = args.get(4).map(|size| non_negative(size)).transpose()?.unwrap_or(0);
     let db = &mut *ctx.db;
     for i in 0..count {
         let key = [prefix, b":", i.to_string().as_bytes()].concat();
@@ -165,7 +179,7 @@ pub fn populate(ctx: &mut Ctx<'_, '_, '_>, args: &[&[u8]]) -> Result {
             continue;
         }
         let mut value = format!("value:{i}").into_bytes();
-        if let Some(size) = size {
+        if size > 0 {
             value.resize(size, 0);
         }
         db.set_string(&key, &value, SetExpire::Clear);

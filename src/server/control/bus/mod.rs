@@ -252,6 +252,17 @@ impl Bus {
         infos.into_iter().map(|info| (info, waiting(info.link))).collect()
     }
 
+    /// Closes the links with a node that are wanted by their direction (inbound or not), as if it had done so.
+    pub fn sever(&self, peer: NodeId, wanted: impl Fn(bool) -> bool) {
+        let links = self.read(ClusterState::links);
+        for info in links.iter().filter(|info| info.node == peer && wanted(info.inbound)) {
+            if let Some(outlet) = self.links.lock().remove(&info.link) {
+                outlet.close();
+            }
+            self.step(Event::Closed { link: info.link });
+        }
+    }
+
     /// The last line of CLUSTER INFO.
     pub fn links_over_limit(&self) -> u64 {
         self.links_over_limit.load(Ordering::Relaxed)
