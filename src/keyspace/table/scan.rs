@@ -73,9 +73,11 @@ impl SlotTable {
         if self.is_empty() {
             return None;
         }
+        // No chain has more than all.
+        let bound = self.len().min(16) as u64;
         for _ in 0..256 {
             let bucket = rng.below(u64::from(self.buckets())) as usize;
-            let rank = rng.below(16) as usize;
+            let rank = rng.below(bound) as usize;
             let mut seen = 0;
             let mut hit = None;
             self.each_in_bucket(bucket, &mut |e| {
