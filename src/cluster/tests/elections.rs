@@ -135,8 +135,10 @@ fn a_new_node_has_an_epoch_to_gain_by_bumpepoch_and_once_only() {
 fn a_slot_that_is_lost_and_comes_back_moves_no_more() {
     let mut state = node();
     state.set_slot_migrating(NOW, 3, id('6').as_bytes()).expect("it is ours");
+    assert!(state.nodes_conf().contains("[3->-"));
     hear(&mut state, header('6', 9, &[(3, 3), (10, 19)], None), ping());
     assert_eq!(state.slot_owner(3), Some(id('6')));
+    assert!(!state.nodes_conf().contains("[3->-"), "{}", state.nodes_conf());
     state.set_slot_node(NOW, 3, id('5').as_bytes(), &NoKeys).expect("an administrator may");
     assert!(state.view().slot(3).is_mine() && !state.view().slot(3).is_moving());
 }

@@ -46,7 +46,7 @@ pub struct Invocation {
     override_usage = "keystead-server [CONFIG-FILE] [--DIRECTIVE VALUE...]... [-]",
     after_help = "\
 Any directive of conf/keystead.conf may follow as --NAME VALUE...; it wins over the file.
-A last argument - reads configuration from standard input.
+A first or last argument - reads configuration from standard input.
 
 Examples:
   keystead-server                                    built-in defaults, port 6379
@@ -83,9 +83,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Asked {
         return Asked::Print(version_line());
     }
     let mut rest = arguments.rest;
-    let stdin = rest.pop_if(|last| last == "-").is_some();
+    let mut stdin = rest.pop_if(|last| last == "-").is_some();
     let has_file = rest.first().is_some_and(|first| !first.as_bytes().starts_with(b"-"));
     let config_file = has_file.then(|| PathBuf::from(rest.remove(0)));
+    // As in Redis, in the place of a file, too.
+    if !has_file && rest.first().is_some_and(|first| first == "-") {
+        rest.remove(0);
+        stdin = true;
+    }
     let before = rest.len();
     rest.retain(|argument| argument != "--sentinel");
     let sentinel = by_name || rest.len() < before;
@@ -174,6 +179,12 @@ mod tests {
         assert_eq!(all.directives, b"\nport \"7000\" ");
         assert!(served(&["-"]).stdin);
         assert_eq!(served(&["-"]).config_file, None);
+        let first = served(&["-", "--port", "7000"]);
+        assert_eq!((first.stdin, first.directives), (true, all.directives));
+        // Elsewhere it is a value.
+        for line in [&["a.conf", "-", "--port", "7000"][..], &["--loglevel", "-", "--port", "7000"]] {
+            assert!(!served(line).stdin, "{line:?}");
+        }
     }
 
     #[test]
