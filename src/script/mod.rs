@@ -13,6 +13,7 @@
 //! | `call`, `convert`, `number` | `redis.call`; values of Lua as replies and back; numbers as C prints them |
 //! | `redis`, `libs` | the table `redis`; cjson, cmsgpack, bit and struct |
 //! | `sandbox`, `basics` | the globals that a script can reach; functions of Lua's own that are replaced |
+//! | `random` | `math.random` |
 //! | `patterns`, `matcher`, `load` | patterns and `loadstring`, such that they can be stopped |
 //! | `watch` | what ends a script from outside |
 
@@ -39,6 +40,7 @@ mod number;
 mod patterns;
 pub mod proof;
 mod raise;
+mod random;
 mod redis;
 mod sandbox;
 pub mod shebang;
