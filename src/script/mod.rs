@@ -168,8 +168,7 @@ pub struct Engine {
     kept: RefCell<Kept>,
     /// Of each library, by its number, the functions by their names in lower case.
     libraries: RefCell<HashMap<u64, HashMap<String, RegistryKey>>>,
-    load_api: Table,
-    run_api: Table,
+    load_globals: Table,
     /// What was last told to [`Store::interpreters`].
     told_bytes: Cell<u64>,
 }
@@ -204,9 +203,8 @@ impl Engine {
         ] {
             sandbox.shared.raw_set(name, library)?;
         }
-        let load_api = library::load_api(&lua, &sandbox.shared.raw_get("redis")?)?;
+        let load_globals = library::load_globals(&lua, &sandbox.shared.raw_get("redis")?)?;
         sandbox.close(&lua)?;
-        let run_api = sandbox.shared.raw_get("redis")?;
         let entry = Entry::new(&lua, &sandbox.eval_own)?;
         Ok(Self {
             lua,
@@ -215,8 +213,7 @@ impl Engine {
             entry,
             kept: RefCell::default(),
             libraries: RefCell::default(),
-            load_api,
-            run_api,
+            load_globals,
             told_bytes: Cell::new(0),
         })
     }
