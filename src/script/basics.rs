@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use mlua::{Function, Lua, Table, ffi, lua_State};
 
 use super::watch::{raise_stopped, spend, state_of};
-use super::{convert, patterns, raise};
+use super::{convert, patterns, raise, random};
 
 /// Puts the checks in front of what scripts are given.
 pub(super) fn guard(lua: &Lua, globals: &Table) -> mlua::Result<()> {
@@ -39,6 +39,7 @@ pub(super) fn guard(lua: &Lua, globals: &Table) -> mlua::Result<()> {
         };
         library.raw_set(name, checked)?;
     }
+    random::replace(lua, &globals.raw_get("math")?)?;
     let replaced: [(&Table, &str, ffi::lua_CFunction); 3] =
         [(&table, "concat", concat), (&string, "rep", repeat), (globals, "newproxy", new_proxy)];
     for (library, name, function) in replaced {

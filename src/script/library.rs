@@ -10,7 +10,7 @@ use mlua::{Lua, MultiValue, RegistryKey, Table, Value};
 
 use super::entry::Passed;
 use super::raise::{self, Answer, Raise};
-use super::redis::RUNNING_ONLY;
+use super::redis::WHILE_LOADING;
 use super::shebang::{self, Flags, WRONG_NAME};
 use super::store::{Conduct, Function, Library, Store};
 use super::{Calls, Engine, Stop, sandbox};
@@ -30,20 +30,24 @@ thread_local! {
     static REGISTERED: RefCell<Option<Vec<Registered>>> = const { RefCell::new(None) };
 }
 
-/// `redis` as a library sees it while it is loaded.
-pub fn load_api(lua: &Lua, api: &Table) -> mlua::Result<Table> {
-    let load = lua.create_table()?;
+/// All that a library sees while it is loaded: of `redis` what registers and logs, and no library of Lua's. What it
+/// registers sees the rest when it runs.
+pub fn load_globals(lua: &Lua, api: &Table) -> mlua::Result<Table> {
+    let redis = lua.create_table()?;
     for pair in api.pairs::<String, Value>() {
         let (name, value) = pair?;
-        if !RUNNING_ONLY.contains(&name.as_str()) {
-            load.raw_set(name, value)?;
+        if WHILE_LOADING.iter().any(|start| name.starts_with(start)) {
+            redis.raw_set(name, value)?;
         }
     }
-    load.raw_set("register_function", raise::function(lua, register)?)?;
+    redis.raw_set("register_function", raise::function(lua, register)?)?;
     let missing = lua.create_table()?;
     missing.raw_set("__index", raise::function(lua, sandbox::missing_global)?)?;
-    load.set_metatable(Some(missing))?;
-    sandbox::guard(lua, &load, None)
+    redis.set_metatable(Some(missing.clone()))?;
+    let globals = lua.create_table()?;
+    globals.raw_set("redis", sandbox::guard(lua, &redis, None)?)?;
+    globals.set_metatable(Some(missing))?;
+    Ok(globals)
 }
 
 fn register(lua: &Lua, args: MultiValue) -> Answer {
@@ -199,17 +203,16 @@ impl Engine {
 
     #[expect(clippy::disallowed_methods, reason = "as `look` of `Loading`")]
     fn register_all(&self, body: &[u8]) -> Result<Vec<Registered>, String> {
-        let own = &self.sandbox.functions_own;
         let lua_error = |e: mlua::Error| format!("ERR {e}");
         let chunk = self
             .compiled(body, "@user_function", &self.sandbox.functions)
             .map_err(|text| format!("ERR Error compiling function: {text}"))?;
-        own.raw_set("redis", self.load_api.clone()).map_err(lua_error)?;
+        self.sandbox.show_functions(&self.load_globals).map_err(lua_error)?;
         REGISTERED.set(Some(Vec::new()));
         let chunk = self.lua.create_registry_value(chunk).map_err(lua_error)?;
         let (result, stop) = self.call(chunk.id(), Passed::Nothing, &mut Loading(Instant::now()), None);
         let registered = REGISTERED.take().unwrap_or_default();
-        own.raw_set("redis", self.run_api.clone()).map_err(lua_error)?;
+        self.sandbox.show_functions(&self.sandbox.functions_own).map_err(lua_error)?;
         if stop.is_some() {
             return Err("ERR Error registering functions: ERR FUNCTION LOAD timeout".into());
         }

@@ -13,6 +13,7 @@
 //! | `call`, `convert`, `number` | `redis.call`; values of Lua as replies and back; numbers as C prints them |
 //! | `redis`, `libs` | the table `redis`; cjson, cmsgpack, bit and struct |
 //! | `sandbox`, `basics` | the globals that a script can reach; functions of Lua's own that are replaced |
+//! | `random` | `math.random` |
 //! | `patterns`, `matcher`, `load` | patterns and `loadstring`, such that they can be stopped |
 //! | `watch` | what ends a script from outside |
 
@@ -39,6 +40,7 @@ mod number;
 mod patterns;
 pub mod proof;
 mod raise;
+mod random;
 mod redis;
 mod sandbox;
 pub mod shebang;
@@ -166,8 +168,7 @@ pub struct Engine {
     kept: RefCell<Kept>,
     /// Of each library, by its number, the functions by their names in lower case.
     libraries: RefCell<HashMap<u64, HashMap<String, RegistryKey>>>,
-    load_api: Table,
-    run_api: Table,
+    load_globals: Table,
     /// What was last told to [`Store::interpreters`].
     told_bytes: Cell<u64>,
 }
@@ -202,9 +203,8 @@ impl Engine {
         ] {
             sandbox.shared.raw_set(name, library)?;
         }
-        let load_api = library::load_api(&lua, &sandbox.shared.raw_get("redis")?)?;
+        let load_globals = library::load_globals(&lua, &sandbox.shared.raw_get("redis")?)?;
         sandbox.close(&lua)?;
-        let run_api = sandbox.shared.raw_get("redis")?;
         let entry = Entry::new(&lua, &sandbox.eval_own)?;
         Ok(Self {
             lua,
@@ -213,8 +213,7 @@ impl Engine {
             entry,
             kept: RefCell::default(),
             libraries: RefCell::default(),
-            load_api,
-            run_api,
+            load_globals,
             told_bytes: Cell::new(0),
         })
     }

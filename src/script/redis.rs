@@ -19,9 +19,8 @@ const REPLICA: i64 = 2;
 const TARGETS: [(&str, u8); 5] =
     [("REPL_NONE", 0), ("REPL_AOF", 1), ("REPL_SLAVE", 2), ("REPL_REPLICA", 2), ("REPL_ALL", 3)];
 
-/// What is not there while a library is loaded.
-pub const RUNNING_ONLY: [&str; 8] =
-    ["call", "pcall", "acl_check_cmd", "set_repl", "replicate_commands", "breakpoint", "debug", "setresp"];
+/// How the names begin of what is there while a library is loaded.
+pub const WHILE_LOADING: [&str; 3] = ["log", "LOG_", "REDIS_VERSION"];
 
 pub fn api(lua: &Lua, state: &Rc<State>) -> mlua::Result<Table> {
     let redis = lua.create_table()?;

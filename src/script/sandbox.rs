@@ -100,6 +100,12 @@ impl Sandbox {
         Ok(Self { shared, eval, eval_own, functions, functions_own })
     }
 
+    /// What functions, and libraries that are loaded, find from now on.
+    pub fn show_functions(&self, globals: &Table) -> mlua::Result<()> {
+        let metatable = self.functions.metatable().expect("a guard has one");
+        metatable.raw_set("__index", globals)
+    }
+
     /// Puts guards in front of all libraries, once they are complete.
     pub fn close(&self, lua: &Lua) -> mlua::Result<()> {
         let tables: Vec<(Value, Table)> = self

@@ -1,7 +1,8 @@
-//! The first line of a script: what it says of itself.
+//! The first line of a script: what it says of itself, in words as an inline command has them.
 //! Source: "Scripting with Lua", "Eval script flags"; "Redis functions".
 
 use crate::base::lossless;
+use crate::resp::request::split_words;
 
 /// What a script says about itself, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,8 +58,10 @@ pub fn of_script(code: &[u8]) -> Result<(Flags, usize), String> {
     }
     // The line end stays: errors count lines from the top.
     let end = code.iter().position(|b| *b == b'\n').ok_or("ERR Invalid script shebang")?;
-    let mut words = code[..end].split(|b| *b == b' ').filter(|word| !word.is_empty());
-    let engine = words.next().unwrap_or_default();
+    let words = split_words(&code[..end]).unwrap_or_default();
+    let Some((engine, words)) = words.split_first() else {
+        return Err("ERR Invalid engine in script shebang".into());
+    };
     let shown = |text: &[u8]| lossless::text(text).into_owned();
     if engine != b"#!lua" {
         return Err(format!("ERR Unexpected engine in script shebang: {}", shown(engine)));
@@ -68,7 +71,10 @@ pub fn of_script(code: &[u8]) -> Result<(Flags, usize), String> {
         let list = word
             .strip_prefix(b"flags=")
             .ok_or_else(|| format!("ERR Unknown lua shebang option: {}", shown(word)))?;
-        for name in list.split(|b| *b == b',').filter(|name| !name.is_empty()) {
+        if list.is_empty() {
+            continue;
+        }
+        for name in list.split(|b| *b == b',') {
             let flag = Flags::named(name)
                 .ok_or_else(|| format!("ERR Unexpected flag in script shebang: {}", shown(name)))?;
             flags.add(flag);
@@ -83,13 +89,19 @@ pub fn of_library(code: &[u8]) -> Result<(String, usize), String> {
         return Err("ERR Missing library metadata".into());
     }
     let end = code.iter().position(|b| *b == b'\n').ok_or("ERR Invalid library metadata")?;
-    let line = lossless::text(&code[2..end]).into_owned();
-    let mut words = line.split(' ').filter(|word| !word.is_empty());
-    let engine = words.next().unwrap_or_default();
+    let words = split_words(&code[..end]).unwrap_or_default();
+    let words: Vec<String> = words.iter().map(|word| lossless::text(word).into_owned()).collect();
+    let Some((engine, words)) = words.split_first() else {
+        return Err("ERR Invalid library metadata".into());
+    };
+    let engine = engine.strip_prefix("#!").unwrap_or(engine);
     let mut name = None;
     for word in words {
-        let given =
-            word.strip_prefix("name=").ok_or_else(|| format!("ERR Invalid metadata value given: {word}"))?;
+        let given = word
+            .split_at_checked(5)
+            .filter(|(start, _)| start.eq_ignore_ascii_case("name="))
+            .ok_or_else(|| format!("ERR Invalid metadata value given: {word}"))?
+            .1;
         if name.replace(given).is_some() {
             return Err("ERR Invalid metadata value, name argument was given multiple times".into());
         }

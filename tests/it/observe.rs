@@ -429,3 +429,15 @@ fn swapdb_tells_trackers_nothing_as_in_redis() {
         assert_eq!(broadcast.read().to_string(), stale("k"));
     }
 }
+
+#[test]
+fn a_second_monitor_of_a_connection_is_not_answered() {
+    let server = Server::subject();
+    let mut monitor = server.connect();
+    monitor.ok("MONITOR");
+    monitor.send(&["MONITOR"]);
+    monitor.expect("PING", "+PONG");
+    assert!(monitor.read().to_string().ends_with("\"PING\""));
+    monitor.expect("RESET", "+RESET");
+    monitor.ok("MONITOR");
+}

@@ -167,6 +167,8 @@ fn encode(lua: &Lua, config: &Config, args: &MultiValue) -> Answer {
     one(lua, lua.create_string(out)?)
 }
 
+const ODD_KEY: &str = "table key must be a number or string";
+
 fn refuse(kind: &str, why: &str) -> Raise {
     Raise::Here(format!("Cannot serialise {kind}: {why}"))
 }
@@ -271,7 +273,8 @@ fn write_table(
                 write(config, toil, &name, depth, out)?;
                 out.push(b'"');
             }
-            _ => return Err(refuse("table", "table key must be a number or string")),
+            Value::LightUserData(_) => return Err(refuse("userdata", ODD_KEY)),
+            other => return Err(refuse(other.type_name(), ODD_KEY)),
         }
         out.push(b':');
         write(config, toil, &value, depth, out)?;

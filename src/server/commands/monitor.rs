@@ -12,6 +12,10 @@ fn monitor(ctx: &mut Ctx<'_, '_, '_>, _args: &[&[u8]]) -> Result {
     if ctx.client.executing.is_some() {
         return Err(CommandError::text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
     }
+    if ctx.client.monitors() {
+        // As in Redis, which answers nothing.
+        return DONE;
+    }
     let node = node(ctx);
     node.monitor(ctx.client);
     ctx.reply.ok();

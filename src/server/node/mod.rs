@@ -382,6 +382,7 @@ impl Node {
             &keys.expired_fields,
             &keys.evicted_keys,
             &keys.lazily_freed,
+            &self.shared.scripts.evicted,
             &self.files.save.saves,
             &self.files.aof.delayed_fsync,
             &self.files.aof.rewrites,

@@ -223,7 +223,7 @@ impl Worker {
             let Some(reply) = reply else { continue };
             // What it has sent behind the command is not run.
             if let Some(c) = self.connections[token].as_mut() {
-                c.input = Default::default();
+                c.input = Vec::default();
                 c.closing = true;
             }
             self.answer(token, reply);
