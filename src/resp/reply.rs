@@ -471,10 +471,12 @@ impl Reply {
         let base = self.len();
         if !other.parts.is_empty() {
             self.put_away(Vec::new());
-            self.parts.extend(other.parts.into_iter().map(|Part { range, bytes }| Part {
-                range: base + range.start..base + range.end,
-                bytes,
-            }));
+            self.parts.extend(
+                other
+                    .parts
+                    .into_iter()
+                    .map(|Part { range, bytes }| Part { range: base + range.start..base + range.end, bytes }),
+            );
             self.base += other.base;
         }
         self.buf.extend_from_slice(&other.buf);
