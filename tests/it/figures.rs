@@ -309,8 +309,13 @@ fn all_that_is_sent_is_counted() {
     reader.run("SUBSCRIBE news");
     judge.run(&format!("PUBLISH news {long}"));
     reader.read();
-    wait_for("it is counted", SOON, || judge.info_int("total_net_output_bytes") >= 1_500_000);
+    let mut asked = 0;
+    wait_for("it is counted", SOON, || {
+        asked += 1;
+        judge.info_int("total_net_output_bytes") >= 1_500_000
+    });
+    assert!(asked < 100, "the replies of INFO alone would reach it");
     let (bytes, writes) =
         (judge.info_int("total_net_output_bytes"), judge.info_int("total_writes_processed"));
-    assert!(bytes < 2_000_000 && writes > 4, "{bytes} bytes, {writes} times");
+    assert!(bytes < 2_200_000 && writes > 4, "{bytes} bytes, {writes} times");
 }
