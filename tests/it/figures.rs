@@ -292,3 +292,30 @@ fn what_is_freed_lazily_is_counted_as_redis_counts_it() {
         same(&over("PEXPIRE k 1"), "DEBUG SLEEP 0.01|GET k");
     }
 }
+
+/// Long values, messages and what blocked clients get are sent on other ways than a short reply.
+#[test]
+fn all_that_is_sent_is_counted() {
+    let server = Server::subject();
+    let (mut judge, mut reader) = (server.connect(), server.connect());
+    let long = "x".repeat(500_000);
+    judge.ok(&format!("SET long {long}"));
+    judge.expect("CONFIG RESETSTAT", "+OK");
+    assert_eq!(reader.run("GET long").text().len(), 500_000);
+    reader.send(&["BLPOP", "list", "0"]);
+    wait_for("it waits", SOON, || judge.info_int("blocked_clients") == 1);
+    judge.run(&format!("RPUSH list {long}"));
+    reader.read();
+    reader.run("SUBSCRIBE news");
+    judge.run(&format!("PUBLISH news {long}"));
+    reader.read();
+    let mut asked = 0;
+    wait_for("it is counted", SOON, || {
+        asked += 1;
+        judge.info_int("total_net_output_bytes") >= 1_500_000
+    });
+    assert!(asked < 100, "the replies of INFO alone would reach it");
+    let (bytes, writes) =
+        (judge.info_int("total_net_output_bytes"), judge.info_int("total_writes_processed"));
+    assert!(bytes < 2_200_000 && writes > 4, "{bytes} bytes, {writes} times");
+}

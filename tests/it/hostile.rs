@@ -396,6 +396,8 @@ fn a_bus_port_full_of_garbage_disturbs_nobody() {
     });
     assert!(judge.run("CLUSTER INFO").text().contains("cluster_state:ok\r\n"));
     assert_eq!(judge.run("CLUSTER NODES").text().lines().count(), 1);
+    let told = "Bad message length or signature received from Cluster bus.";
+    assert!(server.log().matches(told).count() >= 50, "an administrator hears of it");
 }
 
 #[test]

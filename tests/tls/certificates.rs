@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::{
     Secure, certificates, cli, cli_with, directives, file, make_certificates, newer_certificates, openssl,
-    text,
+    ours, text,
 };
 
 /// Starts our server with what cannot work, and returns what it says.
@@ -74,6 +74,24 @@ fn wrong_files_stop_the_start_with_the_words_of_redis() {
         .args(&["--tls-port", &port.to_string(), "--tls-ca-cert-dir", &folder.display().to_string()])
         .args(&["--tls-cert-file", &file("server.crt"), "--tls-key-file", &file("server.key")])
         .start();
+    assert_eq!(cli(port, &["PING"]), "PONG");
+}
+
+/// Beside a file of authorities it may be empty, or come later.
+#[test]
+fn a_folder_of_authorities_may_be_empty_beside_a_file() {
+    let _guard = light();
+    let (server, port) = ours(&["--tls-ca-cert-dir", "/none"]);
+    assert_eq!(cli(port, &["PING"]), "PONG");
+    assert!(server.log().contains("tls-ca-cert-dir: /none: No such file or directory."));
+    let folder = fresh_dir();
+    let mut admin = server.connect();
+    admin.ok(&format!("CONFIG SET tls-ca-cert-dir {}", folder.display()));
+    assert_eq!(cli(port, &["PING"]), "PONG");
+    let refused = admin.run("CONFIG SET tls-ca-cert-file ''").text();
+    assert!(refused.contains("'tls-ca-cert-file') - Unable to update TLS configuration."), "{refused}");
+    let restored = "Possibly related to new tls-ca-cert-file setting. Restoring previous settings.";
+    assert!(server.log().contains(restored));
     assert_eq!(cli(port, &["PING"]), "PONG");
 }
 

@@ -88,6 +88,12 @@ fn migrate_over_tls_both_ways_with_a_real_redis() {
     let failed = a.run(&format!("MIGRATE 127.0.0.1 {} stays 0 2000", theirs.port)).text();
     assert!(failed.starts_with("IOERR error or timeout"), "{failed}");
     assert_eq!(a.run("GET stays").text(), "here");
+    // Where nobody listens a session cannot begin.
+    b.ok("SET stays here");
+    let nobody = format!("MIGRATE 127.0.0.1 {} stays 0 2000", free_port());
+    for client in [&mut a, &mut b] {
+        client.expect(&nobody, "-IOERR error or timeout connecting to the client");
+    }
 }
 
 /// `redis-cli --cluster` over TLS.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::transfer::Transfer;
-use super::{Action, Position, Replica, State, command, log};
+use super::{Action, Position, Replica, State, command, log, shown};
 use crate::base::time::MonoMs;
 use crate::repl::{Level, ReplId};
 
@@ -65,12 +65,12 @@ impl Replica {
     fn reply(&mut self, now: MonoMs, line: &[u8], out: &mut Vec<Action>) {
         let State::Handshake(handshake) = &mut self.state else { return };
         let Some(step) = handshake.expected.pop_front() else {
-            self.give_up(now, format!("Unexpected reply from MASTER: {}", line.escape_ascii()), out);
+            self.give_up(now, format!("Unexpected reply from MASTER: {}", shown(line)), out);
             return;
         };
         let done = handshake.expected.is_empty();
         let refused = line[0] == b'-';
-        let text = line.escape_ascii();
+        let text = shown(line);
         match step {
             Step::Ping => {
                 // A primary that wants a password first is alive, too.
@@ -154,7 +154,7 @@ impl Replica {
     }
 
     fn psync_reply(&mut self, now: MonoMs, line: &[u8], out: &mut Vec<Action>) {
-        let text = line.escape_ascii();
+        let text = shown(line);
         if std::mem::take(&mut self.hands_over) {
             let taken = line.starts_with(b"+FULLRESYNC") || line.starts_with(b"+CONTINUE");
             if !taken {
@@ -184,12 +184,12 @@ impl Replica {
             self.give_up(now, text, out);
         } else {
             // A primary from before PSYNC says that it knows no such command; others may have worse reasons.
-            let text = if line.starts_with(b"-ERR") {
-                format!("Master does not support PSYNC or is in error state (reply: {text})")
+            if line.starts_with(b"-ERR") {
+                let text = format!("Master does not support PSYNC or is in error state (reply: {text})");
+                log(out, Level::Notice, text);
             } else {
-                format!("Unexpected reply to PSYNC from master: {text}")
-            };
-            log(out, Level::Notice, text);
+                log(out, Level::Warning, format!("Unexpected reply to PSYNC from master: {text}"));
+            }
             log(out, Level::Notice, "Retrying with SYNC...");
             out.push(Action::Send(b"SYNC\r\n".to_vec()));
             self.transfer(None);

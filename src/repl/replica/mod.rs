@@ -212,7 +212,7 @@ impl Replica {
             Event::Tick => self.tick(now, out),
             Event::Connected => self.connected(now, out),
             Event::Failed(why) => {
-                log(out, Level::Warning, format!("Unable to connect to MASTER: {why}"));
+                log(out, Level::Warning, format!("Error condition on socket for SYNC: {why}"));
                 self.retry(now);
             }
             Event::Closed(why) => self.closed(now, why, out),
@@ -236,6 +236,7 @@ impl Replica {
             }
             State::Streaming { .. } if silent => {
                 log(out, Level::Warning, "MASTER timeout: no data nor PING received...");
+                log(out, Level::Notice, "Connection with master lost.");
                 out.push(Action::Close);
                 self.lost(now, out);
             }
@@ -383,6 +384,11 @@ fn log(out: &mut Vec<Action>, level: Level, text: impl Into<String>) {
 }
 
 /// A command as the wire carries it.
+/// What a primary said, for the log: quotes stand as they are, and what is not printed is escaped.
+fn shown(said: &[u8]) -> String {
+    said.escape_ascii().to_string().replace("\\'", "'").replace("\\\"", "\"")
+}
+
 fn command(words: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::new();
     write_command(&mut out, words);

@@ -3,7 +3,7 @@
 
 use memchr::memmem;
 
-use super::{Action, Position, log};
+use super::{Action, Position, log, shown};
 use crate::repl::Level;
 
 const MARK: usize = 40;
@@ -82,11 +82,11 @@ impl Transfer {
 
     /// The line before the RDB. Empty ones are signs of life.
     fn head(&mut self, line: &[u8], out: &mut Vec<Action>) -> Result<(), String> {
-        let text = line.escape_ascii();
+        let text = shown(line);
         let announced = match line {
             [] => return Ok(()),
             [b'-', error @ ..] => {
-                return Err(format!("MASTER aborted replication with an error: {}", error.escape_ascii()));
+                return Err(format!("MASTER aborted replication with an error: {}", shown(error)));
             }
             [b'$', announced @ ..] => announced,
             _ => {

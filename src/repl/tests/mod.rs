@@ -177,6 +177,23 @@ fn garbage_ends_the_attempt_and_the_next_one_succeeds() {
     }
 }
 
+/// The log has the words of Redis, and what the primary said as it said it.
+#[test]
+fn the_log_tells_why_a_primary_is_not_followed() {
+    let mut f = Follower::new(upstream(), None, "");
+    f.step(0, Event::Tick);
+    f.step(0, Event::Failed("Connection refused"));
+    assert_eq!(f.logged("Error condition on socket for SYNC: Connection refused"), 1);
+    f.step(1001, Event::Tick);
+    f.link = Some(1);
+    f.step(1001, Event::Connected);
+    let refusal = "NOPERM User rep has no permissions to run the 'psync' command";
+    f.step(1001, Event::Bytes(format!("+PONG\r\n+OK\r\n+OK\r\n-{refusal}\r\n").as_bytes()));
+    assert_eq!(f.logged(&format!("Unexpected reply to PSYNC from master: -{refusal}")), 1);
+    f.step(1001, Event::Bytes(b"-NOPERM for \"sync\"\x07\r\n"));
+    assert_eq!(f.logged("MASTER aborted replication with an error: NOPERM for \"sync\"\\x07"), 1);
+}
+
 #[test]
 fn silence_in_every_phase_ends_the_attempt() {
     let phases: [(&[u8], &str); 4] = [

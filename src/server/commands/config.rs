@@ -208,6 +208,11 @@ fn take_effect(node: &Node, change: Change) -> Result<(), SetError> {
     let mut done: Vec<Refusable> = Vec::new();
     for (_, apply) in REFUSABLE.iter().filter(|(effect, _)| moved(*effect)) {
         if let Err(error) = apply(node, &before, &config) {
+            if let SetError::Failed { name, .. } = &error {
+                tracing::warn!(
+                    "Failed applying new configuration. Possibly related to new {name} setting. Restoring previous settings."
+                );
+            }
             for undo in done.iter().rev() {
                 if let Err(error) = undo(node, &config, &before) {
                     tracing::warn!("What a failed CONFIG SET began stays: {error}");

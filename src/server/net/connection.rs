@@ -246,6 +246,23 @@ impl Outbox {
     }
 }
 
+/// What the system has taken of a client's replies and messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sent {
+    /// Bytes, before they are encrypted.
+    pub bytes: u64,
+    /// How often something was sent.
+    pub writes: u64,
+}
+
+impl Sent {
+    #[inline]
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.writes += 1;
+    }
+}
+
 /// How far the log is as a round's replies leave.
 #[derive(Clone, Copy, Debug)]
 pub struct LogState {
@@ -369,6 +386,8 @@ pub struct Connection {
     pub unrun: bool,
     /// The socket may take more of its output although no event will say so.
     pub more_to_send: bool,
+    /// What was sent and not counted yet.
+    pub sent: Sent,
     /// The longest reply of the last seconds, and the second of it.
     pub reply_peak: (usize, u64),
     /// What the node was last told of the memory that it takes.
@@ -459,8 +478,12 @@ impl Connection {
         }
         let bytes = &reply.bytes()[from..to];
         match self.stream.write(bytes) {
-            Ok(n) if n == bytes.len() => Ok(()),
+            Ok(n) if n == bytes.len() => {
+                self.sent.add(n);
+                Ok(())
+            }
             Ok(n) => {
+                self.sent.add(n);
                 self.output.push(Chunk::new(Content::Owned(bytes[n..].to_vec()), 0));
                 Ok(())
             }
@@ -475,6 +498,16 @@ impl Connection {
     /// Sends what is queued, up to what must wait for more of the log than is passed, until the socket takes no
     /// more, or it was enough for now ([`Connection::more_to_send`]).
     pub fn flush(&mut self, passed: u64) -> io::Result<()> {
+        let before = self.output.len();
+        let ended = self.flush_queued(passed);
+        let sent = before - self.output.len();
+        if sent > 0 {
+            self.sent.add(sent);
+        }
+        ended
+    }
+
+    fn flush_queued(&mut self, passed: u64) -> io::Result<()> {
         let mut left = SEND_SIZE;
         self.more_to_send = false;
         while !self.output.is_empty() && self.output.held_until(passed).is_none() {
@@ -538,6 +571,7 @@ mod tests {
             in_line: false,
             unrun: false,
             more_to_send: false,
+            sent: Sent::default(),
             reply_peak: (0, 0),
             usage: Usage::default(),
         };

@@ -196,7 +196,12 @@ impl Worker {
             self.check_output(token);
         }
         let Some(c) = self.connections[token].as_mut() else { return };
-        if c.flush(passed).is_err() || (c.closing && c.output.is_empty()) {
+        let failed = c.flush(passed).is_err();
+        let sent = std::mem::take(&mut c.sent);
+        let ended = failed || (c.closing && c.output.is_empty());
+        self.count_sent(sent);
+        let Some(c) = self.connections[token].as_mut() else { return };
+        if ended {
             self.close(token);
         } else {
             c.note_usage(&self.node.people.clients, self.last_second);

@@ -37,7 +37,7 @@ use crate::keyspace::Garbage;
 use crate::resp::Reply;
 use crate::server::commands;
 use crate::server::control::replication;
-use crate::server::net::connection::{Connection, Hold, Outbox, Stream, Wait};
+use crate::server::net::connection::{Connection, Hold, Outbox, Sent, Stream, Wait};
 use crate::server::net::mailbox::Mailbox;
 use crate::server::node::connected::Usage;
 use crate::server::node::host::NodeHost;
@@ -389,6 +389,7 @@ impl Worker {
             in_line: false,
             unrun: false,
             more_to_send: false,
+            sent: Sent::default(),
             reply_peak: (0, self.last_second),
             usage: Usage::default(),
         }));

@@ -9,7 +9,7 @@ use crate::command::client::ReplyMode;
 use crate::config::compound::OutputLimit;
 use crate::resp::Progress;
 use crate::resp::Reply;
-use crate::server::net::connection::{Connection, FREE_OUTPUT, Wait};
+use crate::server::net::connection::{Connection, FREE_OUTPUT, Sent, Wait};
 use crate::server::worker::deadlines::Kind;
 use crate::server::worker::{READ_SIZE, Worker};
 
@@ -289,7 +289,7 @@ impl Worker {
         let mut reply = std::mem::take(&mut self.reply);
         let second = self.last_second;
         let peak_seconds = self.node.people.reply_peak_ms.load(Ordering::Relaxed) / 1000;
-        let (mut output_bytes, mut writes) = (0, 0);
+        let mut sent = Sent::default();
         for s in segments {
             let Some(c) = self.connections[s.token].as_mut() else { continue };
             let left = &s.input(gathered)[s.consumed..];
@@ -315,13 +315,13 @@ impl Worker {
             }
             let mut failed = false;
             if !s.reply.is_empty() {
-                output_bytes += s.reply.len() as u64;
-                writes += 1;
                 failed = c.send_segment(&mut reply, s.reply.start, s.reply.end, &log).is_err();
                 if s.reply.len() > c.reply_peak.0 || second.saturating_sub(c.reply_peak.1) > peak_seconds {
                     c.reply_peak = (s.reply.len(), second);
                 }
             }
+            let Sent { bytes, writes } = std::mem::take(&mut c.sent);
+            (sent.bytes, sent.writes) = (sent.bytes + bytes, sent.writes + writes);
             let unread = !c.output.is_empty() && c.output.held_until(log.passed).is_none();
             c.behind = s.full || s.unrun || unread || !c.input.is_empty();
             if c.more_to_send || c.unrun {
@@ -337,11 +337,16 @@ impl Worker {
                 self.note_held(s.token, log.passed);
             }
         }
-        if output_bytes > 0 {
-            self.node.records.counters.net.writes.fetch_add(writes, Ordering::Relaxed);
-            self.node.records.counters.net.output_bytes.fetch_add(output_bytes, Ordering::Relaxed);
-        }
+        self.count_sent(sent);
         self.keep_reply_buffer(reply);
+    }
+
+    #[inline]
+    pub(super) fn count_sent(&self, sent: Sent) {
+        if sent.bytes > 0 {
+            self.node.records.counters.net.writes.fetch_add(sent.writes, Ordering::Relaxed);
+            self.node.records.counters.net.output_bytes.fetch_add(sent.bytes, Ordering::Relaxed);
+        }
     }
 
     /// Keeps the buffer for the next round, and counts when it had to grow or is given back in part.
@@ -369,7 +374,12 @@ impl Worker {
             let _ = c.stream.send_own();
             return;
         }
-        if c.flush(self.node.shared.keyspace.log.passed()).is_err() || (c.closing && c.output.is_empty()) {
+        let failed = c.flush(self.node.shared.keyspace.log.passed()).is_err();
+        let sent = std::mem::take(&mut c.sent);
+        let ended = failed || (c.closing && c.output.is_empty());
+        self.count_sent(sent);
+        let Some(c) = self.connections[token].as_mut() else { return };
+        if ended {
             self.close(token);
         } else {
             c.note_usage(&self.node.people.clients, self.last_second);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::server::net::tls::Shake;
 use crate::server::process::clock::now_ns;
+use crate::server::process::os_error::words;
 use crate::server::worker::Worker;
 use crate::server::worker::deadlines::Kind;
 
@@ -49,7 +50,7 @@ impl Worker {
             }
             Ok(Shake::Read | Shake::Write) => false,
             Err(e) => {
-                self.turn_away(token, &e.to_string());
+                self.turn_away(token, &words(&e));
                 false
             }
         }

@@ -99,9 +99,10 @@ impl<'a> Line<'a> {
 
     fn attempt(&mut self, order: &Order, lines: &mut Vec<String>) -> Result<(), (Trouble, io::ErrorKind)> {
         if self.stream.is_none() {
-            // Redis learns that nobody listens when it writes, and says so.
+            // Redis learns that nobody listens when it writes, and says so; over TLS it has written before.
+            let plain = !self.node.config.load().tls_cluster;
             self.stream = Some(self.connect(order).map_err(|e| match e.kind() {
-                io::ErrorKind::ConnectionRefused => (Trouble::Write, e.kind()),
+                io::ErrorKind::ConnectionRefused if plain => (Trouble::Write, e.kind()),
                 kind => (Trouble::Connect, kind),
             })?);
             self.node.peers.couriers.sockets.fetch_add(1, Ordering::Relaxed);

@@ -68,7 +68,7 @@ async fn receive(bus: &Arc<Bus>, link: LinkId, stream: &Link) -> io::Result<()> 
         loop {
             match packet_len(&buffer) {
                 Ok(Some(len)) if len > PACKET_MAX => {
-                    return Err(io::Error::other(format!("packet of {len} bytes")));
+                    return Err(not_a_packet(format!("packet of {len} bytes")));
                 }
                 Ok(Some(len)) if buffer.len() >= len => {
                     let packet = buffer.split_to(len).freeze();
@@ -81,7 +81,7 @@ async fn receive(bus: &Arc<Bus>, link: LinkId, stream: &Link) -> io::Result<()> 
                     bus.step(Event::Received { link, packet });
                 }
                 Ok(_) => break,
-                Err(error) => return Err(io::Error::other(error)),
+                Err(error) => return Err(not_a_packet(error)),
             }
         }
         let kept = buffer.len();
@@ -92,6 +92,12 @@ async fn receive(bus: &Arc<Bus>, link: LinkId, stream: &Link) -> io::Result<()> 
             return Ok(());
         }
     }
+}
+
+/// Garbage closes the link, and an administrator hears of it in the words of Redis.
+fn not_a_packet(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    tracing::warn!("Bad message length or signature received from Cluster bus.");
+    io::Error::other(why)
 }
 
 async fn transmit(

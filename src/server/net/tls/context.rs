@@ -157,7 +157,14 @@ fn authorities(config: &Config) -> Result<Vec<CertificateDer<'static>>, TlsError
         found.extend(certificates(Path::new(file)).map_err(failed(file))?);
     }
     if !folder.is_empty() {
-        found.extend(certificates_of_folder(Path::new(folder)).map_err(failed(folder))?);
+        match certificates_of_folder(Path::new(folder)) {
+            Ok(more) => found.extend(more),
+            // OpenSSL looks into it only when a certificate needs it.
+            Err(e) if !found.is_empty() => {
+                tracing::warn!("tls-ca-cert-dir: {folder}: {e}. Only tls-ca-cert-file names authorities.");
+            }
+            Err(e) => return Err(failed(folder)(e)),
+        }
     }
     Ok(found)
 }
