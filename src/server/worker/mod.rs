@@ -14,7 +14,6 @@
 //! | `waiting` | clients that wait: for a key, for the node, for the end of a pause |
 //! | `held` | replies that wait for the log |
 //! | `mail` | what other threads want of a connection |
-//! | `rest` | how it waits for events |
 //! | `deadlines` | what becomes due, in the order of time |
 //! | `expiry` | keys and fields that have died, of its share of the shards |
 //! | `shaking` | handshakes of TLS, which are rationed |
@@ -50,7 +49,6 @@ mod expiry;
 mod greedy;
 mod held;
 mod mail;
-mod rest;
 mod scripts;
 mod segment;
 mod shaking;
@@ -61,7 +59,6 @@ use batch::Batch;
 use deadlines::{Deadlines, Kind};
 use expiry::Expiry;
 use held::Held;
-use rest::Rest;
 use scripts::Scripts;
 use segment::Segment;
 use turns::Turns;
@@ -87,7 +84,6 @@ pub struct Worker {
     pub node: Arc<Node>,
     /// What it waits at for sockets and its mailbox.
     pub poll: Poll,
-    rest: Rest,
     /// Where other threads leave messages for it.
     pub mailbox: Arc<Mailbox>,
     /// Boxed, because it changes places with another for each script.
@@ -150,7 +146,6 @@ impl Worker {
             index,
             node,
             poll,
-            rest: Rest::default(),
             mailbox,
             executor,
             scripts,
@@ -209,7 +204,7 @@ impl Worker {
 
     /// Which connections have something to read and go first. Those that can be written to are written to here.
     fn wait_for_events(&mut self, events: &mut Events, timeout: Duration) -> Vec<usize> {
-        if let Err(e) = self.rest.wait(&mut self.poll, events, timeout)
+        if let Err(e) = self.poll.poll(events, Some(timeout))
             && e.kind() != ErrorKind::Interrupted
         {
             tracing::warn!("worker {} cannot wait for events: {e}", self.index);
