@@ -242,6 +242,8 @@ fn an_fsync_under_way_is_waited_for() {
         let mut client = server.connect();
         client.ok("SET a 1");
         client.expect("WAITAOF 1 0 20000", "[:1, :0]");
+        // INFO tells of that fsync's end a moment later.
+        wait_for("the fsync is over", SOON, || client.info("aof_pending_bio_fsync") == "0");
         fault(&mut client, "sync incr SLOW-60000");
         client.ok("SET a 2");
         wait_for("the fsync is under way", SOON, || client.info("aof_pending_bio_fsync") == "1");
