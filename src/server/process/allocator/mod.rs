@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use tikv_jemalloc_sys::{MALLOCX_ALIGN, MALLOCX_ZERO, mallocx, rallocx};
+use tikv_jemalloc_sys::{MALLOCX_ALIGN, MALLOCX_ZERO, mallocx, nallocx, rallocx, sallocx};
 use tikv_jemallocator::Jemalloc;
 
 use crate::base::size_class::size_class;
@@ -185,6 +185,8 @@ unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
         let layout = fitted(layout);
+        // SAFETY: these only look at where `p` is, and at the numbers.
+        debug_assert!(unsafe { sallocx(p.cast(), 0) == nallocx(layout.size(), MALLOCX_ALIGN(layout.align())) });
         count(-taken(layout.size()));
         // SAFETY: the caller's contract.
         unsafe { Jemalloc.dealloc(p, layout) }
