@@ -1,12 +1,12 @@
 //! What the allocator rounds a request up to. Source: jemalloc(3), "Size classes".
 
-/// The bytes that an allocation of `n` takes: multiples of 16 up to 128, then four sizes a doubling.
+/// The bytes that an allocation of `n` takes: multiples of 8 up to 64, then four sizes a doubling. (`.cargo/config.toml`
+/// builds jemalloc so.)
 ///
-/// A request for the whole class wastes nothing, and what is allocated can often grow in place. (jemalloc also has a
-/// class of 8 bytes, which is left out so that fewer lengths lead to a reallocation.)
+/// A request for the whole class wastes nothing, and what is allocated can often grow in place.
 #[inline]
 pub fn size_class(n: usize) -> usize {
-    let step = if n <= 128 { 16 } else { 1 << ((n - 1).ilog2() - 2) };
+    let step = if n <= 64 { 8 } else { 1 << ((n - 1).ilog2() - 2) };
     n.next_multiple_of(step)
 }
 
@@ -17,7 +17,7 @@ mod tests {
     #[test]
     fn the_classes_are_those_of_the_manual() {
         let classes = [
-            16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024,
+            8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024,
             1280, 1536, 1792, 2048, 2560,
         ];
         let mut next = classes.iter().peekable();

@@ -161,10 +161,18 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Takes the whole size class, so that a value can change its length in place within it.
+/// Takes the whole size class, so that a value can change its length in place within it. What nearly fills a cache line
+/// gets a whole one, or it would lie across two.
 #[inline]
+fn room(total: usize) -> usize {
+    match size_class(total) {
+        56 => 64,
+        class => class,
+    }
+}
+
 fn layout_of(total: usize) -> Layout {
-    Layout::from_size_align(size_class(total), ALIGN).expect("an entry is far smaller than the address space")
+    Layout::from_size_align(room(total), ALIGN).expect("an entry is far smaller than the address space")
 }
 
 impl Entry {
@@ -245,10 +253,10 @@ impl Entry {
         }
         let front = view.value_offset();
         let old = view.header().value_len as usize;
-        if old != bytes.len() && size_class(front + old) != size_class(front + bytes.len()) {
+        if old != bytes.len() && room(front + old) != room(front + bytes.len()) {
             return false;
         }
-        // SAFETY: the allocation has the size class of `front + bytes.len()`; `&mut self` is the only access.
+        // SAFETY: the allocation has room for `front + bytes.len()`; `&mut self` is the only access.
         unsafe {
             let p = self.0.as_ptr();
             (*p.cast::<Header>()).value_len = bytes.len() as u16;

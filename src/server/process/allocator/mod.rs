@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use tikv_jemalloc_sys::{MALLOCX_ALIGN, MALLOCX_ZERO, mallocx, rallocx};
+use tikv_jemalloc_sys::{MALLOCX_ALIGN, MALLOCX_ZERO, mallocx, nallocx, rallocx, sallocx};
 use tikv_jemallocator::Jemalloc;
 
 use crate::base::size_class::size_class;
@@ -160,11 +160,19 @@ fn plain_flags(size: usize, align: usize) -> Option<c_int> {
     if plain::SIZES.contains(&size) { plain::flags().map(|flags| flags | MALLOCX_ALIGN(align)) } else { None }
 }
 
+/// What jemalloc is asked for. Its sizes are multiples of 8; what is to be aligned to more gets a multiple of that, which
+/// is aligned to it.
+#[inline(always)]
+fn fitted(layout: Layout) -> Layout {
+    if layout.align() <= 8 { layout } else { layout.pad_to_align() }
+}
+
 // SAFETY: every call goes to jemalloc, with the size and the alignment of the layout; counting touches only a
 // thread-local cell and an atomic. What was allocated in an arena is freed there, whoever asks.
 unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let layout = fitted(layout);
         count(taken(layout.size()));
         match plain_flags(layout.size(), layout.align()) {
             // SAFETY: the size is not 0.
@@ -176,6 +184,9 @@ unsafe impl GlobalAlloc for Counting {
 
     #[inline]
     unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        let layout = fitted(layout);
+        // SAFETY: these only look at where `p` is, and at the numbers.
+        debug_assert!(unsafe { sallocx(p.cast(), 0) == nallocx(layout.size(), MALLOCX_ALIGN(layout.align())) });
         count(-taken(layout.size()));
         // SAFETY: the caller's contract.
         unsafe { Jemalloc.dealloc(p, layout) }
@@ -183,6 +194,7 @@ unsafe impl GlobalAlloc for Counting {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let layout = fitted(layout);
         count(taken(layout.size()));
         match plain_flags(layout.size(), layout.align()) {
             // SAFETY: the size is not 0.
@@ -194,6 +206,8 @@ unsafe impl GlobalAlloc for Counting {
 
     #[inline]
     unsafe fn realloc(&self, p: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let layout = fitted(layout);
+        let new_size = if layout.align() <= 8 { new_size } else { new_size.next_multiple_of(layout.align()) };
         count(taken(new_size) - taken(layout.size()));
         match plain_flags(new_size, layout.align()) {
             // SAFETY: `p` is of this allocator, and the new size is not 0.
