@@ -186,7 +186,9 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
         let layout = fitted(layout);
         // SAFETY: these only look at where `p` is, and at the numbers.
-        debug_assert!(unsafe { sallocx(p.cast(), 0) == nallocx(layout.size(), MALLOCX_ALIGN(layout.align())) });
+        debug_assert!(unsafe {
+            sallocx(p.cast(), 0) == nallocx(layout.size(), MALLOCX_ALIGN(layout.align()))
+        });
         count(-taken(layout.size()));
         // SAFETY: the caller's contract.
         unsafe { Jemalloc.dealloc(p, layout) }
