@@ -171,6 +171,7 @@ fn room(total: usize) -> usize {
     }
 }
 
+#[inline]
 fn layout_of(total: usize) -> Layout {
     Layout::from_size_align(room(total), ALIGN).expect("an entry is far smaller than the address space")
 }
